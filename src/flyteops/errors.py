@@ -1,0 +1,159 @@
+"""Every error that Flyte raises on purpose, named for what the caller can do about it.
+
+::
+
+    FlyteError
+    ├── InputError              mend the input and send it again; `problems` lists every fault
+    │   ├── TooLargeError       send less
+    │   └── SettingsError       mend the environment or the command line
+    ├── ForbiddenError          not allowed to this caller, whatever is sent
+    ├── NotFoundError           name something that exists
+    ├── ConflictError           the thing is in another state than the caller thinks; look again
+    │   └── StaleError          somebody else was faster; read again and repeat
+    ├── UnavailableError        nothing was done; try again later
+    │   └── BusyError           try again in a moment, there is too much to do
+    ├── StoreError              the store cannot be used as it is; a person must look
+    └── TemplateError           mend the template, or the values that it is given
+        ├── TemplateSyntaxError     at compile time
+        └── TemplateRenderError     at render time
+            ├── TemplateAbort       what even a macro does not swallow
+            └── TemplateLimitError  a bound on size, time or depth was reached
+
+There is no HTTP in here: `web` maps classes to status codes. A class's docstring is its default message, `code` is stable
+and may be relied on by programs.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fault in an input: where it is and what is wrong with it.
+
+    `path` is a dotted path such as ``steps[0].command.name`` ("" for the whole input), `line` and `column` count from 1.
+    """
+
+    path: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.path
+        if self.line is not None:
+            place = f"{place} (line {self.line}, column {self.column or 1})".strip()
+        return f"{place}: {self.message}" if place else self.message
+
+
+class FlyteError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None, *, problems: Sequence[Problem] = ()) -> None:
+        self.message = message or (type(self).__doc__ or "").splitlines()[0]
+        self.problems = tuple(problems)
+        super().__init__(self.message)
+
+
+class InputError(FlyteError):
+    """The input is not valid."""
+
+    code = "invalid-input"
+
+
+class TooLargeError(InputError):
+    """The input is too large."""
+
+    code = "too-large"
+
+
+class SettingsError(InputError):
+    """The settings are not valid."""
+
+    code = "invalid-settings"
+
+
+class ForbiddenError(FlyteError):
+    """This is not allowed."""
+
+    code = "forbidden"
+
+
+class NotFoundError(FlyteError):
+    """There is no such thing."""
+
+    code = "not-found"
+
+
+class ConflictError(FlyteError):
+    """The current state does not allow this."""
+
+    code = "conflict"
+
+
+class StaleError(ConflictError):
+    """The state changed in the meantime."""
+
+    code = "stale"
+
+
+class UnavailableError(FlyteError):
+    """The store cannot be reached at the moment; nothing was changed."""
+
+    code = "unavailable"
+
+
+class BusyError(UnavailableError):
+    """There is too much to do at the moment; nothing was changed."""
+
+    code = "busy"
+
+
+class StoreError(FlyteError):
+    """The store cannot be used as it is."""
+
+    code = "store"
+
+
+class TemplateError(FlyteError):
+    """The template is not valid.
+
+    `line` and `column` count from 1 in the template's own text; None when no place is known.
+    """
+
+    code = "template"
+
+    def __init__(self, message: str | None = None, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}, column {self.column}: {self.message}"
+
+
+class TemplateSyntaxError(TemplateError):
+    """The template cannot be understood."""
+
+    code = "template-syntax"
+
+
+class TemplateRenderError(TemplateError):
+    """The template cannot be rendered with these values."""
+
+    code = "template-render"
+
+
+class TemplateAbort(TemplateRenderError):
+    """The template did what ends every rendering."""
+
+    code = "template-abort"
+
+
+class TemplateLimitError(TemplateRenderError):
+    """The template reached a limit."""
+
+    code = "template-limit"
