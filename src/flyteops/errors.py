@@ -147,7 +147,7 @@ class TemplateRenderError(TemplateError):
     code = "template-render"
 
 
-class TemplateAbort(TemplateRenderError):
+class TemplateAbort(TemplateRenderError):  # noqa: N818 - it names what happens to the rendering
     """The template did what ends every rendering."""
 
     code = "template-abort"

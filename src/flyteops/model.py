@@ -1,0 +1,332 @@
+"""The nouns of Flyte. Values only: frozen, comparable, without behaviour beyond their own arithmetic.
+
+Field names become camelCase where a noun is also a file or wire format (`Flow` and what it holds). Instants end in `_at`
+and are aware; the server stamps UTC, while an event's `created_at` keeps the offset that its sender gave.
+"""
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+Labels = Mapping[str, str]
+
+FATAL = "FATAL"
+"""The reserved event name for "the command failed badly"."""
+
+
+def has_labels(offered: Labels, wanted: Labels) -> bool:
+    """Tell whether `offered` contains every pair of `wanted`."""
+    return all(offered.get(key) == value for key, value in wanted.items())
+
+
+# --------------------------------------------------------------------------------------------------------------- packs
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A hypertext link; clients look it up by the end of `rel`."""
+
+    href: str
+    rel: str
+
+
+class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command that a pack says it can execute, and the names of the events that may come of it."""
+
+    name: str
+    events: tuple[str, ...] = ()
+
+
+class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event that a pack says it may send. Nothing is ever refused for being undeclared."""
+
+    name: str
+    links: tuple[Link, ...] = ()
+
+
+class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pack as the sender of an event saw itself: enough to match labels, and independent of later registrations."""
+
+    id: str
+    name: str
+    labels: dict[str, str] = {}
+
+
+class Pack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`."""
+
+    name: str
+    last_seen_at: datetime
+    labels: dict[str, str] = {}
+    commands: tuple[CommandDeclaration, ...] = ()
+    events: tuple[EventDeclaration, ...] = ()
+    links: tuple[Link, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The name, then ``.key.value`` for each label in key order."""
+        return pack_id(self.name, self.labels)
+
+    @property
+    def ref(self) -> PackRef:
+        return PackRef(self.id, self.name, self.labels)
+
+
+def pack_id(name: str, labels: Labels) -> str:
+    """Return the id of the pack with this name and these labels."""
+    return ".".join([name, *(f"{key}.{labels[key]}" for key in sorted(labels))])
+
+
+# --------------------------------------------------------------------------------------------------------------- flows
+
+
+class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What triggers a step: an event of this name from a pack of this name that has these labels (templates)."""
+
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str] | None = None
+
+
+class Command(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a step asks of which pack; labels and every string inside `input` are templates."""
+
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str] | None = None
+    input: Json = None
+
+
+class Dependencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Steps that must have finished first: all of `all`, and at least one of `any` unless that is empty."""
+
+    all: tuple[str, ...] = ()
+    any: tuple[str, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One "if this happens, do that" of a flow. `depends_on` as a list means any of them."""
+
+    event: EventPattern
+    command: Command
+    id: str = ""
+    depends_on: tuple[str, ...] | Dependencies | None = None
+    context: dict[str, str] | None = None
+    criteria: str | None = None
+
+    @property
+    def dependencies(self) -> Dependencies:
+        if isinstance(self.depends_on, Dependencies):
+            return self.depends_on
+        return Dependencies(any=self.depends_on or ())
+
+    @property
+    def is_trigger(self) -> bool:
+        """Whether the step can begin an execution: it depends on nothing."""
+        wanted = self.dependencies
+        return not wanted.all and not wanted.any
+
+
+class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named workflow, as its author wrote it."""
+
+    name: str
+    description: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+class FlowVersion(msgspec.Struct, frozen=True):
+    """A flow as it was saved once; executions go on with the version that they began with."""
+
+    uuid: str
+    flow: Flow
+    saved_at: datetime
+
+
+# -------------------------------------------------------------------------------------------------------------- events
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that a pack said has happened.
+
+    `payload` is the JSON text as it was sent, so that nothing of it is lost in translation (large integers, key order);
+    `created_at` is None when the sender gave no time.
+    """
+
+    event_id: str
+    name: str
+    pack: PackRef
+    payload: bytes
+    received_at: datetime
+    created_at: datetime | None = None
+
+
+class ActionState(enum.StrEnum):
+    """The states of an action: NEW → PENDING → SUCCESS | FATAL."""
+
+    NEW = "NEW"
+    PENDING = "PENDING"
+    SUCCESS = "SUCCESS"
+    FATAL = "FATAL"
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (ActionState.SUCCESS, ActionState.FATAL)
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A state and when it was reached."""
+
+    state: ActionState
+    at: datetime
+
+
+class Action(msgspec.Struct, frozen=True):
+    """A command for a pack, created by a step in an execution. `input` is JSON text, `context` the strings carried on.
+
+    `states` is in order of time and never empty; `result` is None until a pack has answered.
+    """
+
+    action_id: str
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str]
+    input: bytes
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str
+    step_id: str
+    step_index: int
+    context: dict[str, str]
+    trigger: Event
+    states: tuple[Transition, ...]
+    result: Event | None = None
+
+    @property
+    def state(self) -> ActionState:
+        return self.states[-1].state
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """One run of a flow: the actions that came of one event, oldest first."""
+
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str
+    actions: tuple[Action, ...]
+
+
+# ----------------------------------------------------------------------------------------------------------- decisions
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a step did or did not run for an event.
+
+    `reason` says what settled it; `detail` says it in words; `values` holds the text of what was looked at, by template
+    expression (``Event.Payload.message``), each value as compact JSON, cut when long. `path`, `line` and `column` give the place in
+    the step where an error arose. `correlation_id` is the execution that was continued or begun; `action_id` only when
+    the step ran.
+    """
+
+    flow_name: str
+    flow_uuid: str
+    step_id: str
+    step_index: int
+    outcome: Literal["ran", "skipped", "failed"]
+    reason: Literal["passed", "alreadyRan", "dependsOn", "packLabels", "criteria", "error"]
+    detail: str
+    values: dict[str, str] = {}
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    correlation_id: str | None = None
+    action_id: str | None = None
+
+
+class EventRecord(msgspec.Struct, frozen=True):
+    """An event with everything that was decided about it; `action_id` names the action whose result it is, if any."""
+
+    event: Event
+    decisions: tuple[Decision, ...]
+    action_id: str | None = None
+
+
+# ------------------------------------------------------------------------------------- between the evaluator and the store
+
+
+class NewAction(msgspec.Struct, frozen=True):
+    """An action to be created; the event that is stored along with it is its trigger."""
+
+    action_id: str
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str
+    step_id: str
+    step_index: int
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str]
+    input: bytes
+    context: dict[str, str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What follows from an event: the decisions about it, and the actions that they create.
+
+    An action whose `correlation_id` is not known to the store begins that execution.
+    """
+
+    decisions: tuple[Decision, ...] = ()
+    actions: tuple[NewAction, ...] = ()
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.decisions + other.decisions, self.actions + other.actions)
+
+
+class Sibling(msgspec.Struct, frozen=True):
+    """An action of an execution, as far as the evaluation of the next steps needs it."""
+
+    step_id: str
+    step_index: int
+    state: ActionState
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """An action and the execution it belongs to, as they stand at the moment when a result is applied.
+
+    `siblings` are all actions of the execution, this one included. `result` is the event that finished it, if one did.
+    """
+
+    action_id: str
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str]
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str
+    step_id: str
+    context: dict[str, str]
+    state: ActionState
+    siblings: tuple[Sibling, ...]
+    result: Event | None = None
+
+
+# ----------------------------------------------------------------------------------------------------------- datastore
+
+
+class DataItem(msgspec.Struct, frozen=True):
+    """A piece of shared configuration: bytes under a key, with the content type that says how templates see them."""
+
+    key: str
+    content_type: str
+    value: bytes
+    description: str = ""
+
+    @property
+    def is_json(self) -> bool:
+        return self.content_type.partition(";")[0].strip().lower() in ("application/json", "text/json")

@@ -1,0 +1,1 @@
+"""Where Flyte keeps what it was told: one port (`base`), one module for each backend."""
