@@ -57,15 +57,26 @@ class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
 
 
-class Pack(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`."""
+class PackDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a pack says of itself when it registers."""
 
     name: str
-    last_seen_at: datetime
     labels: dict[str, str] = {}
     commands: tuple[CommandDeclaration, ...] = ()
     events: tuple[EventDeclaration, ...] = ()
     links: tuple[Link, ...] = ()
+
+    def seen(self, at: datetime) -> "Pack":
+        """Return the pack as last seen at that time."""
+        return Pack(
+            name=self.name, labels=self.labels, commands=self.commands, events=self.events, links=self.links, last_seen_at=at
+        )
+
+
+class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
+    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`."""
+
+    last_seen_at: datetime
 
     @property
     def id(self) -> str:
@@ -228,8 +239,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a step did or did not run for an event.
 
     `reason` says what settled it; `detail` says it in words; `values` holds the text of what was looked at, by template
-    expression (``Event.Payload.message``), each value as compact JSON, cut when long. `path`, `line` and `column` give the place in
-    the step where an error arose. `correlation_id` is the execution that was continued or begun; `action_id` only when
+    expression (``Event.Payload.message``), each value as compact JSON, cut when long. `path`, `line` and `column` give the
+    place in the step where an error arose. `correlation_id` is the execution that was continued or begun; `action_id` only when
     the step ran.
     """
 
