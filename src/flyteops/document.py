@@ -1,0 +1,480 @@
+"""Documents: JSON and YAML text in, plain values out with the place of every part; typed reading that reports all faults.
+
+YAML follows JSON's types: dates and times stay text, ``yes`` and ``on`` are booleans while ``y`` and ``n`` are text, keys are
+always strings as written, a key given twice is an error, aliases are expanded within bounds.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import yaml
+from msgspec import inspect
+
+from flyteops.errors import InputError, Problem
+from flyteops.model import Json
+
+MAX_DEPTH = 256
+"""How deep lists and objects may be nested in what is sent to us."""
+
+MAX_NODES = 200_000
+"""How many values a YAML document may hold once its aliases are expanded."""
+
+T = TypeVar("T")
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class Place(NamedTuple):
+    """Where something begins in a text; both count from 1."""
+
+    line: int
+    column: int
+
+
+Path = tuple[str | int, ...]
+
+
+def path_text(path: Path) -> str:
+    """Return a path as people read it: ``steps[0].command.name``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+class Document:
+    """A parsed text: its `value`, and where in the text each part of it stands."""
+
+    def __init__(self, value: Json, places: Callable[[], Mapping[Path, Place]] = dict) -> None:
+        self.value = value
+        self._find_places = places
+        self._places: Mapping[Path, Place] | None = None
+
+    def place(self, path: Path) -> Place | None:
+        """Return where the value at `path` begins, or the innermost value around it; None when that is not known."""
+        if self._places is None:
+            self._places = self._find_places()
+        for length in range(len(path), -1, -1):
+            if path[:length] in self._places:
+                return self._places[path[:length]]
+        return None
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """Return a problem with the value at `path`."""
+        place = self.place(path)
+        return Problem(path_text(path), message, *(place or (None, None)))
+
+
+# ---------------------------------------------------------------------------------------------------------------- parsing
+
+
+def parse_json(data: bytes) -> Document:
+    """Parse JSON text; raise `InputError` with the place of the first fault."""
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_json_depth(data)
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _not_json(data, error) from error
+    return Document(value, lambda: _places_in_json(data))
+
+
+def parse_yaml(data: bytes) -> Document:
+    """Parse one YAML document; raise `InputError` with the place of the first fault."""
+    text = _utf8(data, "YAML")
+    try:
+        value, places = _YamlReader().read(yaml.parse(text, Loader=Loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = " ".join(filter(None, (error.context, error.problem)))
+        raise _invalid("YAML", message, Place(mark.line + 1, mark.column + 1) if mark else None) from error
+    except yaml.YAMLError as error:
+        raise _invalid("YAML", str(error).splitlines()[0], None) from error
+    return Document(value, lambda: places)
+
+
+def _utf8(data: bytes, kind: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        good = data[: error.start].decode()
+        place = Place(good.count("\n") + 1, len(good) - good.rfind("\n"))
+        raise _invalid(kind, f"byte 0x{data[error.start]:02x} is not UTF-8 text", place) from error
+
+
+def _invalid(kind: str, message: str, place: Place | None) -> InputError:
+    problem = Problem("", message, *(place or (None, None)))
+    return InputError(f"The body is not valid {kind}: {problem.message}.", problems=[problem])
+
+
+def _not_json(data: bytes, error: Exception) -> InputError:
+    text = _utf8(data, "JSON")
+    if not text.strip():
+        return _invalid("JSON", "it is empty", Place(1, 1))
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as fault:
+        return _invalid("JSON", fault.msg[0].lower() + fault.msg[1:], Place(fault.lineno, fault.colno))
+    except (ValueError, RecursionError):
+        pass
+    return _invalid("JSON", str(error), None)
+
+
+def _check_json_depth(data: bytes) -> None:
+    depth = 0
+    for match in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', data, re.DOTALL):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _invalid("JSON", f"it is nested deeper than {MAX_DEPTH} levels", None)
+        elif token in b"]}":
+            depth -= 1
+
+
+def _places_in_json(data: bytes) -> Mapping[Path, Place]:
+    # JSON is close enough to YAML for its parser to tell the places; where it is not, a fault has a path but no place.
+    try:
+        return _YamlReader().read(yaml.parse(data.decode("utf-8-sig"), Loader=Loader))[1]
+    except (yaml.YAMLError, InputError, UnicodeDecodeError):
+        return {}
+
+
+NULLS = frozenset(["", "~", "null", "Null", "NULL"])
+TRUE = frozenset(["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"])
+FALSE = frozenset(["false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"])
+INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
+NOT_A_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+TAG = "tag:yaml.org,2002:"
+
+
+class _YamlReader:
+    """Builds a value from parser events without recursion, so that no nesting can exhaust the stack."""
+
+    def __init__(self) -> None:
+        self._places: dict[Path, Place] = {}
+        self._anchors: dict[str, _Anchored] = {}
+        self._nodes = 0
+
+    def read(self, events: Iterator[yaml.Event]) -> tuple[Json, dict[Path, Place]]:
+        root: list[Json] = []
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root:
+                    raise self._fault(event, "there is more than one document; send them one by one")
+                root.append(self._document(events))
+        return (root[0] if root else None), self._places
+
+    def _document(self, events: Iterator[yaml.Event]) -> Json:
+        builders: list[_Builder] = [_Builder((), None)]
+        for event in events:
+            top = builders[-1]
+            if isinstance(event, yaml.DocumentEndEvent):
+                break
+            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+                builders.append(self._opened(event, top, len(builders)))
+            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                builders.pop()
+                self._close(top, builders[-1], event)
+            else:
+                self._leaf(event, top)
+        return builders[0].value
+
+    def _opened(self, event: Any, top: "_Builder", depth: int) -> "_Builder":
+        self._check_depth(depth, event)
+        if top.wants_key:
+            raise self._fault(event, "a key must be text, not a list or a mapping")
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        self._check_tag(event, "map" if is_mapping else "seq")
+        self._note(top.path_of_next(), event)
+        return _Builder(top.path_of_next(), {} if is_mapping else [], event.anchor, self._nodes)
+
+    def _check_depth(self, depth: int, event: Any) -> None:
+        if depth > MAX_DEPTH:
+            raise self._fault(event, f"it is nested deeper than {MAX_DEPTH} levels")
+
+    def _check_tag(self, event: Any, kind: str) -> None:
+        if event.tag not in (None, "!", TAG + kind):
+            raise self._fault(event, f"the tag {event.tag.replace(TAG, '!!')} has no meaning here")
+
+    def _close(self, closed: "_Builder", parent: "_Builder", event: Any) -> None:
+        if closed.merged:
+            merged = {key: value for source in reversed(closed.merged) for key, value in source.items()}
+            closed.value = {**merged, **closed.value}
+        if closed.anchor is not None:
+            self._anchors[closed.anchor] = _Anchored(closed.value, self._nodes - closed.nodes_before, closed.height)
+        parent.height = max(parent.height, closed.height + 1)
+        self._attach(parent, closed.value, event)
+
+    def _leaf(self, event: Any, top: "_Builder") -> None:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise self._fault(event, f"the alias *{event.anchor} has no anchor before it")
+            source = self._anchors[event.anchor]
+            self._count(source.nodes, event)
+            self._check_depth(len(top.path) + source.height, event)
+            top.height = max(top.height, source.height + 1)
+            self._note(top.path_of_next(), event)
+            self._attach(top, source.value, event)
+        elif top.wants_key:
+            self._set_key(top, event)
+        else:
+            value = self._scalar(event)
+            if event.anchor is not None:
+                self._anchors[event.anchor] = _Anchored(value, 1, 0)
+            self._note(top.path_of_next(), event)
+            self._attach(top, value, event)
+
+    def _set_key(self, top: "_Builder", event: Any) -> None:
+        key = event.value
+        if key in top.value:
+            raise self._fault(event, f"the key {key!r} is given twice")
+        if event.anchor is not None:
+            self._anchors[event.anchor] = _Anchored(key, 1, 0)
+        top.key, top.key_is_merge = key, key == "<<" and event.implicit[0]
+
+    def _attach(self, top: "_Builder", value: Json, event: Any) -> None:
+        if isinstance(top.value, dict) and top.wants_key:
+            if not isinstance(value, str):
+                raise self._fault(event, "a key must be text, not a list or a mapping")
+            top.key = value
+        elif top.key_is_merge:
+            sources = value if isinstance(value, list) else [value]
+            if not all(isinstance(source, dict) for source in sources):
+                raise self._fault(event, "'<<' takes a mapping, or a list of mappings")
+            top.merged = sources
+            top.key, top.key_is_merge = None, False
+        else:
+            top.add(value)
+
+    def _note(self, path: Path, event: Any) -> None:
+        self._count(1, event)
+        self._places[path] = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _count(self, nodes: int, event: Any) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise self._fault(event, f"it holds more than {MAX_NODES} values once its aliases are expanded")
+
+    def _scalar(self, event: Any) -> Json:
+        if event.tag in ("!", TAG + "str", TAG + "timestamp") or (event.tag is None and not event.implicit[0]):
+            return event.value
+        if event.tag is not None and event.tag not in {TAG + kind for kind in ("int", "float", "bool", "null")}:
+            raise self._fault(event, f"the tag {event.tag.replace(TAG, '!!')} has no meaning here")
+        value = self._plain(event)
+        if event.tag is not None and isinstance(value, str):
+            raise self._fault(event, f"{value!r} does not fit the tag {event.tag.replace(TAG, '!!')}")
+        return value
+
+    def _plain(self, event: Any) -> Json:
+        text: str = event.value
+        if text in NULLS:
+            return None
+        if text in TRUE or text in FALSE:
+            return text in TRUE
+        if NOT_A_NUMBER.fullmatch(text):
+            raise self._fault(event, f"{text} is no JSON number; put it in quotes if it is meant as text")
+        try:
+            return _number(text)
+        except ValueError as error:
+            raise self._fault(event, f"{text[:40]} is out of range for a number") from error
+
+    def _fault(self, event: Any, message: str) -> InputError:
+        mark = event.start_mark
+        return _invalid("YAML", message, Place(mark.line + 1, mark.column + 1))
+
+
+def _number(text: str) -> Json:
+    if INTEGER.fullmatch(text):
+        return _integer(text.replace("_", ""))
+    if FLOAT.fullmatch(text):
+        value = float(text.replace("_", ""))
+        if value in (float("inf"), float("-inf")):
+            raise ValueError(text)
+        return value
+    return text
+
+
+def _integer(text: str) -> int:
+    sign, digits = (-1, text[1:]) if text[0] == "-" else (1, text.lstrip("+"))
+    is_old_octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+    return sign * int("0o" + digits[1:] if is_old_octal else digits, 0)
+
+
+class _Anchored(NamedTuple):
+    """A value that aliases may repeat, with how many values it holds and how many levels."""
+
+    value: Json
+    nodes: int
+    height: int
+
+
+class _Builder:
+    """A list or an object that is being read; the outermost one holds the document's only value."""
+
+    __slots__ = ("anchor", "height", "key", "key_is_merge", "merged", "nodes_before", "path", "value")
+
+    def __init__(self, path: Path, value: Json, anchor: str | None = None, nodes_before: int = 0) -> None:
+        self.path = path
+        self.value = value
+        self.anchor = anchor
+        self.nodes_before = nodes_before
+        self.height = 1
+        self.key: str | None = None
+        self.key_is_merge = False
+        self.merged: list[dict[str, Json]] = []
+
+    @property
+    def wants_key(self) -> bool:
+        return isinstance(self.value, dict) and self.key is None
+
+    def path_of_next(self) -> Path:
+        if isinstance(self.value, dict):
+            return self.path if self.key is None else (*self.path, self.key)
+        return (*self.path, len(self.value)) if isinstance(self.value, list) else self.path
+
+    def add(self, value: Json) -> None:
+        if isinstance(self.value, dict):
+            self.value[self.key] = value
+            self.key = None
+        elif isinstance(self.value, list):
+            self.value.append(value)
+        else:
+            self.value = value
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+
+LOOKS_LIKE_SOMETHING_ELSE = re.compile(
+    r"[yYnN]|true|false|yes|no|on|off|null|~|<<|=|[-+.]?[0-9][0-9_:.,eExXoObB+a-fA-F-]*([tT ].*)?|[-+]?\.(inf|nan)|",
+    re.IGNORECASE,
+)
+
+
+class _PlainDumper(Dumper):  # type: ignore[misc] # the class is chosen at run time
+    """Writes text so that no other reader takes it for something else, and never writes aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    style = None
+    if LOOKS_LIKE_SOMETHING_ELSE.fullmatch(text):
+        style = '"'
+    elif "\n" in text and all(line.isprintable() for line in text.split("\n")):
+        style = "|"
+    return dumper.represent_scalar(TAG + "str", text, style=style)
+
+
+_PlainDumper.add_representer(str, _represent_text)
+
+
+def to_yaml(value: Json) -> bytes:
+    """Return a JSON value as YAML text that every reader of YAML 1.1 or 1.2 understands alike."""
+    text: str = yaml.dump(
+        value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1_000_000
+    )
+    return text.encode()
+
+
+# --------------------------------------------------------------------------------------------------------- typed reading
+
+
+def read(document: Document, kind: type[T]) -> T:
+    """Return the document as a value of that type; raise `InputError` with every fault in it.
+
+    Keys are matched exactly, or else without regard to case, as the clients of Flyte expect; unknown keys are ignored; null
+    stands for "not given" where something has a default.
+    """
+    reader = _TypedReader(document)
+    value = reader.read(document.value, inspect.type_info(kind), ())
+    if reader.problems:
+        raise InputError("The body is not what is expected here.", problems=reader.problems)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"The body is not what is expected here: {error}.", problems=[Problem("", str(error))]) from error
+
+
+def kind_of(value: Json) -> str:
+    """Return what kind of JSON value this is, as people say it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names: dict[type, str] = {int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return names[type(value)]
+
+
+MISSING: Any = object()
+
+
+class _TypedReader:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.problems: list[Problem] = []
+
+    def read(self, value: Json, kind: inspect.Type, path: Path) -> Json:
+        match kind:
+            case inspect.StructType():
+                return self._struct(value, kind, path)
+            case inspect.UnionType():
+                return self._union(value, kind, path)
+            case inspect.DictType():
+                if self._expect(value, dict, path):
+                    return {key: self.read(item, kind.value_type, (*path, key)) for key, item in value.items()}
+            case inspect.VarTupleType() | inspect.ListType():
+                if self._expect(value, list, path):
+                    return [self.read(item, kind.item_type, (*path, index)) for index, item in enumerate(value)]
+            case inspect.StrType():
+                self._expect(value, str, path)
+            case inspect.BoolType():
+                self._expect(value, bool, path)
+            case inspect.IntType():
+                self._expect(value, int, path)
+        return value
+
+    def _expect(self, value: Json, kind: type, path: Path) -> bool:
+        fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+        if not fits:
+            names: dict[type, str] = {
+                dict: "an object",
+                list: "a list",
+                str: "text",
+                bool: "true or false",
+                int: "a whole number",
+            }
+            self._complain(path, f"must be {names[kind]}, not {kind_of(value)}")
+        return fits
+
+    def _complain(self, path: Path, message: str) -> None:
+        self.problems.append(self._document.problem(path, message))
+
+    def _union(self, value: Json, kind: inspect.UnionType, path: Path) -> Json:
+        if value is None and any(isinstance(option, inspect.NoneType) for option in kind.types):
+            return None
+        options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
+        for option in options:
+            if isinstance(option, inspect.StructType | inspect.DictType) == isinstance(value, dict):
+                return self.read(value, option, path)
+        return self.read(value, options[0], path)
+
+    def _struct(self, value: Json, kind: inspect.StructType, path: Path) -> Json:
+        if not self._expect(value, dict, path):
+            return value
+        folded = {key.casefold(): key for key in reversed(value)}
+        known: dict[str, Json] = {}
+        for field in kind.fields:
+            key = field.encode_name if field.encode_name in value else folded.get(field.encode_name.casefold())
+            given = MISSING if key is None else value[key]
+            if given is None and not field.required:
+                given = MISSING
+            if given is not MISSING:
+                known[field.encode_name] = self.read(given, field.type, (*path, key or ""))
+            elif field.required:
+                self._complain(path, f"{field.encode_name!r} is missing")
+        return known
