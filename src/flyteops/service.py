@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from flyteops.engine import FlowIndex, Moment, PreparedFlow, Snapshot, begin, new_id, prepare, resume
+from flyteops.engine import FlowIndex, Moment, PreparedFlow, Snapshot, evaluate, evaluate_result, prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem
 from flyteops.model import (
     DataItem,
@@ -35,6 +35,7 @@ PURGE_STEP = 1000
 
 
 def utc_now() -> datetime:
+    """Return the current time; the clock of a service unless another is given."""
     return datetime.now(UTC)
 
 
@@ -76,7 +77,7 @@ class Service:
         self._seen: dict[str, datetime] = {}
         self._flows: dict[str, PreparedFlow] = {}
         self._versions: OrderedDict[str, PreparedFlow] = OrderedDict()
-        self._index = FlowIndex(())
+        self._index = FlowIndex()
         self._items: dict[str, DataItem] = {}
         self._snapshot = Snapshot({})
         self._dead_packs_checked_on = clock().date()
@@ -143,14 +144,14 @@ class Service:
         """
         moment = self._moment()
         event = Event(
-            event_id=new_id(moment),
+            event_id=moment.new_id(),
             name=name,
             pack=await self._sender(pack_id, moment.now),
             payload=payload,
             received_at=moment.now,
             created_at=created_at,
         )
-        await self._store.record(event, begin(event, self._index, moment))
+        await self._store.record(event, evaluate(event, self._index, moment))
         return event
 
     async def take(self, pack_id: str, action_name: str | None = None) -> Claimed | None:
@@ -167,7 +168,7 @@ class Service:
         """
         moment = self._moment()
         event = Event(
-            event_id=new_id(moment),
+            event_id=moment.new_id(),
             name=name,
             pack=await self._sender(pack_id, moment.now),
             payload=payload,
@@ -195,7 +196,7 @@ class Service:
         if progress.state != "PENDING":
             raise ConflictError(f"Action {progress.action_id!r} is {progress.state}; only a PENDING action takes a result.")
         flow = self._version(progress.flow_name, progress.flow_uuid)
-        return begin(event, self._index, moment) + resume(event, flow, progress, moment)
+        return evaluate_result(event, self._index, flow, progress, moment)
 
     def _moment(self) -> Moment:
         return Moment(now=self._clock(), seed=self._entropy(16), datastore=self._snapshot, monotonic=self._monotonic)
@@ -204,12 +205,12 @@ class Service:
 
     async def save_flow(self, flow: Flow) -> FlowVersion:
         """Make this the current version of the flow of its name; executions that run go on with theirs."""
-        version = FlowVersion(uuid=new_id(self._moment()), flow=flow, saved_at=self._clock())
+        version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         await self._store.save_flow(version)
         self._retire(flow.name)
         self._flows[flow.name] = prepared
-        self._index = FlowIndex(self._flows.values())
+        self._index.put(prepared)
         return version
 
     async def list_flows(self) -> Sequence[Flow]:
@@ -232,7 +233,7 @@ class Service:
         """Forget the flow; executions of it that run go on with their version."""
         await self._store.delete_flow(name)
         self._retire(name)
-        self._index = FlowIndex(self._flows.values())
+        self._index.discard(name)
 
     def _retire(self, name: str) -> None:
         prepared = self._flows.pop(name, None)
@@ -299,7 +300,7 @@ class Service:
     # ----------------------------------------------------------------------------------------------------- housekeeping
 
     async def sweep(self) -> None:
-        """Do what is due: store when packs were seen, remove dead packs once a day, remove what is too old. Call it every few seconds."""
+        """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         seen, self._seen = self._seen, {}
         if seen:
             await self._flush_seen(seen)

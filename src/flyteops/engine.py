@@ -1,0 +1,408 @@
+"""The evaluator: what follows from an event. Pure and deterministic; time, seed and datastore are arguments.
+
+The same event, flows, execution and `Moment` give the same outcome, which is what tests in flow files, dry runs, replay and
+"why did it not run" stand on. The rules are in the docs under "The life of an event".
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from flyteops import template
+from flyteops.errors import TemplateError
+from flyteops.model import (
+    DataItem,
+    Decision,
+    Event,
+    FlowVersion,
+    Json,
+    NewAction,
+    Outcome,
+    Progress,
+    Step,
+    has_labels,
+)
+from flyteops.template import Runtime, Template, ValueTemplate, compile_value
+
+TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
+FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
+"""What criteria may render to; the texts that the original reads as booleans."""
+
+SHOWN = 200
+"""How many characters of a text a decision shows."""
+
+
+# ------------------------------------------------------------------------------------------------------------ the moment
+
+
+class Snapshot:
+    """The datastore at a moment, as templates see it; JSON is parsed at its first use."""
+
+    def __init__(self, items: Mapping[str, DataItem]) -> None:
+        self._items = items
+        self._values: dict[str, Json] = {}
+
+    def __call__(self, key: str) -> Json:
+        """Return the item's value: JSON for JSON content types, else text. Raise `KeyError` when there is none."""
+        if key not in self._values:
+            item = self._items[key]
+            self._values[key] = _parsed(item) if item.is_json else item.value.decode(errors="replace")
+        return self._values[key]
+
+
+def _parsed(item: DataItem) -> Json:
+    try:
+        return msgspec.json.decode(item.value)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise TemplateError(f"datastore item {item.key!r} is declared as {item.content_type}, but is no JSON: {error}") from error
+
+
+class Moment:
+    """Everything but the event and the flows that an evaluation depends on, and the ids that come of it.
+
+    `seed` decides all randomness, `monotonic` (seconds) bounds how long templates may take.
+    """
+
+    def __init__(self, *, now: datetime, seed: bytes, datastore: Callable[[str], Json], monotonic: Callable[[], float]) -> None:
+        self.now = now
+        self.seed = seed
+        self.datastore = datastore
+        self.monotonic = monotonic
+        self._ids = 0
+
+    def new_id(self) -> str:
+        """Return the next id: 24 hex digits that begin with the time, so that ids made together are stored together."""
+        self._ids += 1
+        return f"{int(self.now.timestamp()):08x}{blake2b(self.seed + self._ids.to_bytes(4), digest_size=8).hexdigest()}"
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return Runtime(datastore=self.datastore, random=random.Random(self.seed), now=self.now, clock=self.monotonic)  # noqa: S311
+
+
+# -------------------------------------------------------------------------------------------------------- prepared flows
+
+
+class PreparedStep(NamedTuple):
+    """A step with its templates compiled. `fault` is the first that could not be, with its path in the step."""
+
+    index: int
+    step: Step
+    context: Mapping[str, Template]
+    event_labels: Mapping[str, Template]
+    criteria: Template | None
+    command_labels: Mapping[str, Template]
+    command_input: ValueTemplate | None
+    fault: tuple[str, TemplateError] | None = None
+
+
+class PreparedFlow(NamedTuple):
+    """A flow version, ready to be evaluated."""
+
+    version: FlowVersion
+    steps: tuple[PreparedStep, ...]
+
+
+def prepare(version: FlowVersion) -> PreparedFlow:
+    """Compile a flow version once. A template that does not compile spoils its own step only."""
+    return PreparedFlow(version, tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps)))
+
+
+class _SpoiltError(Exception):
+    def __init__(self, path: str, cause: TemplateError) -> None:
+        super().__init__(path)
+        self.path = path
+        self.cause = cause
+
+
+def _prepare_step(index: int, step: Step) -> PreparedStep:
+    try:
+        return PreparedStep(
+            index=index,
+            step=step,
+            context=_compile_all("context", step.context),
+            event_labels=_compile_all("event.packLabels", step.event.pack_labels),
+            criteria=_compile("criteria", step.criteria) if step.criteria else None,
+            command_labels=_compile_all("command.packLabels", step.command.pack_labels),
+            command_input=_compile_input(step.command.input),
+        )
+    except _SpoiltError as error:
+        return PreparedStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
+
+
+def _compile(path: str, source: str) -> Template:
+    try:
+        return template.compile(source)
+    except TemplateError as error:
+        raise _SpoiltError(path, error) from error
+
+
+def _compile_all(path: str, sources: Mapping[str, str] | None) -> Mapping[str, Template]:
+    return {key: _compile(f"{path}.{key}", source) for key, source in (sources or {}).items()}
+
+
+def _compile_input(value: Json) -> ValueTemplate | None:
+    if value is None:
+        return None
+    try:
+        return compile_value(value)
+    except TemplateError as error:
+        raise _SpoiltError(_join("command.input", error), error) from error
+
+
+def _join(path: str, error: TemplateError) -> str:
+    inner = getattr(error, "path", "")
+    return path + (inner if inner.startswith("[") or not inner else f".{inner}")
+
+
+class FlowIndex:
+    """Finds the steps that an event can begin an execution with, however many flows there are."""
+
+    def __init__(self, flows: Iterable[PreparedFlow] = ()) -> None:
+        self._listening: dict[tuple[str, str], tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
+        self._flows: dict[str, PreparedFlow] = {}
+        for flow in flows:
+            self.put(flow)
+
+    def put(self, flow: PreparedFlow) -> None:
+        """Add the flow, in place of the one of the same name."""
+        name = flow.version.flow.name
+        self.discard(name)
+        self._flows[name] = flow
+        for key, steps in _triggers(flow).items():
+            entries = [*self._listening.get(key, ()), (flow, tuple(steps))]
+            # One assignment: an evaluation in another thread sees the entries before it or after it.
+            self._listening[key] = tuple(sorted(entries, key=lambda entry: entry[0].version.flow.name))
+
+    def discard(self, name: str) -> None:
+        """Remove the flow of this name, if there is one."""
+        flow = self._flows.pop(name, None)
+        if flow is None:
+            return
+        for key in _triggers(flow):
+            left = tuple(entry for entry in self._listening[key] if entry[0] is not flow)
+            if left:
+                self._listening[key] = left
+            else:
+                del self._listening[key]
+
+    def listening(self, event: Event) -> Sequence[tuple[PreparedFlow, tuple[PreparedStep, ...]]]:
+        """Return the flows with trigger steps for this event, by name, each with those steps in their order."""
+        return self._listening.get((event.pack.name, event.name), ())
+
+
+def _triggers(flow: PreparedFlow) -> dict[tuple[str, str], list[PreparedStep]]:
+    found: dict[tuple[str, str], list[PreparedStep]] = {}
+    for prepared in flow.steps:
+        if prepared.step.is_trigger:
+            found.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ evaluation
+
+
+def evaluate(event: Event, index: FlowIndex, moment: Moment) -> Outcome:
+    """Return what follows from an event: for each flow that listens, one new execution if any of its trigger steps passes."""
+    return _Evaluation(event, moment).begin(index)
+
+
+def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress: Progress, moment: Moment) -> Outcome:
+    """Return what follows from the result of an action: new executions as for any event, and the continuation of its own.
+
+    `flow` is the version that the execution began with.
+    """
+    evaluation = _Evaluation(event, moment)
+    return evaluation.begin(index) + evaluation.resume(flow, progress)
+
+
+class _Skipped(Exception):  # noqa: N818 - not an error: a step that is not meant to run
+    def __init__(self, reason: str, detail: str, values: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.values = values or {}
+
+
+class _FailedError(Exception):
+    def __init__(self, path: str, error: TemplateError, values: dict[str, str] | None = None) -> None:
+        super().__init__(path)
+        self.path = path
+        self.error = error
+        self.values = values or {}
+
+
+class _Evaluation:
+    """The evaluation of one event: its payload is parsed once, and only if a step looks at it."""
+
+    def __init__(self, event: Event, moment: Moment) -> None:
+        self._event = event
+        self._moment = moment
+
+    @cached_property
+    def _event_value(self) -> object:
+        event = self._event
+        return template.event_value(
+            name=event.name,
+            payload=msgspec.json.decode(event.payload),
+            pack_id=event.pack.id,
+            pack_name=event.pack.name,
+            pack_labels=event.pack.labels,
+            created_at=event.created_at or event.received_at,
+            received_at=event.received_at,
+        )
+
+    def begin(self, index: FlowIndex) -> Outcome:
+        decisions: list[Decision] = []
+        actions: list[NewAction] = []
+        for flow, steps in index.listening(self._event):
+            correlation_id = self._moment.new_id()
+            for step in steps:
+                self._try(flow, step, {}, correlation_id, decisions, actions)
+        return Outcome(tuple(decisions), tuple(actions))
+
+    def resume(self, flow: PreparedFlow, progress: Progress) -> Outcome:
+        decisions: list[Decision] = []
+        actions: list[NewAction] = []
+        for prepared in self._matching(flow):
+            reason = why_not_yet(prepared.step, progress)
+            if reason is not None:
+                decisions.append(_decision(flow, prepared, "skipped", *reason, correlation_id=progress.correlation_id))
+            else:
+                self._try(flow, prepared, progress.context, progress.correlation_id, decisions, actions)
+        return Outcome(tuple(decisions), tuple(actions))
+
+    def _matching(self, flow: PreparedFlow) -> Iterator[PreparedStep]:
+        for prepared in flow.steps:
+            pattern = prepared.step.event
+            if pattern.name == self._event.name and pattern.pack_name == self._event.pack.name:
+                yield prepared
+
+    def _try(
+        self,
+        flow: PreparedFlow,
+        prepared: PreparedStep,
+        parent_context: Mapping[str, str],
+        correlation_id: str,
+        decisions: list[Decision],
+        actions: list[NewAction],
+    ) -> None:
+        try:
+            action, detail, values = self._pass(flow, prepared, parent_context, correlation_id)
+        except _Skipped as skipped:
+            decision = _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
+        except _FailedError as failed:
+            decision = _failure(flow, prepared, failed)
+        else:
+            actions.append(action)
+            ids = {"correlation_id": correlation_id, "action_id": action.action_id}
+            decision = _decision(flow, prepared, "ran", "passed", detail, values=values, **ids)
+        decisions.append(decision)
+
+    def _pass(
+        self, flow: PreparedFlow, prepared: PreparedStep, parent_context: Mapping[str, str], correlation_id: str
+    ) -> tuple[NewAction, str, dict[str, str]]:
+        if prepared.fault is not None:
+            raise _FailedError(*prepared.fault)
+        scope: dict[str, object] = {"Event": self._event_value, "Context": parent_context}
+        context = {**parent_context, **self._render_all("context", prepared.context, scope)}
+        scope["Context"] = context
+        self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))
+        detail, values = self._check_criteria(prepared.criteria, scope)
+        command = prepared.step.command
+        action = NewAction(
+            action_id=self._moment.new_id(),
+            correlation_id=correlation_id,
+            flow_name=flow.version.flow.name,
+            flow_uuid=flow.version.uuid,
+            step_id=prepared.step.id,
+            step_index=prepared.index,
+            name=command.name,
+            pack_name=command.pack_name,
+            pack_labels=self._render_all("command.packLabels", prepared.command_labels, scope),
+            input=self._render_input(prepared.command_input, scope),
+            context=context,
+        )
+        return action, detail, values
+
+    def _check_labels(self, wanted: Mapping[str, str]) -> None:
+        sender = self._event.pack
+        if not has_labels(sender.labels, wanted):
+            missing = ", ".join(f"{key}={value}" for key, value in wanted.items() if sender.labels.get(key) != value)
+            values = {f"event.packLabels.{key}": _quoted(value) for key, value in wanted.items()}
+            values |= {f"Event.Pack.Labels.{key}": _quoted(value) for key, value in sender.labels.items()}
+            raise _Skipped("packLabels", f"the event came from pack {sender.id!r}, which does not have {missing}", values)
+
+    def _check_criteria(self, criteria: Template | None, scope: Mapping[str, object]) -> tuple[str, dict[str, str]]:
+        if criteria is None:
+            return "there are no criteria", {}
+        text = self._render("criteria", criteria, scope)
+        values = criteria.values(scope, self._moment.runtime)
+        if text in TRUE:
+            return "the criteria are true", values
+        if text in FALSE:
+            raise _Skipped("criteria", "the criteria are false", values)
+        raise _FailedError(
+            "criteria", TemplateError(f"the criteria gave {_quoted(text)}, which is neither true nor false"), values
+        )
+
+    def _render_input(self, command_input: ValueTemplate | None, scope: Mapping[str, object]) -> bytes:
+        if command_input is None:
+            return b"null"
+        try:
+            return msgspec.json.encode(command_input.resolve(scope, self._moment.runtime))
+        except TemplateError as error:
+            raise _FailedError(_join("command.input", error), error) from error
+
+    def _render_all(self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]) -> dict[str, str]:
+        return {key: self._render(f"{path}.{key}", compiled, scope) for key, compiled in templates.items()}
+
+    def _render(self, path: str, compiled: Template, scope: Mapping[str, object]) -> str:
+        try:
+            return compiled.render(scope, self._moment.runtime)
+        except TemplateError as error:
+            raise _FailedError(path, error, compiled.values(scope, self._moment.runtime)) from error
+
+
+def why_not_yet(step: Step, progress: Progress) -> tuple[str, str] | None:
+    """Return reason and detail why a step is not tried on this result, None when it is.
+
+    The action that the result belongs to counts as finished.
+    """
+    if any(sibling.step_id == step.id for sibling in progress.siblings):
+        return "alreadyRan", f"step {step.id!r} has run in this execution already"
+    finished = {sibling.step_id for sibling in progress.siblings if sibling.state.is_finished} | {progress.step_id}
+    wanted = step.dependencies
+    unfinished = [step_id for step_id in wanted.all if step_id not in finished]
+    if unfinished:
+        return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
+    if wanted.any and finished.isdisjoint(wanted.any):
+        return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
+    return None
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text[:SHOWN]).decode()
+
+
+def _decision(flow: PreparedFlow, prepared: PreparedStep, outcome: str, reason: str, detail: str, **more: object) -> Decision:
+    return Decision(
+        flow_name=flow.version.flow.name,
+        flow_uuid=flow.version.uuid,
+        step_id=prepared.step.id,
+        step_index=prepared.index,
+        outcome=outcome,  # type: ignore[arg-type]
+        reason=reason,  # type: ignore[arg-type]
+        detail=detail,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def _failure(flow: PreparedFlow, prepared: PreparedStep, failed: _FailedError) -> Decision:
+    place = {"path": failed.path, "line": failed.error.line, "column": failed.error.column}
+    return _decision(flow, prepared, "failed", "error", failed.error.message, values=failed.values, **place)
