@@ -1,0 +1,7 @@
+"""What the authors of packs import."""
+
+from flyteops.sdk.environment import Environment, Reader, seconds
+from flyteops.sdk.event import Event, EventType, fatal
+from flyteops.sdk.pack import Pack
+
+__all__ = ["Environment", "Event", "EventType", "Pack", "Reader", "fatal", "seconds"]

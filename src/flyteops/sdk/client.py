@@ -1,0 +1,280 @@
+"""A client of the Flyte API: follows links, tries again, and turns refusals into the errors of `flyteops.errors`."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urljoin
+
+import httpx2
+import msgspec
+
+from flyteops import __version__
+from flyteops.errors import (
+    ConflictError,
+    FlyteError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    Problem,
+    StaleError,
+    TooLargeError,
+    UnavailableError,
+)
+from flyteops.model import Link
+from flyteops.sdk.environment import Environment
+from flyteops.sdk.retry import RetryLaterError, persist
+
+T = TypeVar("T")
+
+_REFUSALS: dict[int, type[FlyteError]] = {
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    412: StaleError,
+    413: TooLargeError,
+}
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """Where a registered pack takes its actions and posts its events."""
+
+    take_url: str
+    event_url: str
+
+
+class Action(msgspec.Struct, frozen=True):
+    """A command that the server handed out, its input not yet decoded."""
+
+    command: str
+    input: msgspec.Raw = msgspec.Raw(b"null")
+    result_url: str = ""
+
+
+class _Links(msgspec.Struct, frozen=True):
+    links: list[Link] | None = None
+
+    def href(self, rel: str) -> str | None:
+        return next((link.href for link in self.links or () if link.rel.endswith(rel)), None)
+
+
+class _TakenAction(_Links, frozen=True):
+    command: str = ""
+    input: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    """What is of use in an `application/problem+json` body."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    problems: list[Problem] = []
+
+
+class Client:
+    """Talk to one server; use it as an asynchronous context manager, or call `close` at the end.
+
+    `api` is the server's address without `/v1`. Redirects are not followed. `transport` is for tests and for servers
+    in the same process.
+    """
+
+    def __init__(  # noqa: PLR0913 - options, by keyword
+        self,
+        api: str,
+        *,
+        token: str | None = None,
+        timeout: float | None = 10.0,
+        ca_cert_file: Path | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        headers = {"User-Agent": f"flyte-sdk/{__version__}", "Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self.api = api.rstrip("/")
+        self._pause = pause
+        self._links: _Links | None = None
+        self._http = httpx2.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            verify=True if ca_cert_file is None else _trust(ca_cert_file),
+        )
+
+    @classmethod
+    def of(cls, environment: Environment, *, transport: httpx2.AsyncBaseTransport | None = None) -> Self:
+        """Make a client of the server that the environment names."""
+        return cls(
+            environment.api,
+            token=environment.token,
+            timeout=environment.timeout,
+            ca_cert_file=environment.ca_cert_file,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def request(  # noqa: PLR0913 - what a request can consist of, by keyword
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Any = msgspec.UNSET,
+        content: bytes | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        files: Any = None,
+        attempts: int | None = 1,
+    ) -> httpx2.Response:
+        """Send a request and return its answer, which is always a 2xx.
+
+        `url` is a path such as `/v1/flows`, counted from the server's address, or the `href` of a link. `json` is
+        encoded; `content` goes out as it is; `data` and `files` make a multipart form as in httpx2. Everything that
+        may pass (no connection, a timeout, 429, 5xx) raises `UnavailableError` after `attempts` tries (None: without
+        end), so with more than one the server may do the work twice. A refusal raises the error of its status, with
+        the server's message and problems.
+        """
+        if json is not msgspec.UNSET:
+            content, content_type = msgspec.json.encode(json), content_type or "application/json"
+        all_headers = dict(headers or {})
+        if content_type is not None:
+            all_headers["Content-Type"] = content_type
+
+        async def attempt() -> httpx2.Response:
+            return await self._send(
+                method, self._absolute(url), content=content, headers=all_headers, params=params, data=data, files=files
+            )
+
+        return await persist(attempt, pause=self._pause, attempts=attempts)
+
+    async def link(self, rel: str, *, fresh: bool = False) -> str:
+        """Return the address of the first link of `GET /v1` whose rel ends with `rel`; links are read once."""
+        if self._links is None or fresh:
+            answer = await self.request("GET", "/v1")
+            self._links = _decode(answer, _Links)
+        href = self._links.href(rel)
+        if href is None:
+            message = f"{self.api}/v1 has no link {rel!r}: is this a Flyte server?"
+            raise UnavailableError(message)
+        return self._absolute(href)
+
+    async def register(self, pack: bytes) -> Registration:
+        """Register a pack, given as JSON; the same id again replaces what was known of it."""
+        answer = await self._post(await self.link("pack/listPacks", fresh=True), pack)
+        links = _decode(answer, _Links)
+        take_url, event_url = links.href("takeAction"), links.href("event")
+        if take_url is None or event_url is None:
+            message = "the server registered the pack without links to take actions and to send events"
+            raise UnavailableError(message)
+        base = str(answer.url)
+        return Registration(urljoin(base, take_url), urljoin(base, event_url))
+
+    async def take(self, registration: Registration) -> Action | None:
+        """Take the oldest action that waits for the pack; None if there is nothing to do.
+
+        The server does not hand it out again: whoever takes an action owes a result.
+        """
+        answer = await self._post(registration.take_url, b"null")
+        if answer.status_code == 204 or not answer.content:
+            return None
+        taken = _decode(answer, _TakenAction)
+        href = taken.href("actionResult")
+        if href is None:
+            message = f"the server handed out {taken.command!r} without a link for its result"
+            raise UnavailableError(message)
+        return Action(taken.command, taken.input, urljoin(str(answer.url), href))
+
+    async def complete(self, action: Action, event: bytes) -> None:
+        """Hand in the result of an action; the same one again does nothing."""
+        await self._post(action.result_url, event)
+
+    async def send(self, registration: Registration, event: bytes) -> None:
+        """Post an event; it is durable when this returns."""
+        await self._post(registration.event_url, event)
+
+    async def _post(self, url: str, content: bytes) -> httpx2.Response:
+        return await self.request("POST", url, content=content, content_type="application/json")
+
+    def _absolute(self, url: str) -> str:
+        if url.startswith(("http://", "https://")):
+            return url
+        return f"{self.api}/{url.lstrip('/')}"
+
+    async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        try:
+            answer = await self._http.request(method, url, **options)
+        except httpx2.TimeoutException as error:
+            message = f"{method} {url}: no answer in time"
+            raise UnavailableError(message) from error
+        except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
+            message = f"{method} {url}: {str(error) or type(error).__name__}"
+            raise UnavailableError(message) from error
+        except (httpx2.InvalidURL, ValueError) as error:
+            message = f"{url!r} is not a usable address: {error}"
+            raise InputError(message) from error
+        if answer.is_success:
+            return answer
+        raise _refusal(answer)
+
+
+def _trust(ca_cert_file: Path) -> ssl.SSLContext:
+    context = httpx2.create_ssl_context()
+    context.load_verify_locations(ca_cert_file)
+    return context
+
+
+def _decode(answer: httpx2.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"{answer.request.method} {answer.url}: the answer is not what a Flyte server says: {error}"
+        raise UnavailableError(message) from error
+
+
+def _refusal(answer: httpx2.Response) -> FlyteError:
+    status = answer.status_code
+    fault = _fault(answer)
+    message = fault.detail or fault.title or f"{status} {answer.reason_phrase}".strip()
+    if status in (429, 503):
+        later = RetryLaterError(message, retry_after=_retry_after(answer.headers.get("Retry-After", "")))
+        later.problems = tuple(fault.problems)
+        return later
+    if status >= 500 or status in (408, 425):
+        return UnavailableError(message, problems=fault.problems)
+    if 300 <= status < 400:
+        message = f"{message}: the server redirects to {answer.headers.get('Location')!r}; use its final address"
+    return _REFUSALS.get(status, InputError)(message, problems=fault.problems)
+
+
+def _fault(answer: httpx2.Response) -> _Fault:
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return _Fault()
+    try:
+        return msgspec.json.decode(answer.content, type=_Fault)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Fault()
+
+
+def _retry_after(text: str) -> float:
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,171 @@
+"""What a pack reads from its environment."""
+
+import logging
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from flyteops.errors import Problem, SettingsError
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the server is and how this instance of a pack presents itself to it."""
+
+    api: str
+    labels: dict[str, str] = {}
+    token: str | None = None
+    timeout: float | None = 10.0
+    ca_cert_file: Path | None = None
+    name: str | None = None
+    health_port: int | msgspec.UnsetType | None = msgspec.UNSET
+    stop_timeout: float | msgspec.UnsetType = msgspec.UNSET
+    log_level: str = "info"
+
+    def __repr__(self) -> str:
+        return f"Environment(api={self.api!r}, name={self.name!r}, labels={self.labels!r})"
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Environment":
+        """Read the variables; raise `SettingsError` with every fault at once."""
+        reader = Reader(environ)
+        environment = cls(
+            api=_read_api(reader),
+            labels=reader.read("FLYTE_LABELS", labels, {}),
+            token=reader.read("FLYTE_JWT", str.strip, None),
+            timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
+            ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", _certificates, None),
+            name=reader.read("PACK_NAME", str.strip, None),
+            health_port=reader.read("FLYTE_PACK_HEALTH_PORT", _port, msgspec.UNSET),
+            stop_timeout=reader.read("FLYTE_PACK_STOP_TIMEOUT", seconds, msgspec.UNSET),
+            log_level=reader.read("LOGLEVEL", _log_level, "info"),
+        )
+        reader.finish()
+        return environment
+
+
+class Reader:
+    """Read variables one by one and keep the faults until the end; for the settings of a pack's own."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[Problem] = []
+
+    def read(self, name: str, parse: Callable[[str], T], default: D) -> T | D:
+        """Return the parsed value, or `default` when the variable is absent, blank or wrong.
+
+        `parse` raises `ValueError` with a sentence that says what is expected.
+        """
+        text = self.environ.get(name, "")
+        if not text.strip():
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problems.append(Problem(name, str(error)))
+            return default
+
+    def finish(self) -> None:
+        """Raise `SettingsError` if anything was wrong."""
+        if self.problems:
+            raise settings_error(self.problems)
+
+
+def settings_error(problems: list[Problem]) -> SettingsError:
+    """Make the error that shows every problem on a line of its own."""
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return SettingsError(f"the environment is not valid:{lines}", problems=problems)
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as `90`, `30s`, `5m`, `1.5h` or `2d`."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        message = f"{text!r} is not a duration such as 30s, 5m or 1h"
+        raise ValueError(message)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def labels(text: str) -> dict[str, str]:
+    """Read `key=value,key=value`; blanks around keys and values do not count, a value may hold `=`."""
+    found: dict[str, str] = {}
+    for piece in text.split(","):
+        key, equals, value = piece.partition("=")
+        if not equals or not key.strip():
+            message = f"{piece.strip()!r} is not of the form key=value"
+            raise ValueError(message)
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _read_api(reader: Reader) -> str:
+    name = next((name for name in ("FLYTE_API", "FLYTE_API_URL") if reader.environ.get(name, "").strip()), None)
+    if name is None:
+        reader.problems.append(Problem("FLYTE_API", "is not set: the server's address, such as http://localhost:8080"))
+        return ""
+    return reader.read(name, api_url, "")
+
+
+def api_url(text: str) -> str:
+    """Read the server's address, without the slash at its end; a path in front of `/v1` is kept."""
+    url = text.strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        message = f"{text!r} is not an address such as http://localhost:8080"
+        raise ValueError(message)
+    _ = parts.port  # raises ValueError itself
+    return url
+
+
+def _timeout(text: str) -> float | None:
+    if not re.fullmatch(r"\s*\d{1,9}\s*", text):
+        message = f"{text!r} is not a number of whole seconds (0 means no limit)"
+        raise ValueError(message)
+    return float(text) or None
+
+
+def _port(text: str) -> int | None:
+    if text.strip().lower() in ("off", "0"):
+        return None
+    if not re.fullmatch(r"\s*\d{1,5}\s*", text) or int(text) > 65535:
+        message = f"{text!r} is neither a port from 1 to 65535 nor off"
+        raise ValueError(message)
+    return int(text)
+
+
+def _certificates(text: str) -> Path:
+    path = Path(text.strip())
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:  # ssl.SSLError is one too
+        message = f"cannot read certificates from {str(path)!r}: {error.strerror or error}"
+        raise ValueError(message) from error
+    return path
+
+
+def _log_level(text: str) -> str:
+    level = text.strip().lower()
+    if level not in _LOG_LEVELS:
+        message = f"{text!r} is none of {', '.join(_LOG_LEVELS)}"
+        raise ValueError(message)
+    return level
+
+
+def configure_logging(level: str) -> None:
+    """Send log lines to standard error, unless the program already decided about its logging."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    if level != "debug":
+        logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -1,0 +1,256 @@
+"""A pack: commands that the server can ask for and events that it is told about."""
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar, overload
+
+import httpx2
+import msgspec
+
+from flyteops.errors import FlyteError, InputError, SettingsError
+from flyteops.model import FATAL
+from flyteops.sdk.client import Client
+from flyteops.sdk.clock import Clock
+from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, input_decoder
+from flyteops.sdk.environment import Environment, configure_logging
+from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.session import Session, current_session
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Handler)
+C = TypeVar("C", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
+
+LOGGER = logging.getLogger("flyte.pack")
+
+
+class Pack:
+    """Declare a pack: what it is called, what it can do and what it tells.
+
+    A declaration holds no state of a run, so one pack may run several times in a process. `name` and `labels` can be
+    overridden by the environment; `poll_interval` is the pause in seconds after the server had nothing to do,
+    `concurrency` the number of commands that run at the same time, `stop_timeout` how many seconds commands in hand
+    have left when the pack is told to stop, and `health_port` None for no health endpoint.
+    """
+
+    def __init__(  # noqa: PLR0913 - options, by keyword
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        help_url: str | None = None,
+        poll_interval: float = 5.0,
+        concurrency: int = 10,
+        stop_timeout: float = 25.0,
+        health_port: int | None = 8090,
+    ) -> None:
+        if not name:
+            message = "a pack needs a name"
+            raise InputError(message)
+        if concurrency < 1:
+            message = f"concurrency is {concurrency}; a pack runs at least one command at a time"
+            raise InputError(message)
+        self.name = name
+        self._options = Declaration(
+            name=name,
+            labels=dict(labels or {}),
+            help_url=help_url,
+            poll_interval=poll_interval,
+            concurrency=concurrency,
+            stop_timeout=stop_timeout,
+            health_port=health_port,
+        )
+        self._events: dict[str, EventType[Any]] = {}
+        self._commands: dict[str, Command] = {}
+        self._tasks: list[Task] = []
+        self._checks: dict[str, Check] = {}
+
+    def __repr__(self) -> str:
+        return f"Pack({self.name!r})"
+
+    # -------------------------------------------------------------------------------------------------- declarations
+
+    @overload
+    def event(self, name: str, payload: type[T], *, help_url: str | None = None) -> EventType[T]: ...
+    @overload
+    def event(self, name: str, payload: None, *, help_url: str | None = None) -> EventType[None]: ...
+    @overload
+    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> EventType[Any]: ...
+    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> EventType[Any]:
+        """Declare an event; `payload` is any type that msgspec knows, None for an event that carries nothing."""
+        if name in self._events or name == FATAL:
+            message = f"the event {name} is declared already"
+            raise InputError(message)
+        declared: EventType[Any] = EventType(name, payload, help_url=help_url)
+        self._events[name] = declared
+        return declared
+
+    def command(
+        self, name: str | None = None, *, events: Iterable[EventType[Any]] = (), help_url: str | None = None
+    ) -> Callable[[H], H]:
+        """Declare a command; the decorated coroutine function gets the input and returns one of `events`.
+
+        Without a name the function's own is used in CamelCase: `send_message` becomes `SendMessage`. The input is
+        decoded to the type of the function's parameter. An exception becomes a FATAL event.
+        """
+
+        def declare(handler: H) -> H:
+            command = Command(
+                name=name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_")),
+                handler=_asynchronous(handler),
+                events=tuple(events),
+                decoder=input_decoder(handler),
+                help_url=help_url,
+            )
+            if command.name in self._commands:
+                message = f"the command {command.name} is declared already"
+                raise InputError(message)
+            self._commands[command.name] = command
+            for event in command.events:
+                self._events.setdefault(event.name, event)
+            return handler
+
+        return declare
+
+    def task(self, function: F) -> F:
+        """Declare work that goes on in the background from registration until the pack stops.
+
+        It is cancelled then. It may end before; but if it raises, the pack stops with an error.
+        """
+        self._tasks.append(_asynchronous(function))
+        return function
+
+    def check(self, name: str) -> Callable[[F], F]:
+        """Declare a health check: a coroutine function that returns a short text, or raises when all is not well."""
+
+        def declare(function: F) -> F:
+            self._checks[name] = _asynchronous(function)
+            return function
+
+        return declare
+
+    # ----------------------------------------------------------------------------------- from handlers and tasks only
+
+    async def send(self, event: Event, *, within: float | None = None) -> None:
+        """Send an event of the pack's own accord; it is durable when this returns.
+
+        Tries again while the server cannot be reached, without end or for `within` seconds, and raises
+        `UnavailableError` then. The server may see an event twice if its answer got lost.
+        """
+        await _session().send(event, within)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; a test can let this time pass at once."""
+        await _session().clock.sleep(seconds)
+
+    def clock(self) -> Clock:
+        """Return the clock that the pack runs by."""
+        return _session().clock
+
+    # ----------------------------------------------------------------------------------------------------------- runs
+
+    def declaration(self, environment: Environment | None = None) -> Declaration:
+        """Return the pack as it runs in an environment: its name, labels and limits come from there if it says so."""
+        options = self._options
+        if environment is not None:
+            health_port, stop_timeout = environment.health_port, environment.stop_timeout
+            options = msgspec.structs.replace(
+                options,
+                name=environment.name or options.name,
+                labels={**options.labels, **environment.labels},
+                health_port=options.health_port if health_port is msgspec.UNSET else health_port,
+                stop_timeout=options.stop_timeout if stop_timeout is msgspec.UNSET else stop_timeout,
+            )
+        return msgspec.structs.replace(
+            options,
+            events=dict(self._events),
+            commands=dict(self._commands),
+            tasks=tuple(self._tasks),
+            checks=dict(self._checks),
+        )
+
+    async def serve(
+        self,
+        environment: Environment,
+        *,
+        stop: asyncio.Event | None = None,
+        clock: Clock | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Run the pack until `stop` is set, and then until what is in hand is finished.
+
+        Raise what the server says when it refuses the pack, and what a background task raised.
+        """
+        async with Client.of(environment, transport=transport) as client:
+            session = Session(self.declaration(environment), client, clock or Clock())
+            watch = asyncio.create_task(_stop_with(session, stop or asyncio.Event()))
+            try:
+                await session.run()
+            finally:
+                watch.cancel()
+
+    def run(self, environ: Mapping[str, str] | None = None, *, environment: Environment | None = None) -> None:
+        """Run the pack as a program: read the environment, work until SIGTERM or SIGINT, and exit.
+
+        The first signal lets commands in hand finish, the second breaks them off. Exit codes: 0 stopped as told,
+        1 failed, 2 the environment is not valid, 128 + n broken off by signal n.
+        """
+        try:
+            settings = environment or Environment.read(os.environ if environ is None else environ)
+        except SettingsError as error:
+            sys.stderr.write(f"{self.name}: {error}\n")
+            sys.exit(2)
+        configure_logging(settings.log_level)
+        code = asyncio.run(self._run(settings))
+        if code:
+            sys.exit(code)
+
+    async def _run(self, environment: Environment) -> int:
+        stop, broken_off = asyncio.Event(), 0
+        loop, serving = asyncio.get_running_loop(), asyncio.create_task(self.serve(environment, stop=stop))
+
+        def on_signal(number: int) -> None:
+            nonlocal broken_off
+            if not stop.is_set():
+                LOGGER.info("%s: finishing what is in hand; once more ends it", signal.Signals(number).name)
+                stop.set()
+                return
+            broken_off = 128 + number
+            serving.cancel()
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(each)
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, on_signal, each)
+        await asyncio.wait({serving})
+        if serving.cancelled():
+            return broken_off or 1
+        error = serving.exception()
+        if error is not None:
+            LOGGER.error("%s stopped: %s", self.name, error, exc_info=None if isinstance(error, FlyteError) else error)
+        return 0 if error is None else 1
+
+
+async def _stop_with(session: Session, stop: asyncio.Event) -> None:
+    await stop.wait()
+    session.stop()
+
+
+def _session() -> Session:
+    try:
+        return current_session.get()
+    except LookupError:
+        message = "the pack is not running: send and sleep work in its commands and tasks only"
+        raise RuntimeError(message) from None
+
+
+def _asynchronous(function: C) -> C:
+    if not inspect.iscoroutinefunction(function):
+        message = f"{function.__qualname__} must be declared with `async def`"
+        raise TypeError(message)
+    return function

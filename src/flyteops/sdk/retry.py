@@ -1,0 +1,98 @@
+"""Trying again: how long to wait, and how to say it without filling the log."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+
+from flyteops.errors import BusyError, UnavailableError
+
+T = TypeVar("T")
+
+MAX_RETRY_AFTER = 300.0
+
+
+class RetryLaterError(BusyError):
+    """The server asks to try again later."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """Say how long to wait after a number of failures: exponential, bounded, and never the same for two callers."""
+
+    first: float = 0.5
+    factor: float = 2.0
+    limit: float = 30.0
+
+    def delay(self, failures: int, chance: float) -> float:
+        """Return seconds, between half of the exponential step and all of it; `chance` is between 0 and 1."""
+        step = min(self.limit, self.first * self.factor ** min(failures - 1, 64))
+        return step * (0.5 + chance / 2)
+
+
+class Outage:
+    """Tell the log once that something began to fail, and once that it works again."""
+
+    def __init__(self, what: str, logger: logging.Logger) -> None:
+        self.what = what
+        self.reason: str | None = None
+        self._failures = 0
+        self._logger = logger
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure that will be tried again."""
+        self._failures += 1
+        if self.reason is None:
+            self._logger.warning("%s failed: %s; trying again until it works", self.what, error)
+        else:
+            self._logger.debug("%s failed again: %s", self.what, error)
+        self.reason = str(error)
+
+    def ended(self) -> None:
+        """Note a success, or that nobody tries any more."""
+        if self.reason is not None:
+            self._logger.info("%s works again after %d failed tries", self.what, self._failures)
+        self.given_up()
+
+    def given_up(self) -> None:
+        """Forget the failures without calling it a success."""
+        self.reason = None
+        self._failures = 0
+
+
+async def persist(  # noqa: PLR0913 - options, by keyword
+    call: Callable[[], Awaitable[T]],
+    *,
+    pause: Callable[[float], Awaitable[None]],
+    attempts: int | None = None,
+    backoff: Backoff = Backoff(),  # noqa: B008 - frozen, so it may be shared
+    outage: Outage | None = None,
+    chance: Callable[[], float] = random.random,
+) -> T:
+    """Call until it no longer raises `UnavailableError`, or `attempts` are used up; every other error is final.
+
+    What is called may happen more than once: an answer can be lost after the work was done.
+    """
+    for failures in count(1):
+        try:
+            result = await call()
+        except UnavailableError as error:
+            if outage is not None:
+                outage.failed(error)
+            if failures == attempts:
+                raise
+            delay = backoff.delay(failures, chance())
+            if isinstance(error, RetryLaterError):
+                delay = max(delay, min(error.retry_after, MAX_RETRY_AFTER))
+            await pause(delay)
+        else:
+            if outage is not None:
+                outage.ended()
+            return result
+    raise AssertionError  # pragma: no cover - count() has no end

@@ -1,0 +1,331 @@
+"""One run of a pack against a server: register, take, execute, hand in."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
+from flyteops.model import FATAL
+from flyteops.sdk.client import Action, Client, Registration
+from flyteops.sdk.clock import Clock
+from flyteops.sdk.declaration import Check, Declaration, Task
+from flyteops.sdk.event import Event, fatal
+from flyteops.sdk.health import Health, health_endpoint
+from flyteops.sdk.retry import Outage, persist
+
+T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.pack")
+
+_LAST_WORDS_TIMEOUT = 5.0
+_CHECK_TIMEOUT = 4.0
+_MAX_FATAL_TEXT = 10_000
+
+current_session: ContextVar["Session"] = ContextVar("current_session")
+
+
+class _StoppedError(Exception):
+    """The pack is to stop; nothing is tried again."""
+
+
+class Session:
+    """Keep one pack at work until it is told to stop."""
+
+    def __init__(self, declaration: Declaration, client: Client, clock: Clock) -> None:
+        self.declaration = declaration
+        self.clock = clock
+        self._client = client
+        self._stop = asyncio.Event()
+        self._slots = asyncio.Semaphore(declaration.concurrency)
+        self._registration: Registration | None = None
+        self._registering = asyncio.Lock()
+        self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
+        self._in_hand: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._undelivered = 0
+        self._last_words = False
+
+    def stop(self) -> None:
+        """Take nothing more, finish what is in hand, and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until `stop` is called.
+
+        Raise the refusal when the server does not accept the pack, the error of a background task that ended with
+        one, and `UnavailableError` when something could not be handed in before the end.
+        """
+        token = current_session.set(self)
+        try:
+            async with health_endpoint(self.declaration.health_port, self._report):
+                with suppress(_StoppedError):
+                    await self._register_first()
+                    await self._work()
+        finally:
+            current_session.reset(token)
+        if self._failure is not None:
+            raise self._failure
+        if self._undelivered:
+            message = f"{self._undelivered} results or events could not be handed in before the pack stopped"
+            raise UnavailableError(message)
+
+    async def send(self, event: Event, within: float | None) -> None:
+        """Send an event, trying again until it is accepted, refused, or `within` seconds are over.
+
+        An event that is on its way when the pack is told to stop is still delivered.
+        """
+        if event.name not in self.declaration.events:
+            message = f"the pack {self.declaration.name} does not declare the event {event.name}"
+            raise InputError(message)
+        sending = self._begin(self._deliver_event(_encode(event, self.clock.now())))
+        try:
+            async with asyncio.timeout(within):
+                await asyncio.shield(sending)
+        except TimeoutError:
+            sending.cancel()
+            message = f"the event {event.name} was not accepted within {within:g} s"
+            raise UnavailableError(message) from None
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                sending.cancel()
+            raise
+
+    # -------------------------------------------------------------------------------------------------- registration
+
+    async def _register_first(self) -> None:
+        async def attempt() -> None:
+            self._registration = await self._client.register(self.declaration.registration())
+
+        await self._unless_stopped(persist(attempt, pause=self.clock.back_off, outage=self._outages["registration"]))
+        LOGGER.info("%s is registered at %s", self.declaration.name, self._client.api)
+
+    async def _register_again(self, lost: Registration) -> None:
+        """Register once more unless somebody else did; whatever goes wrong may pass."""
+        async with self._registering:
+            if self._registration is not lost:
+                return
+            LOGGER.warning("the server does not know %s any more; registering it again", self.declaration.name)
+            outage = self._outages["registration"]
+            try:
+                self._registration = await self._client.register(self.declaration.registration())
+            except FlyteError as error:
+                outage.failed(error)
+                message = f"the pack cannot be registered again: {error}"
+                raise UnavailableError(message) from error
+            outage.ended()
+            LOGGER.info("%s is registered again", self.declaration.name)
+
+    async def _registered(self, call: Callable[[Registration], Awaitable[T]]) -> T:
+        """Call with the present registration; if the server lost it, register again and call once more."""
+        registration = self._registration
+        if registration is None:
+            message = f"{self.declaration.name} is not registered yet"
+            raise UnavailableError(message)
+        try:
+            return await call(registration)
+        except NotFoundError:
+            await self._register_again(registration)
+        try:
+            return await call(self._registration or registration)
+        except NotFoundError as error:
+            message = f"the server does not know the pack although it was registered again: {error}"
+            raise UnavailableError(message) from error
+
+    # --------------------------------------------------------------------------------------------------------- work
+
+    async def _work(self) -> None:
+        self._background = {asyncio.create_task(self._guard(task)) for task in self.declaration.tasks}
+        if self.declaration.commands:
+            self._begin(self._guard(self._poll))
+        try:
+            await self._stop.wait()
+            await self._finish()
+        finally:
+            for task in self._background | self._in_hand:
+                task.cancel()
+
+    async def _guard(self, task: Task) -> None:
+        """Run a background task; if it fails, the pack stops, for nobody would notice otherwise."""
+        try:
+            await task()
+        except Exception as error:
+            LOGGER.exception("the background task %s failed; the pack stops", getattr(task, "__qualname__", task))
+            self._failure = error
+            self.stop()
+
+    async def _finish(self) -> None:
+        """End the background, wait for what is in hand, and tell the server what did not end in time."""
+        for task in self._background:
+            task.cancel()
+        await self._settle(self.declaration.stop_timeout)
+        self._last_words = True
+        for task in self._in_hand:
+            task.cancel()
+        await self._settle(_LAST_WORDS_TIMEOUT)
+        self._undelivered += len(self._in_hand)
+
+    async def _settle(self, within: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while tasks := {task for task in self._background | self._in_hand if not task.done()}:
+                    await asyncio.wait(tasks)
+
+    async def _poll(self) -> None:
+        with suppress(_StoppedError):
+            while not self._stop.is_set():
+                await self._slots.acquire()  # first a free hand, then the work: what is taken must be run
+                action = None
+                try:
+                    action = await self._take()
+                finally:
+                    if action is None:
+                        self._slots.release()
+                if action is None:
+                    await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
+                else:
+                    self._begin(self._perform(action))
+
+    async def _take(self) -> Action | None:
+        async def attempt() -> Action | None:
+            try:
+                return await self._registered(self._client.take)
+            except UnavailableError:
+                raise
+            except FlyteError as error:
+                raise UnavailableError(str(error)) from error
+
+        async def pause(seconds: float) -> None:
+            await self._unless_stopped(self.clock.back_off(seconds))
+
+        if self._stop.is_set():
+            return None
+        # A take under way is never broken off: its answer may hold an action that nobody else will get.
+        return await persist(attempt, pause=pause, outage=self._outages["take"])
+
+    async def _perform(self, action: Action) -> None:
+        try:
+            await self._hand_in(action, await self._answer(action))
+        finally:
+            self._slots.release()
+
+    async def _answer(self, action: Action) -> Event:
+        """Execute an action; whatever goes wrong becomes a FATAL event."""
+        command = self.declaration.commands.get(action.command)
+        if command is None:
+            known = ", ".join(self.declaration.commands) or "none"
+            return _failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
+        try:
+            return await command.answer(action.input)
+        except asyncio.CancelledError:
+            return _failed(self._why_cancelled(command.name))
+        except InputError as error:
+            LOGGER.warning("%s failed: %s", command.name, error)
+            return _failed(str(error))
+        except (Exception, SystemExit) as error:
+            LOGGER.exception("%s failed", command.name)
+            return _failed(f"{type(error).__name__}: {error}")
+
+    def _why_cancelled(self, command: str) -> str:
+        """Say what ended a command; raise again when the whole pack is to end at once."""
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            return f"{command} was cancelled by itself"
+        if not self._last_words:
+            raise asyncio.CancelledError
+        task.uncancel()
+        LOGGER.warning("%s did not end within %g s and was broken off", command, self.declaration.stop_timeout)
+        return f"{self.declaration.name} was stopped before {command} ended"
+
+    async def _hand_in(self, action: Action, event: Event) -> None:
+        """Deliver a result until it is accepted or definitely refused."""
+        try:
+            await self._complete(action, event)
+        except InputError as error:
+            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, error)
+            await self._complete(action, _failed(f"the server refused the result of {action.command}: {error}"))
+
+    async def _complete(self, action: Action, event: Event) -> None:
+        body = _encode(event, self.clock.now())
+        try:
+            await persist(
+                lambda: self._client.complete(action, body),
+                pause=self.clock.back_off,
+                outage=self._outages["result"],
+            )
+        except InputError as error:
+            self._outages["result"].given_up()
+            if event.name != FATAL:
+                raise
+            LOGGER.error("the result of %s was refused and is dropped: %s", action.command, error)
+        except FlyteError as error:
+            self._outages["result"].given_up()
+            LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, error)
+
+    async def _deliver_event(self, body: bytes) -> None:
+        outage = self._outages["event"]
+        try:
+            await persist(
+                lambda: self._registered(lambda registration: self._client.send(registration, body)),
+                pause=self.clock.back_off,
+                outage=outage,
+            )
+        finally:
+            outage.given_up()
+
+    # ------------------------------------------------------------------------------------------------------ plumbing
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._in_hand.add(task)
+        task.add_done_callback(self._in_hand.discard)
+        return task
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, but break it off and raise when the pack is to stop."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _StoppedError
+        finally:
+            task.cancel()
+            stopped.cancel()
+
+    async def _report(self) -> dict[str, Health]:
+        checks = self.declaration.checks
+        results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
+        return {"DefaultCheck": self._own_health(), **dict(zip(checks, results, strict=True))}
+
+    def _own_health(self) -> Health:
+        for outage in self._outages.values():
+            if outage.reason is not None:
+                return Health(healthy=False, status=f"{outage.what} failed: {outage.reason}")
+        if self._registration is None:
+            return Health(healthy=False, status="The pack is not registered yet.")
+        return Health(healthy=True, status="Pack is running.")
+
+
+async def _run_check(check: Check) -> Health:
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT):
+            return Health(healthy=True, status=await check() or "OK")
+    except Exception as error:
+        return Health(healthy=False, status=f"{type(error).__name__}: {error}")
+
+
+def _failed(text: str) -> Event:
+    printable = text[:_MAX_FATAL_TEXT].encode("utf-8", "backslashreplace").decode()
+    return fatal(printable)
+
+
+def _encode(event: Event, created_at: datetime) -> bytes:
+    instant = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return msgspec.json.encode({"event": event.name, "payload": event.payload, "createdAt": instant})
