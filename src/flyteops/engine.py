@@ -237,6 +237,20 @@ class _FailedError(Exception):
         self.values = values or {}
 
 
+class _Parent(NamedTuple):
+    """What a step is tried in: an execution, and the context that it takes over."""
+
+    correlation_id: str
+    context: Mapping[str, str]
+
+
+_Tried = tuple[Decision, NewAction | None]
+
+
+def _outcome(tried: Sequence[_Tried]) -> Outcome:
+    return Outcome(tuple(decision for decision, _ in tried), tuple(action for _, action in tried if action is not None))
+
+
 class _Evaluation:
     """The evaluation of one event: its payload is parsed once, and only if a step looks at it."""
 
@@ -258,24 +272,22 @@ class _Evaluation:
         )
 
     def begin(self, index: FlowIndex) -> Outcome:
-        decisions: list[Decision] = []
-        actions: list[NewAction] = []
+        tried: list[_Tried] = []
         for flow, steps in index.listening(self._event):
-            correlation_id = self._moment.new_id()
-            for step in steps:
-                self._try(flow, step, {}, correlation_id, decisions, actions)
-        return Outcome(tuple(decisions), tuple(actions))
+            parent = _Parent(self._moment.new_id(), {})
+            tried.extend(self._try(flow, prepared, parent) for prepared in steps)
+        return _outcome(tried)
 
     def resume(self, flow: PreparedFlow, progress: Progress) -> Outcome:
-        decisions: list[Decision] = []
-        actions: list[NewAction] = []
+        parent = _Parent(progress.correlation_id, progress.context)
+        tried: list[_Tried] = []
         for prepared in self._matching(flow):
             reason = why_not_yet(prepared.step, progress)
-            if reason is not None:
-                decisions.append(_decision(flow, prepared, "skipped", *reason, correlation_id=progress.correlation_id))
+            if reason is None:
+                tried.append(self._try(flow, prepared, parent))
             else:
-                self._try(flow, prepared, progress.context, progress.correlation_id, decisions, actions)
-        return Outcome(tuple(decisions), tuple(actions))
+                tried.append((_decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id), None))
+        return _outcome(tried)
 
     def _matching(self, flow: PreparedFlow) -> Iterator[PreparedStep]:
         for prepared in flow.steps:
@@ -283,41 +295,28 @@ class _Evaluation:
             if pattern.name == self._event.name and pattern.pack_name == self._event.pack.name:
                 yield prepared
 
-    def _try(
-        self,
-        flow: PreparedFlow,
-        prepared: PreparedStep,
-        parent_context: Mapping[str, str],
-        correlation_id: str,
-        decisions: list[Decision],
-        actions: list[NewAction],
-    ) -> None:
+    def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> "_Tried":
         try:
-            action, detail, values = self._pass(flow, prepared, parent_context, correlation_id)
+            action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
-            decision = _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
+            return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values), None
         except _FailedError as failed:
-            decision = _failure(flow, prepared, failed)
-        else:
-            actions.append(action)
-            ids = {"correlation_id": correlation_id, "action_id": action.action_id}
-            decision = _decision(flow, prepared, "ran", "passed", detail, values=values, **ids)
-        decisions.append(decision)
+            return _failure(flow, prepared, failed), None
+        ids = {"correlation_id": action.correlation_id, "action_id": action.action_id}
+        return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids), action
 
-    def _pass(
-        self, flow: PreparedFlow, prepared: PreparedStep, parent_context: Mapping[str, str], correlation_id: str
-    ) -> tuple[NewAction, str, dict[str, str]]:
+    def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
             raise _FailedError(*prepared.fault)
-        scope: dict[str, object] = {"Event": self._event_value, "Context": parent_context}
-        context = {**parent_context, **self._render_all("context", prepared.context, scope)}
+        scope: dict[str, object] = {"Event": self._event_value, "Context": parent.context}
+        context = {**parent.context, **self._render_all("context", prepared.context, scope)}
         scope["Context"] = context
         self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))
         detail, values = self._check_criteria(prepared.criteria, scope)
         command = prepared.step.command
         action = NewAction(
             action_id=self._moment.new_id(),
-            correlation_id=correlation_id,
+            correlation_id=parent.correlation_id,
             flow_name=flow.version.flow.name,
             flow_uuid=flow.version.uuid,
             step_id=prepared.step.id,

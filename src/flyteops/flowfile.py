@@ -1,0 +1,205 @@
+"""Flow files: YAML or JSON text to `Flow`, every fault in one go, and advice about what is allowed but rarely meant.
+
+What is wrong in itself is refused: missing names, wrong types, templates that do not compile. What may be meant, or is common in
+flows that run today, is accepted, and `lint` tells about it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+
+from msgspec import inspect
+
+from flyteops import template
+from flyteops.document import Document, Path, parse_json, parse_yaml, read
+from flyteops.errors import InputError, Problem, TemplateError
+from flyteops.model import Flow, Json, Step
+
+ROOTS = ("Event", "Context")
+EVENT_FIELDS = ("Name", "Payload", "Pack", "CreatedAt", "ReceivedAt")
+
+
+def parse(data: bytes, *, is_yaml: bool) -> Document:
+    """Parse the text of a flow file; raise `InputError`."""
+    return parse_yaml(data) if is_yaml else parse_json(data)
+
+
+def read_flow(document: Document) -> Flow:
+    """Return the flow that a document describes; raise `InputError` with every problem and its place."""
+    problems: list[Problem] = []
+    try:
+        flow = read(document, Flow)
+    except InputError as error:
+        problems.extend(error.problems)
+    else:
+        problems.extend(_empty_names(document, flow))
+    problems.extend(_template_faults(document))
+    if problems:
+        subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
+        detail = f"{len(problems)} problems; the first: {problems[0]}" if len(problems) > 1 else str(problems[0])
+        raise InputError(f"{subject} {detail}.", problems=problems)
+    return flow
+
+
+def _empty_names(document: Document, flow: Flow) -> Iterator[Problem]:
+    if not flow.name.strip():
+        yield document.problem(("name",), "must not be empty")
+    for index, step in enumerate(flow.steps):
+        for noun, value in (("event", step.event), ("command", step.command)):
+            if not value.name:
+                yield document.problem(("steps", index, noun, "name"), "must not be empty")
+            if not value.pack_name:
+                yield document.problem(("steps", index, noun, "packName"), "must not be empty")
+
+
+# -------------------------------------------------------------------------------------------------------------- templates
+
+
+def _template_faults(document: Document) -> Iterator[Problem]:
+    for path, source in _template_sources(document.value):
+        try:
+            template.compile(source)
+        except TemplateError as error:
+            yield document.problem(path, f"in the template, {error}")
+
+
+def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
+    """Yield every template of a flow, however wrong the rest of it may be."""
+    for index, step in enumerate(_list(_get(flow, "steps"))):
+        at: Path = ("steps", index)
+        event, command = _get(step, "event"), _get(step, "command")
+        yield from _strings(_get(step, "context"), (*at, "context"))
+        yield from _strings(_get(step, "criteria"), (*at, "criteria"))
+        yield from _strings(_get(event, "packLabels"), (*at, "event", "packLabels"))
+        yield from _strings(_get(command, "packLabels"), (*at, "command", "packLabels"))
+        yield from _strings(_get(command, "input"), (*at, "command", "input"))
+
+
+def _get(value: Json, key: str) -> Json:
+    if not isinstance(value, dict):
+        return None
+    if key in value:
+        return value[key]
+    return next((value[other] for other in value if other.casefold() == key.casefold()), None)
+
+
+def _list(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, list) else ()
+
+
+def _strings(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(item, (*path, index))
+
+
+# ------------------------------------------------------------------------------------------------------------------ lint
+
+
+def lint(document: Document, flow: Flow) -> Sequence[Problem]:
+    """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
+    found = [
+        *_unknown_keys(document, document.value, inspect.type_info(Flow), ()),
+        *_dependency_advice(document, flow),
+        *_identity_advice(document, flow),
+        *_repetition_advice(document, flow),
+        *_variable_advice(document, flow),
+    ]
+    return found
+
+
+def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Path) -> Iterator[Problem]:
+    match kind:
+        case inspect.StructType() if isinstance(value, dict):
+            fields = {field.encode_name: field.type for field in kind.fields}
+            for key, item in value.items():
+                name = key if key in fields else next((name for name in fields if name.casefold() == key.casefold()), None)
+                if name is None:
+                    yield document.problem((*path, key), f"the key {key!r} is ignored{_nearest(key, fields)}")
+                else:
+                    yield from _unknown_keys(document, item, fields[name], (*path, key))
+        case inspect.VarTupleType() if isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _unknown_keys(document, item, kind.item_type, (*path, index))
+
+
+def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    folded = {name.casefold(): name for name in known}
+    inside = [name for name in known if word.casefold() in name.casefold()]
+    near = [folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)] or inside[:1]
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _dependency_advice(document: Document, flow: Flow) -> Iterator[Problem]:
+    ids = [step.id for step in flow.steps]
+    for index, step in enumerate(flow.steps):
+        path: Path = ("steps", index, "dependsOn")
+        wanted = step.dependencies
+        for step_id in (*wanted.all, *wanted.any):
+            if step_id not in ids:
+                yield document.problem(path, f"there is no step {step_id!r}{_nearest(step_id, ids)}")
+    for index in _never_reached(flow):
+        yield document.problem(("steps", index), f"step {flow.steps[index].id!r} can never run: nothing it depends on can finish")
+
+
+def _never_reached(flow: Flow) -> Sequence[int]:
+    reached: set[str] = set()
+    left = dict(enumerate(flow.steps))
+    while True:
+        ready = [index for index, step in left.items() if _can_follow(step, reached)]
+        if not ready:
+            return list(left)
+        reached |= {left.pop(index).id for index in ready}
+
+
+def _can_follow(step: Step, reached: set[str]) -> bool:
+    wanted = step.dependencies
+    return reached.issuperset(wanted.all) and (not wanted.any or not reached.isdisjoint(wanted.any))
+
+
+def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, step in enumerate(flow.steps):
+        if step.id in seen:
+            what = f"the id {step.id!r} is used twice" if step.id else "a step has no id, like one before it"
+            yield document.problem(("steps", index), f"{what}; in the continuation of an execution only one of them can run")
+        seen.add(step.id)
+
+
+def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
+    commanded = {step.command.pack_name for step in flow.steps}
+    for index, step in enumerate(flow.steps):
+        if step.is_trigger and len(flow.steps) > 1 and step.event.pack_name in commanded:
+            yield document.problem(
+                ("steps", index),
+                f"step {step.id!r} has no dependsOn, and pack {step.event.pack_name!r} also executes commands of this flow: a result named"
+                f" {step.event.name!r} runs the step in the same execution and begins a new one; add dependsOn or criteria if that"
+                " is not meant",
+            )
+
+
+def _variable_advice(document: Document, flow: Flow) -> Iterator[Problem]:
+    defined = {key for step in flow.steps for key in step.context or ()}
+    for path, source in _template_sources(document.value):
+        for variable in template.compile(source).variables:
+            complaint = _about_variable(variable, sorted(defined))
+            if complaint:
+                yield document.problem(path, complaint)
+
+
+def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
+    if "(" in variable:
+        return None
+    root, _, rest = variable.partition(".")
+    field = rest.partition(".")[0]
+    if root not in ROOTS:
+        return f"{root!r} is never set{_nearest(root, ROOTS)}"
+    if root == "Event" and field and field not in EVENT_FIELDS:
+        return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
+    if root == "Context" and field and field not in defined:
+        return f"no step sets {field!r} in its context{_nearest(field, defined)}"
+    return None
