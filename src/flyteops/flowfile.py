@@ -102,14 +102,13 @@ def _strings(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
 
 def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
-    found = [
+    return [
         *_unknown_keys(document, document.value, inspect.type_info(Flow), ()),
         *_dependency_advice(document, flow),
         *_identity_advice(document, flow),
         *_repetition_advice(document, flow),
         *_variable_advice(document, flow),
     ]
-    return found
 
 
 def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Path) -> Iterator[Problem]:
@@ -171,14 +170,15 @@ def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 
 def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    commanded = {step.command.pack_name for step in flow.steps}
+    """A flow file does not say which events are results; what a dependent step waits for surely is one."""
+    results = {(step.event.pack_name, step.event.name) for step in flow.steps if not step.is_trigger}
     for index, step in enumerate(flow.steps):
-        if step.is_trigger and len(flow.steps) > 1 and step.event.pack_name in commanded:
+        if step.is_trigger and (step.event.pack_name, step.event.name) in results:
             yield document.problem(
                 ("steps", index),
-                f"step {step.id!r} has no dependsOn, and pack {step.event.pack_name!r} also executes commands of this flow: a result named"
-                f" {step.event.name!r} runs the step in the same execution and begins a new one; add dependsOn or criteria if that"
-                " is not meant",
+                f"step {step.id!r} has no dependsOn, and {step.event.name!r} of pack {step.event.pack_name!r} is also a result in this flow:"
+                " each one runs the step where the result belongs and in a new execution as well; add dependsOn or criteria if"
+                " that is not meant",
             )
 
 
