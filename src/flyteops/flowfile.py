@@ -170,15 +170,15 @@ def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 
 def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    """A flow file does not say which events are results; what a dependent step waits for surely is one."""
+    # A flow file does not say which events are results; what a dependent step waits for surely is one.
     results = {(step.event.pack_name, step.event.name) for step in flow.steps if not step.is_trigger}
     for index, step in enumerate(flow.steps):
         if step.is_trigger and (step.event.pack_name, step.event.name) in results:
             yield document.problem(
                 ("steps", index),
-                f"step {step.id!r} has no dependsOn, and {step.event.name!r} of pack {step.event.pack_name!r} is also a result in this flow:"
-                " each one runs the step where the result belongs and in a new execution as well; add dependsOn or criteria if"
-                " that is not meant",
+                f"step {step.id!r} has no dependsOn, and {step.event.name!r} of pack {step.event.pack_name!r} is also a result"
+                " in this flow: each one runs the step where the result belongs and in a new execution as well;"
+                " add dependsOn or criteria if that is not meant",
             )
 
 

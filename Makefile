@@ -1,0 +1,58 @@
+# The verbs of this project; `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14,$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+ARGS ?=
+
+.PHONY: help run test check e2e bench docs lock clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+run: .venv/run ## start Flyte with its packs and examples, and chat with it
+	@$(BIN)/flyte dev $(ARGS)
+
+test: .venv/dev ## run the tests that need nothing but this checkout (ARGS="-k word" chooses)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+check: .venv/dev ## lint, types, layers: everything but the tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
+	@$(PYTEST) tests/e2e tests/docs $(ARGS)
+
+bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: .venv/dev ## write the generated reference pages anew
+	@$(BIN)/python docs/generate.py $(ARGS)
+
+lock: .venv/dev ## resolve the dependencies anew and write the lock files
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+
+clean: ## remove what was built or installed here; data in .flyte stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find src tests bench examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Flyte needs Python 3.11 or later; none was found. Set PYTHON=/path/to/python3." >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "This Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+
+.venv/run: requirements/run.lock pyproject.toml | .venv/bin/python
+	@echo "Installing what Flyte needs (once) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: requirements/dev.lock .venv/run
+	@echo "Installing what the tests need (once) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
