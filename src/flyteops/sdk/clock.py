@@ -1,6 +1,7 @@
 """The time a pack lives by; a test puts another one in its place."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 
@@ -10,6 +11,10 @@ class Clock:
     def now(self) -> datetime:
         """Return the present instant, aware and in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that nobody sets back."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Wait because the pack's author asked for it."""

@@ -36,6 +36,10 @@ class ManualClock(Clock):
         """Return the instant at which the clock stands."""
         return self._now
 
+    def monotonic(self) -> float:
+        """Return the same instant in seconds."""
+        return self._now.timestamp()
+
     async def sleep(self, seconds: float) -> None:
         """Sleep until the clock was advanced so far."""
         future = asyncio.get_running_loop().create_future()

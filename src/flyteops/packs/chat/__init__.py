@@ -1,0 +1,18 @@
+"""Chat: a local stand-in for the Slack pack, to build and try chat flows without an account anywhere."""
+
+from flyteops.packs.chat.console import Console, plain_lines
+from flyteops.packs.chat.pack import create, pack_for
+from flyteops.packs.chat.room import Channel, Message, Posts, Reaction, Room, User
+
+__all__ = [
+    "Channel",
+    "Console",
+    "Message",
+    "Posts",
+    "Reaction",
+    "Room",
+    "User",
+    "create",
+    "pack_for",
+    "plain_lines",
+]

@@ -1,0 +1,209 @@
+"""A room to talk in: people say something, flows answer. It knows neither a terminal nor a server."""
+
+import asyncio
+import getpass
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Self
+from weakref import WeakSet
+
+import msgspec
+
+from flyteops.errors import NotFoundError
+
+_REMEMBERED = 1000
+
+
+class User(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody who talks, as flows see him."""
+
+    id: str
+    name: str
+    email: str = ""
+    title: str = ""
+    first_name: str = ""
+    last_name: str = ""
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Make a user whose id follows from the name, so that it is the same in every run."""
+        return cls(id=_stable_id("U", name), name=name, email=f"{name}@localhost", first_name=name.capitalize())
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """A place for messages; `name` is without the `#`."""
+
+    id: str
+    name: str
+    topic: str = ""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What was said; `thread` is the timestamp of the message that it answers, or "".
+
+    `attachments` are as a flow gave them.
+    """
+
+    timestamp: str
+    channel: Channel
+    user: User
+    text: str
+    thread: str = ""
+    attachments: tuple[dict[str, Any], ...] = ()
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """What somebody thinks of a message, in one word such as `thumbsup`."""
+
+    timestamp: str
+    user: User
+    name: str
+    message: Message
+
+
+class Posts:
+    """The messages that flows post, from the moment when this was asked for; an asynchronous iterator without end."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self._queue.get()
+
+    def put(self, message: Message) -> None:
+        """Add a message."""
+        self._queue.put_nowait(message)
+
+
+class _Outgoing(msgspec.Struct, frozen=True, eq=False):
+    spoken: Message | Reaction
+    delivered: asyncio.Future[None]
+
+
+class Room:
+    """Keep channels, people and the last messages, and carry words between people and flows.
+
+    `now` tells the time. The first channel is where people talk if they do not name one.
+    """
+
+    def __init__(
+        self,
+        *,
+        user: User | None = None,
+        channels: Iterable[str] = ("general",),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.user = user or User.named(_login())
+        self.bot = User.named("flyte")
+        self._channels = {name: Channel(_stable_id("C", name), name) for name in channels}
+        self._now = now
+        self._last_microsecond = 0
+        self._messages: deque[Message] = deque(maxlen=_REMEMBERED)
+        self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue()
+        self._listeners: WeakSet[Posts] = WeakSet()
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The channels, the default one first."""
+        return list(self._channels.values())
+
+    @property
+    def messages(self) -> list[Message]:
+        """The last messages of people and flows, oldest first."""
+        return list(self._messages)
+
+    # ---------------------------------------------------------------------------------------------------- for people
+
+    async def say(self, text: str, *, user: User | None = None, channel: str | None = None, thread: str = "") -> Message:
+        """Say something, in the default channel or the one of that name or id; return when the server knows of it.
+
+        `thread` is the timestamp of the message that is answered.
+        """
+        place = self.channels[0] if channel is None else self.channel(channel)
+        message = Message(self._timestamp(), place, user or self.user, text, thread)
+        self._messages.append(message)
+        await self._deliver(message)
+        return message
+
+    async def react(self, name: str, timestamp: str, *, user: User | None = None) -> Reaction:
+        """React to the message with that timestamp; return when the server knows of it."""
+        message = next((message for message in self._messages if message.timestamp == timestamp), None)
+        if message is None:
+            error = f"there is no message {timestamp}"
+            raise NotFoundError(error)
+        reaction = Reaction(self._timestamp(), user or self.user, name.strip(":"), message)
+        await self._deliver(reaction)
+        return reaction
+
+    def posted(self) -> Posts:
+        """Return what flows post from now on, to be read with `async for`."""
+        posts = Posts()
+        self._listeners.add(posts)
+        return posts
+
+    def channel(self, name_or_id: str) -> Channel:
+        """Return a channel by its name, with or without `#`, or its id; raise `NotFoundError` if there is none."""
+        name = name_or_id.removeprefix("#")
+        found = self._channels.get(name) or next((each for each in self.channels if each.id == name_or_id), None)
+        if found is None:
+            message = f"there is no channel {name_or_id!r}; there are: {', '.join(self._channels)}"
+            raise NotFoundError(message)
+        return found
+
+    def open_channel(self, name: str) -> Channel:
+        """Return the channel of that name; it is made if it does not exist."""
+        name = name.removeprefix("#")
+        return self._channels.setdefault(name, Channel(_stable_id("C", name), name))
+
+    # ------------------------------------------------------------------------------------------------------ for flows
+
+    def post(
+        self,
+        text: str,
+        *,
+        channel: Channel,
+        thread: str = "",
+        attachments: Iterable[dict[str, Any]] = (),
+        username: str = "",
+    ) -> Message:
+        """Put a message of a flow into a channel."""
+        author = self.bot if not username else msgspec.structs.replace(self.bot, name=username)
+        message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments))
+        self._messages.append(message)
+        for listener in list(self._listeners):
+            listener.put(message)
+        return message
+
+    async def next_spoken(self) -> tuple[Message | Reaction, asyncio.Future[None]]:
+        """Wait for what people say next; the future wants to know when it was delivered, or why not."""
+        outgoing = await self._outgoing.get()
+        return outgoing.spoken, outgoing.delivered
+
+    # ------------------------------------------------------------------------------------------------------- plumbing
+
+    async def _deliver(self, spoken: Message | Reaction) -> None:
+        delivered = asyncio.get_running_loop().create_future()
+        self._outgoing.put_nowait(_Outgoing(spoken, delivered))
+        await delivered
+
+    def _timestamp(self) -> str:
+        """Return the time as chats write it; every one is later than the one before."""
+        microsecond = max(int(self._now().timestamp() * 1_000_000), self._last_microsecond + 1)
+        self._last_microsecond = microsecond
+        return f"{microsecond // 1_000_000}.{microsecond % 1_000_000:06d}"
+
+
+def _stable_id(prefix: str, name: str) -> str:
+    return prefix + hashlib.sha256(name.encode()).hexdigest()[:8].upper()
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "user"

@@ -1,0 +1,199 @@
+"""Shell: run a script and tell what came of it."""
+
+import asyncio
+import codecs
+import contextlib
+import os
+import shutil
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from flyteops.packs import run
+from flyteops.sdk import Event, Pack, Reader, seconds
+
+TIMEOUT_EXIT_CODE = 124
+NO_SHELL_EXIT_CODE = 127
+SIGNAL_EXIT_CODE = -1
+
+_CHUNK = 65536
+_KILL_AFTER = 2.0
+_PIPES_OPEN_AFTER = 0.5
+_GROUP_CHECK_EVERY = 0.02
+
+
+class Output(msgspec.Struct):
+    """What a script wrote, as text, and how it ended."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How long a script may run, in seconds, and how many bytes of each output stream are kept."""
+
+    timeout: float = 3600.0
+    output: int = 1024 * 1024
+
+
+def create(environ: Mapping[str, str]) -> Pack:
+    """Make the pack; `FLYTE_SHELL_TIMEOUT` and `FLYTE_SHELL_OUTPUT_LIMIT` (bytes of each stream) are its settings."""
+    reader = Reader(environ)
+    limits = Limits(
+        timeout=reader.read("FLYTE_SHELL_TIMEOUT", _timeout, Limits().timeout),
+        output=reader.read("FLYTE_SHELL_OUTPUT_LIMIT", _size, Limits().output),
+    )
+    reader.finish()
+    pack = Pack("Shell")
+    output = pack.event("Output", payload=Output)
+
+    @pack.command("Shell", events=[output])
+    async def shell(script: Any) -> Event:
+        if script is not None and not isinstance(script, str):
+            return output(Output("", f"the input must be a JSON string, not {_json_type(script)}", 1))
+        if not script:
+            return output(Output("", "No script supplied to handler", 1))
+        return output(await run_script(script, limits))
+
+    return pack
+
+
+async def run_script(script: str, limits: Limits) -> Output:
+    """Run a script in a shell and a process group of its own.
+
+    The group is killed when the time is over or the caller is cancelled. What the script leaves behind in the
+    background goes on, but nobody listens to it any more.
+    """
+    program = shutil.which("bash") or shutil.which("sh")
+    if program is None:
+        return Output("", "neither bash nor sh was found", NO_SHELL_EXIT_CODE)
+    async with _stream(limits.output) as (stdout, stdout_end), _stream(limits.output) as (stderr, stderr_end):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program, "-c", script, stdin=DEVNULL, stdout=stdout_end, stderr=stderr_end, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            return Output("", f"the script cannot be run: {error}", 1)
+        finally:
+            os.close(stdout_end)
+            os.close(stderr_end)
+        exit_code = await _wait(process, limits.timeout)
+        await _drain(stdout, stderr)
+        notes = [*stdout.notes("stdout"), *stderr.notes("stderr")]
+        if exit_code is None:
+            notes.append(f"[the script was killed after {limits.timeout:g} s]")
+        return Output(stdout.text(), _annotated(stderr.text(), notes), TIMEOUT_EXIT_CODE if exit_code is None else exit_code)
+
+
+class _Stream:
+    """Read one output stream to its end, and keep its beginning."""
+
+    def __init__(self, reader: asyncio.StreamReader, limit: int) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self._size = 0
+        self.reading = asyncio.create_task(self._read(reader))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(_CHUNK):
+            self._size += len(chunk)
+            self._kept += chunk[: self._limit - len(self._kept)]
+
+    def text(self) -> str:
+        """Return what was kept; bytes that are not UTF-8 become U+FFFD."""
+        cut = self._size > len(self._kept)
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._kept), final=not cut)
+
+    def notes(self, name: str) -> list[str]:
+        """Say so if something was cut off."""
+        if self._size <= len(self._kept):
+            return []
+        return [f"[{name} was cut: {len(self._kept)} of {self._size} bytes are kept]"]
+
+
+@contextlib.asynccontextmanager
+async def _stream(limit: int) -> AsyncIterator[tuple[_Stream, int]]:
+    """Open a pipe; the caller closes its writing end once the script has it.
+
+    The pipe is ours and not the process's, so that waiting for the process never means waiting for the pipe.
+    """
+    reading_end, writing_end = os.pipe()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading_end, "rb", 0)
+    )
+    stream = _Stream(reader, limit)
+    try:
+        yield stream, writing_end
+    finally:
+        stream.reading.cancel()
+        transport.close()
+
+
+async def _wait(process: Process, limit: float) -> int | None:
+    """Return the exit code, or None when the script had to be killed because its time was over."""
+    try:
+        async with asyncio.timeout(limit):
+            code = await process.wait()
+    except TimeoutError:
+        await _kill(process)
+        return None
+    except asyncio.CancelledError:
+        await asyncio.shield(_kill(process))
+        raise
+    return code if code >= 0 else SIGNAL_EXIT_CODE
+
+
+async def _kill(process: Process) -> None:
+    """End the whole group: first with a request, then by force."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_AFTER):
+                while True:
+                    os.killpg(process.pid, 0)
+                    await asyncio.sleep(_GROUP_CHECK_EVERY)
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+async def _drain(*streams: _Stream) -> None:
+    """Read what is still in the pipes; a child in the background may keep them open, and is not waited for."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PIPES_OPEN_AFTER):
+            await asyncio.wait({stream.reading for stream in streams})
+
+
+def _annotated(text: str, notes: list[str]) -> str:
+    if notes and text and not text.endswith("\n"):
+        text += "\n"
+    return text + "\n".join(notes)
+
+
+def _timeout(text: str) -> float:
+    timeout = seconds(text)
+    if timeout <= 0:
+        message = f"{text!r} leaves a script no time"
+        raise ValueError(message)
+    return timeout
+
+
+def _size(text: str) -> int:
+    if not text.strip().isdecimal():
+        message = f"{text!r} is not a number of bytes"
+        raise ValueError(message)
+    return int(text)
+
+
+def _json_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    return {int: "a number", float: "a number", list: "an array"}.get(type(value), "an object")
+
+
+if __name__ == "__main__":
+    run("Shell")
