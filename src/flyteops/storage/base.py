@@ -29,7 +29,6 @@ from flyteops.model import (
     Progress,
 )
 
-
 Decide = Callable[[Progress], Outcome | None]
 """Says what follows from a result, given how things stand; None means: nothing to do, the same result was applied before.
 

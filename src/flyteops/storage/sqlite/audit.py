@@ -1,0 +1,264 @@
+"""What is read for people: executions, actions and events, and the plain lists.
+
+Lists are walked in the order of an index, latest first, and only as far as the page needs. A filter that few actions or
+events can satisfy, as the names of queues and sources tell, begins with those instead.
+"""
+
+import heapq
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from flyteops.errors import NotFoundError
+from flyteops.model import (
+    Action,
+    DataItem,
+    Event,
+    EventRecord,
+    Execution,
+    FlowVersion,
+    Pack,
+    PackRef,
+    has_labels,
+)
+from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.sqlite.row import (
+    created_at_of,
+    decode_decisions,
+    decode_declaration,
+    decode_flow,
+    decode_strings,
+    to_instant,
+    to_transitions,
+)
+
+FEW = 2000
+"""Up to so many matching actions or events are gathered and sorted; beyond that, walking in order finds a page sooner."""
+
+ANY_OF = "IN (SELECT value FROM json_each(?))"
+
+
+def _json(numbers: Iterable[int]) -> str:
+    return msgspec.json.encode(list(numbers)).decode()
+
+
+EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at"
+
+
+def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int, Event]:
+    """Return the events with these sequence numbers, by number."""
+    rows = connection.execute(
+        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608
+        (_json(seqs),),
+    )
+    return {row[0]: _event(row[1:]) for row in rows}
+
+
+def _event(columns: Sequence[Any]) -> Event:
+    event_id, name, pack_id, pack_name, labels, payload, received_at, created_at = columns
+    pack = PackRef(pack_id, pack_name, decode_strings(labels))
+    return Event(event_id, name, pack, payload, to_instant(received_at), created_at_of(created_at))
+
+
+def _action(columns: Sequence[Any], head: tuple[str, str, str], trigger: Event, result: Event | None) -> Action:
+    action_id, name, pack_name, labels, input_, step_id, step_index, context, states = columns
+    correlation_id, flow_name, flow_uuid = head
+    return Action(
+        action_id=action_id,
+        name=name,
+        pack_name=pack_name,
+        pack_labels=decode_strings(labels),
+        input=input_,
+        correlation_id=correlation_id,
+        flow_name=flow_name,
+        flow_uuid=flow_uuid,
+        step_id=step_id,
+        step_index=step_index,
+        context=decode_strings(context),
+        trigger=trigger,
+        states=to_transitions(states),
+        result=result,
+    )
+
+
+class Audit:
+    """The verbs of the port that only read. Each belongs inside one transaction, so that it sees one snapshot."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def get_event(self, event_id: str) -> EventRecord:
+        row = self._connection.execute("SELECT seq FROM event WHERE event_id = ?", (event_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no event {event_id!r}.")
+        return self._event_records([row[0]], None)[0]
+
+    def list_events(self, which: EventFilter, start: int, limit: int) -> list[EventRecord]:
+        is_any = which.event_name is None and which.pack_name is None
+        sources = None if is_any else self._sources(which)
+        if sources is not None and len(sources) <= FEW and which.flow_name is None:
+            seqs = self._newest_of(sources, start, limit)
+        else:
+            seqs = self._walk_events(which.flow_name, sources, start, limit)
+        return self._event_records(seqs, which.flow_name)
+
+    def _sources(self, which: EventFilter) -> list[int]:
+        rows = self._connection.execute(
+            "SELECT source_id FROM source WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR pack_name = ?2)",
+            (which.event_name, which.pack_name),
+        )
+        return [row[0] for row in rows]
+
+    def _newest_of(self, sources: Sequence[int], start: int, limit: int) -> list[int]:
+        """Merge the newest events of each source."""
+        statement = "SELECT seq FROM event WHERE source_id = ? ORDER BY seq DESC LIMIT ?"
+        newest = (row[0] for source_id in sources for row in self._connection.execute(statement, (source_id, start + limit)))
+        return heapq.nlargest(start + limit, newest)[start:]
+
+    def _walk_events(self, flow_name: str | None, sources: Sequence[int] | None, start: int, limit: int) -> list[int]:
+        conditions = []
+        values: list[object] = []
+        origin = "event v"
+        if flow_name is not None:
+            origin = "flow_event f CROSS JOIN event v ON v.seq = f.event_seq"
+            conditions.append("f.flow_name = ?")
+            values.append(flow_name)
+        if sources is not None:
+            conditions.append(f"v.source_id {ANY_OF}" if flow_name is not None else f"+v.source_id {ANY_OF}")
+            values.append(_json(sources))
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = "v.seq" if flow_name is None else "f.event_seq"
+        rows = self._connection.execute(
+            f"SELECT v.seq FROM {origin} {where} ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - texts of ours
+            (*values, limit, start),
+        )
+        return [row[0] for row in rows]
+
+    def _event_records(self, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
+        events = read_events(self._connection, seqs)
+        rows = self._connection.execute(
+            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608
+            f" WHERE v.seq {ANY_OF}",
+            (_json(seqs),),
+        )
+        records = {}
+        for seq, encoded, action_id in rows:
+            decisions = () if encoded is None else decode_decisions(encoded)
+            if flow_name is not None:
+                decisions = tuple(decision for decision in decisions if decision.flow_name == flow_name)
+            records[seq] = EventRecord(events[seq], decisions, action_id)
+        return [records[seq] for seq in seqs]
+
+    # ---------------------------------------------------------------------------------------------------------- executions
+
+    def get_execution(self, correlation_id: str) -> Execution:
+        row = self._connection.execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no execution {correlation_id!r}.")
+        return self._executions([row[0]])[0]
+
+    def get_action(self, action_id: str) -> Action:
+        row = self._connection.execute("SELECT seq, execution_seq FROM action WHERE action_id = ?", (action_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no action {action_id!r}.")
+        return next(action for action in self._executions([row[1]])[0].actions if action.action_id == action_id)
+
+    def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> list[Execution]:
+        return self._executions(self._page_of_executions(which, start, limit))
+
+    def _page_of_executions(self, which: ExecutionFilter, start: int, limit: int) -> list[int]:
+        queues = self._queues(which)
+        conditions = []
+        values: list[object] = []
+        if which.flow_name is not None:
+            conditions.append("e.flow_name = ?")
+            values.append(which.flow_name)
+        if queues is not None and self._are_few(queues):
+            step = "" if which.step_id is None else "AND step_id = ?"
+            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608
+            values.extend([_json(queues)] if which.step_id is None else [_json(queues), which.step_id])
+        elif queues is not None or which.step_id is not None:
+            step = "" if which.step_id is None else "AND a.step_id = ?"
+            queue = "" if queues is None else f"AND a.queue_id {ANY_OF}"
+            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608
+            values.extend([] if which.step_id is None else [which.step_id])
+            values.extend([] if queues is None else [_json(queues)])
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        rows = self._connection.execute(
+            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608
+            (*values, limit, start),
+        )
+        return [row[0] for row in rows]
+
+    def _queues(self, which: ExecutionFilter) -> list[int] | None:
+        """Return the queues that satisfy the filter's wishes about command and pack, None when it has none."""
+        if which.action_name is None and which.action_pack_name is None and not which.action_pack_labels:
+            return None
+        wanted = which.action_pack_labels or {}
+        rows = self._connection.execute(
+            "SELECT queue_id, labels FROM queue WHERE (?1 IS NULL OR command = ?1) AND (?2 IS NULL OR pack_name = ?2)",
+            (which.action_name, which.action_pack_name),
+        )
+        return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_strings(labels), wanted)]
+
+    def _are_few(self, queues: Sequence[int]) -> bool:
+        found = self._connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608
+            (_json(queues), FEW + 1),
+        )
+        return bool(found.fetchone()[0] <= FEW)
+
+    def _executions(self, seqs: Sequence[int]) -> list[Execution]:
+        """Return the executions with these sequence numbers in that order, all actions and events included."""
+        heads = {
+            row[0]: (row[1], row[2], row[3])
+            for row in self._connection.execute(
+                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608
+                (_json(seqs),),
+            )
+        }
+        rows = self._connection.execute(
+            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608
+            " a.step_id, a.step_index, a.context, a.states"
+            f" FROM action a JOIN queue q ON q.queue_id = a.queue_id WHERE a.execution_seq {ANY_OF} ORDER BY a.seq",
+            (_json(seqs),),
+        ).fetchall()
+        events = read_events(self._connection, {seq for row in rows for seq in row[1:3] if seq is not None})
+        actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
+        for execution_seq, trigger_seq, result_seq, *columns in rows:
+            actions[execution_seq].append(_action(columns, heads[execution_seq], events[trigger_seq], events.get(result_seq)))
+        return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
+
+    # ------------------------------------------------------------------------------------------ packs, flows and datastore
+
+    def find_pack(self, pack_id: str) -> Pack | None:
+        row = self._connection.execute("SELECT declaration, last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
+        return None if row is None else decode_declaration(row[0]).seen(to_instant(row[1]))
+
+    def list_packs(self) -> list[Pack]:
+        rows = self._connection.execute("SELECT declaration, last_seen_at FROM pack ORDER BY name, pack_id")
+        return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
+
+    def list_flows(self) -> list[FlowVersion]:
+        rows = self._connection.execute(
+            "SELECT v.uuid, v.flow, v.saved_at FROM flow f JOIN flow_version v ON v.uuid = f.uuid ORDER BY f.name"
+        )
+        return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
+
+    def get_flow_version(self, uuid: str) -> FlowVersion:
+        row = self._connection.execute("SELECT flow, saved_at FROM flow_version WHERE uuid = ?", (uuid,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no flow version {uuid!r}.")
+        return FlowVersion(uuid, decode_flow(row[0]), to_instant(row[1]))
+
+    def list_items(self) -> list[DataItem]:
+        rows = self._connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key")
+        return [DataItem(*row) for row in rows]
+
+    def find_nothing(self) -> None:
+        """Read as little as possible, to see whether reading works."""
+        self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -1,0 +1,462 @@
+"""What the writer does inside its transaction: the verbs of the port that change something, on one connection.
+
+Rows of one kind are gathered and written in bulk by `flush`, which whoever reads what may have been gathered calls first. What
+is kept in memory (names of queues and sources, the heads of queues) mirrors the database, which has no other writer;
+`forget` drops it after a rollback.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import (
+    FATAL,
+    ActionState,
+    DataItem,
+    Event,
+    FlowVersion,
+    NewAction,
+    Outcome,
+    Pack,
+    PackDeclaration,
+    PackRef,
+    Progress,
+    Sibling,
+    has_labels,
+)
+from flyteops.storage.base import Claimed, Decide, Purged
+from flyteops.storage.sqlite.audit import read_events
+from flyteops.storage.sqlite.row import (
+    decode_decisions,
+    decode_strings,
+    encode_decisions,
+    encode_json,
+    to_microseconds,
+    to_text,
+)
+
+PREFETCH = 64
+"""How many actions are read from a queue at a time."""
+
+SMALL = 16_384
+"""Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
+
+SOURCES_KEPT = 10_000
+"""How many senders and event names are remembered before all are forgotten, for the sake of packs that invent names."""
+
+VACUUM_PAGES = 256
+"""How many free pages are given back to the file system in one step."""
+
+Key = tuple[tuple[str, str], ...]
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A NEW action at the head of its queue; `input` is None when it is long."""
+
+    seq: int
+    execution_seq: int
+    action_id: str
+    input: bytes | None
+
+
+class Queue:
+    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, a prefix of what the database has."""
+
+    __slots__ = ("command", "heads", "labels", "pack_name", "queue_id")
+
+    def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
+        self.queue_id = queue_id
+        self.pack_name = pack_name
+        self.command = command
+        self.labels = labels
+        self.heads: deque[Waiting] = deque()
+
+    @property
+    def key(self) -> tuple[str, str, Key]:
+        return self.pack_name, self.command, tuple(sorted(self.labels.items()))
+
+    def serves(self, pack: PackRef, command: str | None) -> bool:
+        return (command is None or command == self.command) and has_labels(pack.labels, self.labels)
+
+
+class Ledger:
+    """The verbs on an open transaction. Used by the writer's thread alone, except for `may_wait`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._execute = connection.execute
+        self._begin_gathering()
+        self.forget()
+
+    # ------------------------------------------------------------------------------------------------ the transaction
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What differs after a job that has changed something, be it gathered or written."""
+        return self.connection.total_changes, self._gathered
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if not self._gathered:
+            return
+        many = self.connection.executemany
+        if self._events:
+            many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._events)
+        if self._flow_events:
+            many("INSERT INTO flow_event VALUES (?,?)", self._flow_events)
+        if self._executions:
+            many("INSERT INTO execution VALUES (?,?,?,?,?)", self._executions)
+        if self._actions:
+            many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
+        if self._claims:
+            many("UPDATE action SET state = 'PENDING', states = states || ? WHERE seq = ?", self._claims)
+        if self._results:
+            many("UPDATE action SET state = ?, states = states || ?, result_seq = ? WHERE seq = ?", self._results)
+        if self._touched:
+            rows = [(at, seq, at) for seq, at in self._touched.items()]
+            many("UPDATE execution SET changed_at = ? WHERE seq = ? AND changed_at < ?", rows)
+        self._begin_gathering()
+
+    def settle(self) -> None:
+        """Note that what was done is committed."""
+        self._begun.clear()
+
+    def forget(self) -> None:
+        """Drop what is in memory, because the transaction or a part of it was rolled back."""
+        self._begin_gathering()
+        self._begun: dict[str, int] = {}
+        self._sources: dict[tuple[str, str, str, Key], int] = {}
+        rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
+        queues = [Queue(queue_id, pack_name, command, decode_strings(labels)) for queue_id, pack_name, command, labels in rows]
+        self._queues = {queue.queue_id: queue for queue in queues}
+        self._queue_ids = {queue.key: queue.queue_id for queue in queues}
+        waiting: dict[str, dict[int, Queue]] = {}
+        for queue in queues:
+            waiting.setdefault(queue.pack_name, {})[queue.queue_id] = queue
+        self._waiting = waiting  # at once, since `may_wait` looks at it from another thread
+        self._last_event = self._last("event")
+        self._last_execution = self._last("execution")
+        self._last_action = self._last("action")
+
+    def _begin_gathering(self) -> None:
+        self._gathered = 0
+        self._events: list[tuple[object, ...]] = []
+        self._flow_events: list[tuple[str, int]] = []
+        self._executions: list[tuple[object, ...]] = []
+        self._actions: list[tuple[object, ...]] = []
+        self._claims: list[tuple[str, int]] = []
+        self._results: list[tuple[str, str, int, int]] = []
+        self._touched: dict[int, int] = {}
+        self._unsettled: set[int] = set()
+
+    def _last(self, table: str) -> int:
+        found: int | None = self._execute(f"SELECT max(seq) FROM {table}").fetchone()[0]  # noqa: S608 - names of ours
+        return found or 0
+
+    # ------------------------------------------------------------------------------------------------------- life cycle
+
+    def record(self, event: Event, outcome: Outcome) -> None:
+        self._add(event, outcome, None)
+
+    def may_wait(self, pack: PackRef, command: str | None) -> bool:
+        """Tell whether an action may wait for this pack. From any thread; never False once such an action was committed."""
+        queues = self._waiting.get(pack.name)
+        return queues is not None and any(queue.serves(pack, command) for queue in tuple(queues.values()))
+
+    def claim(self, pack: PackRef, at: datetime, command: str | None) -> Claimed | None:
+        best = self._oldest(pack, command)
+        if best is None:
+            return None
+        first = best.heads.popleft()
+        now = to_microseconds(at)
+        self._claims.append((f",PENDING {now}", first.seq))
+        self._gathered += 1
+        self._touch(first.execution_seq, now)
+        found = first.input
+        if found is None:
+            found = self._execute("SELECT input FROM action WHERE seq = ?", (first.seq,)).fetchone()[0]
+        return Claimed(first.action_id, best.command, found)
+
+    def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
+        best = None
+        queues = self._waiting.get(pack.name, {})
+        for queue in [queue for queue in queues.values() if queue.serves(pack, command)]:
+            if not queue.heads and not self._refill(queue):
+                del queues[queue.queue_id]
+            elif best is None or queue.heads[0].seq < best.heads[0].seq:
+                best = queue
+        return best
+
+    def _refill(self, queue: Queue) -> bool:
+        self.flush()
+        rows = self._execute(
+            "SELECT seq, execution_seq, action_id, iif(length(input) <= ?, input, NULL) FROM action"
+            " WHERE queue_id = ? AND state = 'NEW' ORDER BY seq LIMIT ?",
+            (SMALL, queue.queue_id, PREFETCH),
+        )
+        queue.heads.extend(Waiting(*row) for row in rows)
+        return bool(queue.heads)
+
+    def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+        seq, execution_seq, progress = self._progress(action_id)
+        outcome = decide(progress)
+        if outcome is None:
+            return False
+        if progress.state is not ActionState.PENDING:
+            raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be finished.")
+        self._begun[progress.correlation_id] = execution_seq
+        result_seq = self._add(result, outcome, seq)
+        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        now = to_microseconds(result.received_at)
+        self._results.append((state, f",{state} {now}", result_seq, seq))
+        self._touch(execution_seq, now)
+        return True
+
+    def _progress(self, action_id: str) -> tuple[int, int, Progress]:
+        row = self._find_action(action_id)
+        if row is None or row[1] in self._unsettled:
+            self.flush()
+            row = self._find_action(action_id)
+        if row is None:
+            raise NotFoundError(f"There is no action {action_id!r}.")
+        seq, execution_seq, step_id, queue_id, state, context, result_seq, correlation_id, flow_name, flow_uuid = row
+        queue = self._queues[queue_id]
+        siblings = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (execution_seq,))
+        progress = Progress(
+            action_id=action_id,
+            name=queue.command,
+            pack_name=queue.pack_name,
+            pack_labels=queue.labels,
+            correlation_id=correlation_id,
+            flow_name=flow_name,
+            flow_uuid=flow_uuid,
+            step_id=step_id,
+            context=decode_strings(context),
+            state=ActionState(state),
+            siblings=tuple([Sibling(step, index, ActionState(at)) for step, index, at in siblings]),
+            result=None if result_seq is None else read_events(self.connection, [result_seq])[result_seq],
+        )
+        return seq, execution_seq, progress
+
+    def _find_action(self, action_id: str) -> tuple[int, int, str, int, str, bytes, int | None, str, str, str] | None:
+        row: tuple[int, int, str, int, str, bytes, int | None, str, str, str] | None = self._execute(
+            "SELECT a.seq, a.execution_seq, a.step_id, a.queue_id, a.state, a.context, a.result_seq,"
+            " e.correlation_id, e.flow_name, e.flow_uuid"
+            " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.action_id = ?",
+            (action_id,),
+        ).fetchone()
+        return row
+
+    def _add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
+        """Gather an event and what follows from it; return its sequence number."""
+        now = to_microseconds(event.received_at)
+        # Whatever can fail comes first, so that a job that failed has gathered nothing.
+        actions = [(action, encode_json(action.context), self._queue_id(action)) for action in outcome.actions]
+        decisions = encode_decisions(outcome.decisions) if outcome.decisions else None
+        created_at = None if event.created_at is None else event.created_at.isoformat()
+        source_id = self._source_id(event)
+        executions = [self._execution_seq(action, now) for action in outcome.actions]
+        self._last_event += 1
+        seq = self._last_event
+        referrers = len(actions) + (action_seq is not None)
+        self._events.append((seq, event.event_id, source_id, now, created_at, action_seq, referrers, event.payload, decisions))
+        if decisions is not None:
+            self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
+        for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):
+            self._last_action += 1
+            self._actions.append(
+                (
+                    self._last_action,
+                    action.action_id,
+                    execution_seq,
+                    action.step_index,
+                    action.step_id,
+                    queue_id,
+                    seq,
+                    None,
+                    "NEW",
+                    f"NEW {now}",
+                    context,
+                    action.input,
+                )
+            )
+            self._note_waiting(self._queues[queue_id])
+            self._unsettled.add(execution_seq)
+        self._gathered += 1
+        return seq
+
+    def _note_waiting(self, queue: Queue) -> None:
+        self._waiting.setdefault(queue.pack_name, {})[queue.queue_id] = queue
+
+    def _touch(self, execution_seq: int, now: int) -> None:
+        self._touched[execution_seq] = max(now, self._touched.get(execution_seq, now))
+        self._unsettled.add(execution_seq)
+
+    def _execution_seq(self, action: NewAction, now: int) -> int:
+        correlation_id = action.correlation_id
+        seq = self._begun.get(correlation_id)
+        if seq is None:
+            row = self._execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
+            if row is None:
+                self._last_execution += 1
+                seq = self._last_execution
+                self._executions.append((seq, correlation_id, action.flow_name, action.flow_uuid, now))
+                self._gathered += 1
+            else:
+                seq = row[0]
+                self._touch(seq, now)
+            self._begun[correlation_id] = seq
+        return seq
+
+    # ------------------------------------------------------------------------------------------------- queues, sources
+
+    def _queue_id(self, action: NewAction) -> int:
+        key = (action.pack_name, action.name, tuple(sorted(action.pack_labels.items())))
+        queue_id = self._queue_ids.get(key)
+        if queue_id is None:
+            queue_id = self._execute(
+                "INSERT INTO queue (pack_name, command, labels) VALUES (?,?,?) RETURNING queue_id",
+                (action.pack_name, action.name, to_text(action.pack_labels)),
+            ).fetchone()[0]
+            queue = Queue(queue_id, action.pack_name, action.name, dict(action.pack_labels))
+            self._queues[queue_id] = queue
+            self._queue_ids[key] = queue_id
+        return queue_id
+
+    def _source_id(self, event: Event) -> int:
+        pack = event.pack
+        key = (event.name, pack.name, pack.id, tuple(sorted(pack.labels.items())))
+        source_id = self._sources.get(key)
+        if source_id is None:
+            source_id = self._find_source(event) or self._add_source(event)
+            if len(self._sources) >= SOURCES_KEPT:
+                self._sources.clear()
+            self._sources[key] = source_id
+        return source_id
+
+    def _find_source(self, event: Event) -> int | None:
+        row = self._execute(
+            "SELECT source_id FROM source WHERE name = ? AND pack_name = ? AND pack_id = ? AND labels = ?",
+            (event.name, event.pack.name, event.pack.id, to_text(event.pack.labels)),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def _add_source(self, event: Event) -> int:
+        source_id: int = self._execute(
+            "INSERT INTO source (name, pack_name, pack_id, labels) VALUES (?,?,?,?) RETURNING source_id",
+            (event.name, event.pack.name, event.pack.id, to_text(event.pack.labels)),
+        ).fetchone()[0]
+        return source_id
+
+    # --------------------------------------------------------------------------------------- packs, flows and datastore
+
+    def ping(self) -> None:
+        """Write something, so that a disk that is full or read-only is noticed."""
+        version = self._execute("PRAGMA user_version").fetchone()[0]
+        self._execute(f"PRAGMA user_version = {version}")
+
+    def save_pack(self, pack: Pack) -> None:
+        declaration = PackDeclaration(pack.name, pack.labels, pack.commands, pack.events, pack.links)
+        self._execute(
+            "INSERT OR REPLACE INTO pack VALUES (?,?,?,?)",
+            (pack.id, pack.name, encode_json(declaration), to_microseconds(pack.last_seen_at)),
+        )
+
+    def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
+        row = self._execute("SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no pack {pack_id!r}.")
+        if unless_seen_since is None or row[0] < to_microseconds(unless_seen_since):
+            self._execute("DELETE FROM pack WHERE pack_id = ?", (pack_id,))
+
+    def touch_packs(self, seen: Mapping[str, datetime]) -> None:
+        rows = [(at, pack_id, at) for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())]
+        self.connection.executemany("UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows)
+
+    def save_flow(self, version: FlowVersion) -> None:
+        flow = version.flow
+        self._execute(
+            "INSERT INTO flow_version VALUES (?,?,?,?)",
+            (version.uuid, flow.name, encode_json(flow), to_microseconds(version.saved_at)),
+        )
+        self._execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
+
+    def delete_flow(self, name: str) -> None:
+        if not self._execute("DELETE FROM flow WHERE name = ?", (name,)).rowcount:
+            raise NotFoundError(f"There is no flow {name!r}.")
+
+    def save_item(self, item: DataItem) -> bool:
+        is_new = self._execute("SELECT 1 FROM data_item WHERE key = ?", (item.key,)).fetchone() is None
+        self._execute(
+            "INSERT INTO data_item VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE SET"
+            " content_type = excluded.content_type, description = excluded.description, value = excluded.value",
+            (item.key, item.content_type, item.description, item.value),
+        )
+        return is_new
+
+    def delete_item(self, key: str) -> None:
+        if not self._execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
+            raise NotFoundError(f"There is no datastore item {key!r}.")
+
+    # ----------------------------------------------------------------------------------------------------------- growth
+
+    def purge(self, before: datetime, limit: int) -> Purged:
+        self.flush()
+        executions = self._purge_executions(to_microseconds(before), limit)
+        events = self._purge_events(to_microseconds(before), limit)
+        return Purged(executions, events, more=limit in (executions, events))
+
+    def _purge_executions(self, before: int, limit: int) -> int:
+        found = self._execute(
+            "SELECT seq FROM execution WHERE changed_at < ? ORDER BY changed_at LIMIT ?", (before, limit)
+        ).fetchall()
+        queue_ids: set[int] = set()
+        for row in found:
+            for queue_id, trigger_seq, result_seq in self._execute(
+                "DELETE FROM action WHERE execution_seq = ? RETURNING queue_id, trigger_seq, result_seq", row
+            ).fetchall():
+                queue_ids.add(queue_id)
+                referred = [(trigger_seq,)] if result_seq is None else [(trigger_seq,), (result_seq,)]
+                self.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
+        self.connection.executemany("DELETE FROM execution WHERE seq = ?", found)
+        self._drop_queues(queue_ids)
+        return len(found)
+
+    def _drop_queues(self, queue_ids: set[int]) -> None:
+        for queue_id in queue_ids:
+            queue = self._queues[queue_id]
+            queue.heads.clear()
+            if self._execute("SELECT 1 FROM action WHERE queue_id = ? LIMIT 1", (queue_id,)).fetchone() is None:
+                self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
+                del self._queues[queue_id]
+                del self._queue_ids[queue.key]
+                self._waiting.get(queue.pack_name, {}).pop(queue_id, None)
+
+    def _purge_events(self, before: int, limit: int) -> int:
+        found = self._execute(
+            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE referrers = 0 AND received_at < ? LIMIT ?)"
+            " RETURNING seq, source_id, decisions",
+            (before, limit),
+        ).fetchall()
+        for seq, _, decisions in found:
+            if decisions is not None:
+                rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
+                self.connection.executemany("DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?", rows)
+        self._drop_sources({source_id for _, source_id, _ in found})
+        return len(found)
+
+    def _drop_sources(self, source_ids: set[int]) -> None:
+        for source_id in source_ids:
+            if self._execute("SELECT 1 FROM event WHERE source_id = ? LIMIT 1", (source_id,)).fetchone() is None:
+                self._execute("DELETE FROM source WHERE source_id = ?", (source_id,))
+                self._sources.clear()
+
+    def vacuum(self) -> int:
+        """Give a bounded number of free pages back; return how many are left."""
+        self._execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        left: int = self._execute("PRAGMA freelist_count").fetchone()[0]
+        return left

@@ -1,0 +1,257 @@
+"""The tables, the steps that lead to them, and the checks before a database file is trusted.
+
+Instants that are sorted by are integers, microseconds since the epoch; an event's `created_at` is ISO 8601 text, so that it
+keeps its offset. Foreign keys are not declared: all writing goes through `ledger`, and the checks would double its reads.
+"""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from flyteops.errors import StoreError, UnavailableError
+
+APPLICATION_ID = 0x466C7974
+"""``Flyt`` in ASCII; tells `file` and us whose database it is."""
+
+OLDEST_SQLITE = (3, 37, 0)
+"""STRICT tables came with it; RETURNING and JSON functions are older."""
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another program that holds a lock on the database."""
+
+FIRST = (
+    """
+    CREATE TABLE pack (
+      pack_id TEXT PRIMARY KEY,
+      name TEXT NOT NULL,
+      declaration BLOB NOT NULL, -- JSON
+      last_seen_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE flow_version (
+      uuid TEXT PRIMARY KEY,
+      name TEXT NOT NULL,
+      flow BLOB NOT NULL, -- JSON
+      saved_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE flow (name TEXT PRIMARY KEY, uuid TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """
+    CREATE TABLE data_item (
+      key TEXT PRIMARY KEY,
+      content_type TEXT NOT NULL,
+      description TEXT NOT NULL,
+      value BLOB NOT NULL
+    ) STRICT
+    """,
+    # Who sends what: the few combinations that millions of events repeat.
+    """
+    CREATE TABLE source (
+      source_id INTEGER PRIMARY KEY,
+      name TEXT NOT NULL,
+      pack_id TEXT NOT NULL,
+      pack_name TEXT NOT NULL,
+      labels TEXT NOT NULL, -- JSON, keys sorted
+      UNIQUE (name, pack_name, pack_id, labels)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE event (
+      seq INTEGER PRIMARY KEY,
+      event_id TEXT NOT NULL UNIQUE,
+      source_id INTEGER NOT NULL,
+      received_at INTEGER NOT NULL,
+      created_at TEXT,
+      action_seq INTEGER, -- the action whose result it is
+      referrers INTEGER NOT NULL, -- how many actions have it as their trigger or result
+      payload BLOB NOT NULL,
+      decisions BLOB -- JSON; NULL when there are none
+    ) STRICT
+    """,
+    "CREATE INDEX event_by_source ON event (source_id)",
+    "CREATE INDEX event_without_referrer ON event (received_at) WHERE referrers = 0",
+    # Events about which a step of the flow was decided.
+    """
+    CREATE TABLE flow_event (
+      flow_name TEXT NOT NULL,
+      event_seq INTEGER NOT NULL,
+      PRIMARY KEY (flow_name, event_seq)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE execution (
+      seq INTEGER PRIMARY KEY,
+      correlation_id TEXT NOT NULL UNIQUE,
+      flow_name TEXT NOT NULL,
+      flow_uuid TEXT NOT NULL,
+      changed_at INTEGER NOT NULL -- the latest time of any state of its actions
+    ) STRICT
+    """,
+    "CREATE INDEX execution_by_activity ON execution (changed_at)",
+    "CREATE INDEX execution_by_flow ON execution (flow_name, changed_at)",
+    # What is asked of whom: a pack's queues are found in memory, so that claiming is one index seek for each.
+    """
+    CREATE TABLE queue (
+      queue_id INTEGER PRIMARY KEY,
+      pack_name TEXT NOT NULL,
+      command TEXT NOT NULL,
+      labels TEXT NOT NULL, -- JSON, keys sorted
+      UNIQUE (pack_name, command, labels)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE action (
+      seq INTEGER PRIMARY KEY,
+      action_id TEXT NOT NULL UNIQUE,
+      execution_seq INTEGER NOT NULL,
+      step_index INTEGER NOT NULL,
+      step_id TEXT NOT NULL,
+      queue_id INTEGER NOT NULL,
+      trigger_seq INTEGER NOT NULL,
+      result_seq INTEGER,
+      state TEXT NOT NULL,
+      states TEXT NOT NULL, -- "STATE instant" for each, in order, separated by commas
+      context BLOB NOT NULL, -- JSON
+      input BLOB NOT NULL,
+      UNIQUE (execution_seq, step_index)
+    ) STRICT
+    """,
+    "CREATE INDEX action_waiting ON action (queue_id) WHERE state = 'NEW'",
+    "CREATE INDEX action_by_queue ON action (queue_id, execution_seq)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+"""The statements that lead from version n to n + 1; never changed once released, only appended to."""
+
+
+class Lock:
+    """What keeps a second server off the database, across processes; let go by the kernel when the process ends."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(f"{database.name}.lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock; raise `StoreError` naming the process that has it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"Cannot write {str(self.path)!r}: {error.strerror}. The server needs to write there.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise self._refusal(error, owner) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; may be called twice. The file stays: removing it would race with the next server."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _refusal(self, error: OSError, owner: str) -> StoreError:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return StoreError(
+                f"The database of {str(self.path)!r} is in use by process {owner or '(unknown)'}; only one server may use it."
+            )
+        return StoreError(f"Cannot lock {str(self.path)!r}: {error.strerror}. Local disks can be locked, some network disks not.")
+
+
+def prepare(path: Path) -> sqlite3.Connection:
+    """Return the connection to write with, the file created and migrated as needed; raise `StoreError` if a person must look."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"This Python comes with SQLite {sqlite3.sqlite_version}; at least {wanted} is needed.")
+    connection = None
+    try:
+        connection = connect(path)
+        _check(connection, path)
+        _configure(connection)
+        _migrate(connection)
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise _refusal_to_open(error, path) from error
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+    return connection
+
+
+def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
+    """Return a connection in autocommit mode that any thread may use, one at a time."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    if query_only:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
+    """Translate what SQLite says when a transaction fails as a whole."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_NOTADB"):
+        return StoreError(f"{str(path)!r} is not a Flyte database, or it is encrypted. Name another file, or restore a backup.")
+    if name.startswith("SQLITE_CORRUPT"):
+        return StoreError(
+            f"{str(path)!r} is damaged ({error}). Stop the server, then restore a backup, or try `sqlite3 FILE .recover`."
+        )
+    return UnavailableError(f"The database {str(path)!r} cannot be used at the moment ({error}); nothing was changed.")
+
+
+def _refusal_to_open(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
+    if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+        return StoreError(f"Cannot open {str(path)!r} for writing ({error}). Check that the server may write file and directory.")
+    return refusal(error, path)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    application_id = _pragma(connection, "application_id")
+    version = _pragma(connection, "user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    is_new = application_id == 0 and version == 0 and tables == 0
+    if application_id != APPLICATION_ID and not is_new:
+        raise StoreError(f"{str(path)!r} is the database of another program. Name another file.")
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{str(path)!r} was written by a newer Flyte (schema {version}, this one knows {len(MIGRATIONS)})."
+            " Install that version, or name another file."
+        )
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    # The order matters: auto_vacuum takes effect only before the file has its first page.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA cache_size = -65536")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

@@ -1,0 +1,229 @@
+"""SQLite: one file, one server, nothing to set up. Writes go through one thread (`writer`), reads through a few others."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from flyteops.errors import BusyError, StoreError, UnavailableError
+from flyteops.model import Action, DataItem, Event, EventRecord, Execution, FlowVersion, Outcome, Pack, PackRef
+from flyteops.storage.base import Claimed, Decide, EventFilter, ExecutionFilter, Purged, Store
+from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.schema import Lock, connect, prepare, refusal
+from flyteops.storage.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+RECORD, FINISH, CLAIM, OTHER = range(4)
+"""The order within a batch: what creates actions before what takes them, and what needs the ledger flushed at the end."""
+
+
+class SqliteStore(Store):
+    """A store in one SQLite file. `limit` is how many writes may wait at a time, `readers` how many reads run at a time."""
+
+    def __init__(self, path: str | Path, *, limit: int = 5000, readers: int = 4) -> None:
+        self.path = Path(path)
+        self._limit = limit
+        self._lock = Lock(self.path)
+        self._ledger: Ledger | None = None
+        self._writer: Writer | None = None
+        self._readers = Readers(self.path, readers)
+
+    async def open(self) -> None:
+        if self._writer is not None:
+            raise StoreError("The store is open already.")
+        self._ledger = await asyncio.to_thread(self._prepare)
+        self._writer = Writer(self._ledger, self.path, limit=self._limit)
+        self._readers.open()
+
+    async def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None or self._ledger is None:
+            return
+        await writer.stop()
+        await asyncio.to_thread(self._let_go, self._ledger.connection)
+        self._ledger = None
+
+    def _prepare(self) -> Ledger:
+        # Only the last level is created: a whole tree that is missing is rather a mistyped path, or a disk that is not mounted.
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"Cannot create the directory {str(self.path.parent)!r}: {error.strerror}.") from error
+        self._lock.acquire()
+        try:
+            return Ledger(prepare(self.path))
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise refusal(error, self.path) from error
+            raise
+
+    def _let_go(self, connection: sqlite3.Connection) -> None:
+        self._readers.close()
+        try:
+            connection.execute("PRAGMA optimize")
+        except sqlite3.Error:  # it would have been for speed only
+            pass
+        finally:
+            connection.close()
+            self._lock.release()
+
+    def _write(self, rank: int, run: Callable[[Ledger], T]) -> "asyncio.Future[T]":
+        if self._writer is None:
+            raise UnavailableError("The store is closed.")
+        return self._writer.submit(rank, run)
+
+    async def _read(self, run: Callable[[Audit], T]) -> T:
+        if self._writer is None:
+            raise UnavailableError("The store is closed.")
+        return await self._readers.read(run)
+
+    async def ping(self) -> None:
+        await self._write(OTHER, Ledger.ping)
+        await self._read(Audit.find_nothing)
+
+    # ------------------------------------------------------------------------------------------------------------ packs
+
+    async def save_pack(self, pack: Pack) -> None:
+        await self._write(OTHER, lambda ledger: ledger.save_pack(pack))
+
+    async def find_pack(self, pack_id: str) -> Pack | None:
+        return await self._read(lambda audit: audit.find_pack(pack_id))
+
+    async def list_packs(self) -> Sequence[Pack]:
+        return await self._read(Audit.list_packs)
+
+    async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
+        await self._write(OTHER, lambda ledger: ledger.delete_pack(pack_id, unless_seen_since))
+
+    async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
+        await self._write(OTHER, lambda ledger: ledger.touch_packs(seen))
+
+    # ------------------------------------------------------------------------------------------------------------ flows
+
+    async def save_flow(self, version: FlowVersion) -> None:
+        await self._write(OTHER, lambda ledger: ledger.save_flow(version))
+
+    async def list_flows(self) -> Sequence[FlowVersion]:
+        return await self._read(Audit.list_flows)
+
+    async def delete_flow(self, name: str) -> None:
+        await self._write(OTHER, lambda ledger: ledger.delete_flow(name))
+
+    async def get_flow_version(self, uuid: str) -> FlowVersion:
+        return await self._read(lambda audit: audit.get_flow_version(uuid))
+
+    # -------------------------------------------------------------------------------------------------------- datastore
+
+    async def save_item(self, item: DataItem) -> bool:
+        return await self._write(OTHER, lambda ledger: ledger.save_item(item))
+
+    async def list_items(self) -> Sequence[DataItem]:
+        return await self._read(Audit.list_items)
+
+    async def delete_item(self, key: str) -> None:
+        await self._write(OTHER, lambda ledger: ledger.delete_item(key))
+
+    # --------------------------------------------------------------------------------------------- the life of an event
+
+    async def record(self, event: Event, outcome: Outcome) -> None:
+        await self._write(RECORD, lambda ledger: ledger.record(event, outcome))
+
+    async def claim(self, pack: PackRef, at: datetime, *, action_name: str | None = None) -> Claimed | None:
+        # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
+        if self._ledger is not None and not self._ledger.may_wait(pack, action_name):
+            return None
+        return await self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name))
+
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+        return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
+
+    # ------------------------------------------------------------------------------------------------------------ audit
+
+    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Sequence[Execution]:
+        return await self._read(lambda audit: audit.list_executions(which, start, limit))
+
+    async def get_execution(self, correlation_id: str) -> Execution:
+        return await self._read(lambda audit: audit.get_execution(correlation_id))
+
+    async def get_action(self, action_id: str) -> Action:
+        return await self._read(lambda audit: audit.get_action(action_id))
+
+    async def list_events(self, which: EventFilter, start: int, limit: int) -> Sequence[EventRecord]:
+        return await self._read(lambda audit: audit.list_events(which, start, limit))
+
+    async def get_event(self, event_id: str) -> EventRecord:
+        return await self._read(lambda audit: audit.get_event(event_id))
+
+    # ---------------------------------------------------------------------------------------------------------- growth
+
+    async def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
+        purged = await self._write(OTHER, lambda ledger: ledger.purge(before, limit))
+        # A step at a time, each in a transaction of its own, so that others get their turn in between.
+        left = await self._write(OTHER, Ledger.vacuum)
+        while left:
+            before_step, left = left, await self._write(OTHER, Ledger.vacuum)
+            if left >= before_step:
+                break
+        return purged
+
+
+class Readers:
+    """A few threads, each with a connection that cannot write. Every read sees one snapshot."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self._count = count
+        self._limit = 250 * count
+        self._under_way = 0
+        self._connections: list[sqlite3.Connection] = []
+        self._own = threading.local()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def open(self) -> None:
+        """Be ready to read; the threads start when there is something to read."""
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="flyte-sqlite-reader")
+
+    def close(self) -> None:
+        """Wait for the reads under way, then let go."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    async def read(self, run: Callable[[Audit], T]) -> T:
+        """Run a function in a reading thread."""
+        if self._under_way >= self._limit:
+            raise BusyError
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, run)
+        finally:
+            self._under_way -= 1
+
+    def _read(self, run: Callable[[Audit], T]) -> T:
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN")
+            try:
+                return run(Audit(connection))
+            finally:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise refusal(error, self._path) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = connect(self._path, query_only=True)
+            self._own.connection = connection
+            self._connections.append(connection)
+        return connection

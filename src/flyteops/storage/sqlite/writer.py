@@ -1,0 +1,189 @@
+"""The one thread that writes: it takes what is waiting, does it in one transaction, and answers after the commit.
+
+A commit costs a sync of the disk whatever is in it, so jobs that wait at the same time share one (group commit). Those jobs have
+no order among themselves that anybody could rely on, so they are done kind by kind, which lets rows be written in bulk.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flyteops.errors import BusyError, ConflictError, FlyteError
+from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.schema import refusal
+
+T = TypeVar("T")
+
+BATCH = 500
+"""How many jobs share a commit at most, which bounds how long each of them waits for the others."""
+
+OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
+
+
+class Job:
+    """Something to be done in a transaction. `rank` is the order within a batch; equal ranks keep the order they came in."""
+
+    __slots__ = ("error", "future", "rank", "result", "run")
+
+    def __init__(self, rank: int, run: Callable[[Ledger], Any], future: "asyncio.Future[Any]") -> None:
+        self.rank = rank
+        self.run = run
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def answer(self) -> None:
+        """Resolve the future unless nobody waits any more."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Writer:
+    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
+
+    def __init__(self, ledger: Ledger, path: Path, *, limit: int) -> None:
+        self._ledger = ledger
+        self._connection = ledger.connection
+        self._path = path
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="flyte-sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, rank: int, run: "Callable[[Ledger], T]") -> "asyncio.Future[T]":
+        """Have something done; the future is resolved once it is durable, or nothing of it has been done."""
+        if self._waiting.qsize() >= self._limit:
+            raise BusyError
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.put(Job(rank, run, future))
+        return future
+
+    async def stop(self) -> None:
+        """Return when all that was submitted is done and the thread has ended. Nothing may be submitted after it."""
+        self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._take()
+            batch.sort(key=attrgetter("rank"))
+            try:
+                self._do(batch)
+            except BaseException as error:
+                fail(batch, error, self._path)
+            try:
+                self._loop.call_soon_threadsafe(answer, batch)
+            except RuntimeError:  # the loop is closed: nobody waits
+                continue
+
+    def _take(self) -> tuple[list[Job], bool]:
+        batch: list[Job] = []
+        job = self._waiting.get()
+        while job is not None:
+            batch.append(job)
+            if len(batch) == BATCH:
+                break
+            try:
+                job = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+        return batch, job is not None
+
+    def _do(self, batch: Sequence[Job]) -> None:
+        try:
+            if not self._do_together(batch):
+                self._do_one_by_one(batch)
+        except sqlite3.Error as error:
+            self._undo()
+            fail(batch, error, self._path)
+        except BaseException:
+            self._undo()
+            raise
+
+    def _do_together(self, batch: Sequence[Job]) -> bool:
+        """Do all jobs as if they were one; return False, with nothing done, when a single one of them must be undone."""
+        ledger = self._ledger
+        self._connection.execute("BEGIN IMMEDIATE")
+        for job in batch:
+            before = ledger.mark
+            try:
+                job.result = job.run(ledger)
+            except Exception as error:
+                if concerns_all(error):
+                    raise
+                if ledger.mark != before:
+                    self._undo()
+                    return False
+                job.error = own_fault(error)
+        try:
+            ledger.flush()
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            self._undo()
+            return False
+        self._connection.execute("COMMIT")
+        ledger.settle()
+        return True
+
+    def _do_one_by_one(self, batch: Sequence[Job]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for job in batch:
+            job.error = None
+            self._connection.execute("SAVEPOINT job")
+            try:
+                job.result = job.run(self._ledger)
+                self._ledger.flush()
+            except Exception as error:
+                if concerns_all(error):
+                    raise
+                self._connection.execute("ROLLBACK TO job")
+                self._ledger.forget()
+                job.error = own_fault(error)
+            self._connection.execute("RELEASE job")
+        self._connection.execute("COMMIT")
+        self._ledger.settle()
+
+    def _undo(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        finally:
+            self._ledger.forget()
+
+
+def answer(batch: Sequence[Job]) -> None:
+    for job in batch:
+        job.answer()
+
+
+def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
+    """Give every job an error of its own, since each is raised in another task."""
+    for job in batch:
+        job.error = refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
+        job.error.__cause__ = error
+
+
+def concerns_all(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and not isinstance(error, OWN_FAULTS)
+
+
+def own_fault(error: Exception) -> Exception:
+    """Translate an error that one job alone is to blame for."""
+    if not isinstance(error, sqlite3.IntegrityError):
+        return error
+    conflict = ConflictError(f"It exists already ({error}); nothing was changed.")
+    conflict.__cause__ = error
+    return conflict
