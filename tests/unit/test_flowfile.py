@@ -1,0 +1,94 @@
+"""Flow files: what is refused, with every problem and its place, and what is advised against."""
+
+import pytest
+
+from flyteops.document import parse_yaml
+from flyteops.errors import InputError
+from flyteops.flowfile import lint, read_flow
+
+
+def problems_in(text: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read_flow(parse_yaml(text.encode()))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def advice_on(text: str) -> list[str]:
+    document = parse_yaml(text.encode())
+    return [str(problem) for problem in lint(document, read_flow(document))]
+
+
+STEP = """\
+name: f
+steps:
+  - id: a
+    event: {name: E, packName: P}
+    command: {name: C, packName: Q}
+"""
+
+
+def test_a_flow_needs_no_steps():
+    assert read_flow(parse_yaml(b"name: empty")).steps == ()
+
+
+def test_everything_wrong_is_said_at_once():
+    text = """\
+name: ''
+steps:
+  - event: {name: E}
+    criteria: "{{ Event.Payload.x|nope }}"
+    command: {name: C, packName: Q, input: {deep: ["{{ 1 +"]}}
+"""
+    found = problems_in(text)
+    assert len(found) == 3
+    assert found[0] == "steps[0].event (line 3, column 12): 'packName' is missing"
+    assert "steps[0].criteria (line 4, column 15): in the template, line 1, column" in found[1]
+    assert "steps[0].command.input.deep[0] (line 5, column 52): in the template" in found[2]
+
+
+def test_names_must_not_be_empty():
+    text = STEP.replace("name: f", "name: ' '").replace("name: E", "name: ''").replace("packName: Q", "packName: ''")
+    assert problems_in(text) == [
+        "name (line 1, column 7): must not be empty",
+        "steps[0].event.name (line 4, column 19): must not be empty",
+        "steps[0].command.packName (line 5, column 34): must not be empty",
+    ]
+
+
+def test_a_dependency_must_be_a_list_or_all_or_any():
+    assert "dependsOn" in problems_in(STEP + "    dependsOn: b\n")[0]
+    assert read_flow(parse_yaml((STEP + "    dependsOn: {all: [b], any: [c]}\n").encode())).steps[0].dependencies.all == ("b",)
+
+
+def test_good_flows_get_no_advice():
+    assert advice_on(STEP) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("    labels: {x: y}\n", "the key 'labels' is ignored"),
+        ("    dependson: [a]\n    dependOn: [a]\n", "did you mean 'dependsOn'?"),
+        ("    dependsOn: [b]\n", "there is no step 'b'"),
+        ("    dependsOn: [a]\n", "can never run"),
+        ("    criteria: '{{ Event.payload.x == 1 }}'\n", "an event has no 'payload'; did you mean 'Payload'?"),
+        ("    criteria: '{{ event.Payload.x == 1 }}'\n", "'event' is never set; did you mean 'Event'?"),
+        (
+            "    context: {user: x}\n    criteria: '{{ Context.usr == 1 }}'\n",
+            "no step sets 'usr' in its context; did you mean 'user'?",
+        ),
+        ("  - id: a\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n", "used twice"),
+        (
+            "  - id: b\n    dependsOn: [a]\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n",
+            "also a result in this flow",
+        ),
+    ],
+)
+def test_what_is_rarely_meant_is_advised_against(more, words):
+    assert any(words in advice for advice in advice_on(STEP + more))
+
+
+def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
+    text = STEP.replace("packName: Q}", "packName: Q, labels: {ABC: '123'}}")
+    (advice,) = advice_on(text)
+    assert advice == "steps[0].command.labels (line 5, column 46): the key 'labels' is ignored; did you mean 'packLabels'?"
