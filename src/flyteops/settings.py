@@ -1,0 +1,375 @@
+"""Every setting of the server once: the fields of `Settings` are the table.
+
+The options of `flyte serve`, its help, the reference page and the validation are made from it. Nothing here looks at the
+file system or at the real environment: what is read is a mapping that the caller gives.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Any, Self, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from flyteops.errors import Problem, SettingsError
+
+T = TypeVar("T")
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+PACK_VARIABLES = ("FLYTE_API", "FLYTE_API_URL", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_JWT", "FLYTE_LABELS")
+PACK_PREFIXES = ("FLYTE_PACK_", "FLYTE_CHAT_", "FLYTE_SHELL_", "FLYTE_TICKER_")
+"""What packs and the command line read, not the server."""
+
+
+# --------------------------------------------------------------------------------------------------------------- parsers
+# Each takes the text of a setting and raises `ValueError` with what is wrong and how to mend it.
+
+
+def parse_text(value: str) -> str:
+    """Take the text as it is."""
+    return value
+
+
+def parse_path(value: str) -> str:
+    """Read the path of a file; whether it exists is seen when it is opened."""
+    if "\0" in value:
+        raise ValueError("is not a path: it holds a zero byte")
+    return value
+
+
+def parse_host(value: str) -> str:
+    """Read an address or a host name, without a port."""
+    bare = value.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?", bare):
+        raise ValueError("is not an address; give one such as 127.0.0.1, ::1 or 0.0.0.0, and the port with FLYTE_PORT")
+    return bare
+
+
+def parse_port(value: str) -> int:
+    """Read a TCP port; 0 stands for any free one."""
+    if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > 65535:
+        raise ValueError("is not a port; give a whole number from 1 to 65535, or 0 for any free port")
+    return int(value)
+
+
+def parse_size(value: str) -> int:
+    """Read a number of bytes, at least one."""
+    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) == 0:
+        raise ValueError("is not a number of bytes; give a whole number such as 10485760")
+    return int(value)
+
+
+def parse_seconds(value: str) -> timedelta:
+    """Read whole seconds, at least one."""
+    if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) == 0:
+        raise ValueError("is not a number of seconds; give a whole number such as 604800 (a week)")
+    return timedelta(seconds=int(value))
+
+
+def parse_flag(value: str) -> bool:
+    """Read a truth value."""
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if value.lower() not in known:
+        raise ValueError("is neither true nor false; give one of them")
+    return known[value.lower()]
+
+
+def parse_clock_time(value: str) -> str:
+    """Read a time of the day, and return it with two digits each."""
+    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
+    if match is None:
+        raise ValueError("is not a time of the day; give hours and minutes such as 23:00")
+    return f"{int(match[1]):02}:{match[2]}"
+
+
+def parse_log_level(value: str) -> str:
+    """Read a log level, in any case."""
+    level = {"warn": "warning", "fatal": "critical", "trace": "debug"}.get(value.lower(), value.lower())
+    if level not in LOG_LEVELS:
+        raise ValueError(f"is not a log level; give one of {', '.join(LOG_LEVELS)}")
+    return level
+
+
+def parse_origins(value: str) -> tuple[str, ...]:
+    """Read web origins, separated by commas."""
+    found = tuple(item.strip().rstrip("/") for item in value.split(",") if item.strip())
+    for origin in found:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise ValueError(f"holds {origin!r}, which is not an origin; give scheme and host, such as https://ops.example.com")
+    return found
+
+
+def parse_store(value: str) -> str:
+    """Read the address of a store."""
+    scheme = value.partition(":")[0].lower()
+    later = {"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "mongodb": "MongoDB", "mongodb+srv": "MongoDB"}
+    if scheme in later:
+        raise ValueError(f"is not supported yet by this version: {later[scheme]} is to come; use sqlite:///flyte.db")
+    if not re.fullmatch(r"sqlite:///.+", value):
+        raise ValueError("is not a store; give sqlite:///relative.db or sqlite:////absolute/path.db")
+    return value
+
+
+def refuse(what: str) -> Callable[[str], None]:
+    """Refuse a setting that belongs to something which is still to come."""
+
+    def parse(_value: str) -> None:
+        raise ValueError(f"is set, but {what} is not supported yet by this version; unset it to go on without")
+
+    return parse
+
+
+# ----------------------------------------------------------------------------------------------------------------- table
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting: the variable that sets it, how its text is read, and what it means.
+
+    `metavar` stands for the value in help; `shown` is the default in words where the value itself does not tell. One that
+    is not `supported` is recognised and refused.
+    """
+
+    variable: str
+    parse: Callable[[str], Any]
+    help: str
+    group: str
+    metavar: str = "TEXT"
+    shown: str | None = None
+    supported: bool = True
+
+    @property
+    def option(self) -> str:
+        """The option of `flyte serve` that goes before the variable."""
+        words = self.variable.removeprefix("FLYTE_").lower().replace("_", "-")
+        return "--" + {"loglevel": "log-level", "logfile": "log-file"}.get(words, words)
+
+
+NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
+AUTH = "Recognised, but not supported yet"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server is told from outside. The defaults are those of an empty environment."""
+
+    host: Annotated[
+        str,
+        Setting(
+            "FLYTE_HOST",
+            parse_host,
+            "The address to listen on. Without auth, whoever can reach it can run commands in your packs.",
+            NETWORK,
+            "ADDRESS",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Setting(
+            "FLYTE_PORT", parse_port, "The port to listen on; 0 takes any free one.", NETWORK, "PORT", shown="8080; 8443 with TLS"
+        ),
+    ] = 8080
+    tls_cert_path: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_TLS_CERT_PATH",
+            parse_path,
+            "The PEM file of the TLS certificate and its chain; needs the key too.",
+            NETWORK,
+            "FILE",
+        ),
+    ] = None
+    tls_key_path: Annotated[
+        str | None,
+        Setting("FLYTE_TLS_KEY_PATH", parse_path, "The PEM file of the certificate's private key.", NETWORK, "FILE"),
+    ] = None
+    max_body_bytes: Annotated[
+        int,
+        Setting(
+            "FLYTE_MAX_BODY_BYTES",
+            parse_size,
+            "The largest request body that is accepted, datastore items included.",
+            NETWORK,
+            "BYTES",
+        ),
+    ] = 10 * 1024 * 1024
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "FLYTE_ALLOWED_ORIGINS",
+            parse_origins,
+            "Web pages from these origins, separated by commas, may use the API from a browser.",
+            NETWORK,
+            "ORIGINS",
+            shown="none but its own",
+        ),
+    ] = ()
+    store: Annotated[
+        str,
+        Setting(
+            "FLYTE_STORE",
+            parse_store,
+            "Where everything is kept: sqlite:/// and a path; with one slash more the path is absolute.",
+            STORE,
+            "URL",
+        ),
+    ] = "sqlite:///flyte.db"
+    keep_for: Annotated[
+        timedelta,
+        Setting(
+            "FLYTE_TTL_IN_SECONDS",
+            parse_seconds,
+            "How long executions and events are kept after their last activity.",
+            STORE,
+            "SECONDS",
+            shown="31557600 (a year)",
+        ),
+    ] = timedelta(seconds=31_557_600)
+    delete_dead_packs: Annotated[
+        bool,
+        Setting(
+            "FLYTE_SHOULD_DELETE_DEAD_PACKS", parse_flag, "Whether to forget packs that were not seen for long.", PACKS, "BOOLEAN"
+        ),
+    ] = False
+    dead_packs_at: Annotated[
+        str,
+        Setting(
+            "FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM",
+            parse_clock_time,
+            "When dead packs are deleted, once a day, in local time.",
+            PACKS,
+            "HH:MM",
+        ),
+    ] = "23:00"
+    dead_after: Annotated[
+        timedelta,
+        Setting(
+            "FLYTE_PACK_GRACE_PERIOD_UNTIL_MARKED_DEAD_IN_SECONDS",
+            parse_seconds,
+            "How long a pack must not have been seen to count as dead.",
+            PACKS,
+            "SECONDS",
+            shown="604800 (a week)",
+        ),
+    ] = timedelta(weeks=1)
+    log_level: Annotated[
+        str,
+        Setting("LOGLEVEL", parse_log_level, f"What is logged: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),
+    ] = "info"
+    log_file: Annotated[
+        str | None,
+        Setting("LOGFILE", parse_path, "The file that the log is appended to.", LOGGING, "FILE", shown="standard error"),
+    ] = None
+    mongodb_host: Annotated[
+        None,
+        Setting("FLYTE_MGO_HOST", refuse("MongoDB"), "The MongoDB of an existing installation.", AUTH, "URL", supported=False),
+    ] = None
+    auth_policy_path: Annotated[
+        None,
+        Setting("FLYTE_AUTH_POLICY_PATH", refuse("auth"), "Who may do what.", AUTH, "FILE", supported=False),
+    ] = None
+    oidc_issuer_url: Annotated[
+        None,
+        Setting("FLYTE_OIDC_ISSUER_URL", refuse("auth"), "Who issues the tokens.", AUTH, "URL", supported=False),
+    ] = None
+    oidc_issuer_client_id: Annotated[
+        None,
+        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", refuse("auth"), "Whom the tokens are for.", AUTH, supported=False),
+    ] = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> Self:
+        """Read all settings; `overrides`, by field, go before `environ`. Blank counts as not given.
+
+        Raise `SettingsError` with every fault at once.
+        """
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for field, setting in table():
+            name, given = _given(field, setting, environ, overrides)
+            if not given:
+                continue
+            try:
+                values[field] = setting.parse(given)
+            except ValueError as fault:
+                problems.append(Problem(name, f"{given!r} {fault}"))
+        problems.extend(_tls_faults(environ, overrides))
+        if problems:
+            raise SettingsError(problems=problems)
+        if values.get("tls_cert_path"):
+            values.setdefault("port", 8443)
+        return cls(**values)
+
+    @property
+    def has_tls(self) -> bool:
+        return self.tls_cert_path is not None
+
+
+def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str, str]:
+    if field in overrides:
+        return setting.option, overrides[field].strip()
+    return setting.variable, environ.get(setting.variable, "").strip()
+
+
+def _tls_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[Problem]:
+    settings = dict(table())
+    pair = [(_given(field, settings[field], environ, overrides)) for field in ("tls_cert_path", "tls_key_path")]
+    for (name, given), (other, other_given) in (pair, pair[::-1]):
+        if other_given and not given:
+            yield Problem(name, f"is not set, but {other} is; TLS needs both, or neither for plain HTTP")
+
+
+def table() -> list[tuple[str, Setting]]:
+    """Return every setting with the name of its field, in the order of the table."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return [(field, hints[field].__metadata__[0]) for field in Settings.__struct_fields__]
+
+
+def default_text(field: str, setting: Setting) -> str:
+    """Return the default of a setting as people read it, "" when there is none."""
+    if setting.shown is not None:
+        return setting.shown
+    default = getattr(Settings(), field)
+    if default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
+    """Return a warning for each ``FLYTE_...`` variable that nobody reads; a pack of yours may."""
+    variables = [setting.variable for _, setting in table()]
+    known = [name for name in (*variables, *PACK_VARIABLES) if name.startswith("FLYTE_")]
+    strange = [
+        name for name in sorted(environ) if name.startswith("FLYTE_") and name not in known and not name.startswith(PACK_PREFIXES)
+    ]
+    return [Problem(name, f"is not a setting of Flyte and is ignored{_nearest(name, known)}") for name in strange]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def reference() -> str:
+    """Return the reference page of the settings, in Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "The server reads its settings from the environment; each one is also an option of `flyte serve`, which goes before the",
+        "variable. Blank values count as not given. Everything that is wrong is reported at once, and the exit code is 2. A",
+        "`FLYTE_...` variable that nobody knows is pointed out at the start, with the nearest name that exists.",
+        "",
+        "Packs and the other commands read variables of their own: see [the command line](cli.md).",
+    ]
+    group = ""
+    for field, setting in table():
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"## {group}", "", "| Variable | Option | Default | Meaning |", "|---|---|---|---|"]
+        option = f"`{setting.option} {setting.metavar}`" if setting.supported else ""
+        shown = default_text(field, setting)
+        default = "" if not shown else shown if setting.shown is not None else f"`{shown}`"
+        lines.append(f"| `{setting.variable}` | {option} | {default} | {setting.help} |")
+    return "\n".join([*lines, ""])
