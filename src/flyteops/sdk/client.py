@@ -100,6 +100,7 @@ class Client:
         self.api = api.rstrip("/")
         self._pause = pause
         self._links: _Links | None = None
+        self._base = self.api
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
@@ -168,11 +169,12 @@ class Client:
         if self._links is None or fresh:
             answer = await self.request("GET", "/v1")
             self._links = _decode(answer, _Links)
+            self._base = str(answer.url)
         href = self._links.href(rel)
         if href is None:
             message = f"{self.api}/v1 has no link {rel!r}: is this a Flyte server?"
             raise UnavailableError(message)
-        return self._absolute(href)
+        return urljoin(self._base, href)
 
     async def register(self, pack: bytes) -> Registration:
         """Register a pack, given as JSON; the same id again replaces what was known of it."""

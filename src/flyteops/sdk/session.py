@@ -14,7 +14,7 @@ from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableEr
 from flyteops.model import FATAL
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
-from flyteops.sdk.declaration import Check, Declaration, Task
+from flyteops.sdk.declaration import Check, Command, Declaration, Task
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.health import Health, health_endpoint
 from flyteops.sdk.retry import Outage, persist
@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 LOGGER = logging.getLogger("flyte.pack")
 
-_LAST_WORDS_TIMEOUT = 5.0
 _CHECK_TIMEOUT = 4.0
 _MAX_FATAL_TEXT = 10_000
 
@@ -37,16 +36,18 @@ class _StoppedError(Exception):
 class Session:
     """Keep one pack at work until it is told to stop."""
 
-    def __init__(self, declaration: Declaration, client: Client, clock: Clock) -> None:
+    def __init__(self, declaration: Declaration, client: Client, clock: Clock, *, last_words_timeout: float = 5.0) -> None:
         self.declaration = declaration
         self.clock = clock
         self._client = client
+        self._last_words_timeout = last_words_timeout
         self._stop = asyncio.Event()
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registration: Registration | None = None
         self._registering = asyncio.Lock()
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._executing: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._undelivered = 0
@@ -141,11 +142,13 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        self._background = {asyncio.create_task(self._guard(task)) for task in self.declaration.tasks}
-        if self.declaration.commands:
-            self._begin(self._guard(self._poll))
+        tasks = {asyncio.create_task(self._guard(task)) for task in self.declaration.tasks}
+        polls = {asyncio.create_task(self._guard(self._poll))} if self.declaration.commands else set()
+        self._background = tasks | polls
         try:
             await self._stop.wait()
+            for task in tasks:
+                task.cancel()
             await self._finish()
         finally:
             for task in self._background | self._in_hand:
@@ -161,14 +164,12 @@ class Session:
             self.stop()
 
     async def _finish(self) -> None:
-        """End the background, wait for what is in hand, and tell the server what did not end in time."""
-        for task in self._background:
-            task.cancel()
+        """Wait for what is in hand, break off what does not end in time, and tell the server so."""
         await self._settle(self.declaration.stop_timeout)
         self._last_words = True
-        for task in self._in_hand:
+        for task in self._background | self._executing:
             task.cancel()
-        await self._settle(_LAST_WORDS_TIMEOUT)
+        await self._settle(self._last_words_timeout)
         self._undelivered += len(self._in_hand)
 
     async def _settle(self, within: float) -> None:
@@ -222,7 +223,7 @@ class Session:
             known = ", ".join(self.declaration.commands) or "none"
             return _failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
         try:
-            return await command.answer(action.input)
+            return await self._execute(command, action)
         except asyncio.CancelledError:
             return _failed(self._why_cancelled(command.name))
         except InputError as error:
@@ -231,6 +232,15 @@ class Session:
         except (Exception, SystemExit) as error:
             LOGGER.exception("%s failed", command.name)
             return _failed(f"{type(error).__name__}: {error}")
+
+    async def _execute(self, command: Command, action: Action) -> Event:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - every action runs in a task
+        self._executing.add(task)
+        try:
+            return await command.answer(action.input)
+        finally:
+            self._executing.discard(task)
 
     def _why_cancelled(self, command: str) -> str:
         """Say what ended a command; raise again when the whole pack is to end at once."""

@@ -1,0 +1,173 @@
+"""What the Shell pack does with scripts."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyteops.errors import SettingsError
+from flyteops.packs import shell
+from flyteops.packs.shell import Limits, Output, run_script
+from flyteops.sdk import Event
+from flyteops.sdk.testing import PackTester
+
+
+def output(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Event:
+    return Event("Output", {"stdout": stdout, "stderr": stderr, "exit_code": exit_code})
+
+
+async def run(command_input: Any, environ: dict[str, str] | None = None) -> Event:
+    async with PackTester(shell.create(environ or {})) as tester:
+        return await tester.run("Shell", command_input)
+
+
+@asynccontextmanager
+async def watched(path: Path) -> AsyncIterator[asyncio.StreamReader]:
+    """Watch a named pipe, which ends when the last process that holds it is gone."""
+    os.mkfifo(path)
+    reader = asyncio.StreamReader()
+    pipe = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
+async def test_the_registration_is_that_of_the_shell_pack() -> None:
+    async with PackTester(shell.create({})) as tester:
+        (registration,) = tester.server.registrations
+    assert registration == {
+        "name": "Shell",
+        "events": [{"name": "Output"}],
+        "commands": [{"name": "Shell", "events": ["Output"]}],
+        "links": [],
+    }
+
+
+async def test_output_is_handed_on_as_it_is_whatever_the_exit_code() -> None:
+    assert await run("echo out; echo err >&2; exit 3") == output("out\n", "err\n", 3)
+
+
+async def test_bash_is_used_where_there_is_one() -> None:
+    assert await run("[[ ab == a* ]] && echo yes") == output("yes\n")
+
+
+async def test_plain_sh_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await run("echo $0") == output(f"{tmp_path}/sh\n")
+
+
+async def test_without_any_shell_the_output_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await run("echo") == output(stderr="neither bash nor sh was found", exit_code=127)
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+async def test_no_script_is_an_error(nothing: str | None) -> None:
+    assert await run(nothing) == output(stderr="No script supplied to handler", exit_code=1)
+
+
+@pytest.mark.parametrize(("wrong", "what"), [({"a": 1}, "an object"), (["ls"], "an array"), (3, "a number"), (True, "a boolean")])
+async def test_what_is_not_a_string_is_an_error(wrong: Any, what: str) -> None:
+    assert await run(wrong) == output(stderr=f"the input must be a JSON string, not {what}", exit_code=1)
+
+
+async def test_a_nul_in_the_script_is_an_error_and_no_crash() -> None:
+    assert await run("echo a\0b") == output(stderr="the script cannot be run: embedded null byte", exit_code=1)
+
+
+async def test_a_script_that_is_too_long_for_the_system_is_an_error_and_no_crash() -> None:
+    event = await run("#" * 3_000_000)
+    assert event.payload["exit_code"] == 1
+    assert "Argument list too long" in event.payload["stderr"]
+
+
+async def test_death_by_a_signal_has_the_exit_code_minus_one() -> None:
+    assert await run("kill -9 $$") == output(exit_code=-1)
+
+
+async def test_the_script_reads_nothing_and_sees_the_packs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLOUR", "green")
+    assert await run('cat; echo "$COLOUR"') == output("green\n")
+
+
+async def test_bytes_that_are_not_text_are_replaced() -> None:
+    assert await run(r"printf '\xff\xfea\303\244'") == output("\ufffd\ufffdaä")
+
+
+async def test_each_stream_is_cut_at_its_limit_and_the_cut_is_marked() -> None:
+    event = await run("printf 'aä%.0s' 1 2 3; echo oops >&2", {"FLYTE_SHELL_OUTPUT_LIMIT": "5"})
+    assert event == output("aäa", "oops\n[stdout was cut: 5 of 9 bytes are kept]")
+    event = await run("printf 123456 >&2", {"FLYTE_SHELL_OUTPUT_LIMIT": "5"})
+    assert event == output(stderr="12345\n[stderr was cut: 5 of 6 bytes are kept]")
+
+
+async def test_huge_output_is_read_to_its_end_quickly_and_not_kept() -> None:
+    begin = time.perf_counter()
+    result = await run_script("head -c 200000000 /dev/zero; echo end >&2", Limits(output=10))
+    assert result.stderr == "end\n[stdout was cut: 10 of 200000000 bytes are kept]"
+    assert time.perf_counter() - begin < 5
+
+
+async def test_a_script_that_takes_too_long_is_killed_with_all_its_children(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    async with watched(pipe) as held:
+        script = f"exec 9>{pipe}; echo started >&9; sleep 1000 & echo waiting; sleep 1000"
+        event = await run(script, {"FLYTE_SHELL_TIMEOUT": "300ms"})
+        assert event == output("waiting\n", "[the script was killed after 0.3 s]", 124)
+        assert await held.read() == b"started\n"  # to its end: nobody is left who holds the pipe
+
+
+async def test_a_script_that_does_not_listen_to_reason_is_killed_by_force(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    async with watched(pipe) as held:
+        script = f"exec 9>{pipe}; echo started >&9; trap '' TERM; while :; do sleep 1000; done"
+        assert (await run_script(script, Limits(timeout=0.2))).exit_code == 124
+        assert await held.read() == b"started\n"
+
+
+async def test_a_child_in_the_background_does_not_hang_the_pack() -> None:
+    begin = time.perf_counter()
+    event = await run("sleep 30 & echo $!")
+    assert time.perf_counter() - begin < 5
+    os.kill(int(event.payload["stdout"]), 15)  # it lives on; the script may have wanted it so
+    assert event.payload["exit_code"] == 0
+
+
+async def test_a_script_is_killed_when_its_caller_gives_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    async with watched(pipe) as held:
+        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000", Limits()))
+        assert await held.readline() == b"started\n"
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await held.read() == b""
+
+
+async def test_many_scripts_run_at_the_same_time() -> None:
+    pack = shell.create({})
+    async with PackTester(pack) as tester:
+        results = await asyncio.gather(*(tester.run("Shell", f"echo {number}") for number in range(30)))
+    assert [event.payload["stdout"] for event in results] == [f"{number}\n" for number in range(30)]
+
+
+def test_wrong_settings_are_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        shell.create({"FLYTE_SHELL_TIMEOUT": "0", "FLYTE_SHELL_OUTPUT_LIMIT": "1 MiB"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        "FLYTE_SHELL_TIMEOUT: '0' leaves a script no time",
+        "FLYTE_SHELL_OUTPUT_LIMIT: '1 MiB' is not a number of bytes",
+    ]
+
+
+def test_the_defaults_are_generous() -> None:
+    assert Limits() == Limits(timeout=3600, output=1024 * 1024)
+    assert Output("", "", 0) == Output(stdout="", stderr="", exit_code=0)
