@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from flyteops.engine import FlowIndex, Moment, PreparedFlow, Snapshot, evaluate, evaluate_result, prepare
-from flyteops.errors import ConflictError, InputError, NotFoundError, Problem
+from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import (
     DataItem,
     Event,
@@ -89,6 +89,10 @@ class Service:
         self._items = {item.key: item for item in await self._store.list_items()}
         self._index = FlowIndex(self._flows.values())
         self._snapshot = Snapshot(self._items)
+
+    def now(self) -> datetime:
+        """Return the time by the clock that everything here is stamped with."""
+        return self._clock()
 
     async def check_health(self) -> None:
         """Return when the store answers; raise `UnavailableError` otherwise."""
@@ -314,7 +318,7 @@ class Service:
                 self._packs[pack_id] = self._packs[pack_id].seen(at)
         try:
             await self._store.touch_packs(seen)
-        except BaseException:
+        except UnavailableError:
             self._seen = {**seen, **self._seen}
             raise
 
