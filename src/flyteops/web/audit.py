@@ -1,0 +1,213 @@
+"""The JSON shapes of the audit: what flows did, and what was decided about events."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, Self
+
+from msgspec import UNSET, Raw, UnsetType, field
+
+from flyteops.model import Action, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
+from flyteops.web import instant
+from flyteops.web.link import Site
+from flyteops.web.wire import Answer, Timestamp
+
+
+class PackRefView(Answer, kw_only=True):
+    """A pack as it was when it sent an event."""
+
+    id: str
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pack: PackRef) -> Self:
+        return cls(id=pack.id, name=pack.name, labels=pack.labels)
+
+
+class EventView(Answer, kw_only=True):
+    """An event in the audit."""
+
+    event: str
+    pack: PackRefView
+    payload: Raw | UnsetType = UNSET
+    created_at: Timestamp
+    received_at: Timestamp
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        return cls(
+            event=event.name,
+            pack=PackRefView.of(event.pack),
+            payload=_unless_null(event.payload),
+            created_at=instant.write(event.created_at or event.received_at),
+            received_at=instant.write(event.received_at),
+        )
+
+
+class StateView(Answer, kw_only=True):
+    """A state of an action and when it was reached."""
+
+    value: Literal["NEW", "PENDING", "SUCCESS", "FATAL"]
+    time: Timestamp
+
+    @classmethod
+    def of(cls, transition: Transition) -> Self:
+        return cls(value=transition.state.value, time=instant.write(transition.at))
+
+
+class AuditAction(Answer, kw_only=True):
+    """An action with its history, what triggered it and what came of it."""
+
+    id: str
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str] = field(default_factory=dict)
+    input: Raw | UnsetType = UNSET
+    state: StateView
+    states: list[StateView]
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str = field(name="flowUUID")
+    step_id: str
+    context: dict[str, str] = field(default_factory=dict)
+    trigger: EventView
+    result: EventView | None = None
+
+    @classmethod
+    def of(cls, action: Action) -> Self:
+        states = [StateView.of(transition) for transition in action.states]
+        return cls(
+            id=action.action_id,
+            name=action.name,
+            pack_name=action.pack_name,
+            pack_labels=action.pack_labels,
+            input=_unless_null(action.input),
+            state=states[-1],
+            states=states,
+            correlation_id=action.correlation_id,
+            flow_name=action.flow_name,
+            flow_uuid=action.flow_uuid,
+            step_id=action.step_id,
+            context=action.context,
+            trigger=EventView.of(action.trigger),
+            result=None if action.result is None else EventView.of(action.result),
+        )
+
+
+class ExecutionView(Answer, kw_only=True):
+    """One run of a flow: the steps of the version that it runs on, and the actions so far by step id."""
+
+    name: str
+    uuid: str
+    correlation_id: str
+    steps: tuple[Step, ...]
+    actions: dict[str, AuditAction]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Site) -> Self:
+        return cls(
+            name=execution.flow_name,
+            uuid=execution.flow_uuid,
+            correlation_id=execution.correlation_id,
+            steps=steps,
+            actions={action.step_id: AuditAction.of(action) for action in execution.actions},
+            links=[site.execution(execution.correlation_id)],
+        )
+
+
+class ExecutionList(Answer, kw_only=True):
+    """Executions, latest activity first."""
+
+    flows: list[ExecutionView]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site) -> Self:
+        return cls(
+            flows=[ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
+            links=site.around("/v1/audit/flows", "/v1", "/flowExecs"),
+        )
+
+
+class DecisionView(Answer, kw_only=True):
+    """Why a step did or did not run for an event, with the place in the step where that was settled, if there is one."""
+
+    flow_name: str
+    flow_uuid: str = field(name="flowUUID")
+    step_id: str
+    step_index: int
+    outcome: Literal["ran", "skipped", "failed"]
+    reason: Literal["passed", "alreadyRan", "dependsOn", "packLabels", "criteria", "error"]
+    detail: str
+    values: dict[str, str] = field(default_factory=dict)
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    correlation_id: str | None = None
+    action_id: str | None = None
+    links: list[Link] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, decision: Decision, site: Site) -> Self:
+        execution = decision.correlation_id
+        return cls(
+            flow_name=decision.flow_name,
+            flow_uuid=decision.flow_uuid,
+            step_id=decision.step_id,
+            step_index=decision.step_index,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            detail=decision.detail,
+            values=decision.values,
+            path=decision.path,
+            line=decision.line,
+            column=decision.column,
+            correlation_id=execution,
+            action_id=decision.action_id,
+            links=[] if execution is None else [site.execution(execution, f"{site.base}/swagger#!/flowAudit/getFlowExecution")],
+        )
+
+
+class AuditEvent(Answer, kw_only=True):
+    """An event with everything that was decided about it; `actionId` names the action whose result it is."""
+
+    id: str
+    event: str
+    pack: PackRefView
+    payload: Raw
+    created_at: Timestamp | None = None
+    received_at: Timestamp
+    action_id: str | None = None
+    decisions: list[DecisionView]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, record: EventRecord, site: Site) -> Self:
+        event = record.event
+        return cls(
+            id=event.event_id,
+            event=event.name,
+            pack=PackRefView.of(event.pack),
+            payload=Raw(event.payload),
+            created_at=None if event.created_at is None else instant.write(event.created_at),
+            received_at=instant.write(event.received_at),
+            action_id=record.action_id,
+            decisions=[DecisionView.of(decision, site) for decision in record.decisions],
+            links=site.event(event.event_id),
+        )
+
+
+class AuditEventList(Answer, kw_only=True):
+    """Events, newest first."""
+
+    events: list[AuditEvent]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, records: Iterable[EventRecord], site: Site) -> Self:
+        links = site.around("/v1/audit/events", "/v1", "/eventAudit")
+        return cls(events=[AuditEvent.of(record, site) for record in records], links=links)
+
+
+def _unless_null(text: bytes) -> Raw | UnsetType:
+    return UNSET if text == b"null" else Raw(text)

@@ -1,0 +1,137 @@
+"""What clients send: events by the shortest way there is, everything else as a document whose faults are told all at once."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from flyteops.document import MAX_DEPTH, Document, parse_json, parse_yaml, read
+from flyteops.errors import InputError, Problem, TooLargeError
+from flyteops.model import DataItem, PackDeclaration
+from flyteops.web import instant
+from flyteops.web.exchange import Call
+from flyteops.web.link import collides
+from flyteops.web.multipart import parse_form
+from flyteops.web.wire import EventBody, EventText
+
+LARGE = 64 * 1024
+"""From this size on a body is read in a thread, so that others need not wait for it."""
+
+DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
+
+LONGEST_CONTENT_TYPE = 255
+
+T = TypeVar("T")
+
+decode_any = msgspec.json.Decoder().decode
+decode_event = msgspec.json.Decoder(EventText).decode
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Happening(NamedTuple):
+    """An event as it was sent: its payload is JSON text."""
+
+    name: str
+    payload: bytes
+    created_at: datetime | None
+
+
+async def happening(call: Call) -> Happening:
+    """Return the event in the body; raise `InputError`."""
+    if len(call.body) >= LARGE:
+        return await asyncio.to_thread(_happening, call)
+    return _happening(call)
+
+
+def _happening(call: Call) -> Happening:
+    text = None if call.is_yaml else _event_text(call.body)
+    if text is not None:
+        return Happening(text.event, bytes(text.payload), instant.read(text.created_at, "createdAt"))
+    document = _document(call)
+    event = read(document, EventBody)
+    payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(call.body)
+    return Happening(event.event, payload, instant.read(event.created_at, "createdAt"))
+
+
+def _event_text(body: bytes) -> EventText | None:
+    """Return the event if it is as nearly every client writes it, None when it needs a closer look."""
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        return None
+    try:
+        decode_any(body)  # a payload that is left as text is looked at only roughly: numbers and UTF-8 are not
+        return decode_event(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _payload_text(body: bytes) -> bytes:
+    fields = decode_fields(body)
+    folded = {key.casefold(): text for key, text in reversed(fields.items())}
+    return bytes(fields.get("payload", folded.get("payload", Raw(b"null"))))
+
+
+def _document(call: Call) -> Document:
+    if not call.is_yaml:
+        return parse_json(call.body)
+    document = parse_yaml(call.body)
+    try:
+        msgspec.json.encode(document.value)
+    except (ValueError, OverflowError, RecursionError) as error:
+        problem = Problem("", "it holds text or numbers that JSON cannot express")
+        raise InputError(f"The body is not valid: {problem.message}.", problems=[problem]) from error
+    return document
+
+
+async def in_document(call: Call, use: Callable[[Document], T]) -> T:
+    """Return what `use` makes of the body; a large one is read in a thread."""
+    if len(call.body) >= LARGE:
+        return await asyncio.to_thread(lambda: use(_document(call)))
+    return use(_document(call))
+
+
+def declaration(document: Document) -> PackDeclaration:
+    """Return what a pack says of itself; raise `InputError`, also when a link of its own would be taken for one of ours."""
+    pack = read(document, PackDeclaration)
+    problems = [
+        document.problem(("links", index, "rel"), f"{link.rel!r} is a relation that the server itself gives to a pack's links")
+        for index, link in enumerate(pack.links)
+        if collides(link.rel)
+    ]
+    if problems:
+        raise InputError("A link of the pack would be taken for one of the server's.", problems=problems)
+    return pack
+
+
+def data_item(call: Call) -> DataItem:
+    """Return the datastore item in a form; raise `InputError`."""
+    form = parse_form(call.headers.get(b"content-type", b""), call.body)
+    value = form.get("value")
+    if value is None:
+        raise InputError("The form has no part 'value'.", problems=[Problem("value", "is missing")])
+    if len(value.value) > call.options.max_body_bytes:
+        raise TooLargeError(f"The value is larger than the {call.options.max_body_bytes} bytes that this server accepts.")
+    description = form.get("description")
+    return DataItem(
+        key=call.params["key"],
+        content_type=_content_type(value.content_type),
+        value=value.value,
+        description="" if description is None else _text(description.value),
+    )
+
+
+def _content_type(given: bytes | None) -> str:
+    text = (given or b"").decode("latin-1").strip()
+    if len(text) > LONGEST_CONTENT_TYPE or not text.isascii() or not text.isprintable():
+        message = "must have a content type of printable ASCII characters, 255 at most"
+        raise InputError(f"The value {message}.", problems=[Problem("value", message)])
+    return text or DEFAULT_CONTENT_TYPE
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InputError("The description is not UTF-8 text.", problems=[Problem("description", "must be UTF-8 text")]) from error

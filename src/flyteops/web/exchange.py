@@ -1,0 +1,166 @@
+"""One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
+
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from flyteops.document import to_yaml
+from flyteops.errors import InputError, NotFoundError, TooLargeError
+from flyteops.service import Service
+from flyteops.web.link import Headers, Site, base_of
+from flyteops.web.wire import Answer
+
+Scope = MutableMapping[str, Any]
+HeaderList = tuple[tuple[bytes, bytes], ...]
+
+JSON = b"application/json; charset=utf-8"
+YAML = b"application/x-yaml; charset=utf-8"
+YAML_TYPES = (b"application/x-yaml", b"application/yaml", b"text/yaml")
+
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+
+ROOM_AROUND_A_VALUE = 64 * 1024
+"""How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
+
+encode = msgspec.json.Encoder().encode
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it."""
+
+    max_body_bytes: int = 10 * 1024 * 1024
+    allowed_origins: frozenset[str] = frozenset()
+
+
+class DisconnectedError(Exception):
+    """The client went away before its request was complete; nobody is there to be answered."""
+
+
+class Call:
+    """A request, its path parameters decoded and its body read."""
+
+    __slots__ = ("body", "headers", "options", "params", "scope", "service")
+
+    def __init__(self, service: Service, options: Options, scope: Scope) -> None:
+        self.service = service
+        self.options = options
+        self.scope = scope
+        self.headers: Headers = dict(scope["headers"])
+        self.params: dict[str, str] = scope["path_params"]
+        self.body = b""
+        for name, value in self.params.items():
+            if "%" in value:
+                self.params[name] = _decoded(value)
+
+    @property
+    def site(self) -> Site:
+        """Everything that has an address, on the host that the client used."""
+        return Site(base_of(self.headers, self.scope["scheme"]))
+
+    @property
+    def is_yaml(self) -> bool:
+        """Whether the body is said to be YAML; whatever else it is said to be, it is read as JSON."""
+        content_type = self.headers.get(b"content-type", b"")
+        return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
+
+    def query(self) -> dict[str, str]:
+        """Return the query's parameters; of one given more than once the first. What is empty is not given."""
+        text: bytes = self.scope["query_string"]
+        if not text:
+            return {}
+        try:
+            fields = parse_qs(text.decode("ascii", "replace"), errors="strict", max_num_fields=100)
+        except ValueError as error:
+            raise InputError("The query is not UTF-8 text, or has more than 100 fields.") from error
+        return {name: values[0] for name, values in fields.items()}
+
+    async def read(self, receive: Any, *, keep: bool) -> None:
+        """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off."""
+        limit = self.options.max_body_bytes
+        if b"multipart/" in self.headers.get(b"content-type", b""):
+            limit += ROOM_AROUND_A_VALUE
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > limit:
+            raise _too_large(limit)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise DisconnectedError
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            if keep:
+                chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than the {limit} bytes that this server accepts.")
+
+
+def _decoded(value: str) -> str:
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError as error:
+        raise NotFoundError("The address is not UTF-8 text, so nothing can be there.") from error
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What is sent back. `value` is written in the format that the client asks for; bytes go out as they are."""
+
+    status: int
+    value: Answer | bytes | dict[str, Any] | None = None
+    content_type: bytes = b""
+    headers: HeaderList = ()
+
+    async def send(self, scope: Scope, send: Any) -> None:
+        """Send the reply; to HEAD the server below sends the head of it only."""
+        if self.status == 204:
+            await send({"type": "http.response.start", "status": 204, "headers": list(self.headers)})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        content_type, body = self._content(scope)
+        headers = [(b"content-length", b"%d" % len(body)), *self.headers]
+        if content_type:
+            headers += [(b"content-type", content_type), NO_SNIFFING]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _content(self, scope: Scope) -> tuple[bytes, bytes]:
+        if self.value is None or isinstance(self.value, bytes):
+            return self.content_type, self.value or b""
+        text = encode(self.value)
+        if wants_yaml(dict(scope["headers"]).get(b"accept", b"")):
+            return YAML, to_yaml(msgspec.json.decode(text))
+        return JSON, text
+
+
+def wants_yaml(accept: bytes) -> bool:
+    """Tell whether a client asks for YAML, and not at least as much for JSON before it."""
+    if b"yaml" not in accept.lower():
+        return False
+    best: tuple[float, bool] = (0.0, False)
+    for entry in accept.lower().split(b","):
+        kind, *parameters = (part.strip() for part in entry.split(b";"))
+        is_yaml = kind in YAML_TYPES
+        if is_yaml or kind == b"application/json":
+            best = max(best, (_quality(parameters), is_yaml), key=lambda pair: pair[0])
+    return best[1]
+
+
+def _quality(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,47 @@
+"""Who may knock: pages of other web sites may not, because a browser would carry their commands to a server on localhost.
+
+Compared is with the Host that the browser itself sent; the headers of proxies (X-Flyte-Host and the like) say nothing here. One
+thing other sites may do: lead a person to one of our pages.
+"""
+
+from collections.abc import Container, Mapping
+from urllib.parse import urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Headers = Mapping[bytes, bytes]
+
+
+def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
+    """Tell whether a browser says that the page of another site asks."""
+    origin = headers.get(b"origin")
+    if origin is not None:
+        text = origin.decode("latin-1").lower()
+        return text not in allowed_origins and not is_own(text, headers.get(b"host", b"").decode("latin-1").lower())
+    return headers.get(b"sec-fetch-site") == b"cross-site"
+
+
+def is_own(origin: str, host: str) -> bool:
+    """Tell whether an origin is that of the host itself, whatever the scheme; a port left out is the origin's scheme's."""
+    try:
+        parts = urlsplit(origin)
+        own = urlsplit(f"//{host}")
+        default = DEFAULT_PORTS[parts.scheme]
+        return (
+            bool(host)
+            and origin == f"{parts.scheme}://{parts.netloc}"
+            and (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
+        )
+    except (KeyError, ValueError):
+        return False
+
+
+def leads_to_page(method: str, path: str, headers: Headers, pages: Container[str]) -> bool:
+    """Tell whether a person follows a link to one of our pages: nothing is changed, and the other site sees nothing of it."""
+    return (
+        method in ("GET", "HEAD")
+        and path in pages
+        and b"origin" not in headers
+        and headers.get(b"sec-fetch-mode") == b"navigate"
+        and headers.get(b"sec-fetch-dest", b"document") == b"document"
+    )

@@ -1,0 +1,259 @@
+"""What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
+
+from collections.abc import Iterable
+
+from flyteops.document import Document
+from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
+from flyteops.flowfile import lint, read_flow
+from flyteops.model import Execution, Flow, Step
+from flyteops.service import Service
+from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.web import audit, wire
+from flyteops.web.body import data_item, declaration, happening, in_document
+from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
+
+DEFAULT_LIMIT = 50
+GREATEST_LIMIT = 1000
+GREATEST_START = 2**31 - 1
+
+ACCEPTED = Reply(202)
+DONE = Reply(204)
+
+STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
+
+
+def _location(site: Site, path: str) -> HeaderList:
+    return ((b"location", (site.base + path).encode()),)
+
+
+# ----------------------------------------------------------------------------------------------------------------- info
+
+
+async def get_root(call: Call) -> Reply:
+    """Tell where the API is."""
+    return Reply(200, wire.Index(links=call.site.root()))
+
+
+async def get_index(call: Call) -> Reply:
+    """Tell where everything is: look the links up by the end of their relation."""
+    return Reply(200, wire.Index(links=call.site.index()))
+
+
+async def get_health(call: Call) -> Reply:
+    """Tell whether the store answers."""
+    try:
+        await call.service.check_health()
+    except UnavailableError:
+        return Reply(500)
+    return Reply(200)
+
+
+# ---------------------------------------------------------------------------------------------------------------- packs
+
+
+async def register_pack(call: Call) -> Reply:
+    """Register a pack, or replace the one with the same name and labels."""
+    pack = await call.service.register_pack(await in_document(call, declaration))
+    site = call.site
+    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
+
+
+async def list_packs(call: Call) -> Reply:
+    """List the packs, by name."""
+    return Reply(200, wire.PackList.of(await call.service.list_packs(), call.site, call.service.now()))
+
+
+async def get_pack(call: Call) -> Reply:
+    """Show a pack."""
+    return Reply(200, wire.PackView.of(await call.service.get_pack(call.params["packId"]), call.site, call.service.now()))
+
+
+async def delete_pack(call: Call) -> Reply:
+    """Forget a pack.
+
+    What it sent and did stays in the audit.
+    """
+    await call.service.delete_pack(call.params["packId"])
+    return DONE
+
+
+async def send_event(call: Call) -> Reply:
+    """Tell what has happened.
+
+    When this is answered, the event and every action that it triggers are durable. The sender is the pack in the path.
+    """
+    name, payload, created_at = await happening(call)
+    event = await call.service.accept_event(call.params["packId"], name, payload, created_at)
+    return Reply(202, headers=_location(call.site, event_path(event.event_id)))
+
+
+async def take_action(call: Call) -> Reply:
+    """Take the oldest action that waits for the pack.
+
+    An action is handed out once. A body is ignored. 404 means that the pack must register.
+    """
+    pack_id = call.params["packId"]
+    query = call.query()
+    claimed = await call.service.take(pack_id, query.get("actionName") or query.get("commandName"))
+    return DONE if claimed is None else Reply(200, wire.ActionView.of(pack_id, claimed, call.site))
+
+
+async def complete_action(call: Call) -> Reply:
+    """Tell what came of an action.
+
+    The result is an event; one named FATAL says that the command failed badly. The same result sent again changes nothing.
+    """
+    name, payload, created_at = await happening(call)
+    await call.service.complete(call.params["packId"], call.params["actionId"], name, payload, created_at)
+    return ACCEPTED
+
+
+# ---------------------------------------------------------------------------------------------------------------- flows
+
+
+def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
+    flow = read_flow(document)
+    return flow, tuple(lint(document, flow))
+
+
+async def save_flow(call: Call) -> Reply:
+    """Save a flow, replacing the one of that name.
+
+    Executions go on with the version that they began with. What is allowed but hardly meant comes back as warnings.
+    """
+    flow, warnings = await in_document(call, _flow_and_warnings)
+    await call.service.save_flow(flow)
+    site = call.site
+    return Reply(201, wire.FlowView.of(flow, site, warnings), headers=_location(site, flow_path(flow.name)))
+
+
+async def list_flows(call: Call) -> Reply:
+    """List the flows, by name."""
+    return Reply(200, wire.FlowList.of(await call.service.list_flows(), call.site))
+
+
+async def get_flow(call: Call) -> Reply:
+    """Show a flow as it was posted."""
+    return Reply(200, wire.FlowView.of(await call.service.get_flow(call.params["flowName"]), call.site))
+
+
+async def delete_flow(call: Call) -> Reply:
+    """Delete a flow.
+
+    Executions of it go on.
+    """
+    await call.service.delete_flow(call.params["flowName"])
+    return DONE
+
+
+# ------------------------------------------------------------------------------------------------------------ datastore
+
+
+async def save_item(call: Call) -> Reply:
+    """Save a datastore item, replacing the one of that key.
+
+    Templates see JSON when the value's content type is application/json or text/json, text otherwise.
+    """
+    item = data_item(call)
+    is_new = await call.service.save_item(item)
+    return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
+
+
+async def list_items(call: Call) -> Reply:
+    """List the datastore items, by key."""
+    return Reply(200, wire.DataItemList.of(await call.service.list_items(), call.site))
+
+
+async def get_item(call: Call) -> Reply:
+    """Return the value of a datastore item."""
+    item = await call.service.get_item(call.params["key"])
+    content_type = item.content_type
+    if not (content_type.isascii() and content_type.isprintable()):
+        content_type = "application/octet-stream"
+    return Reply(200, item.value, content_type.encode(), STORED_AS_IT_IS)
+
+
+async def delete_item(call: Call) -> Reply:
+    """Delete a datastore item."""
+    await call.service.delete_item(call.params["key"])
+    return DONE
+
+
+# ---------------------------------------------------------------------------------------------------------------- audit
+
+
+async def list_executions(call: Call) -> Reply:
+    """Find executions, latest activity first.
+
+    Returns those in which one action satisfies all that is asked for.
+    """
+    query = call.query()
+    which = ExecutionFilter(
+        flow_name=query.get("flowName"),
+        step_id=query.get("stepId"),
+        action_name=query.get("actionName"),
+        action_pack_name=query.get("actionPackName"),
+        action_pack_labels=_labels(query.get("actionPackLabels")),
+    )
+    executions = await call.service.list_executions(which, *_page(query))
+    return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site))
+
+
+async def get_execution(call: Call) -> Reply:
+    """Show an execution with all its actions."""
+    execution = await call.service.get_execution(call.params["correlationId"])
+    steps = await _steps(call.service, [execution])
+    return Reply(200, audit.ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), call.site))
+
+
+async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str, tuple[Step, ...]]:
+    steps: dict[str, tuple[Step, ...]] = {}
+    for uuid in {execution.flow_uuid for execution in executions}:
+        try:
+            steps[uuid] = (await service.get_flow_version(uuid)).steps
+        except NotFoundError:
+            continue
+    return steps
+
+
+def _labels(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [pair.partition(":") for pair in text.split(",")]
+    if not all(separator for _, separator, _ in pairs):
+        message = "must be pairs such as env:staging,network:lab"
+        raise InputError(f"actionPackLabels {message}.", problems=[Problem("actionPackLabels", message)])
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _page(query: dict[str, str]) -> tuple[int, int]:
+    """Return from where and how many; who asks for more than there may be at once gets that many."""
+    problems: list[Problem] = []
+    start = _number(query, "start", 0, 0, problems)
+    limit = _number(query, "limit", DEFAULT_LIMIT, 1, problems)
+    if problems:
+        raise InputError(f"{problems[0].path} {problems[0].message}.", problems=problems)
+    return start, min(limit, GREATEST_LIMIT)
+
+
+def _number(query: dict[str, str], name: str, default: int, least: int, problems: list[Problem]) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= GREATEST_START:
+        return int(text)
+    problems.append(Problem(name, f"must be a whole number from {least} to {GREATEST_START}"))
+    return default
+
+
+async def list_events(call: Call) -> Reply:
+    """Find events and why steps did or did not run for them, newest first."""
+    query = call.query()
+    which = EventFilter(flow_name=query.get("flowName"), event_name=query.get("event"), pack_name=query.get("packName"))
+    return Reply(200, audit.AuditEventList.of(await call.service.list_events(which, *_page(query)), call.site))
+
+
+async def get_event(call: Call) -> Reply:
+    """Tell why steps did or did not run for an event."""
+    return Reply(200, audit.AuditEvent.of(await call.service.get_event(call.params["eventId"]), call.site))

@@ -1,0 +1,126 @@
+"""Links: absolute addresses as the client that asks sees them.
+
+Old clients find a link by the end of its `rel`, and the first hit wins: the order of links is part of the contract.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from flyteops.model import Link
+
+Headers = Mapping[bytes, bytes]
+"""The headers of a request by lower-case name; of those sent more than once the last."""
+
+SAFE_IN_SEGMENT = "!$&'()*+,;=:@"
+"""What may stand unescaped in a path segment besides letters, digits and ``-._~`` (RFC 3986, pchar)."""
+
+HOST = re.compile(rb"[^\x00-\x20\x7f-\xff\"<>\\^`{|}?#,@]+")
+
+
+def base_of(headers: Headers, scheme: str) -> str:
+    """Return the scheme and host under which the client sees this server; `scheme` is that of the connection."""
+    forwarded = headers.get(b"x-forwarded-proto")
+    if forwarded is not None:
+        first = _first(forwarded).lower()
+        scheme = first.decode() if first in (b"http", b"https") else scheme
+    for name in (b"x-flyte-host", b"x-forwarded-host", b"host"):
+        host = headers.get(name)
+        if host is not None and HOST.fullmatch(first := _first(host)):
+            return f"{scheme}://{first.decode()}"
+    return f"{scheme}://localhost"
+
+
+def _first(value: bytes) -> bytes:
+    return value.partition(b",")[0].strip() if b"," in value else value.strip()
+
+
+def segment(text: str) -> str:
+    """Return text as one segment of a path."""
+    return quote(text, safe=SAFE_IN_SEGMENT)
+
+
+class Site:
+    """Everything that has an address, on the host that the client used."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+
+    def link(self, path: str, rel: str) -> Link:
+        return Link(self.base + path, rel)
+
+    def named(self, path: str, rel: str) -> Link:
+        """Return a link whose relation is a name on the API page of this server, such as ``pack/listPacks``."""
+        return Link(self.base + path, f"{self.base}/swagger#!/{rel}")
+
+    def around(self, path: str, up: str, help_anchor: str) -> list[Link]:
+        """Return the links that every resource has: itself, the one above it, and where it is explained."""
+        return [self.link(path, "self"), self.link(up, "up"), self.link(f"/swagger#{help_anchor}", "help")]
+
+    def root(self) -> list[Link]:
+        return [self.link("/", "self"), self.link("/swagger#/info", "help"), self.named("/v1", "info/v1")]
+
+    def index(self) -> list[Link]:
+        return [
+            *self.around("/v1", "/", "!/info/v1"),
+            self.named("/health", "info/health"),
+            self.named("/v1/packs", "pack/listPacks"),
+            self.named("/v1/flows", "flow/listFlows"),
+            self.named("/v1/datastore", "datastore/listDatastoreItems"),
+            self.named("/v1/audit/flows", "flowAudit/findFlows"),
+            self.link("/v1/swagger", f"{self.base}/swagger"),
+        ]
+
+    def pack(self, pack_id: str) -> list[Link]:
+        path = pack_path(pack_id)
+        return [
+            self.link(path, "self"),
+            self.link("/v1/packs", "up"),
+            self.named(f"{path}/actions/take", "action/takeAction"),
+            self.link(f"{path}/events", f"{self.base}/swagger#/event"),
+        ]
+
+    def take(self, pack_id: str, command: str) -> Link:
+        return self.named(f"{pack_path(pack_id)}/actions/take?commandName={quote(command, safe='')}", "action/takeAction")
+
+    def result(self, pack_id: str, action_id: str) -> Link:
+        return self.link(f"{pack_path(pack_id)}/actions/{segment(action_id)}/result", f"{self.base}/swagger#/actionResult")
+
+    def flow(self, name: str) -> list[Link]:
+        return self.around(flow_path(name), "/v1/flows", "/flow")
+
+    def item(self, key: str) -> Link:
+        return self.link(item_path(key), "self")
+
+    def execution(self, correlation_id: str, rel: str = "self") -> Link:
+        return self.link(f"/v1/audit/flows/{segment(correlation_id)}", rel)
+
+    def event(self, event_id: str) -> list[Link]:
+        return self.around(event_path(event_id), "/v1/audit/events", "/eventAudit")
+
+
+def pack_path(pack_id: str) -> str:
+    """Return where a pack is."""
+    return f"/v1/packs/{segment(pack_id)}"
+
+
+def flow_path(name: str) -> str:
+    """Return where a flow is."""
+    return f"/v1/flows/{segment(name)}"
+
+
+def item_path(key: str) -> str:
+    """Return where a datastore item is."""
+    return f"/v1/datastore/{segment(key)}"
+
+
+def event_path(event_id: str) -> str:
+    """Return where an event in the audit is."""
+    return f"/v1/audit/events/{segment(event_id)}"
+
+
+def collides(rel: str) -> bool:
+    """Tell whether a pack's own link with this relation would be taken for one of ours."""
+    return rel in ("self", "up") or rel.endswith(("/actionResult", "/takeAction", "/event"))

@@ -1,0 +1,139 @@
+"""The description of the API (OpenAPI 3.1), made of the table of operations and the types of their bodies."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from flyteops import __version__
+from flyteops.web import wire
+from flyteops.web.operation import Operation, Outcome, Parameter
+
+Node = dict[str, Any]
+
+REF = "#/components/schemas/{name}"
+
+TAGS: Mapping[str, str] = {
+    "info": "where everything is, and whether it is well",
+    "pack": "programs that watch systems, send events and execute commands",
+    "event": "what packs say has happened",
+    "action": "what flows ask of packs",
+    "actionResult": "what came of it",
+    "flow": "if this happens, do that",
+    "datastore": "shared configuration that templates can read",
+    "flowAudit": "what flows did",
+    "eventAudit": "what was decided about events, and why",
+}
+
+REASONS: Mapping[int, str] = {
+    400: "The input is not valid; `problems` lists every fault.",
+    403: "The page of another web site may not do this.",
+    404: "There is no such thing.",
+    409: "The current state does not allow this.",
+    413: "The body is too large.",
+    500: "Something went wrong in the server.",
+    503: "The store cannot be reached, or there is too much to do; nothing was changed. Try again later.",
+}
+
+
+def describe(operations: Iterable[Operation]) -> Node:
+    """Return the OpenAPI document for these operations."""
+    rows = list(operations)
+    bodies = [operation.body for operation in rows if operation.body is not None]
+    answers = [outcome.content for operation in rows for outcome in operation.outcomes.values() if outcome.content is not None]
+    types = list(dict.fromkeys([*bodies, *answers, wire.ProblemDetails]))
+    _, components = msgspec.json.schema_components(types, ref_template=REF)
+    paths: dict[str, Node] = {}
+    for operation in rows:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Flyte",
+            "version": __version__,
+            "description": "Packs tell what has happened and execute commands; flows say which command follows from which event.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": components, "responses": {str(status): _problem(text) for status, text in REASONS.items()}},
+    }
+
+
+def _operation(operation: Operation) -> Node:
+    node: Node = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": _responses(operation),
+    }
+    if operation.description:
+        node["description"] = operation.description
+    names = re.findall(r"{(\w+)}", operation.path)
+    if names or operation.query:
+        node["parameters"] = [*map(_path_parameter, names), *map(_query_parameter, operation.query)]
+    if operation.body is not None:
+        node["requestBody"] = _request_body(operation)
+    return node
+
+
+def _path_parameter(name: str) -> Node:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _query_parameter(parameter: Parameter) -> Node:
+    node: Node = {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+    return node if parameter.example is None else {**node, "example": parameter.example}
+
+
+def _request_body(operation: Operation) -> Node:
+    if operation.body is wire.DataItemForm:
+        return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation.body)}}}
+    media: Node = {"schema": _schema(operation.body)}
+    if operation.example is not None:
+        media["example"] = operation.example
+    return {"required": True, "content": {"application/json": media, "application/x-yaml": media}}
+
+
+def _form(kind: Any) -> Node:
+    _, components = msgspec.json.schema_components([kind], ref_template=REF)
+    schema: Node = components[kind.__name__]
+    schema["properties"]["value"] = {"type": "string", "format": "binary", "minLength": 1}
+    return schema
+
+
+def _responses(operation: Operation) -> Node:
+    responses = {str(status): _outcome(outcome) for status, outcome in operation.outcomes.items()}
+    common = (403,) if operation.path == "/health" else (403, 500, 503)
+    for status in sorted({*operation.errors, *common}):
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    if operation.path == "/health":
+        responses["500"] = {"description": "The store does not answer."}
+    return responses
+
+
+def _outcome(outcome: Outcome) -> Node:
+    node: Node = {"description": outcome.description}
+    if outcome.has_location:
+        node["headers"] = {"Location": {"description": "where it is", "schema": {"type": "string", "format": "uri"}}}
+    if outcome.media_type is not None:
+        node["content"] = {outcome.media_type: {}}
+    elif outcome.content is not None:
+        media = {"schema": _schema(outcome.content)}
+        node["content"] = {"application/json": media, "application/x-yaml": media}
+    return node
+
+
+def _problem(text: str) -> Node:
+    return {"description": text, "content": {"application/problem+json": {"schema": _schema(wire.ProblemDetails)}}}
+
+
+def _schema(kind: Any) -> Node:
+    return {"$ref": REF.format(name=kind.__name__)}

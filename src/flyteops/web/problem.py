@@ -1,0 +1,77 @@
+"""What a caller is told when something goes wrong: which status an error has, and its details (RFC 9457)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from flyteops.errors import (
+    BusyError,
+    ConflictError,
+    FlyteError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    Problem,
+    TemplateError,
+    TooLargeError,
+    UnavailableError,
+)
+from flyteops.web.exchange import HeaderList, Reply
+from flyteops.web.wire import ProblemDetails
+
+logger = logging.getLogger(__name__)
+
+STATUS: Mapping[type[Exception], int] = {
+    InputError: 400,
+    TemplateError: 400,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    TooLargeError: 413,
+    FlyteError: 500,
+    UnavailableError: 503,
+    Exception: 500,
+}
+"""The status of every error; one that is not listed has that of its nearest base."""
+
+PROBLEM_JSON = b"application/problem+json"
+
+RETRY_AFTER_SECONDS = b"1"
+
+
+class Fault(NamedTuple):
+    """What is the same about every occurrence of a problem."""
+
+    status: int
+    code: str
+    title: str
+
+
+INTERNAL = Fault(500, "internal", "Something went wrong in the server.")
+
+
+def reply_to(error: Exception) -> Reply:
+    """Return what the caller is told about an error; one that nobody foresaw goes to the log, and only there."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status == 500 or not isinstance(error, FlyteError):
+        logger.error("A request failed", exc_info=error)
+        return problem(INTERNAL, "The log of the server says what.")
+    fault = Fault(status, error.code, (type(error).__doc__ or "").splitlines()[0])
+    detail = str(error) if isinstance(error, TemplateError) else error.message
+    headers: HeaderList = ((b"retry-after", RETRY_AFTER_SECONDS),) if isinstance(error, BusyError) else ()
+    return problem(fault, detail, problems=error.problems, headers=headers)
+
+
+def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Reply:
+    """Return problem details as JSON, which is what every client of errors reads."""
+    details = ProblemDetails(
+        type=f"urn:flyte:problem:{fault.code}",
+        title=fault.title,
+        status=fault.status,
+        detail=detail,
+        code=fault.code,
+        problems=problems,
+    )
+    return Reply(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)

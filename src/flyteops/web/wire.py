@@ -1,0 +1,226 @@
+"""The JSON shapes of API v1, and how the nouns of the model become them.
+
+Payloads and inputs are JSON text in the model; they pass through as they are. What is empty and optional is left out.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from msgspec import Meta, Raw, Struct, field
+
+from flyteops.errors import Problem
+from flyteops.model import CommandDeclaration, DataItem, Flow, Link, Pack, Step
+from flyteops.storage.base import Claimed
+from flyteops.web import instant
+from flyteops.web.link import Site
+
+Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-03-01T12:30:00.25Z"]})]
+Status = Literal["live", "warning", "critical"]
+
+LIVE = timedelta(minutes=10)
+WARNING = timedelta(hours=24)
+
+
+def status_of(last_seen_at: datetime, now: datetime) -> Status:
+    """Return how a pack is, judged by when it was last seen."""
+    age = now - last_seen_at
+    return "live" if age <= LIVE else "warning" if age <= WARNING else "critical"
+
+
+# ------------------------------------------------------------------------------------------------------------- requests
+
+
+class EventBody(Struct, rename="camel"):
+    """What has happened, as a pack tells it. `createdAt` may have any offset and up to nine digits of fraction."""
+
+    event: Annotated[str, Meta(examples=["MessageReceived"])]
+    payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
+    created_at: Timestamp | None = None
+
+
+class EventText(Struct, rename="camel", forbid_unknown_fields=True):
+    """An `EventBody` as nearly every client writes it, its payload left as it was sent."""
+
+    event: str
+    payload: Raw = Raw(b"null")
+    created_at: str | None = None
+
+
+class DataItemForm(Struct):
+    """A value with its own content type (text/plain; charset=us-ascii if it has none), and what it is for."""
+
+    value: Annotated[bytes, Meta(min_length=1)]
+    description: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------ responses
+
+
+class Answer(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of what the API answers."""
+
+
+class Index(Answer, kw_only=True):
+    """Where everything is."""
+
+    links: list[Link]
+
+
+class CommandView(Answer, kw_only=True):
+    """A command of a pack, with the link that takes actions of that name only."""
+
+    name: str
+    events: Sequence[str]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, command: CommandDeclaration, pack_id: str, site: Site) -> Self:
+        return cls(name=command.name, events=command.events, links=[site.take(pack_id, command.name)])
+
+
+class EventDeclarationView(Answer, kw_only=True):
+    """An event that a pack says it may send."""
+
+    name: str
+    links: Sequence[Link] = ()
+
+
+class PackSummary(Answer, kw_only=True):
+    """A pack in a list."""
+
+    id: str
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    last_seen: Timestamp
+    status: Status
+    links: list[Link]
+
+    @classmethod
+    def of(cls, pack: Pack, site: Site, now: datetime) -> "PackSummary":
+        return PackSummary(
+            id=pack.id,
+            name=pack.name,
+            labels=pack.labels,
+            last_seen=instant.write(pack.last_seen_at),
+            status=status_of(pack.last_seen_at, now),
+            links=site.pack(pack.id)[:1],
+        )
+
+
+class PackView(PackSummary, kw_only=True):
+    """A pack as the server knows it."""
+
+    commands: list[CommandView] = field(default_factory=list)
+    events: list[EventDeclarationView] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pack: Pack, site: Site, now: datetime) -> "PackView":
+        pack_id = pack.id
+        return PackView(
+            id=pack_id,
+            name=pack.name,
+            labels=pack.labels,
+            commands=[CommandView.of(command, pack_id, site) for command in pack.commands],
+            events=[EventDeclarationView(name=event.name, links=event.links) for event in pack.events],
+            last_seen=instant.write(pack.last_seen_at),
+            links=[*pack.links, *site.pack(pack_id)],
+            status=status_of(pack.last_seen_at, now),
+        )
+
+
+class PackList(Answer, kw_only=True):
+    """All packs, by name."""
+
+    links: list[Link]
+    packs: list[PackSummary]
+
+    @classmethod
+    def of(cls, packs: Iterable[Pack], site: Site, now: datetime) -> Self:
+        return cls(links=site.around("/v1/packs", "/v1", "/pack"), packs=[PackSummary.of(pack, site, now) for pack in packs])
+
+
+class ActionView(Answer, kw_only=True):
+    """Something for a pack to do; the link takes the result."""
+
+    command: str
+    input: Raw
+    links: list[Link]
+
+    @classmethod
+    def of(cls, pack_id: str, claimed: Claimed, site: Site) -> Self:
+        return cls(command=claimed.name, input=Raw(claimed.input), links=[site.result(pack_id, claimed.action_id)])
+
+
+class FlowSummary(Answer, kw_only=True):
+    """A flow in a list."""
+
+    name: str
+    description: str = ""
+    links: list[Link]
+
+    @classmethod
+    def of(cls, flow: Flow, site: Site) -> Self:
+        return cls(name=flow.name, description=flow.description, links=site.flow(flow.name)[:1])
+
+
+class FlowView(Answer, kw_only=True):
+    """A flow as its author posted it; `warnings` says what is allowed but hardly meant, and is given when it is saved."""
+
+    name: str
+    description: str = ""
+    steps: tuple[Step, ...] = ()
+    links: list[Link]
+    warnings: Sequence[Problem] = ()
+
+    @classmethod
+    def of(cls, flow: Flow, site: Site, warnings: Sequence[Problem] = ()) -> Self:
+        links = site.flow(flow.name)
+        return cls(name=flow.name, description=flow.description, steps=flow.steps, links=links, warnings=warnings)
+
+
+class FlowList(Answer, kw_only=True):
+    """All flows, by name."""
+
+    links: list[Link]
+    flows: list[FlowSummary]
+
+    @classmethod
+    def of(cls, flows: Iterable[Flow], site: Site) -> Self:
+        return cls(links=site.around("/v1/flows", "/v1", "/flow"), flows=[FlowSummary.of(flow, site) for flow in flows])
+
+
+class DataItemSummary(Answer, kw_only=True):
+    """A datastore item without its value."""
+
+    key: str
+    content_type: str
+    description: str = ""
+    links: list[Link]
+
+    @classmethod
+    def of(cls, item: DataItem, site: Site) -> Self:
+        return cls(key=item.key, content_type=item.content_type, description=item.description, links=[site.item(item.key)])
+
+
+class DataItemList(Answer, kw_only=True):
+    """All datastore items, by key."""
+
+    links: list[Link]
+    datastore: list[DataItemSummary]
+
+    @classmethod
+    def of(cls, items: Iterable[DataItem], site: Site) -> Self:
+        links = site.around("/v1/datastore", "/v1", "/datastore")
+        return cls(links=links, datastore=[DataItemSummary.of(item, site) for item in items])
+
+
+class ProblemDetails(Answer, kw_only=True):
+    """What went wrong (RFC 9457). Programs may rely on `code`; `problems` lists every fault of an invalid input."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    problems: Sequence[Problem] = ()
