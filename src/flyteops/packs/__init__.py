@@ -101,5 +101,5 @@ def _fault(point: EntryPoint) -> str | None:
 def _unknown(name: str, known: list[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    hint = f"; did you mean {by_lower[nearest[0]]}?" if nearest else ""
+    hint = f"; did you mean {by_lower[nearest[0]]}?" if nearest else "."
     return f"there is no pack {name!r}{hint} Installed: {', '.join(known) or 'none'}"

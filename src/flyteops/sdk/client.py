@@ -252,7 +252,7 @@ def _decode(answer: httpx2.Response, kind: type[T]) -> T:
 def _refusal(answer: httpx2.Response) -> FlyteError:
     status = answer.status_code
     fault = _fault(answer)
-    message = fault.detail or fault.title or f"{status} {answer.reason_phrase}".strip()
+    message = fault.detail or fault.title or f"{status} {httpx2.codes.get_reason_phrase(status)}".strip()
     if status in (429, 503):
         later = RetryLaterError(message, retry_after=_retry_after(answer.headers.get("Retry-After", "")))
         later.problems = tuple(fault.problems)

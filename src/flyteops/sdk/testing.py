@@ -19,6 +19,8 @@ from flyteops.sdk.pack import Pack
 
 API = "http://flyte.test"
 
+Fault = httpx2.Response | Exception | asyncio.Event
+
 _SETTLING_TURNS = 200
 
 
@@ -84,7 +86,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self._known: set[str] = set()
         self._waiting: deque[tuple[str, str, Any]] = deque()
         self._pending: set[str] = set()
-        self._faults: deque[tuple[str, httpx2.Response | Exception | asyncio.Event]] = deque()
+        self._faults: deque[tuple[str, Fault]] = deque()
         self._numbers = count(1)
 
     # ------------------------------------------------------------------------------------------------ from the test
@@ -136,33 +138,34 @@ class FakeServer(httpx2.AsyncBaseTransport):
         try:
             entry = next((entry for entry in self._faults if path.endswith(entry[0])), None)
             if entry is None:
-                return self._answer(path, await request.aread())
+                return self._answer(request, await request.aread())
             self._faults.remove(entry)
-            return await self._disturb(entry[1], path, await request.aread())
+            return await self._disturb(entry[1], request, await request.aread())
         finally:
             async with self.changed:
                 self.changed.notify_all()
 
-    async def _disturb(self, fault: httpx2.Response | Exception | asyncio.Event, path: str, body: bytes) -> httpx2.Response:
+    async def _disturb(self, fault: Fault, request: httpx2.Request, body: bytes) -> httpx2.Response:
         if isinstance(fault, httpx2.Response):
             return fault
         if isinstance(fault, asyncio.Event):
             await fault.wait()
-            return self._answer(path, body)
+            return self._answer(request, body)
         if isinstance(fault, httpx2.ReadTimeout):
-            self._answer(path, body)
+            self._answer(request, body)
         raise fault
 
-    def _answer(self, path: str, body: bytes) -> httpx2.Response:  # noqa: PLR0911 - a route table
+    def _answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:  # noqa: PLR0911 - a route table
+        path, base = request.url.path, str(request.url.join("/")).rstrip("/")
         match path.strip("/").split("/"):
             case ["v1"]:
-                return _json(200, {"links": [_link(f"{API}/v1/packs", "swagger#!/pack/listPacks")]})
+                return _json(200, {"links": [_link(f"{base}/v1/packs", "swagger#!/pack/listPacks")]})
             case ["v1", "packs"]:
-                return self._register(msgspec.json.decode(body))
+                return self._register(base, msgspec.json.decode(body))
             case ["v1", "packs", pack_id, *_] if pack_id not in self._known:
                 return _problem(404, f"there is no pack {pack_id}")
             case ["v1", "packs", pack_id, "actions", "take"]:
-                return self._take(pack_id)
+                return self._take(base, pack_id)
             case ["v1", "packs", _, "events"]:
                 return self._accept(_event(body))
             case ["v1", "packs", _, "actions", action_id, "result"]:
@@ -170,26 +173,26 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case _:
                 return _problem(404, f"there is no {path}")
 
-    def _register(self, pack: dict[str, Any]) -> httpx2.Response:
+    def _register(self, base: str, pack: dict[str, Any]) -> httpx2.Response:
         labels = "".join(f".{key}.{value}" for key, value in sorted((pack.get("labels") or {}).items()))
         pack_id = pack["name"] + labels
         self._known.add(pack_id)
         self.registrations.append(pack)
         links = [
             *pack["links"],
-            _link(f"{API}/v1/packs/{pack_id}/actions/take", "swagger#!/action/takeAction"),
-            _link(f"{API}/v1/packs/{pack_id}/events", "swagger#/event"),
+            _link(f"{base}/v1/packs/{pack_id}/actions/take", "swagger#!/action/takeAction"),
+            _link(f"{base}/v1/packs/{pack_id}/events", "swagger#/event"),
         ]
         return _json(201, {**pack, "id": pack_id, "links": links})
 
-    def _take(self, pack_id: str) -> httpx2.Response:
+    def _take(self, base: str, pack_id: str) -> httpx2.Response:
         if not self._waiting:
             return httpx2.Response(204)
         action_id, command, command_input = self._waiting.popleft()
         if not self._waiting:
             self.work.clear()
         self._pending.add(action_id)
-        href = f"{API}/v1/packs/{pack_id}/actions/{action_id}/result"
+        href = f"{base}/v1/packs/{pack_id}/actions/{action_id}/result"
         links = [_link(href, "swagger#/actionResult")]
         return _json(200, {"command": command, "input": command_input, "links": links})
 
