@@ -1,0 +1,37 @@
+"""The event as templates see it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from flyteops.template.gotime import Time
+from flyteops.template.value import Labels, Struct, element
+
+
+def event_value(
+    *,
+    name: str,
+    payload: Any,
+    pack_id: str,
+    pack_name: str,
+    pack_labels: Mapping[str, str],
+    created_at: datetime | Time,
+    received_at: datetime | Time,
+) -> Struct:
+    """Return the `Event` of a context, to be made once per event and used in any number of renderings.
+
+    The payload is taken as it is and must not change afterwards; its numbers become floats where they are read.
+    """
+    pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": Labels(pack_labels)})
+    fields = {
+        "Name": name,
+        "Pack": pack,
+        "Payload": element(payload),
+        "CreatedAt": _time(created_at),
+        "ReceivedAt": _time(received_at),
+    }
+    return Struct("execution.Event", fields)
+
+
+def _time(at: datetime | Time) -> Time:
+    return at if isinstance(at, Time) else Time(at)

@@ -1,0 +1,97 @@
+"""Filters of Flyte's own: regular expressions, cron expressions, blanks."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flyteops.errors import TemplateAbort, TemplateRenderError
+from flyteops.template.cron import CronError, is_due
+from flyteops.template.filter.spec import Call
+from flyteops.template.gotime import Time
+from flyteops.template.regexp import Pattern, RegexpError
+from flyteops.template.state import State
+from flyteops.template.value import clean, text
+
+_BLANKS = re.compile(r"[\t\n\f\r ]+")
+
+
+def _matches(pattern: Pattern | None, string: str) -> bool:
+    return pattern is not None and pattern.search(clean(string).encode()) is not None
+
+
+def _pattern(source: str, state: State) -> Pattern | None:
+    try:
+        return state.pattern(source)
+    except RegexpError:
+        return None
+
+
+def match(value: Any, argument: Any, state: State) -> bool:
+    """Tell whether a regular expression is found in the text; a wrong one never is."""
+    return _matches(_pattern(text(argument), state), text(value))
+
+
+def prepare_match(argument: Any) -> Call:
+    """Compile the regular expression when it is first needed."""
+    return _prepared(argument, _matches)
+
+
+def _prepared(argument: Any, use: Callable[[Pattern | None, str], Any]) -> Call:
+    source = text(argument)
+    patterns: list[Pattern | None] = []
+
+    def call(value: Any, _argument: Any, state: State) -> Any:
+        if not patterns:
+            patterns.append(_pattern(source, state))
+        return use(patterns[0], value if type(value) is str else text(value))
+
+    return call
+
+
+def _extract(pattern: Pattern | None, string: str) -> str:
+    if pattern is None:
+        raise TemplateAbort("the regular expression is not valid")
+    found = pattern.search(clean(string).encode())
+    if found is None or not pattern.groups:
+        return string
+    group: bytes = found.group(1) or b""
+    return group.decode()
+
+
+def extract_match(value: Any, argument: Any, state: State) -> str:
+    """Return what the first group of a regular expression matched, or the text itself."""
+    return _extract(_pattern(text(argument), state), text(value))
+
+
+def prepare_extract_match(argument: Any) -> Call:
+    """Compile the regular expression when it is first needed."""
+    return _prepared(argument, _extract)
+
+
+def matches_cron(value: Any, argument: Any, state: State) -> bool:
+    """Tell whether a time in the form of RFC 3339 is one that the cron expression names."""
+    try:
+        time = Time.parse(text(value))
+    except ValueError:
+        raise TemplateAbort(f"invalid date: '{text(value)}'") from None
+    expression = text(argument)
+    if len(expression) > state.limits.regexp_length:
+        raise TemplateRenderError("Invalid Cron Expression")
+    try:
+        # Whether an expression is valid depended on the day somebody asked: only the fields up to the first that does not match
+        # now were ever read.
+        if state.runtime.now is not None:
+            is_due(expression, state.runtime.now)
+        return is_due(expression, time.at)
+    except CronError:
+        raise TemplateRenderError("Invalid Cron Expression") from None
+
+
+def remove_dup_whitespaces(value: Any, _argument: Any, _state: State) -> str:
+    """Replace every run of white space by one blank."""
+    return _BLANKS.sub(" ", text(value)).rstrip(" ")
+
+
+def safe_copy_paste(value: Any, _argument: Any, _state: State) -> str:
+    """Replace no-break spaces by blanks."""
+    return text(value).replace("\xa0", " ")

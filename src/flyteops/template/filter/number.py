@@ -1,0 +1,55 @@
+"""Filters on numbers."""
+
+import math
+from typing import Any
+
+from flyteops.errors import TemplateRenderError
+from flyteops.template.state import State
+from flyteops.template.value import NUMBERS, float_text, length, text, to_bytes, to_float, to_int, truncate
+
+
+def as_float(value: Any, _argument: Any, _state: State) -> float:
+    """Read the value as a float."""
+    return to_float(value)
+
+
+def as_integer(value: Any, _argument: Any, _state: State) -> int:
+    """Read the value as an integer."""
+    return to_int(value)
+
+
+def get_digit(value: Any, argument: Any, _state: State) -> Any:
+    """Return a digit, counted from the right."""
+    data, position = to_bytes(text(value)), to_int(argument)
+    if position <= 0 or position > len(data):
+        return value
+    return (data[-position] - 48) & 255
+
+
+def floatformat(value: Any, argument: Any, state: State) -> Any:
+    """Print a number with so many decimals, none if it is integral and the argument is no positive number."""
+    given = to_float(value)
+    decimals = -1 if argument is None else to_int(argument)
+    if (decimals <= 0 or type(argument) not in NUMBERS) and (float(truncate(given)) == given):
+        return to_int(value)
+    decimals = abs(decimals)
+    state.check_length(decimals)
+    return f"{given:.{decimals}f}" if math.isfinite(given) else float_text(given)
+
+
+def pluralize(value: Any, argument: Any, _state: State) -> str:
+    """Return the ending for one or for many."""
+    if type(value) not in NUMBERS:
+        raise TemplateRenderError("Filter 'pluralize' does only work on numbers.")
+    endings = text(argument).split(",") if length(argument) else ["s"]
+    if len(endings) > 2:
+        raise TemplateRenderError("You cannot pass more than 2 arguments to filter 'pluralize'.")
+    if to_int(value) == 1:
+        return endings[0] if len(endings) == 2 else ""
+    return endings[-1]
+
+
+def divisibleby(value: Any, argument: Any, _state: State) -> bool:
+    """Tell whether the number can be divided by the argument."""
+    divisor = to_int(argument)
+    return divisor != 0 and to_int(value) % divisor == 0

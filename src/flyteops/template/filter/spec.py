@@ -1,0 +1,21 @@
+"""What a filter is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flyteops.template.state import State
+
+Call = Callable[[Any, Any, State], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter: `call(value, argument, state)`, where a missing argument is None.
+
+    `prepare(argument)` returns a call for an argument that is a literal, so that work on it is done only once; the call may keep
+    what it made, as the same literal always makes the same.
+    """
+
+    call: Call
+    prepare: Callable[[Any], Call] | None = None

@@ -1,0 +1,187 @@
+"""Filters on text."""
+
+from typing import Any
+
+from flyteops.errors import TemplateAbort, TemplateRenderError
+from flyteops.template import arithmetic
+from flyteops.template.goformat import sprintf
+from flyteops.template.gotime import Time
+from flyteops.template.letter import lower, title, upper, words
+from flyteops.template.state import State
+from flyteops.template.value import NUMBERS, TEXTS, Strings, joined, length, text, to_int, truth
+
+_PHONE = str.maketrans("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999" * 2)
+_WIDEST = 1_000_000
+
+
+def same(value: Any, _argument: Any, _state: State) -> Any:
+    """Return the value."""
+    return value
+
+
+def add(value: Any, argument: Any, _state: State) -> Any:
+    """Add two numbers, or join two texts."""
+    if type(value) in NUMBERS and type(argument) in NUMBERS:
+        return arithmetic.add(value, argument)
+    return joined(text(value) + text(argument))
+
+
+def addslashes(value: Any, _argument: Any, _state: State) -> str:
+    """Put a backslash before backslashes and quotes."""
+    return text(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
+
+
+def capfirst(value: Any, _argument: Any, _state: State) -> str:
+    """Put the first letter in upper case."""
+    if not length(value):
+        return ""
+    string = text(value)
+    return upper(string[0]) + string[1:]
+
+
+def _padding(value: Any, argument: Any, state: State) -> int:
+    width = to_int(argument)
+    if width > length(value):
+        state.check_length(width)
+    return max(0, width - length(value))
+
+
+def center(value: Any, argument: Any, state: State) -> Any:
+    """Put blanks around the text up to a width."""
+    spaces = _padding(value, argument, state)
+    if not spaces:
+        return value
+    return " " * (spaces - spaces // 2) + text(value) + " " * (spaces // 2)
+
+
+def ljust(value: Any, argument: Any, state: State) -> str:
+    """Put blanks behind the text up to a width."""
+    return text(value) + " " * _padding(value, argument, state)
+
+
+def rjust(value: Any, argument: Any, state: State) -> str:
+    """Put blanks before the text up to a width, or behind it if the width is negative."""
+    width = to_int(argument)
+    if abs(width) > _WIDEST:
+        return "%!(BADWIDTH)" + text(value)
+    state.check_length(abs(width))
+    return text(value).rjust(width) if width >= 0 else text(value).ljust(-width)
+
+
+def cut(value: Any, argument: Any, _state: State) -> str:
+    """Remove every occurrence of the argument."""
+    removed = text(argument)
+    return text(value).replace(removed, "") if removed else text(value)
+
+
+def date(value: Any, argument: Any, _state: State) -> str:
+    """Print a time in one of Go's layouts."""
+    if type(value) is not Time:
+        raise TemplateRenderError("filter input argument must be of type 'time.Time'")
+    return value.format(text(argument))
+
+
+def default(value: Any, argument: Any, _state: State) -> Any:
+    """Return the argument in place of what counts as false."""
+    return value if truth(value) else argument
+
+
+def default_if_none(value: Any, argument: Any, _state: State) -> Any:
+    """Return the argument in place of nothing."""
+    return argument if value is None else value
+
+
+def to_lower(value: Any, _argument: Any, _state: State) -> str:
+    """Return the text in lower case."""
+    return lower(text(value))
+
+
+def to_upper(value: Any, _argument: Any, _state: State) -> str:
+    """Return the text in upper case."""
+    return upper(text(value))
+
+
+def to_title(value: Any, _argument: Any, _state: State) -> str:
+    """Return a text with every word capitalised."""
+    return title(lower(value)) if type(value) in TEXTS else ""
+
+
+def linenumbers(value: Any, _argument: Any, state: State) -> str:
+    """Number the lines."""
+    lines = text(value).split("\n")
+    state.check_list(len(lines))
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+def make_list(value: Any, _argument: Any, state: State) -> Strings:
+    """Return the characters."""
+    string = text(value)
+    state.check_list(len(string))
+    return Strings(string)
+
+
+def split(value: Any, argument: Any, state: State) -> Strings:
+    """Split at a separator, or into characters when there is none."""
+    string, separator = text(value), text(argument)
+    if not separator:
+        return make_list(value, argument, state)
+    state.check_list(string.count(separator) + 1)
+    return Strings(string.split(separator))
+
+
+def phone2numeric(value: Any, _argument: Any, _state: State) -> str:
+    """Replace letters by the digits of a telephone."""
+    return text(value).translate(_PHONE)
+
+
+def stringformat(value: Any, argument: Any, state: State) -> str:
+    """Print the value as Go's Sprintf does with one argument."""
+    return sprintf(text(argument), value, state.check_length)
+
+
+def truncatechars(value: Any, argument: Any, _state: State) -> str:
+    """Cut to a number of characters, the dots counted."""
+    string, size = text(value), to_int(argument)
+    if size >= len(string):
+        return string
+    if size < 0:
+        raise TemplateAbort(f"slice bounds out of range [:{size}]")
+    return string[: size - 3] + "..." if size >= 3 else string[:size]
+
+
+def truncatewords(value: Any, argument: Any, _state: State) -> str:
+    """Cut to a number of words."""
+    every, count = words(text(value)), to_int(argument)
+    if count <= 0:
+        return ""
+    return " ".join([*every[:count], "..."] if count < len(every) else every)
+
+
+def wordcount(value: Any, _argument: Any, _state: State) -> int:
+    """Count the words."""
+    return len(words(text(value)))
+
+
+def wordwrap(value: Any, argument: Any, _state: State) -> Any:
+    """Put so many words on a line; some numbers of words abort, as they always have."""
+    every, size = words(text(value)), to_int(argument)
+    if size <= 0:
+        return value
+    lines = len(every) // size + len(every) % size
+    if lines and size * (lines - 1) > len(every):
+        first = next(line for line in range(lines) if size * line > len(every))
+        raise TemplateAbort(f"slice bounds out of range [{size * first}:{len(every)}]")
+    return "\n".join(" ".join(every[size * line : size * (line + 1)]) for line in range(lines))
+
+
+def yesno(value: Any, argument: Any, _state: State) -> str:
+    """Choose a word for true, false and nothing."""
+    given = text(argument)
+    choices = given.split(",") if given else ["yes", "no", "maybe"]
+    if len(choices) > 3:
+        raise TemplateRenderError(f"You cannot pass more than 3 options to the 'yesno'-filter (got: '{given}').")
+    if len(choices) < 2:
+        raise TemplateRenderError(f"You must pass either no or at least 2 arguments to the 'yesno'-filter (got: '{given}').")
+    if value is None:
+        return choices[2] if len(choices) == 3 else "maybe"
+    return choices[0] if truth(value) else choices[1]

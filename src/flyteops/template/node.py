@@ -1,0 +1,174 @@
+"""The closures that a template is compiled to.
+
+An `Evaluate` returns a value, a `Node` prints. Chains of any length are loops, not nested calls, so that flat expressions do not
+need a deep stack.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flyteops.errors import TemplateError
+from flyteops.template.arithmetic import COMPARISONS, power
+from flyteops.template.filter.spec import Filter
+from flyteops.template.markup import escape
+from flyteops.template.path import Evaluate
+from flyteops.template.source import located
+from flyteops.template.state import BIG_TEXT, State
+from flyteops.template.value import LISTS, text, truth
+
+Node = Callable[[State], None]
+Binary = Callable[[Any, Any], Any]
+
+
+def constant(value: Any) -> Evaluate:
+    """Return a literal."""
+    return lambda _: value
+
+
+def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], source: str, offset: int) -> Evaluate:
+    """Apply `not`, then the sign."""
+
+    def evaluate(state: State) -> Any:
+        value = operand(state)
+        try:
+            for operator in operators:
+                value = operator(value)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        return value
+
+    return evaluate
+
+
+def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], source: str) -> Evaluate:
+    """Apply operators from left to right."""
+
+    def evaluate(state: State) -> Any:
+        value = first(state)
+        for operator, operand, offset in rest:
+            right = operand(state)
+            try:
+                value = operator(value, right)
+            except TemplateError as error:
+                raise located(error, source, offset) from None
+        return value
+
+    return evaluate
+
+
+def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int]], source: str) -> Evaluate:
+    """Apply powers or comparisons from right to left; the operands are computed from left to right."""
+    steps = [(COMPARISONS.get(symbol, power), offset) for symbol, offset in operators]
+
+    def evaluate(state: State) -> Any:
+        values = [operand(state) for operand in operands]
+        value = values.pop()
+        for operator, offset in reversed(steps):
+            try:
+                value = operator(values.pop(), value)
+            except TemplateError as error:
+                raise located(error, source, offset) from None
+        return value
+
+    return evaluate
+
+
+def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate:
+    """Join with and/or, which bind equally and to the right; `stops` are the truths that decide at once."""
+    *firsts, last = operands
+    pairs = list(zip(firsts, stops, strict=True))
+
+    def evaluate(state: State) -> bool:
+        for operand, stop in pairs:
+            if truth(operand(state)) is stop:
+                return stop
+        return truth(last(state))
+
+    return evaluate
+
+
+FilterStep = tuple[Callable[[Any, Any, State], Any], Evaluate | None, Any, int]
+
+
+def filter_step(spec: Filter, argument: Evaluate | None, literal: Any, offset: int) -> FilterStep:
+    """Bind a filter to its argument; a literal one may be prepared once."""
+    call = spec.call
+    if spec.prepare is not None and argument is None:
+        call = spec.prepare(literal)
+    return call, argument, literal, offset
+
+
+def apply_filter(step: FilterStep, value: Any, state: State, source: str) -> Any:
+    """Run one filter within the limits."""
+    call, argument, literal, offset = step
+    try:
+        if type(value) is str and len(value) > BIG_TEXT:
+            state.charge(len(value) >> 6)
+        elif type(value) in LISTS:
+            state.charge(len(value) >> 4)
+        result = call(value, literal if argument is None else argument(state), state)
+        if isinstance(result, str) and len(result) > BIG_TEXT:
+            state.check_length(len(result))
+    except TemplateError as error:
+        raise located(error, source, offset) from None
+    return result
+
+
+def filtered(operand: Evaluate, steps: Sequence[FilterStep], source: str) -> Evaluate:
+    """Pass a value through filters."""
+    if len(steps) == 1:
+        step = steps[0]
+        return lambda state: apply_filter(step, operand(state), state, source)
+
+    def evaluate(state: State) -> Any:
+        value = operand(state)
+        for step in steps:
+            value = apply_filter(step, value, state, source)
+        return value
+
+    return evaluate
+
+
+def text_node(content: str, source: str, offset: int) -> Node:
+    """Print literal text."""
+    size = len(content)
+
+    def run(state: State) -> None:
+        state.room -= size
+        if state.room < 0:
+            raise located(state.full(), source, offset)
+        state.out.append(content)
+
+    return run
+
+
+def printed(value: Any, state: State, *, safe: bool) -> str:
+    """Return the text of a value as `{{ }}` prints it, with autoescape applied."""
+    if type(value) is not str:
+        return text(value)
+    return escape(value) if state.autoescape and not safe else value
+
+
+def print_node(expression: Evaluate, source: str, offset: int, *, safe: bool) -> Node:
+    """Print the value of an expression."""
+
+    def run(state: State) -> None:
+        value = expression(state)
+        try:
+            state.write(printed(value, state, safe=safe))
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+
+    return run
+
+
+def sequence(nodes: Sequence[Node]) -> Node:
+    """Run nodes one after the other."""
+    if len(nodes) == 1:
+        return nodes[0]
+
+    def run(state: State) -> None:
+        for node in nodes:
+            node(state)
+
+    return run

@@ -1,0 +1,429 @@
+"""Tokens to closures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flyteops.errors import TemplateLimitError, TemplateSyntaxError
+from flyteops.template.arithmetic import PREFIXES, PRODUCTS, SUMS
+from flyteops.template.filter.spec import Filter
+from flyteops.template.lexer import END, KEYWORD, NAME, NUMBER, STRING, SYMBOL, TEXT, Token
+from flyteops.template.limit import Limits
+from flyteops.template.node import (
+    Binary,
+    FilterStep,
+    Node,
+    constant,
+    filter_step,
+    filtered,
+    left_chain,
+    logic_chain,
+    prefixed,
+    print_node,
+    right_chain,
+    sequence,
+    text_node,
+)
+from flyteops.template.path import Evaluate, Part, called_path, plain_path
+from flyteops.template.source import located
+from flyteops.template.value import Function
+
+Tag = Callable[["Parser", Token], Node | None]
+"""Reads a tag, whose name has been read, up to the end of its last part, and returns what it prints."""
+
+_LOGIC = {"&&": False, "and": False, "||": True, "or": True}
+_RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
+_LARGEST_INT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """The words of the language, by name."""
+
+    tags: Mapping[str, Tag]
+    filters: Mapping[str, Filter]
+    functions: Mapping[str, Function]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A path that a template reads: how it is written and how it is computed."""
+
+    root: str
+    shown: str
+    evaluate: Evaluate
+
+
+class Parser:
+    """A recursive descent parser that returns closures; tags read their own arguments with its public methods.
+
+    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `work` counts what
+    has been parsed, as a measure of what running it costs.
+    """
+
+    def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
+        self.source = source
+        self.limits = limits
+        self.language = language
+        self.position = 0
+        self.readings: list[Reading] = []
+        self.bound: set[str] = set()
+        self.blocks: set[str] = set()
+        self.exported: list[str] = []
+        self.work = 0
+        self.statements = 0
+        self.only_expression: Evaluate | None = None
+        self._tokens = tokens
+        self._depth = 0
+        self._operators = 0
+        self._operands = 0
+        self._safe = 0
+
+    # --- tokens -------------------------------------------------------------------------------------------------------
+
+    @property
+    def current(self) -> Token:
+        """Return the next token without reading it."""
+        return self._tokens[self.position]
+
+    def error(self, message: str, token: Token | None = None) -> TemplateSyntaxError:
+        """Return a syntax error at a token, the next one if none is given."""
+        return located(TemplateSyntaxError(message), self.source, (token or self.current)[2])
+
+    def accept(self, kind: int, value: str | None = None) -> Token | None:
+        """Read the next token if it is this one."""
+        token = self._tokens[self.position]
+        if token[0] == kind and (value is None or token[1] == value):
+            self.position += 1
+            return token
+        return None
+
+    def expect(self, kind: int, message: str, value: str | None = None) -> Token:
+        """Read the next token, which has to be this one."""
+        token = self.accept(kind, value)
+        if token is None:
+            raise self.error(message)
+        return token
+
+    def at_end(self) -> bool:
+        """Tell whether there is nothing left."""
+        return self._tokens[self.position][0] == END
+
+    def at_close(self) -> bool:
+        """Tell whether the tag ends here."""
+        token = self._tokens[self.position]
+        return token[0] == SYMBOL and token[1] == "%}"
+
+    def close(self, message: str = "Arguments not allowed here.") -> None:
+        """Read the end of a tag."""
+        self.expect(SYMBOL, message, "%}")
+        self._operators = 0
+
+    def _spend(self, token: Token) -> None:
+        self.work += 1
+        self._operators += 1
+        if self._operators > self.limits.operators:
+            raise located(
+                TemplateLimitError(
+                    f"an expression or tag has more than {self.limits.operators} parts (limit operators); break it up with set"
+                ),
+                self.source,
+                token[2],
+            )
+
+    def _enter(self, token: Token) -> None:
+        self._depth += 1
+        if self._depth > self.limits.parse_depth:
+            raise located(
+                TemplateLimitError(
+                    f"parentheses, calls and tags are nested deeper than {self.limits.parse_depth} (limit parse_depth); nest less"
+                ),
+                self.source,
+                token[2],
+            )
+
+    # --- document -----------------------------------------------------------------------------------------------------
+
+    def document(self) -> Node:
+        """Read everything."""
+        nodes: list[Node] = []
+        while self._tokens[self.position][0] != END:
+            self._statement(nodes)
+        return sequence(nodes)
+
+    def body(self, opening: Token, *ends: str) -> tuple[Node, str]:
+        """Read up to one of the end tags, whose arguments come next; return what it printed and the name of the end."""
+        self._enter(opening)
+        nodes: list[Node] = []
+        while not self._at_end_tag(ends):
+            if self._tokens[self.position][0] == END:
+                raise self.error(f"Tag '{opening[1]}' has no end: expected {' or '.join(ends)}.", opening)
+            self._statement(nodes)
+        self._depth -= 1
+        name = self._tokens[self.position + 1][1]
+        self.position += 2
+        return sequence(nodes), name
+
+    def _at_end_tag(self, ends: tuple[str, ...]) -> bool:
+        token = self._tokens[self.position]
+        if token[0] != SYMBOL or token[1] != "{%":
+            return False
+        name = self._tokens[self.position + 1]
+        return name[0] == NAME and name[1] in ends
+
+    def skip_to(self, opening: Token, end: str) -> None:
+        """Skip everything up to and including a tag without arguments."""
+        while not self._at_end_tag((end,)):
+            if self._tokens[self.position][0] == END:
+                raise self.error(f"Tag '{opening[1]}' has no end: expected {end}.", opening)
+            self.position += 1
+        self.position += 2
+        self.close()
+
+    def _statement(self, nodes: list[Node]) -> None:
+        token = self._tokens[self.position]
+        self.position += 1
+        self.work += 1
+        self.statements += 1
+        if token[0] == TEXT:
+            if token[1]:
+                nodes.append(text_node(token[1], self.source, token[2]))
+        elif token[0] == SYMBOL and token[1] == "{{":
+            nodes.append(self._output(token))
+        elif token[0] == SYMBOL and token[1] == "{%":
+            node = self._tag()
+            if node is not None:
+                nodes.append(node)
+        else:
+            raise self.error("Unexpected token, only text and tags are allowed here.", token)
+
+    def _output(self, opening: Token) -> Node:
+        evaluate, safe = self.printed_expression()
+        self.expect(SYMBOL, "'}}' expected", "}}")
+        self._operators = 0
+        self.only_expression = evaluate
+        return print_node(evaluate, self.source, opening[2], safe=safe)
+
+    def _tag(self) -> Node | None:
+        name = self.expect(NAME, "Tag name must be an identifier.")
+        tag = self.language.tags.get(name[1])
+        if tag is None:
+            raise self.error(f"Tag '{name[1]}' not found (or beginning tag not provided)", name)
+        return tag(self, name)
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def printed_expression(self) -> tuple[Evaluate, bool]:
+        """Read an expression; the second value tells whether the filter `safe` is on every operand."""
+        kept = self._operands, self._safe
+        self._operands = self._safe = 0
+        evaluate = self.expression()
+        safe = self._operands == self._safe
+        self._operands, self._safe = kept
+        return evaluate, safe
+
+    def expression(self) -> Evaluate:
+        """Read an expression: relations joined by and/or."""
+        first = self._relation()
+        token = self._tokens[self.position]
+        if token[1] not in _LOGIC or token[0] not in (SYMBOL, KEYWORD):
+            return first
+        operands, stops = [first], []
+        while token[1] in _LOGIC and token[0] in (SYMBOL, KEYWORD):
+            self._spend(token)
+            self.position += 1
+            stops.append(_LOGIC[token[1]])
+            operands.append(self._relation())
+            token = self._tokens[self.position]
+        return logic_chain(operands, stops)
+
+    def _relation(self) -> Evaluate:
+        first = self._sum()
+        token = self._tokens[self.position]
+        if not self._relates(token):
+            return first
+        operands, operators = [first], []
+        while self._relates(token):
+            self._spend(token)
+            self.position += 1
+            operators.append((token[1], token[2]))
+            operands.append(self._sum())
+            if token[1] == "in":
+                break
+            token = self._tokens[self.position]
+        return right_chain(operands, operators, self.source)
+
+    def _relates(self, token: Token) -> bool:
+        return (token[0] == SYMBOL and token[1] in _RELATIONS) or (token[0] == KEYWORD and token[1] == "in")
+
+    def _sum(self) -> Evaluate:
+        start = self._tokens[self.position]
+        prefixes: list[str] = []
+        if start[0] != NAME:
+            prefixes = self._prefixes()
+        first = self._product()
+        if prefixes:
+            first = prefixed(first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2])
+        return self._left(first, SUMS, self._product)
+
+    def _prefixes(self) -> list[str]:
+        """Read a sign, then `not`; they apply in the other order, and a plus does nothing."""
+        sign = self.accept(SYMBOL, "-")
+        if sign is None:
+            self.accept(SYMBOL, "+")
+        negation = self.accept(SYMBOL, "!") or self.accept(KEYWORD, "not")
+        return (["!"] if negation else []) + (["-"] if sign else [])
+
+    def _product(self) -> Evaluate:
+        return self._left(self._power(), PRODUCTS, self._power)
+
+    def _left(self, first: Evaluate, operators: Mapping[str, Binary], operand: Callable[[], Evaluate]) -> Evaluate:
+        token = self._tokens[self.position]
+        if token[0] != SYMBOL or token[1] not in operators:
+            return first
+        rest: list[tuple[Binary, Evaluate, int]] = []
+        while token[0] == SYMBOL and token[1] in operators:
+            self._spend(token)
+            self.position += 1
+            rest.append((operators[token[1]], operand(), token[2]))
+            token = self._tokens[self.position]
+        return left_chain(first, rest, self.source)
+
+    def _power(self) -> Evaluate:
+        first = self._factor()
+        token = self._tokens[self.position]
+        if token[0] != SYMBOL or token[1] != "^":
+            return first
+        operands, operators = [first], []
+        while token := self.accept(SYMBOL, "^"):  # type: ignore[assignment]
+            self._spend(token)
+            operators.append((token[1], token[2]))
+            operands.append(self._factor())
+        return right_chain(operands, operators, self.source)
+
+    def _factor(self) -> Evaluate:
+        token = self._tokens[self.position]
+        if token[0] == SYMBOL and token[1] == "(":
+            self._enter(token)
+            self._spend(token)
+            self.position += 1
+            inner = self.expression()
+            self.expect(SYMBOL, "Closing bracket expected after expression", ")")
+            self._depth -= 1
+            return inner
+        operand = self.operand()
+        self._operands += 1
+        token = self._tokens[self.position]
+        if token[0] != SYMBOL or token[1] != "|":
+            return operand
+        steps, safe = [], False
+        while self.accept(SYMBOL, "|"):
+            step, name = self._filter()
+            safe = safe or name == "safe"
+            steps.append(step)
+        self._safe += safe
+        return filtered(operand, steps, self.source)
+
+    def _filter(self) -> tuple[FilterStep, str]:
+        name = self.expect(NAME, "Filter name must be an identifier.")
+        spec = self.language.filters.get(name[1])
+        if spec is None:
+            raise self.error(f"Filter '{name[1]}' does not exist.", name)
+        return self.filter_call(spec, name), name[1]
+
+    def filter_call(self, spec: Filter, name: Token) -> FilterStep:
+        """Read the argument, if any, of a filter whose name has been read."""
+        self._spend(name)
+        argument: Evaluate | None = None
+        literal: Any = None
+        if self.accept(SYMBOL, ":"):
+            token = self._tokens[self.position]
+            if token[0] == SYMBOL and token[1] in ("}}", "%}"):
+                raise self.error("Filter parameter required after ':'.")
+            if token[0] == STRING:
+                self.position += 1
+                literal = token[1]
+            else:
+                argument = self.operand()
+        return filter_step(spec, argument, literal, name[2])
+
+    def operand(self) -> Evaluate:
+        """Read a literal or a path."""
+        token = self._tokens[self.position]
+        kind, value, _ = token
+        if kind == NAME:
+            return self._path()
+        if kind == STRING:
+            self.position += 1
+            return constant(value)
+        if kind == NUMBER:
+            return constant(self._number())
+        if kind == KEYWORD and value in ("true", "false"):
+            self.position += 1
+            return constant(value == "true")
+        raise self.error("Expected either a number, string, keyword or identifier.")
+
+    def _number(self) -> int | float:
+        whole = self.expect(NUMBER, "Expected a number.")
+        if self.accept(SYMBOL, "."):
+            fraction = self.expect(NUMBER, "Expected a number after the '.'.")
+            return float(f"{whole[1]}.{fraction[1]}")
+        digits = whole[1].lstrip("0") or "0"
+        if len(digits) > 19 or int(digits) > _LARGEST_INT:
+            raise self.error("The number is too large.", whole)
+        return int(digits)
+
+    def _path(self) -> Evaluate:
+        first = self._tokens[self.position]
+        start = self.position
+        parts = [Part(first[1])]
+        self.position += 1
+        plain = first[1] not in self.language.functions
+        while True:
+            token = self._tokens[self.position]
+            if token[0] != SYMBOL or token[1] not in (".", "("):
+                break
+            self._spend(token)
+            self.position += 1
+            if token[1] == ".":
+                parts.append(self._part())
+                plain = plain and isinstance(parts[-1].name, str)
+            else:
+                parts[-1].arguments = [*(parts[-1].arguments or ()), *self._arguments(token)]
+                plain = False
+        root = first[1]
+        if plain:
+            names = tuple(str(part.name) for part in parts)
+            evaluate = plain_path(root, names[1:], self.source, first[2])
+        else:
+            evaluate = called_path(parts, self.language.functions.get(root), self.source, first[2])
+        self.readings.append(Reading(root, self._shown(start), evaluate))
+        return evaluate
+
+    def _shown(self, start: int) -> str:
+        """Return the source of the path read since a position, blanks left out."""
+        tokens = self._tokens[start : self.position]
+        return "".join(f"'{value}'" if kind == STRING else value for kind, value, _ in tokens)
+
+    def _part(self) -> Part:
+        token = self._tokens[self.position]
+        if token[0] == NAME:
+            self.position += 1
+            return Part(token[1])
+        if token[0] == NUMBER and len(token[1]) < 19:
+            self.position += 1
+            return Part(int(token[1]))
+        raise self.error("This token is not allowed within a variable name.")
+
+    def _arguments(self, opening: Token) -> list[Evaluate]:
+        self._enter(opening)
+        kept = self._operands, self._safe
+        arguments: list[Evaluate] = []
+        while not self.accept(SYMBOL, ")"):
+            arguments.append(self.expression())
+            if not self.accept(SYMBOL, ","):
+                self.expect(SYMBOL, "Missing comma or closing bracket after argument.", ")")
+                break
+        self._depth -= 1
+        self._operands, self._safe = kept
+        return arguments

@@ -1,0 +1,148 @@
+"""Names to values: `Event.Payload.items.0` and calls such as `datastore('teams').lead`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flyteops.errors import TemplateError, TemplateRenderError
+from flyteops.template.gotime import Time
+from flyteops.template.source import located
+from flyteops.template.state import State
+from flyteops.template.timemethod import METHODS
+from flyteops.template.value import (
+    LISTS,
+    MAPS,
+    NUMBERS,
+    TEXTS,
+    Function,
+    Struct,
+    element,
+    go_kind,
+    go_type,
+    to_bytes,
+)
+
+Evaluate = Callable[[State], Any]
+
+_MISSING = object()
+_ARGUMENT_TYPES: dict[str, frozenset[type]] = {
+    "string": TEXTS,
+    "int": frozenset([int]),
+    "map[string]interface {}": frozenset([dict]),
+    "time.Time": frozenset([Time]),
+}
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a path: a name or an index, called if `arguments` is not None."""
+
+    name: str | int
+    arguments: list[Evaluate] | None = None
+
+
+def invoke(function: Function, arguments: list[Any], state: State, path: str) -> Any:
+    """Call a function of a template after checking its arguments as strictly as Go does."""
+    parameters = function.parameters
+    if parameters is not None:
+        if len(parameters) != len(arguments):
+            raise TemplateRenderError(
+                f"Function input argument count ({len(parameters)}) of '{path}' must be equal to the calling argument count "
+                f"({len(arguments)})."
+            )
+        for position, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True)):
+            if type(argument) not in _ARGUMENT_TYPES.get(parameter, (type(argument),)):
+                raise TemplateRenderError(
+                    f"Function input argument {position} of '{path}' must be of type {parameter} or *pongo2.Value "
+                    f"(not {go_type(argument)})."
+                )
+    return function.call(state, arguments)
+
+
+def _field(value: Any, name: str, path: str) -> Any:
+    kind = type(value)
+    if kind in MAPS:
+        return element(value.get(name))
+    if kind is Struct:
+        return value.fields.get(name)
+    if kind is Time:
+        method = METHODS.get(name)
+        return method and method.bind(value)
+    if kind in TEXTS or kind in NUMBERS or kind in LISTS or kind is bool:
+        raise TemplateRenderError(f"Can't access a field by name on type {go_kind(value)} (variable {path})")
+    return None
+
+
+def _item(value: Any, index: int, path: str) -> Any:
+    kind = type(value)
+    if kind in LISTS:
+        return element(value[index]) if index < len(value) else None
+    if kind in TEXTS:
+        data = to_bytes(value)
+        return data[index] if index < len(data) else None
+    raise TemplateRenderError(f"Can't access an index on type {go_kind(value)} (variable {path})")
+
+
+def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Evaluate:
+    """Compile a path of names only, the way that nearly every path is written."""
+    path = ".".join((root, *names))
+
+    def read(state: State) -> Any:
+        value = state.scope.get(root, _MISSING)
+        try:
+            if value is _MISSING:
+                value = element(state.context.get(root))
+            if type(value) is Function:
+                value = invoke(value, [], state, path)
+            for name in names:
+                kind = type(value)
+                if kind is Struct:
+                    value = value.fields.get(name)
+                elif kind is dict:
+                    value = element(value.get(name))
+                elif value is None:
+                    return None
+                else:
+                    value = _field(value, name, path)
+                if type(value) is Function:
+                    value = invoke(value, [], state, path)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        return value
+
+    return read
+
+
+def called_path(parts: Sequence[Part], function: Function | None, source: str, offset: int) -> Evaluate:
+    """Compile a path with calls or indexes in it; `function` is what every template has under its first name."""
+    path = ".".join(str(part.name) for part in parts)
+    root = str(parts[0].name)
+
+    def step(value: Any, part: Part, state: State) -> Any:
+        if part.arguments is not None and type(value) is not Function:
+            raise TemplateRenderError(f"'{path}' is not a function (it is {go_kind(value)})")
+        if type(value) is Function:
+            arguments = [argument(state) for argument in part.arguments or ()]
+            value = invoke(value, arguments, state, path)
+        return value
+
+    def read(state: State) -> Any:
+        try:
+            value = state.scope.get(root, _MISSING)
+            if value is _MISSING:
+                value = function if function is not None else element(state.context.get(root))
+            if value is None:
+                return None
+            value = step(value, parts[0], state)
+            for part in parts[1:]:
+                if value is None:
+                    return None
+                name = part.name
+                value = _field(value, name, path) if isinstance(name, str) else _item(value, name, path)
+                if value is not None:
+                    value = step(value, part, state)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        return value
+
+    return read

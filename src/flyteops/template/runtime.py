@@ -1,0 +1,27 @@
+"""What a rendering needs from the outside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+
+from flyteops.template.limit import DEFAULT_LIMITS, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Supply everything impure to a rendering.
+
+    What is None makes the functions and tags that need it raise `TemplateRenderError`; without `clock` only the step budget
+    bounds the time. `datastore` returns a parsed JSON value or a text and raises `KeyError` for an unknown key; `now` is aware;
+    `clock` is monotonic, in seconds.
+    """
+
+    datastore: Callable[[str], object] | None = None
+    random: Random | None = None
+    now: datetime | None = None
+    clock: Callable[[], float] | None = None
+    limits: Limits = DEFAULT_LIMITS
+
+
+BARE_RUNTIME = Runtime()

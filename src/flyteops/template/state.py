@@ -1,0 +1,169 @@
+"""What one rendering has while it runs."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from flyteops.errors import TemplateLimitError, TemplateRenderError
+from flyteops.template.limit import Limits
+from flyteops.template.regexp import Pattern, compile_pattern
+from flyteops.template.runtime import Runtime
+
+if TYPE_CHECKING:
+    from flyteops.template.template import Template
+
+CLOCK_INTERVAL = 1_000
+"""Steps between two looks at the clock."""
+BIG_TEXT = 512
+"""Longer texts cost steps when a filter works on them."""
+REGEXPS = 32
+"""Computed regular expressions kept for one rendering."""
+NOTHING: Mapping[str, object] = {}
+
+
+class State:
+    """The scopes, the output and the budget of one rendering.
+
+    `scope` holds the names bound inside of the template and is replaced, not changed, when a tag opens a scope of its own;
+    `memory` holds what tags such as cycle remember; `room` is what may still be printed.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_pause",
+        "_regexps",
+        "_steps",
+        "autoescape",
+        "compile",
+        "context",
+        "depth",
+        "limits",
+        "memory",
+        "out",
+        "room",
+        "runtime",
+        "scope",
+    )
+
+    def __init__(
+        self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compile: "Callable[..., Template]"
+    ) -> None:
+        limits = runtime.limits
+        self.context = context
+        self.scope = scope
+        self.runtime = runtime
+        self.limits: Limits = limits
+        self.compile = compile
+        self.room = limits.output_length
+        self.out: list[str] = []
+        self.autoescape = False
+        self.depth = 0
+        self.memory: dict[object, Any] | None = None
+        self._steps = self._pause = limits.steps
+        self._deadline: float | None = None
+        self._regexps: dict[str, Pattern] | None = None
+
+    def write(self, text: str) -> None:
+        """Print a text."""
+        self.room -= len(text)
+        if self.room < 0:
+            raise self.full()
+        self.out.append(text)
+
+    def full(self) -> TemplateLimitError:
+        """Return the error that there is no room for more output."""
+        return TemplateLimitError(
+            f"the result is longer than {self.limits.output_length} characters (limit output_length); print less"
+        )
+
+    def too_long(self) -> TemplateLimitError:
+        """Return the error that a value is too long."""
+        return TemplateLimitError(
+            f"a text is longer than {self.limits.value_length} characters (limit value_length); cut it before"
+        )
+
+    def check_length(self, length: int) -> None:
+        """Raise unless a text of this length may be made."""
+        if length > self.limits.value_length:
+            raise self.too_long()
+        if length > BIG_TEXT:
+            self.charge(length >> 6)
+
+    def check_list(self, length: int) -> None:
+        """Raise unless a list of this length may be made."""
+        if length > self.limits.list_length:
+            raise TemplateLimitError(f"a list has more than {self.limits.list_length} items (limit list_length); split less")
+        self.charge(length >> 4)
+
+    def charge(self, steps: int) -> None:
+        """Use up steps of the budget, and look at the clock from time to time."""
+        self._steps -= steps
+        if self._steps < self._pause:
+            self._check()
+
+    def _check(self) -> None:
+        if self._steps < 0:
+            raise TemplateLimitError(
+                f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or over fewer items"
+            )
+        self._pause = self._steps - CLOCK_INTERVAL
+        clock = self.runtime.clock
+        if clock is None:
+            return
+        now = clock()
+        if self._deadline is None:
+            self._deadline = now + self.limits.seconds
+        elif now > self._deadline:
+            raise TemplateLimitError(
+                f"rendering takes longer than {self.limits.seconds} s (limit seconds); do less in one template"
+            )
+
+    def enter(self) -> None:
+        """Go one call deeper; `depth` has to be taken back afterwards."""
+        if self.depth >= self.limits.call_depth:
+            raise TemplateLimitError(
+                f"macros and template() are nested deeper than {self.limits.call_depth} (limit call_depth); nest less"
+            )
+        self.depth += 1
+
+    def pattern(self, source: str) -> Pattern:
+        """Return a compiled regular expression, or raise RegexpError."""
+        known = self._regexps
+        if known is None:
+            known = self._regexps = {}
+        pattern = known.get(source)
+        if pattern is None:
+            self.charge(50 + (len(source) >> 2))
+            pattern = compile_pattern(source, self.limits)
+            if len(known) < REGEXPS:
+                known[source] = pattern
+        return pattern
+
+    def chance(self) -> Random:
+        """Return the source of random numbers."""
+        if self.runtime.random is None:
+            raise TemplateRenderError("there are no random numbers here (Runtime.random is not given)")
+        return self.runtime.random
+
+    def now(self) -> datetime:
+        """Return the time of this rendering."""
+        if self.runtime.now is None:
+            raise TemplateRenderError("there is no current time here (Runtime.now is not given)")
+        return self.runtime.now
+
+    def remember(self, node: object, first: Any) -> Any:
+        """Return what a tag remembers in this rendering; the tag changes it in place."""
+        if self.memory is None:
+            self.memory = {}
+        return self.memory.setdefault(node, first)
+
+    def captured(self, body: "Callable[[State], None]") -> str:
+        """Run a body and return what it printed instead of printing it."""
+        out, room = self.out, self.room
+        self.out = []
+        try:
+            body(self)
+            return "".join(self.out)
+        finally:
+            self.out, self.room = out, room

@@ -1,0 +1,292 @@
+"""Tags that choose and repeat: if, ifequal, ifchanged, for, firstof, cycle."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flyteops.errors import TemplateAbort, TemplateError
+from flyteops.template.lexer import KEYWORD, NAME, SYMBOL, Token
+from flyteops.template.node import Node, printed
+from flyteops.template.parser import Parser
+from flyteops.template.path import Evaluate
+from flyteops.template.source import located
+from flyteops.template.state import State
+from flyteops.template.value import (
+    LISTS,
+    MAPS,
+    TEXTS,
+    Cycle,
+    Strings,
+    Struct,
+    element,
+    equal,
+    from_bytes,
+    text,
+    to_bytes,
+    truth,
+)
+
+
+def nothing(_state: State) -> None:
+    """Print nothing."""
+
+
+def if_tag(parser: Parser, opening: Token) -> Node:
+    """Read `if E ... elif E ... else ... endif`; what a second else holds is never printed."""
+    branches: list[tuple[Evaluate, Node]] = []
+    otherwise: Node | None = None
+    name = "elif"
+    while name != "endif":
+        if name == "elif":
+            condition = parser.expression()
+            parser.close("If-condition is malformed.")
+            body, name = parser.body(opening, "elif", "else", "endif")
+            branches.append((condition, body))
+        else:
+            parser.close()
+            body, name = parser.body(opening, "elif", "else", "endif")
+            otherwise = otherwise or body
+    parser.close()
+    return _choice(branches, otherwise or nothing)
+
+
+def _choice(branches: Sequence[tuple[Evaluate, Node]], otherwise: Node) -> Node:
+    def run(state: State) -> None:
+        for condition, body in branches:
+            if truth(condition(state)):
+                body(state)
+                return
+        otherwise(state)
+
+    return run
+
+
+def ifequal_tag(parser: Parser, opening: Token) -> Node:
+    """Read `ifequal A B ... else ... endifequal`."""
+    return _comparison(parser, opening, wanted=True)
+
+
+def ifnotequal_tag(parser: Parser, opening: Token) -> Node:
+    """Read `ifnotequal A B ... else ... endifnotequal`."""
+    return _comparison(parser, opening, wanted=False)
+
+
+def _comparison(parser: Parser, opening: Token, *, wanted: bool) -> Node:
+    left, right = parser.expression(), parser.expression()
+    parser.close(f"{opening[1]} only takes 2 arguments.")
+    body, otherwise = _body_and_else(parser, opening, f"end{opening[1]}")
+    source, offset = parser.source, opening[2]
+
+    def run(state: State) -> None:
+        first, second = left(state), right(state)
+        try:
+            same = equal(first, second)
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        if same is wanted:
+            body(state)
+        elif otherwise is not None:
+            otherwise(state)
+
+    return run
+
+
+def _body_and_else(parser: Parser, opening: Token, end: str, other: str = "else") -> tuple[Node, Node | None]:
+    body, name = parser.body(opening, other, end)
+    parser.close()
+    if name == end:
+        return body, None
+    otherwise, _ = parser.body(opening, end)
+    parser.close()
+    return body, otherwise
+
+
+def ifchanged_tag(parser: Parser, opening: Token) -> Node:
+    """Read `ifchanged [E ...] ... else ... endifchanged`."""
+    watched: list[Evaluate] = []
+    while not parser.at_close():
+        watched.append(parser.expression())
+    parser.close()
+    body, otherwise = _body_and_else(parser, opening, "endifchanged")
+    return _changed_values(parser, opening, watched, body, otherwise) if watched else _changed_output(body, otherwise)
+
+
+def _changed_values(parser: Parser, opening: Token, watched: list[Evaluate], body: Node, otherwise: Node | None) -> Node:
+    source, offset, node = parser.source, opening[2], object()
+
+    def run(state: State) -> None:
+        last: list[Any] = state.remember(node, [])
+        now = [evaluate(state) for evaluate in watched]
+        try:
+            same = bool(last) and all(equal(old, new) for old, new in zip(last, now, strict=True))
+            if same and otherwise is None:
+                raise TemplateAbort("ifchanged with arguments needs an else for values that have not changed")
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        if not same:
+            last[:] = now
+            body(state)
+        elif otherwise is not None:
+            otherwise(state)
+
+    return run
+
+
+def _changed_output(body: Node, otherwise: Node | None) -> Node:
+    node = object()
+
+    def run(state: State) -> None:
+        last: list[str] = state.remember(node, [""])
+        now = state.captured(body)
+        if now != last[0]:
+            last[0] = now
+            state.write(now)
+        elif otherwise is not None:
+            otherwise(state)
+
+    return run
+
+
+def for_tag(parser: Parser, opening: Token) -> Node:
+    """Read `for k[, v] in E [reversed] [sorted] ... empty ... endfor`."""
+    key = parser.expect(NAME, "Expected an key identifier as first argument for 'for'-tag")[1]
+    value = None
+    if parser.accept(SYMBOL, ","):
+        value = parser.expect(NAME, "Value name must be an identifier.")[1]
+    parser.expect(KEYWORD, "Expected keyword 'in'.", "in")
+    collection = parser.expression()
+    backwards = parser.accept(NAME, "reversed") is not None
+    ordered = parser.accept(NAME, "sorted") is not None
+    parser.close("Malformed for-loop arguments.")
+    parser.bound.update({key, "forloop"} | ({value} if value else set()))
+    before = parser.work
+    body, empty = _body_and_else(parser, opening, "endfor", "empty")
+    cost = parser.work - before + 2
+    source, offset = parser.source, opening[2]
+
+    def run(state: State) -> None:
+        found = collection(state)
+        try:
+            passes, size = _passes(found, state, backwards=backwards, ordered=ordered)
+            outer = state.scope
+            state.charge(len(outer))
+            state.scope = dict(outer)
+            try:
+                if not size:
+                    (empty or nothing)(state)
+                else:
+                    _repeat(state, passes, size, (key, value), body, cost)
+            finally:
+                state.scope = outer
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+
+    return run
+
+
+Pass = tuple[int, Any, Any]
+"""The index that the loop's counters show, and what its two names are."""
+
+
+def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tuple[list[Pass], int]:
+    kind = type(found)
+    if kind in MAPS:
+        state.charge(len(found) >> 2)
+        names = sorted(found, key=to_bytes, reverse=backwards and ordered)
+        return [(index, name, element(found[name])) for index, name in enumerate(names)], len(names)
+    if kind in TEXTS:
+        if ordered:
+            raise TemplateAbort("sorting the characters of a string is not supported")
+        return _bytes_of(found, state, backwards=backwards)
+    if kind not in LISTS:
+        return [], 0
+    state.charge(len(found) >> 2)
+    items = sorted(found, key=to_bytes) if ordered and kind is Strings else list(found)
+    if backwards and (kind is Strings or not ordered):
+        items.reverse()
+    return [(index, element(item), None) for index, item in enumerate(items)], len(items)
+
+
+def _bytes_of(found: str, state: State, *, backwards: bool) -> tuple[list[Pass], int]:
+    data = to_bytes(found)
+    state.charge(len(data) >> 2)
+    passes: list[Pass] = [(index, from_bytes(data[index : index + 1]), None) for index in range(len(data))]
+    return (passes[::-1] if backwards else passes), len(data)
+
+
+def _repeat(state: State, passes: list[Pass], size: int, names: tuple[str, str | None], body: Node, cost: int) -> None:
+    key, value = names
+    scope = state.scope
+    counters: dict[str, Any] = {"Parentloop": scope.get("forloop")}
+    scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
+    for index, first, second in passes:
+        state.charge(cost)
+        counters["Counter"] = index + 1
+        counters["Counter0"] = index
+        counters["Revcounter"] = size - index
+        counters["Revcounter0"] = size - index - 1
+        counters["First"] = index == 0
+        counters["Last"] = index + 1 == size
+        scope[key] = first
+        if value is not None and second is not None:
+            scope[value] = second
+        body(state)
+
+
+def firstof_tag(parser: Parser, _opening: Token) -> Node:
+    """Read `firstof E E ...`."""
+    choices: list[tuple[Evaluate, bool]] = []
+    while not parser.at_close():
+        choices.append(parser.printed_expression())
+    parser.close()
+
+    def run(state: State) -> None:
+        for evaluate, safe in choices:
+            value = evaluate(state)
+            if truth(value):
+                state.write(printed(value, state, safe=safe))
+                return
+
+    return run
+
+
+def cycle_tag(parser: Parser, opening: Token) -> Node:
+    """Read `cycle E ... [as name [silent]]`."""
+    choices: list[Evaluate] = []
+    name, silent = None, False
+    while not parser.at_close():
+        choices.append(parser.expression())
+        if parser.accept(KEYWORD, "as"):
+            name = parser.expect(NAME, "Name (identifier) expected after 'as'.")[1]
+            silent = parser.accept(NAME, "silent") is not None
+            parser.bound.add(name)
+            break
+    parser.close("Malformed cycle-tag.")
+    advance = _advance(choices, silent=silent)
+    source, offset = parser.source, opening[2]
+
+    def run(state: State) -> None:
+        if not choices:
+            raise located(TemplateAbort("cycle without values"), source, offset)
+        value, hidden = advance(state)
+        if type(value) is Cycle:
+            # The value is itself a cycle's: that one moves on.
+            value.value, hidden = value.advance(state)
+            value = value.value
+        elif name is not None:
+            state.scope[name] = Cycle(value, advance)
+        if not hidden:
+            state.write(text(value))
+
+    return run
+
+
+def _advance(choices: list[Evaluate], *, silent: bool) -> Callable[[State], tuple[Any, bool]]:
+    node = object()
+
+    def advance(state: State) -> tuple[Any, bool]:
+        turn: list[int] = state.remember(node, [0])
+        index = turn[0]
+        turn[0] += 1
+        return choices[index % len(choices)](state), silent
+
+    return advance

@@ -1,0 +1,195 @@
+"""Compiled templates."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flyteops.errors import FlyteError, TemplateLimitError, TemplateRenderError
+from flyteops.template.filter import FILTERS
+from flyteops.template.function import EXPLAINED, FUNCTIONS
+from flyteops.template.lexer import SYMBOL, lex
+from flyteops.template.limit import DEFAULT_LIMITS, Limits
+from flyteops.template.node import Node
+from flyteops.template.parser import Language, Parser, Reading
+from flyteops.template.path import Evaluate
+from flyteops.template.runtime import BARE_RUNTIME, Runtime
+from flyteops.template.source import located
+from flyteops.template.state import State
+from flyteops.template.tag import TAGS
+from flyteops.template.tag.output import autoescaped
+from flyteops.template.value import clean, element, text
+
+LANGUAGE = Language(TAGS, FILTERS, FUNCTIONS)
+_BEFORE = "{% autoescape off %}"
+_AFTER = "{% endautoescape %}"
+_CONVENTIONS = frozenset(["nil", "null", "None", "True", "False", "block", "forloop", "pongo2"])
+"""Names that templates use without anybody giving them a value."""
+_SHOWN_LENGTH = 200
+
+
+def _root_scope() -> dict[str, Any]:
+    return {"pongo2": {"version": "dev"}}
+
+
+class Template:
+    """A compiled template; nothing in it changes, so that threads may render it at the same time."""
+
+    __slots__ = ("_bound", "_evaluate", "_exported", "_node", "_readings", "source")
+
+    source: str
+
+    def __init__(
+        self,
+        source: str,
+        node: Node,
+        evaluate: Evaluate | None = None,
+        readings: tuple[Reading, ...] = (),
+        bound: frozenset[str] = frozenset(),
+        exported: tuple[str, ...] = (),
+    ) -> None:
+        self.source = source
+        self._node = node
+        self._evaluate = evaluate
+        self._readings = readings
+        self._bound = bound
+        self._exported = exported
+
+    def __repr__(self) -> str:
+        return f"Template({self.source!r})"
+
+    @property
+    def constant(self) -> bool:
+        """Tell whether this is text alone, which renders to itself."""
+        return not self._readings and "{" not in self.source and "\x01" not in self.source
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Return the distinct paths that are read from the context, such as ``Event.Payload.user``, in order.
+
+        Names that the template binds anywhere are left out; calls of `datastore` are in, as ``datastore('teams').lead``.
+        """
+        return tuple(self._variables())
+
+    def _variables(self) -> dict[str, Evaluate]:
+        shown: dict[str, Evaluate] = {}
+        for reading in self._readings:
+            root = reading.root
+            hidden = root in self._bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
+            if not hidden:
+                shown.setdefault(reading.shown, reading.evaluate)
+        return shown
+
+    def render(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> str:
+        """Render with a context such as ``{"Event": event_value(...), "Context": {...}}``.
+
+        Integers in the context are JSON numbers and therefore count as floats.
+        """
+        state = State(context, _root_scope(), runtime, compile_template)
+        try:
+            result = self._render(state)
+        except RecursionError:
+            raise TemplateLimitError("the values or calls are nested too deeply; nest less") from None
+        return result if result.isascii() else clean(result)
+
+    def render_in(self, state: State, context: Mapping[str, object]) -> str:
+        """Render as part of another rendering, within what is left of its limits."""
+        state.context, state.scope = context, _root_scope()
+        return state.captured(self._captured) if self._evaluate is None else self._render(state)
+
+    def _captured(self, state: State) -> None:
+        self._check_exports(state)
+        self._node(state)
+
+    def _render(self, state: State) -> str:
+        if self._evaluate is None:
+            self._captured(state)
+            return "".join(state.out)
+        value = self._evaluate(state)
+        result = value if type(value) is str else text(value)
+        if len(result) > state.room:
+            raise located(state.full(), self.source, 0)
+        return result
+
+    def _check_exports(self, state: State) -> None:
+        for name in self._exported:
+            if name in state.context or name in FUNCTIONS:
+                raise TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'")
+
+    def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
+        """Return each of `variables` with its value as JSON, cut to 200 characters; what cannot be read is ``null``."""
+        return {shown: _shown(evaluate, context, runtime) for shown, evaluate in self._variables().items()}
+
+
+def _shown(evaluate: Evaluate, context: Mapping[str, object], runtime: Runtime) -> str:
+    try:
+        state = State(context, _root_scope(), runtime, compile_template)
+        return _json(evaluate(state), 0)[:_SHOWN_LENGTH]
+    except (FlyteError, RecursionError):
+        return "null"
+
+
+def _json(value: Any, depth: int) -> str:
+    """Write compact JSON, of which only the beginning will be used."""
+    value = element(value)
+    if value is None or isinstance(value, bool | int | float):
+        return _json_number(value)
+    if isinstance(value, str):
+        return json.dumps(clean(value[:_SHOWN_LENGTH]), ensure_ascii=False)
+    if depth > _SHOWN_LENGTH:
+        return "..."
+    if isinstance(value, dict):
+        pairs = (f"{_json(str(key), 0)}:{_json(item, depth + 1)}" for key, item in value.items())
+        return f"{{{_begun(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{_begun(_json(item, depth + 1) for item in value)}]"
+    return json.dumps(text(value))
+
+
+def _begun(parts: Iterable[str]) -> str:
+    """Join parts with commas, and no more of them than will be seen."""
+    result = ""
+    for part in parts:
+        result += f",{part}" if result else part
+        if len(result) > _SHOWN_LENGTH:
+            break
+    return result
+
+
+def _json_number(value: Any) -> str:
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
+
+
+def compile_template(source: str, *, limits: Limits = DEFAULT_LIMITS) -> Template:
+    """Compile a template, or raise TemplateSyntaxError or TemplateLimitError with the place of the fault."""
+    if len(source) > limits.source_length:
+        raise located(
+            TemplateLimitError(
+                f"the template is longer than {limits.source_length} characters (limit source_length); shorten it"
+            ),
+            source,
+            limits.source_length,
+        )
+    try:
+        return _compile_wrapped(source, limits) if "endautoescape" in source else _compile(source, limits)
+    except RecursionError:
+        raise located(TemplateLimitError("the template is nested too deeply; nest less"), source, 0) from None
+
+
+def _compile(source: str, limits: Limits) -> Template:
+    tokens = lex(source)
+    parser = Parser(source, tokens, limits, LANGUAGE)
+    node = parser.document()
+    single = parser.statements == 1 and tokens[0][:2] == (SYMBOL, "{{")
+    return _made(parser, node, parser.only_expression if single else None)
+
+
+def _compile_wrapped(source: str, limits: Limits) -> Template:
+    """Compile a template that may end and reopen the `autoescape off` around it, as it always could."""
+    after = [(kind, value, len(source)) for kind, value, _ in lex(_AFTER)]
+    before = [(kind, value, 0) for kind, value, _ in lex(_BEFORE)[:-1]]
+    parser = Parser(source, [*before, *lex(source)[:-1], *after], limits, LANGUAGE)
+    return _made(parser, autoescaped(parser.document(), on=True), None)
+
+
+def _made(parser: Parser, node: Node, evaluate: Evaluate | None) -> Template:
+    return Template(parser.source, node, evaluate, tuple(parser.readings), frozenset(parser.bound), tuple(parser.exported))
