@@ -154,30 +154,37 @@ class Store(ABC):
 
     @abstractmethod
     async def record(self, event: Event, outcome: Outcome) -> None:
-        """Store an event with all that follows from it: decisions, executions, actions in state NEW at `event.received_at`."""
+        """Store an event with all that follows from it: decisions, executions, actions in state NEW at `event.received_at`.
+
+        Raise `ConflictError` when an id is taken or a step of an execution has its action already.
+        """
 
     @abstractmethod
     async def claim(self, pack: PackRef, at: datetime, *, action_name: str | None = None) -> Claimed | None:
         """Hand the oldest NEW action that this pack may execute to it, making it PENDING; None when there is none.
 
-        Oldest is by creation over all matching actions. An action is handed out once, however many ask at a time. The cost does not
-        depend on how many actions wait for others.
+        Oldest is by creation over all matching actions. An action is handed out once, however many ask at a time. The cost
+        does not depend on how many actions wait for others.
         """
 
     @abstractmethod
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         """Apply a result: ask `decide` what follows, then store the event as the action's result with all of that.
 
-        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`. Return False when `decide` returned None.
-        Raise `NotFoundError` for an unknown action. No two results are decided upon the same state of an execution, so of
-        the actions that they ask for one per step is created.
+        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`. Return False when `decide`
+        returned None. Raise `NotFoundError` for an unknown action, and `ConflictError` when `decide` finishes one that is not
+        PENDING. No two results are decided upon the same state of an execution, so of the actions that they ask for one
+        per step is created.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
     @abstractmethod
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Sequence[Execution]:
-        """Return executions in which one action satisfies the whole filter, latest activity first."""
+        """Return executions in which one action satisfies the whole filter, latest activity first.
+
+        Activity is the latest time of any state of an action; later created ones come first where it is equal.
+        """
 
     @abstractmethod
     async def get_execution(self, correlation_id: str) -> Execution:

@@ -165,6 +165,7 @@ class Writer:
 
 
 def answer(batch: Sequence[Job]) -> None:
+    """Resolve all futures of a batch; runs in the event loop."""
     for job in batch:
         job.answer()
 
@@ -177,6 +178,7 @@ def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
 
 
 def concerns_all(error: Exception) -> bool:
+    """Tell whether an error is about the transaction, and so about every job in it."""
     return isinstance(error, sqlite3.Error) and not isinstance(error, OWN_FAULTS)
 
 

@@ -1,0 +1,21 @@
+"""The storage contract as tests: what every backend must pass, ours and yours, without exceptions.
+
+A backend's author subclasses `StoreContract`, says how to connect, and lets pytest collect the class::
+
+    import pytest
+    from flyteops.testing import StoreContract
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture(autouse=True)
+        def place(self, tmp_path):
+            self.path = tmp_path / "my.db"
+
+        def connect(self):
+            return MyStore(self.path)
+
+The tests are plain coroutine methods without fixtures, so `unittest.IsolatedAsyncioTestCase` runs them just as well.
+"""
+
+from flyteops.testing.contract import StoreContract
+
+__all__ = ["StoreContract"]

@@ -1,0 +1,89 @@
+"""What a store has said is stored outlives the process that said so."""
+
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from flyteops.errors import NotFoundError
+from flyteops.model import ActionState
+from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.testing.sample import NOON, WORKER
+
+WRITER = """
+    import asyncio, itertools, os, sys
+    from flyteops.storage.sqlite import SqliteStore
+    from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating
+
+    def say(*words):
+        os.write(1, (" ".join(words) + "\\n").encode())
+
+    async def work(store, sample):
+        while True:
+            event, action = sample.event(), sample.action()
+            await store.record(event, creating(action))
+            say("event", event.event_id, action.action_id)
+            claimed = await store.claim(WORKER, NOON)
+            say("claimed", claimed.action_id)
+            result = sample.event("Done")
+            await store.finish(claimed.action_id, result, always(NOTHING))
+            say("finished", claimed.action_id, result.event_id)
+
+    async def main():
+        async with SqliteStore(sys.argv[1]) as store:
+            sample = Sample()
+            await asyncio.gather(*(work(store, sample) for _ in range(16)))
+
+    asyncio.run(main())
+"""
+
+
+def write_until_killed(path: Path, lines: int) -> list[list[str]]:
+    """Run the writer, kill it after so many lines, and return all that it has said."""
+    program = [sys.executable, "-c", textwrap.dedent(WRITER), str(path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(lines)]
+        process.send_signal(signal.SIGKILL)
+        said += process.stdout.readlines()
+    assert process.returncode == -signal.SIGKILL
+    return [line.split() for line in said if line.endswith("\n")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_was_acknowledged_outlives_a_kill(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "flyte.db"
+    said = write_until_killed(path, random.Random(seed).randint(1, 1500))
+    async with SqliteStore(path) as store:
+        for kind, *names in said:
+            if kind == "event":
+                assert (await store.get_event(names[0])).decisions[0].action_id == names[1]
+            action = await store.get_action(names[-1] if kind == "event" else names[0])
+            if kind == "claimed":
+                assert action.state in (ActionState.PENDING, ActionState.SUCCESS)
+            if kind == "finished":
+                assert action.result is not None
+                assert action.result.event_id == names[1]
+        await check_consistency(store)
+
+
+async def check_consistency(store: SqliteStore) -> None:
+    """Whatever else there is has been stored in whole, and can be gone on with."""
+    executions = await store.list_executions(ExecutionFilter(), 0, 100_000)
+    waiting = [run.actions[0].action_id for run in executions if run.actions[0].state is ActionState.NEW]
+    taken = set()
+    while (claimed := await store.claim(WORKER, NOON)) is not None:
+        taken.add(claimed.action_id)
+    assert taken == set(waiting)
+    for record in await store.list_events(EventFilter(), 0, 100_000):
+        for one in record.decisions:
+            assert (await store.get_execution(one.correlation_id or "")).actions[0].trigger == record.event
+        if record.action_id is not None:
+            assert (await store.get_action(record.action_id)).result == record.event
+    with pytest.raises(NotFoundError):
+        await store.get_event("never")
