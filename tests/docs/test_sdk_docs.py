@@ -45,7 +45,7 @@ def test_the_packs_of_the_how_to_pass_the_tests_of_the_how_to(tmp_path: Path) ->
     outcome = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function", "."],
-       
+
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stdout
