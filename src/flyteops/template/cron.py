@@ -1,7 +1,7 @@
 """Cron expressions: minute, hour, day of month, month, day of week and, if given, year.
 
-All fields have to match, the two kinds of day as well; Sunday is 0 only. Fields are read from left to right and no further than the
-first that does not match, so a fault behind it goes unnoticed.
+All fields have to match, the two kinds of day as well; Sunday is 0 only. Fields are read from left to right and no further
+than the first that does not match, so a fault behind it goes unnoticed.
 """
 
 import re

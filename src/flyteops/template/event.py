@@ -8,7 +8,7 @@ from flyteops.template.gotime import Time
 from flyteops.template.value import Labels, Struct, element
 
 
-def event_value(
+def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     *,
     name: str,
     payload: Any,

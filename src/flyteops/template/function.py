@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 import re
 import string
 from collections.abc import Mapping
@@ -65,11 +66,18 @@ def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _number(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"number {digits[:40]} does not fit into a float64")
+    return value
+
+
 def _unmarshal_json(state: State, arguments: list[Any]) -> dict[str, Any]:
     given = arguments[0]
     state.check_length(len(given) * 2)
     try:
-        value = from_json(json.loads(given, parse_constant=_not_json, parse_int=float))
+        value = from_json(json.loads(given, parse_constant=_not_json, parse_int=_number, parse_float=_number))
     except ValueError as error:
         raise TemplateAbort(f"unmarshalJson: {error}") from None
     if value is None:

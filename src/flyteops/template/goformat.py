@@ -14,9 +14,14 @@ _PREFIX = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
 _QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
 
 
-def sprintf(layout: str, value: Any, check_length: Callable[[int], None]) -> str:
-    """Print the value in the layout; `check_length` is told what will be made and may raise."""
-    return _Printer(value, check_length).run(layout)
+def sprintf(layout: str, value: Any, check_length: Callable[[int], None], charge: Callable[[int], None]) -> str:
+    """Print the value in the layout.
+
+    `check_length` is told how long texts will be and `charge` how much there is to do; either may raise. The verbs x and b of
+    floats, and `#v` of lists and maps, are not those of Go.
+    """
+    charge(len(layout))
+    return _Printer(value, check_length, charge).run(layout)
 
 
 class _Verb:
@@ -31,11 +36,12 @@ class _Verb:
 
 
 class _Printer:
-    def __init__(self, value: Any, check_length: Callable[[int], None]) -> None:
+    def __init__(self, value: Any, check_length: Callable[[int], None], charge: Callable[[int], None]) -> None:
         self.value = value
         self.used = False
         self.indexed = False
         self.check_length = check_length
+        self.charge = charge
 
     def run(self, layout: str) -> str:
         result = _VERB.sub(self._replace, layout)
@@ -70,6 +76,7 @@ class _Printer:
 
     def show(self, verb: _Verb, value: Any) -> str:
         """Print one value, or the items of one."""
+        self.charge(2)
         if verb.letter == "T":
             return self._pad(verb, go_type(value))
         if verb.letter == "v" or verb.letter in _KINDS.get(type(value), "") or type(value) in _PARTED:

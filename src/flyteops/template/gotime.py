@@ -82,7 +82,8 @@ class Time:
         fields = {
             "January": _MONTHS[at.month - 1], "Jan": _MONTHS[at.month - 1][:3], "1": str(at.month), "01": f"{at.month:02d}",
             "Monday": _DAYS[self.weekday], "Mon": _DAYS[self.weekday][:3],
-            "2": str(at.day), "_2": f"{at.day:2d}", "02": f"{at.day:02d}", "__2": f"{day_of_year:3d}", "002": f"{day_of_year:03d}",
+            "2": str(at.day), "_2": f"{at.day:2d}", "02": f"{at.day:02d}",
+            "__2": f"{day_of_year:3d}", "002": f"{day_of_year:03d}",
             "2006": f"{at.year:04d}", "06": f"{at.year % 100:02d}", "_": "_",
             "15": f"{at.hour:02d}", "3": str(hour), "03": f"{hour:02d}", "PM": "AM" if at.hour < 12 else "PM",
             "pm": "am" if at.hour < 12 else "pm",

@@ -1,7 +1,7 @@
 """Source text to tokens.
 
-A token is (kind, value, offset). Text outside of tags is one token; inside, blanks are dropped and strings are unescaped. Whitespace
-control is applied here, as it only ever concerns the neighbouring token.
+A token is (kind, value, offset). Text outside of tags is one token; inside, blanks are dropped and strings are unescaped.
+Whitespace control is applied here, as it only ever concerns the neighbouring token.
 """
 
 import re
@@ -130,7 +130,7 @@ def _stray(source: str, position: int) -> int:
 
 def _string_fault(source: str, position: int) -> str:
     rest = source[position + 1 :]
-    closed = re.match(r"(?:[^\\\n\x01%s]|\\[\"\\])*" % source[position], rest)
+    closed = re.match(rf"(?:[^\\\n\x01{source[position]}]|\\[\"\\])*", rest)
     after = rest[closed.end() :] if closed else ""
     if after.startswith("\n"):
         return "Newline in string is not allowed."

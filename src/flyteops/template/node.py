@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flyteops.errors import TemplateError
-from flyteops.template.arithmetic import COMPARISONS, power
+from flyteops.template.arithmetic import COMPARISONS, contained, power
 from flyteops.template.filter.spec import Filter
 from flyteops.template.markup import escape
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
 from flyteops.template.state import BIG_TEXT, State
-from flyteops.template.value import LISTS, text, truth
+from flyteops.template.value import LISTS, TEXTS, text, truth
 
 Node = Callable[[State], None]
 Binary = Callable[[Any, Any], Any]
+
+_SEARCHED = LISTS | TEXTS
+_OPERATORS: dict[str, Binary] = {**COMPARISONS, "^": power}
 
 
 def constant(value: Any) -> Evaluate:
@@ -58,13 +61,15 @@ def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], so
 
 def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int]], source: str) -> Evaluate:
     """Apply powers or comparisons from right to left; the operands are computed from left to right."""
-    steps = [(COMPARISONS.get(symbol, power), offset) for symbol, offset in operators]
+    steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
 
     def evaluate(state: State) -> Any:
         values = [operand(state) for operand in operands]
         value = values.pop()
         for operator, offset in reversed(steps):
             try:
+                if operator is contained and type(value) in _SEARCHED:
+                    state.charge(len(value) >> 3)
                 value = operator(values.pop(), value)
             except TemplateError as error:
                 raise located(error, source, offset) from None
@@ -105,7 +110,7 @@ def apply_filter(step: FilterStep, value: Any, state: State, source: str) -> Any
         if type(value) is str and len(value) > BIG_TEXT:
             state.charge(len(value) >> 6)
         elif type(value) in LISTS:
-            state.charge(len(value) >> 4)
+            state.charge(len(value) >> 2)
         result = call(value, literal if argument is None else argument(state), state)
         if isinstance(result, str) and len(result) > BIG_TEXT:
             state.check_length(len(result))

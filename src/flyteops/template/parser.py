@@ -1,5 +1,6 @@
 """Tokens to closures."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,8 @@ class Reading:
 class Parser:
     """A recursive descent parser that returns closures; tags read their own arguments with its public methods.
 
-    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `work` counts what
-    has been parsed, as a measure of what running it costs.
+    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `work` counts
+    what has been parsed, as a measure of what running it costs.
     """
 
     def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
@@ -367,7 +368,10 @@ class Parser:
         whole = self.expect(NUMBER, "Expected a number.")
         if self.accept(SYMBOL, "."):
             fraction = self.expect(NUMBER, "Expected a number after the '.'.")
-            return float(f"{whole[1]}.{fraction[1]}")
+            value = float(f"{whole[1]}.{fraction[1]}")
+            if value == math.inf:
+                raise self.error("The number is too large.", whole)
+            return value
         digits = whole[1].lstrip("0") or "0"
         if len(digits) > 19 or int(digits) > _LARGEST_INT:
             raise self.error("The number is too large.", whole)

@@ -83,6 +83,14 @@ def _item(value: Any, index: int, path: str) -> Any:
     raise TemplateRenderError(f"Can't access an index on type {go_kind(value)} (variable {path})")
 
 
+def _called(value: Any, part: Part, state: State, path: str) -> Any:
+    if type(value) is Function:
+        return invoke(value, [argument(state) for argument in part.arguments or ()], state, path)
+    if part.arguments is not None:
+        raise TemplateRenderError(f"'{path}' is not a function (it is {go_kind(value)})")
+    return value
+
+
 def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Evaluate:
     """Compile a path of names only, the way that nearly every path is written."""
     path = ".".join((root, *names))
@@ -118,31 +126,23 @@ def called_path(parts: Sequence[Part], function: Function | None, source: str, o
     path = ".".join(str(part.name) for part in parts)
     root = str(parts[0].name)
 
-    def step(value: Any, part: Part, state: State) -> Any:
-        if part.arguments is not None and type(value) is not Function:
-            raise TemplateRenderError(f"'{path}' is not a function (it is {go_kind(value)})")
-        if type(value) is Function:
-            arguments = [argument(state) for argument in part.arguments or ()]
-            value = invoke(value, arguments, state, path)
+    def walk(value: Any, state: State) -> Any:
+        for position, part in enumerate(parts):
+            if position and value is not None:
+                name = part.name
+                value = _field(value, name, path) if isinstance(name, str) else _item(value, name, path)
+            if value is None:
+                return None
+            value = _called(value, part, state, path)
         return value
 
     def read(state: State) -> Any:
+        value = state.scope.get(root, _MISSING)
         try:
-            value = state.scope.get(root, _MISSING)
             if value is _MISSING:
                 value = function if function is not None else element(state.context.get(root))
-            if value is None:
-                return None
-            value = step(value, parts[0], state)
-            for part in parts[1:]:
-                if value is None:
-                    return None
-                name = part.name
-                value = _field(value, name, path) if isinstance(name, str) else _item(value, name, path)
-                if value is not None:
-                    value = step(value, part, state)
+            return walk(value, state)
         except TemplateError as error:
             raise located(error, source, offset) from None
-        return value
 
     return read

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 from flyteops.errors import TemplateLimitError
 from flyteops.template.limit import Limits
@@ -19,6 +19,10 @@ class RegexpError(Exception):
 
 class Pattern(Protocol):
     """What is used of a compiled regular expression."""
+
+    @property
+    def groups(self) -> int:
+        """Count the groups."""
 
     def search(self, text: bytes, /) -> Any:
         """Find the first match."""

@@ -47,14 +47,14 @@ class State:
     )
 
     def __init__(
-        self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compile: "Callable[..., Template]"
+        self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compiler: "Callable[..., Template]"
     ) -> None:
         limits = runtime.limits
         self.context = context
         self.scope = scope
         self.runtime = runtime
         self.limits: Limits = limits
-        self.compile = compile
+        self.compile = compiler
         self.room = limits.output_length
         self.out: list[str] = []
         self.autoescape = False
@@ -94,7 +94,7 @@ class State:
         """Raise unless a list of this length may be made."""
         if length > self.limits.list_length:
             raise TemplateLimitError(f"a list has more than {self.limits.list_length} items (limit list_length); split less")
-        self.charge(length >> 4)
+        self.charge(length)
 
     def charge(self, steps: int) -> None:
         """Use up steps of the budget, and look at the clock from time to time."""
@@ -164,6 +164,8 @@ class State:
         self.out = []
         try:
             body(self)
-            return "".join(self.out)
+            text = "".join(self.out)
+            self.charge(len(text) >> 6)
+            return text
         finally:
             self.out, self.room = out, room

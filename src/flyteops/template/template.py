@@ -10,7 +10,7 @@ from flyteops.template.function import EXPLAINED, FUNCTIONS
 from flyteops.template.lexer import SYMBOL, lex
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.node import Node
-from flyteops.template.parser import Language, Parser, Reading
+from flyteops.template.parser import Language, Parser
 from flyteops.template.path import Evaluate
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.source import located
@@ -38,21 +38,13 @@ class Template:
 
     source: str
 
-    def __init__(
-        self,
-        source: str,
-        node: Node,
-        evaluate: Evaluate | None = None,
-        readings: tuple[Reading, ...] = (),
-        bound: frozenset[str] = frozenset(),
-        exported: tuple[str, ...] = (),
-    ) -> None:
-        self.source = source
+    def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
+        self.source = parser.source
         self._node = node
         self._evaluate = evaluate
-        self._readings = readings
-        self._bound = bound
-        self._exported = exported
+        self._readings = tuple(parser.readings)
+        self._bound = frozenset(parser.bound)
+        self._exported = tuple(parser.exported)
 
     def __repr__(self) -> str:
         return f"Template({self.source!r})"
@@ -180,7 +172,7 @@ def _compile(source: str, limits: Limits) -> Template:
     parser = Parser(source, tokens, limits, LANGUAGE)
     node = parser.document()
     single = parser.statements == 1 and tokens[0][:2] == (SYMBOL, "{{")
-    return _made(parser, node, parser.only_expression if single else None)
+    return Template(parser, node, parser.only_expression if single else None)
 
 
 def _compile_wrapped(source: str, limits: Limits) -> Template:
@@ -188,8 +180,4 @@ def _compile_wrapped(source: str, limits: Limits) -> Template:
     after = [(kind, value, len(source)) for kind, value, _ in lex(_AFTER)]
     before = [(kind, value, 0) for kind, value, _ in lex(_BEFORE)[:-1]]
     parser = Parser(source, [*before, *lex(source)[:-1], *after], limits, LANGUAGE)
-    return _made(parser, autoescaped(parser.document(), on=True), None)
-
-
-def _made(parser: Parser, node: Node, evaluate: Evaluate | None) -> Template:
-    return Template(parser.source, node, evaluate, tuple(parser.readings), frozenset(parser.bound), tuple(parser.exported))
+    return Template(parser, autoescaped(parser.document(), on=True))

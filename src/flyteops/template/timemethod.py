@@ -7,6 +7,7 @@ from typing import Any
 
 from flyteops.errors import TemplateRenderError
 from flyteops.template.gotime import Time
+from flyteops.template.state import State
 from flyteops.template.value import Function
 
 
@@ -20,7 +21,11 @@ class Method:
 
     def bind(self, time: Time) -> Function:
         """Return the method of one instant as a function."""
-        return Function(self.name, self.parameters, lambda _state, arguments: self.call(time, *arguments))
+        return Function(self.name, self.parameters, lambda state, arguments: self._call(time, state, arguments))
+
+    def _call(self, time: Time, state: State, arguments: list[Any]) -> Any:
+        state.charge(sum(len(argument) for argument in arguments if isinstance(argument, str)))
+        return self.call(time, *arguments)
 
 
 def _utc(time: Time) -> Time:

@@ -27,6 +27,8 @@ from flyteops.template.gotime import Time
 if TYPE_CHECKING:
     from flyteops.template.state import State
 
+_LONGEST_NUMBER = 1_000
+"""Longer texts are never numbers, so that arithmetic on texts stays cheap."""
 SMALLEST_INT = -(2**63)
 _WRAP = 2**64
 _GO_FLOAT = re.compile(
@@ -276,6 +278,8 @@ def wrap(value: int) -> int:
 
 def parse_float(string: str) -> float:
     """Read a number as Go's strconv.ParseFloat does; what is none is 0."""
+    if len(string) > _LONGEST_NUMBER:
+        return 0.0
     match = _GO_FLOAT.fullmatch(string)
     if match is None:
         return _NOT_NUMBERS.get(string.lower(), 0.0)

@@ -27,6 +27,7 @@ def join(value: Any, argument: Any, state: State) -> Any:
     if not _sliceable(value):
         return value
     separator = text(argument)
+    state.charge(len(value))
     items = [text(element(item)) for item in value]
     size = sum(map(len, items)) + len(separator) * max(0, len(items) - 1)
     state.check_length(size)

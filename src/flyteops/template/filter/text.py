@@ -74,11 +74,13 @@ def cut(value: Any, argument: Any, _state: State) -> str:
     return text(value).replace(removed, "") if removed else text(value)
 
 
-def date(value: Any, argument: Any, _state: State) -> str:
+def date(value: Any, argument: Any, state: State) -> str:
     """Print a time in one of Go's layouts."""
     if type(value) is not Time:
         raise TemplateRenderError("filter input argument must be of type 'time.Time'")
-    return value.format(text(argument))
+    layout = text(argument)
+    state.charge(len(layout))
+    return value.format(layout)
 
 
 def default(value: Any, argument: Any, _state: State) -> Any:
@@ -91,23 +93,33 @@ def default_if_none(value: Any, argument: Any, _state: State) -> Any:
     return argument if value is None else value
 
 
-def to_lower(value: Any, _argument: Any, _state: State) -> str:
+def to_lower(value: Any, _argument: Any, state: State) -> str:
     """Return the text in lower case."""
-    return lower(text(value))
+    return lower(_weighed(text(value), state))
 
 
-def to_upper(value: Any, _argument: Any, _state: State) -> str:
+def to_upper(value: Any, _argument: Any, state: State) -> str:
     """Return the text in upper case."""
-    return upper(text(value))
+    return upper(_weighed(text(value), state))
 
 
-def to_title(value: Any, _argument: Any, _state: State) -> str:
+def to_title(value: Any, _argument: Any, state: State) -> str:
     """Return a text with every word capitalised."""
-    return title(lower(value)) if type(value) in TEXTS else ""
+    return title(lower(_weighed(value, state))) if type(value) in TEXTS else ""
+
+
+def _weighed(string: str, state: State) -> str:
+    """Charge for work done character by character."""
+    state.charge(len(string) >> 2)
+    return string
+
+
+def _words(value: Any, state: State) -> list[str]:
+    return words(_weighed(text(value), state))
 
 
 def linenumbers(value: Any, _argument: Any, state: State) -> str:
-    """Number the lines."""
+    """Put its number before every line."""
     lines = text(value).split("\n")
     state.check_list(len(lines))
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
@@ -136,7 +148,7 @@ def phone2numeric(value: Any, _argument: Any, _state: State) -> str:
 
 def stringformat(value: Any, argument: Any, state: State) -> str:
     """Print the value as Go's Sprintf does with one argument."""
-    return sprintf(text(argument), value, state.check_length)
+    return sprintf(text(argument), value, state.check_length, state.charge)
 
 
 def truncatechars(value: Any, argument: Any, _state: State) -> str:
@@ -149,22 +161,22 @@ def truncatechars(value: Any, argument: Any, _state: State) -> str:
     return string[: size - 3] + "..." if size >= 3 else string[:size]
 
 
-def truncatewords(value: Any, argument: Any, _state: State) -> str:
+def truncatewords(value: Any, argument: Any, state: State) -> str:
     """Cut to a number of words."""
-    every, count = words(text(value)), to_int(argument)
+    every, count = _words(value, state), to_int(argument)
     if count <= 0:
         return ""
     return " ".join([*every[:count], "..."] if count < len(every) else every)
 
 
-def wordcount(value: Any, _argument: Any, _state: State) -> int:
+def wordcount(value: Any, _argument: Any, state: State) -> int:
     """Count the words."""
-    return len(words(text(value)))
+    return len(_words(value, state))
 
 
-def wordwrap(value: Any, argument: Any, _state: State) -> Any:
+def wordwrap(value: Any, argument: Any, state: State) -> Any:
     """Put so many words on a line; some numbers of words abort, as they always have."""
-    every, size = words(text(value)), to_int(argument)
+    every, size = _words(value, state), to_int(argument)
     if size <= 0:
         return value
     lines = len(every) // size + len(every) % size

@@ -24,9 +24,11 @@ def escape_html(value: Any, _argument: Any, _state: State) -> str:
     return escape(text(value))
 
 
-def escapejs(value: Any, _argument: Any, _state: State) -> str:
+def escapejs(value: Any, _argument: Any, state: State) -> str:
     """Replace everything but letters, blanks and slashes by JavaScript's escapes."""
-    return _PLAIN.sub(_js_escape, clean(text(value)).replace("\ufffd", ""))
+    string = clean(text(value)).replace("\ufffd", "")
+    state.charge(len(string) >> 1)
+    return _PLAIN.sub(_js_escape, string)
 
 
 def _js_escape(match: re.Match[str]) -> str:
@@ -49,11 +51,12 @@ def _iriencode(string: str) -> str:
     return quote_plus(to_bytes(string), safe=_IRI)
 
 
-def linebreaks(value: Any, _argument: Any, _state: State) -> Any:
+def linebreaks(value: Any, _argument: Any, state: State) -> Any:
     """Make paragraphs of what empty lines separate, and breaks of other newlines."""
     if not length(value):
         return value
     lines = text(value).split("\n")
+    state.charge(len(lines))
     blank = [not line.strip(SPACES) for line in lines]
     result, opened = [], False
     for position, line in enumerate(lines):
@@ -178,9 +181,10 @@ class _Cutter:
                 break
 
 
-def truncatechars_html(value: Any, argument: Any, _state: State) -> str:
+def truncatechars_html(value: Any, argument: Any, state: State) -> str:
     """Cut HTML to a number of characters outside of tags, and close what is open."""
     source, size = text(value), max(to_int(argument) - 3, 0)
+    state.charge(len(source))
     cutter, seen = _Cutter(source), 0
 
     def character() -> None:
@@ -194,9 +198,10 @@ def truncatechars_html(value: Any, argument: Any, _state: State) -> str:
     return cutter.finished()
 
 
-def truncatewords_html(value: Any, argument: Any, _state: State) -> str:
+def truncatewords_html(value: Any, argument: Any, state: State) -> str:
     """Cut HTML to a number of words outside of tags, and close what is open."""
     size = max(to_int(argument), 0)
+    state.charge(length(value))
     cutter, seen = _Cutter(text(value)), 0
 
     def word() -> None:

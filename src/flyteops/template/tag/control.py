@@ -1,6 +1,7 @@
 """Tags that choose and repeat: if, ifequal, ifchanged, for, firstof, cycle."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateError
@@ -160,76 +161,87 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     parser.bound.update({key, "forloop"} | ({value} if value else set()))
     before = parser.work
     body, empty = _body_and_else(parser, opening, "endfor", "empty")
-    cost = parser.work - before + 2
+    loop = _Loop(key, value, body, parser.work - before + 2)
     source, offset = parser.source, opening[2]
 
     def run(state: State) -> None:
         found = collection(state)
+        outer = state.scope
         try:
             passes, size = _passes(found, state, backwards=backwards, ordered=ordered)
-            outer = state.scope
-            state.charge(len(outer))
+            state.charge(len(outer) >> 2)
             state.scope = dict(outer)
-            try:
-                if not size:
-                    (empty or nothing)(state)
-                else:
-                    _repeat(state, passes, size, (key, value), body, cost)
-            finally:
-                state.scope = outer
+            if size:
+                loop.repeat(passes, size, state)
+            elif empty is not None:
+                empty(state)
         except TemplateError as error:
             raise located(error, source, offset) from None
+        finally:
+            state.scope = outer
 
     return run
 
 
 Pass = tuple[int, Any, Any]
 """The index that the loop's counters show, and what its two names are."""
+_UNTOUCHED = object()
+"""In place of the second name's value: only maps have one."""
 
 
-def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tuple[list[Pass], int]:
+def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
     kind = type(found)
-    if kind in MAPS:
-        state.charge(len(found) >> 2)
-        names = sorted(found, key=to_bytes, reverse=backwards and ordered)
-        return [(index, name, element(found[name])) for index, name in enumerate(names)], len(names)
     if kind in TEXTS:
-        if ordered:
-            raise TemplateAbort("sorting the characters of a string is not supported")
-        return _bytes_of(found, state, backwards=backwards)
-    if kind not in LISTS:
-        return [], 0
-    state.charge(len(found) >> 2)
-    items = sorted(found, key=to_bytes) if ordered and kind is Strings else list(found)
+        return _passes_of_text(found, state, backwards=backwards, ordered=ordered)
+    if kind not in MAPS and kind not in LISTS:
+        return (), 0
+    state.charge(len(found))
+    if kind in MAPS:
+        names = sorted(found, key=to_bytes, reverse=backwards and ordered)
+        return ((index, name, element(found[name])) for index, name in enumerate(names)), len(names)
+    items = sorted(found, key=to_bytes) if ordered and kind is Strings else found
+    # Sorting JSON items does nothing, and then turning them round does nothing either.
     if backwards and (kind is Strings or not ordered):
-        items.reverse()
-    return [(index, element(item), None) for index, item in enumerate(items)], len(items)
+        items = items[::-1]
+    return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
 
 
-def _bytes_of(found: str, state: State, *, backwards: bool) -> tuple[list[Pass], int]:
+def _passes_of_text(found: str, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+    if ordered:
+        raise TemplateAbort("sorting the characters of a string is not supported")
     data = to_bytes(found)
-    state.charge(len(data) >> 2)
-    passes: list[Pass] = [(index, from_bytes(data[index : index + 1]), None) for index in range(len(data))]
-    return (passes[::-1] if backwards else passes), len(data)
+    state.charge(len(data))
+    indexes = range(len(data))
+    passes = ((index, from_bytes(data[index : index + 1]), _UNTOUCHED) for index in (indexes[::-1] if backwards else indexes))
+    return passes, len(data)
 
 
-def _repeat(state: State, passes: list[Pass], size: int, names: tuple[str, str | None], body: Node, cost: int) -> None:
-    key, value = names
-    scope = state.scope
-    counters: dict[str, Any] = {"Parentloop": scope.get("forloop")}
-    scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
-    for index, first, second in passes:
-        state.charge(cost)
-        counters["Counter"] = index + 1
-        counters["Counter0"] = index
-        counters["Revcounter"] = size - index
-        counters["Revcounter0"] = size - index - 1
-        counters["First"] = index == 0
-        counters["Last"] = index + 1 == size
-        scope[key] = first
-        if value is not None and second is not None:
-            scope[value] = second
-        body(state)
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """The names that a loop binds, what it repeats, and the steps of one pass."""
+
+    key: str
+    value: str | None
+    body: Node
+    cost: int
+
+    def repeat(self, passes: Iterable[Pass], size: int, state: State) -> None:
+        """Run the body once for each pass."""
+        scope = state.scope
+        counters: dict[str, Any] = {"Parentloop": scope.get("forloop")}
+        scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
+        for index, first, second in passes:
+            state.charge(self.cost)
+            counters["Counter"] = index + 1
+            counters["Counter0"] = index
+            counters["Revcounter"] = size - index
+            counters["Revcounter0"] = size - index - 1
+            counters["First"] = index == 0
+            counters["Last"] = index + 1 == size
+            scope[self.key] = first
+            if self.value is not None and second is not _UNTOUCHED:
+                scope[self.value] = second
+            self.body(state)
 
 
 def firstof_tag(parser: Parser, _opening: Token) -> Node:

@@ -73,12 +73,18 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
             pattern, before = state.pattern(_BETWEEN_TAGS), b""
             while data != before:
                 state.charge(1 + (len(data) >> 3))
-                before, data = data, pattern.sub(lambda match: match.group(1) + match.group(3), data)
+                before, data = data, pattern.sub(lambda match: _closed_up(match, state), data)
         except TemplateError as error:
             raise located(error, source, offset) from None
         state.write(from_bytes(data))
 
     return run
+
+
+def _closed_up(match: Any, state: State) -> bytes:
+    state.charge(3)
+    joined_tags: bytes = match.group(1) + match.group(3)
+    return joined_tags
 
 
 def autoescape_tag(parser: Parser, opening: Token) -> Node:
@@ -120,6 +126,7 @@ def now_tag(parser: Parser, opening: Token) -> Node:
 
     def run(state: State) -> None:
         try:
+            state.charge(len(layout))
             time = _FAKE_NOW if fake else Time(state.now())
         except TemplateError as error:
             raise located(error, source, offset) from None

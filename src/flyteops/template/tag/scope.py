@@ -1,6 +1,7 @@
 """Tags that bind names: set, with, macro, block."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateLimitError, TemplateRenderError
@@ -131,24 +132,16 @@ def _read_parameters(parser: Parser) -> list[tuple[str, Evaluate | None]]:
     return parameters
 
 
+@dataclass(frozen=True, slots=True)
 class _Macro:
     """A macro as it is written; every run of its tag makes a function that sees the scope there."""
 
-    def __init__(
-        self,
-        name: str,
-        parameters: Sequence[tuple[str, Evaluate | None]],
-        body: Node,
-        cost: int,
-        source: str,
-        offset: int,
-    ) -> None:
-        self.name = name
-        self.parameters = parameters
-        self.body = body
-        self.cost = cost
-        self.source = source
-        self.offset = offset
+    name: str
+    parameters: Sequence[tuple[str, Evaluate | None]]
+    body: Node
+    cost: int
+    source: str
+    offset: int
 
     def function(self, state: State) -> Function:
         """Return the function that the name stands for from here on."""
