@@ -91,4 +91,4 @@ def test_what_is_rarely_meant_is_advised_against(more, words):
 def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
     text = STEP.replace("packName: Q}", "packName: Q, labels: {ABC: '123'}}")
     (advice,) = advice_on(text)
-    assert advice == "steps[0].command.labels (line 5, column 46): the key 'labels' is ignored; did you mean 'packLabels'?"
+    assert advice == "steps[0].command.labels (line 5, column 45): the key 'labels' is ignored; did you mean 'packLabels'?"
