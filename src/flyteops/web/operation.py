@@ -33,7 +33,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     name: str
     description: str
-    schema: Mapping[str, Any] = {"type": "string"}
+    schema: Mapping[str, Any] = msgspec.field(default_factory=lambda: {"type": "string"})
     example: str | None = None
 
 

@@ -1,0 +1,158 @@
+"""A real service on a real SQLite store, asked in process; `server` asks it through a real HTTP server."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from flyteops.service import Service
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.app import create_app
+from flyteops.web.exchange import Options
+
+BASE = "http://flyte.test"
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, by: timedelta) -> None:
+        self.now += by
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, clock: Clock) -> AsyncIterator[Service]:
+    async with SqliteStore(tmp_path / "flyte.db") as store:
+        service = Service(store, clock=clock)
+        await service.start()
+        yield service
+
+
+@pytest.fixture
+def options() -> Options:
+    return Options(max_body_bytes=100_000, allowed_origins=frozenset(["https://ops.example.com"]))
+
+
+@pytest.fixture
+async def api(service: Service, options: Options) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(create_app(service, options))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+        yield client
+
+
+@pytest.fixture
+def register(api: httpx2.AsyncClient) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def register(name: str, **more: Any) -> dict[str, Any]:
+        answer = await api.post("/v1/packs", json={"name": name, **more})
+        assert answer.status_code == 201, answer.text
+        pack: dict[str, Any] = answer.json()
+        return pack
+
+    return register
+
+
+@pytest.fixture
+def save_flow(api: httpx2.AsyncClient) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def save_flow(name: str, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
+        answer = await api.post("/v1/flows", json={"name": name, "steps": steps, **more})
+        assert answer.status_code == 201, answer.text
+        flow: dict[str, Any] = answer.json()
+        return flow
+
+    return save_flow
+
+
+@pytest.fixture
+def step() -> Callable[..., dict[str, Any]]:
+    def step(event: str, command: str, **more: Any) -> dict[str, Any]:
+        """Return a step from "Pack/Event" to "Pack/Command"; `input` and `labels` go to the command, the rest to the step."""
+        from_pack, event_name = event.split("/")
+        to_pack, command_name = command.split("/")
+        what: dict[str, Any] = {"name": command_name, "packName": to_pack}
+        if "input" in more:
+            what["input"] = more.pop("input")
+        if "labels" in more:
+            what["packLabels"] = more.pop("labels")
+        return {"event": {"name": event_name, "packName": from_pack}, "command": what, **more}
+
+    return step
+
+
+class Wire:
+    """A connection on which bytes are written and read as they are."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self._writer.write(chunk)
+            await self._writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Read one answer: its status, headers and body."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        status = int(first.split()[1])
+        body = b"" if status < 200 else await self._reader.readexactly(int(headers.get("content-length", "0")))
+        return status, headers, body
+
+    async def ask(self, *chunks: bytes) -> tuple[int, dict[str, str], bytes]:
+        await self.send(*chunks)
+        return await self.answer()
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+class Server:
+    """A running HTTP server."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def connect(self) -> Wire:
+        return Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@pytest.fixture
+async def server(service: Service, options: Options) -> AsyncIterator[Server]:
+    app = create_app(service, options)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", timeout_graceful_shutdown=1)
+    running = _Uvicorn(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        task = asyncio.create_task(running._serve([listener]))
+        await running.ready.wait()
+        yield Server(listener.getsockname()[1])
+        running.should_exit = True
+        await task

@@ -1,0 +1,118 @@
+"""Saving flows, looking at them and deleting them."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+BASE = "http://flyte.test"
+Make = Callable[..., Awaitable[dict[str, Any]]]
+Step = Callable[..., dict[str, Any]]
+
+FULL = {
+    "name": "deploy",
+    "description": "Deploys on request.",
+    "steps": [
+        {
+            "id": "ask",
+            "event": {"name": "Asked", "packName": "Chat", "packLabels": {"env": "{{ Context.env }}"}},
+            "context": {"env": "staging"},
+            "criteria": "{{ Event.Payload.text|match:'^deploy' }}",
+            "command": {
+                "name": "Deploy",
+                "packName": "Deployer",
+                "packLabels": {"env": "{{ Context.env }}"},
+                "input": {"n": [1, "x"]},
+            },
+        },
+        {
+            "id": "say",
+            "dependsOn": ["ask"],
+            "event": {"name": "Deployed", "packName": "Deployer"},
+            "command": {"name": "Say", "packName": "Chat", "input": "done"},
+        },
+    ],
+}
+
+
+async def test_a_saved_flow_is_answered_as_it_was_posted(api: httpx2.AsyncClient) -> None:
+    answer = await api.post("/v1/flows", json=FULL)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"{BASE}/v1/flows/deploy"
+    shown = (await api.get(answer.headers["location"])).json()
+    links = [
+        {"href": f"{BASE}/v1/flows/deploy", "rel": "self"},
+        {"href": f"{BASE}/v1/flows", "rel": "up"},
+        {"href": f"{BASE}/swagger#/flow", "rel": "help"},
+    ]
+    assert shown == {**FULL, "links": links}
+    assert {key: value for key, value in answer.json().items() if key != "warnings"} == shown
+
+
+async def test_flows_are_listed_by_name(api: httpx2.AsyncClient, save_flow: Make) -> None:
+    await save_flow("zebra")
+    await save_flow("ant", description="small")
+    assert (await api.get("/v1/flows")).json() == {
+        "links": [
+            {"href": f"{BASE}/v1/flows", "rel": "self"},
+            {"href": f"{BASE}/v1", "rel": "up"},
+            {"href": f"{BASE}/swagger#/flow", "rel": "help"},
+        ],
+        "flows": [
+            {"name": "ant", "description": "small", "links": [{"href": f"{BASE}/v1/flows/ant", "rel": "self"}]},
+            {"name": "zebra", "links": [{"href": f"{BASE}/v1/flows/zebra", "rel": "self"}]},
+        ],
+    }
+
+
+async def test_a_flow_replaces_the_one_of_its_name(api: httpx2.AsyncClient, save_flow: Make, step: Step) -> None:
+    await save_flow("f", step("P/E", "P/C", id="old"))
+    await save_flow("f", step("P/E", "P/C", id="new"))
+    assert [found["id"] for found in (await api.get("/v1/flows/f")).json()["steps"]] == ["new"]
+    assert len((await api.get("/v1/flows")).json()["flows"]) == 1
+
+
+async def test_a_deleted_flow_is_gone_and_its_executions_go_on(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step
+) -> None:
+    await register("P")
+    await save_flow("f", step("P/E", "P/C", id="a"), step("P/R", "P/D", id="b", dependsOn=["a"]))
+    await api.post("/v1/packs/P/events", json={"event": "E"})
+    action = (await api.post("/v1/packs/P/actions/take")).json()
+    assert (await api.delete("/v1/flows/f")).status_code == 204
+    assert (await api.delete("/v1/flows/f")).status_code == 404
+    assert (await api.get("/v1/flows/f")).status_code == 404
+    assert (await api.post(action["links"][0]["href"], json={"event": "R"})).status_code == 202
+    assert (await api.post("/v1/packs/P/actions/take")).json()["command"] == "D"
+
+
+async def test_what_is_odd_but_allowed_is_saved_with_warnings(api: httpx2.AsyncClient, step: Step) -> None:
+    answer = await api.post("/v1/flows", json={"name": "f", "stepz": [], "steps": [step("P/E", "P/C", id="a")]})
+    assert answer.status_code == 201
+    assert [warning["path"] for warning in answer.json()["warnings"]] == ["stepz"]
+    assert "warnings" not in (await api.get("/v1/flows/f")).json()
+
+
+async def test_an_invalid_flow_is_refused_with_every_problem_and_its_place(api: httpx2.AsyncClient) -> None:
+    text = """\
+name: broken
+steps:
+  - event: {name: Asked}
+    criteria: "{{ Event.Payload|nosuchfilter }}"
+    command: {name: 17, packName: Worker}
+"""
+    answer = await api.post("/v1/flows", content=text, headers={"Content-Type": "application/x-yaml"})
+    assert answer.status_code == 400
+    body = answer.json()
+    assert (body["code"], body["status"], body["type"]) == ("invalid-input", 400, "urn:flyte:problem:invalid-input")
+    places = {(problem["path"], problem["line"]) for problem in body["problems"]}
+    assert places == {("steps[0].event", 3), ("steps[0].criteria", 4), ("steps[0].command.name", 5)}
+    assert (await api.get("/v1/flows")).json()["flows"] == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "ä ö", "100%", "a?b#c", "x;y"])
+async def test_flow_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, save_flow: Make, name: str) -> None:
+    flow = await save_flow(name)
+    assert (await api.get(flow["links"][0]["href"])).json()["name"] == name
+    assert (await api.delete(flow["links"][0]["href"])).status_code == 204

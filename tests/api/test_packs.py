@@ -1,0 +1,176 @@
+"""Registering packs and looking at them."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.api.conftest import Clock
+
+BASE = "http://flyte.test"
+Register = Callable[..., Awaitable[dict[str, Any]]]
+
+GO_BODY = (
+    b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],"commands":[{"name":"Echo","events":["Echoed"]},'
+    b'{"name":"Boom","events":[]}],"links":[{"href":"http://help/","rel":"help"}]}'
+)
+
+
+async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work(api: httpx2.AsyncClient) -> None:
+    answer = await api.post("/v1/packs", content=GO_BODY, headers={"Content-Type": "application/json"})
+    here = f"{BASE}/v1/packs/T.env.dev.x.y=z"
+    take = f"{BASE}/swagger#!/action/takeAction"
+    assert answer.status_code == 201
+    assert answer.headers["location"] == here
+    assert answer.json() == {
+        "id": "T.env.dev.x.y=z",
+        "name": "T",
+        "labels": {"env": "dev", "x": "y=z"},
+        "commands": [
+            {
+                "name": "Echo",
+                "events": ["Echoed"],
+                "links": [{"href": f"{here}/actions/take?commandName=Echo", "rel": take}],
+            },
+            {"name": "Boom", "events": [], "links": [{"href": f"{here}/actions/take?commandName=Boom", "rel": take}]},
+        ],
+        "events": [{"name": "Echoed"}],
+        "lastSeen": "2026-03-01T12:30:00.25Z",
+        "status": "live",
+        "links": [
+            {"href": "http://help/", "rel": "help"},
+            {"href": here, "rel": "self"},
+            {"href": f"{BASE}/v1/packs", "rel": "up"},
+            {"href": f"{here}/actions/take", "rel": take},
+            {"href": f"{here}/events", "rel": f"{BASE}/swagger#/event"},
+        ],
+    }
+
+
+async def test_the_location_of_a_new_pack_answers_like_the_registration(api: httpx2.AsyncClient) -> None:
+    registered = await api.post("/v1/packs", content=GO_BODY)
+    assert (await api.get(registered.headers["location"])).json() == registered.json()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name":"T","events":null,"links":[]}',
+        b'{"name":"T","labels":null,"commands":null,"events":null,"links":null}',
+        b'{"name":"T","labels":{"env":"dev"},"links":[],"commands":[{"name":"Echo","events":["Echoed"],"links":[]}],'
+        b'"events":[{"name":"Echoed","links":[]},{"name":"Echoed","links":[]}]}',
+        b'{"NAME":"T","Labels":{},"unknown":{"deeply":[1]}}',
+        b'{"name":"T"}',
+        b'{"id":"other","name":"T","lastSeen":"never","status":17}',
+    ],
+)
+async def test_whatever_old_clients_send_registers(api: httpx2.AsyncClient, body: bytes) -> None:
+    answer = await api.post("/v1/packs", content=body, headers={"Content-Type": "text/plain; charset=utf-8"})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["name"] == "T"
+
+
+async def test_empty_fields_are_left_out(register: Register) -> None:
+    pack = await register("Ticker", labels={}, commands=[], events=[])
+    assert set(pack) == {"id", "name", "lastSeen", "status", "links"}
+
+
+async def test_registering_again_replaces_the_pack_of_the_same_name_and_labels(
+    api: httpx2.AsyncClient, register: Register
+) -> None:
+    await register("Shell", labels={"env": "a"}, commands=[{"name": "Old"}])
+    await register("Shell", labels={"env": "a"}, commands=[{"name": "New"}])
+    await register("Shell", labels={"env": "b"})
+    packs = (await api.get("/v1/packs")).json()["packs"]
+    assert [pack["id"] for pack in packs] == ["Shell.env.a", "Shell.env.b"]
+    commands = (await api.get("/v1/packs/Shell.env.a")).json()["commands"]
+    assert [command["name"] for command in commands] == ["New"]
+
+
+async def test_packs_are_listed_by_name(api: httpx2.AsyncClient, register: Register) -> None:
+    for name in ("Slack", "Bamboo", "Jira"):
+        await register(name, labels={"env": "x"}, commands=[{"name": "C"}], links=[{"href": "http://help/", "rel": "help"}])
+    answer = (await api.get("/v1/packs")).json()
+    assert answer["links"] == [
+        {"href": f"{BASE}/v1/packs", "rel": "self"},
+        {"href": f"{BASE}/v1", "rel": "up"},
+        {"href": f"{BASE}/swagger#/pack", "rel": "help"},
+    ]
+    assert [pack["name"] for pack in answer["packs"]] == ["Bamboo", "Jira", "Slack"]
+    assert answer["packs"][0] == {
+        "id": "Bamboo.env.x",
+        "name": "Bamboo",
+        "labels": {"env": "x"},
+        "lastSeen": "2026-03-01T12:30:00.25Z",
+        "status": "live",
+        "links": [{"href": f"{BASE}/v1/packs/Bamboo.env.x", "rel": "self"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("age", "status"),
+    [
+        (timedelta(minutes=10), "live"),
+        (timedelta(minutes=10, microseconds=1), "warning"),
+        (timedelta(hours=24), "warning"),
+        (timedelta(hours=24, microseconds=1), "critical"),
+    ],
+)
+async def test_the_status_tells_how_long_a_pack_was_not_seen(
+    api: httpx2.AsyncClient, register: Register, clock: Clock, age: timedelta, status: str
+) -> None:
+    await register("Slack")
+    clock.move(age)
+    assert (await api.get("/v1/packs/Slack")).json()["status"] == status
+    assert (await api.get("/v1/packs")).json()["packs"][0]["status"] == status
+
+
+@pytest.mark.parametrize("path", ["events", "actions/take", "actions/unknown/result"])
+async def test_whatever_a_pack_does_shows_that_it_lives(
+    api: httpx2.AsyncClient, register: Register, clock: Clock, path: str
+) -> None:
+    await register("Slack")
+    clock.move(timedelta(days=2))
+    await api.post(f"/v1/packs/Slack/{path}", json={"event": "E"})
+    pack = (await api.get("/v1/packs/Slack")).json()
+    assert (pack["lastSeen"], pack["status"]) == ("2026-03-03T12:30:00.25Z", "live")
+
+
+async def test_a_deleted_pack_is_gone(api: httpx2.AsyncClient, register: Register) -> None:
+    await register("Slack")
+    deleted = await api.request("DELETE", "/v1/packs/Slack", content=b"left over")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/events"),
+        ("POST", "/actions/take"),
+        ("POST", "/actions/1/result"),
+    ):
+        answer = await api.request(method, f"/v1/packs/Slack{path}", json={"event": "E"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
+@pytest.mark.parametrize("rel", ["up", "self", "http://x/swagger#/actionResult", "x/takeAction", "/event"])
+async def test_a_link_that_would_hide_one_of_ours_is_refused(api: httpx2.AsyncClient, rel: str) -> None:
+    links = [{"href": "http://help/", "rel": "help"}, {"href": "http://x/", "rel": rel}]
+    answer = await api.post("/v1/packs", json={"name": "T", "links": links})
+    assert answer.status_code == 400
+    assert answer.json()["problems"][0]["path"] == "links[1].rel"
+
+
+@pytest.mark.parametrize("rel", ["support", "group", "update", "events", "takeActions", "selfish"])
+async def test_a_link_that_only_resembles_ours_is_kept(register: Register, rel: str) -> None:
+    pack = await register("T", links=[{"href": "http://x/", "rel": rel}])
+    assert pack["links"][0] == {"href": "http://x/", "rel": rel}
+
+
+@pytest.mark.parametrize("name", ["a/b", "ä ö", "50%", "a?b#c", "..", "a+b", "日本"])
+async def test_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, register: Register, name: str) -> None:
+    pack = await register(name, labels={"k": "/v"})
+    links = {link["rel"].rpartition("/")[2]: link["href"] for link in pack["links"]}
+    assert (await api.get(links["self"])).json() == pack
+    assert (await api.post(links["event"], json={"event": "E"})).status_code == 202
+    assert (await api.post(links["takeAction"])).status_code == 204
