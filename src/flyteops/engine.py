@@ -91,7 +91,7 @@ class Moment:
 class PreparedStep(NamedTuple):
     """A step with its templates compiled. `fault` is the first that could not be, with its path in the step."""
 
-    index: int
+    position: int
     step: Step
     context: Mapping[str, Template]
     event_labels: Mapping[str, Template]
@@ -123,7 +123,7 @@ class _SpoiltError(Exception):
 def _prepare_step(index: int, step: Step) -> PreparedStep:
     try:
         return PreparedStep(
-            index=index,
+            position=index,
             step=step,
             context=_compile_all("context", step.context),
             event_labels=_compile_all("event.packLabels", step.event.pack_labels),
@@ -320,7 +320,7 @@ class _Evaluation:
             flow_name=flow.version.flow.name,
             flow_uuid=flow.version.uuid,
             step_id=prepared.step.id,
-            step_index=prepared.index,
+            step_index=prepared.position,
             name=command.name,
             pack_name=command.pack_name,
             pack_labels=self._render_all("command.packLabels", prepared.command_labels, scope),
@@ -394,7 +394,7 @@ def _decision(flow: PreparedFlow, prepared: PreparedStep, outcome: str, reason: 
         flow_name=flow.version.flow.name,
         flow_uuid=flow.version.uuid,
         step_id=prepared.step.id,
-        step_index=prepared.index,
+        step_index=prepared.position,
         outcome=outcome,  # type: ignore[arg-type]
         reason=reason,  # type: ignore[arg-type]
         detail=detail,
