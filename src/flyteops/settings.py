@@ -19,7 +19,15 @@ T = TypeVar("T")
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
-PACK_VARIABLES = ("FLYTE_API", "FLYTE_API_URL", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_JWT", "FLYTE_LABELS")
+PACK_VARIABLES = (
+    "FLYTE_API",
+    "FLYTE_API_URL",
+    "FLYTE_API_TIMEOUT",
+    "FLYTE_CA_CERT_FILE",
+    "FLYTE_EXAMPLES",
+    "FLYTE_JWT",
+    "FLYTE_LABELS",
+)
 PACK_PREFIXES = ("FLYTE_PACK_", "FLYTE_CHAT_", "FLYTE_SHELL_", "FLYTE_TICKER_")
 """What packs and the command line read, not the server."""
 
@@ -140,12 +148,6 @@ class Setting(msgspec.Struct, frozen=True):
     metavar: str = "TEXT"
     shown: str | None = None
     supported: bool = True
-
-    @property
-    def option(self) -> str:
-        """The option of `flyte serve` that goes before the variable."""
-        words = self.variable.removeprefix("FLYTE_").lower().replace("_", "-")
-        return "--" + {"loglevel": "log-level", "logfile": "log-file"}.get(words, words)
 
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
@@ -309,7 +311,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str, str]:
     if field in overrides:
-        return setting.option, overrides[field].strip()
+        return option_of(field), overrides[field].strip()
     return setting.variable, environ.get(setting.variable, "").strip()
 
 
@@ -325,6 +327,11 @@ def table() -> list[tuple[str, Setting]]:
     """Return every setting with the name of its field, in the order of the table."""
     hints = get_type_hints(Settings, include_extras=True)
     return [(field, hints[field].__metadata__[0]) for field in Settings.__struct_fields__]
+
+
+def option_of(field: str) -> str:
+    """Return the option of `flyte serve` that sets a field."""
+    return "--" + field.replace("_", "-")
 
 
 def default_text(field: str, setting: Setting) -> str:
@@ -348,8 +355,9 @@ def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}?" if near else ""
+    by_rest = {each.removeprefix("FLYTE_"): each for each in known}
+    near = get_close_matches(name.removeprefix("FLYTE_"), by_rest, n=1, cutoff=0.6)
+    return f"; did you mean {by_rest[near[0]]}?" if near else ""
 
 
 def reference() -> str:
@@ -368,7 +376,7 @@ def reference() -> str:
         if setting.group != group:
             group = setting.group
             lines += ["", f"## {group}", "", "| Variable | Option | Default | Meaning |", "|---|---|---|---|"]
-        option = f"`{setting.option} {setting.metavar}`" if setting.supported else ""
+        option = f"`{option_of(field)} {setting.metavar}`" if setting.supported else ""
         shown = default_text(field, setting)
         default = "" if not shown else shown if setting.shown is not None else f"`{shown}`"
         lines.append(f"| `{setting.variable}` | {option} | {default} | {setting.help} |")

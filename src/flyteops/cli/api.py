@@ -1,0 +1,49 @@
+"""The server that a command talks to."""
+
+import os
+from typing import TypeVar
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from flyteops.errors import UnavailableError
+from flyteops.sdk import Environment
+from flyteops.sdk.client import Client
+
+T = TypeVar("T")
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+CLIENT_VARIABLES = ("FLYTE_JWT", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE")
+
+
+def api_url() -> str:
+    """Return the server's address: what `--url` says, else `FLYTE_API`, else the one on this computer."""
+    chosen = click.get_current_context().meta.get("url")
+    return str(chosen or os.environ.get("FLYTE_API", "").strip() or os.environ.get("FLYTE_API_URL", "").strip() or DEFAULT_URL)
+
+
+def connect() -> Client:
+    """Return a client of that server; use it as an asynchronous context manager."""
+    variables = {name: os.environ[name] for name in CLIENT_VARIABLES if name in os.environ}
+    return Client.of(Environment.read({**variables, "FLYTE_API": api_url()}))
+
+
+def path(*parts: str) -> str:
+    """Return a path below `/v1`, its parts escaped."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:
+    """Get a resource and return it as that type."""
+    return decode((await client.request("GET", url, params=params or None)).content, kind)
+
+
+def decode(content: bytes, kind: type[T]) -> T:
+    """Read an answer of the server; raise `UnavailableError` when it is not what a Flyte server says."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"the answer is not what a Flyte server says: {error}"
+        raise UnavailableError(message) from error

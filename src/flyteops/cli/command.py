@@ -1,0 +1,79 @@
+"""What the commands are made of: their class, the options that several share, and how errors of Flyte are told."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from flyteops.cli.output import clean
+from flyteops.cli.root import missing_module, remember_url
+from flyteops.errors import FlyteError, SettingsError, UnavailableError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+USAGE, UNREACHABLE = 2, 3
+
+
+class Failure(click.ClickException):
+    """A command that could not do what it was asked for: one line, and a line for each problem."""
+
+    def __init__(self, error: FlyteError) -> None:
+        super().__init__(_message(error))
+        self.problems = error.problems
+        self.exit_code = _exit_code(error)  # type: ignore[misc] # an instance's own is what click reads
+        problems = [msgspec.to_builtins(problem) for problem in error.problems]
+        self.details = {"code": error.code, "message": self.message, **({"problems": problems} if problems else {})}
+
+    def format_message(self) -> str:
+        lines = [str(problem) for problem in self.problems if str(problem) not in self.message]
+        return "\n  ".join(clean(line) for line in [self.message, *lines])
+
+
+def _message(error: FlyteError) -> str:
+    text = (error.message if error.problems else str(error)).strip()
+    text = text.partition("\n")[0].rstrip(":.")
+    if isinstance(error, UnavailableError) and error.__cause__ is not None:
+        return f"the server cannot be reached: {text}; is it running? `flyte serve` starts one, --url or FLYTE_API names another"
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _exit_code(error: FlyteError) -> int:
+    if isinstance(error, SettingsError):
+        return USAGE
+    return UNREACHABLE if isinstance(error, UnavailableError) else 1
+
+
+class Command(click.Command):
+    """A command whose function may be a coroutine function, and may raise the errors of Flyte."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            return asyncio.run(result) if inspect.iscoroutine(result) else result
+        except FlyteError as error:
+            raise Failure(error) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "flyteops":
+                raise
+            raise missing_module(ctx.command_path, error) from error
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def url_option(function: F) -> F:
+    """Add `--url`, which may stand before the command as well."""
+    return click.option(
+        "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; else FLYTE_API."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, errors as well.")(function)

@@ -1,0 +1,145 @@
+"""`flyte data`: the datastore, which templates read with `datastore('key')`."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from flyteops.cli.api import connect, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.output import clean, print_json, print_table
+from flyteops.errors import InputError
+from flyteops.sdk.client import Client
+from flyteops.web.wire import DataItemList
+
+CONTENT_TYPES = {
+    ".json": "application/json",
+    ".yaml": "application/x-yaml",
+    ".yml": "application/x-yaml",
+    ".sh": "application/x-sh",
+    ".txt": "text/plain; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+}
+UNKNOWN_TYPE = "application/octet-stream"
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """List, get, set and delete datastore items, which templates read with `datastore('key')`."""
+
+
+@data.command("list")
+@url_option
+@json_option
+async def list_items(as_json: bool) -> None:
+    """List the datastore items, by key."""
+    async with connect() as client:
+        answer = await client.request("GET", path("datastore"))
+    if as_json:
+        print_json(answer.content)
+        return
+    items = msgspec.json.decode(answer.content, type=DataItemList).datastore
+    rows = [[item.key, item.content_type, item.description] for item in items]
+    print_table(["key", "content type", "description"], rows, empty="The datastore is empty; `flyte data set KEY FILE` fills it.")
+
+
+@data.command("get")
+@click.argument("key")
+@url_option
+async def get_item(key: str) -> None:
+    """Write the value of an item to standard output, byte for byte."""
+    async with connect() as client:
+        answer = await client.request("GET", path("datastore", key))
+    sys.stdout.buffer.write(answer.content)
+
+
+@data.command("show")
+@click.argument("key")
+@url_option
+@json_option
+async def show_item(key: str, as_json: bool) -> None:
+    """Show an item: its type, its description and its value as text."""
+    async with connect() as client:
+        answer = await client.request("GET", path("datastore", key))
+        listed = await client.request("GET", path("datastore"))
+    items = msgspec.json.decode(listed.content, type=DataItemList).datastore
+    description = next((item.description for item in items if item.key == key), "")
+    content_type, text = answer.headers.get("Content-Type", ""), answer.content.decode(errors="replace")
+    if as_json:
+        print_json({"key": key, "contentType": content_type, "description": description, "value": text})
+        return
+    click.echo(f"key           {clean(key)}\ncontent type  {clean(content_type)}")
+    if description:
+        click.echo(f"description   {clean(description)}")
+    click.echo(f"size          {len(answer.content)} bytes\n\n{clean(text)}")
+
+
+@data.command("set")
+@click.argument("key")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
+@click.option("--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
+@click.option("--description", metavar="TEXT", default="", help="What the item is for.")
+@url_option
+async def set_item(key: str, file: Path | None, value: str | None, content_type: str | None, description: str) -> None:
+    """Create or replace an item from a FILE, from standard input (-) or from --value.
+
+    Templates see JSON when the content type is application/json, else text.
+    """
+    if (file is None) == (value is None):
+        raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
+    content = value.encode() if value is not None else read_bytes(file or Path("-"))
+    async with connect() as client:
+        is_new = await put_item(client, key, content, content_type or guess_type(file, content), description)
+    click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
+
+
+@data.command("delete")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@url_option
+@json_option
+async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
+    """Delete items."""
+    async with connect() as client:
+        for key in keys:
+            await client.request("DELETE", path("datastore", key))
+            if not as_json:
+                click.echo(f"deleted datastore item {key}")
+    if as_json:
+        print_json({"deleted": keys})
+
+
+async def put_item(client: Client, key: str, content: bytes, content_type: str, description: str = "") -> bool:
+    """Create or replace an item; return True when it is new."""
+    answer = await client.request(
+        "PUT",
+        path("datastore", key),
+        files={"value": (key, content, content_type)},
+        data={"description": description} if description else None,
+    )
+    return answer.status_code == 201
+
+
+def guess_type(file: Path | None, content: bytes) -> str:
+    """Return the content type that a file's extension stands for; without a file, JSON if it is an object or a list."""
+    if file is not None and str(file) != "-":
+        return CONTENT_TYPES.get(file.suffix.lower(), UNKNOWN_TYPE)
+    if content.lstrip()[:1] in (b"{", b"["):
+        try:
+            msgspec.json.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return TEXT_TYPE
+        return "application/json"
+    return TEXT_TYPE
+
+
+def read_bytes(file: Path) -> bytes:
+    """Read a file, or standard input for `-`."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        message = f"cannot read {str(file)!r}: {error.strerror}"
+        raise InputError(message) from error

@@ -1,0 +1,90 @@
+"""Decisions as people read them: for each step whether it ran, what settled that, and the values that it saw."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+
+from flyteops.cli.output import clean, coloured, dim, local_time, one_line, value_text
+from flyteops.model import Flow, Step
+from flyteops.web.audit import AuditEvent, DecisionView
+
+SHOWN = 300
+"""How many characters of a value are shown."""
+
+
+def event_lines(event: AuditEvent) -> Iterator[str]:
+    """Say what became of an event."""
+    yield f"{local_time(event.received_at)}  event {clean(event.event)} of pack {clean(event.pack.id)}  {dim(event.id)}"
+    yield f"  payload {value_text(event.payload, SHOWN)}"
+    if event.action_id is not None:
+        yield f"  the result of action {event.action_id}"
+    for decision in event.decisions:
+        yield from decision_lines(decision)
+
+
+def decision_lines(decision: DecisionView) -> Iterator[str]:
+    """Say why a step ran or did not run."""
+    step = decision.step_id or f"(no id, number {decision.step_index + 1})"
+    yield f"  {coloured(decision.outcome)}  {clean(f'{decision.flow_name} / {step}')}: {clean(decision.detail)}"
+    if decision.path is not None:
+        place = f", line {decision.line}, column {decision.column}" if decision.line is not None else ""
+        yield f"    in {clean(decision.path)}{place} of the step"
+    for name, value in decision.values.items():
+        yield f"    {clean(name)} = {one_line(value, SHOWN)}"
+    if decision.outcome == "ran" and decision.correlation_id is not None:
+        yield dim(f"    flyte executions show {decision.correlation_id}")
+
+
+def nobody_listens(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
+    """Say that no step was tried for an event, and what comes nearest to a step that would be."""
+    yield f"  no step listens to event {clean(name)} of pack {clean(pack_name)}"
+    if not flows:
+        yield "  there are no flows; `flyte apply FILE` sends some"
+        return
+    yield from _nearest(name, pack_name, flows)
+
+
+def _nearest(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
+    waiting = [(flow, step) for flow, step in _steps(flows) if _listens(step, name, pack_name)]
+    for flow, step in waiting:
+        yield f"  {clean(_named(flow, step))} does, but after other steps: only results in its own executions reach it"
+    triggers = [(flow, step) for flow, step in _steps(flows) if step.is_trigger]
+    texts = {f"{step.event.name} of pack {step.event.pack_name}": (flow, step) for flow, step in triggers}
+    folded = {text.casefold(): text for text in texts}
+    for match in get_close_matches(f"{name} of pack {pack_name}".casefold(), folded, n=3, cutoff=0.6):
+        text = folded[match]
+        yield f"  nearest: {clean(_named(*texts[text]))} listens to event {clean(text)}"
+
+
+def _steps(flows: Iterable[Flow]) -> Iterator[tuple[Flow, Step]]:
+    for flow in flows:
+        for step in flow.steps:
+            yield flow, step
+
+
+def _listens(step: Step, name: str, pack_name: str) -> bool:
+    return (step.event.name, step.event.pack_name) == (name, pack_name)
+
+
+def _named(flow: Flow, step: Step) -> str:
+    return f"{flow.name} / {step.id}" if step.id else f"{flow.name} / step {flow.steps.index(step) + 1}"
+
+
+def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Say what a flow waits for, and which packs say that they send it; `declared` is pack ids with their events."""
+    for step in flow.steps:
+        if step.is_trigger:
+            yield f"  {clean(_named(flow, step))} waits for event {clean(step.event.name)} of pack {clean(step.event.pack_name)}"
+            yield f"    {clean(_senders(step, declared))}"
+
+
+def _senders(step: Step, declared: Sequence[tuple[str, Sequence[str]]]) -> str:
+    name, pack_name = step.event.name, step.event.pack_name
+    named = [(pack_id, events) for pack_id, events in declared if pack_id.partition(".")[0] == pack_name or pack_id == pack_name]
+    if not named:
+        known = ", ".join(sorted(pack_id for pack_id, _ in declared)) or "none"
+        return f"no pack {pack_name} has registered; registered: {known}"
+    senders = [pack_id for pack_id, events in named if name in events]
+    if senders:
+        return f"declared by {', '.join(senders)}, which has not sent it yet"
+    offered = sorted({event for _, events in named for event in events})
+    return f"pack {pack_name} has registered, but declares other events: {', '.join(offered) or 'none'}"

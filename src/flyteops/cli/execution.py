@@ -1,0 +1,117 @@
+"""`flyte executions`: what flows did."""
+
+from datetime import datetime
+
+import click
+import msgspec
+
+from flyteops.cli.api import connect, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.output import clean, coloured, dim, local_time, print_json, print_table, value_text
+from flyteops.web.audit import AuditAction, EventView, ExecutionList, ExecutionView
+
+
+@click.group(cls=Group)
+def executions() -> None:
+    """List and show executions: runs of flows, each begun by one event."""
+
+
+@executions.command("list")
+@click.option("--flow", metavar="NAME", help="Only those of this flow.")
+@click.option("--step", metavar="ID", help="Only those in which this step ran.")
+@click.option("--action", metavar="COMMAND", help="Only those with an action of this command.")
+@click.option("--pack", metavar="NAME", help="Only those with an action for this pack.")
+@click.option(
+    "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Only those with an action for packs with this label."
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, the latest first.")
+@url_option
+@json_option
+async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
+    flow: str | None, step: str | None, action: str | None, pack: str | None, labels: tuple[str, ...], limit: int, as_json: bool
+) -> None:
+    """List executions, latest activity first. All filters must hold for one and the same action."""
+    wanted = {"flowName": flow, "stepId": step, "actionName": action, "actionPackName": pack, "actionPackLabels": _labels(labels)}
+    params = {name: value for name, value in wanted.items() if value is not None}
+    async with connect() as client:
+        answer = await client.request("GET", path("audit", "flows"), params={**params, "limit": str(limit)})
+    if as_json:
+        print_json(answer.content)
+        return
+    found = msgspec.json.decode(answer.content, type=ExecutionList).flows
+    empty = "No execution matches." if params else "No flow has run yet; `flyte why` tells what became of events."
+    print_table(["execution", "flow", "last activity", "steps"], [_row(execution) for execution in found], empty=empty)
+
+
+def _labels(labels: tuple[str, ...]) -> str | None:
+    for label in labels:
+        if not label.partition("=")[2]:
+            raise click.UsageError(f"--label {label!r} is not of the form KEY=VALUE", click.get_current_context())
+    return ",".join(label.replace("=", ":", 1) for label in labels) or None
+
+
+def _row(execution: ExecutionView) -> list[str]:
+    actions = list(execution.actions.values())
+    latest = max((action.state.time for action in actions), key=datetime.fromisoformat, default="")
+    steps = ", ".join(f"{action.step_id or '(no id)'} {action.state.value}" for action in actions)
+    return [execution.correlation_id, execution.name, local_time(latest) if latest else "", steps]
+
+
+@executions.command("show")
+@click.argument("execution_id", metavar="ID")
+@url_option
+@json_option
+async def show_execution(execution_id: str, as_json: bool) -> None:
+    """Show an execution: what began it, and each step with its states, input and result."""
+    async with connect() as client:
+        answer = await client.request("GET", path("audit", "flows", execution_id))
+    if as_json:
+        print_json(answer.content)
+        return
+    for line in execution_lines(msgspec.json.decode(answer.content, type=ExecutionView)):
+        click.echo(line)
+
+
+def execution_lines(execution: ExecutionView) -> list[str]:
+    """Return an execution as people read it."""
+    actions = sorted(execution.actions.values(), key=lambda action: datetime.fromisoformat(action.states[0].time))
+    lines = [f"execution {execution.correlation_id} of flow {clean(execution.name)}"]
+    if actions:
+        began = actions[0].trigger
+        lines.append(f"  began {local_time(began.received_at)} with {_event(began)}")
+    for action in actions:
+        lines += ["", *_action_lines(action)]
+    waiting = [step.id or "(no id)" for step in execution.steps if step.id not in execution.actions]
+    if waiting:
+        lines += ["", dim(f"  did not run: {clean(', '.join(waiting))}  (flyte why {clean(execution.name)} tells why)")]
+    return lines
+
+
+def _action_lines(action: AuditAction) -> list[str]:
+    labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
+    head = f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack {clean(action.pack_name + labels)}"
+    lines = [f"{head}  {coloured(action.state.value)}", f"    states  {_times(action)}"]
+    for key, value in action.context.items():
+        lines.append(f"    context {clean(key)} = {value_text(msgspec.json.encode(value), 300)}")
+    lines += _block("input", value_text(action.input, 2000))
+    if action.result is not None:
+        lines += _block("result", _event(action.result))
+    return lines
+
+
+def _times(action: AuditAction) -> str:
+    first = datetime.fromisoformat(action.states[0].time)
+    parts = [f"{action.states[0].value} {local_time(action.states[0].time)}"]
+    parts += [
+        f"{state.value} after {(datetime.fromisoformat(state.time) - first).total_seconds():.3f} s" for state in action.states[1:]
+    ]
+    return ", ".join(parts)
+
+
+def _event(event: EventView) -> str:
+    payload = value_text(event.payload, 2000)
+    return clean(f"{event.event} of pack {event.pack.id}") + (f": {payload}" if payload else "")
+
+
+def _block(title: str, text: str) -> list[str]:
+    return [f"    {title:<7} {text}"] if text else []

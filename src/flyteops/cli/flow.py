@@ -1,0 +1,73 @@
+"""`flyte flows`: the flows that the server has."""
+
+import asyncio
+
+import click
+import msgspec
+
+from flyteops.cli.api import connect, fetch, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.output import print_json, print_table
+from flyteops.model import Flow
+from flyteops.web.wire import FlowList
+
+
+@click.group(cls=Group)
+def flows() -> None:
+    """List, show and delete flows. `flyte apply` creates and changes them."""
+
+
+@flows.command("list")
+@url_option
+@json_option
+async def list_flows(as_json: bool) -> None:
+    """List the flows, by name."""
+    async with connect() as client:
+        answer = await client.request("GET", path("flows"))
+    if as_json:
+        print_json(answer.content)
+        return
+    found = msgspec.json.decode(answer.content, type=FlowList).flows
+    print_table(
+        ["name", "description"],
+        [[flow.name, flow.description] for flow in found],
+        empty="There are no flows; `flyte apply FILE` sends some.",
+    )
+
+
+@flows.command("show")
+@click.argument("name")
+@url_option
+@json_option
+async def show_flow(name: str, as_json: bool) -> None:
+    """Show a flow as YAML, ready to be changed and applied again."""
+    from flyteops.document import to_yaml  # noqa: PLC0415 - yaml is not part of the base install
+
+    async with connect() as client:
+        flow = await fetch(client, path("flows", name), Flow)
+    if as_json:
+        print_json(flow)
+        return
+    click.echo(to_yaml(msgspec.to_builtins(flow)), nl=False)
+
+
+@flows.command("delete")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@url_option
+@json_option
+async def delete_flows(names: tuple[str, ...], as_json: bool) -> None:
+    """Delete flows. Executions of them that run go on, and stay in the audit."""
+    async with connect() as client:
+        for name in names:
+            await client.request("DELETE", path("flows", name))
+            if not as_json:
+                click.echo(f"deleted flow {name}")
+    if as_json:
+        print_json({"deleted": names})
+
+
+async def load_flows() -> list[Flow]:
+    """Return every flow that the server has."""
+    async with connect() as client:
+        found = await fetch(client, path("flows"), FlowList)
+        return await asyncio.gather(*(fetch(client, path("flows", flow.name), Flow) for flow in found.flows))

@@ -1,0 +1,64 @@
+"""The socket that a server listens on, opened before anything else, so that a taken port stops the start at once."""
+
+import errno
+import socket
+
+from flyteops.errors import FlyteError, Problem, SettingsError
+from flyteops.settings import Settings
+
+BACKLOG = 2048
+
+
+class PortTakenError(FlyteError):
+    """Another program listens on this port."""
+
+    code = "port-taken"
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Listen on an address; raise `PortTakenError`, or `SettingsError` when it cannot be listened on at all."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )[0]
+    except socket.gaierror as error:
+        fault = f"{host!r} is not known: {error.strerror}; give an address of this computer such as 127.0.0.1 or 0.0.0.0"
+        raise SettingsError(problems=[Problem("FLYTE_HOST", fault)]) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _refusal(host, port, error) from error
+    return listener
+
+
+def _refusal(host: str, port: int, error: OSError) -> FlyteError:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return PortTakenError(f"Port {port} of {host} is taken by another program; choose one with --port or FLYTE_PORT.")
+        case errno.EACCES:
+            fault = f"{port} may not be listened on by this user; give one above 1023"
+            return SettingsError(problems=[Problem("FLYTE_PORT", fault)])
+        case errno.EADDRNOTAVAIL:
+            fault = f"{host!r} is not an address of this computer; give one such as 127.0.0.1 or 0.0.0.0"
+            return SettingsError(problems=[Problem("FLYTE_HOST", fault)])
+        case _:
+            return FlyteError(f"Cannot listen on {host}, port {port}: {error.strerror}.")
+
+
+def address_of(listener: socket.socket, settings: Settings) -> str:
+    """Return the URL of what listens there, as a person on this computer would type it."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    scheme = "https" if settings.has_tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Tell whether only this computer can reach it."""
+    host = str(listener.getsockname()[0])
+    return host.startswith("127.") or host == "::1"

@@ -1,0 +1,51 @@
+"""Where the server's log goes, and what its lines look like."""
+
+import logging
+import time
+from logging.handlers import WatchedFileHandler
+
+from flyteops.errors import Problem, SettingsError
+from flyteops.settings import Settings
+
+
+class Formatter(logging.Formatter):
+    """One line for each record, whatever is in it; the lines of a traceback are indented, so that none looks like a record."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        self.converter = time.gmtime
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name is logging's
+        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', self.converter(record.created))}.{int(record.msecs):03d}Z"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        return "\n".join(f"    {escaped(line)}" for line in super().formatException(ei).split("\n"))  # type: ignore[arg-type]
+
+
+def escaped(text: str) -> str:
+    """Return text with everything that is not printable as an escape, line breaks included."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def configure(settings: Settings) -> None:
+    """Send the log to standard error or to the file; raise `SettingsError` when that cannot be written."""
+    handler: logging.Handler = logging.StreamHandler()
+    if settings.log_file is not None:
+        try:
+            handler = WatchedFileHandler(settings.log_file, encoding="utf-8")
+        except OSError as error:
+            fault = f"{settings.log_file!r} cannot be written: {error.strerror}; give a file in a directory that exists"
+            raise SettingsError(problems=[Problem("LOGFILE", fault)]) from error
+    handler.setFormatter(Formatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    if settings.log_level != "debug":
+        # What uvicorn says of itself at the start and the end, `flyte serve` says better.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

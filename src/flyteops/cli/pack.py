@@ -1,0 +1,111 @@
+"""`flyte pack` runs the packs that are installed here; `flyte packs` is about those that a server knows."""
+
+import os
+import sys
+
+import click
+import msgspec
+
+from flyteops.cli.api import DEFAULT_URL, connect, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
+from flyteops.packs import list_packs, prepare
+from flyteops.web.wire import PackList, PackView
+
+
+@click.group(cls=Group)
+def pack() -> None:
+    """Run packs, and list those installed here. `flyte packs` is about those that the server knows."""
+
+
+@pack.command("run")
+@click.argument("pack_name", metavar="NAME")
+@click.option("--name", "known_as", metavar="NAME", help="What the server knows it as; else PACK_NAME, else its own name.")
+@click.option("--labels", metavar="KEY=VALUE,...", help="Labels that tell it from others of its name; else FLYTE_LABELS.")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends, and ask for work without a pause.")
+@url_option
+@click.pass_context
+def run_pack(ctx: click.Context, pack_name: str, known_as: str | None, labels: str | None, attached: bool) -> None:
+    """Run the installed pack NAME until SIGTERM or SIGINT; a second signal does not wait for commands in hand.
+
+    It reads its settings from the environment: see the pack's own page.
+    """
+    environ = dict(os.environ)
+    given = {"FLYTE_API": ctx.meta.get("url"), "PACK_NAME": known_as, "FLYTE_LABELS": labels}
+    environ.update({name: value for name, value in given.items() if value is not None})
+    if not environ.get("FLYTE_API", "").strip() and not environ.get("FLYTE_API_URL", "").strip():
+        environ["FLYTE_API"] = DEFAULT_URL
+    prepared, environment = prepare(pack_name, environ)
+    if attached:
+        from flyteops.cli.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
+
+        sys.exit(run_attached(prepared, environment))
+    prepared.run(environment=environment)
+
+
+@pack.command("list")
+@json_option
+def list_installed(as_json: bool) -> None:
+    """List the packs that can be run here: ours, and those of other installed packages."""
+    found = list_packs()
+    if as_json:
+        print_json(found)
+        return
+    rows = [[each.name, each.package, each.fault or "ready"] for each in found]
+    print_table(["name", "package", "status"], rows, empty="No packs are installed.")
+
+
+@click.group(cls=Group)
+def packs() -> None:
+    """List, show and delete the packs that registered. `flyte pack run` starts one."""
+
+
+@packs.command("list")
+@url_option
+@json_option
+async def list_registered(as_json: bool) -> None:
+    """List the packs that registered, by name."""
+    async with connect() as client:
+        answer = await client.request("GET", path("packs"))
+    if as_json:
+        print_json(answer.content)
+        return
+    found = msgspec.json.decode(answer.content, type=PackList).packs
+    rows = [[each.id, each.status, ago(each.last_seen), label_text(each.labels)] for each in found]
+    print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
+
+
+@packs.command("show")
+@click.argument("pack_id", metavar="ID")
+@url_option
+@json_option
+async def show_pack(pack_id: str, as_json: bool) -> None:
+    """Show a pack: its commands, and the events that it may send."""
+    async with connect() as client:
+        answer = await client.request("GET", path("packs", pack_id))
+    if as_json:
+        print_json(answer.content)
+        return
+    view = msgspec.json.decode(answer.content, type=PackView)
+    click.echo(f"pack {clean(view.id)}  {coloured(view.status)}, last seen {local_time(view.last_seen)} ({ago(view.last_seen)})")
+    if view.labels:
+        click.echo(f"  labels   {clean(label_text(view.labels))}")
+    for command in view.commands:
+        click.echo(clean(f"  command  {command.name} → {', '.join(command.events) or 'no events declared'}"))
+    for event in view.events:
+        click.echo(clean(f"  event    {event.name}"))
+
+
+@packs.command("delete")
+@click.argument("pack_ids", metavar="ID...", nargs=-1, required=True)
+@url_option
+@json_option
+async def delete_packs(pack_ids: tuple[str, ...], as_json: bool) -> None:
+    """Forget packs. One that still runs registers again; what packs did stays in the audit."""
+    async with connect() as client:
+        for pack_id in pack_ids:
+            await client.request("DELETE", path("packs", pack_id))
+            if not as_json:
+                click.echo(f"deleted pack {pack_id}")
+    if as_json:
+        print_json({"deleted": pack_ids})

@@ -1,0 +1,152 @@
+"""The root of the commands: loads what is asked for and nothing else, and says how it ended."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from flyteops import __version__
+
+SERVER_EXTRA = 'pip install "flyteops[server]"'
+
+INTERRUPTED = 130
+
+
+class Entry(NamedTuple):
+    """Where a command is defined, and its line in the list of commands, so that the list needs none of them loaded."""
+
+    module: str
+    attribute: str
+    help: str
+    section: str
+
+
+TRY, RUN, SHOW, MORE, HIDDEN = "Try it", "Run it", "See and change what the server has", "More", ""
+
+COMMANDS = {
+    "dev": Entry("dev", "dev", "Start everything on this computer, and chat with it.", TRY),
+    "chat": Entry("chat", "chat", "Talk to the flows of a server.", TRY),
+    "render": Entry("render", "render", "Try a template without a server.", TRY),
+    "serve": Entry("serve", "serve", "Run the server.", RUN),
+    "pack": Entry("pack", "pack", "Run packs, and list those installed here.", RUN),
+    "apply": Entry("apply", "apply", "Send flow files to the server.", SHOW),
+    "flows": Entry("flow", "flows", "List, show and delete flows.", SHOW),
+    "packs": Entry("pack", "packs", "List, show and delete the packs that registered.", SHOW),
+    "data": Entry("data", "data", "List, get, set and delete datastore items.", SHOW),
+    "executions": Entry("execution", "executions", "List and show what flows did.", SHOW),
+    "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
+    "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
+    "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
+    "completion": Entry("completion", "completion", "Print the completion script of a shell.", MORE),
+    "upload": Entry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),
+}
+
+
+class Root(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            module = import_module(f"flyteops.cli.{entry.module}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "flyteops":
+                raise
+            raise missing_module(f"flyte {cmd_name}", error) from error
+        command: click.Command = getattr(module, entry.attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - needed for a mistake only
+
+            near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+            raise click.UsageError(f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in (TRY, RUN, SHOW, MORE):
+            with formatter.section(section):
+                formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section])
+
+
+def missing_module(what: str, error: ModuleNotFoundError) -> click.ClickException:
+    """Return the error that says how to get what is not installed."""
+    return click.ClickException(f"`{what}` needs {SERVER_EXTRA}; {error.name} is not installed")
+
+
+def remember_url(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Keep the address of the server for the whole command line; the last one given counts."""
+    if value is not None:
+        ctx.meta["url"] = value
+
+
+def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print the version and leave."""
+    if value and not ctx.resilient_parsing:
+        click.echo(f"flyte {__version__}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Root,
+    name="flyte",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="`flyte dev` is the place to begin. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 server not reachable.",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    expose_value=False,
+    callback=remember_url,
+    help="The server's address; else FLYTE_API, else http://127.0.0.1:8080.",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=print_version, help="Show the version and exit."
+)
+def root() -> None:
+    """Bind your tools into workflows: if this happens in system A, do that in B."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit with its code."""
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        code = root.main(given, prog_name="flyte", standalone_mode=False, color=False if os.environ.get("NO_COLOR") else None)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        report(error, as_json="--json" in given)
+        code = error.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has enough of it. What is left in the buffer must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: click.ClickException, *, as_json: bool) -> None:
+    """Say on standard error what went wrong, for people or for programs."""
+    if as_json:
+        click.echo(json.dumps({"error": details(error)}, ensure_ascii=False), err=True)
+        return
+    click.echo(click.style("flyte:", fg="red") + f" {error.format_message()}", err=True)
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
+
+
+def details(error: click.ClickException) -> dict[str, Any]:
+    """Return an error as JSON values."""
+    code = "usage" if isinstance(error, click.UsageError) else "error"
+    return {"code": code, "message": error.format_message(), **getattr(error, "details", {})}

@@ -1,0 +1,199 @@
+"""`flyte serve`: the server, put together from its settings."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+import uvloop
+
+from flyteops import __version__
+from flyteops.cli.child import stop_at_end_of_input
+from flyteops.cli.command import Command
+from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.listener import address_of, is_loopback, open_listener
+from flyteops.cli.log import configure
+from flyteops.errors import Problem, SettingsError
+from flyteops.service import Housekeeping, Service, utc_now
+from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
+from flyteops.storage import open_store
+from flyteops.web.app import create_app
+from flyteops.web.exchange import Options
+
+LOGGER = logging.getLogger("flyte.server")
+
+SWEEP_EVERY = 5.0
+GRACE = 10
+"""How many seconds requests under way have to end when the server is told to stop."""
+
+
+def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for every setting."""
+    for field, setting in reversed(table()):
+        if setting.supported:
+            shown = default_text(field, setting)
+            meaning = f"{setting.help}  [{setting.variable}{f'; default: {shown}' if shown else ''}]"
+            function = click.option(option_of(field), field, metavar=setting.metavar, help=meaning)(function)
+    return function
+
+
+@click.command(cls=Command)
+@setting_options
+@click.option("--fd", type=int, hidden=True, help="Serve on a socket that listens already, as file descriptor.")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
+def serve(fd: int | None, attached: bool, **given: str | None) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    Every option is also a setting in the environment, named in brackets; the option goes first.
+    """
+    settings = Settings.from_environment(os.environ, {field: value for field, value in given.items() if value is not None})
+    check_tls(settings)
+    configure(settings)
+    listener = open_listener(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
+    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_server(settings, listener, attached=attached))
+
+
+def check_tls(settings: Settings) -> None:
+    """Raise `SettingsError` unless certificate and key can be read and belong together."""
+    if settings.tls_cert_path is None or settings.tls_key_path is None:
+        return
+    files = {"FLYTE_TLS_CERT_PATH": settings.tls_cert_path, "FLYTE_TLS_KEY_PATH": settings.tls_key_path}
+    problems = [Problem(name, f"{path!r} {fault}") for name, path in files.items() for fault in _file_faults(path)]
+    if not problems:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert_path, settings.tls_key_path, password="")
+        except (ssl.SSLError, ValueError) as error:
+            fault = (
+                f"{settings.tls_key_path!r} and the certificate in {settings.tls_cert_path!r} cannot be used together: {error}"
+            )
+            problems.append(Problem("FLYTE_TLS_KEY_PATH", fault))
+    if problems:
+        raise SettingsError(problems=problems)
+
+
+def _file_faults(path: str) -> Iterator[str]:
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        yield f"cannot be read: {error.strerror}; give a PEM file"
+
+
+async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False) -> None:
+    """Serve on a socket until a signal says stop; then let requests end, and close the store."""
+    server: Server | None = None
+
+    def hurry() -> None:
+        if server is not None:
+            server.force_exit = True
+
+    async with stop_on_signal(hurry) as stop, open_store(settings.store) as store:
+        service = make_service(settings, store)
+        await service.start()
+        server = make_server(settings, service)
+        await announce(settings, listener, service)
+        async with background(
+            sweep(service, stop), stop_server(server, stop), *([stop_at_end_of_input(stop)] if attached else [])
+        ):
+            await server.serve(sockets=[listener])
+    LOGGER.info("stopped")
+
+
+def make_service(settings: Settings, store: Any) -> Service:
+    """Return the use cases on a store, with the real clock and real randomness."""
+    housekeeping = Housekeeping(
+        keep_for=settings.keep_for,
+        delete_dead_packs=settings.delete_dead_packs,
+        dead_packs_at=settings.dead_packs_at,
+        dead_after=settings.dead_after,
+    )
+    return Service(store, clock=utc_now, monotonic=time.monotonic, entropy=secrets.token_bytes, housekeeping=housekeeping)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(settings: Settings, service: Service) -> Server:
+    """Return the HTTP server of a started service."""
+    options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=frozenset(settings.allowed_origins))
+    config = uvicorn.Config(
+        create_app(service, options),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+        ssl_certfile=settings.tls_cert_path,
+        ssl_keyfile=settings.tls_key_path,
+    )
+    return Server(config)
+
+
+async def announce(settings: Settings, listener: socket.socket, service: Service) -> None:
+    """Log where the server is, what it has, and what somebody should know."""
+    flows, packs = await service.list_flows(), await service.list_packs()
+    LOGGER.info(
+        "Flyte %s listens on %s (process %d); store %s with %d flows and %d packs",
+        __version__,
+        address_of(listener, settings),
+        os.getpid(),
+        settings.store,
+        len(flows),
+        len(packs),
+    )
+    if not is_loopback(listener):
+        LOGGER.warning(
+            "Auth is off and %s can be reached from other computers: whoever reaches it can run commands in the packs."
+            " Set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
+            listener.getsockname()[0],
+        )
+    for problem in unknown_variables(os.environ):
+        LOGGER.warning("%s", problem)
+
+
+async def sweep(service: Service, stop: asyncio.Event) -> None:
+    """Do the housekeeping every few seconds; a failure is logged, and the next time it is tried again."""
+    while not stop.is_set():
+        try:
+            await service.sweep()
+        except Exception:
+            LOGGER.exception("the housekeeping failed; it is tried again in %g s", SWEEP_EVERY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWEEP_EVERY):
+                await stop.wait()
+
+
+async def stop_server(server: Server, stop: asyncio.Event) -> None:
+    """Tell the server to stop once that is wanted."""
+    await stop.wait()
+    LOGGER.info("stopping: requests under way have %d s to end", GRACE)
+    server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def background(*work: Any) -> AsyncIterator[None]:
+    """Run coroutines meanwhile, and end them afterwards."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

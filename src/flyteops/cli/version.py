@@ -1,0 +1,29 @@
+"""`flyte version`: which program this is, and which server it talks to."""
+
+import click
+
+from flyteops import __version__
+from flyteops.cli.api import api_url, connect, decode
+from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.output import print_json
+from flyteops.errors import UnavailableError
+
+
+@click.command(cls=Command)
+@url_option
+@json_option
+async def version(as_json: bool) -> None:
+    """Show the version of this program, the server's address, and the server's version if it can be reached."""
+    url, server = api_url(), None
+    try:
+        async with connect() as client:
+            answer = await client.request("GET", "/v1/swagger")
+        info = decode(answer.content, dict).get("info")
+        server = str(info.get("version", "unknown")) if isinstance(info, dict) else "unknown"
+    except UnavailableError:
+        pass
+    if as_json:
+        print_json({"client": __version__, "api": "v1", "url": url, "server": server})
+        return
+    click.echo(f"Client version:  {__version__}\nAPI version:     v1\nAPI URL:         {url}")
+    click.echo(f"Server version:  {server or 'not reachable'}")

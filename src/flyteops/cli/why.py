@@ -1,0 +1,107 @@
+"""`flyte why`: the answer to the question that is asked most."""
+
+import re
+from collections.abc import AsyncIterator
+
+import click
+
+from flyteops.cli.api import connect, decode, fetch, path
+from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.decision import event_lines, nobody_listens, trigger_lines
+from flyteops.cli.flow import load_flows
+from flyteops.cli.output import clean, print_json
+from flyteops.errors import NotFoundError
+from flyteops.model import Flow
+from flyteops.sdk.client import Client
+from flyteops.web.audit import AuditEvent, AuditEventList
+from flyteops.web.wire import FlowList, PackList, PackView
+
+EVENT_ID = re.compile(r"[0-9a-f]{24}")
+
+
+@click.command(cls=Command)
+@click.argument("subject", required=False, metavar="[EVENT_ID | FLOW]")
+@click.option("--event", "event_name", metavar="NAME", help="Only events of this name.")
+@click.option("--pack", metavar="NAME", help="Only events of packs of this name.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many events, the newest first.")
+@url_option
+@json_option
+async def why(subject: str | None, event_name: str | None, pack: str | None, limit: int, as_json: bool) -> None:
+    """Tell why steps ran or did not run: for one event, for a flow, or for the latest events.
+
+    \b
+    flyte why                             the latest events, and what was decided about them
+    flyte why 6923a1f09c1e55d0b7a4e2c1    one event; `flyte send-event` prints its id
+    flyte why deployment                  the events about which steps of that flow were decided
+    """  # noqa: D301 - click takes the backspace for "do not wrap"
+    async with connect() as client:
+        event = await find_event(client, subject)
+        if event is None:
+            await _list(client, subject, {"event": event_name, "packName": pack}, limit, as_json=as_json)
+        elif as_json:
+            print_json(event)
+        else:
+            async for line in explanation(decode(event, AuditEvent)):
+                click.echo(line)
+
+
+async def find_event(client: Client, subject: str | None) -> bytes | None:
+    """Return the event of that id as JSON text, None when the subject is no id of an event."""
+    if subject is None or not EVENT_ID.fullmatch(subject):
+        return None
+    try:
+        return (await client.request("GET", path("audit", "events", subject))).content
+    except NotFoundError:
+        message = f"there is no event {subject!r}; it may have been removed for its age"
+        raise NotFoundError(message) from None
+
+
+async def explanation(event: AuditEvent) -> AsyncIterator[str]:
+    """Say what became of an event, and if nothing did, why not."""
+    for line in event_lines(event):
+        yield line
+    if not event.decisions:
+        for line in nobody_listens(event.event, event.pack.name, await load_flows()):
+            yield line
+
+
+async def _list(client: Client, flow: str | None, wanted: dict[str, str | None], limit: int, *, as_json: bool) -> None:
+    params = {name: value for name, value in {**wanted, "flowName": flow}.items() if value is not None}
+    answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(limit)})
+    if as_json:
+        print_json(answer.content)
+        return
+    events = decode(answer.content, AuditEventList).events
+    for number, event in enumerate(events):
+        if number:
+            click.echo()
+        async for line in explanation(event):
+            click.echo(line)
+    if not events:
+        async for line in nothing_found(client, flow, filtered=len(params) > (flow is not None)):
+            click.echo(line)
+
+
+async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> AsyncIterator[str]:
+    """Say what it means that there are no events about a flow, or none at all."""
+    if flow is None:
+        yield "No event matches." if filtered else "No event has been sent yet; `flyte send-event PACK_ID EVENT` sends one."
+        return
+    try:
+        found = await fetch(client, path("flows", flow), Flow)
+    except NotFoundError:
+        names = [each.name for each in (await fetch(client, path("flows"), FlowList)).flows]
+        message = f"there is neither a flow nor an event {flow!r}; flows: {', '.join(names) or 'none'}"
+        raise NotFoundError(message) from None
+    yield f"No event has reached a step of flow {clean(flow)}{' that matches' if filtered else ' yet'}."
+    for line in trigger_lines(found, await _declared(client)):
+        yield line
+
+
+async def _declared(client: Client) -> list[tuple[str, list[str]]]:
+    packs = (await fetch(client, path("packs"), PackList)).packs
+    views = [await fetch(client, path("packs", pack.id), PackView) for pack in packs]
+    return [
+        (view.id, [event.name for event in view.events] + [name for each in view.commands for name in each.events])
+        for view in views
+    ]
