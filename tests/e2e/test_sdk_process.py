@@ -43,6 +43,11 @@ async def hang() -> Event:
     await asyncio.Event().wait()
     return greeted("never")
 
+@pack.check("Disk")
+async def disk() -> str:
+    import os
+    return os.environ["DISK"]
+
 pack.run()
 """
 
@@ -129,7 +134,7 @@ async def server() -> AsyncIterator[Loopback]:
 async def program(*arguments: str | Path, api: str, **variables: str) -> AsyncIterator[Process]:
     """Run a Python program, and see to it that it is gone at the end."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "SSL_"))}
-    environ |= {"FLYTE_API": api, "FLYTE_PACK_HEALTH_PORT": "off", "PYTHONUNBUFFERED": "1", **variables}
+    environ |= {"FLYTE_API": api, "FLYTE_PACK_HEALTH_PORT": "off", "PYTHONUNBUFFERED": "1", "DISK": "much space", **variables}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", *arguments, env=environ, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
@@ -275,7 +280,10 @@ async def test_health_follows_the_connection_to_the_server(server: Loopback, gre
         answer = await http.get(f"http://localhost:{port}/any/path")
         assert (answer.status_code, answer.json()) == (
             200,
-            {"DefaultCheck": {"healthy": True, "status": "Pack is running."}},
+            {
+                "DefaultCheck": {"healthy": True, "status": "Pack is running."},
+                "Disk": {"healthy": True, "status": "much space"},
+            },
         )
         assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
         await server.stop()
@@ -283,6 +291,25 @@ async def test_health_follows_the_connection_to_the_server(server: Loopback, gre
         answer = await http.post(f"http://localhost:{port}/")
         assert answer.status_code == 500
         assert answer.json()["DefaultCheck"]["healthy"] is False
+
+
+async def test_one_check_that_fails_makes_a_pack_unhealthy(server: Loopback, tmp_path: Path) -> None:
+    port, path = str(free_port()), tmp_path / "pack.py"
+    path.write_text(PACK.replace('os.environ["DISK"]', 'os.environ["NO_DISK"]'))
+    async with program(path, api=server.url, FLYTE_PACK_HEALTH_PORT=port), httpx2.AsyncClient() as http:
+        await result(server, "Greet", "Ann")
+        answer = await http.get(f"http://localhost:{port}/")
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "DefaultCheck": {"healthy": True, "status": "Pack is running."},
+        "Disk": {"healthy": False, "status": "KeyError: 'NO_DISK'"},
+    }
+
+
+async def test_a_script_does_not_read_what_the_pack_could(server: Loopback) -> None:
+    async with program("-m", "flyteops.packs.shell", api=server.url):
+        output = await result(server, "Shell", "cat; echo end")
+    assert output == Event("Output", {"stdout": "end\n", "stderr": "", "exit_code": 0})
 
 
 async def test_a_health_port_in_use_does_not_stop_the_pack(server: Loopback, greeter: Path) -> None:

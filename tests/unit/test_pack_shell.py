@@ -144,7 +144,7 @@ async def test_a_child_in_the_background_does_not_hang_the_pack() -> None:
 async def test_a_script_is_killed_when_its_caller_gives_up(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:
-        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000", Limits()))
+        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000 & wait", Limits()))
         assert await held.readline() == b"started\n"
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -160,6 +160,7 @@ def test_pauses_grow_up_to_a_limit_and_are_never_the_same_for_all() -> None:
 async def test_the_first_link_whose_rel_ends_so_is_followed() -> None:
     links = [
         {"href": "http://flyte.test/prefix/v1", "rel": "self"},
+        {"href": "http://flyte.test/old", "rel": "http://x/swagger#!/flow/listFlowsOfOld"},
         {"href": "/prefix/v1/flows", "rel": "http://x/swagger#!/flow/listFlows"},
         {"href": "http://flyte.test/other", "rel": "y/flow/listFlows"},
     ]
@@ -292,6 +293,35 @@ async def test_an_event_that_the_server_refuses_raises_in_the_pack() -> None:
     async with PackTester(worker()) as tester:
         tester.server.fail(status=400, on="/events")
         assert await tester.run("Tell") == fatal("400 Bad Request")
+
+
+async def test_a_failure_is_logged_anew_after_the_one_before_was_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    async with PackTester(worker()) as tester:
+        for _ in range(2):
+            tester.server.fail(status=503, on="/events")
+            tester.server.fail(status=400, on="/events")
+            await tester.run("Tell")
+    assert sum(line.startswith("event failed") for line in logged(caplog)) == 2
+
+
+async def test_a_pack_that_was_lost_registers_once_however_many_notice_it() -> None:
+    pack, gate = Pack("Worker"), asyncio.Event()
+    seen = pack.event("Seen", payload=None)
+
+    @pack.command(events=[seen])
+    async def look() -> Event:
+        await gate.wait()
+        await pack.send(seen())
+        return seen()
+
+    async with PackTester(pack) as tester:
+        for _ in range(3):
+            tester.server.ask("Look")
+        await tester.advance(0)
+        tester.server.forget_pack()
+        gate.set()
+        await tester.server.until(lambda: len(tester.server.results) == 3)
+        assert len(tester.server.registrations) == 2
 
 
 async def test_a_pack_stops_at_once_while_the_server_is_away() -> None:

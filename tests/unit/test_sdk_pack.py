@@ -235,15 +235,19 @@ async def test_sending_gives_up_after_the_time_that_it_was_given() -> None:
     @pack.command(events=[seen])
     async def look() -> Event:
         try:
-            await pack.send(seen(), within=0)
+            await pack.send(seen(), within=60)
         except UnavailableError as error:
             outcome.append(error)
         return seen()
 
     async with PackTester(pack) as tester:
-        tester.server.disconnect(1000, on="/events")
-        await tester.run("Look")
-    assert [str(error) for error in outcome] == ["the event Seen was not accepted within 0 s"]
+        tester.server.hold(on="/events")
+        tester.server.ask("Look")
+        await tester.advance(59)
+        assert outcome == []
+        await tester.advance(1)
+    assert [str(error) for error in outcome] == ["the event Seen was not accepted within 60 s"]
+    assert tester.sent == []
 
 
 async def test_no_more_commands_run_at_once_than_the_pack_allows() -> None:

@@ -1,5 +1,6 @@
 """Ticker: an event every minute, for flows that do something regularly."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -29,9 +30,9 @@ def create(environ: Mapping[str, str]) -> Pack:
         clock = pack.clock()
         started_at, ticks = clock.monotonic(), 0
         while True:
-            # The next tick is counted from the start, so that no delay adds up; ticks that were missed are left out.
-            ticks = max(ticks + 1, int((clock.monotonic() - started_at) / interval) + 1)
-            await pack.sleep(started_at + ticks * interval - clock.monotonic())
+            # The next tick is counted from the start, so that no delay adds up; one that is late by a tenth is left out.
+            ticks = max(ticks + 1, math.ceil((clock.monotonic() - started_at) / interval - 0.1))
+            await pack.sleep(max(0.0, started_at + ticks * interval - clock.monotonic()))
             try:
                 await pack.send(tick(Tick(_rfc3339(clock.now().astimezone()))), within=interval)
             except UnavailableError:

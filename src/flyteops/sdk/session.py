@@ -86,17 +86,21 @@ class Session:
             message = f"the pack {self.declaration.name} does not declare the event {event.name}"
             raise InputError(message)
         sending = self._begin(self._deliver_event(_encode(event, self.clock.now())))
+        timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
-            async with asyncio.timeout(within):
-                await asyncio.shield(sending)
-        except TimeoutError:
-            sending.cancel()
-            message = f"the event {event.name} was not accepted within {within:g} s"
-            raise UnavailableError(message) from None
+            await asyncio.wait({sending} if timer is None else {sending, timer}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if not self._stop.is_set():
                 sending.cancel()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if not sending.done():
+            sending.cancel()
+            message = f"the event {event.name} was not accepted within {within:g} s"
+            raise UnavailableError(message)
+        sending.result()
 
     # -------------------------------------------------------------------------------------------------- registration
 
