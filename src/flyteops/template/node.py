@@ -122,14 +122,32 @@ def apply_filter(step: FilterStep, value: Any, state: State, source: str) -> Any
 def filtered(operand: Evaluate, steps: Sequence[FilterStep], source: str) -> Evaluate:
     """Pass a value through filters."""
     if len(steps) == 1:
-        step = steps[0]
-        return lambda state: apply_filter(step, operand(state), state, source)
+        return _filtered_once(operand, steps[0], source)
 
     def evaluate(state: State) -> Any:
         value = operand(state)
         for step in steps:
             value = apply_filter(step, value, state, source)
         return value
+
+    return evaluate
+
+
+def _filtered_once(operand: Evaluate, step: FilterStep, source: str) -> Evaluate:
+    """Do what `apply_filter` does, with the checks that short texts do not need left out."""
+    call, argument, literal, offset = step
+
+    def evaluate(state: State) -> Any:
+        value = operand(state)
+        if type(value) is not str or len(value) > BIG_TEXT:
+            return apply_filter(step, value, state, source)
+        try:
+            result = call(value, literal if argument is None else argument(state), state)
+            if isinstance(result, str) and len(result) > BIG_TEXT:
+                state.check_length(len(result))
+        except TemplateError as error:
+            raise located(error, source, offset) from None
+        return result
 
     return evaluate
 

@@ -15,8 +15,12 @@ from flyteops.template.value import clean, text
 _BLANKS = re.compile(r"[\t\n\f\r ]+")
 
 
+def _bytes(string: str) -> bytes:
+    return string.encode() if string.isascii() else clean(string).encode()
+
+
 def _matches(pattern: Pattern | None, string: str) -> bool:
-    return pattern is not None and pattern.search(clean(string).encode()) is not None
+    return pattern is not None and pattern.search(_bytes(string)) is not None
 
 
 def _pattern(source: str, state: State) -> Pattern | None:
@@ -51,7 +55,7 @@ def _prepared(argument: Any, use: Callable[[Pattern | None, str], Any]) -> Call:
 def _extract(pattern: Pattern | None, string: str) -> str:
     if pattern is None:
         raise TemplateAbort("the regular expression is not valid")
-    found = pattern.search(clean(string).encode())
+    found = pattern.search(_bytes(string))
     if found is None or not pattern.groups:
         return string
     group: bytes = found.group(1) or b""
