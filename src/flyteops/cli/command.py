@@ -23,21 +23,32 @@ class Failure(click.ClickException):
     def __init__(self, error: FlyteError) -> None:
         super().__init__(_message(error))
         self.problems = error.problems
+        self.hints = _hints(error)
         self.exit_code = _exit_code(error)  # type: ignore[misc] # an instance's own is what click reads
         problems = [msgspec.to_builtins(problem) for problem in error.problems]
         self.details = {"code": error.code, "message": self.message, **({"problems": problems} if problems else {})}
 
     def format_message(self) -> str:
-        lines = [str(problem) for problem in self.problems if str(problem) not in self.message]
-        return "\n  ".join(clean(line) for line in [self.message, *lines])
+        lines = [str(problem) for problem in self.problems if problem.message.rstrip(".") not in self.message]
+        return "\n  ".join(clean(line) for line in [self.message, *lines, *self.hints])
 
 
 def _message(error: FlyteError) -> str:
     text = (error.message if error.problems else str(error)).strip()
     text = text.partition("\n")[0].rstrip(":.")
-    if isinstance(error, UnavailableError) and error.__cause__ is not None:
-        return f"the server cannot be reached: {text}; is it running? `flyte serve` starts one, --url or FLYTE_API names another"
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+    if _is_unreachable(error):
+        return f"the server cannot be reached: {text}"
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def _is_unreachable(error: FlyteError) -> bool:
+    return isinstance(error, UnavailableError) and error.__cause__ is not None and " http" in error.message
+
+
+def _hints(error: FlyteError) -> tuple[str, ...]:
+    if _is_unreachable(error):
+        return ("Is it running? `flyte serve` starts one, `flyte dev` one to try things; --url or FLYTE_API names another.",)
+    return tuple(getattr(error, "drawing", ()))
 
 
 def _exit_code(error: FlyteError) -> int:

@@ -1,0 +1,124 @@
+"""`flyte apply`: bring flow files to the server."""
+
+from collections.abc import Iterable, Iterator
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+
+from flyteops.cli.api import connect, fetch, path
+from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.output import clean, coloured, dim, print_json
+from flyteops.cli.source import Collection, Reading, collect, place
+from flyteops.document import to_yaml
+from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
+from flyteops.model import Flow
+from flyteops.sdk.client import Client
+
+DIFF_LINES = 20
+
+
+class Result(NamedTuple):
+    """What became of one source: created, changed, unchanged, valid (not compared) or failed."""
+
+    reading: Reading
+    word: str
+    problems: tuple[Problem, ...] = ()
+    diff: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.reading.flow.name if self.reading.flow is not None else "-"
+
+
+@click.command(cls=Command)
+@click.argument("paths", metavar="FILE|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done; also without a server.")
+@url_option
+@json_option
+async def apply(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+    """Create and change flows from files of YAML or JSON; - is standard input.
+
+    In directories, *.yaml, *.yml and *.json files that hold flows are taken. What is wrong is told with file, line and
+    column, and keeps none of the other flows from being applied.
+    """
+    collection = collect(paths)
+    async with connect() as client:
+        results = [await apply_reading(client, reading, dry_run=dry_run) for reading in collection.readings]
+    if as_json:
+        print_json([_as_json(result) for result in results])
+    else:
+        _print(collection, results, dry_run=dry_run)
+    if any(result.word == "failed" for result in results) or not results:
+        click.get_current_context().exit(1)
+
+
+async def apply_reading(client: Client, reading: Reading, *, dry_run: bool = False) -> Result:
+    """Send a flow if the server does not have it as it is."""
+    if reading.flow is None:
+        return Result(reading, "failed", reading.problems)
+    try:
+        current = await fetch(client, path("flows", reading.flow.name), Flow)
+    except NotFoundError:
+        current = None
+    except UnavailableError:
+        if dry_run:
+            return Result(reading, "valid")
+        raise
+    if current == reading.flow:
+        return Result(reading, "unchanged")
+    if not dry_run:
+        try:
+            source = reading.source
+            await client.request("POST", path("flows"), content=source.content, content_type=source.content_type)
+        except InputError as error:
+            return Result(reading, "failed", error.problems or (Problem("", error.message),))
+    if current is None:
+        return Result(reading, "created")
+    return Result(reading, "changed", diff=tuple(_diff(current, reading.flow)))
+
+
+def _diff(old: Flow, new: Flow) -> Iterator[str]:
+    before, after = (to_yaml(msgspec.to_builtins(flow)).decode().splitlines() for flow in (old, new))
+    lines = list(unified_diff(before, after, lineterm="", n=0))[2:]
+    changes = [line for line in lines if not line.startswith("@@")]
+    yield from changes[:DIFF_LINES]
+    if len(changes) > DIFF_LINES:
+        yield f"... and {len(changes) - DIFF_LINES} lines more"
+
+
+def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) -> None:
+    results = list(results)
+    width = max((len(result.name) for result in results), default=0)
+    for result in results:
+        file = result.reading.source.file
+        click.echo(f"{coloured(result.word)}{' ' * (9 - len(result.word))}  {clean(result.name).ljust(width)}  {dim(file)}")
+        for line in result.diff:
+            click.echo("  " + click.style(clean(line), fg={"+": "green", "-": "red"}.get(line[:1])))
+        for problem in result.problems:
+            click.echo(f"  {clean(place(file, problem))}", err=True)
+        for warning in result.reading.warnings:
+            click.echo(f"  {clean(place(file, warning))} {click.style('(warning)', fg='yellow')}", err=True)
+    for other in collection.others:
+        click.echo(dim(f"left out  {other} is no flow{_as_data(other)}"), err=True)
+    if not results:
+        click.echo("flyte: there are no flows in there", err=True)
+    elif dry_run:
+        click.echo(dim("This was a dry run; nothing was changed."), err=True)
+
+
+def _as_data(file: Path) -> str:
+    return f"; for templates: flyte data set {file.stem} {file}" if file.parent.name == "datastore" else ""
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    return {
+        "file": result.reading.source.file,
+        "flow": None if result.reading.flow is None else result.reading.flow.name,
+        "result": result.word,
+        "problems": result.problems,
+        "warnings": result.reading.warnings,
+        "diff": result.diff,
+    }

@@ -1,0 +1,122 @@
+"""Flow files: finding them, and reading them with the place of every fault."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from flyteops.document import Document
+from flyteops.errors import InputError, Problem
+from flyteops.flowfile import lint, parse, read_flow
+from flyteops.model import Flow, Json
+
+EXTENSIONS = (".yaml", ".yml", ".json")
+STDIN = Path("-")
+
+
+class Source(NamedTuple):
+    """The text of one flow, and what it was read from."""
+
+    file: str
+    content: bytes
+    is_yaml: bool
+
+    @property
+    def content_type(self) -> str:
+        return "application/x-yaml" if self.is_yaml else "application/json"
+
+
+class Reading(NamedTuple):
+    """What a source holds: a flow, or the problems that keep it from being one; and advice."""
+
+    source: Source
+    flow: Flow | None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+class Collection(NamedTuple):
+    """What files and directories hold: readings of flows, and files that hold none."""
+
+    readings: list[Reading]
+    others: list[Path]
+
+
+def collect(paths: Iterable[Path]) -> Collection:
+    """Read all flows of files and directories; in a directory, files that are clearly no flows are left out."""
+    readings: list[Reading] = []
+    others: list[Path] = []
+    for path in paths:
+        is_directory = path.is_dir()
+        for file in _walk(path) if is_directory else (path,):
+            reading = read_source(file, only_flows=is_directory)
+            if reading is None:
+                others.append(file)
+            else:
+                readings.append(reading)
+    return Collection(list(_without_doubles(readings)), others)
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not hidden:
+            yield path
+
+
+def read_source(path: Path, *, only_flows: bool = False) -> Reading | None:
+    """Read one file, or standard input for `-`. With `only_flows`, return None for what is well-formed but no flow."""
+    file = "stdin" if path == STDIN else str(path)
+    try:
+        content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+    except OSError as error:
+        return Reading(Source(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))
+    source = Source(file, content, is_yaml=_is_yaml(path, content))
+    try:
+        document = parse(content, is_yaml=source.is_yaml)
+        if only_flows and not looks_like_flow(document.value):
+            return None
+        return _checked(source, document)
+    except InputError as error:
+        return Reading(source, None, error.problems or (Problem("", error.message),))
+
+
+def _checked(source: Source, document: Document) -> Reading:
+    flow = read_flow(document)
+    return Reading(source, flow, (), tuple(lint(document, flow)))
+
+
+def _is_yaml(path: Path, content: bytes) -> bool:
+    if path == STDIN:
+        return content.lstrip()[:1] != b"{"
+    return path.suffix.lower() != ".json"
+
+
+def looks_like_flow(value: Json) -> bool:
+    """Tell whether somebody meant this to be a flow, right or wrong."""
+    if not isinstance(value, dict):
+        return False
+    keys = {key.casefold() for key in value}
+    return "steps" in keys or ("name" in keys and keys <= {"name", "description"})
+
+
+def _without_doubles(readings: Iterable[Reading]) -> Iterator[Reading]:
+    seen: dict[str, str] = {}
+    for reading in readings:
+        if reading.flow is None:
+            yield reading
+            continue
+        name, file = reading.flow.name, reading.source.file
+        first = seen.setdefault(name, file)
+        if first == file:
+            yield reading
+        else:
+            yield reading._replace(
+                flow=None, problems=(Problem("name", f"flow {name!r} is in {first} too; only that one is applied"),)
+            )
+
+
+def place(file: str, problem: Problem) -> str:
+    """Return a problem as compilers write it: file, line, column, message."""
+    where = file if problem.line is None else f"{file}:{problem.line}:{problem.column or 1}"
+    return f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"
