@@ -1,6 +1,7 @@
 """A real service on a real SQLite store, asked in process; `server` asks it through a real HTTP server."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -122,17 +123,26 @@ class Wire:
 
     async def close(self) -> None:
         self._writer.close()
-        await self._writer.wait_closed()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
 
 
 class Server:
     """A running HTTP server."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, config: uvicorn.Config) -> None:
         self.port = port
+        self.config = config
+        self._wires: list[Wire] = []
 
     async def connect(self) -> Wire:
-        return Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._wires.append(wire)
+        return wire
+
+    async def hang_up(self) -> None:
+        for wire in self._wires:
+            await wire.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -153,6 +163,8 @@ async def server(service: Service, options: Options) -> AsyncIterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(running._serve([listener]))
         await running.ready.wait()
-        yield Server(listener.getsockname()[1])
+        server = Server(listener.getsockname()[1], config)
+        yield server
+        await server.hang_up()
         running.should_exit = True
         await task

@@ -57,7 +57,7 @@ class Call:
     @property
     def site(self) -> Site:
         """Everything that has an address, on the host that the client used."""
-        return Site(base_of(self.headers, self.scope["scheme"]))
+        return Site(base_of(self.headers, self.scope["scheme"], self.scope.get("server")))
 
     @property
     def is_yaml(self) -> bool:
@@ -130,6 +130,8 @@ class Reply(msgspec.Struct, frozen=True):
         headers = [(b"content-length", b"%d" % len(body)), *self.headers]
         if content_type:
             headers += [(b"content-type", content_type), NO_SNIFFING]
+        if self.status == 413 and any(name == b"expect" for name, _ in scope["headers"]):
+            headers.append((b"connection", b"close"))  # the body that the client now keeps to itself will never come
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

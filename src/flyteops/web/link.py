@@ -18,17 +18,18 @@ SAFE_IN_SEGMENT = "!$&'()*+,;=:@"
 HOST = re.compile(rb"[^\x00-\x20\x7f-\xff\"<>\\^`{|}?#,@]+")
 
 
-def base_of(headers: Headers, scheme: str) -> str:
-    """Return the scheme and host under which the client sees this server; `scheme` is that of the connection."""
+def base_of(headers: Headers, scheme: str, server: tuple[str, int | None] | None) -> str:
+    """Return the scheme and host under which the client sees this server; `scheme` and `server` are those of the connection."""
     forwarded = headers.get(b"x-forwarded-proto")
     if forwarded is not None:
         first = _first(forwarded).lower()
         scheme = first.decode() if first in (b"http", b"https") else scheme
     for name in (b"x-flyte-host", b"x-forwarded-host", b"host"):
-        host = headers.get(name)
-        if host is not None and HOST.fullmatch(first := _first(host)):
+        value = headers.get(name)
+        if value is not None and HOST.fullmatch(first := _first(value)):
             return f"{scheme}://{first.decode()}"
-    return f"{scheme}://localhost"
+    host, port = server or ("localhost", None)
+    return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
 
 
 def _first(value: bytes) -> bytes:

@@ -1,0 +1,177 @@
+"""Byte by byte through a real HTTP server: what old clients and broken ones put on the wire."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from flyteops.service import Service
+from tests.api.conftest import Server, Wire
+
+Make = Callable[..., Awaitable[dict[str, Any]]]
+
+
+def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: flyte.test", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+PACK = b'{"name":"P","commands":[{"name":"C","events":["R"]}],"events":null,"links":[{"href":"http://help/","rel":"help"}]}'
+STEP = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
+FLOW = json.dumps({"name": "f", "steps": [STEP]}).encode()
+
+
+@pytest.fixture
+async def wire(server: Server) -> Wire:
+    return await server.connect()
+
+
+async def test_the_life_of_an_old_client_on_one_connection(wire: Wire) -> None:
+    """Everything that a pack does, as a client written in Go in 2018 sends it."""
+    go = ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip")
+    as_json = "Content-Type: application/json"
+    status, headers, body = await wire.ask(request("GET", "/v1", b"", "Accept: application/json", *go))
+    assert (status, list(json.loads(body))) == (200, ["links"])
+    assert all(set(link) == {"href", "rel"} for link in json.loads(body)["links"])
+    status, headers, body = await wire.ask(request("POST", "/v1/packs", PACK, as_json, *go))
+    assert (status, headers["location"]) == (201, "http://flyte.test/v1/packs/P")
+    links = json.loads(body)["links"]
+    event = next(link["href"] for link in links if link["rel"].endswith("event")).removeprefix("http://flyte.test")
+    take = next(link["href"] for link in links if link["rel"].endswith("takeAction")).removeprefix("http://flyte.test")
+    assert (await wire.ask(request("POST", "/v1/flows", FLOW, as_json)))[0] == 201
+    assert (await wire.ask(request("POST", take, b"null", as_json)))[::2] == (204, b"")
+    created = b'{"event":"E","payload":null,"createdAt":"2026-11-23T14:49:58.493307263+01:00"}'
+    assert (await wire.ask(request("POST", event, created, as_json)))[::2] == (202, b"")
+    status, _, body = await wire.ask(request("POST", take, b"", "Content-Type: application/octet-stream", "Accept: */*"))
+    action = json.loads(body)
+    assert (status, action["command"], action["input"]) == (200, "C", None)
+    assert action["links"][0]["rel"].endswith("actionResult")
+    result = action["links"][0]["href"].removeprefix("http://flyte.test")
+    outcome = b'{"event":"R","payload":{"a":1},"createdAt":"0001-01-01T00:00:00Z"}'
+    for _ in range(2):
+        assert (await wire.ask(request("POST", result, outcome, "Content-Type: text/plain; charset=utf-8")))[::2] == (202, b"")
+
+
+async def test_a_body_in_chunks_is_put_together(wire: Wire) -> None:
+    head = b"POST /v1/packs HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status, _, body = await wire.ask(head, b'9\r\n{"name":"\r\n', b'3\r\nP"}\r\n', b"0\r\n\r\n")
+    assert (status, json.loads(body)["id"]) == (201, "P")
+
+
+async def test_endless_chunks_are_refused_while_they_come(wire: Wire) -> None:
+    await wire.send(b"POST /v1/packs HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await wire.send(*[b"4000\r\n" + b"x" * 0x4000 + b"\r\n"] * 7)
+    assert (await wire.answer())[0] == 413
+
+
+async def test_a_length_above_the_limit_is_refused_before_the_body(wire: Wire) -> None:
+    await wire.send(b"POST /v1/packs HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999\r\n\r\n")
+    status, _, body = await wire.answer()
+    assert (status, json.loads(body)["code"]) == (413, "too-large")
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(wire: Wire) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="value"; filename="x"\r\n\r\nhello\r\n--b--\r\n'
+    expect = ("Expect: 100-continue", "Content-Type: multipart/form-data; boundary=b")
+    head, _, body = request("PUT", "/v1/datastore/k", form, *expect).partition(b"\r\n\r\n")
+    assert (await wire.ask(head + b"\r\n\r\n"))[0] == 100
+    assert (await wire.ask(body))[0] == 201
+
+
+async def test_a_client_that_asks_before_it_sends_too_much_is_told_not_to(server: Server) -> None:
+    wire = await server.connect()
+    head = request("PUT", "/v1/datastore/k", b"x" * 500_000, "Expect: 100-continue").partition(b"\r\n\r\n")[0]
+    status, headers, _ = await wire.ask(head + b"\r\n\r\n")
+    assert (status, headers["connection"]) == (413, "close")
+
+
+async def test_a_client_that_leaves_in_the_middle_of_an_event_leaves_nothing_behind(
+    api: httpx2.AsyncClient, register: Make, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    await register("P")
+    left = asyncio.Event()
+    app_is_done(server, left)
+    wire = await server.connect()
+    await wire.send(request("POST", "/v1/packs/P/events", b'{"event":"E"}').replace(b"Length: 13", b"Length: 14"))
+    await wire.close()
+    await left.wait()
+    assert (await api.get("/v1/audit/events")).json()["events"] == []
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_take_gets_no_action(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, server: Server
+) -> None:
+    await register("P")
+    await save_flow("f", STEP)
+    await api.post("/v1/packs/P/events", json={"event": "E"})
+    left = asyncio.Event()
+    app_is_done(server, left)
+    wire = await server.connect()
+    await wire.send(request("POST", "/v1/packs/P/actions/take", b"nul").replace(b"Length: 3", b"Length: 4"))
+    await wire.close()
+    await left.wait()
+    assert (await api.post("/v1/packs/P/actions/take")).status_code == 200
+
+
+def app_is_done(server: Server, left: asyncio.Event) -> None:
+    """Set the event when the app has dealt with the next request."""
+    app = server.config.app
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            left.set()
+
+    server.config.loaded_app = watched
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /v1/\xff HTTP/1.1",
+        b"GET * HTTP/1.1",
+        b"GET /v1/packs/%zz HTTP/1.1",
+        b"GET /v1/packs/% HTTP/1.1",
+        b"GET /%2e%2e/%2e%2e HTTP/1.1",
+    ],
+)
+async def test_strange_targets_are_no_error_of_the_server(wire: Wire, line: bytes) -> None:
+    status, _, _ = await wire.ask(line + b"\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+    assert status in (400, 404)
+
+
+async def test_an_absolute_target_and_doubled_slashes_are_understood(wire: Wire) -> None:
+    assert (await wire.ask(b"GET http://flyte.test/v1 HTTP/1.1\r\nHost: flyte.test\r\n\r\n"))[0] == 200
+    assert (await wire.ask(b"GET //v1 HTTP/1.1\r\nHost: flyte.test\r\n\r\n"))[0] == 200
+
+
+async def test_a_percent_encoded_slash_is_part_of_a_name(wire: Wire, service: Service) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="value"\r\n\r\nhello\r\n--b--\r\n'
+    put = request("PUT", "/v1/datastore/a%2Fb%252F", form, "Content-Type: multipart/form-data; boundary=b")
+    assert (await wire.ask(put))[0] == 201
+    assert [item.key for item in await service.list_items()] == ["a/b%2F"]
+    assert (await wire.ask(request("GET", "/v1/datastore/a%2fb%252F")))[::2] == (200, b"hello")
+
+
+async def test_a_stored_content_type_cannot_add_headers(wire: Wire) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="value"\r\nContent-Type: text/plain\rSet-Cookie: a=b\r\n\r\nhello\r\n--b--\r\n'
+    put = request("PUT", "/v1/datastore/k", part, "Content-Type: multipart/form-data; boundary=b")
+    assert (await wire.ask(put))[0] == 400
+
+
+async def test_clients_that_speak_http_1_0_get_links_too(wire: Wire) -> None:
+    status, _, body = await wire.ask(b"GET /v1 HTTP/1.0\r\n\r\n")
+    assert status == 200
+    assert json.loads(body)["links"][0]["href"].startswith("http://")
+
+
+async def test_requests_sent_in_one_go_are_answered_in_order(wire: Wire, register: Make) -> None:
+    await register("P")
+    await wire.send(b"".join(request("POST", "/v1/packs/P/events", b'{"event":"E%d"}' % n) for n in range(20)))
+    locations = [(await wire.answer())[1]["location"] for _ in range(20)]
+    assert len(set(locations)) == 20
