@@ -33,8 +33,10 @@ async def greet(name: str) -> Event:
 @pack.command(events=[greeted])
 async def wait_for(pipe: str) -> Event:
     import asyncio
-    print("started", flush=True)
-    return greeted(await asyncio.to_thread(lambda: open(pipe).read()))
+    def read() -> str:
+        print("started", flush=True)
+        return open(pipe).read()
+    return greeted(await asyncio.to_thread(read))
 
 @pack.command(events=[greeted])
 async def hang() -> Event:
@@ -237,6 +239,17 @@ async def test_the_second_signal_ends_the_pack_at_once(server: Loopback, greeter
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 128 + signal.SIGTERM
     assert server.fake.results == {}
+
+
+async def test_a_thread_that_never_ends_does_not_keep_the_pack(server: Loopback, greeter: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with program(greeter, api=server.url, FLYTE_PACK_STOP_TIMEOUT="0") as process:
+        server.fake.ask("WaitFor", str(pipe))
+        assert await printed(process) == "started"
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), timeout=15) == 0
+    assert list(server.fake.results.values()) == [Event("FATAL", "Greeter was stopped before WaitFor ended")]
 
 
 async def test_scripts_do_not_outlive_a_shell_pack_that_is_broken_off(server: Loopback, tmp_path: Path) -> None:

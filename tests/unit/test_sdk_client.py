@@ -319,7 +319,10 @@ async def test_a_pack_that_was_lost_registers_once_however_many_notice_it() -> N
             tester.server.ask("Look")
         await tester.advance(0)
         tester.server.forget_pack()
+        registering = tester.server.hold(on="/v1")
         gate.set()
+        await tester.advance(0)
+        registering.set()
         await tester.server.until(lambda: len(tester.server.results) == 3)
         assert len(tester.server.registrations) == 2
 

@@ -31,6 +31,9 @@ from flyteops.sdk.retry import RetryLaterError, persist
 
 T = TypeVar("T")
 
+# Shorter than what servers grant (5 s is usual), so that no request meets a connection which is just being closed.
+_KEEP_ALIVE = 4.0
+
 _REFUSALS: dict[int, type[FlyteError]] = {
     401: ForbiddenError,
     403: ForbiddenError,
@@ -104,6 +107,7 @@ class Client:
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
+            limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_KEEP_ALIVE),
             transport=transport,
             verify=True if ca_cert_file is None else _trust(ca_cert_file),
         )

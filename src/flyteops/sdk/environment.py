@@ -43,7 +43,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         environment = cls(
             api=_read_api(reader),
             labels=reader.read("FLYTE_LABELS", labels, {}),
-            token=reader.read("FLYTE_JWT", str.strip, None),
+            token=reader.read("FLYTE_JWT", _token, None),
             timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
             ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", _certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
@@ -126,6 +126,13 @@ def api_url(text: str) -> str:
         raise ValueError(message)
     _ = parts.port  # raises ValueError itself
     return url
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
+        message = "is not a token: it holds blanks or letters that no token has"
+        raise ValueError(message)
+    return text.strip()
 
 
 def _timeout(text: str) -> float | None:

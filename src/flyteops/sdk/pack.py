@@ -2,9 +2,7 @@
 
 import asyncio
 import inspect
-import logging
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
@@ -12,21 +10,20 @@ from typing import Any, TypeVar, overload
 import httpx2
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, SettingsError
+from flyteops.errors import InputError, SettingsError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, input_decoder
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
-
-LOGGER = logging.getLogger("flyte.pack")
 
 
 class Pack:
@@ -206,34 +203,8 @@ class Pack:
             sys.stderr.write(f"{self.name}: {error}\n")
             sys.exit(2)
         configure_logging(settings.log_level)
-        code = asyncio.run(self._run(settings))
-        if code:
+        if code := Program(self.name, lambda stop: self.serve(settings, stop=stop)).run():
             sys.exit(code)
-
-    async def _run(self, environment: Environment) -> int:
-        stop, broken_off = asyncio.Event(), 0
-        loop, serving = asyncio.get_running_loop(), asyncio.create_task(self.serve(environment, stop=stop))
-
-        def on_signal(number: int) -> None:
-            nonlocal broken_off
-            if not stop.is_set():
-                LOGGER.info("%s: finishing what is in hand; once more ends it", signal.Signals(number).name)
-                stop.set()
-                return
-            broken_off = 128 + number
-            serving.cancel()
-            for each in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(each)
-
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, on_signal, each)
-        await asyncio.wait({serving})
-        if serving.cancelled():
-            return broken_off or 1
-        error = serving.exception()
-        if error is not None:
-            LOGGER.error("%s stopped: %s", self.name, error, exc_info=None if isinstance(error, FlyteError) else error)
-        return 0 if error is None else 1
 
 
 async def _stop_with(session: Session, stop: asyncio.Event) -> None:

@@ -1,0 +1,71 @@
+"""A pack as a program: signals and exit codes."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+
+from flyteops.errors import FlyteError
+
+LOGGER = logging.getLogger("flyte.pack")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_THREADS_TIMEOUT = 3.0
+
+
+class Program:
+    """Serve until a signal comes, and find the exit code.
+
+    The first signal sets the event that `serve` gets, the second cancels it, the third has its usual effect.
+    """
+
+    def __init__(self, name: str, serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+        self._name = name
+        self._serve = serve
+        self._broken_off = 0
+        self._exit: threading.Timer | None = None
+
+    def run(self) -> int:
+        """Return 0 when stopped as told, 1 when serving failed, 128 + n when broken off by signal n.
+
+        A thread that never ends, where a command had work done, does not keep the process alive.
+        """
+        try:
+            return asyncio.run(self._run())
+        finally:
+            if self._exit is not None:
+                self._exit.cancel()
+
+    async def _run(self) -> int:
+        stop = asyncio.Event()
+        serving = asyncio.ensure_future(self._serve(stop))
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number, stop, serving)
+        await asyncio.wait({serving})
+        code = self._code(serving)
+        self._exit = threading.Timer(_THREADS_TIMEOUT, os._exit, (code,))
+        self._exit.daemon = True
+        self._exit.start()
+        return code
+
+    def _on_signal(self, number: signal.Signals, stop: asyncio.Event, serving: asyncio.Future[None]) -> None:
+        if not stop.is_set():
+            LOGGER.info("%s: finishing what is in hand; once more breaks it off", number.name)
+            stop.set()
+            return
+        self._broken_off = 128 + number
+        serving.cancel()
+        for each in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(each)
+
+    def _code(self, serving: asyncio.Future[None]) -> int:
+        if serving.cancelled():
+            return self._broken_off or 1
+        error = serving.exception()
+        if error is None:
+            return 0
+        LOGGER.error("%s stopped: %s", self._name, error, exc_info=None if isinstance(error, FlyteError) else error)
+        return 1
