@@ -155,16 +155,22 @@ class _Uvicorn(uvicorn.Server):
         self.ready.set()
 
 
-@pytest.fixture
-async def server(service: Service, options: Options) -> AsyncIterator[Server]:
-    app = create_app(service, options)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", timeout_graceful_shutdown=1)
-    running = _Uvicorn(config)
+@contextlib.asynccontextmanager
+async def running(app: Any, **settings: Any) -> AsyncIterator[Server]:
+    """Run the app in a real HTTP server for a while."""
+    config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", timeout_graceful_shutdown=1, **settings)
+    uvicorn_server = _Uvicorn(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        task = asyncio.create_task(running._serve([listener]))
-        await running.ready.wait()
+        task = asyncio.create_task(uvicorn_server._serve([listener]))
+        await uvicorn_server.ready.wait()
         server = Server(listener.getsockname()[1], config)
         yield server
         await server.hang_up()
-        running.should_exit = True
+        uvicorn_server.should_exit = True
         await task
+
+
+@pytest.fixture
+async def server(service: Service, options: Options) -> AsyncIterator[Server]:
+    async with running(create_app(service, options)) as server:
+        yield server

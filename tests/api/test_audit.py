@@ -16,7 +16,7 @@ Step = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 async def history(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step, clock: Clock) -> None:
-    """Two executions of the flow `deploy`, of which the first has ended, and one of the flow `log`, each a minute after the other."""
+    """Make two executions of `deploy`, of which the first has ended, and one of `log`, each a minute after the other."""
     await register("Chat", labels={"env": "lab"})
     await register("Worker", labels={"env": "lab", "net": "x"})
     deploy = step(

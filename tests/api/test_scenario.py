@@ -1,7 +1,7 @@
 """Whole stories, told by the packs in them, as users of old have set them up."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -37,8 +37,8 @@ class Speaker:
 
 
 @pytest.fixture(params=["json", "yaml"])
-async def flyte(api: httpx2.AsyncClient, request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
-    yield Speaker(api, request.param)
+async def flyte(api: httpx2.AsyncClient, request: pytest.FixtureRequest) -> Speaker:
+    return Speaker(api, request.param)
 
 
 def to(pack: str, command: str, what: Any, **labels: str) -> dict[str, Any]:
@@ -184,7 +184,8 @@ steps:
   - id: ask
     event: {packName: Slack, name: ReceivedMessage}
     context:
-      Tts: "{% if Event.Payload.threadTimestamp != '' %}{{ Event.Payload.threadTimestamp }}{% else %}{{ Event.Payload.timestamp }}{% endif %}"
+      Tts: "{% if Event.Payload.threadTimestamp != '' %}{{ Event.Payload.threadTimestamp }}\
+        {% else %}{{ Event.Payload.timestamp }}{% endif %}"
       ChannelID: "{{ Event.Payload.channelId }}"
       Requestor: "{{ Event.Payload.user.id }}"
     criteria: "{{ Event.Payload.message|match:'^flyte(\\\\s+)holidays$' }}"

@@ -159,7 +159,8 @@ async def test_a_percent_encoded_slash_is_part_of_a_name(wire: Wire, service: Se
 
 
 async def test_a_stored_content_type_cannot_add_headers(wire: Wire) -> None:
-    part = b'--b\r\nContent-Disposition: form-data; name="value"\r\nContent-Type: text/plain\rSet-Cookie: a=b\r\n\r\nhello\r\n--b--\r\n'
+    head = b'Content-Disposition: form-data; name="value"\r\nContent-Type: text/plain\rSet-Cookie: a=b'
+    part = b"--b\r\n" + head + b"\r\n\r\nhello\r\n--b--\r\n"
     put = request("PUT", "/v1/datastore/k", part, "Content-Type: multipart/form-data; boundary=b")
     assert (await wire.ask(put))[0] == 400
 

@@ -5,7 +5,7 @@ from typing import Any
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, handler, wire
 from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, GREATEST_START
-from flyteops.web.operation import Operation, Outcome, Parameter
+from flyteops.web.operation import Operation, Parameter, Success
 
 PAGE = (
     Parameter("start", "how many to leave out", {"type": "integer", "minimum": 0, "maximum": GREATEST_START, "default": 0}),
@@ -47,7 +47,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="event",
         body=wire.EventBody,
         example=EVENT_EXAMPLE,
-        outcomes={202: Outcome("The event is stored; Location tells where to ask what was decided about it.", has_location=True)},
+        outcomes={202: Success("The event is stored; Location tells where to ask what was decided about it.", has_location=True)},
         errors=(400, 404, 413),
     ),
     Operation(
@@ -61,8 +61,8 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("commandName", "another word for actionName"),
         ),
         outcomes={
-            200: Outcome("An action; post its result to its link.", wire.ActionView),
-            204: Outcome("There is nothing to do."),
+            200: Success("An action; post its result to its link.", wire.ActionView),
+            204: Success("There is nothing to do."),
         },
         errors=(404,),
     ),
@@ -74,7 +74,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="actionResult",
         body=wire.EventBody,
         example={"event": "Deployed", "payload": {"version": "1.2.3"}},
-        outcomes={202: Outcome("The result is stored, with all that follows from it.")},
+        outcomes={202: Success("The result is stored, with all that follows from it.")},
         errors=(400, 404, 409, 413),
     ),
     Operation(
@@ -83,7 +83,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_root,
         name="root",
         tag="info",
-        outcomes={200: Outcome("Links.", wire.Index)},
+        outcomes={200: Success("Links.", wire.Index)},
     ),
     Operation(
         method="GET",
@@ -91,7 +91,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_index,
         name="v1",
         tag="info",
-        outcomes={200: Outcome("Links; look them up by the end of their relation.", wire.Index)},
+        outcomes={200: Success("Links; look them up by the end of their relation.", wire.Index)},
     ),
     Operation(
         method="GET",
@@ -99,7 +99,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_health,
         name="health",
         tag="info",
-        outcomes={200: Outcome("All is well.")},
+        outcomes={200: Success("All is well.")},
         errors=(500,),
     ),
     Operation(
@@ -110,7 +110,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="pack",
         body=PackDeclaration,
         example=PACK_EXAMPLE,
-        outcomes={201: Outcome("The pack, with the links that it works with.", wire.PackView, has_location=True)},
+        outcomes={201: Success("The pack, with the links that it works with.", wire.PackView, has_location=True)},
         errors=(400, 413),
     ),
     Operation(
@@ -119,7 +119,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_packs,
         name="listPacks",
         tag="pack",
-        outcomes={200: Outcome("The packs.", wire.PackList)},
+        outcomes={200: Success("The packs.", wire.PackList)},
     ),
     Operation(
         method="GET",
@@ -127,7 +127,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_pack,
         name="getPack",
         tag="pack",
-        outcomes={200: Outcome("The pack.", wire.PackView)},
+        outcomes={200: Success("The pack.", wire.PackView)},
         errors=(404,),
     ),
     Operation(
@@ -136,7 +136,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.delete_pack,
         name="deletePack",
         tag="pack",
-        outcomes={204: Outcome("The pack is forgotten; what it did stays in the audit.")},
+        outcomes={204: Success("The pack is forgotten; what it did stays in the audit.")},
         errors=(404,),
     ),
     Operation(
@@ -147,7 +147,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="flow",
         body=Flow,
         example=FLOW_EXAMPLE,
-        outcomes={201: Outcome("The flow.", wire.FlowView, has_location=True)},
+        outcomes={201: Success("The flow.", wire.FlowView, has_location=True)},
         errors=(400, 413),
     ),
     Operation(
@@ -156,7 +156,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_flows,
         name="listFlows",
         tag="flow",
-        outcomes={200: Outcome("The flows.", wire.FlowList)},
+        outcomes={200: Success("The flows.", wire.FlowList)},
     ),
     Operation(
         method="GET",
@@ -164,7 +164,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_flow,
         name="getFlow",
         tag="flow",
-        outcomes={200: Outcome("The flow as it was posted.", wire.FlowView)},
+        outcomes={200: Success("The flow as it was posted.", wire.FlowView)},
         errors=(404,),
     ),
     Operation(
@@ -173,7 +173,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.delete_flow,
         name="deleteFlow",
         tag="flow",
-        outcomes={204: Outcome("The flow is deleted; executions of it go on.")},
+        outcomes={204: Success("The flow is deleted; executions of it go on.")},
         errors=(404,),
     ),
     Operation(
@@ -182,7 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_items,
         name="listDatastoreItems",
         tag="datastore",
-        outcomes={200: Outcome("The items without their values.", wire.DataItemList)},
+        outcomes={200: Success("The items without their values.", wire.DataItemList)},
     ),
     Operation(
         method="PUT",
@@ -191,7 +191,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="saveDatastoreItem",
         tag="datastore",
         body=wire.DataItemForm,
-        outcomes={201: Outcome("The item is new.", has_location=True), 204: Outcome("The item was replaced.")},
+        outcomes={201: Success("The item is new.", has_location=True), 204: Success("The item was replaced.")},
         errors=(400, 413),
     ),
     Operation(
@@ -200,7 +200,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_item,
         name="getDatastoreItem",
         tag="datastore",
-        outcomes={200: Outcome("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
+        outcomes={200: Success("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
         errors=(404,),
     ),
     Operation(
@@ -209,7 +209,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.delete_item,
         name="deleteDatastoreItem",
         tag="datastore",
-        outcomes={204: Outcome("The item is deleted.")},
+        outcomes={204: Success("The item is deleted.")},
         errors=(404,),
     ),
     Operation(
@@ -231,7 +231,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             *PAGE,
         ),
-        outcomes={200: Outcome("The executions.", audit.ExecutionList)},
+        outcomes={200: Success("The executions.", audit.ExecutionList)},
         errors=(400,),
     ),
     Operation(
@@ -240,7 +240,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_execution,
         name="getFlowExecution",
         tag="flowAudit",
-        outcomes={200: Outcome("The execution with all its actions.", audit.ExecutionView)},
+        outcomes={200: Success("The execution with all its actions.", audit.ExecutionView)},
         errors=(404,),
     ),
     Operation(
@@ -255,7 +255,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("packName", "the name of the pack that sent it"),
             *PAGE,
         ),
-        outcomes={200: Outcome("The events with the decisions about them.", audit.AuditEventList)},
+        outcomes={200: Success("The events with the decisions about them.", audit.AuditEventList)},
         errors=(400,),
     ),
     Operation(
@@ -264,7 +264,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_event,
         name="getEvent",
         tag="eventAudit",
-        outcomes={200: Outcome("The event with all decisions about it.", audit.AuditEvent)},
+        outcomes={200: Success("The event with all decisions about it.", audit.AuditEvent)},
         errors=(404,),
     ),
 )

@@ -8,7 +8,7 @@ import msgspec
 
 from flyteops import __version__
 from flyteops.web import wire
-from flyteops.web.operation import Operation, Outcome, Parameter
+from flyteops.web.operation import Operation, Parameter, Success
 
 Node = dict[str, Any]
 
@@ -119,7 +119,7 @@ def _responses(operation: Operation) -> Node:
     return responses
 
 
-def _outcome(outcome: Outcome) -> Node:
+def _outcome(outcome: Success) -> Node:
     node: Node = {"description": outcome.description}
     if outcome.has_location:
         node["headers"] = {"Location": {"description": "where it is", "schema": {"type": "string", "format": "uri"}}}

@@ -19,8 +19,8 @@ NOT_ALLOWED = Fault(405, "method-not-allowed", "This cannot be done with the res
 Handler = Callable[[Call], Awaitable[Reply]]
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """A way in which an operation ends well. `content` is the type of the body, `media_type` is given if it is not JSON or YAML."""
+class Success(msgspec.Struct, frozen=True):
+    """A way in which an operation ends well. `content` is the type of the body, `media_type` given if it is not JSON or YAML."""
 
     description: str
     content: Any = None
@@ -45,7 +45,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     handler: Handler
     name: str
     tag: str
-    outcomes: Mapping[int, Outcome]
+    outcomes: Mapping[int, Success]
     errors: tuple[int, ...] = ()
     query: tuple[Parameter, ...] = ()
     body: Any = None
