@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from flyteops.document import Document
 from flyteops.errors import InputError, Problem
 from flyteops.flowfile import lint, parse, read_flow
 from flyteops.model import Flow, Json
@@ -71,18 +70,22 @@ def read_source(path: Path, *, only_flows: bool = False) -> Reading | None:
         content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
         return Reading(Source(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))
-    source = Source(file, content, is_yaml=_is_yaml(path, content))
+    return read_content(Source(file, content, is_yaml=_is_yaml(path, content)), only_flows=only_flows)
+
+
+@overload
+def read_content(source: Source) -> Reading: ...
+@overload
+def read_content(source: Source, *, only_flows: bool) -> Reading | None: ...
+def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
+    """Read a text as `read_source` does."""
     try:
-        document = parse(content, is_yaml=source.is_yaml)
+        document = parse(source.content, is_yaml=source.is_yaml)
         if only_flows and not looks_like_flow(document.value):
             return None
-        return _checked(source, document)
+        flow = read_flow(document)
     except InputError as error:
         return Reading(source, None, error.problems or (Problem("", error.message),))
-
-
-def _checked(source: Source, document: Document) -> Reading:
-    flow = read_flow(document)
     return Reading(source, flow, (), tuple(lint(document, flow)))
 
 

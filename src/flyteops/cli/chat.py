@@ -1,0 +1,133 @@
+"""`flyte chat`: talk to flows, through a room of one's own."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Mapping
+
+import click
+
+from flyteops.cli.api import api_url, connect
+from flyteops.cli.child import ImpatientClock
+from flyteops.cli.command import Command, url_option
+from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.output import clean
+from flyteops.cli.talk import Talk, settled
+from flyteops.model import pack_id
+from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
+from flyteops.packs.chat.console import read_lines
+from flyteops.sdk import Environment
+
+WAIT = 10.0
+"""How many seconds flows that were begun from a pipe have to come to their end."""
+
+
+@click.command(cls=Command)
+@click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to stand in for, such as Slack.")
+@click.option("--channel", metavar="NAME", default="general", show_default=True, help="The channel to begin in.")
+@click.option("--user", metavar="NAME", help="Who speaks; else whoever is logged in.")
+@click.option("--wait", metavar="SECONDS", type=click.FloatRange(0), default=WAIT, show_default=True, help="See below.")
+@url_option
+async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
+    """Talk to the flows of a server: what you type becomes events, and what flows send is shown.
+
+    On a terminal there is a prompt; /help tells what it knows. Otherwise each line of standard input is said, and at its
+    end the command stays until everything that it began has ended, for --wait seconds at most.
+    """
+    async with connect() as client:
+        await client.link("pack/listPacks")  # better to say now that there is no server than to try for ever
+    room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
+    async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as own_id:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            click.echo(
+                f"You are {clean(room.user.name)} in #{clean(channel)}, at {api_url()}. /help shows what you can do, Ctrl-D ends."
+            )
+            await talk_at_prompt(room, stop)
+        else:
+            await talk_through_pipe(room, own_id, stop, wait)
+
+
+@contextlib.asynccontextmanager
+async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) -> AsyncIterator[str]:
+    """Connect a room to the server until `stop` is set, which this does at its end; gives the id of the room's pack.
+
+    What breaks the connection off, such as a refusal of the server, sets `stop` and is raised at the end.
+    """
+    environment = Environment.read({**_pack_variables(), "FLYTE_API": api_url(), "FLYTE_PACK_HEALTH_PORT": "off", **environ})
+    pack = pack_for(room)
+    declaration = pack.declaration(environment)
+    if not logging.getLogger().handlers:
+        logging.basicConfig(format="! %(message)s", level="WARNING")
+    serving = asyncio.create_task(pack.serve(environment, stop=stop, clock=ImpatientClock()))
+    serving.add_done_callback(lambda _: stop.set())
+    try:
+        yield pack_id(declaration.name, declaration.labels)
+    finally:
+        stop.set()
+        await serving
+
+
+def _pack_variables() -> dict[str, str]:
+    names = ("FLYTE_JWT", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_LABELS")
+    return {name: os.environ[name] for name in names if name in os.environ} | {"FLYTE_PACK_STOP_TIMEOUT": "1"}
+
+
+async def talk_at_prompt(room: Room, stop: asyncio.Event) -> None:
+    """Let a person talk at a prompt."""
+    from flyteops.cli.terminal import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
+
+    talk = Talk(room, click.echo, echo=True)
+
+    async def show() -> None:
+        async for message in posts:
+            talk.show(message)
+
+    posts = room.posted()
+    showing = asyncio.create_task(show())
+    try:
+        await talk_on_terminal(talk, stop)
+    finally:
+        showing.cancel()
+
+
+async def talk_through_pipe(room: Room, own_id: str, stop: asyncio.Event, wait: float) -> None:
+    """Say the lines of standard input, if it has any to offer, and show what flows send; return when all is said and done."""
+    talk = Talk(room, click.echo, echo=False)
+    showing = asyncio.create_task(_show_plain(room.posted()))
+    saying = asyncio.create_task(_say_all(talk, own_id, wait) if offers_lines(0) else stop.wait())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({saying, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if saying.done():
+            saying.result()
+    finally:
+        for task in (showing, saying, stopped):
+            task.cancel()
+
+
+async def _show_plain(posts: Posts) -> None:
+    async for message in posts:
+        for line in filter(str.strip, plain_lines(message)):
+            click.echo(clean(line))
+
+
+async def _say_all(talk: Talk, own_id: str, wait: float) -> None:
+    async for line in read_lines(0):
+        await talk.obey(line)
+        if talk.is_over:
+            break
+    async with connect() as client:
+        for left in await settled(client, own_id, talk.said, wait):
+            click.echo(f"flyte: not waited for any longer: {clean(left)}", err=True)
+
+
+def offers_lines(descriptor: int) -> bool:
+    """Tell whether a descriptor is something that lines come from: a pipe, a file or a socket, but not a null device."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)

@@ -1,0 +1,112 @@
+"""What `flyte dev` does once its children run: fill the server, greet, and chat."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from flyteops import __version__
+from flyteops.cli.api import connect
+from flyteops.cli.apply import apply_reading
+from flyteops.cli.chat import joined, talk_at_prompt, talk_through_pipe
+from flyteops.cli.data import guess_type, put_item
+from flyteops.cli.fleet import Fleet
+from flyteops.cli.flow import load_flows
+from flyteops.cli.hint import words_to_try
+from flyteops.cli.output import clean
+from flyteops.cli.source import Reading, Source, collect, place, read_content
+from flyteops.errors import UnavailableError
+from flyteops.model import Flow
+from flyteops.packs.chat import Room
+from flyteops.sdk.client import Client
+
+BUILT_IN = "hello.yaml"
+
+
+class Desk(NamedTuple):
+    """What was asked for: where flows are, which packs run beside the chat, where the server is, how long pipes wait."""
+
+    flows: Path | None
+    packs: Sequence[str]
+    url: str
+    wait: float
+
+
+async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
+    """Chat until the person leaves or `stop` is set; raise when a child ends before."""
+    working = asyncio.create_task(_work(stop, desk))
+    watching = asyncio.create_task(fleet.watch())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done() and isinstance(working.exception(), UnavailableError):
+            # If the server has just died, its last words say more than that nobody answers.
+            await asyncio.wait({watching}, timeout=1)
+        (watching if watching.done() else working).result()
+    finally:
+        stop.set()
+        for task in (watching, working):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _work(stop: asyncio.Event, desk: Desk) -> None:
+    async with connect() as client:
+        await client.request("GET", "/health")
+        await _fill(client, desk.flows)
+    flows = await load_flows()
+    room = Room()
+    async with joined(room, {}, stop) as own_id:
+        click.echo(greeting(desk, flows))
+        if is_interactive():
+            await talk_at_prompt(room, stop)
+        else:
+            await talk_through_pipe(room, own_id, stop, desk.wait)
+
+
+def is_interactive() -> bool:
+    """Tell whether a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+async def _fill(client: Client, directory: Path | None) -> None:
+    """Send the flows and the datastore items of a directory; an empty server without a directory gets a flow to begin with."""
+    if directory is None:
+        if not await load_flows():
+            await apply_reading(client, _built_in())
+        return
+    collection = collect([directory])
+    for file, content in _data_files(directory):
+        await put_item(client, file.stem, content, guess_type(file, content))
+    for reading in collection.readings:
+        result = await apply_reading(client, reading)
+        for problem in result.problems:
+            click.echo(f"flyte: {clean(place(reading.source.file, problem))}", err=True)
+
+
+def _data_files(directory: Path) -> list[tuple[Path, bytes]]:
+    return [(file, file.read_bytes()) for file in sorted(directory.glob("**/datastore/*")) if file.is_file()]
+
+
+def _built_in() -> Reading:
+    return read_content(Source(BUILT_IN, (files("flyteops.cli") / BUILT_IN).read_bytes(), is_yaml=True))
+
+
+def greeting(desk: Desk, flows: Sequence[Flow]) -> str:
+    """Return what somebody who just started this needs to know."""
+    names = [flow.name for flow in flows]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    lines = [
+        click.style(f"Flyte {__version__} runs at {desk.url}", bold=True) + f"  (the API, to try: {desk.url}/swagger)",
+        f"  packs  {', '.join(desk.packs)}, Chat; data and logs are in .flyte",
+        f"  flows  {clean(shown) or f'none yet; send some with: flyte --url {desk.url} apply FILE'}",
+    ]
+    words = list(words_to_try(flows))
+    if words:
+        lines.append("  try    " + "   or   ".join(click.style(each, fg="green") for each in words[:3]))
+    if is_interactive():
+        lines.append("  /help shows what else you can do here; Ctrl-D ends everything.")
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""`flyte dev`: a server, the packs and a chat on this computer, with one command."""
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from flyteops.cli.command import Command
+from flyteops.cli.fleet import Fleet
+from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.listener import PortTakenError, open_listener
+
+HOST = "127.0.0.1"
+PORT = 8080
+
+NOT_PASSED_ON = (
+    "FLYTE_HOST",
+    "FLYTE_PORT",
+    "FLYTE_STORE",
+    "FLYTE_TLS_CERT_PATH",
+    "FLYTE_TLS_KEY_PATH",
+    "FLYTE_MGO_HOST",
+    "FLYTE_AUTH_POLICY_PATH",
+    "FLYTE_OIDC_ISSUER_URL",
+    "FLYTE_OIDC_ISSUER_CLIENT_ID",
+    "FLYTE_API_URL",
+    "FLYTE_JWT",
+    "FLYTE_LABELS",
+    "FLYTE_CA_CERT_FILE",
+    "LOGFILE",
+    "PACK_NAME",
+)
+"""Variables for another installation, which have no place in this one."""
+
+
+@click.command(cls=Command)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port of the server; else 8080, or any free one if that is taken."
+)
+@click.option(
+    "--flows",
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where flow files are; else ./examples if there is one.",
+)
+@click.option("--pack", "more_packs", metavar="NAME", multiple=True, help="Another installed pack to run; may be repeated.")
+@click.option("--wait", metavar="SECONDS", type=click.FloatRange(0), default=10.0, show_default=True, help="As of `flyte chat`.")
+async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float) -> None:
+    """Start everything on this computer, and chat with it.
+
+    Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and logs are kept in ./.flyte.
+    Everything ends with this command. Lines can also come from a pipe: echo hello | flyte dev
+    """
+    directory = Path.cwd() / ".flyte"
+    directory.mkdir(exist_ok=True)
+    flows = flows or _examples()
+    listener = _listen(port)
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    click.get_current_context().meta["url"] = url
+    packs = ("Shell", "Ticker", *more_packs)
+    environ = child_environment(os.environ, url, flows)
+    async with stop_on_signal() as stop, Fleet(directory) as fleet:
+        await _start(fleet, listener, directory, environ, packs)
+        # The children are on their way; what takes long to import can be imported meanwhile.
+        from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
+
+        logging.basicConfig(
+            filename=directory / "chat.log", filemode="w", format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        await run_desk(fleet, stop, Desk(flows, packs, url, wait))
+
+
+def _examples() -> Path | None:
+    examples = Path("examples")
+    return examples if examples.is_dir() else None
+
+
+def _listen(port: int | None) -> socket.socket:
+    try:
+        return open_listener(HOST, PORT if port is None else port)
+    except PortTakenError:
+        if port is not None:
+            raise
+    listener = open_listener(HOST, 0)
+    click.echo(f"Port {PORT} is taken by another program, so this server is on port {listener.getsockname()[1]}.", err=True)
+    return listener
+
+
+async def _start(
+    fleet: Fleet, listener: socket.socket, directory: Path, environ: Mapping[str, str], packs: tuple[str, ...]
+) -> None:
+    # The server takes over a socket that listens already: nobody can take the port away, and packs may connect before it answers.
+    with listener:
+        fd = listener.fileno()
+        store = f"sqlite:///{directory / 'flyte.db'}"
+        serve = ["serve", "--fd", str(fd), "--attached", "--store", store]
+        await fleet.start("server", serve, environ, pass_fds=[fd])
+    for name in packs:
+        await fleet.start(name, ["pack", "run", name, "--attached"], environ)
+
+
+def child_environment(environ: Mapping[str, str], url: str, flows: Path | None) -> dict[str, str]:
+    """Return the environment of the children: nothing of it leads to another server."""
+    kept = {name: value for name, value in environ.items() if name not in NOT_PASSED_ON}
+    own = {"FLYTE_API": url, "FLYTE_PACK_HEALTH_PORT": "off", "FLYTE_PACK_STOP_TIMEOUT": "2", "PYTHONUNBUFFERED": "1"}
+    if flows is not None:
+        own["FLYTE_EXAMPLES"] = str(flows.resolve())
+    return {**kept, **own}

@@ -1,0 +1,163 @@
+"""Talking in a room: what a person types, what is shown of it, and when everything has been answered."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from flyteops.cli.api import fetch, path
+from flyteops.cli.output import clean
+from flyteops.errors import FlyteError, NotFoundError
+from flyteops.packs.chat import Message, Reaction, Room, User, plain_lines
+from flyteops.sdk.client import Client
+from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
+
+Write = Callable[[str], None]
+
+HELP = """\
+What you type is said in the channel that the prompt shows. Otherwise:
+  /channel NAME       go to another channel
+  /thread N [TEXT]    answer message number N; without TEXT all that follows goes there
+  /thread             leave the thread
+  /react N NAME       react to message number N, as in: /react 1 thumbsup
+  /me NAME            speak as somebody else
+  /help               show this
+  /quit               leave, as does Ctrl-D"""
+
+ASK_EVERY = 0.1
+"""How many seconds pass between two looks at the executions that are waited for."""
+
+
+class Talk:
+    """A person's end of a room. Messages get numbers, so that they can be referred to; `echo` shows what the person says too."""
+
+    def __init__(self, room: Room, write: Write, *, echo: bool) -> None:
+        self.room = room
+        self.echo = echo
+        self.channel = room.channels[0].name
+        self.thread = ""
+        self.is_over = False
+        self.said: list[Message | Reaction] = []
+        self._write = write
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def place(self) -> str:
+        """Where the next words go."""
+        thread = f" ↳{self._numbers.get(self.thread, self.thread)}" if self.thread else ""
+        return f"#{self.channel}{thread}"
+
+    def number(self, message: Message) -> int:
+        """Return the number of a message, the same each time."""
+        return self._numbers.setdefault(message.timestamp, len(self._numbers) + 1)
+
+    async def obey(self, line: str) -> None:
+        """Do what a line says; it returns when the server knows of what was said."""
+        word, _, rest = line.strip().partition(" ")
+        try:
+            if word.startswith("/"):
+                await self._command(word, rest.strip())
+            elif word:
+                await self._say(line.rstrip("\n"), self.thread)
+        except FlyteError as error:
+            self._write(f"! {clean(str(error))}")
+
+    async def _command(self, word: str, rest: str) -> None:
+        match word:
+            case "/help":
+                self._write(HELP)
+            case "/quit":
+                self.is_over = True
+            case "/channel" if rest:
+                self.channel, self.thread = self.room.open_channel(rest).name, ""
+            case "/me" if rest:
+                self.room.user = User.named(rest)
+            case "/react" if " " in rest:
+                which, _, reaction = rest.partition(" ")
+                self.said.append(await self.room.react(reaction.strip(), self._timestamp(which)))
+            case "/thread":
+                which, _, text = rest.partition(" ")
+                thread = self._timestamp(which) if which else ""
+                if text:
+                    await self._say(text, thread)
+                else:
+                    self.thread = thread
+            case "/channel" | "/me" | "/react":
+                raise NotFoundError(f"{word} needs more; /help shows what")
+            case _:
+                raise NotFoundError(f"there is no {word}; /help shows what there is")
+
+    async def _say(self, text: str, thread: str) -> None:
+        saying = asyncio.ensure_future(self.room.say(text, channel=self.channel, thread=thread))
+        # One turn of the loop, and the room has the message; that the server has it may take longer.
+        await asyncio.sleep(0)
+        if self.echo:
+            self.show(self.room.messages[-1])
+        self.said.append(await saying)
+
+    def _timestamp(self, which: str) -> str:
+        by_number = {str(number): timestamp for timestamp, number in self._numbers.items()}
+        known = {message.timestamp for message in self.room.messages}
+        timestamp = by_number.get(which.removeprefix("#"), which)
+        if timestamp not in known:
+            raise NotFoundError(f"there is no message {which!r}; the number stands before each message")
+        return timestamp
+
+    def show(self, message: Message) -> None:
+        """Write a message."""
+        for line in self.lines(message):
+            self._write(line)
+
+    def lines(self, message: Message) -> Iterator[str]:
+        """Return a message as it is shown: its number and author, and what it answers."""
+        number = self.number(message)
+        channel = f"#{message.channel.name} " if message.channel.name != self.channel else ""
+        thread = f"↳{self._numbers.get(message.thread, '?')} " if message.thread and message.thread != message.timestamp else ""
+        head = f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}: "
+        attachments = list(plain_lines(message))[message.text.count("\n") + 1 :]
+        first, *others = clean("\n".join([message.text.rstrip("\n"), *attachments])).split("\n")
+        yield clean(head) + first
+        yield from (" " * len(head) + line for line in others)
+
+
+async def settled(client: Client, pack_id: str, said: list[Message | Reaction], within: float) -> list[str]:
+    """Wait until every execution that these words began has come to its end; return what is still open after `within` seconds.
+
+    An action that asks a room to show something ends after it was shown, so nothing is missed.
+    """
+    timestamps = {each.timestamp for each in said}
+    try:
+        async with asyncio.timeout(within):
+            while still_open(await _executions(client), pack_id, timestamps):  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(ASK_EVERY)
+    except TimeoutError:
+        return [_open_text(action) for action in still_open(await _executions(client), pack_id, timestamps)]
+    return []
+
+
+async def _executions(client: Client) -> list[ExecutionView]:
+    return (await fetch(client, path("audit", "flows"), ExecutionList, limit="200")).flows
+
+
+def still_open(executions: list[ExecutionView], pack_id: str, timestamps: set[str]) -> list[AuditAction]:
+    """Return the actions that nobody has finished, in executions which the pack began with these words."""
+    return [
+        action
+        for execution in executions
+        if any(_was_begun(action, pack_id, timestamps) for action in execution.actions.values())
+        for action in execution.actions.values()
+        if action.state.value in ("NEW", "PENDING")
+    ]
+
+
+def _was_begun(action: AuditAction, pack_id: str, timestamps: set[str]) -> bool:
+    payload = action.trigger.payload
+    if action.trigger.pack.id != pack_id or isinstance(payload, msgspec.UnsetType):
+        return False
+    text = bytes(payload).decode()
+    return any(timestamp in text for timestamp in timestamps)
+
+
+def _open_text(action: AuditAction) -> str:
+    state = "waits for a pack that takes it" if action.state.value == "NEW" else "is being executed"
+    return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"

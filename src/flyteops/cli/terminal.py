@@ -1,0 +1,42 @@
+"""The prompt of the chat on a terminal; what flows say appears above it."""
+
+import asyncio
+import contextlib
+
+import click
+from prompt_toolkit import PromptSession
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from flyteops.cli.talk import Talk
+
+
+async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
+    """Read lines at a prompt and obey them, until the person leaves or `stop` is set."""
+    session: PromptSession[str] = PromptSession(erase_when_done=True)
+    saying: set[asyncio.Task[None]] = set()
+    stopped = asyncio.create_task(stop.wait())
+    with patch_stdout(raw=True):
+        while not talk.is_over:
+            asking = asyncio.create_task(session.prompt_async(lambda: ANSI(_prompt(talk)), handle_sigint=False))
+            await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError, EOFError, KeyboardInterrupt):
+                    await asking
+                break
+            try:
+                line = asking.result()
+            except (EOFError, KeyboardInterrupt):
+                break
+            obeying = asyncio.create_task(talk.obey(line))
+            saying.add(obeying)
+            obeying.add_done_callback(saying.discard)
+            await asyncio.wait({obeying}, timeout=0.05)
+    stopped.cancel()
+    for task in saying:
+        task.cancel()
+
+
+def _prompt(talk: Talk) -> str:
+    return click.style(f"{talk.place}> ", fg="cyan")
