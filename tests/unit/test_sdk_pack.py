@@ -88,12 +88,21 @@ async def test_input_is_decoded_to_the_annotated_type() -> None:
         assert await tester.run("Do", {"item": "tea", "count": 2}) == done(["tea", 2])
 
 
-async def test_text_from_a_template_is_good_enough_for_a_number() -> None:
+@pytest.mark.parametrize("text", ["2", "2.000000"])
+async def test_text_from_a_template_is_good_enough_for_a_number(text: str) -> None:
     async def handler(order: Order) -> Event:
-        return done(order.count)
+        return done([order.item, order.count])
 
     async with PackTester(answering(handler)) as tester:
-        assert await tester.run("Do", {"item": "tea", "count": "2"}) == done(2)
+        assert await tester.run("Do", {"item": 'say "3.000000"!', "count": text}) == done(['say "3.000000"!', 2])
+
+
+async def test_text_that_looks_like_a_number_stays_text_where_text_is_wanted() -> None:
+    async def handler(text: str) -> Event:
+        return done(text)
+
+    async with PackTester(answering(handler)) as tester:
+        assert await tester.run("Do", "2.000000") == done("2.000000")
 
 
 async def test_wrong_input_is_fatal_and_says_what_and_where() -> None:
