@@ -15,10 +15,10 @@ Fault = TypeVar("Fault", bound=TemplateError)
 class ValueTemplate:
     """A JSON value whose texts are compiled templates; nothing in it changes."""
 
-    __slots__ = ("_path", "_tree", "constant")
+    __slots__ = ("_path", "constant", "tree")
 
     def __init__(self, tree: JSON, path: str, *, constant: bool) -> None:
-        self._tree = tree
+        self.tree = tree
         self._path = path
         self.constant = constant
 
@@ -28,7 +28,7 @@ class ValueTemplate:
         Keys are kept, entries whose value is null are left out, and null in a list is an error. A part without templates is
         returned as it is and not copied. Errors carry the `path` of the text, also in `problems`.
         """
-        tree = self._tree
+        tree = self.tree
         if self.constant:
             return tree
         if isinstance(tree, Template):
@@ -44,7 +44,7 @@ class ValueTemplate:
 
     def strings(self) -> Iterator[tuple[str, Template]]:
         """Yield every compiled text with its path, such as ``message.parts[0]``; texts without templates are left out."""
-        tree = self._tree
+        tree = self.tree
         if self.constant:
             return
         if isinstance(tree, Template):
@@ -101,9 +101,14 @@ def _container(value: JSON, parts: Any, path: str, *, constant: bool) -> ValueTe
     """Keep the value itself where rendering would only copy it."""
     if not constant:
         return ValueTemplate(parts, path, constant=False)
-    if len(parts) == len(value):
-        return ValueTemplate(value, path, constant=True)
-    return ValueTemplate({key: item for key, item in value.items() if item is not None}, path, constant=True)
+    kept = len(parts) == len(value)
+    if isinstance(parts, dict):
+        trees: JSON = {key: part.tree for key, part in parts.items()}
+        kept = kept and all(value[key] is tree for key, tree in trees.items())
+    else:
+        trees = [part.tree for part in parts]
+        kept = kept and all(item is tree for item, tree in zip(value, trees, strict=True))
+    return ValueTemplate(value if kept else trees, path, constant=True)
 
 
 def _is_constant(part: ValueTemplate) -> bool:
