@@ -7,9 +7,8 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -74,15 +73,36 @@ class Moment:
         self.datastore = datastore
         self.monotonic = monotonic
         self._ids = 0
+        self._time = f"{int(now.timestamp()):08x}"
+        self.runtime = Runtime(datastore=datastore, random=_LateRandom(seed), now=now, clock=monotonic)
 
     def new_id(self) -> str:
         """Return the next id: 24 hex digits that begin with the time, so that ids made together are stored together."""
         self._ids += 1
-        return f"{int(self.now.timestamp()):08x}{blake2b(self.seed + self._ids.to_bytes(4), digest_size=8).hexdigest()}"
+        return self._time + blake2b(self.seed + self._ids.to_bytes(4), digest_size=8).hexdigest()
 
-    @cached_property
-    def runtime(self) -> Runtime:
-        return Runtime(datastore=self.datastore, random=random.Random(self.seed), now=self.now, clock=self.monotonic)  # noqa: S311
+
+class _LateRandom(random.Random):
+    """Seeds itself at its first use: most templates want nothing random, and seeding costs more than rendering them."""
+
+    def __new__(cls, seed: bytes) -> Self:
+        return super().__new__(cls, 0)  # type: ignore[call-arg] # a number, or else the system is asked for a seed
+
+    def __init__(self, seed: bytes) -> None:
+        self._late_seed: bytes | None = seed
+
+    def random(self) -> float:
+        self._seed_once()
+        return super().random()
+
+    def getrandbits(self, k: int, /) -> int:
+        self._seed_once()
+        return super().getrandbits(k)
+
+    def _seed_once(self) -> None:
+        if self._late_seed is not None:
+            seed, self._late_seed = self._late_seed, None
+            self.seed(seed)
 
 
 # -------------------------------------------------------------------------------------------------------- prepared flows
@@ -257,9 +277,14 @@ class _Evaluation:
     def __init__(self, event: Event, moment: Moment) -> None:
         self._event = event
         self._moment = moment
+        self._event_value: object = None
 
-    @cached_property
-    def _event_value(self) -> object:
+    def _scope(self, context: Mapping[str, str]) -> dict[str, object]:
+        if self._event_value is None:
+            self._event_value = self._make_event_value()
+        return {"Event": self._event_value, "Context": context}
+
+    def _make_event_value(self) -> object:
         event = self._event
         return template.event_value(
             name=event.name,
@@ -308,7 +333,7 @@ class _Evaluation:
     def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
             raise _FailedError(*prepared.fault)
-        scope: dict[str, object] = {"Event": self._event_value, "Context": parent.context}
+        scope = self._scope(parent.context)
         context = {**parent.context, **self._render_all("context", prepared.context, scope)}
         scope["Context"] = context
         self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))

@@ -4,7 +4,7 @@ Flows and datastore items are kept in memory as well, compiled and parsed once, 
 the store; changes reach the memory after the store has them and before the caller gets its answer.
 """
 
-import secrets
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class Service:
         *,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
-        entropy: Callable[[int], bytes] = secrets.token_bytes,
+        entropy: Callable[[int], bytes] = os.urandom,
         housekeeping: Housekeeping | None = None,
     ) -> None:
         self._store = store
@@ -74,6 +74,7 @@ class Service:
         self._entropy = entropy
         self._housekeeping = housekeeping or Housekeeping()
         self._packs: dict[str, Pack] = {}
+        self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
         self._flows: dict[str, PreparedFlow] = {}
         self._versions: OrderedDict[str, PreparedFlow] = OrderedDict()
@@ -119,8 +120,7 @@ class Service:
     async def delete_pack(self, pack_id: str) -> None:
         """Forget the pack; what it sent and did stays in the audit."""
         await self._store.delete_pack(pack_id)
-        self._packs.pop(pack_id, None)
-        self._seen.pop(pack_id, None)
+        self._forget_pack(pack_id)
 
     async def _pack(self, pack_id: str) -> Pack:
         pack = self._packs.get(pack_id)
@@ -131,10 +131,16 @@ class Service:
             self._packs[pack_id] = pack
         return pack
 
+    def _forget_pack(self, pack_id: str) -> None:
+        for known in (self._packs, self._senders, self._seen):
+            known.pop(pack_id, None)
+
     async def _sender(self, pack_id: str, now: datetime) -> PackRef:
-        pack = await self._pack(pack_id)
+        sender = self._senders.get(pack_id)
+        if sender is None:
+            sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
         self._seen[pack_id] = now
-        return pack.ref
+        return sender
 
     def _fresh(self, pack: Pack) -> Pack:
         return pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at)))
@@ -330,7 +336,7 @@ class Service:
         alive_since = now - self._housekeeping.dead_after
         for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
-            self._packs.pop(pack.id, None)
+            self._forget_pack(pack.id)
 
 
 class _VersionNotLoadedError(Exception):
