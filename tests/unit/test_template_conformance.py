@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from flyteops import template
 from flyteops.errors import TemplateAbort, TemplateError
 
