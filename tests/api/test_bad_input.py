@@ -163,6 +163,12 @@ async def test_values_of_the_wrong_kind_are_refused(api: httpx2.AsyncClient, pat
     assert [pack["id"] for pack in (await api.get("/v1/packs")).json()["packs"]] == ["P"]
 
 
+async def test_faults_without_number_are_not_all_told(api: httpx2.AsyncClient) -> None:
+    answer = await api.post("/v1/packs", json={"name": "P", "events": [1] * 1000})
+    assert answer.status_code == 400
+    assert len(answer.json()["problems"]) == 500
+
+
 async def test_all_faults_are_told_at_once_with_their_places(api: httpx2.AsyncClient) -> None:
     content = b'{\n  "labels": {"a": 1},\n  "commands": [{"name": "C"}, {"events": "E"}]\n}'
     problems = (await api.post("/v1/packs", content=content)).json()["problems"]

@@ -87,6 +87,7 @@ async def test_the_value_may_be_a_plain_field(api: httpx2.AsyncClient) -> None:
         (form((VALUE, b"x"), ('Content-Disposition: form-data; name="description"', b"\xff")), FORM),
         (form((f"{VALUE}\r\nContent-Type: text/h\xe4ml", b"x")), FORM),
         (form((f"{VALUE}\r\nContent-Type: {'x' * 256}", b"x")), FORM),
+        (form((f"{VALUE}\r\nContent-Type: text/plain\t\x7f; a=b", b"x")), FORM),
         (form(*[('Content-Disposition: form-data; name="a"', b"x")] * 30), FORM),
         (form(("Content-Disposition", b"x")), FORM),
         (b"", FORM),

@@ -150,3 +150,11 @@ async def test_a_large_body_is_read_like_a_small_one(api: httpx2.AsyncClient, re
         answer = await api.post("/v1/packs/P/events", content=content, headers=headers)
         assert answer.status_code == 202
         assert (await api.get(answer.headers["location"])).json()["payload"] == big
+
+
+async def test_a_large_answer_is_written_like_a_small_one(api: httpx2.AsyncClient, register: Make) -> None:
+    await register("P")
+    for _ in range(3):
+        assert (await api.post("/v1/packs/P/events", json={"event": "E", "payload": "y" * 40_000})).status_code == 202
+    answer = await api.get("/v1/audit/events", headers={"Accept": "application/x-yaml"})
+    assert yaml.safe_load(answer.text) == (await api.get("/v1/audit/events")).json()

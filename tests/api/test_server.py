@@ -88,6 +88,13 @@ async def test_a_client_that_asks_before_it_sends_too_much_is_told_not_to(server
     assert (status, headers["connection"]) == (413, "close")
 
 
+async def test_a_client_that_asks_before_it_sends_to_nowhere_is_told_not_to(server: Server) -> None:
+    wire = await server.connect()
+    head = request("PUT", "/v1/nowhere", b"x" * 5000, "Expect: 100-continue").partition(b"\r\n\r\n")[0]
+    status, headers, _ = await wire.ask(head + b"\r\n\r\n")
+    assert (status, headers["connection"]) == (404, "close")
+
+
 async def test_a_client_that_leaves_in_the_middle_of_an_event_leaves_nothing_behind(
     api: httpx2.AsyncClient, register: Make, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,13 +12,10 @@ from flyteops.document import MAX_DEPTH, Document, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import DataItem, PackDeclaration
 from flyteops.web import instant
-from flyteops.web.exchange import Call
+from flyteops.web.exchange import LARGE, Call
 from flyteops.web.link import collides
 from flyteops.web.multipart import parse_form
 from flyteops.web.wire import EventBody, EventText
-
-LARGE = 64 * 1024
-"""From this size on a body is read in a thread, so that others need not wait for it."""
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 

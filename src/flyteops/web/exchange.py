@@ -1,5 +1,6 @@
 """One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
 
+import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -23,6 +24,9 @@ NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 ROOM_AROUND_A_VALUE = 64 * 1024
 """How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
+
+LARGE = 64 * 1024
+"""From this size on what takes long to read or write is dealt with in a thread, so that others need not wait for it."""
 
 encode = msgspec.json.Encoder().encode
 
@@ -126,21 +130,22 @@ class Reply(msgspec.Struct, frozen=True):
             await send({"type": "http.response.start", "status": 204, "headers": list(self.headers)})
             await send({"type": "http.response.body", "body": b""})
             return
-        content_type, body = self._content(scope)
+        content_type, body = await self._content(scope)
         headers = [(b"content-length", b"%d" % len(body)), *self.headers]
         if content_type:
             headers += [(b"content-type", content_type), NO_SNIFFING]
-        if self.status == 413 and any(name == b"expect" for name, _ in scope["headers"]):
+        if self.status >= 400 and any(name == b"expect" for name, _ in scope["headers"]):
             headers.append((b"connection", b"close"))  # the body that the client now keeps to itself will never come
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _content(self, scope: Scope) -> tuple[bytes, bytes]:
+    async def _content(self, scope: Scope) -> tuple[bytes, bytes]:
         if self.value is None or isinstance(self.value, bytes):
             return self.content_type, self.value or b""
         text = encode(self.value)
         if wants_yaml(dict(scope["headers"]).get(b"accept", b"")):
-            return YAML, to_yaml(msgspec.json.decode(text))
+            value = msgspec.json.decode(text)
+            return YAML, to_yaml(value) if len(text) < LARGE else await asyncio.to_thread(to_yaml, value)
         return JSON, text
 
 

@@ -41,6 +41,10 @@ PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER_SECONDS = b"1"
 
 
+MOST_PROBLEMS = 500
+"""How many faults of one input are told; who sends more has sent something else altogether."""
+
+
 class Fault(NamedTuple):
     """What is the same about every occurrence of a problem."""
 
@@ -72,6 +76,6 @@ def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), head
         status=fault.status,
         detail=detail,
         code=fault.code,
-        problems=problems,
+        problems=problems[:MOST_PROBLEMS],
     )
     return Reply(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)
