@@ -29,13 +29,20 @@ WAIT = 10.0
 @click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to stand in for, such as Slack.")
 @click.option("--channel", metavar="NAME", default="general", show_default=True, help="The channel to begin in.")
 @click.option("--user", metavar="NAME", help="Who speaks; else whoever is logged in.")
-@click.option("--wait", metavar="SECONDS", type=click.FloatRange(0), default=WAIT, show_default=True, help="See below.")
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=WAIT,
+    show_default=True,
+    help="How long to stay after the end of a pipe for what is not finished.",
+)
 @url_option
 async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     """Talk to the flows of a server: what you type becomes events, and what flows send is shown.
 
     On a terminal there is a prompt; /help tells what it knows. Otherwise each line of standard input is said, and at its
-    end the command stays until everything that it began has ended, for --wait seconds at most.
+    end the command stays until everything that these lines began has ended, for --wait seconds at most.
     """
     async with connect() as client:
         await client.link("pack/listPacks")  # better to say now that there is no server than to try for ever

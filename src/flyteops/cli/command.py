@@ -35,7 +35,7 @@ class Failure(click.ClickException):
 
 def _message(error: FlyteError) -> str:
     text = (error.message if error.problems else str(error)).strip()
-    text = text.partition("\n")[0].rstrip(":.")
+    text = text.partition("\n")[0].rstrip(":.").strip()
     if _is_unreachable(error):
         return f"the server cannot be reached: {text}"
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text

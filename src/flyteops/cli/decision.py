@@ -50,7 +50,7 @@ def _nearest(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
     triggers = [(flow, step) for flow, step in _steps(flows) if step.is_trigger]
     texts = {f"{step.event.name} of pack {step.event.pack_name}": (flow, step) for flow, step in triggers}
     folded = {text.casefold(): text for text in texts}
-    for match in get_close_matches(f"{name} of pack {pack_name}".casefold(), folded, n=3, cutoff=0.6):
+    for match in get_close_matches(f"{name} of pack {pack_name}".casefold(), folded, n=3, cutoff=0.75):
         text = folded[match]
         yield f"  nearest: {clean(_named(*texts[text]))} listens to event {clean(text)}"
 

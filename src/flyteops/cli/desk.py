@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -28,17 +28,18 @@ BUILT_IN = "hello.yaml"
 
 
 class Desk(NamedTuple):
-    """What was asked for: where flows are, which packs run beside the chat, where the server is, how long pipes wait."""
+    """What was asked for: where flows are, which packs run beside the chat and where, and how long pipes wait."""
 
     flows: Path | None
     packs: Sequence[str]
+    environ: Mapping[str, str]
     url: str
     wait: float
 
 
 async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
     """Chat until the person leaves or `stop` is set; raise when a child ends before."""
-    working = asyncio.create_task(_work(stop, desk))
+    working = asyncio.create_task(_work(fleet, stop, desk))
     watching = asyncio.create_task(fleet.watch())
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -53,9 +54,11 @@ async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _work(stop: asyncio.Event, desk: Desk) -> None:
+async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
     async with connect() as client:
         await client.request("GET", "/health")
+        for name in desk.packs:
+            await fleet.start(name, ["pack", "run", name, "--attached"], desk.environ)
         await _fill(client, desk.flows)
     flows = await load_flows()
     room = Room()

@@ -12,6 +12,7 @@ from flyteops.cli.command import Command
 from flyteops.cli.fleet import Fleet
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import PortTakenError, open_listener
+from flyteops.errors import FlyteError
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -47,15 +48,21 @@ NOT_PASSED_ON = (
     help="Where flow files are; else ./examples if there is one.",
 )
 @click.option("--pack", "more_packs", metavar="NAME", multiple=True, help="Another installed pack to run; may be repeated.")
-@click.option("--wait", metavar="SECONDS", type=click.FloatRange(0), default=10.0, show_default=True, help="As of `flyte chat`.")
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="How long to stay after the end of a pipe for what is not finished.",
+)
 async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float) -> None:
     """Start everything on this computer, and chat with it.
 
     Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and logs are kept in ./.flyte.
     Everything ends with this command. Lines can also come from a pipe: echo hello | flyte dev
     """
-    directory = Path.cwd() / ".flyte"
-    directory.mkdir(exist_ok=True)
+    directory = _own_directory()
     flows = flows or _examples()
     listener = _listen(port)
     url = f"http://{HOST}:{listener.getsockname()[1]}"
@@ -63,14 +70,22 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
     packs = ("Shell", "Ticker", *more_packs)
     environ = child_environment(os.environ, url, flows)
     async with stop_on_signal() as stop, Fleet(directory) as fleet:
-        await _start(fleet, listener, directory, environ, packs)
-        # The children are on their way; what takes long to import can be imported meanwhile.
+        await _start_server(fleet, listener, directory, environ)
+        # The server is on its way; what takes long to import can be imported meanwhile.
         from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
 
-        logging.basicConfig(
-            filename=directory / "chat.log", filemode="w", format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        await run_desk(fleet, stop, Desk(flows, packs, url, wait))
+        logging.basicConfig(filename=directory / "chat.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        await run_desk(fleet, stop, Desk(flows, packs, environ, url, wait))
+
+
+def _own_directory() -> Path:
+    directory = Path(".flyte")
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        message = f"cannot make the directory .flyte here: {error.strerror}; go to one of your own first"
+        raise FlyteError(message) from error
+    return directory
 
 
 def _examples() -> Path | None:
@@ -89,17 +104,12 @@ def _listen(port: int | None) -> socket.socket:
     return listener
 
 
-async def _start(
-    fleet: Fleet, listener: socket.socket, directory: Path, environ: Mapping[str, str], packs: tuple[str, ...]
-) -> None:
-    # The server takes over a socket that listens already: nobody can take the port away, and packs may connect before it answers.
+async def _start_server(fleet: Fleet, listener: socket.socket, directory: Path, environ: Mapping[str, str]) -> None:
+    # It takes over a socket that listens already: nobody can take the port away, and who connects early waits for the answer.
     with listener:
         fd = listener.fileno()
         store = f"sqlite:///{directory / 'flyte.db'}"
-        serve = ["serve", "--fd", str(fd), "--attached", "--store", store]
-        await fleet.start("server", serve, environ, pass_fds=[fd])
-    for name in packs:
-        await fleet.start(name, ["pack", "run", name, "--attached"], environ)
+        await fleet.start("server", ["serve", "--fd", str(fd), "--attached", "--store", store], environ, pass_fds=[fd])
 
 
 def child_environment(environ: Mapping[str, str], url: str, flows: Path | None) -> dict[str, str]:

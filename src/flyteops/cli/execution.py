@@ -24,7 +24,9 @@ def executions() -> None:
 @click.option(
     "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Only those with an action for packs with this label."
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, the latest first.")
+@click.option(
+    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, the latest first."
+)
 @url_option
 @json_option
 async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option

@@ -19,11 +19,22 @@ SHOWN_LINES = 5
 
 
 class Child(NamedTuple):
-    """A process, and where its output goes."""
+    """A process, and where its output goes: a file that earlier runs have written to."""
 
     name: str
     process: Process
     log: Path
+    log_begin: int
+
+
+class ChildEndedError(FlyteError):
+    """A child process ended by itself; `drawing` is what it said last."""
+
+    code = "child-ended"
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(f"{child.name} has ended by itself, with exit code {child.process.returncode}; {child.log} ends with")
+        self.drawing = tuple(last_lines(child.log, child.log_begin))
 
 
 class Fleet:
@@ -35,6 +46,8 @@ class Fleet:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._children: list[Child] = []
+        self._watches: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Queue[Child] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,7 +58,8 @@ class Fleet:
     async def start(self, name: str, args: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
         """Start `flyte` with these arguments, in a session of its own so that the keys of the terminal do not reach it."""
         log = self._directory / f"{name.lower()}.log"
-        with log.open("wb") as output:
+        with log.open("ab") as output:
+            log_begin = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "flyteops", *args),
                 stdin=PIPE,
@@ -55,21 +69,23 @@ class Fleet:
                 pass_fds=pass_fds,
                 start_new_session=True,
             )
-        self._children.append(Child(name, process, log))
+        child = Child(name, process, log, log_begin)
+        self._children.append(child)
+        self._watches.add(asyncio.create_task(self._note_end(child)))
+
+    async def _note_end(self, child: Child) -> None:
+        await child.process.wait()
+        self._ended.put_nowait(child)
 
     async def watch(self) -> None:
-        """Wait until a child ends, which none should; raise `FlyteError` that tells its last words."""
-        waiting = {asyncio.create_task(child.process.wait()): child for child in self._children}
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-        child = waiting[done.pop()]
-        raise FlyteError(f"{child.name} has ended; the end of {child.log}:\n{last_lines(child.log)}")
+        """Wait until a child ends, which none should; raise `ChildEndedError`."""
+        child = await self._ended.get()
+        raise ChildEndedError(child)
 
     async def stop(self) -> None:
-        """Stop every child: the packs before the server, so that they can hand in what they have."""
+        """Stop every child, the last one first, so that packs can still hand in what they have."""
+        for watch in self._watches:
+            watch.cancel()
         for child in reversed(self._children):
             await _stop(child.process)
         self._children.clear()
@@ -87,7 +103,7 @@ async def _stop(process: Process) -> None:
         await process.wait()
 
 
-def last_lines(log: Path) -> str:
-    """Return the end of a log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:]) or "  (nothing)"
+def last_lines(log: Path, begin: int) -> list[str]:
+    """Return the last lines of what was written to a log since then."""
+    lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
+    return lines[-SHOWN_LINES:] or ["(it said nothing)"]

@@ -23,7 +23,14 @@ EVENT_ID = re.compile(r"[0-9a-f]{24}")
 @click.argument("subject", required=False, metavar="[EVENT_ID | FLOW]")
 @click.option("--event", "event_name", metavar="NAME", help="Only events of this name.")
 @click.option("--pack", metavar="NAME", help="Only events of packs of this name.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many events, the newest first.")
+@click.option(
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How many events, the newest first.",
+)
 @url_option
 @json_option
 async def why(subject: str | None, event_name: str | None, pack: str | None, limit: int, as_json: bool) -> None:

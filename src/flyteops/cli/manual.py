@@ -1,0 +1,77 @@
+"""The reference page of the command line, made from the commands themselves."""
+
+from collections.abc import Iterator
+from inspect import cleandoc
+
+import click
+
+from flyteops.cli.root import COMMANDS, root
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Return each command that is not hidden, by the words that call it, groups before what is in them."""
+    context = click.Context(root, info_name="flyte")
+    for name, entry in COMMANDS.items():
+        command = root.get_command(context, name)
+        if command is not None and entry.section:
+            yield from _with_parts(f"flyte {name}", command)
+
+
+def _with_parts(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield words, command
+    if isinstance(command, click.Group):
+        for name, part in command.commands.items():
+            yield from _with_parts(f"{words} {name}", part)
+
+
+def reference() -> str:
+    """Return the page, in Markdown."""
+    lines = [
+        "# The command line",
+        "",
+        "`flyte COMMAND --help` says the same in the terminal. `--url` may stand before the command or after it; without it the",
+        "variable `FLYTE_API` counts, and without that `http://127.0.0.1:8080`. `FLYTE_JWT` is sent as a bearer token,",
+        "`FLYTE_CA_CERT_FILE` names further certificates to trust, and `FLYTE_API_TIMEOUT` is in seconds. Colours are used on",
+        "terminals only; `NO_COLOR` turns them off there.",
+        "",
+        "Exit codes: 0 done; 1 failed, or there is no such thing; 2 wrong usage or settings; 3 the server cannot be reached; 130",
+        "broken off with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and then a line for each problem; with",
+        '`--json` as `{"error": {"code", "message", "problems"}}`.',
+        "",
+        "`flyte pack`, `flyte packs` and `flyte version` work with what `pip install flyteops` brings; for the others install",
+        '`"flyteops[server]"`.',
+    ]
+    for words, command in every_command():
+        lines += ["", f"## `{words}`", "", *_description(command)]
+        if not isinstance(command, click.Group):
+            lines += ["", *_usage(words, command), "", *_options(command)]
+    return "\n".join([*lines, ""])
+
+
+def _description(command: click.Command) -> Iterator[str]:
+    verbatim = False
+    for line in cleandoc(command.help or "").splitlines():
+        if line == "\b":
+            verbatim = True
+            yield "```text"
+        elif verbatim and not line:
+            verbatim = False
+            yield from ("```", "")
+        else:
+            yield line
+    if verbatim:
+        yield "```"
+
+
+def _usage(words: str, command: click.Command) -> Iterator[str]:
+    pieces = command.collect_usage_pieces(click.Context(command, info_name=words))
+    yield f"    {' '.join([words, *pieces])}"
+
+
+def _options(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            record = parameter.get_help_record(click.Context(command))
+            if record is not None:
+                names, meaning = record
+                yield f"- `{names}`: {meaning}"
