@@ -233,4 +233,4 @@ class Comparison(RuleBasedStateMachine):
 
 
 TestComparison = Comparison.TestCase
-TestComparison.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestComparison.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flyteops.errors import BusyError, SettingsError, StoreError, UnavailableError
+from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
 from flyteops.model import DataItem, Outcome
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, ExecutionFilter
@@ -327,6 +327,36 @@ async def test_text_that_cannot_be_stored_fails_its_own_job_only(store: SqliteSt
     assert len(await store.list_events(EventFilter(), 0, 100)) == 10
 
 
+async def test_what_a_failed_job_has_written_is_gone_and_its_neighbours_stay(store: SqliteStore) -> None:
+    class OwnError(Exception):
+        pass
+
+    def write_and_fail(ledger: Any) -> None:
+        ledger.save_item(DataItem("half", "text/plain", b"done"))
+        raise OwnError
+
+    sample = Sample()
+    events = [sample.event() for _ in range(4)]
+    answers = await asyncio.gather(
+        *(store.record(event, NOTHING) for event in events),
+        store._write(OTHER, write_and_fail),
+        store.save_item(DataItem("whole", "text/plain", b"done")),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [type(None)] * 4 + [OwnError, bool]
+    assert [item.key for item in await store.list_items()] == ["whole"]
+    assert len(await store.list_events(EventFilter(), 0, 10)) == 4
+
+
+async def test_what_cannot_be_looked_for_is_the_callers_fault(store: SqliteStore) -> None:
+    with pytest.raises(InputError):
+        await store.find_pack("\ud800")
+    with pytest.raises(InputError):
+        await store.list_events(EventFilter(), 10**30, 1)
+    with pytest.raises(InputError):
+        await store.finish("\ud800", Sample().event(), always(NOTHING))
+
+
 async def test_the_queues_are_right_after_a_batch_was_rolled_back(store: SqliteStore) -> None:
     """A claim that empties a queue and is rolled back must leave the queue to be asked again."""
     sample = Sample()
@@ -464,5 +494,7 @@ async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: Sql
     connection.close()
     assert pages > 500
     assert await ask(store, "page_count") < 60
-    await store.record(sample.event("Event1"), creating(sample.action(name="Command1")))
+    event = sample.event("Event1")
+    await store.record(event, creating(sample.action(name="Command1")))
+    assert (await store.get_event(event.event_id)).event == event
     assert await store.claim(WORKER, NOON) is not None

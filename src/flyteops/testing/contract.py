@@ -717,6 +717,17 @@ class StoreContract:
             await store.finish(a.action_id, sample.event("Deployed", minutes(0)), always(NOTHING))
             assert ids(await store.list_executions(ANYTHING, 0, 10)) == [a.correlation_id, b.correlation_id]
 
+    async def test_activity_is_the_latest_time_when_several_things_happen_at_once(self) -> None:
+        sample = Sample()
+        first, other = sample.action(), sample.action()
+        more = [sample.action(step_index=n, step_id=f"s{n}", correlation_id=first.correlation_id) for n in range(1, 4)]
+        async with self.connect() as store:
+            await start(store, first, *more)
+            times = [minutes(1), minutes(9), minutes(2), minutes(3)]
+            await asyncio.gather(*(take(store, at) for at in times))
+            await start(store, other, event=sample.event(at=minutes(5)))
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [first.correlation_id, other.correlation_id]
+
     async def test_lists_are_paged(self) -> None:
         sample = Sample()
         actions = [sample.action() for _ in range(7)]

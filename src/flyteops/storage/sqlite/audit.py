@@ -108,7 +108,7 @@ class Audit:
 
     def _sources(self, which: EventFilter) -> list[int]:
         rows = self._connection.execute(
-            "SELECT source_id FROM source WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR pack_name = ?2)",
+            "SELECT source_id FROM source WHERE name = ifnull(?, name) AND pack_name = ifnull(?, pack_name)",
             (which.event_name, which.pack_name),
         )
         return [row[0] for row in rows]
@@ -200,7 +200,7 @@ class Audit:
             return None
         wanted = which.action_pack_labels or {}
         rows = self._connection.execute(
-            "SELECT queue_id, labels FROM queue WHERE (?1 IS NULL OR command = ?1) AND (?2 IS NULL OR pack_name = ?2)",
+            "SELECT queue_id, labels FROM queue WHERE command = ifnull(?, command) AND pack_name = ifnull(?, pack_name)",
             (which.action_name, which.action_pack_name),
         )
         return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_strings(labels), wanted)]

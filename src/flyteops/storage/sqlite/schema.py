@@ -18,6 +18,9 @@ APPLICATION_ID = 0x466C7974
 OLDEST_SQLITE = (3, 37, 0)
 """STRICT tables came with it; RETURNING and JSON functions are older."""
 
+UNSTORABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
+"""What Python and SQLite say about a value that has no place in a column: lone surrogates, huge numbers and texts."""
+
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that holds a lock on the database."""
 
@@ -173,7 +176,7 @@ def prepare(path: Path) -> sqlite3.Connection:
     try:
         connection = connect(path)
         _check(connection, path)
-        _configure(connection)
+        _configure(connection, path)
         _migrate(connection)
     except sqlite3.Error as error:
         if connection is not None:
@@ -227,10 +230,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _configure(connection: sqlite3.Connection) -> None:
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
     # The order matters: auto_vacuum takes effect only before the file has its first page.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise StoreError(f"The file system of {str(path)!r} does not support SQLite's WAL mode. Use a local disk.")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 1000")
     connection.execute("PRAGMA journal_size_limit = 67108864")

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from flyteops.errors import BusyError, StoreError, UnavailableError
+from flyteops.errors import BusyError, InputError, StoreError, UnavailableError
 from flyteops.model import Action, DataItem, Event, EventRecord, Execution, FlowVersion, Outcome, Pack, PackRef
 from flyteops.storage.base import Claimed, Decide, EventFilter, ExecutionFilter, Purged, Store
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.schema import Lock, connect, prepare, refusal
+from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
 from flyteops.storage.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -30,24 +30,24 @@ class SqliteStore(Store):
         self.path = Path(path)
         self._limit = limit
         self._lock = Lock(self.path)
-        self._ledger: Ledger | None = None
         self._writer: Writer | None = None
         self._readers = Readers(self.path, readers)
 
     async def open(self) -> None:
         if self._writer is not None:
             raise StoreError("The store is open already.")
-        self._ledger = await asyncio.to_thread(self._prepare)
-        self._writer = Writer(self._ledger, self.path, limit=self._limit)
+        ledger = await asyncio.to_thread(self._prepare)
+        self._writer = Writer(ledger, self.path, limit=self._limit)
         self._readers.open()
 
     async def close(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is None or self._ledger is None:
+        if writer is None:
             return
         await writer.stop()
-        await asyncio.to_thread(self._let_go, self._ledger.connection)
-        self._ledger = None
+        await asyncio.to_thread(self._readers.close)
+        writer.ledger.connection.close()
+        self._lock.release()
 
     def _prepare(self) -> Ledger:
         # Only the last level is created: a whole tree that is missing is rather a mistyped path, or a disk that is not mounted.
@@ -63,16 +63,6 @@ class SqliteStore(Store):
             if isinstance(error, sqlite3.Error):
                 raise refusal(error, self.path) from error
             raise
-
-    def _let_go(self, connection: sqlite3.Connection) -> None:
-        self._readers.close()
-        try:
-            connection.execute("PRAGMA optimize")
-        except sqlite3.Error:  # it would have been for speed only
-            pass
-        finally:
-            connection.close()
-            self._lock.release()
 
     def _write(self, rank: int, run: Callable[[Ledger], T]) -> "asyncio.Future[T]":
         if self._writer is None:
@@ -137,7 +127,7 @@ class SqliteStore(Store):
 
     async def claim(self, pack: PackRef, at: datetime, *, action_name: str | None = None) -> Claimed | None:
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
-        if self._ledger is not None and not self._ledger.may_wait(pack, action_name):
+        if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return None
         return await self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name))
 
@@ -219,6 +209,8 @@ class Readers:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise refusal(error, self._path) from error
+        except UNSTORABLE as error:
+            raise InputError(f"The store cannot look for that: {error}.") from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)

@@ -13,9 +13,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flyteops.errors import BusyError, ConflictError, FlyteError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.schema import refusal
+from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Writer:
     """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
 
     def __init__(self, ledger: Ledger, path: Path, *, limit: int) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._connection = ledger.connection
         self._path = path
         self._limit = limit
@@ -114,7 +114,7 @@ class Writer:
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
         """Do all jobs as if they were one; return False, with nothing done, when a single one of them must be undone."""
-        ledger = self._ledger
+        ledger = self.ledger
         self._connection.execute("BEGIN IMMEDIATE")
         for job in batch:
             before = ledger.mark
@@ -144,24 +144,24 @@ class Writer:
             job.error = None
             self._connection.execute("SAVEPOINT job")
             try:
-                job.result = job.run(self._ledger)
-                self._ledger.flush()
+                job.result = job.run(self.ledger)
+                self.ledger.flush()
             except Exception as error:
                 if concerns_all(error):
                     raise
                 self._connection.execute("ROLLBACK TO job")
-                self._ledger.forget()
+                self.ledger.forget()
                 job.error = own_fault(error)
             self._connection.execute("RELEASE job")
         self._connection.execute("COMMIT")
-        self._ledger.settle()
+        self.ledger.settle()
 
     def _undo(self) -> None:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         finally:
-            self._ledger.forget()
+            self.ledger.forget()
 
 
 def answer(batch: Sequence[Job]) -> None:
@@ -184,8 +184,11 @@ def concerns_all(error: Exception) -> bool:
 
 def own_fault(error: Exception) -> Exception:
     """Translate an error that one job alone is to blame for."""
-    if not isinstance(error, sqlite3.IntegrityError):
+    if isinstance(error, sqlite3.IntegrityError):
+        translated: FlyteError = ConflictError(f"It exists already ({error}); nothing was changed.")
+    elif isinstance(error, UNSTORABLE):
+        translated = InputError(f"The store cannot keep that: {error}.")
+    else:
         return error
-    conflict = ConflictError(f"It exists already ({error}); nothing was changed.")
-    conflict.__cause__ = error
-    return conflict
+    translated.__cause__ = error
+    return translated
