@@ -108,13 +108,13 @@ class Wire:
             self._writer.write(chunk)
             await self._writer.drain()
 
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, *, to_head: bool = False) -> tuple[int, dict[str, str], bytes]:
         """Read one answer: its status, headers and body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         status = int(first.split()[1])
-        body = b"" if status < 200 else await self._reader.readexactly(int(headers.get("content-length", "0")))
+        body = b"" if status < 200 or to_head else await self._reader.readexactly(int(headers.get("content-length", "0")))
         return status, headers, body
 
     async def ask(self, *chunks: bytes) -> tuple[int, dict[str, str], bytes]:

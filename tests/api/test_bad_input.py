@@ -59,6 +59,7 @@ BAD_YAML = [
     b"event: E\npayload: .inf",
     b"event: E\npayload: 1e999",
     b"event: E\npayload: " + b"9" * 5000,
+    b"event: E\npayload: 0x" + b"f" * 5000,
     b'event: E\npayload: "\\ud800"',
     b'event: E\npayload: {"\\ud800": 1}',
     b"event: E\npayload: !!python/object/apply:os.system [ls]",

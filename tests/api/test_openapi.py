@@ -1,5 +1,6 @@
 """The description of the API is valid, complete, and true."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import httpx2
 import jsonschema_rs
 import yaml
 
+from flyteops.document import to_yaml
 from flyteops.web.api import OPERATIONS
 from flyteops.web.openapi import describe
 
@@ -88,3 +90,10 @@ def test_the_reference_tells_every_route() -> None:
         for status in (*operation.outcomes, *operation.errors):
             section = text.split(f"`{operation.method} {operation.path}`")[1].split("\n### ")[0]
             assert str(status) in section, (operation.name, status)
+
+
+def test_the_reference_shows_the_examples_of_the_description() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/api.md").read_text()
+    for operation in OPERATIONS:
+        if operation.example is not None:
+            assert json.dumps(operation.example, indent=2) in text or to_yaml(operation.example).decode() in text

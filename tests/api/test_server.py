@@ -183,3 +183,10 @@ async def test_requests_sent_in_one_go_are_answered_in_order(wire: Wire, registe
     await wire.send(b"".join(request("POST", "/v1/packs/P/events", b'{"event":"E%d"}' % n) for n in range(20)))
     locations = [(await wire.answer())[1]["location"] for _ in range(20)]
     assert len(set(locations)) == 20
+
+
+async def test_head_tells_the_length_and_sends_no_body(wire: Wire) -> None:
+    await wire.send(request("HEAD", "/v1"), request("GET", "/v1"))
+    head = await wire.answer(to_head=True)
+    status, headers, body = await wire.answer()
+    assert (head[0], head[1]["content-length"]) == (status, headers["content-length"]) == (200, str(len(body)))
