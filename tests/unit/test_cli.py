@@ -1,0 +1,228 @@
+"""The commands, as far as no server is needed."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from flyteops.cli import main
+from flyteops.cli.command import Failure
+from flyteops.cli.log import Formatter
+from flyteops.cli.manual import every_command, reference
+from flyteops.cli.output import clean, one_line
+from flyteops.cli.root import COMMANDS, root
+from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
+from flyteops.settings import option_of, table
+
+PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
+NOBODY = "http://127.0.0.1:9"
+ALL = dict(every_command())
+
+
+@pytest.fixture
+def flyte(capsys, monkeypatch):
+    for name in ("FLYTE_API", "FLYTE_API_URL", "FLYTE_JWT", "FLYTE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as ended:
+            main(args)
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+def test_the_reference_page_is_what_the_commands_say():
+    assert PAGE.read_text() == reference()
+
+
+@pytest.mark.parametrize("words", list(ALL))
+def test_the_reference_page_has_every_command_with_every_option(words):
+    section = PAGE.read_text().split(f"\n## `{words}`\n")[1].split("\n## ")[0]
+    options = [each for each in ALL[words].params if isinstance(each, click.Option) and not each.hidden]
+    for name in (name for option in options for name in option.opts):
+        assert f"{name} " in section or f"{name}`" in section or f"{name}," in section or f"{name} /" in section
+
+
+@pytest.mark.parametrize("words", list(ALL))
+def test_every_command_explains_itself(words, flyte):
+    code, _, err = flyte(*words.split()[1:], "--help")
+    assert (code, err) == (0, "")
+    assert ALL[words].help
+    for parameter in ALL[words].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if entry.section])
+def test_the_list_of_commands_names_each_with_a_word_about_it(name, flyte):
+    code, out, _ = flyte("--help")
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.strip().startswith(f"{name} "))
+    assert line.strip().endswith(COMMANDS[name].help)
+
+
+def test_serve_has_an_option_for_every_setting_that_is_supported(flyte):
+    _, out, _ = flyte("serve", "--help")
+    for field, setting in table():
+        assert (option_of(field) in out) == setting.supported
+
+
+def test_listing_the_commands_loads_none_of_them():
+    code = (
+        "import sys; from flyteops.cli.root import root; root.main(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for module in ("'msgspec'", "'httpx2'", "'asyncio'", "'flyteops.errors'", "'rich'"):
+        assert module not in loaded
+
+
+@pytest.mark.parametrize(
+    "args", [["pack", "list"], ["packs", "--help"], ["pack", "run", "Shell", "--help"], ["version", "--url", NOBODY]]
+)
+def test_the_base_install_can_do_what_packs_need(args):
+    server_only = ["starlette", "uvicorn", "uvloop", "httptools", "re2", "yaml", "rich", "prompt_toolkit", "python_multipart"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({server_only!r})); from flyteops.cli import main; main({args!r})"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["serve", "apply", "render"])
+def test_other_commands_say_what_must_be_installed(command):
+    server_only = ["starlette", "uvicorn", "uvloop", "re2", "yaml"]
+    blocked = (
+        f"import sys; sys.modules.update(dict.fromkeys({server_only!r})); from flyteops.cli import main; main([{command!r}, 'x'])"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f'flyte: `flyte {command}` needs pip install "flyteops[server]"' in done.stderr
+
+
+def test_an_unknown_command_is_a_usage_error_with_the_nearest_name(flyte):
+    code, out, err = flyte("flow")
+    assert (code, out) == (2, "")
+    assert err == "flyte: there is no command 'flow'; did you mean 'flows'?\nTry 'flyte --help'.\n"
+
+
+def test_no_server_is_exit_code_3_and_says_what_to_do(flyte):
+    code, out, err = flyte("flows", "list", "--url", NOBODY)
+    assert (code, out) == (3, "")
+    assert err.startswith(f"flyte: the server cannot be reached: GET {NOBODY}/v1/flows")
+    assert "flyte serve" in err
+
+
+def test_the_address_may_stand_before_the_command_or_in_the_environment(flyte, monkeypatch):
+    assert NOBODY in flyte("--url", NOBODY, "flows", "list")[2]
+    monkeypatch.setenv("FLYTE_API", NOBODY)
+    assert NOBODY in flyte("flows", "list")[2]
+
+
+def test_an_address_that_is_none_is_a_usage_error(flyte):
+    code, _, err = flyte("flows", "list", "--url", "localhost")
+    assert code == 2
+    assert "'localhost' is not an address such as http://localhost:8080" in err
+
+
+def test_errors_are_json_when_json_is_asked_for(flyte):
+    code, out, err = flyte("flows", "list", "--json", "--url", NOBODY)
+    assert (code, out) == (3, "")
+    assert err.startswith('{"error": {"code": "unavailable", "message": "the server cannot be reached')
+
+
+def test_version_works_without_a_server(flyte):
+    code, out, err = flyte("version", "--url", NOBODY)
+    assert (code, err) == (0, "")
+    assert f"API URL:         {NOBODY}" in out
+    assert "Server version:  not reachable" in out
+
+
+def test_the_short_version_is_one_line(flyte):
+    assert flyte("--version")[1].startswith("flyte 0.")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell, flyte):
+    code, out, _ = flyte("completion", shell)
+    assert code == 0
+    assert "_FLYTE_COMPLETE" in out
+
+
+def test_bad_settings_are_told_at_once_with_exit_code_2(flyte, monkeypatch):
+    monkeypatch.setenv("FLYTE_PORT", "eighty")
+    code, out, err = flyte("serve", "--store", "somewhere")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "flyte: the settings are not valid",
+        "  FLYTE_PORT: 'eighty' is not a port; give a whole number from 1 to 65535, or 0 for any free port",
+        "  --store: 'somewhere' is not a store; give sqlite:///relative.db or sqlite:////absolute/path.db",
+    ]
+
+
+def test_tls_files_that_cannot_be_read_stop_the_start(flyte, tmp_path):
+    code, _, err = flyte("serve", "--tls-cert-path", str(tmp_path / "cert.pem"), "--tls-key-path", str(tmp_path))
+    assert code == 2
+    assert "cert.pem' cannot be read: No such file or directory" in err
+    assert "cannot be read: Is a directory" in err
+
+
+def test_a_log_file_that_cannot_be_written_stops_the_start(flyte, tmp_path):
+    code, _, err = flyte("serve", "--log-file", str(tmp_path / "none" / "flyte.log"))
+    assert code == 2
+    assert "LOGFILE" in err
+    assert "cannot be written: No such file or directory" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("x"), 1),
+        (NotFoundError("x"), 1),
+        (StoreError("x"), 1),
+        (SettingsError("x"), 2),
+        (UnavailableError("x"), 3),
+    ],
+)
+def test_every_kind_of_error_has_its_exit_code(error, code):
+    assert Failure(error).exit_code == code
+
+
+def test_problems_stand_on_lines_of_their_own():
+    error = InputError("The flow has 2 problems.", problems=[Problem("name", "must not be empty"), Problem("", "is odd", 3, 7)])
+    assert Failure(error).format_message() == "the flow has 2 problems\n  name: must not be empty\n  (line 3, column 7): is odd"
+
+
+def test_nothing_that_others_wrote_steers_the_terminal():
+    assert clean("a\x1b[31mb\x9bc\u202ed\te\nf\r") == "a\\x1b[31mb\\x9bc\\u202ed\te\nf\\r"
+    assert one_line("a\nb\x07", 3) == "a …"
+
+
+def test_a_log_record_is_one_line_whatever_is_in_it():
+    record = make_record("pack %s", "x\n2026-01-01T00:00:00Z INFO forged\x1b[0m")
+    line = Formatter().format(record)
+    assert "\n" not in line
+    assert line.endswith("pack x\\n2026-01-01T00:00:00Z INFO forged\\x1b[0m")
+
+
+def test_a_traceback_cannot_be_taken_for_records():
+    try:
+        raise ValueError("one\nforged")
+    except ValueError:
+        record = make_record("failed", exc_info=sys.exc_info())
+    first, *others = Formatter().format(record).split("\n")
+    assert first.endswith("failed")
+    assert others
+    assert all(line.startswith("    ") for line in others)
+
+
+def make_record(message, *args, exc_info=None):
+    return logging.LogRecord("flyte.test", logging.INFO, "", 0, message, args, exc_info)
+
+
+def test_every_entry_of_the_list_leads_to_a_command():
+    context = click.Context(root)
+    for name in COMMANDS:
+        assert isinstance(root.get_command(context, name), click.Command)

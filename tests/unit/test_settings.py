@@ -1,0 +1,160 @@
+"""The settings: every one in one table, every fault at once."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flyteops.errors import SettingsError
+from flyteops.settings import Settings, option_of, reference, table, unknown_variables
+
+PAGE = Path(__file__).parents[2] / "docs/reference/settings.md"
+
+
+def faults(environ, overrides=None):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environ, overrides or {})
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def test_an_empty_environment_gives_the_defaults():
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_nobody_but_this_computer_reaches_a_server_without_settings():
+    assert Settings().host == "127.0.0.1"
+
+
+def test_every_variable_that_existing_installations_set_is_known():
+    variables = {setting.variable for _, setting in table()}
+    assert variables >= {
+        "FLYTE_PORT",
+        "FLYTE_TLS_CERT_PATH",
+        "FLYTE_TLS_KEY_PATH",
+        "FLYTE_MGO_HOST",
+        "FLYTE_TTL_IN_SECONDS",
+        "FLYTE_AUTH_POLICY_PATH",
+        "FLYTE_OIDC_ISSUER_URL",
+        "FLYTE_OIDC_ISSUER_CLIENT_ID",
+        "FLYTE_SHOULD_DELETE_DEAD_PACKS",
+        "FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM",
+        "FLYTE_PACK_GRACE_PERIOD_UNTIL_MARKED_DEAD_IN_SECONDS",
+        "LOGLEVEL",
+        "LOGFILE",
+    }
+
+
+def test_names_of_variables_and_options_are_used_once():
+    variables = [setting.variable for _, setting in table()]
+    options = [option_of(field) for field, _ in table()]
+    assert len(set(variables)) == len(variables)
+    assert len(set(options)) == len(options)
+
+
+def test_values_are_read_to_their_types():
+    settings = Settings.from_environment(
+        {
+            "FLYTE_HOST": "[::1]",
+            "FLYTE_PORT": " 9000 ",
+            "FLYTE_TTL_IN_SECONDS": "60",
+            "FLYTE_SHOULD_DELETE_DEAD_PACKS": "True",
+            "FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM": "7:05",
+            "FLYTE_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000/",
+            "LOGLEVEL": "WARN",
+            "LOGFILE": "flyte.log",
+            "FLYTE_STORE": "sqlite:////var/lib/flyte.db",
+        }
+    )
+    assert (settings.host, settings.port, settings.keep_for) == ("::1", 9000, timedelta(minutes=1))
+    assert (settings.delete_dead_packs, settings.dead_packs_at) == (True, "07:05")
+    assert settings.allowed_origins == ("https://a.example", "http://localhost:3000")
+    assert (settings.log_level, settings.log_file, settings.store) == ("warning", "flyte.log", "sqlite:////var/lib/flyte.db")
+
+
+def test_blank_counts_as_not_given():
+    assert Settings.from_environment({"FLYTE_PORT": "", "FLYTE_HOST": "  ", "FLYTE_MGO_HOST": ""}) == Settings()
+
+
+def test_an_option_goes_before_the_variable():
+    assert Settings.from_environment({"FLYTE_PORT": "1"}, {"port": "2"}).port == 2
+
+
+def test_a_fault_names_the_option_if_that_is_where_it_is():
+    assert set(faults({"FLYTE_PORT": "1"}, {"port": "x"})) == {"--port"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLYTE_PORT", "65536"),
+        ("FLYTE_PORT", "-1"),
+        ("FLYTE_PORT", "\uff18\uff10"),
+        ("FLYTE_HOST", "localhost:8080"),
+        ("FLYTE_HOST", "http://localhost"),
+        ("FLYTE_TTL_IN_SECONDS", "0"),
+        ("FLYTE_TTL_IN_SECONDS", "1h"),
+        ("FLYTE_MAX_BODY_BYTES", "10M"),
+        ("FLYTE_SHOULD_DELETE_DEAD_PACKS", "maybe"),
+        ("FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "24:00"),
+        ("FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "23:60"),
+        ("FLYTE_ALLOWED_ORIGINS", "*"),
+        ("FLYTE_ALLOWED_ORIGINS", "https://a.example/path"),
+        ("FLYTE_STORE", "flyte.db"),
+        ("FLYTE_STORE", "sqlite://flyte.db"),
+        ("LOGLEVEL", "loud"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_name_value_and_remedy(variable, value):
+    message = faults({variable: value})[variable]
+    assert value in message
+    assert "give " in message
+
+
+@pytest.mark.parametrize(
+    "variable", ["FLYTE_MGO_HOST", "FLYTE_AUTH_POLICY_PATH", "FLYTE_OIDC_ISSUER_URL", "FLYTE_OIDC_ISSUER_CLIENT_ID"]
+)
+def test_what_is_not_supported_yet_is_refused_rather_than_ignored(variable):
+    assert "not supported yet by this version" in faults({variable: "x"})[variable]
+
+
+@pytest.mark.parametrize("store", ["postgresql://db/flyte", "mongodb://db:27017/flyte"])
+def test_stores_that_are_to_come_are_refused_with_a_word_about_it(store):
+    assert "not supported yet by this version" in faults({"FLYTE_STORE": store})["FLYTE_STORE"]
+
+
+def test_all_faults_are_told_at_once():
+    environ = {"FLYTE_PORT": "x", "FLYTE_HOST": "?", "LOGLEVEL": "loud", "FLYTE_TLS_KEY_PATH": "key.pem", "FLYTE_MGO_HOST": "db"}
+    assert set(faults(environ)) == {"FLYTE_PORT", "FLYTE_HOST", "LOGLEVEL", "FLYTE_TLS_CERT_PATH", "FLYTE_MGO_HOST"}
+
+
+def test_tls_needs_both_files():
+    assert set(faults({"FLYTE_TLS_CERT_PATH": "cert.pem"})) == {"FLYTE_TLS_KEY_PATH"}
+    assert set(faults({"FLYTE_TLS_CERT_PATH": "cert.pem"}, {"tls_key_path": ""})) == {"--tls-key-path"}
+
+
+def test_the_port_is_another_one_with_tls_unless_it_is_given():
+    tls = {"FLYTE_TLS_CERT_PATH": "cert.pem", "FLYTE_TLS_KEY_PATH": "key.pem"}
+    assert Settings.from_environment(tls).port == 8443
+    assert Settings.from_environment({**tls, "FLYTE_PORT": "8080"}).port == 8080
+
+
+def test_an_unknown_variable_is_pointed_out_with_the_nearest_name():
+    warnings = unknown_variables({"FLYTE_PROT": "1", "FLYTE_ALOWED_ORIGINS": "", "PATH": "/bin"})
+    assert [warning.path for warning in warnings] == ["FLYTE_ALOWED_ORIGINS", "FLYTE_PROT"]
+    assert "did you mean FLYTE_ALLOWED_ORIGINS?" in warnings[0].message
+    assert "did you mean FLYTE_PORT?" in warnings[1].message
+
+
+def test_no_name_is_guessed_for_what_resembles_nothing():
+    assert "did you mean" not in unknown_variables({"FLYTE_ZEBRA_CROSSING": ""})[0].message
+
+
+@pytest.mark.parametrize(
+    "variable", ["FLYTE_API", "FLYTE_LABELS", "FLYTE_JWT", "FLYTE_PACK_HEALTH_PORT", "FLYTE_SHELL_TIMEOUT", "FLYTE_CHAT_CHANNELS"]
+)
+def test_variables_of_packs_are_no_mistake(variable):
+    assert unknown_variables({variable: "x"}) == []
+
+
+def test_the_reference_page_is_what_the_table_says():
+    assert PAGE.read_text() == reference()
