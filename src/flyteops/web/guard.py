@@ -4,12 +4,12 @@ Compared is with the Host that the browser itself sent; the headers of proxies (
 thing other sites may do: lead a person to one of our pages.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from urllib.parse import urlsplit
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from flyteops.web.link import Headers
 
-Headers = Mapping[bytes, bytes]
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
