@@ -82,11 +82,18 @@ def test_thousands_of_branches_need_no_deep_stack() -> None:
         "{% for x in l %}{{ mid|title|length }}{% endfor %}",
         "{% for x in l %}{{ Event|stringformat:layout|length }}{% endfor %}",
         "{% for x in l %}{% if 5.5 in l %}{% endif %}{% endfor %}" * 5,
+        "{% for x in '" + "x" * 100 + "' %}" + "{% if 0 %}{% endif %}" * 300 + "{% endfor %}",
+        "{% for x in l %}{{ mid|safe|length }}{% endfor %}" * 5,
     ],
 )
 def test_work_has_a_budget(source: str) -> None:
     context = {"l": list(range(200)), "m": {}, "big": "é" * 100_000, "mid": "x " * 800, "layout": "%% " * 600}
     reach("steps", source, context)
+
+
+def test_text_that_is_captured_is_charged_to_the_budget() -> None:
+    source = "{% for x in l %}{% ifchanged %}{{ t }}{{ t }}{{ t }}{% endifchanged %}{% endfor %}"
+    reach("steps", source, {"l": list(range(200)), "t": "x" * 800}, replace(SMALL, steps=5_000))
 
 
 def test_long_input_is_charged_to_the_budget_wherever_it_goes() -> None:
@@ -175,6 +182,12 @@ def test_a_regular_expression_has_a_longest_length() -> None:
 
 def test_a_regular_expression_has_a_largest_size() -> None:
     reach("regexp_memory", "{{ 'a'|match:'(\\\\pL{100}){9}' }}")
+
+
+def test_the_memory_of_a_regular_expression_can_be_set() -> None:
+    source = "{{ 'a'|match:'(\\\\pL{3})' }}"
+    assert template.compile(source).render({}) == "False"
+    reach("regexp_memory", source, limits=replace(SMALL, regexp_memory=20_000))
 
 
 def test_regular_expressions_take_linear_time() -> None:
