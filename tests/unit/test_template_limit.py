@@ -80,6 +80,7 @@ def test_thousands_of_branches_need_no_deep_stack() -> None:
         "{% for x in l %}{% if big in big %}{% endif %}{{ big|upper|length }}{% endfor %}",
         "{% for x in l %}{% filter length %}{{ mid }}{% endfilter %}{% endfor %}" * 5,
         "{% for x in l %}{{ mid|title|length }}{% endfor %}",
+        "{% for x in l %}{{ big|match:'y' }}{% endfor %}",
         "{% for x in l %}{{ Event|stringformat:layout|length }}{% endfor %}",
         "{% for x in l %}{% if 5.5 in l %}{% endif %}{% endfor %}" * 5,
         "{% for x in '" + "x" * 100 + "' %}" + "{% if 0 %}{% endif %}" * 300 + "{% endfor %}",
