@@ -39,11 +39,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, clock: Clock) -> AsyncIterator[Service]:
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     async with SqliteStore(tmp_path / "flyte.db") as store:
-        service = Service(store, clock=clock)
-        await service.start()
-        yield service
+        yield store
+
+
+@pytest.fixture
+async def service(store: SqliteStore, clock: Clock) -> Service:
+    service = Service(store, clock=clock)
+    await service.start()
+    return service
 
 
 @pytest.fixture

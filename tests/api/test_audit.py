@@ -7,6 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.model import Event, NewAction, Outcome, PackRef
+from flyteops.storage.sqlite import SqliteStore
 from tests.api.conftest import Clock
 
 BASE = "http://flyte.test"
@@ -218,3 +220,14 @@ async def test_events_are_found_newest_first(api: httpx2.AsyncClient, params: di
 async def test_a_result_in_the_audit_names_its_action(api: httpx2.AsyncClient) -> None:
     (event,) = (await api.get("/v1/audit/events", params={"event": "Deployed"})).json()["events"]
     assert event["actionId"] == (await executions(api))[-1]["actions"]["go"]["id"]
+
+
+async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_without_steps(
+    api: httpx2.AsyncClient, store: SqliteStore, clock: Clock
+) -> None:
+    action = NewAction("a1", "x1", "gone", "no-such-version", "s", 0, "C", "P", {}, b"null", {})
+    event = Event("e1", "E", PackRef("P", "P"), b"null", clock.now)
+    await store.record(event, Outcome(actions=(action,)))
+    (execution,) = await executions(api)
+    assert (execution["name"], execution["steps"], list(execution["actions"])) == ("gone", [], ["s"])
+    assert (await api.get("/v1/audit/flows/x1")).json() == execution

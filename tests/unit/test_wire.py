@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from flyteops.web import instant
+from flyteops.web import handler, instant
 from flyteops.web.exchange import wants_yaml
 from flyteops.web.guard import is_own
 from flyteops.web.link import base_of, collides, segment
@@ -64,3 +64,10 @@ def test_an_accept_header_of_nonsense_is_not_a_wish_for_yaml() -> None:
 @pytest.mark.parametrize("host", ["", ":", "[", "a:b:c", "a:99999999"])
 def test_a_broken_host_owns_no_origin(host: str) -> None:
     assert not is_own("http://a", host)
+
+
+@pytest.mark.parametrize(
+    ("query", "page"), [({}, (0, 50)), ({"start": "7", "limit": "1000"}, (7, 1000)), ({"limit": "1001"}, (0, 1000))]
+)
+def test_a_page_has_fifty_entries_and_a_thousand_at_most(query: dict[str, str], page: tuple[int, int]) -> None:
+    assert handler._page(query) == page
