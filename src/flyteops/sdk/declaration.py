@@ -1,7 +1,6 @@
 """What a pack consists of, as it stands when the pack begins to run."""
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,8 +9,6 @@ import msgspec
 from flyteops.errors import InputError
 from flyteops.model import FATAL
 from flyteops.sdk.event import Event, EventType
-
-_RENDERED_INTEGER = re.compile(rb'(?<!\\)"(-?[0-9]+)\.0{6}"(?!\s*:)')
 
 Handler = Callable[..., Awaitable[Event]]
 Task = Callable[[], Awaitable[None]]
@@ -42,7 +39,7 @@ class Command(msgspec.Struct, frozen=True, eq=False):
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], raw_input: msgspec.Raw) -> Any:
         try:
-            return _lenient(decoder, raw_input)
+            return decoder.decode(raw_input)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"the input of {self.name} is not valid: {error}"
             raise InputError(message) from error
@@ -87,26 +84,11 @@ def _help(url: str | None) -> dict[str, Any]:
     return {} if url is None else {"links": [{"href": url, "rel": "help"}]}
 
 
-def _lenient(decoder: msgspec.json.Decoder[Any], raw_input: msgspec.Raw) -> Any:
-    """Decode; if that fails, once more with whole numbers as the templates of flows render them, such as `3.000000`."""
-    try:
-        return decoder.decode(raw_input)
-    except msgspec.ValidationError:
-        shortened = _RENDERED_INTEGER.sub(rb'"\1"', bytes(raw_input))
-        if shortened == bytes(raw_input):
-            raise
-        try:
-            return decoder.decode(shortened)
-        except msgspec.ValidationError:
-            pass
-        raise
-
-
 def input_decoder(handler: Handler) -> msgspec.json.Decoder[Any] | None:
     """Make the decoder for a handler's only parameter; None if it has no parameter.
 
     Decoding is lenient about text that stands for a number, a boolean or null, because a template in a flow always
-    renders text.
+    renders text (the number 3 as `3.000000`).
     """
     parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
     if not parameters:
