@@ -120,15 +120,15 @@ class Dependencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     any: tuple[str, ...] = ()
 
 
-class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """One "if this happens, do that" of a flow. `depends_on` as a list means any of them."""
 
-    event: EventPattern
-    command: Command
     id: str = ""
     depends_on: tuple[str, ...] | Dependencies | None = None
+    event: EventPattern
     context: dict[str, str] | None = None
     criteria: str | None = None
+    command: Command
 
     @property
     def dependencies(self) -> Dependencies:
