@@ -211,5 +211,6 @@ class Store(ABC):
     async def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
         """Remove executions without activity since `before`, and events received before it that nothing refers to.
 
-        At most `limit` of each in one call, so that others get their turn.
+        At most `limit` of each in one call, so that others get their turn. Each execution goes as a whole; but when this raises,
+        some may be gone.
         """

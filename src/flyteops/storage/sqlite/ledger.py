@@ -48,6 +48,9 @@ SMALL = 16_384
 SOURCES_KEPT = 10_000
 """How many senders and event names are remembered before all are forgotten, for the sake of packs that invent names."""
 
+MATCHES_KEPT = 10_000
+"""How many answers to "which queues serve this pack" are remembered before all are forgotten."""
+
 VACUUM_PAGES = 256
 """How many free pages are given back to the file system in one step."""
 
@@ -64,9 +67,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Queue:
-    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, a prefix of what the database has."""
+    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, a prefix of what the database has.
 
-    __slots__ = ("command", "heads", "labels", "pack_name", "queue_id")
+    `is_waiting` may be True of a queue without NEW actions, never False of one that has some.
+    """
+
+    __slots__ = ("command", "heads", "is_waiting", "labels", "pack_name", "queue_id")
 
     def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
         self.queue_id = queue_id
@@ -74,13 +80,16 @@ class Queue:
         self.command = command
         self.labels = labels
         self.heads: deque[Waiting] = deque()
+        self.is_waiting = True
 
     @property
     def key(self) -> tuple[str, str, Key]:
         return self.pack_name, self.command, tuple(sorted(self.labels.items()))
 
     def serves(self, pack: PackRef, command: str | None) -> bool:
-        return (command is None or command == self.command) and has_labels(pack.labels, self.labels)
+        if pack.name != self.pack_name or command not in (None, self.command):
+            return False
+        return has_labels(pack.labels, self.labels)
 
 
 class Ledger:
@@ -134,10 +143,7 @@ class Ledger:
         queues = [Queue(queue_id, pack_name, command, decode_strings(labels)) for queue_id, pack_name, command, labels in rows]
         self._queues = {queue.queue_id: queue for queue in queues}
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
-        waiting: dict[str, dict[int, Queue]] = {}
-        for queue in queues:
-            waiting.setdefault(queue.pack_name, {})[queue.queue_id] = queue
-        self._waiting = waiting  # at once, since `may_wait` looks at it from another thread
+        self._matches: dict[tuple[str, Key, str | None], list[Queue]] = {}
         self._last_event = self._last("event")
         self._last_execution = self._last("execution")
         self._last_action = self._last("action")
@@ -164,8 +170,7 @@ class Ledger:
 
     def may_wait(self, pack: PackRef, command: str | None) -> bool:
         """Tell whether an action may wait for this pack. From any thread; never False once such an action was committed."""
-        queues = self._waiting.get(pack.name)
-        return queues is not None and any(queue.serves(pack, command) for queue in tuple(queues.values()))
+        return any(queue.is_waiting for queue in self._matching(pack, command))
 
     def claim(self, pack: PackRef, at: datetime, command: str | None) -> Claimed | None:
         best = self._oldest(pack, command)
@@ -183,13 +188,25 @@ class Ledger:
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         best = None
-        queues = self._waiting.get(pack.name, {})
-        for queue in [queue for queue in queues.values() if queue.serves(pack, command)]:
+        for queue in [queue for queue in self._matching(pack, command) if queue.is_waiting]:
             if not queue.heads and not self._refill(queue):
-                del queues[queue.queue_id]
+                queue.is_waiting = False
             elif best is None or queue.heads[0].seq < best.heads[0].seq:
                 best = queue
         return best
+
+    def _matching(self, pack: PackRef, command: str | None) -> list[Queue]:
+        # The event loop comes here as well. Whoever changes the queues replaces `_matches` afterwards, so that what was found
+        # among the queues as they were ends up in a dictionary that nobody looks at any more.
+        matches = self._matches
+        key = (pack.name, tuple(sorted(pack.labels.items())), command)
+        found = matches.get(key)
+        if found is None:
+            found = [queue for queue in tuple(self._queues.values()) if queue.serves(pack, command)]
+            if len(matches) >= MATCHES_KEPT:
+                matches.clear()
+            matches[key] = found
+        return found
 
     def _refill(self, queue: Queue) -> bool:
         self.flush()
@@ -284,13 +301,10 @@ class Ledger:
                     action.input,
                 )
             )
-            self._note_waiting(self._queues[queue_id])
+            self._queues[queue_id].is_waiting = True
             self._unsettled.add(execution_seq)
         self._gathered += 1
         return seq
-
-    def _note_waiting(self, queue: Queue) -> None:
-        self._waiting.setdefault(queue.pack_name, {})[queue.queue_id] = queue
 
     def _touch(self, execution_seq: int, now: int) -> None:
         self._touched[execution_seq] = max(now, self._touched.get(execution_seq, now))
@@ -325,6 +339,7 @@ class Ledger:
             queue = Queue(queue_id, action.pack_name, action.name, dict(action.pack_labels))
             self._queues[queue_id] = queue
             self._queue_ids[key] = queue_id
+            self._matches = {}
         return queue_id
 
     def _source_id(self, event: Event) -> int:
@@ -404,11 +419,12 @@ class Ledger:
 
     # ----------------------------------------------------------------------------------------------------------- growth
 
-    def purge(self, before: datetime, limit: int) -> Purged:
+    def purge(self, before: datetime, most: Purged) -> Purged:
+        """Remove as many as `most` says; `more` when there may be more."""
         self.flush()
-        executions = self._purge_executions(to_microseconds(before), limit)
-        events = self._purge_events(to_microseconds(before), limit)
-        return Purged(executions, events, more=limit in (executions, events))
+        executions = self._purge_executions(to_microseconds(before), most.executions)
+        events = self._purge_events(to_microseconds(before), most.events)
+        return Purged(executions, events, more=executions == most.executions or events == most.events)
 
     def _purge_executions(self, before: int, limit: int) -> int:
         found = self._execute(
@@ -434,7 +450,7 @@ class Ledger:
                 self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
                 del self._queues[queue_id]
                 del self._queue_ids[queue.key]
-                self._waiting.get(queue.pack_name, {}).pop(queue_id, None)
+                self._matches = {}
 
     def _purge_events(self, before: int, limit: int) -> int:
         found = self._execute(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,10 @@ T = TypeVar("T")
 
 RECORD, FINISH, CLAIM, OTHER = range(4)
 """The order within a batch: what creates actions before what takes them, and what needs the ledger flushed at the end."""
+
+
+PURGE_STEP = 100
+"""How many executions and events are removed in one transaction, which is as long as others may have to wait."""
 
 
 class SqliteStore(Store):
@@ -154,14 +159,22 @@ class SqliteStore(Store):
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
-        purged = await self._write(OTHER, lambda ledger: ledger.purge(before, limit))
         # A step at a time, each in a transaction of its own, so that others get their turn in between.
+        executions = events = 0
+        more = True
+        while more and executions < limit and events < limit:
+            most = Purged(min(PURGE_STEP, limit - executions), min(PURGE_STEP, limit - events), more=False)
+            step = await self._write(OTHER, partial(Ledger.purge, before=before, most=most))
+            executions, events, more = executions + step.executions, events + step.events, step.more
+        await self._vacuum()
+        return Purged(executions, events, more)
+
+    async def _vacuum(self) -> None:
         left = await self._write(OTHER, Ledger.vacuum)
         while left:
             before_step, left = left, await self._write(OTHER, Ledger.vacuum)
             if left >= before_step:
                 break
-        return purged
 
 
 class Readers:
