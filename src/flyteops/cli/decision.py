@@ -12,13 +12,11 @@ SHOWN = 300
 
 
 def event_lines(event: AuditEvent) -> Iterator[str]:
-    """Say what became of an event."""
+    """Say what happened."""
     yield f"{local_time(event.received_at)}  event {clean(event.event)} of pack {clean(event.pack.id)}  {dim(event.id)}"
     yield f"  payload {value_text(event.payload, SHOWN)}"
     if event.action_id is not None:
         yield f"  the result of action {event.action_id}"
-    for decision in event.decisions:
-        yield from decision_lines(decision)
 
 
 def decision_lines(decision: DecisionView) -> Iterator[str]:

@@ -9,7 +9,7 @@ import msgspec
 from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Command, json_option, url_option
 from flyteops.cli.output import print_json
-from flyteops.cli.why import explanation
+from flyteops.cli.why import verdict
 from flyteops.errors import NotFoundError
 from flyteops.model import Json
 from flyteops.sdk.client import Client
@@ -43,10 +43,10 @@ async def send_event(  # noqa: PLR0913, PLR0917 - one for each option
             record = await client.request("GET", location) if explain and location else None
             print_json({"eventId": event_id} if record is None else record.content)
             return
-        click.echo(f"sent: event {event_id}" if event_id else "sent")
+        click.echo(f"sent event {event_id}" if event_id else "sent")
         if explain and location:
             answer = await client.request("GET", location)
-            async for line in explanation(decode(answer.content, AuditEvent)):
+            async for line in verdict(decode(answer.content, AuditEvent)):
                 click.echo(line)
 
 

@@ -7,7 +7,7 @@ import click
 
 from flyteops.cli.api import connect, decode, fetch, path
 from flyteops.cli.command import Command, json_option, url_option
-from flyteops.cli.decision import event_lines, nobody_listens, trigger_lines
+from flyteops.cli.decision import decision_lines, event_lines, nobody_listens, trigger_lines
 from flyteops.cli.flow import load_flows
 from flyteops.cli.output import clean, print_json
 from flyteops.errors import NotFoundError
@@ -64,9 +64,18 @@ async def find_event(client: Client, subject: str | None) -> bytes | None:
 
 
 async def explanation(event: AuditEvent) -> AsyncIterator[str]:
-    """Say what became of an event, and if nothing did, why not."""
+    """Say what happened and what became of it."""
     for line in event_lines(event):
         yield line
+    async for line in verdict(event):
+        yield line
+
+
+async def verdict(event: AuditEvent) -> AsyncIterator[str]:
+    """Say what became of an event, and if nothing did, why not."""
+    for decision in event.decisions:
+        for line in decision_lines(decision):
+            yield line
     if not event.decisions:
         for line in nobody_listens(event.event, event.pack.name, await load_flows()):
             yield line

@@ -1,0 +1,160 @@
+"""`flyte dev` as a newcomer meets it, and what it leaves behind: nothing."""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+FLOW = """\
+name: who
+steps:
+  - id: ask
+    event: {packName: Chat, name: ReceivedMessage}
+    criteria: "{{ Event.Payload.message|match:'^who is there$' }}"
+    context: {channel: "{{ Event.Payload.channelId }}", thread: "{{ Event.Payload.threadTimestamp }}"}
+    command: {packName: Shell, name: Shell, input: "echo $PPID $(cat \\"$FLYTE_EXAMPLES/word.txt\\")"}
+  - id: answer
+    dependsOn: [ask]
+    event: {packName: Shell, name: Output}
+    command:
+      packName: Chat
+      name: SendMessage
+      input:
+        channelId: "{{ Context.channel }}"
+        threadTimestamp: "{{ Context.thread }}"
+        message: "process {{ Event.Payload.stdout }} of {{ datastore('place') }}"
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory with flows, a file and a datastore item."""
+    examples = tmp_path / "examples"
+    (examples / "datastore").mkdir(parents=True)
+    (examples / "who.yaml").write_text(FLOW)
+    (examples / "word.txt").write_text("answers")
+    (examples / "datastore" / "place.txt").write_text("this desk")
+    for name in [name for name in os.environ if name.startswith("FLYTE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def dev(place):
+    """`flyte dev` on a terminal, on any free port; at the end nothing of it may be left."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "flyteops", "dev", "--port", "0"],
+        cwd=str(place),
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(40, 160),
+    )
+    yield child
+    if child.isalive():
+        child.kill(signal.SIGKILL)
+    child.close()
+
+
+def children_of(pid):
+    """The processes that a process has started, by id."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until_gone(pids):
+    """Wait for the end of processes that are not ours."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        with os.fdopen(descriptor, "rb", 0) as ending:
+            assert select.select([ending], [], [], 20)[0], f"process {pid} goes on"
+
+
+def ready(dev):
+    dev.expect("Ctrl-D ends everything")
+    dev.expect("#general> ")
+    children = children_of(dev.pid)
+    assert len(children) == 3
+    return children
+
+
+def test_a_message_runs_a_command_in_another_process_and_the_answer_appears(dev):
+    dev.expect(r"Flyte \S+ runs at http://127.0.0.1:\d+")
+    dev.expect("packs  Shell, Ticker, Chat")
+    dev.expect("flows  who")
+    dev.expect("try    who is there")
+    children = ready(dev)
+    dev.send("who is there\r")
+    dev.expect(r"1 \w+: who is there")
+    dev.expect(r"2     ↳1 flyte: process (\d+) answers")
+    assert int(dev.match[1]) in children
+    dev.send("/channel lab\r")
+    dev.expect("#lab> ")
+    dev.send("/nonsense\r")
+    dev.expect("! there is no /nonsense")
+    dev.sendeof()
+    dev.expect(pexpect.EOF)
+    dev.close()
+    assert (dev.exitstatus, dev.signalstatus) == (0, None)
+    wait_until_gone(children)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_process_is_left_behind_however_it_ends(dev, number):
+    children = ready(dev)
+    os.kill(dev.pid, number)
+    dev.expect(pexpect.EOF)
+    dev.close()
+    expected = (None, number) if number == signal.SIGKILL else (0, None)
+    assert (dev.exitstatus, dev.signalstatus) == expected
+    wait_until_gone(children)
+
+
+def test_closing_the_terminal_ends_everything(dev):
+    children = ready(dev)
+    dev.ptyproc.fileobj.close()
+    wait_until_gone([dev.pid, *children])
+
+
+def run(place, *args, **options):
+    command = [sys.executable, "-m", "flyteops", "dev", *args]
+    return subprocess.run(command, cwd=place, text=True, capture_output=True, check=False, **options)
+
+
+def test_lines_from_a_pipe_are_answered_and_then_everything_ends(place):
+    done = run(place, "--port", "0", input="who is there\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\[#general [\d. in]+\] flyte: process \d+ answers", done.stdout, re.MULTILINE)
+    assert {log.name for log in (place / ".flyte").glob("*.log")} >= {"server.log", "shell.log", "ticker.log", "chat.log"}
+
+
+def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
+    (place / "examples").rename(place / "elsewhere")
+    done = run(place, "--port", "0", input="hello\n")
+    assert "try    hello" in done.stdout
+    assert re.search(r"flyte: Hello \S+! It is \d\d:\d\d", done.stdout)
+
+
+def test_a_child_that_fails_is_told_with_its_last_words(place):
+    done = run(place, "--port", "0", "--pack", "NoSuchPack", stdin=subprocess.DEVNULL, timeout=30)
+    assert done.returncode == 1
+    assert "flyte: NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log ends with\n" in done.stderr
+    assert "there is no pack 'NoSuchPack'" in done.stderr
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run(place, "--port", str(taken.getsockname()[1]), stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is taken by another program; .*\n", done.stderr)

@@ -1,0 +1,189 @@
+"""`flyte serve` as a process: what it says, what it refuses, how it ends."""
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+
+import httpx2
+import pytest
+
+READY = re.compile(r"listens on (https?://\S+) ")
+
+
+class Server:
+    """A server process with its log, line by line."""
+
+    def __init__(self, folder, *args, **environ):
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))}
+        env |= {"FLYTE_STORE": f"sqlite:///{folder}/flyte.db", "FLYTE_PORT": "0", **environ}
+        command = [sys.executable, "-m", "flyteops", "serve", *args]
+        self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines = []
+
+    def read_until(self, pattern):
+        """Read the log up to the line that matches, and return the match."""
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError("".join(self.lines))
+
+    def end(self):
+        """Wait for the end; return exit code and everything that was said."""
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, "".join(self.lines) + err
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(*args, **environ):
+        servers.append(Server(tmp_path, *args, **environ))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_says_where_it_is_and_stops_when_told(serve, number):
+    server = serve()
+    url = server.read_until(READY)[1]
+    assert httpx2.get(f"{url}/health").status_code == 200
+    server.process.send_signal(number)
+    code, out, err = server.end()
+    assert (code, out) == (0, "")
+    assert err.rstrip().endswith("flyte.server: stopped")
+    assert len(err.splitlines()) == 3
+
+
+def test_a_request_under_way_is_answered_before_the_end(serve):
+    server = serve()
+    port = int(server.read_until(READY)[1].rpartition(":")[2])
+    body = b'{"name": "Slow", "links": []}'
+    head = b"POST /v1/packs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head + body[:5])
+        httpx2.get(f"http://127.0.0.1:{port}/health")  # by now the server has seen the beginning
+        server.process.terminate()
+        server.read_until("stopping")
+        connection.sendall(body[5:])
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert server.end()[0] == 0
+
+
+def test_a_second_signal_does_not_wait_for_requests(serve):
+    server = serve()
+    port = int(server.read_until(READY)[1].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /v1/packs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        httpx2.get(f"http://127.0.0.1:{port}/health")
+        server.process.terminate()
+        server.read_until("stopping")
+        server.process.terminate()
+        assert server.end()[0] == 0
+
+
+def test_what_was_sent_is_there_after_a_restart(serve):
+    first = serve()
+    url = first.read_until(READY)[1]
+    assert httpx2.post(f"{url}/v1/flows", json={"name": "kept"}).status_code == 201
+    first.process.terminate()
+    assert first.end()[0] == 0
+    second = serve()
+    url = second.read_until(READY)[1]
+    assert "with 1 flows and 0 packs" in second.lines[-1]
+    assert httpx2.get(f"{url}/v1/flows/kept").status_code == 200
+
+
+def test_a_taken_port_is_one_clear_line(serve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = serve("--port", str(port)).end()
+    assert (code, out) == (1, "")
+    assert err == f"flyte: port {port} of 127.0.0.1 is taken by another program; choose one with --port or FLYTE_PORT\n"
+
+
+def test_a_store_that_another_server_holds_is_one_clear_line(serve):
+    serve().read_until(READY)
+    code, out, err = serve().end()
+    assert (code, out) == (1, "")
+    assert err.startswith("flyte: ")
+    assert "in use by process" in err
+    assert err.count("\n") == 1
+
+
+def test_a_store_that_is_no_store_is_one_clear_line(serve, tmp_path):
+    (tmp_path / "notes.db").write_text("These are my notes, and no database at all. " * 30)
+    code, _, err = serve("--store", "sqlite:///notes.db").end()
+    assert code == 1
+    assert err.startswith("flyte: ")
+    assert "Traceback" not in err
+    assert (tmp_path / "notes.db").read_text().startswith("These are my notes")
+
+
+def test_being_reachable_for_others_without_auth_is_warned_about(serve):
+    server = serve("--host", "0.0.0.0")
+    server.read_until("WARNING .*Auth is off and 0.0.0.0 can be reached from other computers")
+    assert "listens on http://127.0.0.1:" in "".join(server.lines)
+
+
+def test_an_unknown_variable_is_warned_about(serve):
+    serve(FLYTE_PROT="80").read_until("WARNING .*FLYTE_PROT: is not a setting of Flyte and is ignored; did you mean FLYTE_PORT")
+
+
+def test_the_log_can_go_to_a_file(serve, tmp_path):
+    log = tmp_path / "flyte.log"
+    os.mkfifo(log)  # opening it waits until the server writes, so there is nothing to guess
+    server = serve(LOGFILE=str(log))
+    with log.open() as lines:
+        assert READY.search(next(lines))
+        server.process.terminate()
+        assert server.end() == (0, "", "")
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = ["openssl", "req", "-x509", *curve, "-nodes", "-out", files[0], "-keyout", files[1], *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+def test_with_certificate_and_key_it_speaks_tls(serve, certificate):
+    cert, key = certificate
+    server = serve(FLYTE_TLS_CERT_PATH=str(cert), FLYTE_TLS_KEY_PATH=str(key))
+    url = server.read_until(READY)[1]
+    assert url.startswith("https://")
+    trusting = ssl.create_default_context(cafile=cert)
+    links = httpx2.get(f"{url}/v1", verify=trusting).json()["links"]
+    assert links[0]["href"] == f"{url}/v1"
+
+
+def test_a_key_that_is_not_the_certificates_stops_the_start(serve, certificate):
+    cert, _ = certificate
+    code, _, err = serve("--tls-cert-path", str(cert), "--tls-key-path", str(cert)).end()
+    assert code == 2
+    assert "cannot be used together" in err
+
+
+def test_it_ends_with_whoever_started_it_if_attached(serve, tmp_path):
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "flyteops", "serve", "--attached", "--port", "0", "--store", f"sqlite:///{tmp_path}/a.db"]
+    process = subprocess.Popen(command, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(reading)
+    assert READY.search(process.stderr.readline())
+    os.close(writing)
+    assert process.wait(20) == 0
+    process.stderr.close()
