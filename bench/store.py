@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import cProfile
 import itertools
+import os
 import pstats
 import random
 import tempfile
@@ -93,6 +94,7 @@ async def measure(url: str, tasks: int, seconds: float, backlog: int) -> tuple[f
     """Return cycles per second, and microseconds of CPU per cycle, which says more on a busy machine."""
     async with open_store(url) as store:
         await pile_up(store, backlog)
+        await asyncio.to_thread(os.sync)  # or the disk would be busy with the backlog while we measure
         counter = itertools.count()
         used, began = time.process_time(), time.monotonic()
         await asyncio.gather(*(repeat(store, began + seconds, counter) for _ in range(tasks)))
