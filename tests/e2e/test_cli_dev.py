@@ -45,6 +45,7 @@ def place(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")  # nobody answers the question where the cursor is
     return tmp_path
 
 
@@ -149,7 +150,7 @@ def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
 def test_a_child_that_fails_is_told_with_its_last_words(place):
     done = run(place, "--port", "0", "--pack", "NoSuchPack", stdin=subprocess.DEVNULL, timeout=30)
     assert done.returncode == 1
-    assert "flyte: NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log ends with\n" in done.stderr
+    assert "flyte: the process NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log ends with\n" in done.stderr
     assert "there is no pack 'NoSuchPack'" in done.stderr
 
 

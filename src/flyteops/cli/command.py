@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -38,7 +39,8 @@ def _message(error: FlyteError) -> str:
     text = text.partition("\n")[0].rstrip(":.").strip()
     if _is_unreachable(error):
         return f"the server cannot be reached: {text}"
-    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+    # Errors are sentences; after `flyte:` they go on in lower case, names excepted.
+    return text[:1].lower() + text[1:] if re.match(r"[A-Z][a-z]*[ ,]", text) else text
 
 
 def _is_unreachable(error: FlyteError) -> bool:

@@ -33,7 +33,10 @@ class ChildEndedError(FlyteError):
     code = "child-ended"
 
     def __init__(self, child: Child) -> None:
-        super().__init__(f"{child.name} has ended by itself, with exit code {child.process.returncode}; {child.log} ends with")
+        message = (
+            f"the process {child.name} has ended by itself, with exit code {child.process.returncode}; {child.log} ends with"
+        )
+        super().__init__(message)
         self.drawing = tuple(last_lines(child.log, child.log_begin))
 
 
