@@ -249,4 +249,5 @@ def main() -> None:
     print(f"\nwritten to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -73,13 +73,13 @@ class Moment:
         self.datastore = datastore
         self.monotonic = monotonic
         self._ids = 0
-        self._time = f"{int(now.timestamp()):08x}"
+        self._time = f"{int(now.timestamp() * 1000):011x}"
         self.runtime = Runtime(datastore=datastore, random=_LateRandom(seed), now=now, clock=monotonic)
 
     def new_id(self) -> str:
-        """Return the next id: 24 hex digits that begin with the time, so that ids made together are stored together."""
+        """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
         self._ids += 1
-        return self._time + blake2b(self.seed + self._ids.to_bytes(4), digest_size=8).hexdigest()
+        return self._time + blake2b(self.seed + self._ids.to_bytes(4), digest_size=7).hexdigest()[:13]
 
 
 class _LateRandom(random.Random):
@@ -176,7 +176,7 @@ def _compile_input(value: Json) -> ValueTemplate | None:
 
 
 def _join(path: str, error: TemplateError) -> str:
-    inner = getattr(error, "path", "")
+    inner = error.path or ""
     return path + (inner if inner.startswith("[") or not inner else f".{inner}")
 
 

@@ -121,10 +121,12 @@ class StoreError(FlyteError):
 class TemplateError(FlyteError):
     """The template is not valid.
 
-    `line` and `column` count from 1 in the template's own text; None when no place is known.
+    `line` and `column` count from 1 in the template's own text; None when no place is known. `path` is where the template
+    stands in a JSON value, such as ``message.parts[0]``, when it stands in one.
     """
 
     code = "template"
+    path: str | None = None
 
     def __init__(self, message: str | None = None, *, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)

@@ -129,7 +129,26 @@ def json_values():
     keys = st.text(max_size=8)
     scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
     texts = st.text(max_size=30) | st.sampled_from(
-        ["y", "on", "12", "1e3", "0x1f", "12:30", "2020-01-01", "~", "<<", "=", "- a", "a: b", "# c", "'", '"', " x ", "a\nb", "\t"]
+        [
+            "y",
+            "on",
+            "12",
+            "1e3",
+            "0x1f",
+            "12:30",
+            "2020-01-01",
+            "~",
+            "<<",
+            "=",
+            "- a",
+            "a: b",
+            "# c",
+            "'",
+            '"',
+            " x ",
+            "a\nb",
+            "\t",
+        ]
     )
     return st.recursive(
         scalars | texts, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=15
@@ -141,7 +160,9 @@ def test_what_is_written_as_yaml_is_read_back_the_same(value):
     assert parse_yaml(to_yaml(value)).value == value
 
 
-@pytest.mark.parametrize("text", ["y", "Y", "n", "on", "off", "yes", "no", "12", "1.5", "1e3", "0o17", "0x1f", "1_000", "12:30", "~", ""])
+@pytest.mark.parametrize(
+    "text", ["y", "Y", "n", "on", "off", "yes", "no", "12", "1.5", "1e3", "0o17", "0x1f", "1_000", "12:30", "~", ""]
+)
 def test_text_that_looks_like_something_else_is_quoted(text):
     assert to_yaml({"k": text}) == f'k: "{text}"\n'.encode()
 

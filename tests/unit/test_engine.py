@@ -278,7 +278,7 @@ def test_the_same_moment_gives_the_same_outcome_ids_and_random_values_included()
 
 def test_ids_are_24_hex_digits_that_begin_with_the_time():
     (action,) = begin(a_flow(a_step("a")), an_event()).actions
-    assert int(action.action_id[:8], 16) == int(NOW.timestamp())
+    assert int(action.action_id[:11], 16) == int(NOW.timestamp() * 1000)
     assert len(bytes.fromhex(action.action_id)) == 12
     assert action.action_id != action.correlation_id
 

@@ -49,6 +49,7 @@ def test_everything_can_be_set() -> None:
         "FLYTE_API_TIMEOUT": "0",
         "PACK_NAME": "Slack",
         "FLYTE_PACK_HEALTH_PORT": "off",
+        "FLYTE_PACK_POLL_INTERVAL": "500ms",
         "FLYTE_PACK_STOP_TIMEOUT": "2m",
         "LOGLEVEL": "DEBUG",
     }
@@ -59,6 +60,7 @@ def test_everything_can_be_set() -> None:
         timeout=None,
         name="Slack",
         health_port=None,
+        poll_interval=0.5,
         stop_timeout=120,
         log_level="debug",
     )
@@ -72,6 +74,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
             "FLYTE_LABELS": "env=dev,broken",
             "FLYTE_API_TIMEOUT": "-1",
             "FLYTE_PACK_HEALTH_PORT": "99999",
+            "FLYTE_PACK_POLL_INTERVAL": "often",
             "FLYTE_PACK_STOP_TIMEOUT": "soon",
             "FLYTE_CA_CERT_FILE": "/does/not/exist.pem",
             "LOGLEVEL": "loud",
@@ -83,6 +86,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         "FLYTE_JWT": "is not a token: it holds blanks or letters that no token has",
         "FLYTE_API_TIMEOUT": "'-1' is not a number of whole seconds (0 means no limit)",
         "FLYTE_PACK_HEALTH_PORT": "'99999' is neither a port from 1 to 65535 nor off",
+        "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h",
         "FLYTE_PACK_STOP_TIMEOUT": "'soon' is not a duration such as 30s, 5m or 1h",
         "FLYTE_CA_CERT_FILE": "cannot read certificates from '/does/not/exist.pem': No such file or directory",
         "LOGLEVEL": "'loud' is none of debug, info, warning, error, critical",

@@ -30,6 +30,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     ca_cert_file: Path | None = None
     name: str | None = None
     health_port: int | msgspec.UnsetType | None = msgspec.UNSET
+    poll_interval: float | msgspec.UnsetType = msgspec.UNSET
     stop_timeout: float | msgspec.UnsetType = msgspec.UNSET
     log_level: str = "info"
 
@@ -48,6 +49,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", _certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
             health_port=reader.read("FLYTE_PACK_HEALTH_PORT", _port, msgspec.UNSET),
+            poll_interval=reader.read("FLYTE_PACK_POLL_INTERVAL", seconds, msgspec.UNSET),
             stop_timeout=reader.read("FLYTE_PACK_STOP_TIMEOUT", seconds, msgspec.UNSET),
             log_level=reader.read("LOGLEVEL", _log_level, "info"),
         )

@@ -155,13 +155,12 @@ class Pack:
         """Return the pack as it runs in an environment: its name, labels and limits come from there if it says so."""
         options = self._options
         if environment is not None:
-            health_port, stop_timeout = environment.health_port, environment.stop_timeout
+            given = {name: getattr(environment, name) for name in ("health_port", "poll_interval", "stop_timeout")}
             options = msgspec.structs.replace(
                 options,
                 name=environment.name or options.name,
                 labels={**options.labels, **environment.labels},
-                health_port=options.health_port if health_port is msgspec.UNSET else health_port,
-                stop_timeout=options.stop_timeout if stop_timeout is msgspec.UNSET else stop_timeout,
+                **{name: value for name, value in given.items() if value is not msgspec.UNSET},
             )
         return msgspec.structs.replace(
             options,

@@ -121,7 +121,7 @@ def _problem(error: TemplateError, path: str) -> Problem:
 
 def _at(error: Fault, problems: Sequence[Problem]) -> Fault:
     error.problems = tuple(problems)
-    vars(error)["path"] = problems[0].path
+    error.path = problems[0].path
     return error
 
 
