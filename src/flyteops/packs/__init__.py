@@ -46,7 +46,7 @@ def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
         return announced if isinstance(announced, Pack) else announced(environ)
     except FlyteError:
         raise
-    except Exception as error:
+    except Exception as error:  # code of others
         message = f"the pack {name} ({points[name].value}) cannot be loaded: {type(error).__name__}: {error}"
         raise FlyteError(message) from error
 
@@ -93,7 +93,7 @@ def _load(point: EntryPoint) -> Pack | Callable[[Mapping[str, str]], Pack]:
 def _fault(point: EntryPoint) -> str | None:
     try:
         _load(point)
-    except Exception as error:
+    except Exception as error:  # code of others
         return f"{type(error).__name__}: {error}"
     return None
 

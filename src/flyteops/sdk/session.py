@@ -162,7 +162,7 @@ class Session:
         """Run a background task; if it fails, the pack stops, for nobody would notice otherwise."""
         try:
             await task()
-        except Exception as error:
+        except Exception as error:  # code of others
             LOGGER.exception("the background task %s failed; the pack stops", getattr(task, "__qualname__", task))
             self._failure = error
             self.stop()
@@ -331,7 +331,7 @@ async def _run_check(check: Check) -> Health:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT):
             return Health(healthy=True, status=await check() or "OK")
-    except Exception as error:
+    except Exception as error:  # code of others
         return Health(healthy=False, status=f"{type(error).__name__}: {error}")
 
 

@@ -182,7 +182,7 @@ def prepare(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise _refusal_to_open(error, path) from error
-    except BaseException:
+    except BaseException:  # whatever it is, the file is let go
         if connection is not None:
             connection.close()
         raise
@@ -250,7 +250,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {version + 1}")
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # all of a migration, or nothing
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -63,7 +63,7 @@ class SqliteStore(Store):
         self._lock.acquire()
         try:
             return Ledger(prepare(self.path))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, the file is let go
             self._lock.release()
             if isinstance(error, sqlite3.Error):
                 raise refusal(error, self.path) from error

@@ -81,7 +81,7 @@ class Writer:
             batch.sort(key=attrgetter("rank"))
             try:
                 self._do(batch)
-            except BaseException as error:
+            except BaseException as error:  # the worker loop: whatever a job does, the thread lives on
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
@@ -108,7 +108,7 @@ class Writer:
         except sqlite3.Error as error:
             self._undo()
             fail(batch, error, self._path)
-        except BaseException:
+        except BaseException:  # nothing of the batch may stay
             self._undo()
             raise
 
@@ -120,7 +120,7 @@ class Writer:
             before = ledger.mark
             try:
                 job.result = job.run(ledger)
-            except Exception as error:
+            except Exception as error:  # the worker loop: it goes to who asked
                 if concerns_all(error):
                     raise
                 if ledger.mark != before:
@@ -129,7 +129,7 @@ class Writer:
                 job.error = own_fault(error)
         try:
             ledger.flush()
-        except Exception as error:
+        except Exception as error:  # it may be one job's fault
             if concerns_all(error):
                 raise
             self._undo()
@@ -146,7 +146,7 @@ class Writer:
             try:
                 job.result = job.run(self.ledger)
                 self.ledger.flush()
-            except Exception as error:
+            except Exception as error:  # the worker loop: it goes to who asked
                 if concerns_all(error):
                     raise
                 self._connection.execute("ROLLBACK TO job")

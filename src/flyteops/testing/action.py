@@ -1,0 +1,356 @@
+# ruff: noqa: S101 - the names of tests are sentences, and they assert
+"""Actions: created, handed out, finished: the tests."""
+
+import asyncio
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import (
+    Action,
+    ActionState,
+    Execution,
+    Outcome,
+    PackRef,
+    Progress,
+    Sibling,
+    Transition,
+)
+from flyteops.storage.base import Claimed, EventFilter, Store
+from flyteops.testing.case import ANYTHING, StoreCase, event_ids, ids, raises, start, take
+from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
+
+
+class ActionContract(StoreCase):
+    """Actions: created, handed out, finished."""
+
+    # ----------------------------------------------------------------------------------------------- the life of an action
+
+    async def test_an_action_goes_from_new_over_pending_to_success(self) -> None:
+        sample = Sample()
+        new = sample.action(context={"chännel": "☃", "empty": ""}, pack_labels={"env": "prod"})
+        async with self.connect() as store:
+            trigger = await start(store, new, event=sample.event(at=minutes(1)))
+            assert (await store.get_action(new.action_id)).states == (Transition(ActionState.NEW, minutes(1)),)
+
+            assert await store.claim(WORKER, minutes(2)) == Claimed(new.action_id, "Deploy", new.input)
+            result = sample.event("Deployed", minutes(3), pack=WORKER, payload=b"null")
+            assert await store.finish(new.action_id, result, always(NOTHING)) is True
+
+            expected = Action(
+                action_id=new.action_id,
+                name="Deploy",
+                pack_name="Worker",
+                pack_labels={"env": "prod"},
+                input=new.input,
+                correlation_id=new.correlation_id,
+                flow_name="Deploy",
+                flow_uuid="uuid-of-deploy",
+                step_id="first",
+                step_index=0,
+                context={"chännel": "☃", "empty": ""},
+                trigger=trigger,
+                states=(
+                    Transition(ActionState.NEW, minutes(1)),
+                    Transition(ActionState.PENDING, minutes(2)),
+                    Transition(ActionState.SUCCESS, minutes(3)),
+                ),
+                result=result,
+            )
+            assert await store.get_action(new.action_id) == expected
+            execution = Execution(new.correlation_id, "Deploy", "uuid-of-deploy", (expected,))
+            assert await store.get_execution(new.correlation_id) == execution
+            assert list(await store.list_executions(ANYTHING, 0, 10)) == [execution]
+            assert (await store.get_event(result.event_id)).action_id == new.action_id
+            assert (await store.get_event(trigger.event_id)).action_id is None
+
+    async def test_a_result_named_fatal_ends_the_action_as_fatal(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action())
+            action_id = await take(store)
+            await store.finish(action_id, sample.event("FATAL"), always(NOTHING))
+            assert (await store.get_action(action_id)).state is ActionState.FATAL
+
+    async def test_unknown_actions_and_executions_are_not_found(self) -> None:
+        async with self.connect() as store:
+            with raises(NotFoundError):
+                await store.get_action("nothing")
+            with raises(NotFoundError):
+                await store.get_execution("nothing")
+            with raises(NotFoundError):
+                await store.finish("nothing", Sample().event(), always(NOTHING))
+
+    # ----------------------------------------------------------------------------------------------------------- claims
+
+    async def test_nothing_is_handed_out_when_nothing_waits(self) -> None:
+        async with self.connect() as store:
+            assert await store.claim(WORKER, NOON) is None
+            await start(store, Sample().action())
+            await take(store)
+            assert await store.claim(WORKER, NOON) is None
+            assert await store.claim(WORKER, NOON) is None
+
+    async def test_the_oldest_action_is_handed_out_first_whatever_its_command(self) -> None:
+        sample = Sample()
+        actions = [sample.action(name=f"Command{n % 3}", pack_labels={"env": "prod"} if n % 2 else {}) for n in range(150)]
+        async with self.connect() as store:
+            for batch in (actions[:70], actions[70:]):
+                for action in batch:
+                    await start(store, action)
+            assert [await take(store) for _ in actions] == [action.action_id for action in actions]
+
+    async def test_actions_of_one_event_are_handed_out_in_their_order(self) -> None:
+        sample = Sample()
+        actions = [sample.action(name=name) for name in "CABDE"]
+        async with self.connect() as store:
+            await start(store, *actions)
+            assert [await take(store) for _ in actions] == [action.action_id for action in actions]
+
+    async def test_an_action_goes_to_packs_whose_labels_contain_its_own(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            for labels in ({"env": "test"}, {"env": "prod", "more": "x"}, {"prod": "env"}, {"env": "Prod"}):
+                await start(store, sample.action(pack_labels=labels))
+            await start(store, sample.action(pack_name="worker"))
+            await start(store, sample.action(pack_name="Other"))
+            assert await store.claim(WORKER, NOON) is None
+            wanted: list[dict[str, str]] = [{"zone": "eu", "env": "prod"}, {"env": "prod"}, {}]
+            actions = [sample.action(pack_labels=labels) for labels in wanted]
+            for action in actions:
+                await start(store, action)
+            assert await take(store, pack=PackRef("Worker", "Worker")) == actions[2].action_id
+            assert await take(store) == actions[0].action_id
+            assert await take(store, pack=PackRef("x", "Worker", {"env": "prod"})) == actions[1].action_id
+            assert await store.claim(WORKER, NOON) is None
+
+    async def test_a_claim_may_ask_for_one_command(self) -> None:
+        sample = Sample()
+        deploy, check = sample.action(name="Deploy"), sample.action(name="Check")
+        async with self.connect() as store:
+            await start(store, deploy, check)
+            assert await store.claim(WORKER, NOON, action_name="Nothing") is None
+            claimed = await store.claim(WORKER, NOON, action_name="Check")
+            assert claimed is not None
+            assert (claimed.action_id, claimed.name) == (check.action_id, "Check")
+            assert await store.claim(WORKER, NOON, action_name="Check") is None
+            assert await take(store) == deploy.action_id
+
+    async def test_parallel_claims_hand_out_each_action_once_and_oldest_first(self) -> None:
+        sample = Sample()
+        actions = [sample.action(name=f"Command{n % 4}", pack_labels={"env": "prod"} if n % 3 else {}) for n in range(200)]
+        taken: list[list[str]] = []
+
+        async def work(store: Store) -> None:
+            own: list[str] = []
+            taken.append(own)
+            while (claimed := await store.claim(WORKER, NOON)) is not None:
+                own.append(claimed.action_id)
+
+        async with self.connect() as store:
+            for action in actions:
+                await start(store, action)
+            await asyncio.gather(*(work(store) for _ in range(50)))
+            order = {action.action_id: number for number, action in enumerate(actions)}
+            assert sorted(order[action_id] for own in taken for action_id in own) == list(range(200))
+            for own in taken:
+                numbers = [order[action_id] for action_id in own]
+                assert numbers == sorted(numbers)
+
+    async def test_claims_and_records_at_the_same_time_lose_nothing(self) -> None:
+        sample = Sample()
+        actions = [sample.action() for _ in range(100)]
+        taken: list[str] = []
+
+        async def work(store: Store) -> None:
+            while len(taken) < len(actions):
+                claimed = await store.claim(WORKER, NOON)
+                if claimed is None:
+                    await store.ping()  # lets the others go on
+                else:
+                    taken.append(claimed.action_id)
+
+        async with self.connect() as store:
+            await asyncio.gather(*(start(store, action) for action in actions), *(work(store) for _ in range(5)))
+            assert sorted(taken) == sorted(action.action_id for action in actions)
+
+    async def test_a_claim_of_a_client_that_went_away_is_made_or_not_made(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await asyncio.gather(*(start(store, sample.action()) for _ in range(10)))
+            tasks = [asyncio.ensure_future(store.claim(WORKER, NOON)) for _ in range(5)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await store.ping()
+            rest = 0
+            while await store.claim(WORKER, NOON) is not None:
+                rest += 1
+            states = [run.actions[0].state for run in await store.list_executions(ANYTHING, 0, 20)]
+            assert states == [ActionState.PENDING] * 10
+            assert 5 <= rest <= 10
+
+    # ---------------------------------------------------------------------------------------------------------- results
+
+    async def test_a_result_is_decided_upon_with_the_execution_as_it_stands(self) -> None:
+        sample = Sample()
+        first = sample.action(context={"a": "ä"}, pack_labels={"env": "prod"})
+        second = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
+        seen: list[Progress] = []
+
+        def decide(progress: Progress) -> Outcome:
+            seen.append(progress)
+            return NOTHING
+
+        async with self.connect() as store:
+            await start(store, first, second)
+            await take(store)
+            await store.finish(first.action_id, sample.event("Deployed"), decide)
+        expected = Progress(
+            action_id=first.action_id,
+            name="Deploy",
+            pack_name="Worker",
+            pack_labels={"env": "prod"},
+            correlation_id=first.correlation_id,
+            flow_name="Deploy",
+            flow_uuid="uuid-of-deploy",
+            step_id="first",
+            context={"a": "ä"},
+            state=ActionState.PENDING,
+            siblings=(Sibling("first", 0, ActionState.PENDING), Sibling("second", 1, ActionState.NEW)),
+        )
+        assert seen
+        assert seen[-1] == expected
+
+    async def test_what_follows_from_a_result_is_stored_with_it(self) -> None:
+        sample = Sample()
+        first = sample.action()
+        following = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
+        begun = sample.action(flow_name="Other", flow_uuid="uuid-of-other")
+        result = sample.event("Deployed", minutes(2))
+        async with self.connect() as store:
+            await start(store, first)
+            await take(store)
+            await store.finish(first.action_id, result, always(creating(following, begun)))
+            actions = (await store.get_execution(first.correlation_id)).actions
+            assert [action.action_id for action in actions] == [first.action_id, following.action_id]
+            assert actions[0].result == actions[1].trigger == result
+            assert (await store.get_action(begun.action_id)).trigger == result
+            assert (await store.get_action(begun.action_id)).states == (Transition(ActionState.NEW, minutes(2)),)
+            assert (await store.get_event(result.event_id)).decisions == creating(following, begun).decisions
+            assert [await take(store), await take(store)] == [following.action_id, begun.action_id]
+
+    async def test_a_second_result_is_decided_upon_with_the_first_one(self) -> None:
+        sample = Sample()
+        first, second = sample.event("Deployed", minutes(1)), sample.event("Deployed", minutes(2))
+        seen: list[Progress] = []
+
+        def decide(progress: Progress) -> None:
+            seen.append(progress)
+
+        async with self.connect() as store:
+            await start(store, sample.action())
+            action_id = await take(store)
+            await store.finish(action_id, first, always(NOTHING))
+            assert await store.finish(action_id, second, decide) is False
+            assert (seen[-1].state, seen[-1].result) == (ActionState.SUCCESS, first)
+            assert seen[-1].siblings == (Sibling("first", 0, ActionState.SUCCESS),)
+            with raises(NotFoundError):
+                await store.get_event(second.event_id)
+            assert (await store.get_action(action_id)).result == first
+
+    async def test_an_action_is_finished_once_whatever_is_decided(self) -> None:
+        sample = Sample()
+        late = sample.event("FATAL", minutes(2))
+        async with self.connect() as store:
+            await start(store, sample.action())
+            action_id = await take(store)
+            await store.finish(action_id, sample.event("Deployed"), always(NOTHING))
+            with raises(ConflictError):
+                await store.finish(action_id, late, always(creating(sample.action())))
+            with raises(NotFoundError):
+                await store.get_event(late.event_id)
+            assert (await store.get_action(action_id)).state is ActionState.SUCCESS
+            assert await store.claim(WORKER, NOON) is None
+
+    async def test_an_action_that_was_not_handed_out_cannot_be_finished(self) -> None:
+        sample = Sample()
+        action = sample.action()
+        async with self.connect() as store:
+            await start(store, action)
+            with raises(ConflictError):
+                await store.finish(action.action_id, sample.event(), always(NOTHING))
+            assert await take(store) == action.action_id
+
+    async def test_an_error_while_deciding_goes_to_the_caller_and_nothing_changes(self) -> None:
+        class OwnError(Exception):
+            pass
+
+        def decide(_: Progress) -> Outcome:
+            raise OwnError
+
+        sample = Sample()
+        result = sample.event("Deployed")
+        async with self.connect() as store:
+            await start(store, sample.action())
+            action_id = await take(store)
+            with raises(OwnError):
+                await store.finish(action_id, result, decide)
+            assert (await store.get_action(action_id)).state is ActionState.PENDING
+            with raises(NotFoundError):
+                await store.get_event(result.event_id)
+            assert await store.finish(action_id, result, always(NOTHING)) is True
+
+    async def test_a_result_that_asks_for_a_step_again_is_refused_and_changes_nothing(self) -> None:
+        sample = Sample()
+        first = sample.action()
+        twin = sample.action(correlation_id=first.correlation_id)
+        result = sample.event("Deployed", minutes(5))
+        async with self.connect() as store:
+            await start(store, first)
+            await take(store)
+            with raises(ConflictError):
+                await store.finish(first.action_id, result, always(creating(sample.action(), twin)))
+            action = (await store.get_execution(first.correlation_id)).actions[0]
+            assert (action.state, action.result) == (ActionState.PENDING, None)
+            assert ids(await store.list_executions(ANYTHING, 0, 10)) == [first.correlation_id]
+            with raises(NotFoundError):
+                await store.get_event(result.event_id)
+            assert await store.claim(WORKER, NOON) is None
+
+    async def test_of_parallel_results_that_ask_for_the_same_step_one_creates_it(self) -> None:
+        sample = Sample()
+        first = sample.action()
+        siblings = [sample.action(correlation_id=first.correlation_id, step_id=f"s{n}", step_index=n) for n in range(1, 20)]
+        joined = [sample.action(correlation_id=first.correlation_id, step_id="join", step_index=99) for _ in range(20)]
+
+        async def finish(store: Store, number: int) -> bool:
+            def decide(progress: Progress) -> Outcome:
+                exists = any(sibling.step_id == "join" for sibling in progress.siblings)
+                return NOTHING if exists else creating(joined[number])
+
+            action_id = (first, *siblings)[number].action_id
+            return await store.finish(action_id, sample.event("Deployed"), decide)
+
+        async with self.connect() as store:
+            await start(store, first, *siblings)
+            for _ in range(20):
+                await take(store)
+            assert all(await asyncio.gather(*(finish(store, number) for number in range(20))))
+            actions = (await store.get_execution(first.correlation_id)).actions
+            assert [action.step_id for action in actions].count("join") == 1
+            assert [action.state.is_finished for action in actions] == [True] * 20 + [False]
+
+    async def test_the_same_result_sent_many_times_at_once_is_applied_once(self) -> None:
+        sample = Sample()
+
+        def decide(progress: Progress) -> Outcome | None:
+            return NOTHING if progress.result is None else None
+
+        async with self.connect() as store:
+            await start(store, sample.action())
+            action_id = await take(store)
+            results = [sample.event("Deployed") for _ in range(20)]
+            applied = await asyncio.gather(*(store.finish(action_id, result, decide) for result in results))
+            assert sorted(applied) == [False] * 19 + [True]
+            records = await store.list_events(EventFilter(event_name="Deployed"), 0, 50)
+            assert event_ids(records) == [results[applied.index(True)].event_id]
