@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 
@@ -210,7 +212,7 @@ def test_why_explains_an_event_by_its_id(flyte, file):
     assert code == 0
     assert f"event Said of pack Chat  {event_id}" in out
     assert "payload plain words" in out
-    assert re.search(r"failed  by-id / deploy: .*\n    in criteria, line 1, column \d+ of the step\n", out)
+    assert re.search(r"failed  by-id / deploy: .*\n    in criteria, line 1, column \d+\n", out)
 
 
 def test_why_explains_a_flow(flyte, file):
@@ -318,6 +320,17 @@ def test_output_that_nobody_reads_any_more_is_no_drama(url):
     os.close(writing)
     assert process.stderr == b""
     assert process.returncode == 1
+
+
+def test_ctrl_c_ends_a_command_quietly():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [sys.executable, "-m", "flyteops", "flows", "list", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- chat

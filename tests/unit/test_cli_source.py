@@ -50,8 +50,9 @@ def test_a_file_with_steps_and_faults_is_a_flow_with_problems(tmp_path):
 
 
 def test_text_that_cannot_be_parsed_is_told_with_its_place(tmp_path):
-    write(tmp_path, bad_yaml="name: [")
+    write(tmp_path, bad_yaml="name: [\nsteps:", chart_yaml="{{ not yaml")
     (reading,) = collect([tmp_path]).readings
+    assert reading.source.file.endswith("bad.yaml")
     assert reading.problems[0].line is not None
 
 

@@ -25,7 +25,7 @@ def decision_lines(decision: DecisionView) -> Iterator[str]:
     yield f"  {coloured(decision.outcome)}  {clean(f'{decision.flow_name} / {step}')}: {clean(decision.detail)}"
     if decision.path is not None:
         place = f", line {decision.line}, column {decision.column}" if decision.line is not None else ""
-        yield f"    in {clean(decision.path)}{place} of the step"
+        yield f"    in {clean(decision.path)}{place}"
     for name, value in decision.values.items():
         yield f"    {clean(name)} = {one_line(value, SHOWN)}"
     if decision.outcome == "ran" and decision.correlation_id is not None:

@@ -7,7 +7,7 @@ import msgspec
 
 from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
-from flyteops.cli.output import clean, coloured, dim, local_time, print_json, print_table, value_text
+from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
 from flyteops.web.audit import AuditAction, EventView, ExecutionList, ExecutionView
 
 
@@ -81,20 +81,22 @@ def execution_lines(execution: ExecutionView) -> list[str]:
     if actions:
         began = actions[0].trigger
         lines.append(f"  began {local_time(began.received_at)} with {_event(began)}")
+    context: dict[str, str] = {}
     for action in actions:
-        lines += ["", *_action_lines(action)]
+        lines += ["", *_action_lines(action, context)]
+        context = action.context
     waiting = [step.id or "(no id)" for step in execution.steps if step.id not in execution.actions]
     if waiting:
         lines += ["", dim(f"  did not run: {clean(', '.join(waiting))}  (flyte why {clean(execution.name)} tells why)")]
     return lines
 
 
-def _action_lines(action: AuditAction) -> list[str]:
+def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
     labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
     head = f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack {clean(action.pack_name + labels)}"
     lines = [f"{head}  {coloured(action.state.value)}", f"    states  {_times(action)}"]
-    for key, value in action.context.items():
-        lines.append(f"    context {clean(key)} = {value_text(msgspec.json.encode(value), 300)}")
+    new = {key: value for key, value in action.context.items() if context.get(key) != value}
+    lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
     lines += _block("input", value_text(action.input, 2000))
     if action.result is not None:
         lines += _block("result", _event(action.result))

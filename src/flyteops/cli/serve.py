@@ -32,6 +32,9 @@ from flyteops.web.exchange import Options
 LOGGER = logging.getLogger("flyte.server")
 
 SWEEP_EVERY = 5.0
+KEEP_ALIVE = 75
+"""How many seconds a connection may rest: longer than packs pause, so that none is closed just when it is used again."""
+
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
 
@@ -139,6 +142,7 @@ def make_server(settings: Settings, service: Service) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
         ssl_certfile=settings.tls_cert_path,
         ssl_keyfile=settings.tls_key_path,
@@ -173,7 +177,7 @@ async def sweep(service: Service, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await service.sweep()
-        except Exception:
+        except Exception:  # the housekeeping goes on, whatever it is
             LOGGER.exception("the housekeeping failed; it is tried again in %g s", SWEEP_EVERY)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SWEEP_EVERY):

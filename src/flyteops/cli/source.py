@@ -85,6 +85,8 @@ def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
             return None
         flow = read_flow(document)
     except InputError as error:
+        if only_flows and b"steps" not in source.content:
+            return None
         return Reading(source, None, error.problems or (Problem("", error.message),))
     return Reading(source, flow, (), tuple(lint(document, flow)))
 
