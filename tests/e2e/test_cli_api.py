@@ -306,7 +306,9 @@ def test_the_earlier_uploads_still_work(flyte, file, tmp_path, url):
     assert flyte("upload", "flow", "-f", str(tmp_path / "flow.txt"))[0] == 1
 
 
-def test_output_that_nobody_reads_any_more_is_no_drama(url):
+@pytest.mark.parametrize("words", ["flows list --json", "data get unread", "data show unread"])
+def test_output_that_nobody_reads_any_more_is_no_drama(url, flyte, words):
+    flyte("data", "set", "unread", "--value", "x")
     env = os.environ | {"FLYTE_API": url}
     reading, writing = os.pipe()
     os.close(reading)
