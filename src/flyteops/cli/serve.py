@@ -23,7 +23,7 @@ from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import address_of, is_loopback, open_listener
 from flyteops.cli.log import configure
 from flyteops.errors import Problem, SettingsError
-from flyteops.service import Housekeeping, Service, utc_now
+from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store
 from flyteops.web.app import create_app
@@ -119,7 +119,7 @@ def make_service(settings: Settings, store: Any) -> Service:
         dead_packs_at=settings.dead_packs_at,
         dead_after=settings.dead_after,
     )
-    return Service(store, clock=utc_now, monotonic=time.monotonic, entropy=secrets.token_bytes, housekeeping=housekeeping)
+    return Service(store, clock=utc_now, monotonic=time.monotonic, seeds=Seeds(secrets.token_bytes(32)), housekeeping=housekeeping)
 
 
 class Server(uvicorn.Server):

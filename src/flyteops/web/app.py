@@ -1,12 +1,9 @@
 """The web app: API v1, its description and its page, behind the guard."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Route
 
 from flyteops.service import Service
 from flyteops.web.api import OPERATIONS
@@ -15,37 +12,33 @@ from flyteops.web.guard import is_foreign, leads_to_page
 from flyteops.web.openapi import describe
 from flyteops.web.operation import Operation, Resource, not_found
 from flyteops.web.problem import Fault, problem
+from flyteops.web.route import App, Router
 from flyteops.web.swagger import SwaggerPage
 
 FOREIGN = Fault(403, "foreign-origin", "This is not allowed to the pages of other web sites.")
 
 
-def create_app(service: Service, options: Options | None = None) -> Starlette:
+def create_app(service: Service, options: Options | None = None) -> App:
     """Return the app that serves a started service; it neither starts nor stops it."""
     options = options or Options()
     operations = [*OPERATIONS, *_about()]
-    middleware = [Middleware(Gate, options=options, pages=frozenset(["/", "/swagger"]))]
+    app: App = Router(_resources(operations, service, options), default=not_found)
     if options.allowed_origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=sorted(options.allowed_origins),
-                allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["*"],
-                expose_headers=["Location"],
-            )
+        app = CORSMiddleware(
+            app,
+            allow_origins=sorted(options.allowed_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Location"],
         )
-    app = Starlette(routes=_routes(operations, service, options), middleware=middleware)
-    app.router.redirect_slashes = False
-    app.router.default = not_found
-    return app
+    return Gate(app, options=options, pages=frozenset(["/", "/swagger"]))
 
 
-def _routes(operations: Iterable[Operation], service: Service, options: Options) -> Sequence[BaseRoute]:
+def _resources(operations: Iterable[Operation], service: Service, options: Options) -> dict[str, App]:
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    return [Route(path, Resource(service, options, methods)) for path, methods in by_path.items()]
+    return {path: Resource(service, options, methods) for path, methods in by_path.items()}
 
 
 class Description:
@@ -68,7 +61,7 @@ def _about() -> Iterable[Operation]:
 class Gate:
     """Turns away other web sites, and brings paths to the form that routes know: as sent, no doubled or trailing slashes."""
 
-    def __init__(self, app: Any, *, options: Options, pages: frozenset[str]) -> None:
+    def __init__(self, app: App, *, options: Options, pages: frozenset[str]) -> None:
         self._app = app
         self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in options.allowed_origins)
         self._pages = pages

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from flyteops.document import MAX_PROBLEMS
 from flyteops.errors import (
     BusyError,
     ConflictError,
@@ -41,9 +42,6 @@ PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER_SECONDS = b"1"
 
 
-MOST_PROBLEMS = 500
-"""How many faults of one input are told; who sends more has sent something else altogether."""
-
 
 class Fault(NamedTuple):
     """What is the same about every occurrence of a problem."""
@@ -76,6 +74,6 @@ def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), head
         status=fault.status,
         detail=detail,
         code=fault.code,
-        problems=problems[:MOST_PROBLEMS],
+        problems=problems[:MAX_PROBLEMS],
     )
     return Reply(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)
