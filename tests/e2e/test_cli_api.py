@@ -309,11 +309,11 @@ def test_the_earlier_uploads_still_work(flyte, file, tmp_path, url):
 @pytest.mark.parametrize("words", ["flows list --json", "data get unread", "data show unread"])
 def test_output_that_nobody_reads_any_more_is_no_drama(url, flyte, words):
     flyte("data", "set", "unread", "--value", "x")
-    env = os.environ | {"FLYTE_API": url}
+    env = os.environ | {"FLYTE_API": url, "PYTHONUNBUFFERED": ""}  # the buffer is what may still complain at exit
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [sys.executable, "-m", "flyteops", "flows", "list", "--json"],
+        [sys.executable, "-m", "flyteops", *words.split()],
         env=env,
         stdout=writing,
         stderr=subprocess.PIPE,
