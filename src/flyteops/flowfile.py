@@ -183,10 +183,12 @@ def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 
 def _variable_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    defined = {key for step in flow.steps for key in step.context or ()}
+    contexts = [step.context or {} for step in flow.steps]
     for path, source in _template_sources(document.value):
+        others = [context for index, context in enumerate(contexts) if index != path[1] or path[2] != "context"]
+        defined = sorted({key for context in others for key in context})
         for variable in template.compile(source).variables:
-            complaint = _about_variable(variable, sorted(defined))
+            complaint = _about_variable(variable, defined)
             if complaint:
                 yield document.problem(path, complaint)
 
@@ -201,5 +203,5 @@ def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
     if root == "Event" and field and field not in EVENT_FIELDS:
         return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
     if root == "Context" and field and field not in defined:
-        return f"no step sets {field!r} in its context{_nearest(field, defined)}"
+        return f"no step before sets {field!r} in its context, and a context does not see itself{_nearest(field, defined)}"
     return None

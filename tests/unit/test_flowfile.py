@@ -75,7 +75,7 @@ def test_good_flows_get_no_advice():
         ("    criteria: '{{ event.Payload.x == 1 }}'\n", "'event' is never set; did you mean 'Event'?"),
         (
             "    context: {user: x}\n    criteria: '{{ Context.usr == 1 }}'\n",
-            "no step sets 'usr' in its context; did you mean 'user'?",
+            "no step before sets 'usr' in its context, and a context does not see itself; did you mean 'user'?",
         ),
         ("  - id: a\n    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n", "used twice"),
         (
@@ -92,3 +92,9 @@ def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
     text = STEP.replace("packName: Q}", "packName: Q, labels: {ABC: '123'}}")
     (advice,) = advice_on(text)
     assert advice == "steps[0].command.labels (line 5, column 45): the key 'labels' is ignored; did you mean 'packLabels'?"
+
+
+def test_a_context_that_refers_to_itself_is_advised_against():
+    more = "    context: {host: x, address: '{{ Context.host }}'}\n"
+    (advice,) = advice_on(STEP + more)
+    assert "a context does not see itself" in advice
