@@ -62,8 +62,9 @@ def test_bank_holidays_are_told_in_the_thread_of_the_question(place):
     assert "Bank holidays in England and Wales" in printed
     assert "2027-03-26  Good Friday" in printed
     assert "2028" not in printed
-    (question,) = (line for line in place.flyte("why", "bank-holidays").splitlines() if "uk-bank-holidays 2027" in line)
-    timestamp = json.loads(question.strip().removeprefix("payload "))["timestamp"]
+    lines = [line.strip() for line in place.flyte("why", "bank-holidays").splitlines()]
+    (question,) = (line for line in lines if line.startswith("payload") and "uk-bank-holidays 2027" in line)
+    timestamp = json.loads(question.removeprefix("payload "))["timestamp"]
     assert f" in {timestamp}]" in printed
 
 
