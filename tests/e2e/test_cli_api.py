@@ -378,3 +378,20 @@ def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
     )
     assert done.returncode == 0
     assert "not waited for any longer: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
+
+
+def test_answers_that_another_chat_of_the_same_name_took_are_shown_all_the_same(url, flyte):
+    flyte("apply", "-", stdin=PARROT)
+    env = os.environ | {"FLYTE_API": url}
+    command = [sys.executable, "-m", "flyteops", "chat", "--name", "Parrot"]
+    other = subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        words = [f"word {number}" for number in range(20)]
+        done = subprocess.run(command, env=env, input="\n".join(words), text=True, capture_output=True, check=False)
+    finally:
+        other.terminate()
+        other.communicate(timeout=20)
+    assert (done.returncode, done.stderr, other.returncode) == (0, "", 0)
+    assert sorted(line.rpartition(": ")[2] for line in done.stdout.splitlines()) == sorted(f"{word}!" for word in words)

@@ -7,22 +7,29 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 import click
 
-from flyteops.cli.api import api_url, connect
+from flyteops.cli.answer import is_open, open_text, post_what_others_showed, settled
+from flyteops.cli.api import api_url, connect, fetch, path
 from flyteops.cli.child import ImpatientClock
 from flyteops.cli.command import Command, url_option
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.output import clean
-from flyteops.cli.talk import Talk, settled
-from flyteops.model import pack_id
+from flyteops.cli.talk import Talk
+from flyteops.errors import NotFoundError
+from flyteops.model import PackRef, pack_id
 from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
 from flyteops.sdk import Environment
+from flyteops.web.wire import PackView
 
 WAIT = 10.0
 """How many seconds flows that were begun from a pipe have to come to their end."""
+
+AT_WORK = timedelta(seconds=5)
+"""How long ago a chat pack that is connected was seen at most; it asks for work all the time."""
 
 
 @click.command(cls=Command)
@@ -44,22 +51,36 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     On a terminal there is a prompt; /help tells what it knows. Otherwise each line of standard input is said, and at its
     end the command stays until everything that these lines began has ended, for --wait seconds at most.
     """
-    async with connect() as client:
-        await client.link("pack/listPacks")  # better to say now that there is no server than to try for ever
+    is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    is_taken = await _is_at_work(name)
     room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
-    async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as own_id:
-        if sys.stdin.isatty() and sys.stdout.isatty():
+    async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
+        if is_interactive:
+            if is_taken:
+                click.echo(
+                    f"Another {clean(name)} is connected: some answers may appear there. --name gives this one another name."
+                )
             click.echo(
                 f"You are {clean(room.user.name)} in #{clean(channel)}, at {api_url()}. /help shows what you can do, Ctrl-D ends."
             )
             await talk_at_prompt(room, stop)
         else:
-            await talk_through_pipe(room, own_id, stop, wait)
+            await talk_through_pipe(room, pack, stop, wait)
+
+
+async def _is_at_work(name: str) -> bool:
+    """Tell whether a pack of this name was seen just now; raise `UnavailableError` if there is no server to ask."""
+    async with connect() as client:
+        try:
+            seen = datetime.fromisoformat((await fetch(client, path("packs", name), PackView)).last_seen)
+        except NotFoundError:
+            return False
+    return datetime.now(UTC) - seen < AT_WORK
 
 
 @contextlib.asynccontextmanager
-async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) -> AsyncIterator[str]:
-    """Connect a room to the server until `stop` is set, which this does at its end; gives the id of the room's pack.
+async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) -> AsyncIterator[PackRef]:
+    """Connect a room to the server until `stop` is set, which this does at its end; gives the room's pack.
 
     What breaks the connection off, such as a refusal of the server, sets `stop` and is raised at the end.
     """
@@ -71,7 +92,7 @@ async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) ->
     serving = asyncio.create_task(pack.serve(environment, stop=stop, clock=ImpatientClock()))
     serving.add_done_callback(lambda _: stop.set())
     try:
-        yield pack_id(declaration.name, declaration.labels)
+        yield PackRef(pack_id(declaration.name, declaration.labels), declaration.name, declaration.labels)
     finally:
         stop.set()
         await serving
@@ -100,11 +121,11 @@ async def talk_at_prompt(room: Room, stop: asyncio.Event) -> None:
         showing.cancel()
 
 
-async def talk_through_pipe(room: Room, own_id: str, stop: asyncio.Event, wait: float) -> None:
+async def talk_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait: float) -> None:
     """Say the lines of standard input, if it has any to offer, and show what flows send; return when all is said and done."""
     talk = Talk(room, click.echo, echo=False)
     showing = asyncio.create_task(_show_plain(room.posted()))
-    saying = asyncio.create_task(_say_all(talk, own_id, wait) if offers_lines(0) else stop.wait())
+    saying = asyncio.create_task(_say_all(talk, pack, wait) if offers_lines(0) else stop.wait())
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({saying, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -121,14 +142,17 @@ async def _show_plain(posts: Posts) -> None:
             click.echo(clean(line))
 
 
-async def _say_all(talk: Talk, own_id: str, wait: float) -> None:
+async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
     async for line in read_lines(0):
         await talk.obey(line)
         if talk.is_over:
             break
     async with connect() as client:
-        for left in await settled(client, own_id, talk.said, wait):
-            click.echo(f"flyte: not waited for any longer: {clean(left)}", err=True)
+        actions = await settled(client, pack, talk.said, wait)
+    post_what_others_showed(talk.room, pack, actions)
+    await asyncio.sleep(0)  # for what was just posted to be shown
+    for action in filter(is_open, actions):
+        click.echo(f"flyte: not waited for any longer: {clean(open_text(action))}", err=True)
 
 
 def offers_lines(descriptor: int) -> bool:

@@ -62,12 +62,12 @@ async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
         await _fill(client, desk.flows)
     flows = await load_flows()
     room = Room()
-    async with joined(room, {}, stop) as own_id:
+    async with joined(room, {}, stop) as pack:
         click.echo(greeting(desk, flows))
         if is_interactive():
             await talk_at_prompt(room, stop)
         else:
-            await talk_through_pipe(room, own_id, stop, desk.wait)
+            await talk_through_pipe(room, pack, stop, desk.wait)
 
 
 def is_interactive() -> bool:

@@ -119,7 +119,9 @@ def make_service(settings: Settings, store: Any) -> Service:
         dead_packs_at=settings.dead_packs_at,
         dead_after=settings.dead_after,
     )
-    return Service(store, clock=utc_now, monotonic=time.monotonic, seeds=Seeds(secrets.token_bytes(32)), housekeeping=housekeeping)
+    return Service(
+        store, clock=utc_now, monotonic=time.monotonic, seeds=Seeds(secrets.token_bytes(32)), housekeeping=housekeeping
+    )
 
 
 class Server(uvicorn.Server):

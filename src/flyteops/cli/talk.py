@@ -1,16 +1,11 @@
-"""Talking in a room: what a person types, what is shown of it, and when everything has been answered."""
+"""Talking in a room: what a person types, and what is shown of it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 
-import msgspec
-
-from flyteops.cli.api import fetch, path
 from flyteops.cli.output import clean
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat import Message, Reaction, Room, User, plain_lines
-from flyteops.sdk.client import Client
-from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
 
 Write = Callable[[str], None]
 
@@ -23,9 +18,6 @@ What you type is said in the channel that the prompt shows. Otherwise:
   /me NAME            speak as somebody else
   /help               show this
   /quit               leave, as does Ctrl-D"""
-
-ASK_EVERY = 0.1
-"""How many seconds pass between two looks at the executions that are waited for."""
 
 
 class Talk:
@@ -118,46 +110,3 @@ class Talk:
         first, *others = clean("\n".join([message.text.rstrip("\n"), *attachments])).split("\n")
         yield clean(head) + first
         yield from (" " * len(head) + line for line in others)
-
-
-async def settled(client: Client, pack_id: str, said: list[Message | Reaction], within: float) -> list[str]:
-    """Wait until every execution that these words began has come to its end; return what is still open after `within` seconds.
-
-    An action that asks a room to show something ends after it was shown, so nothing is missed.
-    """
-    timestamps = {each.timestamp for each in said}
-    try:
-        async with asyncio.timeout(within):
-            while still_open(await _executions(client), pack_id, timestamps):  # noqa: ASYNC110 - another process does it
-                await asyncio.sleep(ASK_EVERY)
-    except TimeoutError:
-        return [_open_text(action) for action in still_open(await _executions(client), pack_id, timestamps)]
-    return []
-
-
-async def _executions(client: Client) -> list[ExecutionView]:
-    return (await fetch(client, path("audit", "flows"), ExecutionList, limit="200")).flows
-
-
-def still_open(executions: list[ExecutionView], pack_id: str, timestamps: set[str]) -> list[AuditAction]:
-    """Return the actions that nobody has finished, in executions which the pack began with these words."""
-    return [
-        action
-        for execution in executions
-        if any(_was_begun(action, pack_id, timestamps) for action in execution.actions.values())
-        for action in execution.actions.values()
-        if action.state.value in ("NEW", "PENDING")
-    ]
-
-
-def _was_begun(action: AuditAction, pack_id: str, timestamps: set[str]) -> bool:
-    payload = action.trigger.payload
-    if action.trigger.pack.id != pack_id or isinstance(payload, msgspec.UnsetType):
-        return False
-    text = bytes(payload).decode()
-    return any(timestamp in text for timestamp in timestamps)
-
-
-def _open_text(action: AuditAction) -> str:
-    state = "waits for a pack that takes it" if action.state.value == "NEW" else "is being executed"
-    return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"

@@ -1,0 +1,95 @@
+"""What became of the words that were said: whether all is done, and what was shown to others instead of us."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from flyteops.cli.api import fetch, path
+from flyteops.errors import NotFoundError
+from flyteops.model import PackRef
+from flyteops.packs.chat import Channel, Message, Reaction, Room
+from flyteops.sdk.client import Client
+from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
+
+ASK_EVERY = 0.1
+"""How many seconds pass between two looks at the executions that are waited for."""
+
+SHOWING = ("SendMessage", "SendRichMessage")
+
+
+async def settled(client: Client, pack: PackRef, said: Sequence[Message | Reaction], within: float) -> list[AuditAction]:
+    """Wait until every execution that these words began has come to its end, or the time is over; return their actions.
+
+    An action that asks a room to show something ends after it was shown, so nothing is missed.
+    """
+    timestamps = {each.timestamp for each in said}
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        actions = begun(await _executions(client), pack, timestamps)
+        if not any(is_open(action) for action in actions) or asyncio.get_running_loop().time() >= deadline:
+            return actions
+        await asyncio.sleep(ASK_EVERY)
+
+
+async def _executions(client: Client) -> list[ExecutionView]:
+    return (await fetch(client, path("audit", "flows"), ExecutionList, limit="200")).flows
+
+
+def begun(executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]) -> list[AuditAction]:
+    """Return the actions of the executions that a pack began with the words of these timestamps."""
+    return [
+        action
+        for execution in executions
+        if any(_was_begun(action, pack, timestamps) for action in execution.actions.values())
+        for action in execution.actions.values()
+    ]
+
+
+def _was_begun(action: AuditAction, pack: PackRef, timestamps: Collection[str]) -> bool:
+    payload = action.trigger.payload
+    if action.trigger.pack.id != pack.id or isinstance(payload, msgspec.UnsetType):
+        return False
+    text = bytes(payload).decode()
+    return any(timestamp in text for timestamp in timestamps)
+
+
+def is_open(action: AuditAction) -> bool:
+    """Tell whether nobody has finished the action."""
+    return action.state.value in ("NEW", "PENDING")
+
+
+def open_text(action: AuditAction) -> str:
+    """Say what an open action waits for."""
+    state = "waits for a pack that takes it" if action.state.value == "NEW" else "is being executed"
+    return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"
+
+
+def post_what_others_showed(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
+    """Put into the room what flows answered to us but another pack of the same name took and showed."""
+    ours = Counter((message.text, message.channel.id) for message in room.messages if message.user != room.user)
+    for text, channel, thread in _answers(room, pack, actions):
+        if ours[text, channel.id]:
+            ours[text, channel.id] -= 1
+        else:
+            room.post(text, channel=channel, thread=thread)
+
+
+def _answers(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> Iterator[tuple[str, Channel, str]]:
+    for action in actions:
+        if action.pack_name != pack.name or action.name not in SHOWING or action.state.value != "SUCCESS":
+            continue
+        asked: Any = None if isinstance(action.input, msgspec.UnsetType) else msgspec.json.decode(action.input)
+        if isinstance(asked, dict):
+            place = str(asked.get("channelId") or asked.get("channel") or "")
+            text = str(asked.get("message") or asked.get("text") or "")
+            yield text, _channel(room, place), str(asked.get("threadTimestamp") or asked.get("thread_ts") or "")
+
+
+def _channel(room: Room, place: str) -> Channel:
+    try:
+        return room.channel(place)
+    except NotFoundError:
+        return Channel(place, place)
