@@ -1,0 +1,22 @@
+"""Write the reference pages that are made from the code; tests fail when they are not up to date."""
+
+from pathlib import Path
+
+from flyteops import settings
+from flyteops.cli import manual
+
+PAGES = {"settings.md": settings.reference, "cli.md": manual.reference}
+
+
+def main() -> None:
+    """Write every page, and say which have changed."""
+    for name, make in PAGES.items():
+        page = Path(__file__).parent / "reference" / name
+        text = make()
+        changed = not page.exists() or page.read_text() != text
+        page.write_text(text)
+        print(f"docs/reference/{name}: {'changed' if changed else 'as it was'}")
+
+
+if __name__ == "__main__":
+    main()
