@@ -13,7 +13,6 @@ import click
 
 from flyteops.cli.answer import is_open, open_text, post_what_others_showed, settled
 from flyteops.cli.api import api_url, connect, fetch, path
-from flyteops.cli.child import ImpatientClock
 from flyteops.cli.command import Command, url_option
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.output import clean
@@ -89,7 +88,7 @@ async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) ->
     declaration = pack.declaration(environment)
     if not logging.getLogger().handlers:
         logging.basicConfig(format="! %(message)s", level="WARNING")
-    serving = asyncio.create_task(pack.serve(environment, stop=stop, clock=ImpatientClock()))
+    serving = asyncio.create_task(pack.serve(environment, stop=stop))
     serving.add_done_callback(lambda _: stop.set())
     try:
         yield PackRef(pack_id(declaration.name, declaration.labels), declaration.name, declaration.labels)
@@ -100,7 +99,8 @@ async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) ->
 
 def _pack_variables() -> dict[str, str]:
     names = ("FLYTE_JWT", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_LABELS")
-    return {name: os.environ[name] for name in names if name in os.environ} | {"FLYTE_PACK_STOP_TIMEOUT": "1"}
+    impatient = {"FLYTE_PACK_POLL_INTERVAL": "100ms", "FLYTE_PACK_STOP_TIMEOUT": "1"}
+    return {name: os.environ[name] for name in names if name in os.environ} | impatient
 
 
 async def talk_at_prompt(room: Room, stop: asyncio.Event) -> None:

@@ -7,19 +7,7 @@ import sys
 from flyteops.cli.halt import stop_on_signal
 from flyteops.errors import FlyteError
 from flyteops.sdk import Environment, Pack
-from flyteops.sdk.clock import Clock
 from flyteops.sdk.environment import configure_logging
-
-IDLE = 0.1
-"""How many seconds after it had nothing to do a child asks again; people wait for the answers."""
-
-
-class ImpatientClock(Clock):
-    """The real time, but with short pauses when there is nothing to do."""
-
-    async def idle(self, seconds: float) -> None:
-        await super().idle(min(seconds, IDLE))
-
 
 def run_attached(pack: Pack, environment: Environment) -> int:
     """Run a pack until a signal comes or standard input ends; return the exit code."""
@@ -36,7 +24,7 @@ async def _run(pack: Pack, environment: Environment) -> None:
     async with stop_on_signal() as stop:
         watch = asyncio.create_task(stop_at_end_of_input(stop))
         try:
-            await pack.serve(environment, stop=stop, clock=ImpatientClock())
+            await pack.serve(environment, stop=stop)
         finally:
             watch.cancel()
 

@@ -22,7 +22,7 @@ def pack() -> None:
 @click.argument("pack_name", metavar="NAME")
 @click.option("--name", "known_as", metavar="NAME", help="What the server knows it as; else PACK_NAME, else its own name.")
 @click.option("--labels", metavar="KEY=VALUE,...", help="Labels that tell it from others of its name; else FLYTE_LABELS.")
-@click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends, and ask for work without a pause.")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @url_option
 @click.pass_context
 def run_pack(ctx: click.Context, pack_name: str, known_as: str | None, labels: str | None, attached: bool) -> None:

@@ -134,6 +134,7 @@ class Lock:
     """What keeps a second server off the database, across processes; let go by the kernel when the process ends."""
 
     def __init__(self, database: Path) -> None:
+        self._database = database
         self.path = database.with_name(f"{database.name}.lock")
         self._descriptor: int | None = None
 
@@ -162,7 +163,7 @@ class Lock:
     def _refusal(self, error: OSError, owner: str) -> StoreError:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return StoreError(
-                f"The database of {str(self.path)!r} is in use by process {owner or '(unknown)'}; only one server may use it."
+                f"The database {str(self._database)!r} is in use by process {owner or '(unknown)'}; only one server may use it."
             )
         return StoreError(f"Cannot lock {str(self.path)!r}: {error.strerror}. Local disks can be locked, some network disks not.")
 
