@@ -9,6 +9,7 @@ from flyteops.errors import FlyteError
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.environment import configure_logging
 
+
 def run_attached(pack: Pack, environment: Environment) -> int:
     """Run a pack until a signal comes or standard input ends; return the exit code."""
     configure_logging(environment.log_level)

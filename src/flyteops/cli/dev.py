@@ -115,7 +115,13 @@ async def _start_server(fleet: Fleet, listener: socket.socket, directory: Path, 
 def child_environment(environ: Mapping[str, str], url: str, flows: Path | None) -> dict[str, str]:
     """Return the environment of the children: nothing of it leads to another server."""
     kept = {name: value for name, value in environ.items() if name not in NOT_PASSED_ON}
-    own = {"FLYTE_API": url, "FLYTE_PACK_HEALTH_PORT": "off", "FLYTE_PACK_POLL_INTERVAL": "100ms", "FLYTE_PACK_STOP_TIMEOUT": "2", "PYTHONUNBUFFERED": "1"}
+    own = {
+        "FLYTE_API": url,
+        "FLYTE_PACK_HEALTH_PORT": "off",
+        "FLYTE_PACK_POLL_INTERVAL": "100ms",
+        "FLYTE_PACK_STOP_TIMEOUT": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
     if flows is not None:
         own["FLYTE_EXAMPLES"] = str(flows.resolve())
     return {**kept, **own}

@@ -42,7 +42,6 @@ PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER_SECONDS = b"1"
 
 
-
 class Fault(NamedTuple):
     """What is the same about every occurrence of a problem."""
 
