@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
+import msgspec
+
 from flyteops.engine import FlowIndex, Moment, PreparedFlow, Snapshot, evaluate, evaluate_result, prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import (
@@ -368,4 +370,10 @@ def check_may_complete(pack: PackRef, progress: Progress) -> None:
 
 def is_same_result(event: Event, earlier: Event) -> bool:
     """Tell whether a result says the same as one that was applied before, as when a client did not get the answer."""
-    return event.name == earlier.name and event.payload == earlier.payload
+    if event.name != earlier.name:
+        return False
+    return event.payload == earlier.payload or _canonical(event.payload) == _canonical(earlier.payload)
+
+
+def _canonical(payload: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(payload), order="sorted")

@@ -1,0 +1,239 @@
+"""The use cases, on a real store with a clock that the test turns."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flyteops.document import Document
+from flyteops.errors import ConflictError, InputError, NotFoundError
+from flyteops.flowfile import read_flow
+from flyteops.model import DataItem, PackDeclaration
+from flyteops.service import Housekeeping, Seeds, Service
+from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.sqlite import SqliteStore
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOON
+
+    def __call__(self):
+        return self.now
+
+    def forward(self, **parts):
+        self.now += timedelta(**parts)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with SqliteStore(tmp_path / "flyte.db") as store:
+        yield store
+
+
+async def started(store, clock, **housekeeping):
+    service = Service(store, clock=clock, monotonic=lambda: 0.0, seeds=Seeds(b"test"), housekeeping=Housekeeping(**housekeeping))
+    await service.start()
+    return service
+
+
+@pytest.fixture
+async def service(store, clock):
+    return await started(store, clock)
+
+
+def a_flow(*steps, name="flow"):
+    return read_flow(Document({"name": name, "steps": list(steps)}))
+
+
+def a_step(step_id, event, pack, depends_on=None, **command):
+    step = {"id": step_id, "event": {"name": event, "packName": pack}, "command": {"name": "Do", "packName": "Worker"} | command}
+    return step | ({"dependsOn": depends_on} if depends_on else {})
+
+
+CHAIN = a_flow(a_step("first", "Said", "Source"), a_step("second", "Done", "Worker", ["first"], input="{{ Event.Payload }}"))
+
+
+async def register(service, *names, **labels):
+    for name in names:
+        await service.register_pack(PackDeclaration(name=name, labels=labels))
+
+
+async def begun(service):
+    """An execution of the chain whose first action has been taken; returns that action."""
+    await register(service, "Source", "Worker")
+    await service.accept_event("Source", "Said", b"null")
+    return await service.take("Worker")
+
+
+# ------------------------------------------------------------------------------------------------------- flow versions
+
+
+async def test_an_execution_goes_on_with_the_version_it_began_with(service):
+    await service.save_flow(CHAIN)
+    action = await begun(service)
+    await service.save_flow(a_flow(a_step("other", "Said", "Source")))
+    await service.complete("Worker", action.action_id, "Done", b'"on"')
+    following = await service.take("Worker")
+    assert following.input == b'"on"'
+
+
+async def test_an_execution_goes_on_after_a_restart_although_its_flow_is_gone(store, clock, service):
+    await service.save_flow(CHAIN)
+    action = await begun(service)
+    await service.delete_flow("flow")
+    again = await started(store, clock)
+    await again.complete("Worker", action.action_id, "Done", b'"on"')
+    assert (await again.take("Worker")).input == b'"on"'
+
+
+async def test_a_deleted_flow_does_not_begin_anything(service):
+    await service.save_flow(CHAIN)
+    await service.delete_flow("flow")
+    assert await begun(service) is None
+    with pytest.raises(NotFoundError):
+        await service.delete_flow("flow")
+
+
+async def test_a_restart_changes_nothing(store, clock, service):
+    await service.save_flow(CHAIN)
+    await service.save_item(DataItem("motto", "text/plain", b"go"))
+    await register(service, "Source", env="lab")
+    again = await started(store, clock)
+    assert await again.list_flows() == [CHAIN]
+    assert await again.list_items() == await service.list_items()
+    assert await again.list_packs() == await service.list_packs()
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+async def test_the_same_result_again_changes_nothing(service):
+    await service.save_flow(CHAIN)
+    action = await begun(service)
+    for _ in range(3):
+        await service.complete("Worker", action.action_id, "Done", b'{"a": 1}')
+    await service.complete("Worker", action.action_id, "Done", b'{"a":1}')
+    (execution,) = await service.list_executions(ExecutionFilter())
+    assert [one.step_id for one in execution.actions] == ["first", "second"]
+    assert len(await service.list_events(EventFilter(event_name="Done"))) == 1
+
+
+@pytest.mark.parametrize(("name", "payload"), [("Done", b"2"), ("Done", b"true"), ("Else", b"1"), ("FATAL", b"1")])
+async def test_another_result_is_a_conflict(service, name, payload):
+    await service.save_flow(CHAIN)
+    action = await begun(service)
+    await service.complete("Worker", action.action_id, "Done", b"1")
+    with pytest.raises(ConflictError, match="another result"):
+        await service.complete("Worker", action.action_id, name, payload)
+
+
+async def test_a_pack_that_could_not_have_taken_an_action_may_not_complete_it(service):
+    await service.save_flow(a_flow(a_step("first", "Said", "Source", packLabels={"env": "lab"})))
+    await register(service, "Source", "Worker")
+    await register(service, "Worker", env="lab")
+    await service.accept_event("Source", "Said", b"null")
+    assert await service.take("Worker") is None
+    action = await service.take("Worker.env.lab")
+    for pack_id in ("Worker", "Source"):
+        with pytest.raises(ConflictError, match="not for pack"):
+            await service.complete(pack_id, action.action_id, "Done", b"1")
+    await service.complete("Worker.env.lab", action.action_id, "Done", b"1")
+
+
+async def test_an_action_that_nobody_has_taken_takes_no_result(service):
+    await service.save_flow(CHAIN)
+    await register(service, "Source", "Worker")
+    event = await service.accept_event("Source", "Said", b"null")
+    (decision,) = (await service.get_event(event.event_id)).decisions
+    with pytest.raises(ConflictError, match="only a PENDING action"):
+        await service.complete("Worker", decision.action_id, "Done", b"1")
+
+
+# ---------------------------------------------------------------------------------------------------------- datastore
+
+
+async def test_a_template_sees_the_datastore_as_it_is_when_the_event_comes(service):
+    await service.save_flow(a_flow(a_step("first", "Said", "Source", input="{{ datastore('motto') }}")))
+    await register(service, "Source", "Worker")
+    for value in (b"one", b"two"):
+        assert await service.save_item(DataItem("motto", "text/plain", value)) == (value == b"one")
+        await service.accept_event("Source", "Said", b"null")
+    assert [(await service.take("Worker")).input for _ in range(2)] == [b'"one"', b'"two"']
+    await service.delete_item("motto")
+    event = await service.accept_event("Source", "Said", b"null")
+    (decision,) = (await service.get_event(event.event_id)).decisions
+    assert decision.outcome == "failed"
+
+
+async def test_an_item_without_a_value_is_refused(service):
+    with pytest.raises(InputError, match="needs a value"):
+        await service.save_item(DataItem("empty", "text/plain", b""))
+
+
+# ---------------------------------------------------------------------------------------------------------- last seen
+
+
+async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_sweep(store, clock, service):
+    await register(service, "Source")
+    clock.forward(minutes=5)
+    await service.accept_event("Source", "Said", b"null")
+    assert (await service.get_pack("Source")).last_seen_at == clock.now
+    assert (await store.find_pack("Source")).last_seen_at == NOON
+    await service.sweep()
+    assert (await store.find_pack("Source")).last_seen_at == clock.now
+
+
+# ------------------------------------------------------------------------------------------------------- housekeeping
+
+
+async def test_what_is_older_than_it_is_kept_goes(store, clock):
+    service = await started(store, clock, keep_for=timedelta(days=1))
+    await service.save_flow(CHAIN)
+    action = await begun(service)
+    await service.complete("Worker", action.action_id, "Done", b"1")
+    clock.forward(hours=23)
+    await service.sweep()
+    assert len(await service.list_executions(ExecutionFilter())) == 1
+    clock.forward(hours=2)
+    await service.sweep()
+    assert await service.list_executions(ExecutionFilter()) == []
+    assert await service.list_events(EventFilter()) == []
+
+
+async def test_dead_packs_are_deleted_once_a_day_at_their_time(store, clock):
+    due = (NOON + timedelta(days=2)).astimezone()
+    service = await started(store, clock, delete_dead_packs=True, dead_packs_at=f"{due:%H:%M}", dead_after=timedelta(days=1))
+    await register(service, "Dead", "Alive")
+    clock.forward(days=2, minutes=-1)
+    await service.take("Alive")
+    await service.sweep()
+    assert [pack.id for pack in await service.list_packs()] == ["Alive", "Dead"]
+    clock.forward(minutes=1)
+    await service.sweep()
+    assert [pack.id for pack in await service.list_packs()] == ["Alive"]
+    with pytest.raises(NotFoundError, match="must register"):
+        await service.take("Dead")
+
+
+async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
+    await register(service, "Dead")
+    clock.forward(days=400)
+    await service.sweep()
+    assert (await service.get_pack("Dead")).id == "Dead"
+
+
+# ------------------------------------------------------------------------------------------------------------- seeds
+
+
+def test_seeds_differ_and_depend_on_the_secret_alone():
+    one, two, other = Seeds(b"a"), Seeds(b"a"), Seeds(b"b")
+    made = [one() for _ in range(100)]
+    assert made == [two() for _ in range(100)]
+    assert len({*made, *(other() for _ in range(100))}) == 200
