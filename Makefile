@@ -2,7 +2,11 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14,$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+ifeq ($(wildcard .venv/bin/python),)
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+endif
+endif
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
@@ -15,14 +19,11 @@ help: ## list the verbs
 run: .venv/run ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
 
-test: .venv/dev ## run the tests that need nothing but this checkout (ARGS="-k word" chooses)
+test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 check: .venv/dev ## lint, types, layers: everything but the tests
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
 	@$(PYTEST) tests/e2e tests/docs $(ARGS)

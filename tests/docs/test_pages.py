@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[2]
 def environment(tmp_path):
     """An environment with `flyte` on the path and a port of its own, and `.venv/bin` where the README has it."""
     scripts = Path(sys.executable).parent
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(scripts)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,7 +44,9 @@ def background(tmp_path, environment):
 
     def start(line):
         log = (tmp_path / f"background-{len(started)}.log").open("w")
-        started.append(subprocess.Popen(["bash", "-c", f"exec {line}"], cwd=tmp_path, env=environment, stdout=log, stderr=log))
+        started.append(
+            subprocess.Popen(["bash", "-c", f"exec env {line}"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        )
         log.close()
 
     yield start
@@ -85,7 +86,7 @@ def test_the_readme_can_be_followed(tmp_path, environment, background):
     background("flyte pack run Shell")
     wait_for("flyte packs show Shell", tmp_path, environment)
     follow(ROOT / "README.md", tmp_path, environment, background)
-    background("python greeter.py")
+    background(".venv/bin/python greeter.py")
     wait_for("flyte packs show Greeter", tmp_path, environment)
 
 

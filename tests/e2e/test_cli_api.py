@@ -376,7 +376,7 @@ def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
     done = subprocess.run(
         command, env=os.environ | {"FLYTE_API": url}, input="deploy x\n", text=True, capture_output=True, check=False
     )
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "not waited for any longer: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
 
 

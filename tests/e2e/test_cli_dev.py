@@ -165,4 +165,4 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(place, "--port", str(taken.getsockname()[1]), stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is taken by another program; .*\n", done.stderr)
+    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is taken by another program, .*\n", done.stderr)

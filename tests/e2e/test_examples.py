@@ -73,7 +73,7 @@ def test_holidays_of_a_year_that_is_not_in_the_file_are_not_known(place):
 
 
 def test_the_inventory_is_listed_from_the_datastore(place):
-    assert "local runs this demonstration in your desk" in place.chat("inventory")
+    assert "local runs this demonstration in your house" in place.chat("inventory")
 
 
 def test_a_host_of_the_inventory_is_looked_up(place):

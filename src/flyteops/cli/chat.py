@@ -151,8 +151,11 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
         actions = await settled(client, pack, talk.said, wait)
     post_what_others_showed(talk.room, pack, actions)
     await asyncio.sleep(0)  # for what was just posted to be shown
-    for action in filter(is_open, actions):
+    unfinished = [action for action in actions if is_open(action)]
+    for action in unfinished:
         click.echo(f"flyte: not waited for any longer: {clean(open_text(action))}", err=True)
+    if unfinished:
+        click.get_current_context().exit(1)
 
 
 def offers_lines(descriptor: int) -> bool:

@@ -100,7 +100,9 @@ def _listen(port: int | None) -> socket.socket:
         if port is not None:
             raise
     listener = open_listener(HOST, 0)
-    click.echo(f"Port {PORT} is taken by another program, so this server is on port {listener.getsockname()[1]}.", err=True)
+    port = listener.getsockname()[1]
+    click.echo(f"Port {PORT} is taken by another program, so this server is on port {port}.", err=True)
+    click.echo(f"In other terminals: export FLYTE_API=http://{HOST}:{port}", err=True)
     return listener
 
 

@@ -38,7 +38,8 @@ def open_listener(host: str, port: int) -> socket.socket:
 def _refusal(host: str, port: int, error: OSError) -> FlyteError:
     match error.errno:
         case errno.EADDRINUSE:
-            return PortTakenError(f"Port {port} of {host} is taken by another program; choose one with --port or FLYTE_PORT.")
+            taken = f"Port {port} of {host} is taken by another program, perhaps a Flyte that runs already"
+            return PortTakenError(f"{taken}; choose one with --port or FLYTE_PORT.")
         case errno.EACCES:
             fault = f"{port} may not be listened on by this user; give one above 1023"
             return SettingsError(problems=[Problem("FLYTE_PORT", fault)])
