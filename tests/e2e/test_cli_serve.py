@@ -112,10 +112,8 @@ def test_a_taken_port_is_one_clear_line(serve):
         port = taken.getsockname()[1]
         code, out, err = serve("--port", str(port)).end()
     assert (code, out) == (1, "")
-    assert (
-        err
-        == f"flyte: port {port} of 127.0.0.1 is taken by another program, perhaps a Flyte that runs already; choose one with --port or FLYTE_PORT\n"
-    )
+    hint = "perhaps a Flyte that runs already; choose one with --port or FLYTE_PORT"
+    assert err == f"flyte: port {port} of 127.0.0.1 is taken by another program, {hint}\n"
 
 
 def test_a_store_that_another_server_holds_is_one_clear_line(serve):
