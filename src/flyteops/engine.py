@@ -32,6 +32,9 @@ TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 """What criteria may render to; the texts that the original reads as booleans."""
 
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a template should never raise; if one does all the same, it spoils its own step and no other."""
+
 SHOWN = 200
 """How many characters of a text a decision shows."""
 
@@ -327,6 +330,8 @@ class _Evaluation:
             return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values), None
         except _FailedError as failed:
             return _failure(flow, prepared, failed), None
+        except UNFORESEEN as error:
+            return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}"))), None
         ids = {"correlation_id": action.correlation_id, "action_id": action.action_id}
         return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids), action
 

@@ -1,6 +1,6 @@
 """The evaluator: which steps run for an event, in which execution, and why the others do not."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
@@ -149,6 +149,23 @@ def test_criteria_that_are_false_in_the_words_of_the_original_skip_a_step(text):
 def test_criteria_that_are_neither_are_an_error(text):
     (decision,) = begin(a_flow(a_step("a", criteria=text)), an_event(payload={"a": 1})).decisions
     assert (decision.outcome, decision.reason, decision.path) == ("failed", "error", "criteria")
+
+
+def test_a_time_out_of_range_is_an_error_of_the_step():
+    far = datetime.fromisoformat("9999-12-31T23:00:00-00:30").astimezone(UTC).replace(tzinfo=timezone(timedelta(hours=-5)))
+    event = msgspec.structs.replace(an_event(), created_at=far)
+    outcome = begin(a_flow(a_step("a", input="{{ Event.CreatedAt.UTC }}"), a_step("b")), event)
+    assert [decision.outcome for decision in outcome.decisions] == ["failed", "ran"]
+
+
+def test_what_nobody_foresaw_spoils_one_step_only():
+    def broken(key):
+        raise ZeroDivisionError(key)
+
+    moment = Moment(now=NOW, seed=b"seed", datastore=broken, monotonic=lambda: 0.0)
+    flow = a_flow(a_step("a", input="{{ datastore('x') }}"), a_step("b"))
+    outcome = evaluate(an_event(), FlowIndex([flow]), moment)
+    assert [decision.outcome for decision in outcome.decisions] == ["failed", "ran"]
 
 
 def test_empty_criteria_are_true():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flyteops.errors import TemplateRenderError
+from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.gotime import Time
 from flyteops.template.state import State
 from flyteops.template.value import Function
@@ -25,7 +25,10 @@ class Method:
 
     def _call(self, time: Time, state: State, arguments: list[Any]) -> Any:
         state.charge(sum(len(argument) for argument in arguments if isinstance(argument, str)))
-        return self.call(time, *arguments)
+        try:
+            return self.call(time, *arguments)
+        except (OverflowError, ValueError) as error:
+            raise TemplateAbort(f"{self.name} leads to a time before year 1 or after year 9999") from error
 
 
 def _utc(time: Time) -> Time:
