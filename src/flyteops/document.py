@@ -22,6 +22,9 @@ MAX_DEPTH = 256
 MAX_NODES = 200_000
 """How many values a YAML document may hold once its aliases are expanded."""
 
+ALIASED_TEXT = 64
+"""How many characters of a text count as much as one value, since aliases repeat long texts too."""
+
 MAX_PROBLEMS = 200
 """How many faults of one document are reported; who has more has sent something else than was meant."""
 
@@ -231,7 +234,7 @@ class _YamlReader:
         else:
             value = self._scalar(event)
             if event.anchor is not None:
-                self._anchors[event.anchor] = _Anchored(value, 1, 0)
+                self._anchors[event.anchor] = _Anchored(value, 1 + len(event.value) // ALIASED_TEXT, 0)
             self._note(top.path_of_next(), event)
             self._attach(top, value, event)
 
@@ -258,7 +261,7 @@ class _YamlReader:
             top.add(value)
 
     def _note(self, path: Path, event: Any) -> None:
-        self._count(1, event)
+        self._count(1 + len(getattr(event, "value", "")) // ALIASED_TEXT, event)
         self._places[path] = Place(event.start_mark.line + 1, event.start_mark.column + 1)
 
     def _count(self, nodes: int, event: Any) -> None:

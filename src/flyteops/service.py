@@ -122,6 +122,7 @@ class Service:
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
         pack = declaration.seen(self._clock())
         await self._store.save_pack(pack)
+        self._forget_pack(pack.id)
         self._packs[pack.id] = pack
         return pack
 

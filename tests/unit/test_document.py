@@ -81,6 +81,11 @@ def test_aliases_cannot_blow_up():
     assert "more than 200000 values" in fault(parse_yaml, b"\n".join(rows)).message
 
 
+def test_aliases_cannot_repeat_a_long_text_without_end():
+    text = b'a: &a "' + b"x" * 100_000 + b'"\nb: [' + b",".join([b"*a"] * 300) + b"]"
+    assert "more than 200000 values" in fault(parse_yaml, text).message
+
+
 def test_aliases_cannot_nest_without_end():
     rows = [b"a0: &a0 [1]", *(b"a%d: &a%d [*a%d]" % (n, n, n - 1) for n in range(1, 400))]
     assert "nested deeper" in fault(parse_yaml, b"\n".join(rows)).message
