@@ -8,7 +8,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 
 import msgspec
@@ -96,7 +96,7 @@ class Service:
         self._index = FlowIndex()
         self._items: dict[str, DataItem] = {}
         self._snapshot = Snapshot({})
-        self._dead_packs_checked_on = clock().date()
+        self._dead_packs_checked_on: date | None = None
 
     async def start(self) -> None:
         """Load what is kept in memory. Flows that no longer compile are loaded too; their faulty steps say why they fail."""
@@ -345,10 +345,11 @@ class Service:
             raise
 
     async def _delete_dead_packs(self, now: datetime) -> None:
-        due = f"{now.astimezone():%H:%M}" >= self._housekeeping.dead_packs_at
-        if not self._housekeeping.delete_dead_packs or not due or self._dead_packs_checked_on == now.date():
+        local = now.astimezone()
+        due = f"{local:%H:%M}" >= self._housekeeping.dead_packs_at
+        if not self._housekeeping.delete_dead_packs or not due or self._dead_packs_checked_on == local.date():
             return
-        self._dead_packs_checked_on = now.date()
+        self._dead_packs_checked_on = local.date()
         alive_since = now - self._housekeeping.dead_after
         for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)

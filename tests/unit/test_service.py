@@ -190,6 +190,24 @@ async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_
     assert (await store.find_pack("Source")).last_seen_at == clock.now
 
 
+async def test_registering_again_moves_last_seen_forward_only(clock, service):
+    await register(service, "Source")
+    clock.forward(seconds=1)
+    await service.take("Source")
+    clock.forward(seconds=1)
+    await register(service, "Source")
+    await service.sweep()
+    assert (await service.get_pack("Source")).last_seen_at == clock.now
+
+
+async def test_the_sender_is_the_pack_that_registered_last_under_its_id(service):
+    await register(service, "Sh", k="v")
+    await service.accept_event("Sh.k.v", "Said", b"null")
+    await register(service, "Sh.k.v")
+    event = await service.accept_event("Sh.k.v", "Said", b"null")
+    assert event.pack.name == "Sh.k.v"
+
+
 # ------------------------------------------------------------------------------------------------------- housekeeping
 
 
@@ -220,6 +238,16 @@ async def test_dead_packs_are_deleted_once_a_day_at_their_time(store, clock):
     assert [pack.id for pack in await service.list_packs()] == ["Alive"]
     with pytest.raises(NotFoundError, match="must register"):
         await service.take("Dead")
+
+
+async def test_dead_packs_are_deleted_on_the_evening_of_the_day_the_server_started(store, clock):
+    await (await started(store, clock)).register_pack(PackDeclaration(name="Dead"))
+    clock.forward(days=8)
+    due = (clock.now + timedelta(minutes=1)).astimezone()
+    service = await started(store, clock, delete_dead_packs=True, dead_packs_at=f"{due:%H:%M}")
+    clock.forward(minutes=1)
+    await service.sweep()
+    assert await service.list_packs() == []
 
 
 async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
