@@ -6,6 +6,7 @@ flows that run today, is accepted, and `lint` tells about it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain, islice
 
 from msgspec import inspect
 
@@ -13,6 +14,12 @@ from flyteops import template
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import Flow, Json, Step
+
+MOST_ADVICE = 50
+"""How much advice one flow is given; looking for the nearest right word takes its time."""
+
+MOST_WORDS = 100
+"""Among how many words the nearest is looked for."""
 
 ROOTS = ("Event", "Context")
 EVENT_FIELDS = ("Name", "Payload", "Pack", "CreatedAt", "ReceivedAt")
@@ -102,13 +109,14 @@ def _strings(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
 
 def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
-    return [
-        *_unknown_keys(document, document.value, inspect.type_info(Flow), ()),
-        *_dependency_advice(document, flow),
-        *_identity_advice(document, flow),
-        *_repetition_advice(document, flow),
-        *_variable_advice(document, flow),
-    ]
+    found = chain(
+        _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
+        _dependency_advice(document, flow),
+        _identity_advice(document, flow),
+        _repetition_advice(document, flow),
+        _variable_advice(document, flow),
+    )
+    return list(islice(found, MOST_ADVICE))
 
 
 def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Path) -> Iterator[Problem]:
@@ -127,8 +135,9 @@ def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Pat
 
 
 def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    folded = {name.casefold(): name for name in known}
-    inside = [name for name in known if word.casefold() in name.casefold()]
+    names = list(known)[:MOST_WORDS]
+    folded = {name.casefold(): name for name in names}
+    inside = [name for name in names if word.casefold() in name.casefold()]
     near = [folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)] or inside[:1]
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -149,10 +158,12 @@ def _never_reached(flow: Flow) -> Sequence[int]:
     reached: set[str] = set()
     left = dict(enumerate(flow.steps))
     while True:
-        ready = [index for index, step in left.items() if _can_follow(step, reached)]
-        if not ready:
+        before = len(left)
+        for index, step in list(left.items()):
+            if _can_follow(step, reached):
+                reached.add(left.pop(index).id)
+        if len(left) == before:
             return list(left)
-        reached |= {left.pop(index).id for index in ready}
 
 
 def _can_follow(step: Step, reached: set[str]) -> bool:

@@ -94,6 +94,14 @@ def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
     assert advice == "steps[0].command.labels (line 5, column 45): the key 'labels' is ignored; did you mean 'packLabels'?"
 
 
+def test_a_flow_full_of_mistakes_gets_a_bounded_amount_of_advice():
+    more = "".join(
+        f"  - id: step-{number}\n    dependsOn: [stpe-{number}]\n    event: {{name: E, packName: P}}\n    command: {{name: C, packName: Q}}\n"
+        for number in range(450)
+    )
+    assert len(advice_on(STEP + more)) == 50
+
+
 def test_a_context_that_refers_to_itself_is_advised_against():
     more = "    context: {host: x, address: '{{ Context.host }}'}\n"
     (advice,) = advice_on(STEP + more)
