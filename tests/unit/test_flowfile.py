@@ -96,7 +96,8 @@ def test_a_key_that_belongs_elsewhere_is_pointed_out_and_ignored():
 
 def test_a_flow_full_of_mistakes_gets_a_bounded_amount_of_advice():
     more = "".join(
-        f"  - id: step-{number}\n    dependsOn: [stpe-{number}]\n    event: {{name: E, packName: P}}\n    command: {{name: C, packName: Q}}\n"
+        f"  - id: step-{number}\n    dependsOn: [stpe-{number}]\n"
+        "    event: {name: E, packName: P}\n    command: {name: C, packName: Q}\n"
         for number in range(450)
     )
     assert len(advice_on(STEP + more)) == 50
