@@ -5,7 +5,7 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple, Self
@@ -26,7 +26,7 @@ from flyteops.model import (
     Step,
     has_labels,
 )
-from flyteops.template import Runtime, Template, ValueTemplate, compile_value
+from flyteops.template import DEFAULT_LIMITS, Budget, Runtime, Template, ValueTemplate, compile_value
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
@@ -34,6 +34,20 @@ FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a template should never raise; if one does all the same, it spoils its own step and no other."""
+
+STEP_SECONDS = 1.0
+"""How long all templates of one step may take together."""
+
+EVENT_SECONDS = 2.0
+"""How long all templates of all steps may take for one event; after it only templates that take next to no time pass."""
+
+ACTION_LENGTH = 4_194_304
+"""Most characters of an action: the input and labels that templates make of it, and its context."""
+
+EVENT_LENGTH = 33_554_432
+"""Most characters of all actions of one event; after it each may still have `SMALL_LENGTH`."""
+
+SMALL_LENGTH = 65_536
 
 SHOWN = 200
 """How many characters of a text a decision shows."""
@@ -77,7 +91,23 @@ class Moment:
         self.monotonic = monotonic
         self._ids = 0
         self._time = f"{int(now.timestamp() * 1000):011x}"
-        self.runtime = Runtime(datastore=datastore, random=_LateRandom(seed), now=now, clock=monotonic)
+        self._ends_at: float | None = None
+        self._room: float = EVENT_LENGTH
+        self._budget = Budget("the templates of a step", steps=DEFAULT_LIMITS.steps, length=ACTION_LENGTH)
+        self.runtime = Runtime(datastore=datastore, random=_LateRandom(seed), now=now, clock=monotonic, budget=self._budget)
+
+    def begin_step(self, context: Mapping[str, str]) -> None:
+        """Give the next step its share of what an event may cost; `context` is what it takes over."""
+        now = self.monotonic()
+        if self._ends_at is None:
+            self._ends_at = now + EVENT_SECONDS
+        length = min(ACTION_LENGTH, max(self._room, SMALL_LENGTH))
+        deadline = min(now + STEP_SECONDS, self._ends_at)
+        self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=sum(map(len, context.values())))
+
+    def end_step(self) -> None:
+        """Take what the step has made off what is left for the event."""
+        self._room -= self._budget.made
 
     def new_id(self) -> str:
         """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
@@ -124,16 +154,23 @@ class PreparedStep(NamedTuple):
     fault: tuple[str, TemplateError] | None = None
 
 
+EventKey = tuple[str, str]
+"""What steps are found by: the name of the sender's pack and of the event."""
+
+
 class PreparedFlow(NamedTuple):
-    """A flow version, ready to be evaluated."""
+    """A flow version, ready to be evaluated; `listening` has its steps by the event they match, in their order."""
 
     version: FlowVersion
-    steps: tuple[PreparedStep, ...]
+    listening: Mapping[EventKey, Sequence[PreparedStep]]
 
 
 def prepare(version: FlowVersion) -> PreparedFlow:
     """Compile a flow version once. A template that does not compile spoils its own step only."""
-    return PreparedFlow(version, tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps)))
+    listening: dict[EventKey, list[PreparedStep]] = {}
+    for index, step in enumerate(version.flow.steps):
+        listening.setdefault((step.event.pack_name, step.event.name), []).append(_prepare_step(index, step))
+    return PreparedFlow(version, listening)
 
 
 class _SpoiltError(Exception):
@@ -187,7 +224,7 @@ class FlowIndex:
     """Finds the steps that an event can begin an execution with, however many flows there are."""
 
     def __init__(self, flows: Iterable[PreparedFlow] = ()) -> None:
-        self._listening: dict[tuple[str, str], tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
+        self._listening: dict[EventKey, tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
         self._flows: dict[str, PreparedFlow] = {}
         for flow in flows:
             self.put(flow)
@@ -219,12 +256,9 @@ class FlowIndex:
         return self._listening.get((event.pack.name, event.name), ())
 
 
-def _triggers(flow: PreparedFlow) -> dict[tuple[str, str], list[PreparedStep]]:
-    found: dict[tuple[str, str], list[PreparedStep]] = {}
-    for prepared in flow.steps:
-        if prepared.step.is_trigger:
-            found.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
-    return found
+def _triggers(flow: PreparedFlow) -> dict[EventKey, list[PreparedStep]]:
+    found = {key: [prepared for prepared in steps if prepared.step.is_trigger] for key, steps in flow.listening.items()}
+    return {key: steps for key, steps in found.items() if steps}
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluation
@@ -308,23 +342,19 @@ class _Evaluation:
 
     def resume(self, flow: PreparedFlow, progress: Progress) -> Outcome:
         parent = _Parent(progress.correlation_id, progress.context)
+        standing = Standing.of(progress)
         tried: list[_Tried] = []
-        for prepared in self._matching(flow):
-            reason = why_not_yet(prepared.step, progress)
+        for prepared in flow.listening.get((self._event.pack.name, self._event.name), ()):
+            reason = why_not_yet(prepared.step, standing)
             if reason is None:
                 tried.append(self._try(flow, prepared, parent))
             else:
                 tried.append((_decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id), None))
         return _outcome(tried)
 
-    def _matching(self, flow: PreparedFlow) -> Iterator[PreparedStep]:
-        for prepared in flow.steps:
-            pattern = prepared.step.event
-            if pattern.name == self._event.name and pattern.pack_name == self._event.pack.name:
-                yield prepared
-
     def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> "_Tried":
         try:
+            self._moment.begin_step(parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
             return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values), None
@@ -332,6 +362,8 @@ class _Evaluation:
             return _failure(flow, prepared, failed), None
         except UNFORESEEN as error:
             return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}"))), None
+        finally:
+            self._moment.end_step()
         ids = {"correlation_id": action.correlation_id, "action_id": action.action_id}
         return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids), action
 
@@ -398,19 +430,29 @@ class _Evaluation:
             raise _FailedError(path, error, compiled.values(scope, self._moment.runtime)) from error
 
 
-def why_not_yet(step: Step, progress: Progress) -> tuple[str, str] | None:
-    """Return reason and detail why a step is not tried on this result, None when it is.
+class Standing(NamedTuple):
+    """The ids of the steps of an execution that have run, and of those that have finished."""
 
-    The action that the result belongs to counts as finished.
-    """
-    if any(sibling.step_id == step.id for sibling in progress.siblings):
+    ran: frozenset[str]
+    finished: frozenset[str]
+
+    @classmethod
+    def of(cls, progress: Progress) -> "Standing":
+        """Return how an execution stands; the action that the result belongs to counts as finished."""
+        ran = frozenset([sibling.step_id for sibling in progress.siblings])
+        finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
+        return cls(ran, finished | {progress.step_id})
+
+
+def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
+    """Return reason and detail why a step is not tried on a result, None when it is."""
+    if step.id in standing.ran:
         return "alreadyRan", f"step {step.id!r} has run in this execution already"
-    finished = {sibling.step_id for sibling in progress.siblings if sibling.state.is_finished} | {progress.step_id}
     wanted = step.dependencies
-    unfinished = [step_id for step_id in wanted.all if step_id not in finished]
+    unfinished = [step_id for step_id in wanted.all if step_id not in standing.finished]
     if unfinished:
         return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
-    if wanted.any and finished.isdisjoint(wanted.any):
+    if wanted.any and standing.finished.isdisjoint(wanted.any):
         return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
     return None
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 
@@ -31,8 +32,11 @@ from flyteops.model import (
 )
 from flyteops.storage.base import Claimed, EventFilter, ExecutionFilter, Store
 
-OLD_VERSIONS_KEPT = 1000
-"""How many compiled flow versions that are no longer current stay in memory for the executions that began with them."""
+OLD_VERSIONS_LENGTH = 1_048_576
+"""How many bytes of JSON the flow versions have that stay compiled in memory for the executions that began with them.
+
+Compiled they take some fifty times as much.
+"""
 
 PURGE_STEP = 1000
 
@@ -52,6 +56,41 @@ class Seeds:
     def __call__(self) -> bytes:
         self._made += 1
         return blake2b(self._made.to_bytes(8), key=self._secret, digest_size=16).digest()
+
+
+class Versions:
+    """Compiled flow versions that are no longer current; those that were not used for longest go when there are too many.
+
+    `length` bounds the JSON of them all, but the last one added always stays.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._room = length
+        self._kept: OrderedDict[str, tuple[PreparedFlow, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, uuid: str) -> PreparedFlow | None:
+        """Return a version, None when it is not here (any more). From any thread."""
+        found = self._kept.get(uuid)
+        if found is None:
+            return None
+        with suppress(KeyError):  # somebody may have made room meanwhile
+            self._kept.move_to_end(uuid)
+        return found[0]
+
+    def add(self, prepared: PreparedFlow) -> None:
+        """Keep a version."""
+        uuid = prepared.version.uuid
+        if uuid in self._kept:
+            return
+        length = len(msgspec.json.encode(prepared.version.flow))
+        self._room -= length
+        self._kept[uuid] = prepared, length
+        while self._room < 0 and len(self._kept) > 1:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self._room += freed
 
 
 class Housekeeping:
@@ -92,7 +131,7 @@ class Service:
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
         self._flows: dict[str, PreparedFlow] = {}
-        self._versions: OrderedDict[str, PreparedFlow] = OrderedDict()
+        self._versions = Versions(OLD_VERSIONS_LENGTH)
         self._index = FlowIndex()
         self._items: dict[str, DataItem] = {}
         self._snapshot = Snapshot({})
@@ -264,23 +303,19 @@ class Service:
     def _retire(self, name: str) -> None:
         prepared = self._flows.pop(name, None)
         if prepared is not None:
-            self._remember(prepared)
+            self._versions.add(prepared)
 
     def _version(self, name: str, uuid: str) -> PreparedFlow:
         current = self._flows.get(name)
         if current is not None and current.version.uuid == uuid:
             return current
-        if uuid not in self._versions:
+        old = self._versions.find(uuid)
+        if old is None:
             raise _VersionNotLoadedError(uuid)
-        return self._versions[uuid]
+        return old
 
     async def _load_version(self, uuid: str) -> None:
-        self._remember(prepare(await self._store.get_flow_version(uuid)))
-
-    def _remember(self, prepared: PreparedFlow) -> None:
-        self._versions[prepared.version.uuid] = prepared
-        if len(self._versions) > OLD_VERSIONS_KEPT:
-            self._versions.popitem(last=False)
+        self._versions.add(prepare(await self._store.get_flow_version(uuid)))
 
     # -------------------------------------------------------------------------------------------------------- datastore
 

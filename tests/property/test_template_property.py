@@ -281,6 +281,8 @@ def is_float(*values: Any) -> bool:
 
 
 def whole(value: Any) -> int:
+    # Beyond what a float counts exactly, Go's conversion is the processor's own; cases of ours cover it.
+    assume(abs(value) < 2**53)
     return 0 if isinstance(value, bool) else int(value)
 
 

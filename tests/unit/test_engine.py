@@ -314,3 +314,56 @@ def test_a_discarded_flow_does_not_listen_any_more():
     index.discard("flow")
     index.discard("never was there")
     assert evaluate(an_event(), index, a_moment()).decisions == ()
+
+
+# --------------------------------------------------------------------------------------------------------------- bounds
+
+
+def failures(outcome):
+    return {decision.step_id: decision.detail for decision in outcome.decisions if decision.outcome == "failed"}
+
+
+def test_an_action_has_a_largest_size_whatever_it_is_made_of():
+    wide = "{{ ''|ljust:1000000 }}"
+    flow = a_flow(
+        a_step("input", input=[wide] * 5),
+        a_step("context", context=dict.fromkeys("abcde", wide)),
+        a_step("both", context=dict.fromkeys("abc", wide), input=[wide] * 2),
+        a_step("fits", context=dict.fromkeys("ab", wide), input=[wide] * 2),
+    )
+    outcome = begin(flow, an_event())
+    assert set(failures(outcome)) == {"input", "context", "both"}
+    assert all("4194304 characters together" in detail for detail in failures(outcome).values())
+
+
+def test_context_that_is_carried_on_counts():
+    flow = a_flow(a_step("next", context={"more": "{{ ''|ljust:1000000 }}"}) | {"dependsOn": ["first"]})
+    carried = {"a": "x" * 4_000_000}
+    assert "next" in failures(resume(flow, an_event(), progress_of(last="first", context=carried)))
+
+
+def test_the_actions_of_one_event_have_a_largest_size_together_and_small_ones_still_pass():
+    wide = "{{ ''|ljust:1000000 }}"
+    steps = [a_step(f"wide{number:02}", input=[wide] * 4) for number in range(40)]
+    outcome = begin(a_flow(*steps, a_step("small", input="{{ Event.Name }}")), an_event())
+    assert sum(len(action.input) for action in outcome.actions) < 40_000_000
+    assert outcome.actions[-1].step_id == "small"
+
+
+def test_templates_of_one_event_have_a_longest_time_together_and_cheap_ones_still_pass():
+    reading = iter(range(1_000_000))
+    heavy = "{% for x in l %}{% endfor %}".replace("l", "Event.Payload")
+    steps = [a_step(f"heavy{number}", criteria=heavy + "true") for number in range(9)]
+    moment = Moment(now=NOW, seed=b"seed", datastore=Snapshot({}), monotonic=lambda: next(reading) / 8)
+    event = an_event(payload=list(range(3_000)))
+    outcome = evaluate(event, FlowIndex([a_flow(*steps, a_step("cheap", criteria="true"))]), moment)
+    assert "too long together" in failures(outcome)["heavy8"]
+    assert outcome.actions[-1].step_id == "cheap"
+
+
+def test_a_continuation_with_thousands_of_steps_takes_linear_time():
+    count = 4_000
+    flow = a_flow(*(a_step(f"s{number}", event="Done", pack="Shell") | {"dependsOn": ["s0"]} for number in range(count)))
+    ran = [f"s{number}" for number in range(1, count)]
+    outcome = resume(flow, an_event("Done", pack="Shell"), progress_of(*ran, last="s0"))
+    assert {decision.reason for decision in outcome.decisions} == {"alreadyRan"}

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.document import Document
+from flyteops.engine import prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError
 from flyteops.flowfile import read_flow
-from flyteops.model import DataItem, PackDeclaration
-from flyteops.service import Housekeeping, Seeds, Service
+from flyteops.model import DataItem, Flow, FlowVersion, PackDeclaration
+from flyteops.service import Housekeeping, Seeds, Service, Versions
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -265,3 +266,37 @@ def test_seeds_differ_and_depend_on_the_secret_alone():
     made = [one() for _ in range(100)]
     assert made == [two() for _ in range(100)]
     assert len({*made, *(other() for _ in range(100))}) == 200
+
+
+# ------------------------------------------------------------------------------------------------------- flow versions
+
+
+def a_version(number, description):
+    return prepare(FlowVersion(f"uuid-{number}", Flow("flow", description), NOON))
+
+
+def test_old_versions_make_room_for_others_by_their_size():
+    versions = Versions(10_000)
+    for number in range(20):
+        versions.add(a_version(number, "x" * 1_000))
+    assert len(versions) == 9
+    assert versions.find("uuid-10") is None
+    assert versions.find("uuid-19") is not None
+
+
+def test_the_version_that_was_not_used_for_longest_goes_first():
+    versions = Versions(3_500)
+    for number in range(3):
+        versions.add(a_version(number, "x" * 1_000))
+    versions.find("uuid-0")
+    versions.add(a_version(3, "x" * 1_000))
+    assert versions.find("uuid-0") is not None
+    assert versions.find("uuid-1") is None
+
+
+def test_a_version_larger_than_the_room_is_kept_until_the_next_one():
+    versions = Versions(100)
+    versions.add(a_version(1, "x" * 1_000))
+    assert versions.find("uuid-1") is not None
+    versions.add(a_version(2, "small"))
+    assert versions.find("uuid-1") is None

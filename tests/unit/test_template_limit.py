@@ -249,3 +249,44 @@ def test_every_limit_has_a_test_and_a_description() -> None:
     this = Path(__file__).read_text("utf-8")
     names = [field.name for field in fields(template.Limits)]
     assert [name for name in names if f'"{name}"' not in this] == []
+
+
+@pytest.mark.parametrize("filter_name", ["match", "extractMatch"])
+def test_a_search_that_could_take_long_is_refused_before_it_begins(filter_name: str) -> None:
+    reach("steps", "{{ s|" + filter_name + ":'^[ab]*(a|b)[ab]{200}$' }}", {"s": "ab" * 1_000_000}, template.DEFAULT_LIMITS)
+
+
+@pytest.mark.parametrize("pattern", ["deploy (\\\\w+)", "(?i)DEPLOY (\\\\p{L}+)", "\\\\d{1,3}:\\\\d{2}$"])
+def test_what_people_search_for_is_found_in_long_texts(pattern: str) -> None:
+    context = {"s": "x" * 400_000 + " deploy it 12:30"}
+    assert template.compile("{{ s|match:'" + pattern + "' }}").render(context) == "True"
+
+
+def test_replacing_in_a_long_text_looks_at_the_clock() -> None:
+    reach("seconds", "{{ s|removetags:'a' }}", {"s": "<a>" * 50_000}, template.Limits(seconds=0.5), clock=ticking(0.1))
+
+
+def test_a_budget_is_shared_by_the_renderings_that_have_it() -> None:
+    compiled = template.compile("{% for x in l %}{{ x }}{% endfor %}")
+    runtime = template.Runtime(budget=template.Budget("these templates", steps=10_000))
+    context = {"l": ["x"] * 1_500}
+    compiled.render(context, runtime)
+    with pytest.raises(TemplateLimitError, match="these templates take more than 10000 steps together"):
+        compiled.render(context, runtime)
+    assert template.compile("cheap").render({}, runtime) == "cheap"
+
+
+def test_a_budget_bounds_what_is_printed_together() -> None:
+    runtime = template.Runtime(budget=template.Budget("these templates", length=250))
+    compiled = template.compile("{{ s|ljust:100 }}")
+    compiled.render({"s": ""}, runtime)
+    compiled.render({"s": ""}, runtime)
+    with pytest.raises(TemplateLimitError, match="these templates make more than 250 characters together"):
+        compiled.render({"s": ""}, runtime)
+
+
+def test_after_the_deadline_of_a_budget_only_what_is_cheap_is_rendered() -> None:
+    runtime = template.Runtime(budget=template.Budget("these templates", deadline=10.0), clock=lambda: 11.0)
+    assert template.compile("{{ 1|add:2 }}").render({}, runtime) == "3"
+    with pytest.raises(TemplateLimitError, match="these templates take too long together"):
+        template.compile("{% for x in l %}{% endfor %}").render({"l": list(range(5_000))}, runtime)

@@ -6,6 +6,7 @@ failure are those of the engine they were written for. Everything here is pure: 
 """
 
 from flyteops.template.application import ValueTemplate, compile_value, resolve
+from flyteops.template.budget import Budget
 from flyteops.template.event import event_value
 from flyteops.template.gotime import Time
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
@@ -17,6 +18,7 @@ from flyteops.template.value import from_json
 __all__ = [
     "BARE_RUNTIME",
     "DEFAULT_LIMITS",
+    "Budget",
     "Limits",
     "Runtime",
     "Template",

@@ -1,5 +1,6 @@
 """Regular expressions with Go's syntax, in linear time and bounded memory."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from flyteops.errors import TemplateLimitError
 from flyteops.template.limit import Limits
 from flyteops.template.value import clean
 
+_REPETITION = re.compile(r"\{([0-9]{1,4})(?:,([0-9]{0,4}))?\}")
 _FOREIGN = re.compile(r"(?:[^\\]|\\.)*?\\C", re.DOTALL)
 
 
@@ -17,18 +19,39 @@ class RegexpError(Exception):
     """The text is no regular expression."""
 
 
-class Pattern(Protocol):
-    """What is used of a compiled regular expression."""
+class Compiled(Protocol):
+    """What is used of a regular expression that RE2 has compiled."""
 
     @property
     def groups(self) -> int:
         """Count the groups."""
+
+    @property
+    def programsize(self) -> int:
+        """Count the instructions."""
 
     def search(self, text: bytes, /) -> Any:
         """Find the first match."""
 
     def sub(self, repl: Callable[[Any], bytes] | bytes, text: bytes, /) -> bytes:
         """Replace every match."""
+
+
+class Pattern:
+    """A compiled regular expression.
+
+    `weight` bounds the states that RE2 may have to follow at a time, and so what one byte of text costs when it has to give up
+    its cache: never more than there are instructions, nor than the parts of the source times their counted repetitions.
+    """
+
+    __slots__ = ("groups", "search", "sub", "weight")
+
+    def __init__(self, compiled: Compiled, source: str) -> None:
+        self.groups = compiled.groups
+        self.search = compiled.search
+        self.sub = compiled.sub
+        repeated = math.prod(max(int(least), int(most or 0), 1) for least, most in _REPETITION.findall(source))
+        self.weight = min(compiled.programsize, 4 * len(source) * repeated)
 
 
 def compile_pattern(source: str, limits: Limits) -> Pattern:
@@ -43,7 +66,7 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
     options.max_mem = limits.regexp_memory
     options.log_errors = False
     try:
-        pattern: Pattern = re2.compile(clean(source).encode(), options)
+        return Pattern(re2.compile(clean(source).encode(), options), source)
     except re2.error as error:
         reason = error.args[0] if error.args else "?"
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
@@ -52,4 +75,3 @@ def compile_pattern(source: str, limits: Limits) -> Pattern:
                 f"the regular expression needs more than {limits.regexp_memory} bytes (limit regexp_memory); simplify it"
             ) from None
         raise RegexpError(reason) from None
-    return pattern

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
+from flyteops.template.budget import Budget
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 
 
@@ -14,7 +15,7 @@ class Runtime:
 
     What is None makes the functions and tags that need it raise `TemplateRenderError`; without `clock` only the step budget
     bounds the time. `datastore` returns a parsed JSON value or a text and raises `KeyError` for an unknown key; `now` is aware;
-    `clock` is monotonic, in seconds.
+    `clock` is monotonic, in seconds; `budget` is what all renderings with this runtime may use together.
     """
 
     datastore: Callable[[str], object] | None = None
@@ -22,6 +23,7 @@ class Runtime:
     now: datetime | None = None
     clock: Callable[[], float] | None = None
     limits: Limits = DEFAULT_LIMITS
+    budget: Budget | None = None
 
 
 BARE_RUNTIME = Runtime()

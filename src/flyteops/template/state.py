@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flyteops.errors import TemplateLimitError, TemplateRenderError
+from flyteops.template.budget import UNBOUNDED
 from flyteops.template.limit import Limits
 from flyteops.template.regexp import Pattern, compile_pattern
 from flyteops.template.runtime import Runtime
@@ -17,6 +18,8 @@ CLOCK_INTERVAL = 1_000
 """Steps between two looks at the clock."""
 BIG_TEXT = 512
 """Longer texts cost steps when a filter works on them."""
+BIG_SEARCH = 65_536
+"""Searches of a regular expression that cost more, in bytes times its weight, cost steps."""
 REGEXPS = 32
 """Computed regular expressions kept for one rendering."""
 NOTHING: Mapping[str, object] = {}
@@ -30,6 +33,7 @@ class State:
     """
 
     __slots__ = (
+        "_budget",
         "_deadline",
         "_pause",
         "_regexps",
@@ -60,7 +64,8 @@ class State:
         self.autoescape = False
         self.depth = 0
         self.memory: dict[object, Any] | None = None
-        self._steps = self._pause = limits.steps
+        self._budget = budget = runtime.budget or UNBOUNDED
+        self._steps = self._pause = min(limits.steps, budget.steps)
         self._deadline: float | None = None
         self._regexps: dict[str, Pattern] | None = None
 
@@ -104,6 +109,8 @@ class State:
 
     def _check(self) -> None:
         if self._steps < 0:
+            if self._budget.steps < self.limits.steps:
+                raise self._budget.too_many_steps()
             raise TemplateLimitError(
                 f"rendering takes more than {self.limits.steps} steps (limit steps); loop less or over fewer items"
             )
@@ -112,6 +119,8 @@ class State:
         if clock is None:
             return
         now = clock()
+        if now > self._budget.deadline:
+            raise self._budget.too_late()
         if self._deadline is None:
             self._deadline = now + self.limits.seconds
         elif now > self._deadline:
@@ -139,6 +148,36 @@ class State:
             if len(known) < REGEXPS:
                 known[source] = pattern
         return pattern
+
+    def search(self, pattern: Pattern, data: bytes) -> Any:
+        """Return the first match, if the search cannot take too long."""
+        self._charge_search(pattern, data)
+        return pattern.search(data)
+
+    def replaced(self, pattern: Pattern, replace: Callable[[Any], bytes], data: bytes) -> bytes:
+        """Return the data with every match replaced."""
+        self._charge_search(pattern, data)
+        is_big = len(data) > BIG_SEARCH
+
+        def count(match: Any) -> bytes:
+            self.charge(1)
+            if is_big:
+                # Each match may be followed by a search through all that is left.
+                self._check()
+            return replace(match)
+
+        return pattern.sub(count, data)
+
+    def _charge_search(self, pattern: Pattern, data: bytes) -> None:
+        cost = len(data) * pattern.weight
+        if cost > BIG_SEARCH:
+            self.charge(cost >> 7)
+
+    def settle(self, length: int) -> None:
+        """Take what was used, and the length of the result, off the budget that is shared with other renderings."""
+        budget = self._budget
+        if budget is not UNBOUNDED:
+            budget.spend(min(self.limits.steps, budget.steps) - self._steps, length)
 
     def chance(self) -> Random:
         """Return the source of random numbers."""

@@ -77,10 +77,15 @@ class Template:
         Integers in the context are JSON numbers and therefore count as floats.
         """
         state = State(context, _root_scope(), runtime, compile_template)
+        length = 0
         try:
             result = self._render(state)
+            length = len(result)
         except RecursionError:
             raise TemplateLimitError("the values or calls are nested too deeply; nest less") from None
+        finally:
+            if runtime.budget is not None:
+                state.settle(length)
         return result if result.isascii() else clean(result)
 
     def render_in(self, state: State, context: Mapping[str, object]) -> str:
@@ -113,9 +118,11 @@ class Template:
 
 
 def _shown(evaluate: Evaluate, context: Mapping[str, object], runtime: Runtime) -> str:
+    state = State(context, _root_scope(), runtime, compile_template)
     try:
-        state = State(context, _root_scope(), runtime, compile_template)
-        return _json(evaluate(state), 0)[:_SHOWN_LENGTH]
+        shown = _json(evaluate(state), 0)[:_SHOWN_LENGTH]
+        state.settle(0)
+        return shown
     except (FlyteError, RecursionError):
         return "null"
 

@@ -19,8 +19,8 @@ def _bytes(string: str) -> bytes:
     return string.encode() if string.isascii() else clean(string).encode()
 
 
-def _matches(pattern: Pattern | None, string: str) -> bool:
-    return pattern is not None and pattern.search(_bytes(string)) is not None
+def _matches(pattern: Pattern | None, string: str, state: State) -> bool:
+    return pattern is not None and state.search(pattern, _bytes(string)) is not None
 
 
 def _pattern(source: str, state: State) -> Pattern | None:
@@ -32,7 +32,7 @@ def _pattern(source: str, state: State) -> Pattern | None:
 
 def match(value: Any, argument: Any, state: State) -> bool:
     """Tell whether a regular expression is found in the text; a wrong one never is."""
-    return _matches(_pattern(text(argument), state), text(value))
+    return _matches(_pattern(text(argument), state), text(value), state)
 
 
 def prepare_match(argument: Any) -> Call:
@@ -40,22 +40,22 @@ def prepare_match(argument: Any) -> Call:
     return _prepared(argument, _matches)
 
 
-def _prepared(argument: Any, use: Callable[[Pattern | None, str], Any]) -> Call:
+def _prepared(argument: Any, use: Callable[[Pattern | None, str, State], Any]) -> Call:
     source = text(argument)
     patterns: list[Pattern | None] = []
 
     def call(value: Any, _argument: Any, state: State) -> Any:
         if not patterns:
             patterns.append(_pattern(source, state))
-        return use(patterns[0], value if type(value) is str else text(value))
+        return use(patterns[0], value if type(value) is str else text(value), state)
 
     return call
 
 
-def _extract(pattern: Pattern | None, string: str) -> str:
+def _extract(pattern: Pattern | None, string: str, state: State) -> str:
     if pattern is None:
         raise TemplateAbort("the regular expression is not valid")
-    found = pattern.search(_bytes(string))
+    found = state.search(pattern, _bytes(string))
     if found is None or not pattern.groups:
         return string
     group: bytes = found.group(1) or b""
@@ -64,7 +64,7 @@ def _extract(pattern: Pattern | None, string: str) -> str:
 
 def extract_match(value: Any, argument: Any, state: State) -> str:
     """Return what the first group of a regular expression matched, or the text itself."""
-    return _extract(_pattern(text(argument), state), text(value))
+    return _extract(_pattern(text(argument), state), text(value), state)
 
 
 def prepare_extract_match(argument: Any) -> Call:

@@ -91,7 +91,7 @@ def removetags(value: Any, argument: Any, state: State) -> str:
         state.check_length(len(data))
         state.charge(10)
         try:
-            data = state.pattern(f"</?{tag}/?>").sub(lambda _: b"", data)
+            data = state.replaced(state.pattern(f"</?{tag}/?>"), lambda _: b"", data)
         except RegexpError as error:
             raise TemplateAbort(f"the tag {tag!r} is no regular expression: {error}") from None
     return data.decode("utf-8", "replace").strip(SPACES)
@@ -128,8 +128,8 @@ def _linked(string: str, state: State, *, escaped: bool, size: int) -> str:
         address = match.group(0)
         return to_bytes(f'<a href="mailto:{from_bytes(address)}">{_cut(address, size)}</a>')
 
-    linked = state.pattern(_URL).sub(link, clean(string).encode())
-    return from_bytes(state.pattern(_MAIL).sub(mail, linked))
+    linked = state.replaced(state.pattern(_URL), link, clean(string).encode())
+    return from_bytes(state.replaced(state.pattern(_MAIL), mail, linked))
 
 
 class _Cutter:

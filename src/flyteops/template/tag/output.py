@@ -73,7 +73,7 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
             pattern, before = state.pattern(_BETWEEN_TAGS), b""
             while data != before:
                 state.charge(1 + (len(data) >> 3))
-                before, data = data, pattern.sub(lambda match: _closed_up(match, state), data)
+                before, data = data, state.replaced(pattern, lambda match: _closed_up(match, state), data)
         except TemplateError as error:
             raise located(error, source, offset) from None
         state.write(from_bytes(data))
