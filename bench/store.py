@@ -73,8 +73,7 @@ def nothing_follows(progress: Progress) -> Outcome:
 
 async def cycle(store: Store) -> None:
     await store.record(new_event("Asked", SENDER), follows("Worker", {"env": "prod"}))
-    claimed = await store.claim(WORKER, datetime.now(UTC))
-    assert claimed is not None
+    (claimed,) = await store.claim(WORKER, datetime.now(UTC))
     await store.finish(claimed.action_id, new_event("Deployed", WORKER), nothing_follows)
 
 

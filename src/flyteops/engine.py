@@ -15,6 +15,8 @@ import msgspec
 from flyteops import template
 from flyteops.errors import TemplateError
 from flyteops.model import (
+    FATAL,
+    SCHEDULED,
     DataItem,
     Decision,
     Event,
@@ -22,11 +24,15 @@ from flyteops.model import (
     Json,
     NewAction,
     Outcome,
+    PackRef,
     Progress,
     Step,
     has_labels,
+    pack_id,
 )
+from flyteops.ruling import Ask, Fail, Repeat, Timetable
 from flyteops.template import DEFAULT_LIMITS, Budget, Runtime, Template, ValueTemplate, compile_value
+from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
@@ -109,6 +115,10 @@ class Moment:
         """Take what the step has made off what is left for the event."""
         self._room -= self._budget.made
 
+    def chance(self) -> float:
+        """Return a number from 0 to 1 that the seed decides, without touching what templates draw from."""
+        return blake2b(self.seed, digest_size=4, person=b"chance").digest()[0] / 255
+
     def new_id(self) -> str:
         """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
         self._ids += 1
@@ -151,6 +161,7 @@ class PreparedStep(NamedTuple):
     criteria: Template | None
     command_labels: Mapping[str, Template]
     command_input: ValueTemplate | None
+    terms: Terms = Terms()
     fault: tuple[str, TemplateError] | None = None
 
 
@@ -159,18 +170,21 @@ EventKey = tuple[str, str]
 
 
 class PreparedFlow(NamedTuple):
-    """A flow version, ready to be evaluated; `listening` has its steps by the event they match, in their order."""
+    """A flow version, ready to be evaluated: all its steps, and by the event they match those that wait for one."""
 
     version: FlowVersion
+    steps: Sequence[PreparedStep]
     listening: Mapping[EventKey, Sequence[PreparedStep]]
 
 
 def prepare(version: FlowVersion) -> PreparedFlow:
     """Compile a flow version once. A template that does not compile spoils its own step only."""
+    steps = tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps))
     listening: dict[EventKey, list[PreparedStep]] = {}
-    for index, step in enumerate(version.flow.steps):
-        listening.setdefault((step.event.pack_name, step.event.name), []).append(_prepare_step(index, step))
-    return PreparedFlow(version, listening)
+    for prepared in steps:
+        if prepared.step.schedule is None:
+            listening.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
+    return PreparedFlow(version, steps, listening)
 
 
 class _SpoiltError(Exception):
@@ -190,9 +204,17 @@ def _prepare_step(index: int, step: Step) -> PreparedStep:
             criteria=_compile("criteria", step.criteria) if step.criteria else None,
             command_labels=_compile_all("command.packLabels", step.command.pack_labels),
             command_input=_compile_input(step.command.input),
+            terms=_terms(step),
         )
     except _SpoiltError as error:
         return PreparedStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
+
+
+def _terms(step: Step) -> Terms:
+    try:
+        return terms_of(step)
+    except ValueError as error:
+        raise _SpoiltError("", TemplateError(str(error))) from error
 
 
 def _compile(path: str, source: str) -> Template:
@@ -278,6 +300,61 @@ def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress
     return evaluation.begin(index) + evaluation.resume(flow, progress)
 
 
+def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) -> tuple[Event, Outcome]:
+    """Return the event that a schedule makes when it is due, and what follows from it: an execution of this flow alone."""
+    prepared = flow.steps[step_index]
+    named = {"flow": flow.version.flow.name, "step": prepared.step.id, "scheduledAt": due_at}
+    event = Event(
+        event_id=moment.new_id(),
+        name=SCHEDULED.name,
+        pack=PackRef(SCHEDULED.pack_name, SCHEDULED.pack_name),
+        payload=msgspec.json.encode(named),
+        received_at=moment.now,
+        created_at=due_at,
+    )
+    return event, _Evaluation(event, moment).begin_one(flow, prepared)
+
+
+def timetables(flow: PreparedFlow, now: datetime) -> tuple[Timetable, ...]:
+    """Return when the steps of a flow that have a schedule are due for the first time."""
+    return tuple(
+        Timetable(prepared.position, prepared.step.id, rule_of(prepared.step.schedule), first_at(prepared.step.schedule, now))
+        for prepared in flow.steps
+        if prepared.step.schedule is not None and prepared.fault is None
+    )
+
+
+def rule_on_lost(index: FlowIndex, flow: PreparedFlow | None, progress: Progress, moment: Moment) -> Repeat | Ask | Fail:
+    """Say what becomes of an action whose pack was silent for too long; `flow` is its version, None when that is gone."""
+    terms = Terms() if flow is None else flow.steps[progress.step_index].terms
+    if progress.attempt < terms.attempts:
+        return Repeat(moment.now + terms.wait(progress.attempt, moment.chance()))
+    if terms.asks:
+        return Ask()
+    event = _loss(progress, moment)
+    outcome = evaluate(event, index, moment) if flow is None else evaluate_result(event, index, flow, progress, moment)
+    return Fail(event, outcome)
+
+
+def _loss(progress: Progress, moment: Moment) -> Event:
+    """Return the result of a lost action, as its pack would have sent it if it could."""
+    labels = progress.pack_labels
+    times = "once" if progress.attempt == 1 else f"{progress.attempt} times"
+    payload = {
+        "reason": "lost",
+        "message": f"{progress.name!r} was handed out {times}, and no pack {progress.pack_name!r} told in time what came of it",
+        "actionId": progress.action_id,
+        "attempts": progress.attempt,
+    }
+    return Event(
+        event_id=moment.new_id(),
+        name=FATAL,
+        pack=PackRef(pack_id(progress.pack_name, labels), progress.pack_name, dict(labels)),
+        payload=msgspec.json.encode(payload),
+        received_at=moment.now,
+    )
+
+
 class _Skipped(Exception):  # noqa: N818 - not an error: a step that is not meant to run
     def __init__(self, reason: str, detail: str, values: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -340,6 +417,9 @@ class _Evaluation:
             tried.extend(self._try(flow, prepared, parent) for prepared in steps)
         return _outcome(tried)
 
+    def begin_one(self, flow: PreparedFlow, prepared: PreparedStep) -> Outcome:
+        return _outcome([self._try(flow, prepared, _Parent(self._moment.new_id(), {}))])
+
     def resume(self, flow: PreparedFlow, progress: Progress) -> Outcome:
         parent = _Parent(progress.correlation_id, progress.context)
         standing = Standing.of(progress)
@@ -388,6 +468,8 @@ class _Evaluation:
             pack_labels=self._render_all("command.packLabels", prepared.command_labels, scope),
             input=self._render_input(prepared.command_input, scope),
             context=context,
+            not_before=self._moment.now + prepared.terms.delay if prepared.terms.delay else None,
+            timeout=prepared.terms.timeout,
         )
         return action, detail, values
 

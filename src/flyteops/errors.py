@@ -9,7 +9,8 @@
     ├── ForbiddenError          not allowed to this caller, whatever is sent
     ├── NotFoundError           name something that exists
     ├── ConflictError           the thing is in another state than the caller thinks; look again
-    │   └── StaleError          somebody else was faster; read again and repeat
+    │   ├── StaleError          somebody else was faster; read again and repeat
+    │   └── LateError           the action was lost before; the result is kept, and nothing follows from it
     ├── UnavailableError        nothing was done; try again later
     │   └── BusyError           try again in a moment, there is too much to do
     ├── StoreError              the store cannot be used as it is; a person must look
@@ -98,6 +99,12 @@ class StaleError(ConflictError):
     """The state changed in the meantime."""
 
     code = "stale"
+
+
+class LateError(ConflictError):
+    """The action had been lost before this result came; it is kept, but nothing follows from it."""
+
+    code = "late"
 
 
 class UnavailableError(FlyteError):

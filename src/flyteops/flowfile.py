@@ -14,6 +14,7 @@ from flyteops import template
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import Flow, Json, Step
+from flyteops.term import faults_of
 
 MOST_ADVICE = 50
 """How much advice one flow is given; looking for the nearest right word takes its time."""
@@ -39,6 +40,7 @@ def read_flow(document: Document) -> Flow:
         problems.extend(error.problems)
     else:
         problems.extend(_empty_names(document, flow))
+        problems.extend(_term_faults(document, flow))
     problems.extend(_template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
@@ -56,6 +58,17 @@ def _empty_names(document: Document, flow: Flow) -> Iterator[Problem]:
                 yield document.problem(("steps", index, noun, "name"), "must not be empty")
             if not value.pack_name:
                 yield document.problem(("steps", index, noun, "packName"), "must not be empty")
+
+
+def _term_faults(document: Document, flow: Flow) -> Iterator[Problem]:
+    for index, step in enumerate(flow.steps):
+        given = _get(_list(_get(document.value, "steps"))[index], "event")
+        if step.schedule is None and given is None:
+            yield document.problem(("steps", index, "event"), "is missing; a step has an event that triggers it, or a schedule")
+        elif step.schedule is not None and given is not None:
+            yield document.problem(("steps", index, "event"), "does not go with a schedule; a step has one of them")
+        for path, message in faults_of(step):
+            yield document.problem(("steps", index, *path), message)
 
 
 # -------------------------------------------------------------------------------------------------------------- templates

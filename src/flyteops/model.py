@@ -6,7 +6,7 @@ and are aware; the server stamps UTC, while an event's `created_at` keeps the of
 
 import enum
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -104,13 +104,36 @@ class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     pack_labels: dict[str, str] | None = None
 
 
+class Retry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How a lost command is repeated: how often it is handed out at most, and how long to wait before that (durations)."""
+
+    attempts: int | None = None
+    backoff: str | None = None
+    max_backoff: str | None = None
+
+
 class Command(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a step asks of which pack; labels and every string inside `input` are templates."""
+    """What a step asks of which pack; labels and every string inside `input` are templates.
+
+    With a `timeout` (a duration), a pack that was silent for so long has lost the command, and `on_lost` says what becomes of it:
+    retry, fail or ask.
+    """
 
     name: str
     pack_name: str
     pack_labels: dict[str, str] | None = None
     input: Json = None
+    timeout: str | None = None
+    retry: Retry | None = None
+    on_lost: str | None = None
+
+
+class Schedule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """When a step runs by itself: a cron expression in a time zone, and what to do about firings that were missed."""
+
+    cron: str
+    time_zone: str | None = None
+    catch_up: str | None = None
 
 
 class Dependencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,12 +143,24 @@ class Dependencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     any: tuple[str, ...] = ()
 
 
+SERVER = "Flyte"
+"""The name under which the server itself sends events."""
+
+SCHEDULED = EventPattern(name="Scheduled", pack_name=SERVER)
+"""What triggers a step that has a schedule."""
+
+
 class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """One "if this happens, do that" of a flow. `depends_on` as a list means any of them."""
+    """One "if this happens, do that" of a flow. `depends_on` as a list means any of them.
+
+    A step has either an `event` or a `schedule`; `delay` is a duration before a pack may take its command.
+    """
 
     id: str = ""
     depends_on: tuple[str, ...] | Dependencies | None = None
-    event: EventPattern
+    event: EventPattern = SCHEDULED
+    schedule: Schedule | None = None
+    delay: str | None = None
     context: dict[str, str] | None = None
     criteria: str | None = None
     command: Command
@@ -138,7 +173,9 @@ class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_o
 
     @property
     def is_trigger(self) -> bool:
-        """Whether the step can begin an execution: it depends on nothing."""
+        """Whether an event can begin an execution with the step: it depends on nothing, and on no schedule."""
+        if self.schedule is not None:
+            return False
         wanted = self.dependencies
         return not wanted.all and not wanted.any
 
@@ -162,6 +199,14 @@ class FlowVersion(msgspec.Struct, frozen=True):
 # -------------------------------------------------------------------------------------------------------------- events
 
 
+class Happening(msgspec.Struct, frozen=True):
+    """What a pack tells: the name of an event, its payload as JSON text, and when it was, None if it does not say."""
+
+    name: str
+    payload: bytes
+    created_at: datetime | None = None
+
+
 class Event(msgspec.Struct, frozen=True):
     """Something that a pack said has happened.
 
@@ -178,10 +223,14 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class ActionState(enum.StrEnum):
-    """The states of an action: NEW → PENDING → SUCCESS | FATAL."""
+    """The states of an action: NEW → PENDING → SUCCESS | FATAL.
+
+    A lost one goes back to NEW, or over UNKNOWN, where it waits for a person.
+    """
 
     NEW = "NEW"
     PENDING = "PENDING"
+    UNKNOWN = "UNKNOWN"
     SUCCESS = "SUCCESS"
     FATAL = "FATAL"
 
@@ -197,10 +246,21 @@ class Transition(msgspec.Struct, frozen=True):
     at: datetime
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """One handing out of an action with a time limit; `late_result` came when it was no longer wanted, and was not applied."""
+
+    number: int
+    pack_id: str
+    taken_at: datetime
+    lost_at: datetime | None = None
+    late_result: Event | None = None
+
+
 class Action(msgspec.Struct, frozen=True):
     """A command for a pack, created by a step in an execution. `input` is JSON text, `context` the strings carried on.
 
-    `states` is in order of time and never empty; `result` is None until a pack has answered.
+    `states` is in order of time and never empty; `result` is None until a pack has answered. `due_at` is when a NEW action may
+    be taken if not at once, and when a PENDING one counts as lost. `attempts` are kept for those with a time limit.
     """
 
     action_id: str
@@ -217,6 +277,8 @@ class Action(msgspec.Struct, frozen=True):
     trigger: Event
     states: tuple[Transition, ...]
     result: Event | None = None
+    due_at: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def state(self) -> ActionState:
@@ -284,6 +346,24 @@ class NewAction(msgspec.Struct, frozen=True):
     pack_labels: dict[str, str]
     input: bytes
     context: dict[str, str]
+    not_before: datetime | None = None
+    timeout: timedelta | None = None
+
+    @property
+    def address(self) -> "Address":
+        return Address(self.pack_name, self.pack_labels, self.name)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Whom an action is for, and what it asks."""
+
+    pack_name: str
+    pack_labels: dict[str, str]
+    command: str
+
+    def accepts(self, pack: PackRef, command: str | None = None) -> bool:
+        """Tell whether the pack may take such an action, when it asks for this command (None: any)."""
+        return pack.name == self.pack_name and command in (None, self.command) and has_labels(pack.labels, self.pack_labels)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -307,10 +387,19 @@ class Sibling(msgspec.Struct, frozen=True):
     state: ActionState
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """The right of one attempt to end its action: what the pack must show, and whether it has lost it meanwhile."""
+
+    number: int
+    token: str
+    is_lost: bool = False
+
+
 class Progress(msgspec.Struct, frozen=True):
     """An action and the execution it belongs to, as they stand at the moment when a result is applied.
 
     `siblings` are all actions of the execution, this one included. `result` is the event that finished it, if one did.
+    `attempt` counts how often it was handed out; `leases` are those of all attempts, none without a time limit.
     """
 
     action_id: str
@@ -325,6 +414,15 @@ class Progress(msgspec.Struct, frozen=True):
     state: ActionState
     siblings: tuple[Sibling, ...]
     result: Event | None = None
+    step_index: int = 0
+    attempt: int = 0
+    leases: tuple[Lease, ...] = ()
+    timeout: timedelta | None = None
+    due_at: datetime | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address(self.pack_name, self.pack_labels, self.name)
 
 
 # ----------------------------------------------------------------------------------------------------------- datastore

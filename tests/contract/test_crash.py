@@ -28,7 +28,7 @@ WRITER = """
             event, action = sample.event(), sample.action()
             await store.record(event, creating(action))
             say("event", event.event_id, action.action_id)
-            claimed = await store.claim(WORKER, NOON)
+            (claimed,) = await store.claim(WORKER, NOON)
             say("claimed", claimed.action_id)
             result = sample.event("Done")
             await store.finish(claimed.action_id, result, always(NOTHING))
@@ -77,8 +77,8 @@ async def check_consistency(store: SqliteStore) -> None:
     executions = await store.list_executions(ExecutionFilter(), 0, 100_000)
     waiting = [run.actions[0].action_id for run in executions if run.actions[0].state is ActionState.NEW]
     taken = set()
-    while (claimed := await store.claim(WORKER, NOON)) is not None:
-        taken.add(claimed.action_id)
+    while claimed := await store.claim(WORKER, NOON):
+        taken.add(claimed[0].action_id)
     assert taken == set(waiting)
     for record in await store.list_events(EventFilter(), 0, 100_000):
         for one in record.decisions:

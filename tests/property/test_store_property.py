@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import ActionState, Event, NewAction, Outcome, PackRef, has_labels
-from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.base import EventFilter, ExecutionFilter, Retention
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.sample import Sample, always, creating, minutes
 
@@ -154,7 +154,7 @@ class Comparison(RuleBasedStateMachine):
         pack = PackRef(pack_name, pack_name, labels)
         claimed = self.run(self.store.claim(pack, at, action_name=name))
         expected = self.model.claim(pack, at, name)
-        assert (claimed.action_id if claimed else None) == expected
+        assert (claimed[0].action_id if claimed else None) == expected
         return expected or "action-0"
 
     @rule(data=st.data(), action_id=taken, at=TIMES, name=st.sampled_from(["Done", "FATAL"]))
@@ -177,7 +177,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(before=TIMES)
     def purge(self, before: datetime) -> None:
-        purged = self.run(self.store.purge(before))
+        purged = self.run(self.store.purge(Retention(before, before, before)))
         assert (purged.executions, purged.events) == self.model.purge(before)
 
     @rule()

@@ -8,8 +8,9 @@ from flyteops.document import Document
 from flyteops.engine import prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError
 from flyteops.flowfile import read_flow
-from flyteops.model import DataItem, Flow, FlowVersion, PackDeclaration
-from flyteops.service import Housekeeping, Seeds, Service, Versions
+from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
+from flyteops.service import Housekeeping, Seeds, Service
+from flyteops.service.flow import Versions
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -69,8 +70,9 @@ async def register(service, *names, **labels):
 async def begun(service):
     """An execution of the chain whose first action has been taken; returns that action."""
     await register(service, "Source", "Worker")
-    await service.accept_event("Source", "Said", b"null")
-    return await service.take("Worker")
+    await service.accept_event("Source", Happening("Said", b"null"))
+    (action,) = await service.take("Worker")
+    return action
 
 
 # ------------------------------------------------------------------------------------------------------- flow versions
@@ -80,8 +82,8 @@ async def test_an_execution_goes_on_with_the_version_it_began_with(service):
     await service.save_flow(CHAIN)
     action = await begun(service)
     await service.save_flow(a_flow(a_step("other", "Said", "Source")))
-    await service.complete("Worker", action.action_id, "Done", b'"on"')
-    following = await service.take("Worker")
+    await service.complete("Worker", action.action_id, Happening("Done", b'"on"'))
+    (following,) = await service.take("Worker")
     assert following.input == b'"on"'
 
 
@@ -90,14 +92,16 @@ async def test_an_execution_goes_on_after_a_restart_although_its_flow_is_gone(st
     action = await begun(service)
     await service.delete_flow("flow")
     again = await started(store, clock)
-    await again.complete("Worker", action.action_id, "Done", b'"on"')
-    assert (await again.take("Worker")).input == b'"on"'
+    await again.complete("Worker", action.action_id, Happening("Done", b'"on"'))
+    assert (await again.take("Worker"))[0].input == b'"on"'
 
 
 async def test_a_deleted_flow_does_not_begin_anything(service):
     await service.save_flow(CHAIN)
     await service.delete_flow("flow")
-    assert await begun(service) is None
+    await register(service, "Source", "Worker")
+    await service.accept_event("Source", Happening("Said", b"null"))
+    assert not await service.take("Worker")
     with pytest.raises(NotFoundError):
         await service.delete_flow("flow")
 
@@ -119,8 +123,8 @@ async def test_the_same_result_again_changes_nothing(service):
     await service.save_flow(CHAIN)
     action = await begun(service)
     for _ in range(3):
-        await service.complete("Worker", action.action_id, "Done", b'{"a": 1}')
-    await service.complete("Worker", action.action_id, "Done", b'{"a":1}')
+        await service.complete("Worker", action.action_id, Happening("Done", b'{"a": 1}'))
+    await service.complete("Worker", action.action_id, Happening("Done", b'{"a":1}'))
     (execution,) = await service.list_executions(ExecutionFilter())
     assert [one.step_id for one in execution.actions] == ["first", "second"]
     assert len(await service.list_events(EventFilter(event_name="Done"))) == 1
@@ -130,31 +134,31 @@ async def test_the_same_result_again_changes_nothing(service):
 async def test_another_result_is_a_conflict(service, name, payload):
     await service.save_flow(CHAIN)
     action = await begun(service)
-    await service.complete("Worker", action.action_id, "Done", b"1")
+    await service.complete("Worker", action.action_id, Happening("Done", b"1"))
     with pytest.raises(ConflictError, match="another result"):
-        await service.complete("Worker", action.action_id, name, payload)
+        await service.complete("Worker", action.action_id, Happening(name, payload))
 
 
 async def test_a_pack_that_could_not_have_taken_an_action_may_not_complete_it(service):
     await service.save_flow(a_flow(a_step("first", "Said", "Source", packLabels={"env": "lab"})))
     await register(service, "Source", "Worker")
     await register(service, "Worker", env="lab")
-    await service.accept_event("Source", "Said", b"null")
-    assert await service.take("Worker") is None
-    action = await service.take("Worker.env.lab")
+    await service.accept_event("Source", Happening("Said", b"null"))
+    assert not await service.take("Worker")
+    (action,) = await service.take("Worker.env.lab")
     for pack_id in ("Worker", "Source"):
         with pytest.raises(ConflictError, match="not for pack"):
-            await service.complete(pack_id, action.action_id, "Done", b"1")
-    await service.complete("Worker.env.lab", action.action_id, "Done", b"1")
+            await service.complete(pack_id, action.action_id, Happening("Done", b"1"))
+    await service.complete("Worker.env.lab", action.action_id, Happening("Done", b"1"))
 
 
 async def test_an_action_that_nobody_has_taken_takes_no_result(service):
     await service.save_flow(CHAIN)
     await register(service, "Source", "Worker")
-    event = await service.accept_event("Source", "Said", b"null")
-    (decision,) = (await service.get_event(event.event_id)).decisions
+    event_id = await service.accept_event("Source", Happening("Said", b"null"))
+    (decision,) = (await service.get_event(event_id)).decisions
     with pytest.raises(ConflictError, match="only a PENDING action"):
-        await service.complete("Worker", decision.action_id, "Done", b"1")
+        await service.complete("Worker", decision.action_id, Happening("Done", b"1"))
 
 
 # ---------------------------------------------------------------------------------------------------------- datastore
@@ -165,11 +169,11 @@ async def test_a_template_sees_the_datastore_as_it_is_when_the_event_comes(servi
     await register(service, "Source", "Worker")
     for value in (b"one", b"two"):
         assert await service.save_item(DataItem("motto", "text/plain", value)) == (value == b"one")
-        await service.accept_event("Source", "Said", b"null")
-    assert [(await service.take("Worker")).input for _ in range(2)] == [b'"one"', b'"two"']
+        await service.accept_event("Source", Happening("Said", b"null"))
+    assert [(await service.take("Worker"))[0].input for _ in range(2)] == [b'"one"', b'"two"']
     await service.delete_item("motto")
-    event = await service.accept_event("Source", "Said", b"null")
-    (decision,) = (await service.get_event(event.event_id)).decisions
+    event_id = await service.accept_event("Source", Happening("Said", b"null"))
+    (decision,) = (await service.get_event(event_id)).decisions
     assert decision.outcome == "failed"
 
 
@@ -184,7 +188,7 @@ async def test_an_item_without_a_value_is_refused(service):
 async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_sweep(store, clock, service):
     await register(service, "Source")
     clock.forward(minutes=5)
-    await service.accept_event("Source", "Said", b"null")
+    await service.accept_event("Source", Happening("Said", b"null"))
     assert (await service.get_pack("Source")).last_seen_at == clock.now
     assert (await store.find_pack("Source")).last_seen_at == NOON
     await service.sweep()
@@ -203,10 +207,10 @@ async def test_registering_again_moves_last_seen_forward_only(clock, service):
 
 async def test_the_sender_is_the_pack_that_registered_last_under_its_id(service):
     await register(service, "Sh", k="v")
-    await service.accept_event("Sh.k.v", "Said", b"null")
+    await service.accept_event("Sh.k.v", Happening("Said", b"null"))
     await register(service, "Sh.k.v")
-    event = await service.accept_event("Sh.k.v", "Said", b"null")
-    assert event.pack.name == "Sh.k.v"
+    event_id = await service.accept_event("Sh.k.v", Happening("Said", b"null"))
+    assert (await service.get_event(event_id)).event.pack.name == "Sh.k.v"
 
 
 # ------------------------------------------------------------------------------------------------------- housekeeping
@@ -216,7 +220,7 @@ async def test_what_is_older_than_it_is_kept_goes(store, clock):
     service = await started(store, clock, keep_for=timedelta(days=1))
     await service.save_flow(CHAIN)
     action = await begun(service)
-    await service.complete("Worker", action.action_id, "Done", b"1")
+    await service.complete("Worker", action.action_id, Happening("Done", b"1"))
     clock.forward(hours=23)
     await service.sweep()
     assert len(await service.list_executions(ExecutionFilter())) == 1

@@ -10,14 +10,17 @@ foreign, corrupt or newer database, or one that another server holds.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from hashlib import blake2b
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
 from flyteops.model import (
     Action,
+    ActionState,
+    Address,
     DataItem,
     Event,
     EventRecord,
@@ -28,21 +31,58 @@ from flyteops.model import (
     PackRef,
     Progress,
 )
+from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 
-Decide = Callable[[Progress], Outcome | None]
+KEPT_KEYS = timedelta(days=1)
+"""How long the key of an event is kept."""
+
+
+Decide = Callable[[Progress], Outcome | Late | None]
 """Says what follows from a result, given how things stand; None means: nothing to do, the same result was applied before.
 
 Pure, and called again if another server was faster, so that it always sees the state that it decides upon. What it raises
 ends the verb and goes to the caller.
 """
 
+Check = Callable[[Progress], None]
+"""Raises unless something may be done with an action, given how things stand. Pure, and may be called again."""
+
 
 class Claimed(msgspec.Struct, frozen=True):
-    """What a pack needs to execute an action."""
+    """What a pack needs to execute an action.
+
+    With a time limit there is a `lease`, the token that the result has to show, and `expires_at`, until when.
+    """
 
     action_id: str
     name: str
     input: bytes
+    attempt: int = 1
+    lease: str | None = None
+    expires_at: datetime | None = None
+
+
+def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
+    """Return a lease's token: the attempt, and what nobody can guess who does not know the seed."""
+    return f"{attempt}-{blake2b(action_id.encode() + attempt.to_bytes(4), key=seed, digest_size=9).hexdigest()}"
+
+
+class Rules(Protocol):
+    """What is done when time has passed. Pure; what a rule raises ends the verb, and nothing of that call has happened."""
+
+    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+        """Rule on an action whose pack was silent for too long."""
+
+    def due(self, step: DueStep) -> Firing:
+        """Rule on a step whose time has come."""
+
+
+class Advanced(msgspec.Struct, frozen=True):
+    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now."""
+
+    done: int
+    next_at: datetime | None
+    arrived: tuple[Address, ...] = ()
 
 
 class ExecutionFilter(msgspec.Struct, frozen=True):
@@ -61,6 +101,51 @@ class EventFilter(msgspec.Struct, frozen=True):
     flow_name: str | None = None
     event_name: str | None = None
     pack_name: str | None = None
+
+
+class ActionFilter(msgspec.Struct, frozen=True):
+    """Which actions to list; None asks for nothing.
+
+    `overdue_since` asks for those that wait for a person, and those that are PENDING since before that time or longer than they
+    may be at `now`.
+    """
+
+    states: frozenset[ActionState] | None = None
+    flow_name: str | None = None
+    pack_name: str | None = None
+    overdue_since: datetime | None = None
+    now: datetime | None = None
+
+
+class ActionStatus(msgspec.Struct, frozen=True):
+    """An action as it stands; `since` is when it came to its state."""
+
+    action_id: str
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str]
+    correlation_id: str
+    flow_name: str
+    step_id: str
+    state: ActionState
+    since: datetime
+    created_at: datetime
+    attempt: int
+    due_at: datetime | None = None
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """What may be removed.
+
+    Executions without activity since `before`, those finished since `finished_before` with the events of that age that nothing
+    refers to, and keys of events from before `keys_before`; and, when the store takes more than `max_bytes`, the oldest that is
+    finished.
+    """
+
+    before: datetime
+    finished_before: datetime
+    keys_before: datetime
+    max_bytes: int | None = None
 
 
 class Purged(msgspec.Struct, frozen=True):
@@ -121,8 +206,11 @@ class Store(ABC):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     @abstractmethod
-    async def save_flow(self, version: FlowVersion) -> None:
-        """Make this the current version of the flow of its name; earlier versions are kept."""
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        """Make this the current version of the flow of its name; earlier versions are kept.
+
+        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time.
+        """
 
     @abstractmethod
     async def list_flows(self) -> Sequence[FlowVersion]:
@@ -130,7 +218,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_flow(self, name: str) -> None:
-        """Make the flow have no current version; versions are kept. Raise `NotFoundError` when it has none."""
+        """Make the flow have no current version and no timetable; versions are kept. Raise `NotFoundError` when it has none."""
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
@@ -153,28 +241,57 @@ class Store(ABC):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     @abstractmethod
-    async def record(self, event: Event, outcome: Outcome) -> None:
+    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         """Store an event with all that follows from it: decisions, executions, actions in state NEW at `event.received_at`.
 
-        Raise `ConflictError` when an id is taken or a step of an execution has its action already.
+        An action with `not_before` is NEW as well, but not handed out until `advance` has come to that time. With a `key` that an
+        event of the last day (`KEPT_KEYS`) was recorded with, do nothing. Return the id of the event that is recorded now or
+        was then. Raise `ConflictError` when an id is taken or a step of an execution has its action already.
         """
 
     @abstractmethod
-    async def claim(self, pack: PackRef, at: datetime, *, action_name: str | None = None) -> Claimed | None:
-        """Hand the oldest NEW action that this pack may execute to it, making it PENDING; None when there is none.
+    async def claim(
+        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+    ) -> Sequence[Claimed]:
+        """Hand the oldest NEW actions that this pack may execute to it, making them PENDING; nothing when there are none.
 
-        Oldest is by creation over all matching actions. An action is handed out once, however many ask at a time. The cost
-        does not depend on how many actions wait for others.
+        Oldest is by creation over all matching actions. An action is handed out once at a time, however many ask. One with
+        a time limit gets a lease that ends so long after `at`, its token made of `seed`. The cost does not depend on
+        how many actions wait for others.
         """
 
     @abstractmethod
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         """Apply a result: ask `decide` what follows, then store the event as the action's result with all of that.
 
-        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`. Return False when `decide`
-        returned None. Raise `NotFoundError` for an unknown action, and `ConflictError` when `decide` finishes one that is not
-        PENDING. No two results are decided upon the same state of an execution, so of the actions that they ask for one
-        per step is created.
+        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`. When `decide` says `Late`, the
+        event is kept with that attempt, the first one of each, and nothing else changes. Return False when `decide`
+        returned None. Raise `NotFoundError` for an unknown action, and `ConflictError` when `decide` finishes one that is neither
+        PENDING nor UNKNOWN. No two results are decided upon the same state of an execution, so of the actions that they
+        ask for one per step is created.
+        """
+
+    @abstractmethod
+    async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
+        """Let a PENDING action's lease end as long after `at` as its time limit says; return when, None if it has no limit.
+
+        Raise `NotFoundError` for an unknown action, and `ConflictError` for one that is not PENDING.
+        """
+
+    @abstractmethod
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+        """Make a PENDING or UNKNOWN action NEW again; return whom it is for.
+
+        Unless it `counts`, the last attempt is forgotten, as it never reached a pack. Raise as `extend` does.
+        """
+
+    @abstractmethod
+    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+        """Do what is due at a time: make delayed actions available, rule on lost actions and due steps; at most `limit` of each.
+
+        Each ruling and all that follows from it is one with what it rules on, so that nothing is done twice, however many servers
+        do this. `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
+        lease lasts longer than its time limit from `at` then.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit
@@ -195,6 +312,10 @@ class Store(ABC):
         """Return the action; raise `NotFoundError`."""
 
     @abstractmethod
+    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+        """Return actions, oldest first."""
+
+    @abstractmethod
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Sequence[EventRecord]:
         """Return events with the decisions about them, newest first.
 
@@ -208,9 +329,9 @@ class Store(ABC):
     # ---------------------------------------------------------------------------------------------------------- growth
 
     @abstractmethod
-    async def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
-        """Remove executions without activity since `before`, and events received before it that nothing refers to.
+    async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
+        """Remove executions that are too old, events of that age that nothing refers to, and keys that are no longer kept.
 
-        At most `limit` of each in one call, so that others get their turn. Each execution goes as a whole; but when this raises,
-        some may be gone.
+        What is finished is never removed before what is older, and for want of space only what is finished. At most `limit` of
+        each in one call, so that others get their turn. Each execution goes as a whole; but when this raises, some may be gone.
         """

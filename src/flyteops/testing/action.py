@@ -31,7 +31,7 @@ class ActionContract(StoreCase):
             trigger = await start(store, new, event=sample.event(at=minutes(1)))
             assert (await store.get_action(new.action_id)).states == (Transition(ActionState.NEW, minutes(1)),)
 
-            assert await store.claim(WORKER, minutes(2)) == Claimed(new.action_id, "Deploy", new.input)
+            assert list(await store.claim(WORKER, minutes(2))) == [Claimed(new.action_id, "Deploy", new.input)]
             result = sample.event("Deployed", minutes(3), pack=WORKER, payload=b"null")
             assert await store.finish(new.action_id, result, always(NOTHING)) is True
 
@@ -83,11 +83,11 @@ class ActionContract(StoreCase):
 
     async def test_nothing_is_handed_out_when_nothing_waits(self) -> None:
         async with self.connect() as store:
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
             await start(store, Sample().action())
             await take(store)
-            assert await store.claim(WORKER, NOON) is None
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
+            assert not await store.claim(WORKER, NOON)
 
     async def test_the_oldest_action_is_handed_out_first_whatever_its_command(self) -> None:
         sample = Sample()
@@ -112,7 +112,7 @@ class ActionContract(StoreCase):
                 await start(store, sample.action(pack_labels=labels))
             await start(store, sample.action(pack_name="worker"))
             await start(store, sample.action(pack_name="Other"))
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
             wanted: list[dict[str, str]] = [{"zone": "eu", "env": "prod"}, {"env": "prod"}, {}]
             actions = [sample.action(pack_labels=labels) for labels in wanted]
             for action in actions:
@@ -120,18 +120,17 @@ class ActionContract(StoreCase):
             assert await take(store, pack=PackRef("Worker", "Worker")) == actions[2].action_id
             assert await take(store) == actions[0].action_id
             assert await take(store, pack=PackRef("x", "Worker", {"env": "prod"})) == actions[1].action_id
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
 
     async def test_a_claim_may_ask_for_one_command(self) -> None:
         sample = Sample()
         deploy, check = sample.action(name="Deploy"), sample.action(name="Check")
         async with self.connect() as store:
             await start(store, deploy, check)
-            assert await store.claim(WORKER, NOON, action_name="Nothing") is None
-            claimed = await store.claim(WORKER, NOON, action_name="Check")
-            assert claimed is not None
+            assert not await store.claim(WORKER, NOON, action_name="Nothing")
+            (claimed,) = await store.claim(WORKER, NOON, action_name="Check")
             assert (claimed.action_id, claimed.name) == (check.action_id, "Check")
-            assert await store.claim(WORKER, NOON, action_name="Check") is None
+            assert not await store.claim(WORKER, NOON, action_name="Check")
             assert await take(store) == deploy.action_id
 
     async def test_parallel_claims_hand_out_each_action_once_and_oldest_first(self) -> None:
@@ -142,8 +141,8 @@ class ActionContract(StoreCase):
         async def work(store: Store) -> None:
             own: list[str] = []
             taken.append(own)
-            while (claimed := await store.claim(WORKER, NOON)) is not None:
-                own.append(claimed.action_id)
+            while claimed := await store.claim(WORKER, NOON):
+                own.append(claimed[0].action_id)
 
         async with self.connect() as store:
             for action in actions:
@@ -163,10 +162,10 @@ class ActionContract(StoreCase):
         async def work(store: Store) -> None:
             while len(taken) < len(actions):
                 claimed = await store.claim(WORKER, NOON)
-                if claimed is None:
+                if not claimed:
                     await store.ping()  # lets the others go on
                 else:
-                    taken.append(claimed.action_id)
+                    taken.append(claimed[0].action_id)
 
         async with self.connect() as store:
             await asyncio.gather(*(start(store, action) for action in actions), *(work(store) for _ in range(5)))
@@ -183,7 +182,7 @@ class ActionContract(StoreCase):
             await asyncio.gather(*tasks, return_exceptions=True)
             await store.ping()
             rest = 0
-            while await store.claim(WORKER, NOON) is not None:
+            while await store.claim(WORKER, NOON):
                 rest += 1
             states = [run.actions[0].state for run in await store.list_executions(ANYTHING, 0, 20)]
             assert states == [ActionState.PENDING] * 10
@@ -217,6 +216,7 @@ class ActionContract(StoreCase):
             context={"a": "ä"},
             state=ActionState.PENDING,
             siblings=(Sibling("first", 0, ActionState.PENDING), Sibling("second", 1, ActionState.NEW)),
+            attempt=1,
         )
         assert seen
         assert seen[-1] == expected
@@ -270,7 +270,7 @@ class ActionContract(StoreCase):
             with raises(NotFoundError):
                 await store.get_event(late.event_id)
             assert (await store.get_action(action_id)).state is ActionState.SUCCESS
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
 
     async def test_an_action_that_was_not_handed_out_cannot_be_finished(self) -> None:
         sample = Sample()
@@ -315,7 +315,7 @@ class ActionContract(StoreCase):
             assert ids(await store.list_executions(ANYTHING, 0, 10)) == [first.correlation_id]
             with raises(NotFoundError):
                 await store.get_event(result.event_id)
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
 
     async def test_of_parallel_results_that_ask_for_the_same_step_one_creates_it(self) -> None:
         sample = Sample()

@@ -12,7 +12,7 @@ from flyteops.model import (
     PackRef,
 )
 from flyteops.storage.base import EventFilter, ExecutionFilter, Purged
-from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, event_ids, ids, raises, start, take
+from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, SENDER, WORKER, Sample, always, decision, minutes
 
 
@@ -170,7 +170,7 @@ class ArchiveContract(StoreCase):
             await store.finish(old.action_id, result, always(Outcome((decision("Deploy"),))))
             assert await take(store, minutes(11)) == revived.action_id
 
-            assert await store.purge(minutes(10)) == Purged(executions=1, events=3, more=False)
+            assert await store.purge(before(minutes(10))) == Purged(executions=1, events=3, more=False)
             for gone in (lonely, of_old, result):
                 with raises(NotFoundError):
                     await store.get_event(gone.event_id)
@@ -183,7 +183,7 @@ class ArchiveContract(StoreCase):
             assert ids(await store.list_executions(ANYTHING, 0, 10)) == [revived.correlation_id, young.correlation_id]
             assert len(await store.list_events(EventFilter(flow_name="Deploy"), 0, 10)) == 2
             assert await take(store) == young.action_id
-            assert await store.purge(minutes(10)) == Purged(executions=0, events=0, more=False)
+            assert await store.purge(before(minutes(10))) == Purged(executions=0, events=0, more=False)
 
     async def test_an_event_stays_as_long_as_one_execution_refers_to_it(self) -> None:
         sample = Sample()
@@ -191,9 +191,9 @@ class ArchiveContract(StoreCase):
         async with self.connect() as store:
             trigger = await start(store, quiet, busy)
             await store.claim(WORKER, minutes(10), action_name="Check")
-            assert await store.purge(minutes(5)) == Purged(executions=1, events=0, more=False)
+            assert await store.purge(before(minutes(5))) == Purged(executions=1, events=0, more=False)
             assert (await store.get_action(busy.action_id)).trigger == trigger
-            assert await store.purge(minutes(15)) == Purged(executions=1, events=1, more=False)
+            assert await store.purge(before(minutes(15))) == Purged(executions=1, events=1, more=False)
             with raises(NotFoundError):
                 await store.get_event(trigger.event_id)
 
@@ -203,9 +203,9 @@ class ArchiveContract(StoreCase):
         async with self.connect() as store:
             for number, action in enumerate(actions):
                 await start(store, action, event=sample.event(at=minutes(number)))
-            assert (await store.purge(minutes(100), limit=2)).more is True
+            assert (await store.purge(before(minutes(100)), limit=2)).more is True
             assert ids(await store.list_executions(ANYTHING, 0, 10)) == [x.correlation_id for x in reversed(actions[2:])]
-            while (await store.purge(minutes(100), limit=2)).more:
+            while (await store.purge(before(minutes(100)), limit=2)).more:
                 pass
             assert list(await store.list_executions(ANYTHING, 0, 10)) == []
             assert list(await store.list_events(ANY_EVENT, 0, 10)) == []
@@ -217,9 +217,9 @@ class ArchiveContract(StoreCase):
             for number, action in enumerate(actions):
                 await start(store, action, event=sample.event(at=minutes(number)))
             assert await take(store, minutes(50)) == actions[0].action_id
-            await store.purge(minutes(3))
+            await store.purge(before(minutes(3)))
             assert await take(store) == actions[3].action_id
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
             with raises(NotFoundError):
                 await store.finish(actions[1].action_id, sample.event(), always(NOTHING))
             later = sample.action()
@@ -248,7 +248,7 @@ class ArchiveContract(StoreCase):
             assert list(await store.list_executions(ANYTHING, 0, 10)) == list(runs)
             assert list(await store.list_events(ANY_EVENT, 0, 10)) == list(events)
             assert await take(store, minutes(2)) == waiting.action_id
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
             assert await store.finish(pending.action_id, sample.event("Deployed"), always(NOTHING)) is True
             younger = sample.action()
             await start(store, younger)
@@ -281,7 +281,7 @@ class ArchiveContract(StoreCase):
             store.claim(WORKER, NOON),
             store.finish("x", sample.event(), always(NOTHING)),
             store.list_executions(ANYTHING, 0, 1),
-            store.purge(NOON),
+            store.purge(before(NOON)),
         ):
             with raises(UnavailableError):
                 await verb

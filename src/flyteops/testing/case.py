@@ -12,7 +12,7 @@ from flyteops.model import (
     NewAction,
     PackRef,
 )
-from flyteops.storage.base import EventFilter, ExecutionFilter, Store
+from flyteops.storage.base import EventFilter, ExecutionFilter, Retention, Store
 from flyteops.testing.sample import NOON, WORKER, Sample, creating
 
 ANYTHING = ExecutionFilter()
@@ -49,8 +49,13 @@ async def start(store: Store, *actions: NewAction, event: Event | None = None) -
 async def take(store: Store, at: datetime = NOON, pack: PackRef = WORKER) -> str:
     """Claim an action that must be there; return its id."""
     claimed = await store.claim(pack, at)
-    assert claimed is not None, "no action is handed out"
-    return claimed.action_id
+    assert claimed, "no action is handed out"
+    return claimed[0].action_id
+
+
+def before(at: datetime) -> Retention:
+    """Return that everything older than this may be removed."""
+    return Retention(before=at, finished_before=at, keys_before=at)
 
 
 class StoreCase:

@@ -57,7 +57,7 @@ class EventContract(StoreCase):
         async with self.connect() as store:
             await start(store, action, event=event)
             assert (await store.get_event(event.event_id)).event.payload == text
-            assert await store.claim(WORKER, NOON) == Claimed(action.action_id, "Deploy", text)
+            assert list(await store.claim(WORKER, NOON)) == [Claimed(action.action_id, "Deploy", text)]
 
     async def test_decisions_come_back_as_they_were_made(self) -> None:
         sample = Sample()
@@ -85,7 +85,7 @@ class EventContract(StoreCase):
             with raises(ConflictError):
                 await store.record(event, creating(sample.action()))
             assert list(await store.list_executions(ANYTHING, 0, 10)) == []
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
 
     async def test_recording_an_action_twice_is_refused_and_changes_nothing(self) -> None:
         sample = Sample()
@@ -114,7 +114,7 @@ class EventContract(StoreCase):
                 await store.get_event(event.event_id)
             assert [one.action_id for one in (await store.get_execution(action.correlation_id)).actions] == [action.action_id]
             assert await take(store) == action.action_id
-            assert await store.claim(WORKER, NOON) is None
+            assert not await store.claim(WORKER, NOON)
 
     async def test_a_refused_record_does_not_harm_those_beside_it(self) -> None:
         sample = Sample()

@@ -46,7 +46,7 @@ class EventView(Answer, kw_only=True):
 class StateView(Answer, kw_only=True):
     """A state of an action and when it was reached."""
 
-    value: Literal["NEW", "PENDING", "SUCCESS", "FATAL"]
+    value: Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
     time: Timestamp
 
     @classmethod

@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from flyteops.document import MAX_DEPTH, Document, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
-from flyteops.model import DataItem, PackDeclaration
+from flyteops.model import DataItem, Happening, PackDeclaration
 from flyteops.web import instant
 from flyteops.web.exchange import LARGE, Call
 from flyteops.web.link import collides
@@ -21,19 +20,13 @@ DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 
 LONGEST_CONTENT_TYPE = 255
 
+LONGEST_KEY = 255
+
 T = TypeVar("T")
 
 decode_any = msgspec.json.Decoder().decode
 decode_event = msgspec.json.Decoder(EventText).decode
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-class Happening(NamedTuple):
-    """An event as it was sent: its payload is JSON text."""
-
-    name: str
-    payload: bytes
-    created_at: datetime | None
 
 
 async def happening(call: Call) -> Happening:
@@ -80,6 +73,17 @@ def _document(call: Call) -> Document:
         problem = Problem("", "it holds text or numbers that JSON cannot express")
         raise InputError(f"The body is not valid: {problem.message}.", problems=[problem]) from error
     return document
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Return the key by which an event that is sent again is known; raise `InputError`."""
+    key = call.headers.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not key.strip() or len(key) > LONGEST_KEY or not key.isascii():
+        message = f"must be 1 to {LONGEST_KEY} ASCII characters"
+        raise InputError(f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)])
+    return key.decode()
 
 
 async def in_document(call: Call, use: Callable[[Document], T]) -> T:

@@ -9,7 +9,7 @@ from flyteops.model import Execution, Flow, Step
 from flyteops.service import Service
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.web import audit, wire
-from flyteops.web.body import data_item, declaration, happening, in_document
+from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document
 from flyteops.web.exchange import Call, HeaderList, Reply
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 
@@ -83,9 +83,8 @@ async def send_event(call: Call) -> Reply:
 
     When this is answered, the event and every action that it triggers are durable. The sender is the pack in the path.
     """
-    name, payload, created_at = await happening(call)
-    event = await call.service.accept_event(call.params["packId"], name, payload, created_at)
-    return Reply(202, headers=_location(call.site, event_path(event.event_id)))
+    event_id = await call.service.accept_event(call.params["packId"], await happening(call), key=idempotency_key(call))
+    return Reply(202, headers=_location(call.site, event_path(event_id)))
 
 
 async def take_action(call: Call) -> Reply:
@@ -96,7 +95,7 @@ async def take_action(call: Call) -> Reply:
     pack_id = call.params["packId"]
     query = call.query()
     claimed = await call.service.take(pack_id, query.get("actionName") or query.get("commandName"))
-    return DONE if claimed is None else Reply(200, wire.ActionView.of(pack_id, claimed, call.site))
+    return Reply(200, wire.ActionView.of(pack_id, claimed[0], call.site)) if claimed else DONE
 
 
 async def complete_action(call: Call) -> Reply:
@@ -104,8 +103,8 @@ async def complete_action(call: Call) -> Reply:
 
     The result is an event; one named FATAL says that the command failed badly. The same result sent again changes nothing.
     """
-    name, payload, created_at = await happening(call)
-    await call.service.complete(call.params["packId"], call.params["actionId"], name, payload, created_at)
+    told = await happening(call)
+    await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().get("lease"))
     return ACCEPTED
 
 

@@ -14,6 +14,8 @@ import msgspec
 from flyteops.errors import NotFoundError
 from flyteops.model import (
     Action,
+    ActionState,
+    Attempt,
     DataItem,
     Event,
     EventRecord,
@@ -23,14 +25,16 @@ from flyteops.model import (
     PackRef,
     has_labels,
 )
-from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite.row import (
+    LATER,
     created_at_of,
     decode_decisions,
     decode_declaration,
     decode_flow,
     decode_strings,
     to_instant,
+    to_microseconds,
     to_transitions,
 )
 
@@ -62,8 +66,14 @@ def _event(columns: Sequence[Any]) -> Event:
     return Event(event_id, name, pack, payload, to_instant(received_at), created_at_of(created_at))
 
 
-def _action(columns: Sequence[Any], head: tuple[str, str, str], trigger: Event, result: Event | None) -> Action:
-    action_id, name, pack_name, labels, input_, step_id, step_index, context, states = columns
+def _action(
+    columns: Sequence[Any],
+    head: tuple[str, str, str],
+    trigger: Event,
+    result: Event | None,
+    attempts: Sequence[Attempt],
+) -> Action:
+    action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = columns
     correlation_id, flow_name, flow_uuid = head
     return Action(
         action_id=action_id,
@@ -80,7 +90,49 @@ def _action(columns: Sequence[Any], head: tuple[str, str, str], trigger: Event, 
         trigger=trigger,
         states=to_transitions(states),
         result=result,
+        due_at=None if due_at is None else to_instant(due_at),
+        attempts=tuple(attempts),
     )
+
+
+def _status(columns: Sequence[Any]) -> ActionStatus:
+    action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
+    transitions = to_transitions(states)
+    return ActionStatus(
+        action_id=action_id,
+        name=name,
+        pack_name=pack_name,
+        pack_labels=decode_strings(labels),
+        correlation_id=correlation_id,
+        flow_name=flow_name,
+        step_id=step_id,
+        state=transitions[-1].state,
+        since=transitions[-1].at,
+        created_at=transitions[0].at,
+        attempt=attempt,
+        due_at=None if due_at is None else to_instant(due_at),
+    )
+
+
+def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
+    conditions: list[str] = []
+    values: list[object] = []
+    if which.states is not None:
+        stored = sorted(which.states) + ([LATER] if ActionState.NEW in which.states else [])
+        conditions.append(f"a.state {ANY_OF}")
+        values.append(msgspec.json.encode(stored).decode())
+    if which.flow_name is not None:
+        conditions.append("e.flow_name = ?")
+        values.append(which.flow_name)
+    if which.pack_name is not None:
+        conditions.append("q.pack_name = ?")
+        values.append(which.pack_name)
+    if which.overdue_since is not None:
+        # What is PENDING since when is the end of `states`: it is only cut out where the other conditions hold.
+        taken = "CAST(substr(a.states, length(rtrim(a.states, '0123456789')) + 1) AS INTEGER)"
+        conditions.append(f"(a.state = 'UNKNOWN' OR (a.state = 'PENDING' AND (a.due_at <= ? OR {taken} < ?)))")
+        values.extend([0 if which.now is None else to_microseconds(which.now), to_microseconds(which.overdue_since)])
+    return conditions, values
 
 
 class Audit:
@@ -223,15 +275,45 @@ class Audit:
         }
         rows = self._connection.execute(
             "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608
-            " a.step_id, a.step_index, a.context, a.states"
+            " a.step_id, a.step_index, a.context, a.states, a.due_at, a.seq, a.timeout"
             f" FROM action a JOIN queue q ON q.queue_id = a.queue_id WHERE a.execution_seq {ANY_OF} ORDER BY a.seq",
             (_json(seqs),),
         ).fetchall()
         events = read_events(self._connection, {seq for row in rows for seq in row[1:3] if seq is not None})
+        attempts = self._attempts([row[-2] for row in rows if row[-1] is not None])
         actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
-        for execution_seq, trigger_seq, result_seq, *columns in rows:
-            actions[execution_seq].append(_action(columns, heads[execution_seq], events[trigger_seq], events.get(result_seq)))
+        for execution_seq, trigger_seq, result_seq, *columns, action_seq, _ in rows:
+            known = heads[execution_seq], events[trigger_seq], events.get(result_seq)
+            actions[execution_seq].append(_action(columns, *known, attempts.get(action_seq, ())))
         return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
+
+    def _attempts(self, action_seqs: Sequence[int]) -> dict[int, list[Attempt]]:
+        if not action_seqs:
+            return {}
+        rows = self._connection.execute(
+            "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM attempt"  # noqa: S608 - texts of ours
+            f" WHERE action_seq {ANY_OF} ORDER BY action_seq, number",
+            (_json(action_seqs),),
+        ).fetchall()
+        late = read_events(self._connection, [row[-1] for row in rows if row[-1] is not None])
+        found: dict[int, list[Attempt]] = {}
+        for action_seq, number, pack_id, taken_at, lost_at, late_seq in rows:
+            lost = None if lost_at is None else to_instant(lost_at)
+            found.setdefault(action_seq, []).append(Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq)))
+        return found
+
+    # --------------------------------------------------------------------------------------------------------- actions
+
+    def list_actions(self, which: ActionFilter, start: int, limit: int) -> list[ActionStatus]:
+        conditions, values = _conditions(which)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        rows = self._connection.execute(
+            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608
+            " a.due_at FROM action a JOIN queue q ON q.queue_id = a.queue_id JOIN execution e ON e.seq = a.execution_seq"
+            f" {where} ORDER BY a.seq LIMIT ? OFFSET ?",
+            (*values, limit, start),
+        )
+        return [_status(row) for row in rows]
 
     # ------------------------------------------------------------------------------------------ packs, flows and datastore
 

@@ -7,8 +7,8 @@ is kept in memory (names of queues and sources, the heads of queues) mirrors the
 
 import sqlite3
 from collections import deque
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -16,9 +16,11 @@ from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     FATAL,
     ActionState,
+    Address,
     DataItem,
     Event,
     FlowVersion,
+    Lease,
     NewAction,
     Outcome,
     Pack,
@@ -28,13 +30,15 @@ from flyteops.model import (
     Sibling,
     has_labels,
 )
-from flyteops.storage.base import Claimed, Decide, Purged
+from flyteops.ruling import Late, Timetable
+from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
 from flyteops.storage.sqlite.audit import read_events
 from flyteops.storage.sqlite.row import (
-    decode_decisions,
+    LATER,
     decode_strings,
     encode_decisions,
     encode_json,
+    to_instant,
     to_microseconds,
     to_text,
 )
@@ -51,19 +55,48 @@ SOURCES_KEPT = 10_000
 MATCHES_KEPT = 10_000
 """How many answers to "which queues serve this pack" are remembered before all are forgotten."""
 
-VACUUM_PAGES = 256
-"""How many free pages are given back to the file system in one step."""
+MICROSECOND = timedelta(microseconds=1)
+
+UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
+
+STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NEW}
 
 Key = tuple[tuple[str, str], ...]
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue; `input` is None when it is long."""
+    """A NEW action at the head of its queue; `input` is None when it is long, `timeout` (microseconds) when it has no limit."""
 
     seq: int
     execution_seq: int
     action_id: str
+    attempt: int
+    timeout: int | None
     input: bytes | None
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An action as it is in the database, with its execution."""
+
+    seq: int
+    execution_seq: int
+    action_id: str
+    step_id: str
+    step_index: int
+    queue_id: int
+    state: str
+    context: bytes
+    result_seq: int | None
+    attempt: int
+    timeout: int | None
+    due_at: int | None
+    correlation_id: str
+    flow_name: str
+    flow_uuid: str
+
+    @property
+    def visible_state(self) -> ActionState:
+        return STATES[self.state]
 
 
 class Queue:
@@ -97,7 +130,7 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._execute = connection.execute
+        self.execute = self._execute = connection.execute
         self._begin_gathering()
         self.forget()
 
@@ -120,15 +153,24 @@ class Ledger:
         if self._executions:
             many("INSERT INTO execution VALUES (?,?,?,?,?)", self._executions)
         if self._actions:
-            many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
+            many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
         if self._claims:
-            many("UPDATE action SET state = 'PENDING', states = states || ? WHERE seq = ?", self._claims)
+            many("UPDATE action SET state = 'PENDING', states = states || ?, attempt = ?, due_at = ? WHERE seq = ?", self._claims)
+        if self._attempts:
+            many("INSERT INTO attempt VALUES (?,?,?,?,?,NULL,NULL)", self._attempts)
         if self._results:
-            many("UPDATE action SET state = ?, states = states || ?, result_seq = ? WHERE seq = ?", self._results)
+            statement = "UPDATE action SET state = ?, states = states || ?, result_seq = ?, due_at = NULL WHERE seq = ?"
+            many(statement, self._results)
+        self._flush_keys()
         if self._touched:
             rows = [(at, seq, at) for seq, at in self._touched.items()]
             many("UPDATE execution SET changed_at = ? WHERE seq = ? AND changed_at < ?", rows)
         self._begin_gathering()
+
+    def _flush_keys(self) -> None:
+        rows = [(key, *kept) for key, kept in self._keys.items()]
+        if rows:
+            self.connection.executemany("INSERT OR REPLACE INTO event_key VALUES (?,?,?)", rows)
 
     def settle(self) -> None:
         """Note that what was done is committed."""
@@ -138,6 +180,7 @@ class Ledger:
         """Drop what is in memory, because the transaction or a part of it was rolled back."""
         self._begin_gathering()
         self._begun: dict[str, int] = {}
+        self.finished_from = 0
         self._sources: dict[tuple[str, str, str, Key], int] = {}
         rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
         queues = [Queue(queue_id, pack_name, command, decode_strings(labels)) for queue_id, pack_name, command, labels in rows]
@@ -154,7 +197,9 @@ class Ledger:
         self._flow_events: list[tuple[str, int]] = []
         self._executions: list[tuple[object, ...]] = []
         self._actions: list[tuple[object, ...]] = []
-        self._claims: list[tuple[str, int]] = []
+        self._claims: list[tuple[str, int, int | None, int]] = []
+        self._attempts: list[tuple[object, ...]] = []
+        self._keys: dict[str, tuple[str, int]] = {}
         self._results: list[tuple[str, str, int, int]] = []
         self._touched: dict[int, int] = {}
         self._unsettled: set[int] = set()
@@ -165,26 +210,66 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------------- life cycle
 
-    def record(self, event: Event, outcome: Outcome) -> None:
-        self._add(event, outcome, None)
+    def drop_queues(self, queue_ids: Iterable[int]) -> None:
+        """Forget those of the queues that have no actions any more; what was gathered must have been written before."""
+        for queue_id in queue_ids:
+            queue = self._queues[queue_id]
+            queue.heads.clear()
+            if self._execute("SELECT 1 FROM action WHERE queue_id = ? LIMIT 1", (queue_id,)).fetchone() is None:
+                self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
+                del self._queues[queue_id]
+                del self._queue_ids[queue.key]
+                self._matches = {}
+
+    def drop_sources(self, source_ids: Iterable[int]) -> None:
+        """Forget those of the sources that have no events any more; what was gathered must have been written before."""
+        for source_id in source_ids:
+            if self._execute("SELECT 1 FROM event WHERE source_id = ? LIMIT 1", (source_id,)).fetchone() is None:
+                self._execute("DELETE FROM source WHERE source_id = ?", (source_id,))
+                self._sources.clear()
+
+    def record(self, event: Event, outcome: Outcome, key: str | None = None) -> str:
+        known = None if key is None else self._kept(key, event)
+        if known is not None:
+            return known
+        self.add(event, outcome, None)
+        if key is not None:
+            self._keys[key] = event.event_id, to_microseconds(event.received_at)
+        return event.event_id
+
+    def _kept(self, key: str, event: Event) -> str | None:
+        """Return the id of the event that came with this key before, if it came within the time for which keys are kept."""
+        kept = self._keys.get(key)
+        if kept is None:
+            kept = self._execute("SELECT event_id, kept_at FROM event_key WHERE key = ?", (key,)).fetchone()
+        return None if kept is None or kept[1] < to_microseconds(event.received_at - KEPT_KEYS) else kept[0]
 
     def may_wait(self, pack: PackRef, command: str | None) -> bool:
         """Tell whether an action may wait for this pack. From any thread; never False once such an action was committed."""
         return any(queue.is_waiting for queue in self._matching(pack, command))
 
-    def claim(self, pack: PackRef, at: datetime, command: str | None) -> Claimed | None:
-        best = self._oldest(pack, command)
-        if best is None:
-            return None
-        first = best.heads.popleft()
+    def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
+        claimed: list[Claimed] = []
+        while len(claimed) < limit and (best := self._oldest(pack, command)) is not None:
+            claimed.append(self._claim_first(best, pack, at, seed))
+        return claimed
+
+    def _claim_first(self, queue: Queue, pack: PackRef, at: datetime, seed: bytes) -> Claimed:
+        first = queue.heads.popleft()
         now = to_microseconds(at)
-        self._claims.append((f",PENDING {now}", first.seq))
-        self._gathered += 1
-        self._touch(first.execution_seq, now)
+        attempt = first.attempt + 1
+        lease = expires_at = due_at = None
+        if first.timeout is not None:
+            lease = lease_token(seed, first.action_id, attempt)
+            due_at = now + first.timeout
+            expires_at = to_instant(due_at)
+            self._attempts.append((first.seq, attempt, lease, pack.id, now))
+        self._claims.append((f",PENDING {now}", attempt, due_at, first.seq))
+        self.touch(first.execution_seq, now)
         found = first.input
         if found is None:
             found = self._execute("SELECT input FROM action WHERE seq = ?", (first.seq,)).fetchone()[0]
-        return Claimed(first.action_id, best.command, found)
+        return Claimed(first.action_id, queue.command, found, attempt, lease, expires_at)
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         best = None
@@ -211,64 +296,115 @@ class Ledger:
     def _refill(self, queue: Queue) -> bool:
         self.flush()
         rows = self._execute(
-            "SELECT seq, execution_seq, action_id, iif(length(input) <= ?, input, NULL) FROM action"
+            "SELECT seq, execution_seq, action_id, attempt, timeout, iif(length(input) <= ?, input, NULL) FROM action"
             " WHERE queue_id = ? AND state = 'NEW' ORDER BY seq LIMIT ?",
             (SMALL, queue.queue_id, PREFETCH),
         )
         queue.heads.extend(Waiting(*row) for row in rows)
         return bool(queue.heads)
 
+    def make_available(self, queue_ids: Iterable[int]) -> None:
+        """Note that actions in the midst of these queues became NEW; what was gathered must have been written before."""
+        for queue_id in queue_ids:
+            queue = self._queues[queue_id]
+            queue.heads.clear()
+            queue.is_waiting = True
+
+    def address(self, queue_id: int) -> Address:
+        """Return whom the actions of a queue are for."""
+        queue = self._queues[queue_id]
+        return Address(queue.pack_name, queue.labels, queue.command)
+
     def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        seq, execution_seq, progress = self._progress(action_id)
-        outcome = decide(progress)
-        if outcome is None:
+        found = self.find(action_id)
+        ruling = decide(self.progress_of(found))
+        if ruling is None:
             return False
-        if progress.state is not ActionState.PENDING:
-            raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be finished.")
-        self._begun[progress.correlation_id] = execution_seq
-        result_seq = self._add(result, outcome, seq)
-        state = "FATAL" if result.name == FATAL else "SUCCESS"
-        now = to_microseconds(result.received_at)
-        self._results.append((state, f",{state} {now}", result_seq, seq))
-        self._touch(execution_seq, now)
+        if isinstance(ruling, Late):
+            self._keep_late(found, result, ruling.number)
+            return True
+        if found.state not in UNFINISHED:
+            state = found.visible_state
+            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        self.end(found, result, ruling)
         return True
 
-    def _progress(self, action_id: str) -> tuple[int, int, Progress]:
-        row = self._find_action(action_id)
-        if row is None or row[1] in self._unsettled:
+    def end(self, found: Found, result: Event, outcome: Outcome) -> None:
+        """Let an action end with a result."""
+        self._begun[found.correlation_id] = found.execution_seq
+        result_seq = self.add(result, outcome, found.seq)
+        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        now = to_microseconds(result.received_at)
+        self._results.append((state, f",{state} {now}", result_seq, found.seq))
+        self.touch(found.execution_seq, now)
+
+    def _keep_late(self, found: Found, result: Event, number: int) -> None:
+        row = self._execute("SELECT late_seq FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, number)).fetchone()
+        if row is None or row[0] is not None:
+            return
+        seq = self.add(result, Outcome(), found.seq)
+        self.flush()
+        self._execute("UPDATE attempt SET late_seq = ? WHERE action_seq = ? AND number = ?", (seq, found.seq, number))
+
+    def find(self, action_id: str) -> Found:
+        """Return an action as it stands; raise `NotFoundError`."""
+        found = self._find_action("a.action_id = ?", action_id)
+        if found is None or found.execution_seq in self._unsettled:
             self.flush()
-            row = self._find_action(action_id)
-        if row is None:
+            found = self._find_action("a.action_id = ?", action_id)
+        if found is None:
             raise NotFoundError(f"There is no action {action_id!r}.")
-        seq, execution_seq, step_id, queue_id, state, context, result_seq, correlation_id, flow_name, flow_uuid = row
-        queue = self._queues[queue_id]
-        siblings = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (execution_seq,))
-        progress = Progress(
-            action_id=action_id,
+        return found
+
+    def find_all(self, seqs: Sequence[int]) -> list[Found]:
+        """Return the actions with these sequence numbers; what was gathered must have been written before."""
+        return [found for seq in seqs if (found := self._find_action("a.seq = ?", seq)) is not None]
+
+    def progress_of(self, found: Found) -> Progress:
+        """Return how an action and its execution stand."""
+        queue = self._queues[found.queue_id]
+        siblings = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (found.execution_seq,))
+        return Progress(
+            action_id=found.action_id,
             name=queue.command,
             pack_name=queue.pack_name,
             pack_labels=queue.labels,
-            correlation_id=correlation_id,
-            flow_name=flow_name,
-            flow_uuid=flow_uuid,
-            step_id=step_id,
-            context=decode_strings(context),
-            state=ActionState(state),
-            siblings=tuple([Sibling(step, index, ActionState(at)) for step, index, at in siblings]),
-            result=None if result_seq is None else read_events(self.connection, [result_seq])[result_seq],
+            correlation_id=found.correlation_id,
+            flow_name=found.flow_name,
+            flow_uuid=found.flow_uuid,
+            step_id=found.step_id,
+            step_index=found.step_index,
+            context=decode_strings(found.context),
+            state=found.visible_state,
+            siblings=tuple([Sibling(step, index, STATES[at]) for step, index, at in siblings]),
+            result=self._result_of(found),
+            attempt=found.attempt,
+            leases=() if found.timeout is None else self._leases(found.seq),
+            timeout=None if found.timeout is None else timedelta(microseconds=found.timeout),
+            due_at=None if found.due_at is None else to_instant(found.due_at),
         )
-        return seq, execution_seq, progress
 
-    def _find_action(self, action_id: str) -> tuple[int, int, str, int, str, bytes, int | None, str, str, str] | None:
-        row: tuple[int, int, str, int, str, bytes, int | None, str, str, str] | None = self._execute(
-            "SELECT a.seq, a.execution_seq, a.step_id, a.queue_id, a.state, a.context, a.result_seq,"
-            " e.correlation_id, e.flow_name, e.flow_uuid"
-            " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.action_id = ?",
-            (action_id,),
+    def _result_of(self, found: Found) -> Event | None:
+        if found.result_seq is None:
+            return None
+        return read_events(self.connection, [found.result_seq])[found.result_seq]
+
+    def _leases(self, seq: int) -> tuple[Lease, ...]:
+        rows = self._execute(
+            "SELECT number, lease, lost_at IS NOT NULL FROM attempt WHERE action_seq = ? ORDER BY number", (seq,)
+        )
+        return tuple([Lease(number, lease, bool(is_lost)) for number, lease, is_lost in rows])
+
+    def _find_action(self, condition: str, value: object) -> Found | None:
+        row = self._execute(
+            "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"  # noqa: S608
+            " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
+            f" FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE {condition}",
+            (value,),
         ).fetchone()
-        return row
+        return None if row is None else Found(*row)
 
-    def _add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
+    def add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
         """Gather an event and what follows from it; return its sequence number."""
         now = to_microseconds(event.received_at)
         # Whatever can fail comes first, so that a job that failed has gathered nothing.
@@ -285,6 +421,7 @@ class Ledger:
             self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
         for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):
             self._last_action += 1
+            due_at = None if action.not_before is None else to_microseconds(action.not_before)
             self._actions.append(
                 (
                     self._last_action,
@@ -295,18 +432,24 @@ class Ledger:
                     queue_id,
                     seq,
                     None,
-                    "NEW",
+                    "NEW" if due_at is None else LATER,
                     f"NEW {now}",
                     context,
                     action.input,
+                    0,
+                    None if action.timeout is None else action.timeout // MICROSECOND,
+                    due_at,
                 )
             )
-            self._queues[queue_id].is_waiting = True
+            if due_at is None:
+                self._queues[queue_id].is_waiting = True
             self._unsettled.add(execution_seq)
         self._gathered += 1
         return seq
 
-    def _touch(self, execution_seq: int, now: int) -> None:
+    def touch(self, execution_seq: int, now: int) -> None:
+        """Note that something has happened in an execution."""
+        self._gathered += 1
         self._touched[execution_seq] = max(now, self._touched.get(execution_seq, now))
         self._unsettled.add(execution_seq)
 
@@ -322,7 +465,7 @@ class Ledger:
                 self._gathered += 1
             else:
                 seq = row[0]
-                self._touch(seq, now)
+                self.touch(seq, now)
             self._begun[correlation_id] = seq
         return seq
 
@@ -392,17 +535,29 @@ class Ledger:
         rows = [(at, pack_id, at) for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())]
         self.connection.executemany("UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows)
 
-    def save_flow(self, version: FlowVersion) -> None:
+    def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
         flow = version.flow
         self._execute(
             "INSERT INTO flow_version VALUES (?,?,?,?)",
             (version.uuid, flow.name, encode_json(flow), to_microseconds(version.saved_at)),
         )
         self._execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
+        kept = {
+            (step_id, rule): next_at
+            for step_id, rule, next_at in self._execute(
+                "DELETE FROM timetable WHERE flow_name = ? RETURNING step_id, rule, next_at", (flow.name,)
+            ).fetchall()
+        }
+        for entry in timetables:
+            next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
+            next_at = kept.get((entry.step_id, entry.rule), next_at)
+            row = (flow.name, entry.step_index, entry.step_id, entry.rule, next_at)
+            self._execute("INSERT INTO timetable VALUES (?,?,?,?,?)", row)
 
     def delete_flow(self, name: str) -> None:
         if not self._execute("DELETE FROM flow WHERE name = ?", (name,)).rowcount:
             raise NotFoundError(f"There is no flow {name!r}.")
+        self._execute("DELETE FROM timetable WHERE flow_name = ?", (name,))
 
     def save_item(self, item: DataItem) -> bool:
         is_new = self._execute("SELECT 1 FROM data_item WHERE key = ?", (item.key,)).fetchone() is None
@@ -416,63 +571,3 @@ class Ledger:
     def delete_item(self, key: str) -> None:
         if not self._execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
             raise NotFoundError(f"There is no datastore item {key!r}.")
-
-    # ----------------------------------------------------------------------------------------------------------- growth
-
-    def purge(self, before: datetime, most: Purged) -> Purged:
-        """Remove as many as `most` says; `more` when there may be more."""
-        self.flush()
-        executions = self._purge_executions(to_microseconds(before), most.executions)
-        events = self._purge_events(to_microseconds(before), most.events)
-        return Purged(executions, events, more=executions == most.executions or events == most.events)
-
-    def _purge_executions(self, before: int, limit: int) -> int:
-        found = self._execute(
-            "SELECT seq FROM execution WHERE changed_at < ? ORDER BY changed_at LIMIT ?", (before, limit)
-        ).fetchall()
-        queue_ids: set[int] = set()
-        for row in found:
-            for queue_id, trigger_seq, result_seq in self._execute(
-                "DELETE FROM action WHERE execution_seq = ? RETURNING queue_id, trigger_seq, result_seq", row
-            ).fetchall():
-                queue_ids.add(queue_id)
-                referred = [(trigger_seq,)] if result_seq is None else [(trigger_seq,), (result_seq,)]
-                self.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
-        self.connection.executemany("DELETE FROM execution WHERE seq = ?", found)
-        self._drop_queues(queue_ids)
-        return len(found)
-
-    def _drop_queues(self, queue_ids: set[int]) -> None:
-        for queue_id in queue_ids:
-            queue = self._queues[queue_id]
-            queue.heads.clear()
-            if self._execute("SELECT 1 FROM action WHERE queue_id = ? LIMIT 1", (queue_id,)).fetchone() is None:
-                self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
-                del self._queues[queue_id]
-                del self._queue_ids[queue.key]
-                self._matches = {}
-
-    def _purge_events(self, before: int, limit: int) -> int:
-        found = self._execute(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE referrers = 0 AND received_at < ? LIMIT ?)"
-            " RETURNING seq, source_id, decisions",
-            (before, limit),
-        ).fetchall()
-        for seq, _, decisions in found:
-            if decisions is not None:
-                rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
-                self.connection.executemany("DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?", rows)
-        self._drop_sources({source_id for _, source_id, _ in found})
-        return len(found)
-
-    def _drop_sources(self, source_ids: set[int]) -> None:
-        for source_id in source_ids:
-            if self._execute("SELECT 1 FROM event WHERE source_id = ? LIMIT 1", (source_id,)).fetchone() is None:
-                self._execute("DELETE FROM source WHERE source_id = ?", (source_id,))
-                self._sources.clear()
-
-    def vacuum(self) -> int:
-        """Give a bounded number of free pages back; return how many are left."""
-        self._execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-        left: int = self._execute("PRAGMA freelist_count").fetchone()[0]
-        return left

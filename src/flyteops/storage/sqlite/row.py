@@ -9,6 +9,9 @@ from flyteops.model import ActionState, Decision, Flow, PackDeclaration, Transit
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+LATER = "LATER"
+"""The state of a NEW action that may not be taken yet, so that whoever takes need not look at the time."""
+
 encode_json = msgspec.json.Encoder(order="deterministic").encode
 encode_decisions = msgspec.json.Encoder().encode
 decode_decisions = msgspec.json.Decoder(tuple[Decision, ...]).decode

@@ -126,7 +126,41 @@ FIRST = (
     "CREATE INDEX action_by_queue ON action (queue_id, execution_seq)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+TIME = (
+    # How often it was handed out, how long it may take, and when it may be taken (state LATER) or is lost (PENDING).
+    "ALTER TABLE action ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE action ADD COLUMN timeout INTEGER",
+    "ALTER TABLE action ADD COLUMN due_at INTEGER",
+    "CREATE INDEX action_due ON action (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX action_unknown ON action (seq) WHERE state = 'UNKNOWN'",
+    """
+    CREATE TABLE attempt (
+      action_seq INTEGER NOT NULL,
+      number INTEGER NOT NULL,
+      lease TEXT NOT NULL,
+      pack_id TEXT NOT NULL,
+      taken_at INTEGER NOT NULL,
+      lost_at INTEGER,
+      late_seq INTEGER, -- the event that came after it was lost
+      PRIMARY KEY (action_seq, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE timetable (
+      flow_name TEXT NOT NULL,
+      step_index INTEGER NOT NULL,
+      step_id TEXT NOT NULL,
+      rule TEXT NOT NULL,
+      next_at INTEGER, -- NULL when it is never due again
+      PRIMARY KEY (flow_name, step_index)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX timetable_due ON timetable (next_at) WHERE next_at IS NOT NULL",
+    "CREATE TABLE event_key (key TEXT PRIMARY KEY, event_id TEXT NOT NULL, kept_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX event_key_by_age ON event_key (kept_at)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 

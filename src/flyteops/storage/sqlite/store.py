@@ -5,14 +5,29 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from flyteops.errors import BusyError, InputError, StoreError, UnavailableError
-from flyteops.model import Action, DataItem, Event, EventRecord, Execution, FlowVersion, Outcome, Pack, PackRef
-from flyteops.storage.base import Claimed, Decide, EventFilter, ExecutionFilter, Purged, Store
+from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Outcome, Pack, PackRef
+from flyteops.ruling import Timetable
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    Advanced,
+    Check,
+    Claimed,
+    Decide,
+    EventFilter,
+    ExecutionFilter,
+    Purged,
+    Retention,
+    Rules,
+    Store,
+)
+from flyteops.storage.sqlite import growth, timer
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
@@ -102,8 +117,8 @@ class SqliteStore(Store):
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
-    async def save_flow(self, version: FlowVersion) -> None:
-        await self._write(OTHER, lambda ledger: ledger.save_flow(version))
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        await self._write(OTHER, lambda ledger: ledger.save_flow(version, timetables))
 
     async def list_flows(self) -> Sequence[FlowVersion]:
         return await self._read(Audit.list_flows)
@@ -127,17 +142,28 @@ class SqliteStore(Store):
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
-    async def record(self, event: Event, outcome: Outcome) -> None:
-        await self._write(RECORD, lambda ledger: ledger.record(event, outcome))
+    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        return await self._write(RECORD, lambda ledger: ledger.record(event, outcome, key))
 
-    async def claim(self, pack: PackRef, at: datetime, *, action_name: str | None = None) -> Claimed | None:
+    async def claim(
+        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+    ) -> Sequence[Claimed]:
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
-            return None
-        return await self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name))
+            return ()
+        return await self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name, limit, seed))
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
+
+    async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
+        return await self._write(OTHER, lambda ledger: timer.extend(ledger, action_id, at, check))
+
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+        return await self._write(OTHER, lambda ledger: timer.release(ledger, action_id, at, check, counts=counts))
+
+    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+        return await self._write(OTHER, lambda ledger: timer.advance(ledger, at, rules, limit, shift))
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
@@ -150,6 +176,9 @@ class SqliteStore(Store):
     async def get_action(self, action_id: str) -> Action:
         return await self._read(lambda audit: audit.get_action(action_id))
 
+    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+        return await self._read(lambda audit: audit.list_actions(which, start, limit))
+
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Sequence[EventRecord]:
         return await self._read(lambda audit: audit.list_events(which, start, limit))
 
@@ -158,21 +187,21 @@ class SqliteStore(Store):
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
-    async def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
+    async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         # A step at a time, each in a transaction of its own, so that others get their turn in between.
         executions = events = 0
         more = True
         while more and executions < limit and events < limit:
-            most = Purged(min(PURGE_STEP, limit - executions), min(PURGE_STEP, limit - events), more=False)
-            step = await self._write(OTHER, partial(Ledger.purge, before=before, most=most))
+            most = min(PURGE_STEP, limit - executions, limit - events)
+            step = await self._write(OTHER, partial(growth.purge, what=what, limit=most))
             executions, events, more = executions + step.executions, events + step.events, step.more
         await self._vacuum()
         return Purged(executions, events, more)
 
     async def _vacuum(self) -> None:
-        left = await self._write(OTHER, Ledger.vacuum)
+        left = await self._write(OTHER, growth.vacuum)
         while left:
-            before_step, left = left, await self._write(OTHER, Ledger.vacuum)
+            before_step, left = left, await self._write(OTHER, growth.vacuum)
             if left >= before_step:
                 break
 

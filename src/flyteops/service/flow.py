@@ -1,0 +1,143 @@
+"""The flows in memory, compiled, so that an event is evaluated without asking the store."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+
+from flyteops.engine import FlowIndex, PreparedFlow, prepare
+from flyteops.errors import NotFoundError
+from flyteops.model import Flow, FlowVersion
+from flyteops.storage.base import Store
+
+LOGGER = logging.getLogger("flyte.service")
+
+T = TypeVar("T")
+
+OLD_VERSIONS_LENGTH = 1_048_576
+"""How many bytes of JSON the flow versions have that stay compiled in memory for the executions that began with them.
+
+Compiled they take some fifty times as much.
+"""
+
+
+class Versions:
+    """Compiled flow versions that are no longer current; those that were not used for longest go when there are too many.
+
+    `length` bounds the JSON of them all, but the last one added always stays.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._room = length
+        self._kept: OrderedDict[str, tuple[PreparedFlow, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, uuid: str) -> PreparedFlow | None:
+        """Return a version, None when it is not here (any more). From any thread."""
+        found = self._kept.get(uuid)
+        if found is None:
+            return None
+        with suppress(KeyError):  # somebody may have made room meanwhile
+            self._kept.move_to_end(uuid)
+        return found[0]
+
+    def add(self, prepared: PreparedFlow) -> None:
+        """Keep a version."""
+        uuid = prepared.version.uuid
+        if uuid in self._kept:
+            return
+        length = len(msgspec.json.encode(prepared.version.flow))
+        self._room -= length
+        self._kept[uuid] = prepared, length
+        while self._room < 0 and len(self._kept) > 1:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self._room += freed
+
+
+class FlowBook:
+    """The current versions of all flows, and those that executions began with."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._current: dict[str, PreparedFlow] = {}
+        self._old = Versions(OLD_VERSIONS_LENGTH)
+        self._gone: set[str] = set()
+        self.index = FlowIndex()
+
+    def load(self, versions: Iterable[FlowVersion]) -> None:
+        """Begin with these. Flows that no longer compile come too; their faulty steps say why they fail."""
+        self._current = {version.flow.name: prepare(version) for version in versions}
+        self.index = FlowIndex(self._current.values())
+
+    def list(self) -> Sequence[Flow]:
+        """Return all flows by name."""
+        return [self._current[name].version.flow for name in sorted(self._current)]
+
+    def find(self, name: str) -> PreparedFlow | None:
+        """Return the current version of a flow."""
+        return self._current.get(name)
+
+    def put(self, prepared: PreparedFlow) -> None:
+        """Make this the current version of its flow."""
+        name = prepared.version.flow.name
+        self._retire(name)
+        self._current[name] = prepared
+        self.index.put(prepared)
+
+    def discard(self, name: str) -> None:
+        """Let the flow have no current version."""
+        self._retire(name)
+        self.index.discard(name)
+
+    def _retire(self, name: str) -> None:
+        prepared = self._current.pop(name, None)
+        if prepared is not None:
+            self._old.add(prepared)
+
+    async def get_version(self, uuid: str) -> Flow:
+        """Return a version of a flow, also one that has been replaced or deleted."""
+        for prepared in self._current.values():
+            if prepared.version.uuid == uuid:
+                return prepared.version.flow
+        return (await self._store.get_flow_version(uuid)).flow
+
+    def version(self, name: str, uuid: str) -> PreparedFlow | None:
+        """Return the version that an execution began with, None when the store has it no more.
+
+        To be called inside of `with_versions`, which loads what is not in memory.
+        """
+        current = self._current.get(name)
+        if current is not None and current.version.uuid == uuid:
+            return current
+        old = self._old.find(uuid)
+        if old is None and uuid not in self._gone:
+            raise _NotLoadedError(uuid)
+        return old
+
+    async def with_versions(self, verb: Callable[[], Awaitable[T]]) -> T:
+        """Run a verb of the store; load the versions that it meets and that are not in memory, and repeat it."""
+        while True:
+            try:
+                return await verb()
+            except _NotLoadedError as missing:
+                await self._load(missing.uuid)
+
+    async def _load(self, uuid: str) -> None:
+        try:
+            self._old.add(prepare(await self._store.get_flow_version(uuid)))
+        except NotFoundError:
+            LOGGER.warning("There is no version %r of a flow that an execution began with; it does not go on.", uuid)
+            self._gone.add(uuid)
+
+
+class _NotLoadedError(Exception):
+    """The evaluator met an execution on a flow version that is not in memory."""
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__(uuid)
+        self.uuid = uuid

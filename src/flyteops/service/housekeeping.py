@@ -1,0 +1,31 @@
+"""What is done about things that grow old."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flyteops.storage.base import KEPT_KEYS, Retention
+
+
+@dataclass(frozen=True, kw_only=True)
+class Housekeeping:
+    """What `Service.sweep` does about things that grow old; durations are `timedelta`, `dead_packs_at` local wall time.
+
+    What is finished is kept for `keep_finished_for`, all else for `keep_for`; with `max_bytes`, what is finished goes earlier
+    when the store takes more.
+    """
+
+    keep_for: timedelta = timedelta(seconds=31_557_600)
+    keep_finished_for: timedelta | None = None
+    max_bytes: int | None = None
+    delete_dead_packs: bool = False
+    dead_packs_at: str = "23:00"
+    dead_after: timedelta = timedelta(weeks=1)
+
+    def retention(self, now: datetime) -> Retention:
+        """Return what may be removed now."""
+        return Retention(
+            before=now - self.keep_for,
+            finished_before=now - (self.keep_finished_for or self.keep_for),
+            keys_before=now - KEPT_KEYS,
+            max_bytes=self.max_bytes,
+        )

@@ -1,0 +1,96 @@
+"""The packs in memory, and when each was seen."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+
+from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
+from flyteops.model import Pack, PackDeclaration, PackRef
+from flyteops.service.housekeeping import Housekeeping
+from flyteops.storage.base import Store
+
+
+class PackRoll:
+    """All packs. When they were seen is known at once, and stored now and then."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._packs: dict[str, Pack] = {}
+        self._senders: dict[str, PackRef] = {}
+        self._seen: dict[str, datetime] = {}
+        self._dead_checked_on: date | None = None
+
+    def load(self, packs: Iterable[Pack]) -> None:
+        """Begin with these."""
+        self._packs = {pack.id: pack for pack in packs}
+
+    async def register(self, declaration: PackDeclaration, now: datetime) -> Pack:
+        """Create the pack, or replace the one with the same name and labels."""
+        if not declaration.name.strip():
+            raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
+        pack = declaration.seen(now)
+        await self._store.save_pack(pack)
+        self._forget(pack.id)
+        self._packs[pack.id] = pack
+        return pack
+
+    def list(self) -> Sequence[Pack]:
+        """Return all packs by name and then id, each with the latest time at which it was seen."""
+        return sorted((self._fresh(pack) for pack in self._packs.values()), key=lambda pack: (pack.name, pack.id))
+
+    async def get(self, pack_id: str) -> Pack:
+        """Return a pack; raise `NotFoundError`."""
+        return self._fresh(await self._pack(pack_id))
+
+    async def delete(self, pack_id: str) -> None:
+        """Forget the pack; what it sent and did stays in the audit."""
+        await self._store.delete_pack(pack_id)
+        self._forget(pack_id)
+
+    async def sender(self, pack_id: str, now: datetime) -> PackRef:
+        """Return a pack that does something now; raise `NotFoundError`."""
+        sender = self._senders.get(pack_id)
+        if sender is None:
+            sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
+        self._seen[pack_id] = now
+        return sender
+
+    async def _pack(self, pack_id: str) -> Pack:
+        pack = self._packs.get(pack_id)
+        if pack is None:
+            pack = await self._store.find_pack(pack_id)
+            if pack is None:
+                raise NotFoundError(f"There is no pack {pack_id!r}; a pack must register before it does anything else.")
+            self._packs[pack_id] = pack
+        return pack
+
+    def _forget(self, pack_id: str) -> None:
+        for known in (self._packs, self._senders, self._seen):
+            known.pop(pack_id, None)
+
+    def _fresh(self, pack: Pack) -> Pack:
+        return pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at)))
+
+    async def store_seen(self) -> None:
+        """Store when packs were seen."""
+        seen, self._seen = self._seen, {}
+        for pack_id, at in seen.items():
+            if pack_id in self._packs:
+                self._packs[pack_id] = self._packs[pack_id].seen(at)
+        try:
+            if seen:
+                await self._store.touch_packs(seen)
+        except UnavailableError:
+            self._seen = {**seen, **self._seen}
+            raise
+
+    async def delete_dead(self, now: datetime, housekeeping: Housekeeping) -> None:
+        """Remove packs that were not seen for long, once a day."""
+        local = now.astimezone()
+        due = f"{local:%H:%M}" >= housekeeping.dead_packs_at
+        if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
+            return
+        self._dead_checked_on = local.date()
+        alive_since = now - housekeeping.dead_after
+        for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
+            await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
+            self._forget(pack.id)

@@ -1,0 +1,412 @@
+"""One object that does all the use cases.
+
+Flows, packs and datastore items are kept in memory as well, so that an event is evaluated without asking the store; changes reach
+the memory after the store has them and before the caller gets its answer.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal, TypeVar
+
+import msgspec
+
+from flyteops.engine import (
+    Moment,
+    Snapshot,
+    evaluate,
+    evaluate_result,
+    fire,
+    prepare,
+    rule_on_lost,
+    timetables,
+)
+from flyteops.errors import (
+    ConflictError,
+    FlyteError,
+    InputError,
+    LateError,
+    NotFoundError,
+    Problem,
+)
+from flyteops.model import (
+    FATAL,
+    DataItem,
+    Event,
+    EventRecord,
+    Execution,
+    Flow,
+    FlowVersion,
+    Happening,
+    Outcome,
+    Pack,
+    PackDeclaration,
+    PackRef,
+    Progress,
+    pack_id,
+)
+from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.service.flow import FlowBook
+from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.pack import PackRoll
+from flyteops.service.seed import Seeds, utc_now
+from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.verdict import accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
+from flyteops.service.waiting import WaitingRoom
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    Claimed,
+    EventFilter,
+    ExecutionFilter,
+    Store,
+)
+from flyteops.term import tick_of
+
+LOGGER = logging.getLogger("flyte.service")
+
+T = TypeVar("T")
+
+Resolution = Literal["succeeded", "failed", "retry"]
+
+RETRY_AFTER = timedelta(seconds=1)
+"""When to try again what is due and could not be done."""
+
+RESOLVED = "Resolved"
+"""The name of the event by which a person says that a command has succeeded, unless another is given."""
+
+TIMERS_AT_ONCE = 100
+"""How many timers are dealt with in one transaction."""
+
+PURGE_STEP = 1000
+PURGES_AT_ONCE = 50
+
+
+class Service:
+    """Flyte's use cases on one store. Call `start` before anything else; one instance belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        seeds: Callable[[], bytes] | None = None,
+        housekeeping: Housekeeping | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._monotonic = monotonic
+        self._seeds = seeds or Seeds(os.urandom(32))
+        self._housekeeping = housekeeping or Housekeeping()
+        self._packs = PackRoll(store)
+        self._flows = FlowBook(store)
+        self._items: dict[str, DataItem] = {}
+        self._snapshot = Snapshot({})
+        self._room = WaitingRoom()
+        self._timer = Timer(clock)
+        self._clock_watch = ClockWatch(clock, monotonic)
+
+    async def start(self) -> None:
+        """Load what is kept in memory."""
+        self._packs.load(await self._store.list_packs())
+        self._flows.load(await self._store.list_flows())
+        self._items = {item.key: item for item in await self._store.list_items()}
+        self._snapshot = Snapshot(self._items)
+
+    def now(self) -> datetime:
+        """Return the time by the clock that everything here is stamped with."""
+        return self._clock()
+
+    async def check_health(self) -> None:
+        """Return when the store answers; raise `UnavailableError` otherwise."""
+        await self._store.ping()
+
+    # ------------------------------------------------------------------------------------------------------------ packs
+
+    async def register_pack(self, declaration: PackDeclaration) -> Pack:
+        """Create the pack, or replace the one with the same name and labels."""
+        return await self._packs.register(declaration, self._clock())
+
+    async def list_packs(self) -> Sequence[Pack]:
+        """Return all packs by name and then id, each with the latest time at which it was seen."""
+        return self._packs.list()
+
+    async def get_pack(self, pack_id: str) -> Pack:
+        return await self._packs.get(pack_id)
+
+    async def delete_pack(self, pack_id: str) -> None:
+        """Forget the pack; what it sent and did stays in the audit."""
+        await self._packs.delete(pack_id)
+
+    # -------------------------------------------------------------------------------------------- events and actions
+
+    async def accept_event(self, pack_id: str, told: Happening, *, key: str | None = None) -> str:
+        """Take in what a pack says has happened; when this returns its id, the event and all that follows from it are durable.
+
+        An event with a `key` that the pack has sent within the last day already is the same one: nothing
+        happens, and the id is that of the first.
+        """
+        moment = self._moment()
+        event = await self._event(pack_id, told, moment)
+        outcome = evaluate(event, self._flows.index, moment)
+        event_id = await self._store.record(event, outcome, key=None if key is None else f"{pack_id} {key}")
+        self._follow(outcome)
+        return event_id
+
+    async def _event(self, pack_id: str, told: Happening, moment: Moment) -> Event:
+        sender = await self._packs.sender(pack_id, moment.now)
+        return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
+
+    def _follow(self, outcome: Outcome) -> None:
+        """Tell those who wait what has been created, and the timer when it is needed."""
+        if outcome.actions:
+            self._room.announce(action.address for action in outcome.actions if action.not_before is None)
+            self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
+
+    async def take(
+        self, pack_id: str, action_name: str | None = None, *, limit: int = 1, wait: timedelta = timedelta(0)
+    ) -> Sequence[Claimed]:
+        """Hand the pack the oldest actions that wait for it, at most `limit`; each is handed to nobody else meanwhile.
+
+        When there is none, wait for the first. May be cancelled at any time: what was about to be handed out goes to others.
+        """
+        sender = await self._packs.sender(pack_id, self._clock())
+        if not wait:
+            return await self._claim(sender, action_name, limit)
+        until = self._monotonic() + wait.total_seconds()
+        waiter = self._room.enter(sender, action_name)
+        try:
+            while True:
+                waiter.look_again()
+                claimed = await self._claim(sender, action_name, limit)
+                if claimed or not await waiter.wait(until - self._monotonic()):
+                    return claimed
+        finally:
+            self._room.leave(waiter)
+
+    async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
+        claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
+        self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
+        return claimed
+
+    async def hand_back(self, claimed: Iterable[Claimed]) -> None:
+        """Take back what could not be delivered; what has been lost or answered meanwhile stays as it is."""
+        for each in claimed:
+            with suppress(ConflictError, NotFoundError):
+                check = partial(check_attempt, attempt=each.attempt)
+                self._room.announce([await self._store.release(each.action_id, self._clock(), check, counts=False)])
+
+    async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
+        """Take in the result of an action: an event like any other, and the continuation of its execution.
+
+        The same result again changes nothing. Raise `ConflictError` when the action is not pending or not this pack's, and
+        `LateError` when it was lost before; then the result is kept, but not applied.
+        """
+        moment = self._moment()
+        event = await self._event(pack_id, told, moment)
+        await self._finish(action_id, event, moment, lambda progress: rule_on_result(event, progress, lease))
+
+    async def _finish(self, action_id: str, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> None:
+        ruling: Outcome | Late | None = None
+
+        def decide(progress: Progress) -> Outcome | Late | None:
+            nonlocal ruling
+            ruled = rule(progress)
+            if isinstance(ruled, Late):
+                ruling = ruled
+            elif ruled:
+                flow = self._flows.version(progress.flow_name, progress.flow_uuid)
+                ruling = (
+                    evaluate(event, self._flows.index, moment)
+                    if flow is None
+                    else evaluate_result(event, self._flows.index, flow, progress, moment)
+                )
+            else:
+                ruling = None
+            return ruling
+
+        await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+        if isinstance(ruling, Late):
+            raise LateError
+        if ruling is not None:
+            self._follow(ruling)
+
+    async def heartbeat(self, pack_id: str, action_id: str, lease: str | None = None) -> datetime | None:
+        """Take note that a pack is still at work on an action; return until when it has time now, None if there is no limit.
+
+        Raise `ConflictError` when the action is not this attempt's any more.
+        """
+        now = self._clock()
+        sender = await self._packs.sender(pack_id, now)
+
+        def check(progress: Progress) -> None:
+            check_may_complete(sender, progress)
+            if progress.timeout is not None and shown_lease(progress, lease).number != progress.attempt:
+                raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
+
+        return await self._store.extend(action_id, now, check)
+
+    async def resolve_action(
+        self, action_id: str, resolution: Resolution, *, name: str | None = None, payload: bytes | None = None
+    ) -> None:
+        """Say what became of an action whose pack does not: that it succeeded or failed, or is to be handed out again.
+
+        The first two make an event of the given name (Resolved, or FATAL for a failure) in the name of the action's pack, which
+        is its result. Raise `ConflictError` unless the action is PENDING or UNKNOWN.
+        """
+        if resolution == "retry":
+            self._room.announce([await self._store.release(action_id, self._clock(), accept, counts=True)])
+            return
+        moment = self._moment()
+        action = await self._store.get_action(action_id)
+        sender = PackRef(pack_id(action.pack_name, action.pack_labels), action.pack_name, action.pack_labels)
+        event = Event(
+            event_id=moment.new_id(),
+            name=FATAL if resolution == "failed" else name or RESOLVED,
+            pack=sender,
+            payload=msgspec.json.encode({"resolution": resolution}) if payload is None else payload,
+            received_at=moment.now,
+        )
+        await self._finish(action_id, event, moment, is_open)
+
+    async def list_actions(self, which: ActionFilter, start: int = 0, limit: int = 50) -> Sequence[ActionStatus]:
+        """Return actions, oldest first."""
+        return await self._store.list_actions(which, start, limit)
+
+    # ------------------------------------------------------------------------------------------------------------- time
+
+    async def advance(self) -> datetime | None:
+        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
+        now, shift = self._clock_watch.look()
+        while True:
+            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift)
+            advanced = await self._flows.with_versions(store)
+            shift = None
+            self._room.announce(advanced.arrived)
+            if advanced.next_at is None or advanced.next_at > now:
+                return advanced.next_at
+            # Others get their turn: after a long downtime, thousands may be due at once.
+            await asyncio.sleep(0)
+
+    async def keep_time(self) -> None:
+        """Do what is due whenever it is, until cancelled; what fails is tried again."""
+        while True:
+            self._timer.restart()
+            try:
+                next_at = await self.advance()
+            except FlyteError as error:
+                LOGGER.warning("What is due cannot be done: %s It is tried again.", error.message)
+                next_at = self._clock() + RETRY_AFTER
+            self._timer.expect([] if next_at is None else [next_at])
+            await self._timer.wait()
+
+    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+        """Say what becomes of an action whose pack was silent for too long."""
+        flow = self._flows.version(progress.flow_name, progress.flow_uuid)
+        return rule_on_lost(self._flows.index, flow, progress, self._moment())
+
+    def due(self, step: DueStep) -> Firing:
+        """Say what a step does whose time has come."""
+        flow = self._flows.find(step.flow_name)
+        schedule = None if flow is None else flow.steps[step.step_index].step.schedule
+        if flow is None or schedule is None:
+            return Firing(None, Outcome(), None)
+        moment = self._moment()
+        ticked = tick_of(schedule, step.due_at, moment.now)
+        if ticked.fires_for is None:
+            return Firing(None, Outcome(), ticked.next_at)
+        event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)
+        return Firing(event, outcome, ticked.next_at)
+
+    def _moment(self) -> Moment:
+        return Moment(now=self._clock(), seed=self._seeds(), datastore=self._snapshot, monotonic=self._monotonic)
+
+    # ------------------------------------------------------------------------------------------------------------ flows
+
+    async def save_flow(self, flow: Flow) -> FlowVersion:
+        """Make this the current version of the flow of its name; executions that run go on with theirs."""
+        version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
+        prepared = prepare(version)
+        tables = timetables(prepared, version.saved_at)
+        await self._store.save_flow(version, tables)
+        self._flows.put(prepared)
+        self._timer.expect(table.next_at for table in tables if table.next_at is not None)
+        return version
+
+    async def list_flows(self) -> Sequence[Flow]:
+        """Return all flows by name."""
+        return self._flows.list()
+
+    async def get_flow(self, name: str) -> Flow:
+        found = self._flows.find(name)
+        if found is None:
+            raise NotFoundError(f"There is no flow {name!r}.")
+        return found.version.flow
+
+    async def get_flow_version(self, uuid: str) -> Flow:
+        """Return a version of a flow, also one that has been replaced or deleted."""
+        return await self._flows.get_version(uuid)
+
+    async def delete_flow(self, name: str) -> None:
+        """Forget the flow; executions of it that run go on with their version."""
+        await self._store.delete_flow(name)
+        self._flows.discard(name)
+
+    # -------------------------------------------------------------------------------------------------------- datastore
+
+    async def save_item(self, item: DataItem) -> bool:
+        """Create or replace a datastore item; return True when it is new."""
+        if not item.value:
+            raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
+        is_new = await self._store.save_item(item)
+        self._items = {**self._items, item.key: item}
+        self._snapshot = Snapshot(self._items)
+        return is_new
+
+    async def list_items(self) -> Sequence[DataItem]:
+        """Return all datastore items by key."""
+        return [self._items[key] for key in sorted(self._items)]
+
+    async def get_item(self, key: str) -> DataItem:
+        if key not in self._items:
+            raise NotFoundError(f"There is no datastore item {key!r}.")
+        return self._items[key]
+
+    async def delete_item(self, key: str) -> None:
+        await self._store.delete_item(key)
+        self._items = {other: item for other, item in self._items.items() if other != key}
+        self._snapshot = Snapshot(self._items)
+
+    # ------------------------------------------------------------------------------------------------------------ audit
+
+    async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Sequence[Execution]:
+        """Return executions in which one action satisfies the whole filter, latest activity first."""
+        return await self._store.list_executions(which, start, limit)
+
+    async def get_execution(self, correlation_id: str) -> Execution:
+        return await self._store.get_execution(correlation_id)
+
+    async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Sequence[EventRecord]:
+        """Return events and why steps did or did not run for them, newest first."""
+        return await self._store.list_events(which, start, limit)
+
+    async def get_event(self, event_id: str) -> EventRecord:
+        return await self._store.get_event(event_id)
+
+    # ----------------------------------------------------------------------------------------------------- housekeeping
+
+    async def sweep(self) -> None:
+        """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
+        now = self._clock()
+        await self._packs.store_seen()
+        await self._packs.delete_dead(now, self._housekeeping)
+        what = self._housekeeping.retention(now)
+        for _ in range(PURGES_AT_ONCE):
+            if not (await self._store.purge(what, limit=PURGE_STEP)).more:
+                return

@@ -1,0 +1,77 @@
+"""Who may end an action, and what counts as its result. Pure: it is asked inside of the store's transactions."""
+
+from hmac import compare_digest
+
+import msgspec
+
+from flyteops.errors import ConflictError
+from flyteops.model import ActionState, Event, Lease, PackRef, Progress, has_labels
+from flyteops.ruling import Late
+
+UNFINISHED = (ActionState.PENDING, ActionState.UNKNOWN)
+
+
+def rule_on_result(event: Event, progress: Progress, lease: str | None) -> Late | bool:
+    """Say whether a result is to be applied, kept only, or is here already; raise `ConflictError`."""
+    check_may_complete(event.pack, progress)
+    if progress.result is not None and is_same_result(event, progress.result):
+        return False
+    if progress.timeout is not None:
+        shown = shown_lease(progress, lease)
+        if shown.number != progress.attempt or (shown.is_lost and progress.state is not ActionState.UNKNOWN):
+            return Late(shown.number)
+    if progress.result is not None:
+        raise ConflictError(f"Action {progress.action_id!r} has ended with another result already.")
+    if progress.state not in UNFINISHED:
+        raise ConflictError(f"Action {progress.action_id!r} is {progress.state}; only a PENDING action takes a result.")
+    return True
+
+
+def check_attempt(progress: Progress, *, attempt: int) -> None:
+    """Raise `ConflictError` unless an action is still with the pack that it was handed to."""
+    if progress.state is not ActionState.PENDING or progress.attempt != attempt:
+        raise ConflictError(f"Action {progress.action_id!r} is {progress.state} by now.")
+
+
+def accept(_progress: Progress) -> None:
+    """Let a person do what the state of the action allows."""
+
+
+def is_open(progress: Progress) -> bool:
+    """Return True for an action that a person may end; raise `ConflictError` for another."""
+    if progress.state in UNFINISHED:
+        return True
+    raise ConflictError(f"Action {progress.action_id!r} is {progress.state}; only what is PENDING or UNKNOWN can be resolved.")
+
+
+def shown_lease(progress: Progress, token: str | None) -> Lease:
+    """Return the lease that a pack shows; raise `ConflictError` for one that it was never given.
+
+    One that shows none can only mean the first attempt, and only as long as there is no other.
+    """
+    if token is None and progress.attempt == 1 and progress.leases:
+        return progress.leases[0]
+    for lease in progress.leases:
+        if token is not None and compare_digest(lease.token.encode(), token.encode(errors="replace")):
+            return lease
+    raise ConflictError(
+        f"Action {progress.action_id!r} has a time limit and was handed out {progress.attempt} times;"
+        " use the link that came with it."
+    )
+
+
+def check_may_complete(pack: PackRef, progress: Progress) -> None:
+    """Raise `ConflictError` unless this pack could have taken the action."""
+    if pack.name != progress.pack_name or not has_labels(pack.labels, progress.pack_labels):
+        raise ConflictError(f"Action {progress.action_id!r} is not for pack {pack.id!r}.")
+
+
+def is_same_result(event: Event, earlier: Event) -> bool:
+    """Tell whether a result says the same as one that was applied before, as when a client did not get the answer."""
+    if event.name != earlier.name:
+        return False
+    return event.payload == earlier.payload or _canonical(event.payload) == _canonical(earlier.payload)
+
+
+def _canonical(payload: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(payload), order="sorted")

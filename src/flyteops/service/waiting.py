@@ -1,0 +1,106 @@
+"""Packs that wait for something to do, and how they are told at once when there is something."""
+
+import asyncio
+from collections.abc import Iterable
+
+from flyteops.errors import BusyError
+from flyteops.model import Address, PackRef
+
+REMEMBERED = 10_000
+"""For how many addresses it is remembered who may take what is sent there."""
+
+
+class Waiter:
+    """One caller that waits. `address` is where something has arrived for it since it was last told, None if nothing has."""
+
+    __slots__ = ("_arrived", "address", "command", "pack")
+
+    def __init__(self, pack: PackRef, command: str | None) -> None:
+        self.pack = pack
+        self.command = command
+        self.address: Address | None = None
+        self._arrived = asyncio.Event()
+
+    def accepts(self, address: Address) -> bool:
+        return self.command in (None, address.command)
+
+    def tell(self, address: Address) -> None:
+        """Wake the caller."""
+        self.address = address
+        self._arrived.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Return True once something has arrived, False when the time is over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        except TimeoutError:
+            return self.address is not None
+        return True
+
+    def look_again(self) -> None:
+        """Be ready to be told anew: what arrives from now on counts."""
+        self.address = None
+        self._arrived.clear()
+
+
+class WaitingRoom:
+    """Those who wait. Of those who may take something that arrives, one is told; it hands on what it leaves without taking."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._count = 0
+        # Who waits under which pack id, and which ids that somebody ever waited under may take what is sent to an address.
+        self._waiters: dict[str, dict[Waiter, None]] = {}
+        self._packs: dict[str, dict[str, PackRef]] = {}
+        self._accepting: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
+
+    def enter(self, pack: PackRef, command: str | None) -> Waiter:
+        """Begin to wait; raise `BusyError` when too many do."""
+        if self._count >= self._limit:
+            raise BusyError
+        self._count += 1
+        waiter = Waiter(pack, command)
+        known = self._packs.setdefault(pack.name, {})
+        if known.get(pack.id) != pack:
+            known[pack.id] = pack
+            self._accepting.clear()
+        self._waiters.setdefault(pack.id, {})[waiter] = None
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Wait no longer; what this one was told of and has not looked for goes to the next."""
+        self._count -= 1
+        waiters = self._waiters[waiter.pack.id]
+        del waiters[waiter]
+        if not waiters:
+            del self._waiters[waiter.pack.id]
+        if waiter.address is not None:
+            self.announce([waiter.address])
+
+    def announce(self, addresses: Iterable[Address]) -> None:
+        """Tell one of those who may take it of each thing that has arrived."""
+        if not self._waiters:
+            return
+        for address in addresses:
+            waiter = self._next(address)
+            if waiter is not None:
+                waiter.tell(address)
+
+    def _next(self, address: Address) -> Waiter | None:
+        for pack_id in self._ids(address):
+            for waiter in self._waiters.get(pack_id, ()):
+                if waiter.address is None and waiter.accepts(address):
+                    return waiter
+        return None
+
+    def _ids(self, address: Address) -> tuple[str, ...]:
+        key = (address.pack_name, tuple(sorted(address.pack_labels.items())))
+        found = self._accepting.get(key)
+        if found is None:
+            packs = self._packs.get(address.pack_name, {}).values()
+            found = tuple([pack.id for pack in packs if address.accepts(pack)])
+            if len(self._accepting) >= REMEMBERED:
+                self._accepting.clear()
+            self._accepting[key] = found
+        return found

@@ -1,0 +1,121 @@
+"""What keeps the file from growing for ever: removing what is old, and giving free pages back. In the writer's thread."""
+
+from collections.abc import Iterable, Sequence
+
+from flyteops.storage.base import Purged, Retention
+from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.row import decode_decisions, to_microseconds
+
+VACUUM_PAGES = 256
+"""How many free pages are given back to the file system in one step."""
+
+FOREVER = 2**63 - 1
+
+IS_FINISHED = "NOT EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
+
+
+def purge(ledger: Ledger, what: Retention, limit: int) -> Purged:
+    """Remove at most `limit` executions, events and keys; `more` when there may be more."""
+    ledger.flush()
+    before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
+    executions = _remove(ledger, _old(ledger, before, limit))
+    executions += _remove(ledger, _finished(ledger, finished_before, limit - executions))
+    events = _remove_events(ledger, finished_before, limit)
+    keys = _remove_keys(ledger, to_microseconds(what.keys_before), limit)
+    if what.max_bytes is not None and not executions and not events and used_bytes(ledger) > what.max_bytes:
+        executions, events = _remove_oldest(ledger, limit)
+    return Purged(executions, events, more=limit in (executions, events, keys))
+
+
+def used_bytes(ledger: Ledger) -> int:
+    """Return how much of the file is in use."""
+    pages, free, size = (ledger.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def vacuum(ledger: Ledger) -> int:
+    """Give a bounded number of free pages back; return how many are left."""
+    ledger.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+    left: int = ledger.execute("PRAGMA freelist_count").fetchone()[0]
+    return left
+
+
+def _old(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
+    rows = ledger.execute("SELECT seq FROM execution WHERE changed_at < ? ORDER BY changed_at LIMIT ?", (before, limit))
+    return [seq for (seq,) in rows]
+
+
+def _finished(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
+    """Return the oldest executions in which nothing is left to do.
+
+    Those before `finished_from` were looked at: they are not finished, and will be found behind it once they are.
+    """
+    rows = ledger.execute(
+        "SELECT e.seq, e.changed_at FROM execution e WHERE e.changed_at >= ? AND e.changed_at < ?"  # noqa: S608 - texts of ours
+        f" AND {IS_FINISHED} ORDER BY e.changed_at LIMIT ?",
+        (ledger.finished_from, before, limit),
+    ).fetchall()
+    if len(rows) == limit:
+        ledger.finished_from = rows[-1][1] if rows else ledger.finished_from
+    elif before < FOREVER:
+        ledger.finished_from = max(ledger.finished_from, before)
+    return [seq for seq, _ in rows]
+
+
+def _remove_oldest(ledger: Ledger, limit: int) -> tuple[int, int]:
+    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
+    execution = ledger.execute(
+        f"SELECT min(e.changed_at) FROM execution e WHERE e.changed_at >= ? AND {IS_FINISHED}",  # noqa: S608 - texts of ours
+        (ledger.finished_from,),
+    ).fetchone()[0]
+    event = ledger.execute("SELECT min(received_at) FROM event WHERE referrers = 0").fetchone()[0]
+    if execution is None and event is None:
+        return 0, 0
+    if event is None or (execution is not None and execution <= event):
+        return _remove(ledger, _finished(ledger, FOREVER, limit)), 0
+    return 0, _remove_events(ledger, FOREVER, limit)
+
+
+def _remove(ledger: Ledger, seqs: Sequence[int]) -> int:
+    """Remove executions with their actions; events go when nothing refers to them any more."""
+    queue_ids: set[int] = set()
+    referred: list[tuple[int]] = []
+    for seq in seqs:
+        actions = ledger.execute(
+            "DELETE FROM action WHERE execution_seq = ? RETURNING queue_id, trigger_seq, result_seq, seq, timeout", (seq,)
+        ).fetchall()
+        for queue_id, trigger_seq, result_seq, action_seq, timeout in actions:
+            queue_ids.add(queue_id)
+            late = () if timeout is None else _remove_attempts(ledger, action_seq)
+            referred += [(event_seq,) for event_seq in (trigger_seq, result_seq, *late) if event_seq is not None]
+    ledger.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
+    ledger.connection.executemany("DELETE FROM execution WHERE seq = ?", [(seq,) for seq in seqs])
+    ledger.drop_queues(queue_ids)
+    return len(seqs)
+
+
+def _remove_attempts(ledger: Ledger, action_seq: int) -> Iterable[int | None]:
+    rows = ledger.execute("DELETE FROM attempt WHERE action_seq = ? RETURNING late_seq", (action_seq,)).fetchall()
+    return [late_seq for (late_seq,) in rows]
+
+
+def _remove_events(ledger: Ledger, before: int, limit: int) -> int:
+    # Ordered by time as the index is, so that the oldest go first.
+    found = ledger.execute(
+        "DELETE FROM event WHERE seq IN"
+        " (SELECT seq FROM event WHERE referrers = 0 AND received_at < ? ORDER BY received_at LIMIT ?)"
+        " RETURNING seq, source_id, decisions",
+        (before, limit),
+    ).fetchall()
+    for seq, _, decisions in found:
+        if decisions is not None:
+            rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
+            ledger.connection.executemany("DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?", rows)
+    ledger.drop_sources({source_id for _, source_id, _ in found})
+    return len(found)
+
+
+def _remove_keys(ledger: Ledger, before: int, limit: int) -> int:
+    return ledger.execute(
+        "DELETE FROM event_key WHERE key IN (SELECT key FROM event_key WHERE kept_at < ? LIMIT ?)", (before, limit)
+    ).rowcount

@@ -1,0 +1,142 @@
+"""What time brings: leases that are kept alive, given back or lost, and steps whose time has come. In the writer's thread."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from flyteops.errors import ConflictError
+from flyteops.model import Address, Outcome
+from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.storage.base import Advanced, Check, Rules
+from flyteops.storage.sqlite.ledger import UNFINISHED, Found, Ledger
+from flyteops.storage.sqlite.row import LATER, to_instant, to_microseconds
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+def extend(ledger: Ledger, action_id: str, at: datetime, check: Check) -> datetime | None:
+    """See `Store.extend`."""
+    ledger.flush()
+    found = ledger.find(action_id)
+    check(ledger.progress_of(found))
+    if found.state != "PENDING":
+        raise ConflictError(f"Action {action_id!r} is {found.visible_state}; only of a PENDING action a lease can be extended.")
+    if found.timeout is None:
+        return None
+    due_at = to_microseconds(at) + found.timeout
+    ledger.execute("UPDATE action SET due_at = ? WHERE seq = ?", (due_at, found.seq))
+    return to_instant(due_at)
+
+
+def release(ledger: Ledger, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+    """See `Store.release`."""
+    ledger.flush()
+    found = ledger.find(action_id)
+    check(ledger.progress_of(found))
+    if found.state not in UNFINISHED:
+        raise ConflictError(
+            f"Action {action_id!r} is {found.visible_state}; only a PENDING or UNKNOWN one can be handed out again."
+        )
+    now = to_microseconds(at)
+    if counts:
+        _lose(ledger, found, now)
+    else:
+        ledger.execute("DELETE FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, found.attempt))
+        ledger.execute("UPDATE action SET attempt = attempt - 1 WHERE seq = ?", (found.seq,))
+    _change(ledger, found, "NEW", now, None)
+    ledger.make_available([found.queue_id])
+    return ledger.address(found.queue_id)
+
+
+def advance(ledger: Ledger, at: datetime, rules: Rules, limit: int, shift: timedelta | None) -> Advanced:
+    """See `Store.advance`."""
+    ledger.flush()
+    now = to_microseconds(at)
+    if shift is not None:
+        _shift(ledger, now, shift // MICROSECOND)
+    available = _make_available(ledger, now, limit)
+    arrived = [ledger.address(queue_id) for queue_id in available]
+    done = len(available)
+    for outcome in (*_rule_on_lost(ledger, now, rules, limit), *_fire(ledger, now, rules, limit)):
+        arrived += [action.address for action in outcome.actions if action.not_before is None]
+        done += 1
+    return Advanced(done, _next_at(ledger), tuple(arrived))
+
+
+def _shift(ledger: Ledger, now: int, by: int) -> None:
+    ledger.execute("UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL", (by,))
+    # Of whatever the clock said when it was taken: nothing may take longer than its limit from now on.
+    ledger.execute(
+        "UPDATE action SET due_at = ? + timeout WHERE due_at > ? AND state = 'PENDING' AND due_at > ? + timeout", (now, now, now)
+    )
+
+
+def _make_available(ledger: Ledger, now: int, limit: int) -> list[int]:
+    """Make NEW what may be taken from now on; return their queues."""
+    rows = ledger.execute(
+        "UPDATE action SET state = 'NEW', due_at = NULL WHERE seq IN"
+        " (SELECT seq FROM action WHERE due_at <= ? AND state = ? ORDER BY due_at LIMIT ?) RETURNING queue_id",
+        (now, LATER, limit),
+    ).fetchall()
+    queue_ids = [queue_id for (queue_id,) in rows]
+    ledger.make_available(queue_ids)
+    return queue_ids
+
+
+def _rule_on_lost(ledger: Ledger, now: int, rules: Rules, limit: int) -> Iterator[Outcome]:
+    rows = ledger.execute(
+        "SELECT seq FROM action WHERE due_at <= ? AND state = 'PENDING' ORDER BY due_at LIMIT ?", (now, limit)
+    ).fetchall()
+    for found in ledger.find_all([seq for (seq,) in rows]):
+        ruling = rules.lost(ledger.progress_of(found))
+        _lose(ledger, found, now)
+        yield _apply(ledger, found, ruling, now)
+        # The next one may be of the same execution.
+        ledger.flush()
+
+
+def _apply(ledger: Ledger, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome:
+    if isinstance(ruling, Fail):
+        ledger.end(found, ruling.event, ruling.outcome)
+        return ruling.outcome
+    if isinstance(ruling, Ask):
+        _change(ledger, found, "UNKNOWN", now, None)
+    else:
+        _change(ledger, found, "NEW", now, to_microseconds(ruling.at))
+    return Outcome()
+
+
+def _fire(ledger: Ledger, now: int, rules: Rules, limit: int) -> Iterator[Outcome]:
+    rows = ledger.execute(
+        "SELECT flow_name, step_index, rule, next_at FROM timetable WHERE next_at <= ? ORDER BY next_at LIMIT ?", (now, limit)
+    ).fetchall()
+    for flow_name, step_index, rule, next_at in rows:
+        firing = rules.due(DueStep(flow_name, step_index, rule, to_instant(next_at)))
+        if firing.event is not None:
+            ledger.record(firing.event, firing.outcome)
+        due_at = None if firing.next_at is None else to_microseconds(firing.next_at)
+        ledger.flush()
+        ledger.execute("UPDATE timetable SET next_at = ? WHERE flow_name = ? AND step_index = ?", (due_at, flow_name, step_index))
+        yield firing.outcome
+
+
+def _next_at(ledger: Ledger) -> datetime | None:
+    found: int | None = ledger.execute(
+        "SELECT min(at) FROM (SELECT min(due_at) AS at FROM action WHERE due_at IS NOT NULL"
+        " UNION ALL SELECT min(next_at) FROM timetable WHERE next_at IS NOT NULL)"
+    ).fetchone()[0]
+    return None if found is None else to_instant(found)
+
+
+def _lose(ledger: Ledger, found: Found, now: int) -> None:
+    ledger.execute(
+        "UPDATE attempt SET lost_at = ? WHERE action_seq = ? AND number = ? AND lost_at IS NULL", (now, found.seq, found.attempt)
+    )
+
+
+def _change(ledger: Ledger, found: Found, state: str, now: int, due_at: int | None) -> None:
+    stored = LATER if due_at is not None else state
+    ledger.execute(
+        "UPDATE action SET state = ?, states = states || ?, due_at = ? WHERE seq = ?",
+        (stored, f",{state} {now}", due_at, found.seq),
+    )
+    ledger.touch(found.execution_seq, now)

@@ -1,0 +1,144 @@
+"""The terms of a step: how long its command may take, what becomes of it when it is lost, and when it begins.
+
+The keys are `timeout`, `retry` and `onLost` of a command, `delay` and `schedule` of a step. Servers that do not know them ignore
+them, so a flow that has them runs there as well, without them.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Literal, NamedTuple
+
+from flyteops.calendar import CATCH_UP, Tick, check_cron, next_after, tick, zone
+from flyteops.duration import parse_duration, write_duration
+from flyteops.model import Command, Retry, Schedule, Step
+
+OnLost = Literal["retry", "fail", "ask"]
+
+ON_LOST = ("retry", "fail", "ask")
+SHORTEST_TIMEOUT = timedelta(milliseconds=100)
+MOST_ATTEMPTS = 100
+ATTEMPTS = 3
+"""How often a lost command is handed out when the flow says that it is retried, but not how often."""
+BACKOFF = timedelta(seconds=10)
+MAX_BACKOFF = timedelta(minutes=10)
+CATCH_UP_DEFAULT = "last"
+TIME_ZONE = "UTC"
+
+Fault = tuple[tuple[str, ...], str]
+"""Where in the step something is wrong, and what."""
+
+
+class Terms(NamedTuple):
+    """What holds for every action of a step; `asks` tells that a person decides when no attempt is left."""
+
+    delay: timedelta | None = None
+    timeout: timedelta | None = None
+    attempts: int = 1
+    backoff: timedelta = BACKOFF
+    max_backoff: timedelta = MAX_BACKOFF
+    asks: bool = False
+
+    def wait(self, attempt: int, chance: float) -> timedelta:
+        """Return how long to wait after an attempt was lost: twice as long each time, up to the bound; half of it by chance.
+
+        `attempt` counts from 1, `chance` is from 0 to 1.
+        """
+        longest = min(self.max_backoff, self.backoff * 2 ** min(attempt - 1, 60)) if self.backoff else self.backoff
+        return longest * (0.5 + chance / 2)
+
+
+def terms_of(step: Step) -> Terms:
+    """Return the terms of a step; raise `ValueError` for one that `faults_of` complains about."""
+    for path, message in faults_of(step):
+        raise ValueError(f"{'.'.join(path)}: {message}")
+    command = step.command
+    retry = command.retry or (Retry() if command.on_lost == "retry" else None)
+    return Terms(
+        delay=parse_duration(step.delay) if step.delay else None,
+        timeout=parse_duration(command.timeout) if command.timeout else None,
+        attempts=1 if retry is None else retry.attempts or ATTEMPTS,
+        backoff=parse_duration(retry.backoff) if retry and retry.backoff else BACKOFF,
+        max_backoff=parse_duration(retry.max_backoff) if retry and retry.max_backoff else MAX_BACKOFF,
+        asks=command.on_lost == "ask",
+    )
+
+
+def faults_of(step: Step) -> Iterator[Fault]:
+    """Yield what is wrong with the terms of a step."""
+    yield from _about_duration(step.delay, ("delay",), timedelta(0))
+    yield from _faults_of_command(step.command)
+    if step.schedule is not None:
+        yield from _faults_of_schedule(step.schedule)
+        if step.depends_on is not None:
+            yield ("dependsOn",), "does not go with a schedule: a scheduled step begins an execution"
+
+
+def _faults_of_command(command: Command) -> Iterator[Fault]:
+    at = ("command",)
+    yield from _about_duration(command.timeout, (*at, "timeout"), SHORTEST_TIMEOUT)
+    if command.on_lost is not None and command.on_lost not in ON_LOST:
+        yield (*at, "onLost"), f"must be retry, fail or ask, not {command.on_lost[:40]!r}{_nearest(command.on_lost, ON_LOST)}"
+    for key, value in (("retry", command.retry), ("onLost", command.on_lost)):
+        if value is not None and command.timeout is None:
+            yield (*at, key), "needs a timeout beside it: without one, a command never counts as lost"
+    retry = command.retry
+    if retry is None:
+        return
+    if retry.attempts is not None and not 1 <= retry.attempts <= MOST_ATTEMPTS:
+        yield (*at, "retry", "attempts"), f"must be from 1 to {MOST_ATTEMPTS}; the first one counts"
+    yield from _about_duration(retry.backoff, (*at, "retry", "backoff"), timedelta(0))
+    yield from _about_duration(retry.max_backoff, (*at, "retry", "maxBackoff"), timedelta(0))
+
+
+def _about_duration(text: str | None, path: tuple[str, ...], least: timedelta) -> Iterator[Fault]:
+    if text is None:
+        return
+    try:
+        duration = parse_duration(text)
+    except ValueError as error:
+        yield path, str(error)
+    else:
+        if duration < least:
+            yield path, f"must be at least {write_duration(least)}"
+
+
+def _faults_of_schedule(schedule: Schedule) -> Iterator[Fault]:
+    checks: list[tuple[str, Callable[[str], object], str | None]] = [
+        ("cron", check_cron, schedule.cron),
+        ("timeZone", zone, schedule.time_zone),
+    ]
+    for key, check, value in checks:
+        if value is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                yield ("schedule", key), str(error)
+    if schedule.catch_up is not None and schedule.catch_up not in CATCH_UP:
+        yield (
+            ("schedule", "catchUp"),
+            f"must be all, last or skip, not {schedule.catch_up[:40]!r}{_nearest(schedule.catch_up, CATCH_UP)}",
+        )
+
+
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(word.casefold()[:40], known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+# ------------------------------------------------------------------------------------------------------------- schedules
+
+
+def rule_of(schedule: Schedule) -> str:
+    """Return what decides when a schedule is due: as long as it stays the same, so does the next time."""
+    return f"{schedule.cron} {schedule.time_zone or TIME_ZONE}"
+
+
+def first_at(schedule: Schedule, now: datetime) -> datetime | None:
+    """Return when a new schedule is due for the first time, None when never."""
+    return next_after(schedule.cron, schedule.time_zone or TIME_ZONE, now)
+
+
+def tick_of(schedule: Schedule, due_at: datetime, now: datetime) -> Tick:
+    """Return what to do about a schedule that was due at a time."""
+    return tick(schedule.cron, schedule.time_zone or TIME_ZONE, schedule.catch_up or CATCH_UP_DEFAULT, due_at, now)
