@@ -15,6 +15,7 @@ import uvicorn
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
+from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
 
 BASE = "http://flyte.test"
@@ -53,7 +54,7 @@ async def service(store: SqliteStore, clock: Clock) -> Service:
 
 @pytest.fixture
 def options() -> Options:
-    return Options(max_body_bytes=100_000, allowed_origins=frozenset(["https://ops.example.com"]))
+    return Options(max_body_bytes=100_000, max_leftover_bytes=400_000, allowed_origins=frozenset(["https://ops.example.com"]))
 
 
 @pytest.fixture
@@ -126,6 +127,10 @@ class Wire:
         await self.send(*chunks)
         return await self.answer()
 
+    async def rest(self) -> bytes:
+        """Read until the server hangs up."""
+        return await self._reader.read()
+
     async def close(self) -> None:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
@@ -163,7 +168,8 @@ class _Uvicorn(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def running(app: Any, **settings: Any) -> AsyncIterator[Server]:
     """Run the app in a real HTTP server for a while."""
-    config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", timeout_graceful_shutdown=1, **settings)
+    settings = {"lifespan": "off", "log_config": None, "http": Connection, "timeout_graceful_shutdown": 1, **settings}
+    config = uvicorn.Config(app, **settings)
     uvicorn_server = _Uvicorn(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(uvicorn_server._serve([listener]))

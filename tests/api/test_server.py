@@ -1,15 +1,19 @@
 """Byte by byte through a real HTTP server: what old clients and broken ones put on the wire."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 
 from flyteops.service import Service
-from tests.api.conftest import Server, Wire
+from flyteops.web.app import create_app
+from flyteops.web.connection import Connection
+from flyteops.web.exchange import Options
+from tests.api.conftest import Server, Wire, running
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -190,3 +194,116 @@ async def test_head_tells_the_length_and_sends_no_body(wire: Wire) -> None:
     head = await wire.answer(to_head=True)
     status, headers, body = await wire.answer()
     assert (head[0], head[1]["content-length"]) == (status, headers["content-length"]) == (200, str(len(body)))
+
+
+# ------------------------------------------------------------------------------------------------ what is no request at all
+
+
+def is_told(answer: tuple[int, dict[str, str], bytes], status: int, code: str) -> bool:
+    """Tell whether an answer is problem details, and the last on its connection."""
+    told = json.loads(answer[2])
+    headers = answer[1]
+    assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
+    return (answer[0], told["status"], told["code"]) == (status, status, code)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /v1/\xc3\xa4 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"FETCH /v1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /v1 HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_answered_with_problem_details(wire: Wire, data: bytes) -> None:
+    assert is_told(await wire.ask(data), 400, "bad-request")
+
+
+async def test_a_path_without_end_is_refused(wire: Wire) -> None:
+    await wire.send(b"GET /v1/", *[b"x" * 1000] * 20)
+    assert is_told(await wire.answer(), 414, "target-too-long")
+
+
+@pytest.mark.parametrize("line", [b"X-%d: " + b"x" * 900 + b"\r\n", b"x" * 900 + b"%d"])
+async def test_headers_without_end_are_refused_while_they_come(wire: Wire, line: bytes) -> None:
+    lines = [line.replace(b"%d", b"%d" % number) for number in range(800)]
+    end = asyncio.create_task(wire.rest())
+    with contextlib.suppress(ConnectionError):
+        await wire.send(b"GET /v1 HTTP/1.1\r\nHost: h\r\nX-First: ", *lines)
+    with contextlib.suppress(ConnectionError):  # the server hangs up with something unread
+        assert b"HTTP/1.1 431 " in await end
+
+
+async def test_large_headers_sent_at_once_are_refused_too(wire: Wire) -> None:
+    await wire.send(b"GET /v1 HTTP/1.1\r\nHost: h\r\nX-Large: " + b"x" * 70_000 + b"\r\n\r\n")
+    assert is_told(await wire.answer(), 431, "head-too-large")
+
+
+async def test_many_requests_on_one_connection_may_have_large_headers_together(wire: Wire) -> None:
+    for _ in range(5):
+        assert (await wire.ask(request("GET", "/v1", b"", "X-Large: " + "x" * 30_000)))[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["h2c", "websocket", "TLS/1.3"])
+async def test_a_wish_for_another_protocol_is_ignored(wire: Wire, kind: str) -> None:
+    wish = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {kind}", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    data = request("POST", "/v1/packs", PACK, *wish)
+    assert (await wire.ask(data))[0] == 201
+    assert (await wire.ask(data[:-20], data[-20:]))[0] == 201
+    assert (await wire.ask(request("GET", "/v1")))[0] == 200
+
+
+async def test_nothing_is_tunnelled(wire: Wire) -> None:
+    assert is_told(await wire.ask(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"), 405, "method-not-allowed")
+
+
+class Impatient(Connection):
+    idle_seconds = head_seconds = pause_seconds = 0.05
+
+
+@pytest.fixture
+async def impatient(service: Service, options: Options) -> AsyncIterator[Server]:
+    async with running(create_app(service, options), http=Impatient) as server:
+        yield server
+
+
+@pytest.mark.parametrize("data", [b"GET /v1 HTT", request("POST", "/v1/packs", PACK)[:-1]])
+async def test_a_request_that_does_not_go_on_is_given_up(impatient: Server, data: bytes) -> None:
+    wire = await impatient.connect()
+    await wire.send(data)
+    assert is_told(await wire.answer(), 408, "too-slow")
+
+
+async def test_a_head_that_comes_drop_by_drop_is_given_up(impatient: Server) -> None:
+    wire = await impatient.connect()
+    await wire.send(b"GET /v1 HTTP/1.1\r\nX-Slow: ")
+    end = asyncio.create_task(wire.rest())
+    while not end.done():
+        with contextlib.suppress(ConnectionError):
+            await wire.send(b"x")
+        await asyncio.wait([end], timeout=0.01)
+    with contextlib.suppress(ConnectionError):
+        assert b" 408 " in await end
+
+
+async def test_a_connection_on_which_nothing_comes_is_closed(impatient: Server) -> None:
+    wire = await impatient.connect()
+    assert await wire.rest() == b""
+
+
+async def test_a_request_that_takes_its_time_after_it_came_is_not_given_up(impatient: Server) -> None:
+    wire = await impatient.connect()
+    app_waits(impatient, 0.2)
+    assert (await wire.ask(request("POST", "/v1/packs", PACK)))[0] == 201
+
+
+def app_waits(server: Server, seconds: float) -> None:
+    """Let the app take longer than a client may."""
+    app = server.config.app
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(seconds)
+        await app(scope, receive, send)
+
+    server.config.loaded_app = slow

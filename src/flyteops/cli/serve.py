@@ -27,6 +27,7 @@ from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store
 from flyteops.web.app import create_app
+from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
 
 LOGGER = logging.getLogger("flyte.server")
@@ -137,7 +138,7 @@ def make_server(settings: Settings, service: Service) -> Server:
     options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=frozenset(settings.allowed_origins))
     config = uvicorn.Config(
         create_app(service, options),
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -4,15 +4,16 @@ from typing import Any
 
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, handler, wire
-from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, GREATEST_START
+from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT
 from flyteops.web.operation import Operation, Parameter, Success
+from flyteops.web.query import GREATEST
 
 PAGE = (
-    Parameter("start", "how many to leave out", {"type": "integer", "minimum": 0, "maximum": GREATEST_START, "default": 0}),
+    Parameter("start", "how many to leave out", {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": 0}),
     Parameter(
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most",
-        {"type": "integer", "minimum": 1, "maximum": GREATEST_START, "default": DEFAULT_LIMIT},
+        {"type": "integer", "minimum": 1, "maximum": GREATEST, "default": DEFAULT_LIMIT},
     ),
 )
 

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import msgspec
 
 from flyteops.document import to_yaml
-from flyteops.errors import InputError, NotFoundError, TooLargeError
+from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service
 from flyteops.web.link import Headers, Site, base_of
+from flyteops.web.query import Query
 from flyteops.web.wire import Answer
 
 Scope = MutableMapping[str, Any]
@@ -32,9 +33,13 @@ encode = msgspec.json.Encoder().encode
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it."""
+    """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it.
+
+    Of a body that nobody wants, `max_leftover_bytes` are read before the client is told to keep the rest.
+    """
 
     max_body_bytes: int = 10 * 1024 * 1024
+    max_leftover_bytes: int = 64 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
 
 
@@ -69,22 +74,16 @@ class Call:
         content_type = self.headers.get(b"content-type", b"")
         return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
 
-    def query(self) -> dict[str, str]:
-        """Return the query's parameters; of one given more than once the first. What is empty is not given."""
-        text: bytes = self.scope["query_string"]
-        if not text:
-            return {}
-        try:
-            fields = parse_qs(text.decode("ascii", "replace"), errors="strict", max_num_fields=100)
-        except ValueError as error:
-            raise InputError("The query is not UTF-8 text, or has more than 100 fields.") from error
-        return {name: values[0] for name, values in fields.items()}
+    def query(self) -> Query:
+        """Return the query's fields."""
+        return Query(self.scope["query_string"])
 
     async def read(self, receive: Any, *, keep: bool) -> None:
-        """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off."""
-        limit = self.options.max_body_bytes
-        if b"multipart/" in self.headers.get(b"content-type", b""):
-            limit += ROOM_AROUND_A_VALUE
+        """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off.
+
+        One that nobody wants may be larger, and is not kept.
+        """
+        limit = self._limit() if keep else max(self._limit(), self.options.max_leftover_bytes)
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > limit:
             raise _too_large(limit)
@@ -103,6 +102,10 @@ class Call:
             if not message.get("more_body", False):
                 break
         self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _limit(self) -> int:
+        is_form = self.headers.get(b"content-type", b"").lstrip()[:10].lower() == b"multipart/"
+        return self.options.max_body_bytes + (ROOM_AROUND_A_VALUE if is_form else 0)
 
 
 def _too_large(limit: int) -> TooLargeError:

@@ -1,9 +1,10 @@
 """What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
 
+import asyncio
 from collections.abc import Iterable
 
 from flyteops.document import Document
-from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
+from flyteops.errors import NotFoundError, Problem, UnavailableError
 from flyteops.flowfile import lint, read_flow
 from flyteops.model import Execution, Flow, Step
 from flyteops.service import Service
@@ -12,10 +13,13 @@ from flyteops.web import audit, wire
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document
 from flyteops.web.exchange import Call, HeaderList, Reply
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
+from flyteops.web.query import Query
 
 DEFAULT_LIMIT = 50
 GREATEST_LIMIT = 1000
-GREATEST_START = 2**31 - 1
+
+HEALTH_SECONDS = 2.0
+"""How long the store may take to answer; who asks for health is not made to wait."""
 
 ACCEPTED = Reply(202)
 DONE = Reply(204)
@@ -43,8 +47,9 @@ async def get_index(call: Call) -> Reply:
 async def get_health(call: Call) -> Reply:
     """Tell whether the store answers."""
     try:
-        await call.service.check_health()
-    except UnavailableError:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await call.service.check_health()
+    except (UnavailableError, TimeoutError):
         return Reply(500)
     return Reply(200)
 
@@ -94,7 +99,7 @@ async def take_action(call: Call) -> Reply:
     """
     pack_id = call.params["packId"]
     query = call.query()
-    claimed = await call.service.take(pack_id, query.get("actionName") or query.get("commandName"))
+    claimed = await call.service.take(pack_id, query.text("actionName", "commandName"))
     return Reply(200, wire.ActionView.of(pack_id, claimed[0], call.site)) if claimed else DONE
 
 
@@ -104,7 +109,7 @@ async def complete_action(call: Call) -> Reply:
     The result is an event; one named FATAL says that the command failed badly. The same result sent again changes nothing.
     """
     told = await happening(call)
-    await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().get("lease"))
+    await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().text("lease"))
     return ACCEPTED
 
 
@@ -187,15 +192,16 @@ async def list_executions(call: Call) -> Reply:
 
     Returns those in which one action satisfies all that is asked for.
     """
-    query = call.query()
-    which = ExecutionFilter(
-        flow_name=query.get("flowName"),
-        step_id=query.get("stepId"),
-        action_name=query.get("actionName"),
-        action_pack_name=query.get("actionPackName"),
-        action_pack_labels=_labels(query.get("actionPackLabels")),
-    )
-    executions = await call.service.list_executions(which, *_page(query))
+    with call.query() as query:
+        which = ExecutionFilter(
+            flow_name=query.text("flowName"),
+            step_id=query.text("stepId"),
+            action_name=query.text("actionName"),
+            action_pack_name=query.text("actionPackName"),
+            action_pack_labels=query.labels("actionPackLabels"),
+        )
+        start, limit = _page(query)
+    executions = await call.service.list_executions(which, start, limit)
     return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site))
 
 
@@ -216,41 +222,17 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
     return steps
 
 
-def _labels(text: str | None) -> dict[str, str] | None:
-    if text is None:
-        return None
-    pairs = [pair.partition(":") for pair in text.split(",")]
-    if not all(separator for _, separator, _ in pairs):
-        message = "must be pairs such as env:staging,network:lab"
-        raise InputError(f"actionPackLabels {message}.", problems=[Problem("actionPackLabels", message)])
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _page(query: dict[str, str]) -> tuple[int, int]:
+def _page(query: Query) -> tuple[int, int]:
     """Return from where and how many; who asks for more than there may be at once gets that many."""
-    problems: list[Problem] = []
-    start = _number(query, "start", 0, 0, problems)
-    limit = _number(query, "limit", DEFAULT_LIMIT, 1, problems)
-    if problems:
-        raise InputError(f"{problems[0].path} {problems[0].message}.", problems=problems)
-    return start, min(limit, GREATEST_LIMIT)
-
-
-def _number(query: dict[str, str], name: str, default: int, least: int, problems: list[Problem]) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= GREATEST_START:
-        return int(text)
-    problems.append(Problem(name, f"must be a whole number from {least} to {GREATEST_START}"))
-    return default
+    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=1), GREATEST_LIMIT)
 
 
 async def list_events(call: Call) -> Reply:
     """Find events and why steps did or did not run for them, newest first."""
-    query = call.query()
-    which = EventFilter(flow_name=query.get("flowName"), event_name=query.get("event"), pack_name=query.get("packName"))
-    return Reply(200, audit.AuditEventList.of(await call.service.list_events(which, *_page(query)), call.site))
+    with call.query() as query:
+        which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
+        start, limit = _page(query)
+    return Reply(200, audit.AuditEventList.of(await call.service.list_events(which, start, limit), call.site))
 
 
 async def get_event(call: Call) -> Reply:

@@ -1,0 +1,79 @@
+"""The query of a request, read field by field; all that is wrong with it is told at once."""
+
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs
+
+from flyteops.errors import InputError, Problem
+
+MOST_FIELDS = 100
+GREATEST = 2**31 - 1
+
+
+class Query:
+    """The fields of a query, of one given more than once the first; what is empty is not given.
+
+    Use as a context manager around the reading: at its end, `InputError` is raised if anything was wrong.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._problems: list[Problem] = []
+        self._fields: dict[str, str] = {}
+        if not text:
+            return
+        try:
+            fields = parse_qs(text.decode("ascii", "replace"), errors="strict", max_num_fields=MOST_FIELDS)
+        except ValueError as error:
+            raise InputError(f"The query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
+        self._fields = {name: values[0] for name, values in fields.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None and self._problems:
+            raise InputError(f"The query is not valid: {self._problems[0]}.", problems=self._problems)
+
+    def complain(self, name: str, message: str) -> None:
+        """Note that a field is wrong."""
+        self._problems.append(Problem(name, message))
+
+    def text(self, *names: str) -> str | None:
+        """Return the first of these fields that is given."""
+        return next((self._fields[name] for name in names if name in self._fields), None)
+
+    def number(self, name: str, default: int, *, least: int, most: int = GREATEST) -> int:
+        """Return a whole number."""
+        text = self._fields.get(name)
+        if text is None:
+            return default
+        if text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most:
+            return int(text)
+        self.complain(name, f"must be a whole number from {least} to {most}")
+        return default
+
+    def seconds(self, name: str) -> float:
+        """Return a number of seconds, which may have a fraction; 0 if it is not given."""
+        text = self._fields.get(name, "0")
+        whole, _, fraction = text.partition(".")
+        if text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text) and len(text) <= 20:
+            return float(text)
+        self.complain(name, "must be a number of seconds, such as 30 or 0.5")
+        return 0.0
+
+    def flag(self, name: str) -> bool:
+        """Return whether a field says true."""
+        text = self._fields.get(name, "false")
+        if text.lower() not in ("true", "false", "1", "0"):
+            self.complain(name, "must be true or false")
+        return text.lower() in ("true", "1")
+
+    def labels(self, name: str) -> dict[str, str] | None:
+        """Return labels, None if there are none."""
+        text = self._fields.get(name)
+        if text is None:
+            return None
+        pairs = [pair.partition(":") for pair in text.split(",")]
+        if not all(separator for _, separator, _ in pairs):
+            self.complain(name, "must be pairs such as env:staging,network:lab")
+        return {key.strip(): value.strip() for key, _, value in pairs}
