@@ -6,7 +6,8 @@ always strings as written, a key given twice is an error, aliases are expanded w
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -29,6 +30,11 @@ MAX_PROBLEMS = 200
 """How many faults of one document are reported; who has more has sent something else than was meant."""
 
 JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+JSON_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in a text; the group is half of a surrogate pair without the other half."""
+
 BRACKETS = bytes.maketrans(b"{}", b"[]")
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -54,22 +60,46 @@ def path_text(path: Path) -> str:
     return text.removeprefix(".")
 
 
+class Places:
+    """Where a value begins, and each part of it. A tree like the value itself, so that its size is no more than in proportion."""
+
+    __slots__ = ("parts", "place")
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place
+        self.parts: dict[str | int, Places] | None = None
+
+    def add(self, part: str | int, place: Place) -> "Places":
+        """Note where a part begins."""
+        if self.parts is None:
+            self.parts = {}
+        added = self.parts[part] = Places(place)
+        return added
+
+    def find(self, path: Path) -> Place | None:
+        """Return where the value at `path` begins, or the innermost value around it that is known."""
+        places, found = self, self.place
+        for part in path:
+            inner = (places.parts or {}).get(part)
+            if inner is None:
+                break
+            places, found = inner, inner.place
+        return found
+
+
 class Document:
     """A parsed text: its `value`, and where in the text each part of it stands."""
 
-    def __init__(self, value: Json, places: Callable[[], Mapping[Path, Place]] = dict) -> None:
+    def __init__(self, value: Json, places: Callable[[], Places] = Places) -> None:
         self.value = value
         self._find_places = places
-        self._places: Mapping[Path, Place] | None = None
+        self._places: Places | None = None
 
     def place(self, path: Path) -> Place | None:
         """Return where the value at `path` begins, or the innermost value around it; None when that is not known."""
         if self._places is None:
             self._places = self._find_places()
-        for length in range(len(path), -1, -1):
-            if path[:length] in self._places:
-                return self._places[path[:length]]
-        return None
+        return self._places.find(path)
 
     def problem(self, path: Path, message: str) -> Problem:
         """Return a problem with the value at `path`."""
@@ -85,10 +115,26 @@ def parse_json(data: bytes) -> Document:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         _check_json_depth(data)
     try:
-        value = msgspec.json.decode(data)
+        value = decode_json(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _not_json(data, error) from error
     return Document(value, lambda: _places_in_json(data))
+
+
+def decode_json(data: bytes) -> Json:
+    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. Half of a surrogate pair is U+FFFD."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        mended = mended_json(data)
+        if mended == data:
+            raise
+    return msgspec.json.decode(mended)
+
+
+def mended_json(data: bytes) -> bytes:
+    """Return JSON text with U+FFFD in place of each half of a surrogate pair, which is what Go's decoder makes of it."""
+    return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
 
 
 def parse_yaml(data: bytes) -> Document:
@@ -144,12 +190,12 @@ def _check_json_depth(data: bytes) -> None:
         raise _invalid("JSON", f"it is nested deeper than {MAX_DEPTH} levels", None)
 
 
-def _places_in_json(data: bytes) -> Mapping[Path, Place]:
+def _places_in_json(data: bytes) -> Places:
     # JSON is close enough to YAML for its parser to tell the places; where it is not, a fault has a path but no place.
     try:
         return _YamlReader().read(yaml.parse(data.decode("utf-8-sig"), Loader=Loader))[1]
     except (yaml.YAMLError, InputError, UnicodeDecodeError):
-        return {}
+        return Places()
 
 
 NULLS = frozenset(["", "~", "null", "Null", "NULL"])
@@ -165,11 +211,11 @@ class _YamlReader:
     """Builds a value from parser events without recursion, so that no nesting can exhaust the stack."""
 
     def __init__(self) -> None:
-        self._places: dict[Path, Place] = {}
+        self._places = Places()
         self._anchors: dict[str, _Anchored] = {}
         self._nodes = 0
 
-    def read(self, events: Iterator[yaml.Event]) -> tuple[Json, dict[Path, Place]]:
+    def read(self, events: Iterator[yaml.Event]) -> tuple[Json, Places]:
         root: list[Json] = []
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -179,7 +225,7 @@ class _YamlReader:
         return (root[0] if root else None), self._places
 
     def _document(self, events: Iterator[yaml.Event]) -> Json:
-        builders: list[_Builder] = [_Builder((), None)]
+        builders: list[_Builder] = [_Builder(self._places, None)]
         for event in events:
             top = builders[-1]
             if isinstance(event, yaml.DocumentEndEvent):
@@ -199,8 +245,10 @@ class _YamlReader:
             raise self._fault(event, "a key must be text, not a list or a mapping")
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         self._check_tag(event, "map" if is_mapping else "seq")
-        self._note(top.path_of_next(), event)
-        return _Builder(top.path_of_next(), {} if is_mapping else [], event.anchor, self._nodes)
+        places = self._note(top, event)
+        opened = _Builder(places, {} if is_mapping else [], event.anchor, self._nodes)
+        opened.depth = depth - 1
+        return opened
 
     def _check_depth(self, depth: int, event: Any) -> None:
         if depth > MAX_DEPTH:
@@ -225,9 +273,9 @@ class _YamlReader:
                 raise self._fault(event, f"the alias *{event.anchor} has no anchor before it")
             source = self._anchors[event.anchor]
             self._count(source.nodes, event)
-            self._check_depth(len(top.path) + source.height, event)
+            self._check_depth(top.depth + source.height, event)
             top.height = max(top.height, source.height + 1)
-            self._note(top.path_of_next(), event)
+            self._note(top, event)
             self._attach(top, source.value, event)
         elif top.wants_key:
             self._set_key(top, event)
@@ -235,7 +283,7 @@ class _YamlReader:
             value = self._scalar(event)
             if event.anchor is not None:
                 self._anchors[event.anchor] = _Anchored(value, 1 + len(event.value) // ALIASED_TEXT, 0)
-            self._note(top.path_of_next(), event)
+            self._note(top, event)
             self._attach(top, value, event)
 
     def _set_key(self, top: "_Builder", event: Any) -> None:
@@ -260,9 +308,9 @@ class _YamlReader:
         else:
             top.add(value)
 
-    def _note(self, path: Path, event: Any) -> None:
+    def _note(self, top: "_Builder", event: Any) -> Places:
         self._count(1 + len(getattr(event, "value", "")) // ALIASED_TEXT, event)
-        self._places[path] = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+        return top.note(Place(event.start_mark.line + 1, event.start_mark.column + 1))
 
     def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
@@ -325,10 +373,11 @@ class _Anchored(NamedTuple):
 class _Builder:
     """A list or an object that is being read; the outermost one holds the document's only value."""
 
-    __slots__ = ("anchor", "height", "key", "key_is_merge", "merged", "nodes_before", "path", "value")
+    __slots__ = ("anchor", "depth", "height", "key", "key_is_merge", "merged", "nodes_before", "places", "value")
 
-    def __init__(self, path: Path, value: Json, anchor: str | None = None, nodes_before: int = 0) -> None:
-        self.path = path
+    def __init__(self, places: Places, value: Json, anchor: str | None = None, nodes_before: int = 0) -> None:
+        self.places = places
+        self.depth = 0
         self.value = value
         self.anchor = anchor
         self.nodes_before = nodes_before
@@ -341,10 +390,14 @@ class _Builder:
     def wants_key(self) -> bool:
         return isinstance(self.value, dict) and self.key is None
 
-    def path_of_next(self) -> Path:
+    def note(self, place: Place) -> Places:
+        """Note where the next value begins."""
+        if isinstance(self.value, list):
+            return self.places.add(len(self.value), place)
         if isinstance(self.value, dict):
-            return self.path if self.key is None else (*self.path, self.key)
-        return (*self.path, len(self.value)) if isinstance(self.value, list) else self.path
+            return self.places if self.key is None else self.places.add(self.key, place)
+        self.places.place = place
+        return self.places
 
     def add(self, value: Json) -> None:
         if isinstance(self.value, dict):
@@ -401,10 +454,9 @@ def read(document: Document, kind: type[T]) -> T:
     stands for "not given" where something has a default.
     """
     reader = _TypedReader(document)
-    try:
+    value: Json = None
+    with suppress(_TooManyProblemsError):
         value = reader.read(document.value, inspect.type_info(kind), ())
-    except _TooManyProblemsError:
-        value = None
     if reader.problems:
         raise InputError("The body is not what is expected here.", problems=reader.problems)
     try:
@@ -425,6 +477,8 @@ def kind_of(value: Json) -> str:
 
 MISSING: Any = object()
 
+_PLAIN: dict[type, type] = {inspect.StrType: str, inspect.BoolType: bool, inspect.IntType: int}
+
 
 class _TooManyProblemsError(Exception):
     pass
@@ -436,23 +490,20 @@ class _TypedReader:
         self.problems: list[Problem] = []
 
     def read(self, value: Json, kind: inspect.Type, path: Path) -> Json:
-        match kind:
+        bare = kind.type if isinstance(kind, inspect.Metadata) else kind
+        match bare:
             case inspect.StructType():
-                return self._struct(value, kind, path)
+                return self._struct(value, bare, path)
             case inspect.UnionType():
-                return self._union(value, kind, path)
+                return self._union(value, bare, path)
             case inspect.DictType():
                 if self._expect(value, dict, path):
-                    return {key: self.read(item, kind.value_type, (*path, key)) for key, item in value.items()}
+                    return {key: self.read(item, bare.value_type, (*path, key)) for key, item in value.items()}
             case inspect.VarTupleType() | inspect.ListType():
                 if self._expect(value, list, path):
-                    return [self.read(item, kind.item_type, (*path, index)) for index, item in enumerate(value)]
-            case inspect.StrType():
-                self._expect(value, str, path)
-            case inspect.BoolType():
-                self._expect(value, bool, path)
-            case inspect.IntType():
-                self._expect(value, int, path)
+                    return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
+            case inspect.StrType() | inspect.BoolType() | inspect.IntType():
+                self._expect(value, _PLAIN[type(bare)], path)
         return value
 
     def _expect(self, value: Json, kind: type, path: Path) -> bool:
@@ -470,7 +521,7 @@ class _TypedReader:
 
     def _complain(self, path: Path, message: str) -> None:
         self.problems.append(self._document.problem(path, message))
-        if len(self.problems) >= MAX_PROBLEMS:
+        if len(self.problems) > MAX_PROBLEMS:
             raise _TooManyProblemsError
 
     def _union(self, value: Json, kind: inspect.UnionType, path: Path) -> Json:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from flyteops import template
+from flyteops.document import decode_json
 from flyteops.errors import TemplateError
 from flyteops.model import (
     FATAL,
@@ -79,7 +80,7 @@ class Snapshot:
 
 def _parsed(item: DataItem) -> Json:
     try:
-        return msgspec.json.decode(item.value)
+        return decode_json(item.value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TemplateError(f"datastore item {item.key!r} is declared as {item.content_type}, but is no JSON: {error}") from error
 

@@ -38,9 +38,8 @@ def read_flow(document: Document) -> Flow:
         flow = read(document, Flow)
     except InputError as error:
         problems.extend(error.problems)
-    else:
-        problems.extend(_empty_names(document, flow))
-        problems.extend(_term_faults(document, flow))
+    problems.extend(_empty_names(document))
+    problems.extend(_term_faults(document))
     problems.extend(_template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
@@ -49,24 +48,29 @@ def read_flow(document: Document) -> Flow:
     return flow
 
 
-def _empty_names(document: Document, flow: Flow) -> Iterator[Problem]:
-    if not flow.name.strip():
+def _empty_names(document: Document) -> Iterator[Problem]:
+    name = _get(document.value, "name")
+    if isinstance(name, str) and not name.strip():
         yield document.problem(("name",), "must not be empty")
-    for index, step in enumerate(flow.steps):
-        for noun, value in (("event", step.event), ("command", step.command)):
-            if not value.name:
-                yield document.problem(("steps", index, noun, "name"), "must not be empty")
-            if not value.pack_name:
-                yield document.problem(("steps", index, noun, "packName"), "must not be empty")
+    for index, step in enumerate(_list(_get(document.value, "steps"))):
+        for noun in ("event", "command"):
+            for key in ("name", "packName"):
+                if _get(_get(step, noun), key) == "":
+                    yield document.problem(("steps", index, noun, key), "must not be empty")
 
 
-def _term_faults(document: Document, flow: Flow) -> Iterator[Problem]:
-    for index, step in enumerate(flow.steps):
-        given = _get(_list(_get(document.value, "steps"))[index], "event")
-        if step.schedule is None and given is None:
-            yield document.problem(("steps", index, "event"), "is missing; a step has an event that triggers it, or a schedule")
-        elif step.schedule is not None and given is not None:
-            yield document.problem(("steps", index, "event"), "does not go with a schedule; a step has one of them")
+def _term_faults(document: Document) -> Iterator[Problem]:
+    for index, value in enumerate(_list(_get(document.value, "steps"))):
+        if isinstance(value, dict):
+            has_event, has_schedule = _get(value, "event") is not None, _get(value, "schedule") is not None
+            if not has_event and not has_schedule:
+                yield document.problem(("steps", index), "'event' is missing; a step has an event or a schedule")
+            elif has_event and has_schedule:
+                yield document.problem(("steps", index, "schedule"), "does not go with an event; a step has one of them")
+        try:
+            step = read(Document(value), Step)
+        except InputError:
+            continue  # its types are wrong, which is told already
         for path, message in faults_of(step):
             yield document.problem(("steps", index, *path), message)
 

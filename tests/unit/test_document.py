@@ -1,5 +1,6 @@
 """Documents: what is read from JSON and YAML, what is refused and where, and what is written."""
 
+import tracemalloc
 from contextlib import suppress
 
 import msgspec
@@ -226,3 +227,33 @@ def test_null_means_not_given():
 
 def test_unknown_keys_are_ignored():
     assert read(Document({"name": "f", "owner": {"team": 5}}), Flow) == Flow(name="f")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 200 + b"1" + b",1" * 20_000 + b"]" * 200,
+        b"".join(b" " * depth + b"k: \n" for depth in range(250)) + b" " * 250 + b"k: [" + b"1, " * 20_000 + b"1]\n",
+    ],
+)
+def test_places_take_memory_in_proportion_however_deep_they_are(text):
+    tracemalloc.start()
+    document = parse_yaml(text)
+    assert document.place(()) is not None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000 * 1_500
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"\ude00\ud83d"', "\ufffd\ufffd"),
+        (rb'"\ud83d\ude00"', "\U0001f600"),
+        (rb'"\\ud83d \ud83d"', "\\ud83d \ufffd"),
+        (rb'{"\uD800": [1]}', {"\ufffd": [1]}),
+    ],
+)
+def test_half_a_surrogate_pair_in_json_is_the_replacement_character(text, value):
+    assert parse_json(text).value == value

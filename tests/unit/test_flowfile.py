@@ -40,10 +40,11 @@ steps:
     command: {name: C, packName: Q, input: {deep: ["{{ 1 +"]}}
 """
     found = problems_in(text)
-    assert len(found) == 3
+    assert len(found) == 4
     assert found[0] == "steps[0].event (line 3, column 12): 'packName' is missing"
-    assert "steps[0].criteria (line 4, column 15): in the template, line 1, column" in found[1]
-    assert "steps[0].command.input.deep[0] (line 5, column 52): in the template" in found[2]
+    assert found[1] == "name (line 1, column 7): must not be empty"
+    assert "steps[0].criteria (line 4, column 15): in the template, line 1, column" in found[2]
+    assert "steps[0].command.input.deep[0] (line 5, column 52): in the template" in found[3]
 
 
 def test_names_must_not_be_empty():

@@ -7,9 +7,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from flyteops.document import MAX_DEPTH, Document, parse_json, parse_yaml, read
+from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
-from flyteops.model import DataItem, Happening, PackDeclaration
+from flyteops.model import DataItem, Happening, Json, PackDeclaration
 from flyteops.web import instant
 from flyteops.web.exchange import LARGE, Call
 from flyteops.web.link import collides
@@ -37,24 +37,51 @@ async def happening(call: Call) -> Happening:
 
 
 def _happening(call: Call) -> Happening:
-    text = None if call.is_yaml else _event_text(call.body)
-    if text is not None:
-        return Happening(text.event, bytes(text.payload), instant.read(text.created_at, "createdAt"))
-    document = _document(call)
-    event = read(document, EventBody)
-    payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(call.body)
-    return Happening(event.event, payload, instant.read(event.created_at, "createdAt"))
+    body = call.body
+    told = None if call.is_yaml else _told(body)
+    if told is None and not call.is_yaml:
+        body = mended_json(body)
+        told = _told(body)
+    return told or _told_in_full(call, body)
 
 
-def _event_text(body: bytes) -> EventText | None:
+def _told(body: bytes) -> Happening | None:
     """Return the event if it is as nearly every client writes it, None when it needs a closer look."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
     try:
         decode_any(body)  # a payload that is left as text is looked at only roughly: numbers and UTF-8 are not
-        return decode_event(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = decode_event(body)
+        return Happening(text.event, bytes(text.payload), instant.read(text.created_at, "createdAt"))
+    except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
+
+
+def _told_in_full(call: Call, body: bytes) -> Happening:
+    """Return the event; raise `InputError` with everything that is wrong with it."""
+    document = _document(call)
+    problems: list[Problem] = []
+    event = EventBody("")
+    created_at = None
+    try:
+        event = read(document, EventBody)
+    except InputError as error:
+        problems.extend(error.problems)
+    try:
+        given = event.created_at or _given(document.value, "createdAt")
+        created_at = instant.read(given if isinstance(given, str) else None, "createdAt")
+    except InputError as error:
+        problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
+    if problems:
+        raise InputError(f"The body is not what is expected here: {problems[0]}.", problems=problems)
+    payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(body)
+    return Happening(event.event, payload, created_at)
+
+
+def _given(value: Json, name: str) -> Json:
+    if not isinstance(value, dict):
+        return None
+    return value.get(name, next((value[key] for key in value if key.casefold() == name.casefold()), None))
 
 
 def _payload_text(body: bytes) -> bytes:

@@ -65,6 +65,12 @@ def reply_to(error: Exception) -> Reply:
     return problem(fault, detail, problems=error.problems, headers=headers)
 
 
+def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    return [*problems[:MAX_PROBLEMS], Problem("", "there are more problems than these; mend them first")]
+
+
 def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Reply:
     """Return problem details as JSON, which is what every client of errors reads."""
     details = ProblemDetails(
@@ -73,6 +79,6 @@ def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), head
         status=fault.status,
         detail=detail,
         code=fault.code,
-        problems=problems[:MAX_PROBLEMS],
+        problems=_shown(problems),
     )
     return Reply(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)
