@@ -287,6 +287,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
         Raise `SettingsError` with every fault at once.
         """
+        settings, problems = cls.read(environ, overrides)
+        if problems:
+            raise SettingsError(problems=problems)
+        return settings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> tuple[Self, list[Problem]]:
+        """Read all settings as `from_environment` does; return every fault, and the settings with the faulty ones left out."""
         values: dict[str, Any] = {}
         problems: list[Problem] = []
         for field, setting in table():
@@ -298,11 +306,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as fault:
                 problems.append(Problem(name, f"{given!r} {fault}"))
         problems.extend(_tls_faults(environ, overrides))
-        if problems:
-            raise SettingsError(problems=problems)
         if values.get("tls_cert_path"):
             values.setdefault("port", 8443)
-        return cls(**values)
+        return cls(**values), problems
 
     @property
     def has_tls(self) -> bool:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -322,6 +323,56 @@ def test_output_that_nobody_reads_any_more_is_no_drama(url, flyte, words):
     os.close(writing)
     assert process.stderr == b""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("words", ["flows list --json", "version", "flows --help"])
+def test_output_that_cannot_be_written_is_one_clear_line(url, words):
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "flyteops", *words.split()],
+            env=os.environ | {"FLYTE_API": url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.stderr == "flyte: the output cannot be written: No space left on device\n"
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../../v1/flows"])
+def test_a_name_never_leads_to_another_resource(flyte, name):
+    assert flyte("flows", "show", name)[0] == 1
+    assert flyte("packs", "delete", name)[0] == 1
+    assert flyte("data", "set", name, "--value", "kept")[0] == 0
+    assert flyte("data", "get", name)[1] == "kept"
+    assert flyte("data", "delete", name)[0] == 0
+
+
+def test_an_empty_name_is_refused(flyte):
+    code, _, err = flyte("flows", "delete", "")
+    assert (code, err) == (1, "flyte: a name must not be empty\n")
+
+
+def test_the_size_of_what_is_too_large_is_told_in_words(flyte, tmp_path):
+    (tmp_path / "large").write_bytes(bytes(10 * 1024 * 1024 + 1))
+    assert "larger than the 10 MiB" in flyte("data", "set", "large", str(tmp_path / "large"))[2]
+
+
+def test_without_a_command_it_tells_what_there_is():
+    for words in ([], ["flows"]):
+        command = [sys.executable, "-m", "flyteops", *words]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout.startswith("Usage: flyte")
+
+
+def test_a_url_that_is_none_is_told_by_the_name_of_the_option():
+    process = subprocess.run(
+        [sys.executable, "-m", "flyteops", "flows", "list", "--url", "foo"], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert "--url: 'foo' is not an address such as http://localhost:8080" in process.stderr
 
 
 def test_ctrl_c_ends_a_command_quietly():

@@ -134,6 +134,29 @@ def test_a_store_that_is_no_store_is_one_clear_line(serve, tmp_path):
     assert (tmp_path / "notes.db").read_text().startswith("These are my notes")
 
 
+def test_everything_wrong_with_the_settings_is_said_at_once(serve, tmp_path):
+    (tmp_path / "cert.pem").write_text("none")
+    wrong = {
+        "FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM": "25:00",
+        "FLYTE_TLS_CERT_PATH": str(tmp_path / "cert.pem"),
+        "FLYTE_TLS_KEY_PATH": str(tmp_path / "missing.pem"),
+        "LOGFILE": str(tmp_path / "missing" / "flyte.log"),
+    }
+    code, _, err = serve("--store", "sqlite:////dev/full", **wrong).end()
+    assert code == 2
+    said = [line.split(":")[0].strip() for line in err.splitlines()]
+    assert said[1:] == ["FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "FLYTE_TLS_KEY_PATH", "LOGFILE", "FLYTE_STORE"]
+
+
+@pytest.mark.parametrize("store", ["missing/folder/flyte.db", "/", "folder", "file/flyte.db"])
+def test_a_store_that_cannot_be_there_is_a_wrong_setting(serve, tmp_path, store):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    code, _, err = serve("--store", f"sqlite:///{store}").end()
+    assert code == 2
+    assert "FLYTE_STORE" in err
+
+
 def test_being_reachable_for_others_without_auth_is_warned_about(serve):
     server = serve("--host", "0.0.0.0")
     server.read_until("WARNING .*Auth is off and 0.0.0.0 can be reached from other computers")

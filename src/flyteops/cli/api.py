@@ -7,7 +7,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from flyteops.errors import UnavailableError
+from flyteops.errors import InputError, SettingsError, UnavailableError
 from flyteops.sdk import Environment
 from flyteops.sdk.client import Client
 
@@ -27,12 +27,20 @@ def api_url() -> str:
 def connect() -> Client:
     """Return a client of that server; use it as an asynchronous context manager."""
     variables = {name: os.environ[name] for name in CLIENT_VARIABLES if name in os.environ}
-    return Client.of(Environment.read({**variables, "FLYTE_API": api_url()}))
+    try:
+        return Client.of(Environment.read({**variables, "FLYTE_API": api_url()}))
+    except SettingsError as error:
+        if "url" not in click.get_current_context().meta:
+            raise
+        problems = [msgspec.structs.replace(each, path="--url") if each.path == "FLYTE_API" else each for each in error.problems]
+        raise SettingsError("The command line is not valid.", problems=problems) from error
 
 
 def path(*parts: str) -> str:
-    """Return a path below `/v1`, its parts escaped."""
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    """Return a path below `/v1`, its parts escaped; raise `InputError` for an empty one, which no resource is named by."""
+    if not all(parts):
+        raise InputError("A name must not be empty.")
+    return "/v1/" + "/".join("%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in parts)
 
 
 async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:

@@ -6,10 +6,8 @@ import logging
 import os
 import secrets
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,12 +15,12 @@ import uvicorn
 import uvloop
 
 from flyteops import __version__
+from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import address_of, is_loopback, open_listener
 from flyteops.cli.log import configure
-from flyteops.errors import Problem, SettingsError
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store
@@ -59,37 +57,11 @@ def serve(fd: int | None, attached: bool, **given: str | None) -> None:
 
     Every option is also a setting in the environment, named in brackets; the option goes first.
     """
-    settings = Settings.from_environment(os.environ, {field: value for field, value in given.items() if value is not None})
-    check_tls(settings)
+    settings = checked_settings(os.environ, {field: value for field, value in given.items() if value is not None})
     configure(settings)
     listener = open_listener(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_server(settings, listener, attached=attached))
-
-
-def check_tls(settings: Settings) -> None:
-    """Raise `SettingsError` unless certificate and key can be read and belong together."""
-    if settings.tls_cert_path is None or settings.tls_key_path is None:
-        return
-    files = {"FLYTE_TLS_CERT_PATH": settings.tls_cert_path, "FLYTE_TLS_KEY_PATH": settings.tls_key_path}
-    problems = [Problem(name, f"{path!r} {fault}") for name, path in files.items() for fault in _file_faults(path)]
-    if not problems:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert_path, settings.tls_key_path, password="")
-        except (ssl.SSLError, ValueError) as error:
-            fault = (
-                f"{settings.tls_key_path!r} and the certificate in {settings.tls_cert_path!r} cannot be used together: {error}"
-            )
-            problems.append(Problem("FLYTE_TLS_KEY_PATH", fault))
-    if problems:
-        raise SettingsError(problems=problems)
-
-
-def _file_faults(path: str) -> Iterator[str]:
-    try:
-        Path(path).read_bytes()
-    except OSError as error:
-        yield f"cannot be read: {error.strerror}; give a PEM file"
 
 
 async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False) -> None:

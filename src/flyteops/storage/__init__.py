@@ -1,9 +1,13 @@
 """Where Flyte keeps what it was told: one port (`base`), one module for each backend."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "store_faults"]
 
 
 def open_store(url: str) -> Store:
@@ -24,6 +28,22 @@ def _sqlite(url: str, rest: str) -> Store:
     if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
         raise _refusal(f"is {url!r}; the path of a file must follow sqlite:///, as in sqlite:///flyte.db")
     return SqliteStore(path)
+
+
+def store_faults(url: str) -> Iterator[str]:
+    """Yield what is wrong with the place that a store's URL names, as far as can be seen without opening it."""
+    path = Path(url.partition("://")[2].removeprefix("/"))
+    folder = path.parent
+    if path.exists() and not path.is_file():
+        yield "is no file; name the file that the database is in, or will be"
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield "cannot be written; the server must be allowed to read and write it"
+    elif folder.exists() and not folder.is_dir():
+        yield f"cannot be: {str(folder)!r} is no directory"
+    elif folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        yield f"cannot be used: the server may not write in {str(folder)!r}"
+    elif not folder.exists() and not folder.parent.is_dir():
+        yield f"cannot be created: there is no directory {str(folder.parent)!r}"
 
 
 def _refusal(fault: str) -> SettingsError:

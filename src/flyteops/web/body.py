@@ -11,7 +11,7 @@ from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, pars
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import DataItem, Happening, Json, PackDeclaration
 from flyteops.web import instant
-from flyteops.web.exchange import LARGE, Call
+from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import collides
 from flyteops.web.multipart import parse_form
 from flyteops.web.wire import EventBody, EventText
@@ -140,7 +140,7 @@ def data_item(call: Call) -> DataItem:
     if value is None:
         raise InputError("The form has no part 'value'.", problems=[Problem("value", "is missing")])
     if len(value.value) > call.options.max_body_bytes:
-        raise TooLargeError(f"The value is larger than the {call.options.max_body_bytes} bytes that this server accepts.")
+        raise TooLargeError(f"The value is larger than the {size_text(call.options.max_body_bytes)} that this server accepts.")
     description = form.get("description")
     return DataItem(
         key=call.params["key"],

@@ -86,7 +86,7 @@ class Call:
         limit = self._limit() if keep else max(self._limit(), self.options.max_leftover_bytes)
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > limit:
-            raise _too_large(limit)
+            raise _too_large(self.options.max_body_bytes if keep else limit)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -96,7 +96,7 @@ class Call:
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > limit:
-                raise _too_large(limit)
+                raise _too_large(self.options.max_body_bytes if keep else limit)
             if keep:
                 chunks.append(chunk)
             if not message.get("more_body", False):
@@ -109,7 +109,15 @@ class Call:
 
 
 def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than the {limit} bytes that this server accepts.")
+    return TooLargeError(f"The body is larger than the {size_text(limit)} that this server accepts.")
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    for unit, size in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if count >= size and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} bytes"
 
 
 def _decoded(value: str) -> str:

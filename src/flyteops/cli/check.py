@@ -1,0 +1,51 @@
+"""What can be known to be wrong with the settings before the server starts: files that are not there or do not fit."""
+
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from flyteops.errors import Problem, SettingsError
+from flyteops.settings import Settings
+from flyteops.storage import store_faults
+
+
+def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """Return the settings; raise `SettingsError` with everything that is wrong with them, the files that they name included."""
+    settings, problems = Settings.read(environ, overrides)
+    problems += [*_tls_faults(settings), *_log_faults(settings)]
+    problems += [Problem("FLYTE_STORE", f"{settings.store!r} {fault}") for fault in store_faults(settings.store)]
+    if problems:
+        raise SettingsError(problems=problems)
+    return settings
+
+
+def _tls_faults(settings: Settings) -> Iterator[Problem]:
+    named = {"FLYTE_TLS_CERT_PATH": settings.tls_cert_path, "FLYTE_TLS_KEY_PATH": settings.tls_key_path}
+    files = {name: path for name, path in named.items() if path is not None}
+    problems = [Problem(name, f"{path!r} {fault}") for name, path in files.items() for fault in _file_faults(path)]
+    yield from problems
+    if problems or settings.tls_cert_path is None or settings.tls_key_path is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert_path, settings.tls_key_path, password="")
+    except (ssl.SSLError, ValueError) as error:
+        fault = f"{settings.tls_key_path!r} and the certificate in {settings.tls_cert_path!r} cannot be used together: {error}"
+        yield Problem("FLYTE_TLS_KEY_PATH", fault)
+
+
+def _file_faults(path: str) -> Iterator[str]:
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        yield f"cannot be read: {error.strerror}; give a PEM file"
+
+
+def _log_faults(settings: Settings) -> Iterator[Problem]:
+    if settings.log_file is None:
+        return
+    try:
+        os.close(os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+    except OSError as error:
+        fault = f"{settings.log_file!r} cannot be written: {error.strerror}; give a file in a directory that exists"
+        yield Problem("LOGFILE", fault)
