@@ -1,5 +1,6 @@
 """Looking back: executions as old clients know them, and why steps did or did not run."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -231,3 +232,34 @@ async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_withou
     (execution,) = await executions(api)
     assert (execution["name"], execution["steps"], list(execution["actions"])) == ("gone", [], ["s"])
     assert (await api.get("/v1/audit/flows/x1")).json() == execution
+
+
+async def test_an_answer_that_would_be_too_long_is_cut_and_says_where_it_goes_on(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyteops.storage.sqlite.audit.PAGE_BYTES", 250_000)
+    await register("P")
+    await save_flow("f", {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}})
+    for number in range(7):
+        answer = await api.post("/v1/packs/P/events", json={"event": "E", "payload": {"n": number, "long": "x" * 90_000}})
+        assert answer.status_code == 202
+    for path, key in (("/v1/audit/flows?flowName=f", "flows"), ("/v1/audit/events?event=E", "events")):
+        found, lengths = [], []
+        url: str | None = path
+        while url is not None:
+            body = (await api.get(url)).json()
+            found += body[key]
+            lengths.append(len(body[key]))
+            url = next((link["href"] for link in body["links"] if link["rel"] == "next"), None)
+        assert lengths == [2, 2, 2, 1]
+        assert len({json.dumps(each["links"]) for each in found}) == 7
+
+
+async def test_what_is_too_long_for_an_answer_alone_is_shown_alone(
+    api: httpx2.AsyncClient, register: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flyteops.storage.sqlite.audit.PAGE_BYTES", 10)
+    await register("P")
+    for _ in range(2):
+        await api.post("/v1/packs/P/events", json={"event": "E", "payload": "x" * 100})
+    assert len((await api.get("/v1/audit/events")).json()["events"]) == 1

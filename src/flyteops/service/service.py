@@ -33,6 +33,7 @@ from flyteops.errors import (
     LateError,
     NotFoundError,
     Problem,
+    UnavailableError,
 )
 from flyteops.model import (
     FATAL,
@@ -64,6 +65,7 @@ from flyteops.storage.base import (
     Claimed,
     EventFilter,
     ExecutionFilter,
+    Page,
     Store,
 )
 from flyteops.term import tick_of
@@ -82,6 +84,9 @@ RESOLVED = "Resolved"
 
 TIMERS_AT_ONCE = 100
 """How many timers are dealt with in one transaction."""
+
+HEALTH_SECONDS = 2.0
+"""How long the store may take to answer; who asks for health is not made to wait."""
 
 PURGE_STEP = 1000
 PURGES_AT_ONCE = 50
@@ -110,6 +115,7 @@ class Service:
         self._snapshot = Snapshot({})
         self._room = WaitingRoom()
         self._timer = Timer(clock)
+        self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
 
     async def start(self) -> None:
@@ -124,8 +130,27 @@ class Service:
         return self._clock()
 
     async def check_health(self) -> None:
-        """Return when the store answers; raise `UnavailableError` otherwise."""
-        await self._store.ping()
+        """Return when the store answers; raise `UnavailableError` otherwise, also when it takes too long."""
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                await self._store.ping()
+        except TimeoutError as error:
+            raise UnavailableError(f"The store has not answered within {HEALTH_SECONDS:g} s.") from error
+
+    def stop_taking(self) -> None:
+        """Begin to stop: those who wait for actions are sent away, and the server is not ready any more."""
+        self._is_stopping = True
+        self._room.close()
+
+    async def why_not_ready(self) -> Sequence[str]:
+        """Return why the server cannot do its work now; nothing if it can."""
+        if self._is_stopping:
+            return ["The server is stopping."]
+        try:
+            await self.check_health()
+        except UnavailableError as error:
+            return [error.message]
+        return []
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -385,14 +410,14 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
-    async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Sequence[Execution]:
+    async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first."""
         return await self._store.list_executions(which, start, limit)
 
     async def get_execution(self, correlation_id: str) -> Execution:
         return await self._store.get_execution(correlation_id)
 
-    async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Sequence[EventRecord]:
+    async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Page[EventRecord]:
         """Return events and why steps did or did not run for them, newest first."""
         return await self._store.list_events(which, start, limit)
 

@@ -13,13 +13,14 @@ REMEMBERED = 10_000
 class Waiter:
     """One caller that waits. `address` is where something has arrived for it since it was last told, None if nothing has."""
 
-    __slots__ = ("_arrived", "address", "command", "pack")
+    __slots__ = ("_arrived", "_is_dismissed", "address", "command", "pack")
 
     def __init__(self, pack: PackRef, command: str | None) -> None:
         self.pack = pack
         self.command = command
         self.address: Address | None = None
         self._arrived = asyncio.Event()
+        self._is_dismissed = False
 
     def accepts(self, address: Address) -> bool:
         return self.command in (None, address.command)
@@ -29,19 +30,27 @@ class Waiter:
         self.address = address
         self._arrived.set()
 
+    def dismiss(self) -> None:
+        """Let the caller wait no longer, although nothing has arrived."""
+        self._is_dismissed = True
+        self._arrived.set()
+
     async def wait(self, seconds: float) -> bool:
-        """Return True once something has arrived, False when the time is over."""
+        """Return True once something has arrived, False when the time is over or there is no use in waiting."""
+        if self._is_dismissed:
+            return False
         try:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
         except TimeoutError:
             return self.address is not None
-        return True
+        return not self._is_dismissed
 
     def look_again(self) -> None:
         """Be ready to be told anew: what arrives from now on counts."""
         self.address = None
-        self._arrived.clear()
+        if not self._is_dismissed:
+            self._arrived.clear()
 
 
 class WaitingRoom:
@@ -50,6 +59,7 @@ class WaitingRoom:
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
         self._count = 0
+        self._is_closed = False
         # Who waits under which pack id, and which ids that somebody ever waited under may take what is sent to an address.
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._packs: dict[str, dict[str, PackRef]] = {}
@@ -66,7 +76,16 @@ class WaitingRoom:
             known[pack.id] = pack
             self._accepting.clear()
         self._waiters.setdefault(pack.id, {})[waiter] = None
+        if self._is_closed:
+            waiter.dismiss()
         return waiter
+
+    def close(self) -> None:
+        """Send everybody away; whoever comes from now on does not wait."""
+        self._is_closed = True
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.dismiss()
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no longer; what this one was told of and has not looked for goes to the next."""

@@ -9,11 +9,11 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import msgspec
 
@@ -33,6 +33,11 @@ from flyteops.model import (
 )
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 
+T = TypeVar("T")
+
+PAGE_BYTES = 16 * 1024 * 1024
+"""How long what is on one page may be, unless it is a single item."""
+
 KEPT_KEYS = timedelta(days=1)
 """How long the key of an event is kept."""
 
@@ -51,7 +56,7 @@ Check = Callable[[Progress], None]
 class Claimed(msgspec.Struct, frozen=True):
     """What a pack needs to execute an action.
 
-    With a time limit there is a `lease`, the token that the result has to show, and `expires_at`, until when.
+    With a time limit (`timeout`) there is a `lease`, the token that the result has to show, and `expires_at`, until when.
     """
 
     action_id: str
@@ -59,6 +64,7 @@ class Claimed(msgspec.Struct, frozen=True):
     input: bytes
     attempt: int = 1
     lease: str | None = None
+    timeout: timedelta | None = None
     expires_at: datetime | None = None
 
 
@@ -132,6 +138,18 @@ class ActionStatus(msgspec.Struct, frozen=True):
     created_at: datetime
     attempt: int
     due_at: datetime | None = None
+
+
+class Page(tuple[T, ...]):
+    """Some of what was asked for, in order. `is_cut` when there would be too much of it for one answer: ask on behind its end."""
+
+    is_cut: bool
+
+    def __new__(cls, items: Iterable[T], *, is_cut: bool = False) -> Self:
+        """Return the page."""
+        page = super().__new__(cls, items)
+        page.is_cut = is_cut
+        return page
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -297,10 +315,11 @@ class Store(ABC):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     @abstractmethod
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Sequence[Execution]:
+    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first.
 
-        Activity is the latest time of any state of an action; later created ones come first where it is equal.
+        Activity is the latest time of any state of an action; later created ones come first where it is equal. The page is cut
+        when their inputs, contexts and payloads are longer than `PAGE_BYTES`, but never before the first.
         """
 
     @abstractmethod
@@ -316,8 +335,8 @@ class Store(ABC):
         """Return actions, oldest first."""
 
     @abstractmethod
-    async def list_events(self, which: EventFilter, start: int, limit: int) -> Sequence[EventRecord]:
-        """Return events with the decisions about them, newest first.
+    async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+        """Return events with the decisions about them, newest first; cut as `list_executions` cuts.
 
         With `flow_name`, only the decisions about steps of that flow.
         """

@@ -4,7 +4,7 @@ from typing import Any
 
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, handler, wire
-from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT
+from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
 from flyteops.web.operation import Operation, Parameter, Success
 from flyteops.web.query import GREATEST
 
@@ -16,6 +16,8 @@ PAGE = (
         {"type": "integer", "minimum": 1, "maximum": GREATEST, "default": DEFAULT_LIMIT},
     ),
 )
+
+LEASE = Parameter("lease", "what the link has that came with the action, if it has a time limit")
 
 EVENT_EXAMPLE: dict[str, Any] = {"event": "MessageReceived", "payload": {"message": "deploy web", "channel": "ops"}}
 PACK_EXAMPLE: dict[str, Any] = {
@@ -60,12 +62,22 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(
             Parameter("actionName", "take only actions of this name"),
             Parameter("commandName", "another word for actionName"),
+            Parameter(
+                "wait",
+                f"how many seconds to wait until there is something to do, {LONGEST_WAIT:g} at most",
+                {"type": "number", "minimum": 0, "default": 0},
+            ),
+            Parameter(
+                "max",
+                "how many actions to take at most; with it the answer is a list",
+                {"type": "integer", "minimum": 1, "maximum": MOST_ACTIONS},
+            ),
         ),
         outcomes={
-            200: Success("An action; post its result to its link.", wire.ActionView),
+            200: Success("An action, or a list of them; post each result to its link.", wire.ActionView, wire.ActionList),
             204: Success("There is nothing to do."),
         },
-        errors=(404,),
+        errors=(400, 404, 503),
     ),
     Operation(
         method="POST",
@@ -75,7 +87,50 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="actionResult",
         body=wire.EventBody,
         example={"event": "Deployed", "payload": {"version": "1.2.3"}},
+        query=(LEASE,),
         outcomes={202: Success("The result is stored, with all that follows from it.")},
+        errors=(400, 404, 409, 413),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/packs/{packId}/actions/{actionId}/heartbeat",
+        handler=handler.heartbeat,
+        name="actionHeartbeat",
+        tag="actionHeartbeat",
+        query=(LEASE,),
+        outcomes={200: Success("The pack has time until then.", wire.Heartbeat)},
+        errors=(404, 409),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/actions",
+        handler=handler.list_actions,
+        name="listActions",
+        tag="action",
+        query=(
+            Parameter("state", "states, separated by commas: NEW, PENDING, UNKNOWN, SUCCESS, FATAL"),
+            Parameter("flowName", "the name of the flow"),
+            Parameter("packName", "the name of the pack that the action is for"),
+            Parameter("overdue", "only those that somebody should look at", {"type": "boolean", "default": False}),
+            Parameter(
+                "after",
+                "after how many seconds one without a time limit is overdue",
+                {"type": "number", "minimum": 0, "default": OVERDUE_AFTER},
+            ),
+            *PAGE,
+        ),
+        outcomes={200: Success("The actions.", audit.ActionStatusList)},
+        errors=(400,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/actions/{actionId}/resolution",
+        handler=handler.resolve_action,
+        name="resolveAction",
+        tag="action",
+        body=wire.Resolved,
+        example={"resolution": "succeeded", "event": "Deployed", "payload": {"version": "1.2.3"}},
+        outcomes={204: Success("It is so.")},
         errors=(400, 404, 409, 413),
     ),
     Operation(
@@ -102,6 +157,25 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="info",
         outcomes={200: Success("All is well.")},
         errors=(500,),
+    ),
+    Operation(
+        method="GET",
+        path="/health/live",
+        handler=handler.get_liveness,
+        name="healthLive",
+        tag="info",
+        outcomes={200: Success("The server runs.", wire.Condition)},
+    ),
+    Operation(
+        method="GET",
+        path="/health/ready",
+        handler=handler.get_readiness,
+        name="healthReady",
+        tag="info",
+        outcomes={
+            200: Success("The server can do its work.", wire.Condition),
+            503: Success("It cannot just now; `reasons` says why.", wire.Condition),
+        },
     ),
     Operation(
         method="POST",

@@ -1,14 +1,18 @@
 """The JSON shapes of the audit: what flows did, and what was decided about events."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Literal, Self
 
 from msgspec import UNSET, Raw, UnsetType, field
 
-from flyteops.model import Action, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
+from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
+from flyteops.storage.base import ActionStatus
 from flyteops.web import instant
 from flyteops.web.link import Site
 from flyteops.web.wire import Answer, Timestamp
+
+StateName = Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
 
 
 class PackRefView(Answer, kw_only=True):
@@ -46,7 +50,7 @@ class EventView(Answer, kw_only=True):
 class StateView(Answer, kw_only=True):
     """A state of an action and when it was reached."""
 
-    value: Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
+    value: StateName
     time: Timestamp
 
     @classmethod
@@ -54,8 +58,31 @@ class StateView(Answer, kw_only=True):
         return cls(value=transition.state.value, time=instant.write(transition.at))
 
 
+class AttemptView(Answer, kw_only=True):
+    """One handing out of an action with a time limit; `lateResult` came after it was lost, and was not applied."""
+
+    number: int
+    pack_id: str
+    taken_at: Timestamp
+    lost_at: Timestamp | None = None
+    late_result: EventView | None = None
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        return cls(
+            number=attempt.number,
+            pack_id=attempt.pack_id,
+            taken_at=instant.write(attempt.taken_at),
+            lost_at=_written(attempt.lost_at),
+            late_result=None if attempt.late_result is None else EventView.of(attempt.late_result),
+        )
+
+
 class AuditAction(Answer, kw_only=True):
-    """An action with its history, what triggered it and what came of it."""
+    """An action with its history, what triggered it and what came of it.
+
+    `dueAt` is when it may be taken, if not at once, or when a pack that has it will have lost it.
+    """
 
     id: str
     name: str
@@ -71,6 +98,8 @@ class AuditAction(Answer, kw_only=True):
     context: dict[str, str] = field(default_factory=dict)
     trigger: EventView
     result: EventView | None = None
+    due_at: Timestamp | None = None
+    attempts: list[AttemptView] = field(default_factory=list)
 
     @classmethod
     def of(cls, action: Action) -> Self:
@@ -90,6 +119,8 @@ class AuditAction(Answer, kw_only=True):
             context=action.context,
             trigger=EventView.of(action.trigger),
             result=None if action.result is None else EventView.of(action.result),
+            due_at=_written(action.due_at),
+            attempts=[AttemptView.of(attempt) for attempt in action.attempts],
         )
 
 
@@ -122,11 +153,64 @@ class ExecutionList(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site) -> Self:
+    def of(
+        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site, following: str | None
+    ) -> Self:
         return cls(
             flows=[ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
-            links=site.around("/v1/audit/flows", "/v1", "/flowExecs"),
+            links=site.page("/v1/audit/flows", "/v1", "/flowExecs", following),
         )
+
+
+class ActionStatusView(Answer, kw_only=True):
+    """An action as it stands: its state since when, how often it was handed out, and when it is due."""
+
+    id: str
+    name: str
+    pack_name: str
+    pack_labels: dict[str, str] = field(default_factory=dict)
+    correlation_id: str
+    flow_name: str
+    step_id: str
+    state: StateName
+    since: Timestamp
+    created_at: Timestamp
+    attempt: int
+    due_at: Timestamp | None = None
+    links: list[Link]
+
+    @classmethod
+    def of(cls, status: ActionStatus, site: Site) -> Self:
+        return cls(
+            id=status.action_id,
+            name=status.name,
+            pack_name=status.pack_name,
+            pack_labels=status.pack_labels,
+            correlation_id=status.correlation_id,
+            flow_name=status.flow_name,
+            step_id=status.step_id,
+            state=status.state.value,
+            since=instant.write(status.since),
+            created_at=instant.write(status.created_at),
+            attempt=status.attempt,
+            due_at=_written(status.due_at),
+            links=[
+                site.execution(status.correlation_id, f"{site.base}/swagger#!/flowAudit/getFlowExecution"),
+                site.resolution(status.action_id),
+            ],
+        )
+
+
+class ActionStatusList(Answer, kw_only=True):
+    """Actions as they stand, oldest first."""
+
+    actions: list[ActionStatusView]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, found: Iterable[ActionStatus], site: Site) -> Self:
+        links = site.around("/v1/actions", "/v1", "/action")
+        return cls(actions=[ActionStatusView.of(status, site) for status in found], links=links)
 
 
 class DecisionView(Answer, kw_only=True):
@@ -204,9 +288,13 @@ class AuditEventList(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, records: Iterable[EventRecord], site: Site) -> Self:
-        links = site.around("/v1/audit/events", "/v1", "/eventAudit")
+    def of(cls, records: Iterable[EventRecord], site: Site, following: str | None) -> Self:
+        links = site.page("/v1/audit/events", "/v1", "/eventAudit", following)
         return cls(events=[AuditEvent.of(record, site) for record in records], links=links)
+
+
+def _written(at: datetime | None) -> str | None:
+    return None if at is None else instant.write(at)
 
 
 def _unless_null(text: bytes) -> Raw | UnsetType:

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
-from flyteops.model import DataItem, Happening, Json, PackDeclaration
+from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web import instant
 from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import collides
 from flyteops.web.multipart import parse_form
-from flyteops.web.wire import EventBody, EventText
+from flyteops.web.wire import EventBody, EventText, Resolved
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 
@@ -118,6 +118,21 @@ async def in_document(call: Call, use: Callable[[Document], T]) -> T:
     if len(call.body) >= LARGE:
         return await asyncio.to_thread(lambda: use(_document(call)))
     return use(_document(call))
+
+
+def resolution(document: Document) -> Resolved:
+    """Return what a person says of an action; raise `InputError`."""
+    told = read(document, Resolved)
+    problems = []
+    if told.resolution == "retry" and (told.event is not None or told.payload is not UNSET):
+        problems.append(document.problem((), "what is to be handed out again has no event and no payload yet"))
+    if told.resolution == "failed" and told.event not in (None, FATAL):
+        problems.append(document.problem(("event",), f"must be {FATAL} or left out: a failure has that name"))
+    if told.resolution == "succeeded" and told.event in ("", FATAL):
+        problems.append(document.problem(("event",), "must be the name of an event that tells of success"))
+    if problems:
+        raise InputError(f"The resolution is not valid: {problems[0].message}.", problems=problems)
+    return told
 
 
 def declaration(document: Document) -> PackDeclaration:

@@ -1,8 +1,9 @@
 """One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -13,6 +14,8 @@ from flyteops.service import Service
 from flyteops.web.link import Headers, Site, base_of
 from flyteops.web.query import Query
 from flyteops.web.wire import Answer
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 HeaderList = tuple[tuple[bytes, bytes], ...]
@@ -50,7 +53,7 @@ class DisconnectedError(Exception):
 class Call:
     """A request, its path parameters decoded and its body read."""
 
-    __slots__ = ("body", "headers", "options", "params", "scope", "service")
+    __slots__ = ("_receive", "body", "headers", "options", "params", "scope", "service")
 
     def __init__(self, service: Service, options: Options, scope: Scope) -> None:
         self.service = service
@@ -59,6 +62,7 @@ class Call:
         self.headers: Headers = dict(scope["headers"])
         self.params: dict[str, str] = scope["path_params"]
         self.body = b""
+        self._receive: Any = None
         for name, value in self.params.items():
             if "%" in value:
                 self.params[name] = _decoded(value)
@@ -78,11 +82,53 @@ class Call:
         """Return the query's fields."""
         return Query(self.scope["query_string"])
 
+    async def deliver(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool) -> T:
+        """Return what work brings, unless the client goes away meanwhile: then undo it and raise `DisconnectedError`.
+
+        Work that waits is cancelled as soon as the client goes.
+        """
+        if waits:
+            return await self._deliver_later(work, undo)
+        result = await work
+        if result and self.is_gone():
+            await undo(result)
+            raise DisconnectedError
+        return result
+
+    async def _deliver_later(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._wait_until_gone())
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not leaving.done():
+                return working.result()
+            working.cancel()
+            with suppress(asyncio.CancelledError):
+                await undo(await working)
+            raise DisconnectedError
+        finally:
+            leaving.cancel()
+            working.cancel()
+
+    async def _wait_until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def is_gone(self) -> bool:
+        """Tell whether the client is known to have gone away: whether nothing but that would be received now, at once."""
+        received = self._receive()
+        try:
+            received.send(None)
+        except StopIteration as message:
+            return bool(message.value["type"] == "http.disconnect")
+        received.close()
+        return False
+
     async def read(self, receive: Any, *, keep: bool) -> None:
         """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off.
 
         One that nobody wants may be larger, and is not kept.
         """
+        self._receive = receive
         limit = self._limit() if keep else max(self._limit(), self.options.max_leftover_bytes)
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > limit:

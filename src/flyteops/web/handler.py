@@ -1,25 +1,32 @@
 """What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
 
-import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from msgspec import UNSET
 
 from flyteops.document import Document
 from flyteops.errors import NotFoundError, Problem, UnavailableError
 from flyteops.flowfile import lint, read_flow
 from flyteops.model import Execution, Flow, Step
 from flyteops.service import Service
-from flyteops.storage.base import EventFilter, ExecutionFilter
-from flyteops.web import audit, wire
-from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document
-from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
+from flyteops.web import audit, instant, wire
+from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
+from flyteops.web.exchange import Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.query import Query
 
 DEFAULT_LIMIT = 50
-GREATEST_LIMIT = 1000
+MOST_ACTIONS = 100
+LONGEST_WAIT = 60.0
+"""How many seconds a take waits at most; whoever asks for more asks again."""
 
-HEALTH_SECONDS = 2.0
-"""How long the store may take to answer; who asks for health is not made to wait."""
+OVERDUE_AFTER = 3600.0
+"""After how many seconds an action without a time limit counts as overdue, unless the caller says otherwise."""
+
+GREATEST_LIMIT = 1000
 
 ACCEPTED = Reply(202)
 DONE = Reply(204)
@@ -44,12 +51,24 @@ async def get_index(call: Call) -> Reply:
     return Reply(200, wire.Index(links=call.site.index()))
 
 
+async def get_liveness(call: Call) -> Reply:
+    """Tell that the server runs, whatever its store does."""
+    return Reply(200, wire.Condition(status="alive"))
+
+
+async def get_readiness(call: Call) -> Reply:
+    """Tell whether the server can do its work now, and if not, why."""
+    reasons = await call.service.why_not_ready()
+    return (
+        Reply(503, wire.Condition(status="not ready", reasons=reasons)) if reasons else Reply(200, wire.Condition(status="ready"))
+    )
+
+
 async def get_health(call: Call) -> Reply:
     """Tell whether the store answers."""
     try:
-        async with asyncio.timeout(HEALTH_SECONDS):
-            await call.service.check_health()
-    except (UnavailableError, TimeoutError):
+        await call.service.check_health()
+    except UnavailableError:
         return Reply(500)
     return Reply(200)
 
@@ -95,12 +114,31 @@ async def send_event(call: Call) -> Reply:
 async def take_action(call: Call) -> Reply:
     """Take the oldest action that waits for the pack.
 
-    An action is handed out once. A body is ignored. 404 means that the pack must register.
+    An action is handed out once at a time. With `wait`, the answer comes as soon as there is something to do; with `max`, it is
+    a list. What its caller does not get goes to others. A body is ignored. 404 means that the pack must register.
     """
+    with call.query() as query:
+        name, seconds = query.text("actionName", "commandName"), query.seconds("wait")
+        limit = query.number("max", 0, least=1, most=MOST_ACTIONS)
     pack_id = call.params["packId"]
-    query = call.query()
-    claimed = await call.service.take(pack_id, query.text("actionName", "commandName"))
-    return Reply(200, wire.ActionView.of(pack_id, claimed[0], call.site)) if claimed else DONE
+    wait = timedelta(seconds=min(seconds, LONGEST_WAIT))
+    claimed = await call.deliver(
+        call.service.take(pack_id, name, limit=limit or 1, wait=wait), call.service.hand_back, waits=bool(wait)
+    )
+    if not claimed:
+        return DONE
+    views = [wire.ActionView.of(pack_id, each, call.site) for each in claimed]
+    return Reply(200, wire.ActionList(actions=views) if limit else views[0])
+
+
+async def heartbeat(call: Call) -> Reply:
+    """Tell that an action with a time limit is still being worked on.
+
+    Its time begins anew. 409 means that it was lost, handed out again or ended: stop working on it.
+    """
+    params = call.params
+    expires_at = await call.service.heartbeat(params["packId"], params["actionId"], call.query().text("lease"))
+    return Reply(200, wire.Heartbeat(expires_at=None if expires_at is None else instant.write(expires_at)))
 
 
 async def complete_action(call: Call) -> Reply:
@@ -111,6 +149,39 @@ async def complete_action(call: Call) -> Reply:
     told = await happening(call)
     await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().text("lease"))
     return ACCEPTED
+
+
+async def list_actions(call: Call) -> Reply:
+    """Find actions as they stand, oldest first.
+
+    With `overdue`, those that wait for a person, those that are lost, and those that a pack has had for longer than `after`
+    seconds.
+    """
+    with call.query() as query:
+        states = query.states("state")
+        is_overdue, after = query.flag("overdue"), query.seconds("after")
+        start, limit = _page(query)
+    now = call.service.now()
+    which = ActionFilter(
+        states=states,
+        flow_name=query.text("flowName"),
+        pack_name=query.text("packName"),
+        overdue_since=now - timedelta(seconds=after or OVERDUE_AFTER) if is_overdue else None,
+        now=now,
+    )
+    found = await call.service.list_actions(which, start, limit)
+    return Reply(200, audit.ActionStatusList.of(found, call.site))
+
+
+async def resolve_action(call: Call) -> Reply:
+    """Say what became of an action whose pack does not tell.
+
+    It succeeded or failed, with an event that is its result; or it is to be handed out again.
+    """
+    told = await in_document(call, resolution)
+    payload = None if told.payload is UNSET else encode(told.payload)
+    await call.service.resolve_action(call.params["actionId"], told.resolution, name=told.event, payload=payload)
+    return DONE
 
 
 # ---------------------------------------------------------------------------------------------------------------- flows
@@ -190,7 +261,8 @@ async def delete_item(call: Call) -> Reply:
 async def list_executions(call: Call) -> Reply:
     """Find executions, latest activity first.
 
-    Returns those in which one action satisfies all that is asked for.
+    Returns those in which one action satisfies all that is asked for. An answer that would be longer than 16 MiB is cut, and
+    has a link `next`.
     """
     with call.query() as query:
         which = ExecutionFilter(
@@ -202,7 +274,8 @@ async def list_executions(call: Call) -> Reply:
         )
         start, limit = _page(query)
     executions = await call.service.list_executions(which, start, limit)
-    return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site))
+    following = _following(query, start, executions)
+    return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site, following))
 
 
 async def get_execution(call: Call) -> Reply:
@@ -227,12 +300,20 @@ def _page(query: Query) -> tuple[int, int]:
     return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=1), GREATEST_LIMIT)
 
 
+def _following(query: Query, start: int, page: Page[Any]) -> str | None:
+    return query.following(start + len(page)) if page.is_cut else None
+
+
 async def list_events(call: Call) -> Reply:
-    """Find events and why steps did or did not run for them, newest first."""
+    """Find events and why steps did or did not run for them, newest first.
+
+    An answer that would be longer than 16 MiB is cut, and has a link `next`.
+    """
     with call.query() as query:
         which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
         start, limit = _page(query)
-    return Reply(200, audit.AuditEventList.of(await call.service.list_events(which, start, limit), call.site))
+    records = await call.service.list_events(which, start, limit)
+    return Reply(200, audit.AuditEventList.of(records, call.site, _following(query, start, records)))
 
 
 async def get_event(call: Call) -> Reply:

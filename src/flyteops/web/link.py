@@ -60,6 +60,11 @@ class Site:
         """Return the links that every resource has: itself, the one above it, and where it is explained."""
         return [self.link(path, "self"), self.link(up, "up"), self.link(f"/swagger#{help_anchor}", "help")]
 
+    def page(self, path: str, up: str, help_anchor: str, following: str | None) -> list[Link]:
+        """Return the links of a part of a list: those of every resource, and where it goes on, if it was cut."""
+        links = self.around(path, up, help_anchor)
+        return links if following is None else [*links, self.link(f"{path}?{following}", "next")]
+
     def root(self) -> list[Link]:
         return [self.link("/", "self"), self.link("/swagger#/info", "help"), self.named("/v1", "info/v1")]
 
@@ -86,8 +91,16 @@ class Site:
     def take(self, pack_id: str, command: str) -> Link:
         return self.named(f"{pack_path(pack_id)}/actions/take?commandName={quote(command, safe='')}", "action/takeAction")
 
-    def result(self, pack_id: str, action_id: str) -> Link:
-        return self.link(f"{pack_path(pack_id)}/actions/{segment(action_id)}/result", f"{self.base}/swagger#/actionResult")
+    def result(self, pack_id: str, action_id: str, lease: str | None = None) -> Link:
+        path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/result"
+        return self.link(path if lease is None else f"{path}?lease={lease}", f"{self.base}/swagger#/actionResult")
+
+    def heartbeat(self, pack_id: str, action_id: str, lease: str) -> Link:
+        path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/heartbeat?lease={lease}"
+        return self.link(path, f"{self.base}/swagger#/actionHeartbeat")
+
+    def resolution(self, action_id: str) -> Link:
+        return self.named(f"/v1/actions/{segment(action_id)}/resolution", "action/resolveAction")
 
     def flow(self, name: str) -> list[Link]:
         return self.around(flow_path(name), "/v1/flows", "/flow")

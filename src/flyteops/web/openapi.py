@@ -20,6 +20,7 @@ TAGS: Mapping[str, str] = {
     "event": "what packs say has happened",
     "action": "what flows ask of packs",
     "actionResult": "what came of it",
+    "actionHeartbeat": "that it is still being worked on",
     "flow": "if this happens, do that",
     "datastore": "shared configuration that templates can read",
     "flowAudit": "what flows did",
@@ -41,7 +42,8 @@ def describe(operations: Iterable[Operation]) -> Node:
     """Return the OpenAPI document for these operations."""
     rows = list(operations)
     bodies = [operation.body for operation in rows if operation.body is not None]
-    answers = [outcome.content for operation in rows for outcome in operation.outcomes.values() if outcome.content is not None]
+    outcomes = [outcome for operation in rows for outcome in operation.outcomes.values()]
+    answers = [kind for outcome in outcomes for kind in (outcome.content, outcome.alternative) if kind is not None]
     types = list(dict.fromkeys([*bodies, *answers, wire.ProblemDetails]))
     _, components = msgspec.json.schema_components(types, ref_template=REF)
     paths: dict[str, Node] = {}
@@ -126,7 +128,10 @@ def _outcome(outcome: Success) -> Node:
     if outcome.media_type is not None:
         node["content"] = {outcome.media_type: {}}
     elif outcome.content is not None:
-        media = {"schema": _schema(outcome.content)}
+        schema = _schema(outcome.content)
+        if outcome.alternative is not None:
+            schema = {"oneOf": [schema, _schema(outcome.alternative)]}
+        media = {"schema": schema}
         node["content"] = {"application/json": media, "application/x-yaml": media}
     return node
 

@@ -20,10 +20,15 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 
 class Success(msgspec.Struct, frozen=True):
-    """A way in which an operation ends well. `content` is the type of the body, `media_type` given if it is not JSON or YAML."""
+    """A way in which an operation ends well.
+
+    `content` is the type of the body, `alternative` another one that it may have; `media_type` is given if it is not JSON or
+    YAML.
+    """
 
     description: str
     content: Any = None
+    alternative: Any = None
     media_type: str | None = None
     has_location: bool = False
 

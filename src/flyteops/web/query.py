@@ -2,9 +2,10 @@
 
 from types import TracebackType
 from typing import Self
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from flyteops.errors import InputError, Problem
+from flyteops.model import ActionState
 
 MOST_FIELDS = 100
 GREATEST = 2**31 - 1
@@ -26,6 +27,10 @@ class Query:
         except ValueError as error:
             raise InputError(f"The query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
         self._fields = {name: values[0] for name, values in fields.items()}
+
+    def following(self, start: int) -> str:
+        """Return the query that asks on from there."""
+        return urlencode({**self._fields, "start": start})
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +72,17 @@ class Query:
         if text.lower() not in ("true", "false", "1", "0"):
             self.complain(name, "must be true or false")
         return text.lower() in ("true", "1")
+
+    def states(self, name: str) -> frozenset[ActionState] | None:
+        """Return states of actions, separated by commas; None if there are none."""
+        text = self._fields.get(name)
+        if text is None:
+            return None
+        known = {state.value: state for state in ActionState}
+        words = [word.strip().upper() for word in text.split(",")]
+        if not set(words) <= set(known):
+            self.complain(name, f"must be of {', '.join(known)}")
+        return frozenset(known[word] for word in words if word in known)
 
     def labels(self, name: str) -> dict[str, str] | None:
         """Return labels, None if there are none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, field
 
 from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, Flow, Link, Pack, Step
@@ -45,6 +45,14 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
     event: str
     payload: Raw = Raw(b"null")
     created_at: str | None = None
+
+
+class Resolved(Struct):
+    """What became of an action, as a person says; `event` and `payload` are those of its result."""
+
+    resolution: Literal["succeeded", "failed", "retry"]
+    event: str | None = None
+    payload: Any = UNSET
 
 
 class DataItemForm(Struct):
@@ -141,15 +149,48 @@ class PackList(Answer, kw_only=True):
 
 
 class ActionView(Answer, kw_only=True):
-    """Something for a pack to do; the link takes the result."""
+    """Something for a pack to do; the first link takes the result.
+
+    When there is a time limit, it is `leaseSeconds` from now, and a second link takes heartbeats, each of which begins it anew;
+    `attempt` counts how often this was handed out.
+    """
 
     command: str
     input: Raw
     links: list[Link]
+    attempt: int = 1
+    lease_seconds: float | None = None
 
     @classmethod
     def of(cls, pack_id: str, claimed: Claimed, site: Site) -> Self:
-        return cls(command=claimed.name, input=Raw(claimed.input), links=[site.result(pack_id, claimed.action_id)])
+        text = Raw(claimed.input)
+        if claimed.lease is None:
+            return cls(command=claimed.name, input=text, links=[site.result(pack_id, claimed.action_id)])
+        links = [
+            site.result(pack_id, claimed.action_id, claimed.lease),
+            site.heartbeat(pack_id, claimed.action_id, claimed.lease),
+        ]
+        seconds = None if claimed.timeout is None else claimed.timeout.total_seconds()
+        return cls(command=claimed.name, input=text, links=links, attempt=claimed.attempt, lease_seconds=seconds)
+
+
+class ActionList(Answer, kw_only=True):
+    """Several things for a pack to do."""
+
+    actions: list[ActionView]
+
+
+class Heartbeat(Answer, kw_only=True):
+    """Until when the pack has time now; left out when there is no limit."""
+
+    expires_at: Timestamp | None = None
+
+
+class Condition(Answer, kw_only=True):
+    """How the server is."""
+
+    status: Literal["alive", "ready", "not ready"]
+    reasons: Sequence[str] = ()
 
 
 class FlowSummary(Answer, kw_only=True):

@@ -6,7 +6,7 @@ events can satisfy, as the names of queues and sources tell, begins with those i
 
 import heapq
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from flyteops.model import (
     PackRef,
     has_labels,
 )
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter
+from flyteops.storage.base import PAGE_BYTES, ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.sqlite.row import (
     LATER,
     created_at_of,
@@ -135,6 +135,16 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     return conditions, values
 
 
+def _up_to_page(seqs: Sequence[int], sizes: Mapping[int, int]) -> Sequence[int]:
+    """Return as many as fit on a page, at least one."""
+    room = PAGE_BYTES
+    for index, seq in enumerate(seqs):
+        room -= sizes.get(seq, 0)
+        if room < 0:
+            return seqs[: max(index, 1)]
+    return seqs
+
+
 class Audit:
     """The verbs of the port that only read. Each belongs inside one transaction, so that it sees one snapshot."""
 
@@ -149,14 +159,20 @@ class Audit:
             raise NotFoundError(f"There is no event {event_id!r}.")
         return self._event_records([row[0]], None)[0]
 
-    def list_events(self, which: EventFilter, start: int, limit: int) -> list[EventRecord]:
+    def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         is_any = which.event_name is None and which.pack_name is None
         sources = None if is_any else self._sources(which)
         if sources is not None and len(sources) <= FEW and which.flow_name is None:
             seqs = self._newest_of(sources, start, limit)
         else:
             seqs = self._walk_events(which.flow_name, sources, start, limit)
-        return self._event_records(seqs, which.flow_name)
+        sizes = self._sizes("SELECT seq, length(payload) + ifnull(length(decisions), 0) FROM event", "seq", seqs)
+        kept = _up_to_page(seqs, sizes)
+        return Page(self._event_records(kept, which.flow_name), is_cut=len(kept) < len(seqs))
+
+    def _sizes(self, selection: str, key: str, seqs: Sequence[int]) -> dict[int, int]:
+        rows = self._connection.execute(f"{selection} WHERE {key} {ANY_OF} GROUP BY 1", (_json(seqs),))
+        return dict(rows.fetchall())
 
     def _sources(self, which: EventFilter) -> list[int]:
         rows = self._connection.execute(
@@ -219,8 +235,19 @@ class Audit:
             raise NotFoundError(f"There is no action {action_id!r}.")
         return next(action for action in self._executions([row[1]])[0].actions if action.action_id == action_id)
 
-    def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> list[Execution]:
-        return self._executions(self._page_of_executions(which, start, limit))
+    def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+        seqs = self._page_of_executions(which, start, limit)
+        # The length of a column is in its row's head: nothing of what may be long is read for it.
+        sizes = self._sizes(
+            "SELECT a.execution_seq, ifnull(length(v.flow), 0)"
+            " + sum(length(a.input) + length(a.context) + length(t.payload) + ifnull(length(r.payload), 0))"
+            " FROM action a JOIN event t ON t.seq = a.trigger_seq LEFT JOIN event r ON r.seq = a.result_seq"
+            " JOIN execution e ON e.seq = a.execution_seq LEFT JOIN flow_version v ON v.uuid = e.flow_uuid",
+            "a.execution_seq",
+            seqs,
+        )
+        kept = _up_to_page(seqs, sizes)
+        return Page(self._executions(kept), is_cut=len(kept) < len(seqs))
 
     def _page_of_executions(self, which: ExecutionFilter, start: int, limit: int) -> list[int]:
         queues = self._queues(which)

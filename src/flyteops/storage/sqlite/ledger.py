@@ -258,9 +258,10 @@ class Ledger:
         first = queue.heads.popleft()
         now = to_microseconds(at)
         attempt = first.attempt + 1
-        lease = expires_at = due_at = None
+        lease = timeout = expires_at = due_at = None
         if first.timeout is not None:
             lease = lease_token(seed, first.action_id, attempt)
+            timeout = timedelta(microseconds=first.timeout)
             due_at = now + first.timeout
             expires_at = to_instant(due_at)
             self._attempts.append((first.seq, attempt, lease, pack.id, now))
@@ -269,7 +270,7 @@ class Ledger:
         found = first.input
         if found is None:
             found = self._execute("SELECT input FROM action WHERE seq = ?", (first.seq,)).fetchone()[0]
-        return Claimed(first.action_id, queue.command, found, attempt, lease, expires_at)
+        return Claimed(first.action_id, queue.command, found, attempt, lease, timeout, expires_at)
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         best = None

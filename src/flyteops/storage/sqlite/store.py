@@ -22,6 +22,7 @@ from flyteops.storage.base import (
     Decide,
     EventFilter,
     ExecutionFilter,
+    Page,
     Purged,
     Retention,
     Rules,
@@ -151,7 +152,20 @@ class SqliteStore(Store):
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
-        return await self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name, limit, seed))
+        claiming = self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name, limit, seed))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # Nobody will be told what was claimed, so it goes back as soon as it is there.
+            claiming.add_done_callback(lambda claimed: self._give_back(claimed, at))
+            raise
+
+    def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
+        if claiming.cancelled() or claiming.exception() is not None or self._writer is None:
+            return
+        for claimed in claiming.result():
+            release = partial(timer.release, action_id=claimed.action_id, at=at, check=lambda _: None, counts=False)
+            self._write(OTHER, release)
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
@@ -167,7 +181,7 @@ class SqliteStore(Store):
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
-    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Sequence[Execution]:
+    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         return await self._read(lambda audit: audit.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
@@ -179,7 +193,7 @@ class SqliteStore(Store):
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
         return await self._read(lambda audit: audit.list_actions(which, start, limit))
 
-    async def list_events(self, which: EventFilter, start: int, limit: int) -> Sequence[EventRecord]:
+    async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         return await self._read(lambda audit: audit.list_events(which, start, limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
