@@ -17,6 +17,8 @@ from flyteops.errors import Problem, SettingsError
 
 T = TypeVar("T")
 
+LEAST_DISK = 16 * 1024 * 1024
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 PACK_VARIABLES = (
@@ -68,6 +70,18 @@ def parse_size(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) == 0:
         raise ValueError("is not a number of bytes; give a whole number such as 10485760")
     return int(value)
+
+
+def parse_disk(value: str) -> int:
+    """Read a size such as 500MB or 20GiB, or a number of bytes; at least 16 MiB."""
+    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMGT])(i?)B?|B)?", value, re.IGNORECASE)
+    if found is None:
+        raise ValueError("is not a size; give one such as 500MB, 20GiB or 10000000000 (bytes)")
+    base = 1024 if found[3] else 1000
+    size: int = int(found[1]) * base ** (" KMGT".index((found[2] or " ").upper()))
+    if size < LEAST_DISK:
+        raise ValueError("is too little to work with; give at least 16MiB")
+    return size
 
 
 def parse_seconds(value: str) -> timedelta:
@@ -223,12 +237,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_TTL_IN_SECONDS",
             parse_seconds,
-            "How long executions and events are kept after their last activity.",
+            "How long executions are kept after their last activity, finished or not.",
             STORE,
             "SECONDS",
             shown="31557600 (a year)",
         ),
     ] = timedelta(seconds=31_557_600)
+    keep_finished_for: Annotated[
+        timedelta | None,
+        Setting(
+            "FLYTE_AUDIT_TTL_IN_SECONDS",
+            parse_seconds,
+            "How long finished executions, and events that led to none, are kept.",
+            STORE,
+            "SECONDS",
+            shown="as FLYTE_TTL_IN_SECONDS",
+        ),
+    ] = None
+    max_disk: Annotated[
+        int | None,
+        Setting(
+            "FLYTE_MAX_DISK",
+            parse_disk,
+            "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never.",
+            STORE,
+            "SIZE",
+            shown="no bound",
+        ),
+    ] = None
     delete_dead_packs: Annotated[
         bool,
         Setting(

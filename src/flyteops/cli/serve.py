@@ -78,7 +78,10 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         server = make_server(settings, service)
         await announce(settings, listener, service)
         async with background(
-            sweep(service, stop), stop_server(server, stop), *([stop_at_end_of_input(stop)] if attached else [])
+            sweep(service, stop),
+            keep_time(service),
+            stop_server(server, service, stop),
+            *([stop_at_end_of_input(stop)] if attached else []),
         ):
             await server.serve(sockets=[listener])
     LOGGER.info("stopped")
@@ -88,6 +91,8 @@ def make_service(settings: Settings, store: Any) -> Service:
     """Return the use cases on a store, with the real clock and real randomness."""
     housekeeping = Housekeeping(
         keep_for=settings.keep_for,
+        keep_finished_for=settings.keep_finished_for,
+        max_bytes=settings.max_disk,
         delete_dead_packs=settings.delete_dead_packs,
         dead_packs_at=settings.dead_packs_at,
         dead_after=settings.dead_after,
@@ -159,9 +164,20 @@ async def sweep(service: Service, stop: asyncio.Event) -> None:
                 await stop.wait()
 
 
-async def stop_server(server: Server, stop: asyncio.Event) -> None:
-    """Tell the server to stop once that is wanted."""
+async def keep_time(service: Service) -> None:
+    """Do what is due when it is due; what nobody foresaw is logged, and it goes on."""
+    while True:
+        try:
+            await service.keep_time()
+        except Exception:  # time goes on, whatever it is
+            LOGGER.exception("what is due could not be done; it is tried again in %g s", SWEEP_EVERY)
+            await asyncio.sleep(SWEEP_EVERY)
+
+
+async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:
+    """Tell the server to stop once that is wanted: first those are sent away who only wait for something to do."""
     await stop.wait()
+    service.stop_taking()
     LOGGER.info("stopping: requests under way have %d s to end", GRACE)
     server.should_exit = True
 

@@ -4,7 +4,8 @@ from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
+from flyteops.testing.timer import TimerContract
 
 
-class StoreContract(CatalogContract, EventContract, ActionContract, ArchiveContract):
+class StoreContract(CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract):
     """The tests; subclass it and say how to `connect`."""

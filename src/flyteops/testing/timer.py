@@ -1,0 +1,453 @@
+# ruff: noqa: S101 - the names of tests are sentences, and they assert
+"""What time brings: leases, delays, timetables, and keys of events: the tests."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import FATAL, ActionState, Address, Lease, Outcome, Progress
+from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
+from flyteops.storage.base import ActionFilter, Claimed, Retention, Store
+from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
+from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
+
+SEED = b"seed"
+LIMIT = timedelta(minutes=5)
+
+
+class Ruling:
+    """Rules as the test says; remembers what it was asked."""
+
+    def __init__(self, lost: Repeat | Ask | Fail | None = None, firings: Sequence[Firing] = ()) -> None:
+        self._lost = lost
+        self._firings = list(firings)
+        self.asked: list[Progress] = []
+        self.steps: list[DueStep] = []
+
+    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+        self.asked.append(progress)
+        assert self._lost is not None, "nothing should be lost"
+        return self._lost
+
+    def due(self, step: DueStep) -> Firing:
+        self.steps.append(step)
+        return self._firings.pop(0)
+
+
+async def claim(store: Store, at: datetime = NOON) -> Claimed:
+    """Claim the one action that must be there."""
+    (claimed,) = await store.claim(WORKER, at, seed=SEED)
+    return claimed
+
+
+def accept(_progress: Progress) -> None:
+    """Let everything be done."""
+
+
+class TimerContract(StoreCase):
+    """What time brings."""
+
+    # ----------------------------------------------------------------------------------------------------------- leases
+
+    async def test_an_action_with_a_time_limit_is_handed_out_with_a_lease(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT), sample.action())
+            leased, free = await claim(store), await claim(store)
+            assert (leased.attempt, leased.timeout, leased.expires_at) == (1, LIMIT, NOON + LIMIT)
+            assert leased.lease is not None
+            assert leased.lease.startswith("1-")
+            assert (free.attempt, free.lease, free.timeout, free.expires_at) == (1, None, None, None)
+
+    async def test_nothing_is_lost_before_its_time(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT), sample.action())
+            await claim(store)
+            advanced = await store.advance(minutes(4), Ruling())
+            assert (advanced.done, advanced.next_at, advanced.arrived) == (0, minutes(5), ())
+
+    async def test_a_lost_action_may_be_handed_out_again_after_a_while(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action)
+            first = await claim(store)
+            rules = Ruling(Repeat(minutes(7)))
+            advanced = await store.advance(minutes(5), rules)
+            assert (advanced.done, advanced.next_at) == (1, minutes(7))
+            (asked,) = rules.asked
+            assert (asked.action_id, asked.attempt, asked.timeout, asked.state) == (
+                first.action_id,
+                1,
+                LIMIT,
+                ActionState.PENDING,
+            )
+            assert not await store.claim(WORKER, minutes(6))
+            assert (await store.get_action(action.action_id)).state is ActionState.NEW
+            advanced = await store.advance(minutes(7), Ruling())
+            assert advanced.arrived == (Address("Worker", {}, "Deploy"),)
+            second = await claim(store, minutes(7))
+            assert (second.action_id, second.attempt) == (first.action_id, 2)
+            assert second.lease != first.lease
+            found = await store.get_action(action.action_id)
+            assert [each.state.value for each in found.states] == ["NEW", "PENDING", "NEW", "PENDING"]
+            assert [(each.number, each.pack_id, each.lost_at) for each in found.attempts] == [
+                (1, WORKER.id, minutes(5)),
+                (2, WORKER.id, None),
+            ]
+
+    async def test_a_lost_action_may_wait_for_a_person(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action)
+            await claim(store)
+            advanced = await store.advance(minutes(5), Ruling(Ask()))
+            assert (advanced.done, advanced.next_at) == (1, None)
+            assert (await store.get_action(action.action_id)).state is ActionState.UNKNOWN
+            assert not await store.claim(WORKER, minutes(6))
+            result = sample.event("Deployed", minutes(8))
+            assert await store.finish(action.action_id, result, always(NOTHING))
+            assert (await store.get_action(action.action_id)).state is ActionState.SUCCESS
+
+    async def test_a_lost_action_may_end_with_all_that_follows(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        following = sample.action(step_id="second", step_index=1, correlation_id=action.correlation_id)
+        async with self.connect() as store:
+            await start(store, action)
+            await claim(store)
+            event = sample.event(FATAL, minutes(5))
+            advanced = await store.advance(minutes(5), Ruling(Fail(event, creating(following))))
+            assert advanced.arrived == (Address("Worker", {}, "Deploy"),)
+            found = await store.get_action(action.action_id)
+            assert (found.state, found.result) == (ActionState.FATAL, event)
+            assert await take(store, minutes(6)) == following.action_id
+
+    async def test_every_lease_is_told_to_whoever_decides(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        seen: list[Progress] = []
+
+        def decide(progress: Progress) -> Outcome:
+            seen.append(progress)
+            return NOTHING
+
+        async with self.connect() as store:
+            await start(store, action)
+            first = await claim(store)
+            await store.advance(minutes(5), Ruling(Repeat(minutes(5))))
+            await store.advance(minutes(5), Ruling())
+            second = await claim(store, minutes(5))
+            await store.finish(action.action_id, sample.event(at=minutes(6)), decide)
+            assert seen[-1].leases == (Lease(1, str(first.lease), is_lost=True), Lease(2, str(second.lease)))
+            assert (await store.advance(minutes(60), Ruling())).next_at is None
+
+    async def test_a_late_result_is_kept_once_and_changes_nothing(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action)
+            await claim(store)
+            await store.advance(minutes(5), Ruling(Repeat(minutes(5))))
+            late, later = sample.event("Deployed", minutes(6)), sample.event("Deployed", minutes(7))
+            for event in (late, later):
+                await store.finish(action.action_id, event, lambda _: Late(1))
+            found = await store.get_action(action.action_id)
+            assert (found.state, found.result, found.attempts[0].late_result) == (ActionState.NEW, None, late)
+            with raises(NotFoundError):
+                await store.get_event(later.event_id)
+
+    async def test_a_lease_can_be_extended(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action, sample.action())
+            await claim(store)
+            free = await claim(store)
+            assert await store.extend(action.action_id, minutes(3), accept) == minutes(8)
+            assert await store.extend(free.action_id, minutes(3), accept) is None
+            assert (await store.advance(minutes(7), Ruling())).next_at == minutes(8)
+            with raises(NotFoundError):
+                await store.extend("nothing", minutes(3), accept)
+            await store.finish(action.action_id, sample.event(at=minutes(7)), always(NOTHING))
+            with raises(ConflictError):
+                await store.extend(action.action_id, minutes(7), accept)
+
+    async def test_what_was_handed_out_can_go_back(self) -> None:
+        sample = Sample()
+        first, second = sample.action(timeout=LIMIT), sample.action()
+        async with self.connect() as store:
+            await start(store, first, second)
+            claimed = await claim(store)
+            address = await store.release(claimed.action_id, minutes(1), accept, counts=False)
+            assert address == Address("Worker", {}, "Deploy")
+            again = await claim(store, minutes(2))
+            assert (again.action_id, again.attempt) == (first.action_id, 1)
+            await store.release(again.action_id, minutes(3), accept, counts=True)
+            assert (await claim(store, minutes(4))).attempt == 2
+            assert await take(store, minutes(4)) == second.action_id
+
+    async def test_what_was_not_handed_out_cannot_go_back(self) -> None:
+        sample = Sample()
+        action = sample.action()
+        async with self.connect() as store:
+            await start(store, action)
+            with raises(ConflictError):
+                await store.release(action.action_id, NOON, accept, counts=True)
+            with raises(NotFoundError):
+                await store.release("nothing", NOON, accept, counts=True)
+
+    async def test_a_check_that_raises_leaves_everything_as_it_was(self) -> None:
+        def refuse(_progress: Progress) -> None:
+            raise ConflictError("no")
+
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action)
+            await claim(store)
+            for verb in (
+                store.extend(action.action_id, minutes(3), refuse),
+                store.release(action.action_id, NOON, refuse, counts=True),
+            ):
+                with raises(ConflictError):
+                    await verb
+            found = await store.get_action(action.action_id)
+            assert (found.state, found.due_at) == (ActionState.PENDING, minutes(5))
+
+    async def test_a_claim_that_nobody_waits_for_any_more_goes_back(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            actions = [sample.action() for _ in range(20)]
+            await start(store, *actions)
+            claims = [asyncio.ensure_future(store.claim(WORKER, NOON)) for _ in actions]
+            await asyncio.sleep(0)
+            for each in claims[::2]:
+                each.cancel()
+            await asyncio.gather(*claims, return_exceptions=True)
+            kept = {claimed.action_id for each in claims if not each.cancelled() for claimed in each.result()}
+            await store.ping()
+            left = set()
+            while claimed := await store.claim(WORKER, NOON):
+                left.add(claimed[0].action_id)
+            assert kept | left == {action.action_id for action in actions}
+            assert not kept & left
+
+    async def test_several_can_be_claimed_at_once(self) -> None:
+        sample = Sample()
+        actions = [sample.action(timeout=LIMIT) for _ in range(5)]
+        async with self.connect() as store:
+            await start(store, *actions)
+            claimed = [*await store.claim(WORKER, NOON, limit=3), *await store.claim(WORKER, NOON, limit=3)]
+            assert [each.action_id for each in claimed] == [action.action_id for action in actions]
+            assert len({each.lease for each in claimed}) == 5
+
+    # ------------------------------------------------------------------------------------------------- delays and clocks
+
+    async def test_a_delayed_action_is_handed_out_when_its_time_has_come_and_in_its_turn(self) -> None:
+        sample = Sample()
+        late, now = sample.action(not_before=minutes(10)), sample.action()
+        async with self.connect() as store:
+            await start(store, late, now)
+            assert (await store.get_action(late.action_id)).state is ActionState.NEW
+            assert await take(store) == now.action_id
+            await start(store, third := sample.action(), event=sample.event(event_id="other"))
+            assert (await store.advance(minutes(9), Ruling())).next_at == minutes(10)
+            await store.advance(minutes(10), Ruling())
+            assert await take(store, minutes(10)) == late.action_id
+            assert await take(store, minutes(10)) == third.action_id
+
+    async def test_timers_survive(self) -> None:
+        sample = Sample()
+        action = sample.action(timeout=LIMIT)
+        async with self.connect() as store:
+            await start(store, action, sample.action(not_before=minutes(30)))
+            await claim(store)
+        async with self.connect() as store:
+            assert (await store.advance(minutes(4), Ruling())).next_at == minutes(5)
+            assert (await store.advance(minutes(5), Ruling(Ask()))).next_at == minutes(30)
+            assert len((await store.advance(minutes(30), Ruling())).arrived) == 1
+
+    async def test_timers_go_with_a_clock_that_was_set(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT), sample.action(not_before=minutes(30)))
+            await claim(store)
+            shifted = await store.advance(minutes(62), Ruling(), shift=timedelta(hours=1))
+            assert (shifted.done, shifted.next_at) == (0, minutes(65))
+
+    async def test_no_lease_lasts_longer_than_its_limit_after_the_clock_was_set_back(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT))
+            await claim(store, minutes(600))
+            assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(6)
+
+    async def test_many_timers_are_dealt_with_in_steps(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, *[sample.action(timeout=LIMIT) for _ in range(25)])
+            await store.claim(WORKER, NOON, limit=25)
+            rules = Ruling(Repeat(minutes(5)))
+            assert (await store.advance(minutes(5), rules, limit=10)).done == 10
+            seen = len(rules.asked)
+            while (advanced := await store.advance(minutes(5), rules, limit=10)).next_at is not None:
+                assert advanced.done
+            assert (seen, len(rules.asked)) == (10, 25)
+            assert len(await store.claim(WORKER, minutes(5), limit=100)) == 25
+
+    async def test_a_rule_that_raises_leaves_everything_as_it_was(self) -> None:
+        class Refusal(Exception):  # noqa: N818 - a test's own
+            pass
+
+        class Refusing(Ruling):
+            def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+                raise Refusal
+
+        sample = Sample()
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT))
+            await claim(store)
+            with raises(Refusal):
+                await store.advance(minutes(5), Refusing())
+            assert (await store.advance(minutes(5), Ruling(Ask()))).done == 1
+
+    # ------------------------------------------------------------------------------------------------------- timetables
+
+    async def test_a_step_is_due_at_its_time_and_then_at_the_next(self) -> None:
+        sample = Sample()
+        event, action = sample.event("Scheduled", minutes(10)), sample.action()
+        async with self.connect() as store:
+            await store.save_flow(sample.flow("Nightly"), [Timetable(2, "night", "rule", minutes(10))])
+            assert (await store.advance(minutes(9), Ruling())).next_at == minutes(10)
+            rules = Ruling(firings=[Firing(event, creating(action), minutes(20))])
+            advanced = await store.advance(minutes(11), rules)
+            assert rules.steps == [DueStep("Nightly", 2, "rule", minutes(10))]
+            assert (advanced.done, advanced.next_at, len(advanced.arrived)) == (1, minutes(20), 1)
+            assert await take(store, minutes(11)) == action.action_id
+            assert (await store.get_event(event.event_id)).event == event
+            skipped = Ruling(firings=[Firing(None, NOTHING, None)])
+            assert (await store.advance(minutes(20), skipped)).next_at is None
+
+    async def test_a_timetable_with_the_same_rule_keeps_its_time_when_the_flow_is_saved_again(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            first = [Timetable(0, "a", "daily", minutes(10)), Timetable(1, "b", "hourly", minutes(5))]
+            await store.save_flow(sample.flow("Nightly"), first)
+            second = [Timetable(0, "b", "weekly", minutes(50)), Timetable(1, "a", "daily", minutes(40))]
+            await store.save_flow(sample.flow("Nightly"), second)
+            assert (await store.advance(minutes(1), Ruling())).next_at == minutes(10)
+            await store.save_flow(sample.flow("Nightly"))
+            assert (await store.advance(minutes(1), Ruling())).next_at is None
+
+    async def test_a_deleted_flow_is_never_due(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await store.save_flow(sample.flow("Nightly"), [Timetable(0, "", "daily", minutes(10))])
+            await store.delete_flow("Nightly")
+            assert (await store.advance(minutes(20), Ruling())).next_at is None
+
+    # ------------------------------------------------------------------------------------------------------------- keys
+
+    async def test_an_event_with_the_key_of_an_earlier_one_does_nothing(self) -> None:
+        sample = Sample()
+        first, second = sample.event(), sample.event(at=minutes(60))
+        async with self.connect() as store:
+            assert await store.record(first, creating(sample.action()), key="k") == first.event_id
+            assert await store.record(second, creating(sample.action()), key="k") == first.event_id
+            assert len(await store.list_events(ANY_EVENT, 0, 10)) == 1
+            assert len(await store.claim(WORKER, NOON, limit=10)) == 1
+        async with self.connect() as store:
+            assert await store.record(sample.event(at=minutes(70)), NOTHING, key="k") == first.event_id
+            assert len(await store.list_events(ANY_EVENT, 0, 10)) == 1
+
+    async def test_events_with_the_same_key_at_the_same_time_are_one(self) -> None:
+        sample = Sample()
+        events = [sample.event() for _ in range(30)]
+        async with self.connect() as store:
+            ids = await asyncio.gather(*(store.record(event, NOTHING, key="k") for event in events))
+            assert len(set(ids)) == 1
+            assert len(await store.list_events(ANY_EVENT, 0, 50)) == 1
+
+    async def test_keys_are_kept_for_a_day(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            await store.record(sample.event(), NOTHING, key="k")
+            after = sample.event(at=minutes(24 * 60 + 1))
+            assert await store.record(after, NOTHING, key="k") == after.event_id
+            await store.purge(before(minutes(24 * 60)))
+            again = sample.event(at=minutes(24 * 60 + 2))
+            assert await store.record(again, NOTHING, key="k") == after.event_id
+
+    # --------------------------------------------------------------------------------------------------- lists and growth
+
+    async def test_actions_are_listed_as_they_stand(self) -> None:
+        sample = Sample()
+        new, free, leased, asked = (sample.action(timeout=limit) for limit in (None, None, LIMIT, LIMIT))
+        later = sample.action(not_before=minutes(90), flow_name="Other", pack_name="Other")
+        async with self.connect() as store:
+            await start(store, free, leased, asked)
+            await store.claim(WORKER, minutes(1), limit=3)
+            await store.extend(leased.action_id, minutes(2), accept)
+            await store.advance(minutes(6), Ruling(Ask()))
+            await start(store, new, later, event=sample.event(at=minutes(7)))
+
+            async def listed(**which: object) -> list[str]:
+                return [each.action_id for each in await store.list_actions(ActionFilter(**which), 0, 10)]  # type: ignore[arg-type]
+
+            everything = [free, leased, asked, new, later]
+            assert await listed() == [action.action_id for action in everything]
+            assert await listed(states=frozenset([ActionState.UNKNOWN])) == [asked.action_id]
+            assert await listed(states=frozenset([ActionState.NEW])) == [new.action_id, later.action_id]
+            assert await listed(flow_name="Other") == await listed(pack_name="Other") == [later.action_id]
+            assert await listed(overdue_since=minutes(1), now=minutes(6.5)) == [asked.action_id]
+            assert await listed(overdue_since=minutes(1.5), now=minutes(6.5)) == [
+                free.action_id,
+                leased.action_id,
+                asked.action_id,
+            ]
+            status = (await store.list_actions(ActionFilter(states=frozenset([ActionState.UNKNOWN])), 0, 10))[0]
+            assert (status.state, status.since, status.created_at, status.attempt) == (ActionState.UNKNOWN, minutes(6), NOON, 1)
+
+    async def test_what_is_finished_goes_earlier_and_live_work_never_for_want_of_space(self) -> None:
+        sample = Sample()
+        done, live = sample.action(timeout=LIMIT), sample.action()
+        async with self.connect() as store:
+            await start(store, done)
+            await claim(store)
+            await store.advance(minutes(5), Ruling(Repeat(minutes(6))))
+            await store.finish(done.action_id, sample.event(at=minutes(6)), lambda _: Late(1))
+            await store.advance(minutes(6), Ruling())
+            await claim(store, minutes(6))
+            await store.finish(done.action_id, sample.event(at=minutes(7)), always(NOTHING))
+            await start(store, live, event=sample.event(at=minutes(7)))
+            await store.record(sample.event(at=minutes(7)), NOTHING)
+            early = Retention(before=minutes(-100), finished_before=minutes(7), keys_before=minutes(-100))
+            assert (await store.purge(early)).executions == 0
+            full = Retention(before=minutes(-100), finished_before=minutes(-100), keys_before=minutes(-100), max_bytes=1)
+            while (await store.purge(full)).more:
+                pass
+            await store.purge(full)
+            with raises(NotFoundError):
+                await store.get_action(done.action_id)
+            assert [record.event.event_id for record in await store.list_events(ANY_EVENT, 0, 10)] == [
+                (await store.get_action(live.action_id)).trigger.event_id
+            ]
+
+    async def test_finished_executions_are_kept_for_a_time_of_their_own(self) -> None:
+        sample = Sample()
+        done, live = sample.action(), sample.action()
+        async with self.connect() as store:
+            await start(store, done)
+            await take(store)
+            await store.finish(done.action_id, sample.event(at=minutes(1)), always(NOTHING))
+            await start(store, live, event=sample.event(at=minutes(1)))
+            what = Retention(before=minutes(-100), finished_before=minutes(2), keys_before=minutes(-100))
+            assert (await store.purge(what)).executions == 1
+            assert (await store.get_action(live.action_id)).state is ActionState.NEW
+            assert await take(store, minutes(3)) == live.action_id
+            await store.finish(live.action_id, sample.event(at=minutes(4)), always(NOTHING))
+            assert (await store.purge(Retention(minutes(-100), minutes(5), minutes(-100)))).executions == 1
