@@ -114,6 +114,7 @@ class Service:
         self._items: dict[str, DataItem] = {}
         self._snapshot = Snapshot({})
         self._room = WaitingRoom()
+        store.listen(self._room.announce)
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
@@ -214,6 +215,11 @@ class Service:
                     return claimed
         finally:
             self._room.leave(waiter)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many callers wait for actions."""
+        return len(self._room)
 
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())

@@ -65,6 +65,9 @@ class WaitingRoom:
         self._packs: dict[str, dict[str, PackRef]] = {}
         self._accepting: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
 
+    def __len__(self) -> int:
+        return self._count
+
     def enter(self, pack: PackRef, command: str | None) -> Waiter:
         """Begin to wait; raise `BusyError` when too many do."""
         if self._count >= self._limit:

@@ -193,6 +193,13 @@ class Store(ABC):
         """Finish what was begun and let go; may be called twice. Verbs after it raise `UnavailableError`."""
 
     @abstractmethod
+    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+        """Have it told, in the event loop, whom there are actions for that became available by no verb that was awaited.
+
+        Such as those of a claim that was cancelled.
+        """
+
+    @abstractmethod
     async def ping(self) -> None:
         """Return when the store can be read and written."""
 
@@ -274,8 +281,8 @@ class Store(ABC):
         """Hand the oldest NEW actions that this pack may execute to it, making them PENDING; nothing when there are none.
 
         Oldest is by creation over all matching actions. An action is handed out once at a time, however many ask. One with
-        a time limit gets a lease that ends so long after `at`, its token made of `seed`. The cost does not depend on
-        how many actions wait for others.
+        a time limit gets a lease that ends so long after `at`, its token made of `seed`. When the caller is cancelled, nothing
+        is handed out. The cost does not depend on how many actions wait for others.
         """
 
     @abstractmethod

@@ -52,6 +52,7 @@ class SqliteStore(Store):
         self._limit = limit
         self._lock = Lock(self.path)
         self._writer: Writer | None = None
+        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._readers = Readers(self.path, readers)
 
     async def open(self) -> None:
@@ -94,6 +95,9 @@ class SqliteStore(Store):
         if self._writer is None:
             raise UnavailableError("The store is closed.")
         return await self._readers.read(run)
+
+    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+        self._tell = tell
 
     async def ping(self) -> None:
         await self._write(OTHER, Ledger.ping)
@@ -165,7 +169,11 @@ class SqliteStore(Store):
             return
         for claimed in claiming.result():
             release = partial(timer.release, action_id=claimed.action_id, at=at, check=lambda _: None, counts=False)
-            self._write(OTHER, release)
+            self._write(OTHER, release).add_done_callback(self._tell_of)
+
+    def _tell_of(self, released: "asyncio.Future[Address]") -> None:
+        if not released.cancelled() and released.exception() is None:
+            self._tell([released.result()])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))

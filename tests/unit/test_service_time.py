@@ -1,0 +1,407 @@
+"""The use cases as time passes, on a real store with clocks that the test turns."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from flyteops.document import Document
+from flyteops.errors import BusyError, ConflictError, LateError
+from flyteops.flowfile import read_flow
+from flyteops.model import ActionState, Happening, PackDeclaration
+from flyteops.service import Seeds, Service
+from flyteops.service.waiting import WaitingRoom
+from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
+from flyteops.storage.sqlite import SqliteStore
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+SAID, DONE = Happening("Said", b"null"), Happening("Done", b'"done"')
+
+
+class Clocks:
+    """A clock on the wall and one that cannot be set."""
+
+    def __init__(self):
+        self.now = NOON
+        self.steady = 0.0
+
+    def wall(self):
+        return self.now
+
+    def forward(self, **parts):
+        self.now += timedelta(**parts)
+        self.steady += timedelta(**parts).total_seconds()
+
+    def set(self, **parts):
+        self.now += timedelta(**parts)
+
+
+@pytest.fixture
+def clocks():
+    return Clocks()
+
+
+@pytest.fixture
+async def store(tmp_path):
+    async with SqliteStore(tmp_path / "flyte.db") as store:
+        yield store
+
+
+async def started(store, clocks):
+    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=Seeds(b"test"))
+    await service.start()
+    return service
+
+
+@pytest.fixture
+async def service(store, clocks):
+    return await started(store, clocks)
+
+
+def a_step(step_id="work", event="Said", pack="Source", *, terms=None, **more):
+    command = {"name": "Do", "packName": "Worker", **(terms or {})}
+    return {"id": step_id, "event": {"name": event, "packName": pack}, "command": command} | more
+
+
+async def save(service, *steps, name="flow"):
+    await service.save_flow(read_flow(Document({"name": name, "steps": list(steps)})))
+
+
+async def begin(service, *steps):
+    """Save a flow with these steps, and begin an execution of it; returns the first action, taken."""
+    for name in ("Source", "Worker"):
+        await service.register_pack(PackDeclaration(name=name))
+    await save(service, *steps)
+    await service.accept_event("Source", SAID)
+    return await taken(service)
+
+
+async def taken(service):
+    (claimed,) = await service.take("Worker")
+    return claimed
+
+
+async def state_of(service, action):
+    return (await service.list_actions(ActionFilter()))[0].state
+
+
+# -------------------------------------------------------------------------------------------------------- what gets lost
+
+
+async def test_a_lost_action_fails_with_an_event_that_flows_can_react_to(service, clocks):
+    rescue = a_step("rescue", "FATAL", "Worker", dependsOn=["work"])
+    rescue["command"]["input"] = "{{ Event.Payload.reason }}: {{ Event.Payload.message }}"
+    action = await begin(service, a_step(terms={"timeout": "5m"}), rescue)
+    clocks.forward(minutes=4, seconds=59)
+    assert await service.advance() == NOON + timedelta(minutes=5)
+    clocks.forward(seconds=1)
+    assert await service.advance() is None
+    followed = await taken(service)
+    assert msgspec.json.decode(followed.input).startswith("lost: 'Do' was handed out once")
+    with pytest.raises(LateError):
+        await service.complete("Worker", action.action_id, DONE, lease=action.lease)
+
+
+async def test_a_retried_action_is_handed_out_again_until_no_attempt_is_left(service, clocks):
+    terms = {"timeout": "1m", "retry": {"attempts": 3, "backoff": "10s", "maxBackoff": "15s"}}
+    action = await begin(service, a_step(terms=terms))
+    waits = []
+    for attempt in (2, 3):
+        clocks.forward(minutes=1)
+        next_at = await service.advance()
+        waits.append((next_at - clocks.now).total_seconds())
+        clocks.forward(seconds=waits[-1] + 0.001)
+        await service.advance()
+        again = await taken(service)
+        assert (again.action_id, again.attempt) == (action.action_id, attempt)
+    assert 5 <= waits[0] <= 10
+    assert 7.5 <= waits[1] <= 15
+    clocks.forward(minutes=1)
+    assert await service.advance() is None
+    assert await state_of(service, action) is ActionState.FATAL
+
+
+async def test_a_result_of_an_earlier_attempt_is_kept_and_not_applied(service, clocks):
+    terms = {"timeout": "1m", "onLost": "retry", "retry": {"backoff": "0s"}}
+    first = await begin(service, a_step(terms=terms))
+    clocks.forward(minutes=1)
+    await service.advance()
+    await service.advance()
+    second = await taken(service)
+    with pytest.raises(LateError):
+        await service.complete("Worker", first.action_id, DONE, lease=first.lease)
+    with pytest.raises(ConflictError, match="handed out 2 times"):
+        await service.complete("Worker", first.action_id, DONE)
+    with pytest.raises(ConflictError):
+        await service.complete("Worker", first.action_id, DONE, lease="2-forged")
+    with pytest.raises(ConflictError):
+        await service.heartbeat("Worker", first.action_id, first.lease)
+    await service.complete("Worker", second.action_id, DONE, lease=second.lease)
+    await service.complete("Worker", second.action_id, DONE, lease=second.lease)
+    (execution,) = await service.list_executions(ExecutionFilter())
+    (action,) = execution.actions
+    assert action.state is ActionState.SUCCESS
+    assert action.attempts[0].late_result.payload == DONE.payload
+    assert action.attempts[1].late_result is None
+
+
+async def test_heartbeats_keep_an_action_alive(service, clocks):
+    action = await begin(service, a_step(terms={"timeout": "1m"}))
+    for _ in range(5):
+        clocks.forward(seconds=50)
+        assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+        await service.advance()
+    await service.complete("Worker", action.action_id, DONE, lease=action.lease)
+    with pytest.raises(ConflictError):
+        await service.heartbeat("Worker", action.action_id, action.lease)
+
+
+async def test_a_person_can_say_what_became_of_an_action(service, clocks):
+    ask = {"timeout": "1m", "onLost": "ask"}
+    action = await begin(service, a_step(terms=ask), a_step("next", "Deployed", "Worker", dependsOn=["work"]))
+    clocks.forward(minutes=1)
+    await service.advance()
+    assert await state_of(service, action) is ActionState.UNKNOWN
+    await service.resolve_action(action.action_id, "retry")
+    again = await taken(service)
+    assert again.attempt == 2
+    await service.resolve_action(again.action_id, "succeeded", name="Deployed", payload=b'{"by": "hand"}')
+    assert (await taken(service)).action_id != action.action_id
+    with pytest.raises(ConflictError):
+        await service.resolve_action(action.action_id, "failed")
+
+
+async def test_an_answer_to_what_waits_for_a_person_settles_it(service, clocks):
+    action = await begin(service, a_step(terms={"timeout": "1m", "onLost": "ask"}))
+    clocks.forward(minutes=1)
+    await service.advance()
+    await service.complete("Worker", action.action_id, DONE, lease=action.lease)
+    assert await state_of(service, action) is ActionState.SUCCESS
+
+
+async def test_without_a_time_limit_nothing_is_lost_but_shown(service, clocks):
+    action = await begin(service, a_step())
+    clocks.forward(days=30)
+    assert await service.advance() is None
+    overdue = ActionFilter(overdue_since=clocks.now - timedelta(hours=1), now=clocks.now)
+    assert [each.action_id for each in await service.list_actions(overdue)] == [action.action_id]
+    assert await service.heartbeat("Worker", action.action_id) is None
+    await service.complete("Worker", action.action_id, DONE)
+
+
+async def test_a_lost_action_goes_on_with_its_version_after_a_restart(store, service, clocks):
+    await begin(service, a_step(terms={"timeout": "1m"}), a_step("rescue", "FATAL", "Worker", dependsOn=["work"]))
+    await service.delete_flow("flow")
+    again = await started(store, clocks)
+    clocks.forward(minutes=1)
+    await again.advance()
+    assert await taken(again)
+
+
+async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clocks):
+    await begin(service, a_step(terms={"timeout": "5m", "onLost": "ask"}))
+    await service.advance()
+    clocks.set(days=2)
+    assert await service.advance() == clocks.now + timedelta(minutes=5)
+    clocks.set(days=-4)
+    assert await service.advance() == clocks.now + timedelta(minutes=5)
+    clocks.forward(minutes=5)
+    await service.advance()
+    assert await state_of(service, None) is ActionState.UNKNOWN
+
+
+# ------------------------------------------------------------------------------------------------- delays and schedules
+
+
+async def test_a_delayed_command_waits_its_time(service, clocks):
+    for name in ("Source", "Worker"):
+        await service.register_pack(PackDeclaration(name=name))
+    await save(service, a_step(delay="10m"))
+    await service.accept_event("Source", SAID)
+    assert not await service.take("Worker")
+    clocks.forward(minutes=10)
+    await service.advance()
+    assert await service.take("Worker")
+
+
+def a_schedule(**schedule):
+    command = {"name": "Do", "packName": "Worker", "input": "{{ Event.Payload.scheduledAt }}"}
+    return {"id": "nightly", "schedule": schedule, "command": command}
+
+
+async def fired(service):
+    await service.advance()
+    return [msgspec.json.decode(each.input) for each in await service.take("Worker", limit=100)]
+
+
+async def test_a_schedule_fires_once_for_each_of_its_times(store, service, clocks):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_schedule(cron="0 * * * *"))
+    clocks.forward(minutes=59)
+    assert await fired(service) == []
+    clocks.forward(minutes=1)
+    assert await fired(service) == ["2026-11-23T13:00:00Z"]
+    assert await fired(service) == []
+    again = await started(store, clocks)
+    assert await fired(again) == []
+    clocks.forward(hours=1)
+    assert await fired(again) == ["2026-11-23T14:00:00Z"]
+    (record, _) = await again.list_events(EventFilter(pack_name="Flyte"))
+    assert (record.event.name, record.event.created_at) == ("Scheduled", NOON + timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [
+        ("all", [f"2026-11-23T{hour}:00:00Z" for hour in range(13, 17)]),
+        ("last", ["2026-11-23T16:00:00Z"]),
+        ("skip", []),
+    ],
+)
+async def test_what_was_missed_is_caught_up_as_the_flow_says(service, clocks, catch_up, expected):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
+    clocks.forward(hours=4, minutes=30)
+    assert await fired(service) == expected
+    clocks.forward(minutes=30)
+    assert await fired(service) == ["2026-11-23T17:00:00Z"]
+
+
+async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_schedule(cron="30 15 * * *", timeZone="Asia/Kolkata"))
+    assert await service.advance() == datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+
+
+async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clocks):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    count = 1_200
+    await save(service, *({**a_schedule(cron="@daily"), "id": f"s{number}"} for number in range(count)))
+    clocks.forward(days=40)
+    await service.advance()
+    taken_all = []
+    while claimed := await service.take("Worker", limit=100):
+        taken_all += claimed
+    assert len(taken_all) == count
+
+
+async def test_a_deleted_or_changed_flow_fires_no_more(service, clocks):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_schedule(cron="@hourly"))
+    await save(service, a_schedule(cron="@daily"))
+    clocks.forward(hours=2)
+    assert await fired(service) == []
+    await service.delete_flow("flow")
+    clocks.forward(days=2)
+    assert await fired(service) == []
+
+
+async def test_an_event_of_the_servers_name_does_not_fire_a_schedule(service):
+    for name in ("Flyte", "Worker"):
+        await service.register_pack(PackDeclaration(name=name))
+    await save(service, a_schedule(cron="@hourly"))
+    await service.accept_event("Flyte", Happening("Scheduled", b"{}"))
+    assert not await service.take("Worker")
+
+
+# ------------------------------------------------------------------------------------------------------ waiting and keys
+
+
+async def waiting(service, pack="Worker", **how):
+    """Begin to wait for an action; returns the task once it waits."""
+    before = service.waiting_count
+    task = asyncio.create_task(service.take(pack, wait=timedelta(hours=1), **how))
+    await asyncio.sleep(0)
+    assert service.waiting_count == before + 1
+    return task
+
+
+async def test_who_waits_is_told_at_once(service):
+    await begin(service, a_step())
+    task = await waiting(service)
+    await service.accept_event("Source", SAID)
+    assert len(await task) == 1
+    assert service.waiting_count == 0
+
+
+async def test_who_waits_is_told_of_what_follows_from_results_and_time(service, clocks):
+    first = await begin(service, a_step(), a_step("second", "Done", "Worker", dependsOn=["work"], delay="1m"))
+    task = await waiting(service)
+    await service.complete("Worker", first.action_id, DONE)
+    clocks.forward(minutes=1)
+    await service.advance()
+    assert len(await task) == 1
+
+
+async def test_who_waits_in_vain_gets_nothing(service):
+    await begin(service, a_step())
+    assert not await service.take("Worker", wait=timedelta(milliseconds=1))
+    assert not await service.take("Worker", "Other", wait=timedelta(milliseconds=1))
+
+
+async def test_of_many_who_wait_each_gets_one(service):
+    await begin(service, a_step())
+    tasks = [await waiting(service) for _ in range(30)]
+    await asyncio.gather(*(service.accept_event("Source", SAID) for _ in range(30)))
+    claimed = [each for taken in await asyncio.gather(*tasks) for each in taken]
+    assert len({each.action_id for each in claimed}) == 30
+
+
+async def test_what_a_waiting_caller_does_not_take_goes_to_the_next(service):
+    await begin(service, a_step())
+    leaver, stayer = await waiting(service), await waiting(service)
+    sending = asyncio.create_task(service.accept_event("Source", SAID))
+    leaver.cancel()
+    await sending
+    assert len(await stayer) == 1
+
+
+async def test_what_is_handed_back_goes_to_who_waits(service):
+    action = await begin(service, a_step())
+    task = await waiting(service)
+    await service.hand_back([action])
+    (again,) = await task
+    assert again.action_id == action.action_id
+
+
+async def test_nothing_is_handed_back_twice(service):
+    action = await begin(service, a_step())
+    await service.complete("Worker", action.action_id, DONE)
+    await service.hand_back([action])
+    assert not await service.take("Worker")
+
+
+async def test_a_server_that_stops_sends_away_who_waits(service):
+    await begin(service, a_step())
+    task = await waiting(service)
+    service.stop_taking()
+    assert not await task
+    assert await service.why_not_ready() == ["The server is stopping."]
+
+
+async def test_too_many_who_wait_are_refused(service):
+    room = WaitingRoom(limit=2)
+    pack = PackDeclaration(name="P").seen(NOON).ref
+    for _ in range(2):
+        room.enter(pack, None)
+    with pytest.raises(BusyError):
+        room.enter(pack, None)
+
+
+async def test_an_event_with_a_key_counts_once(service):
+    await begin(service, a_step())
+    first = await service.accept_event("Source", SAID, key="k")
+    assert await service.accept_event("Source", SAID, key="k") == first
+    assert await service.accept_event("Worker", SAID, key="k") != first
+    assert len(await service.take("Worker", limit=10)) == 1
+
+
+async def test_time_is_kept_without_being_asked(service, clocks):
+    keeping = asyncio.create_task(service.keep_time())
+    action = await begin(service, a_step(terms={"timeout": "100ms", "onLost": "ask"}))
+    clocks.forward(seconds=1)
+    async with asyncio.timeout(10):
+        while await state_of(service, action) is not ActionState.UNKNOWN:  # noqa: ASYNC110 - it is what a caller can see
+            await asyncio.sleep(0.01)
+    keeping.cancel()
