@@ -52,11 +52,16 @@ class Registration(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """A command that the server handed out, its input not yet decoded."""
+    """A command that the server handed out, its input not yet decoded.
+
+    With a time limit there are `lease_seconds` from now until it counts as lost; each post to `heartbeat_url` begins them anew.
+    """
 
     command: str
     input: msgspec.Raw = msgspec.Raw(b"null")
     result_url: str = ""
+    heartbeat_url: str | None = None
+    lease_seconds: float | None = None
 
 
 class _Links(msgspec.Struct, frozen=True):
@@ -66,9 +71,11 @@ class _Links(msgspec.Struct, frozen=True):
         return next((link.href for link in self.links or () if link.rel.endswith(rel)), None)
 
 
-class _TakenAction(_Links, frozen=True):
+class _TakenAction(_Links, frozen=True, rename="camel"):
     command: str = ""
     input: msgspec.Raw = msgspec.Raw(b"null")
+    lease_seconds: float | None = None
+    actions: list["_TakenAction"] | None = None
 
 
 class _Fault(msgspec.Struct, frozen=True):
@@ -102,6 +109,7 @@ class Client:
             headers["Authorization"] = f"Bearer {token}"
         self.api = api.rstrip("/")
         self._pause = pause
+        self._timeout = timeout
         self._links: _Links | None = None
         self._base = self.api
         self._http = httpx2.AsyncClient(
@@ -146,24 +154,35 @@ class Client:
         data: Mapping[str, str] | None = None,
         files: Any = None,
         attempts: int | None = 1,
+        patience: float = 0,
     ) -> httpx2.Response:
         """Send a request and return its answer, which is always a 2xx.
 
         `url` is a path such as `/v1/flows`, counted from the server's address, or the `href` of a link. `json` is
         encoded; `content` goes out as it is; `data` and `files` make a multipart form as in httpx2. Everything that
         may pass (no connection, a timeout, 429, 5xx) raises `UnavailableError` after `attempts` tries (None: without
-        end), so with more than one the server may do the work twice. A refusal raises the error of its status, with
-        the server's message and problems.
+        end), so with more than one the server may do the work twice. The answer may take `patience` seconds more than
+        others. A refusal raises the error of its status, with the server's message and problems.
         """
         if json is not msgspec.UNSET:
             content, content_type = msgspec.json.encode(json), content_type or "application/json"
         all_headers = dict(headers or {})
+        options: dict[str, Any] = {}
+        if patience and self._timeout is not None:
+            options["timeout"] = httpx2.Timeout(self._timeout, read=self._timeout + patience)
         if content_type is not None:
             all_headers["Content-Type"] = content_type
 
         async def attempt() -> httpx2.Response:
             return await self._send(
-                method, self._absolute(url), content=content, headers=all_headers, params=params, data=data, files=files
+                method,
+                self._absolute(url),
+                content=content,
+                headers=all_headers,
+                params=params,
+                data=data,
+                files=files,
+                **options,
             )
 
         return await persist(attempt, pause=self._pause, attempts=attempts)
@@ -191,31 +210,37 @@ class Client:
         base = str(answer.url)
         return Registration(urljoin(base, take_url), urljoin(base, event_url))
 
-    async def take(self, registration: Registration) -> Action | None:
-        """Take the oldest action that waits for the pack; None if there is nothing to do.
+    async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
+        """Take the oldest actions that wait for the pack, at most so many; nothing if there is nothing to do.
 
-        The server does not hand it out again: whoever takes an action owes a result.
+        A server that can holds the answer until there is something, for `wait` seconds; others answer at once. Who takes an
+        action owes a result: it may be handed out only once.
         """
-        answer = await self._post(registration.take_url, b"null")
+        params = {"wait": f"{wait:g}"} if wait else {}
+        if most > 1:
+            params["max"] = str(most)
+        url = str(httpx2.URL(registration.take_url).copy_merge_params(params)) if params else registration.take_url
+        answer = await self.request("POST", url, content=b"null", content_type="application/json", patience=wait)
         if answer.status_code == 204 or not answer.content:
-            return None
+            return []
         taken = _decode(answer, _TakenAction)
-        href = taken.href("actionResult")
-        if href is None:
-            message = f"the server handed out {taken.command!r} without a link for its result"
-            raise UnavailableError(message)
-        return Action(taken.command, taken.input, urljoin(str(answer.url), href))
+        return [_action(each, str(answer.url)) for each in (taken.actions if taken.actions is not None else [taken])]
+
+    async def heartbeat(self, action: Action) -> None:
+        """Tell that an action with a time limit is still being worked on; raise `ConflictError` when it was lost."""
+        if action.heartbeat_url is not None:
+            await self._post(action.heartbeat_url, b"")
 
     async def complete(self, action: Action, event: bytes) -> None:
         """Hand in the result of an action; the same one again does nothing."""
         await self._post(action.result_url, event)
 
-    async def send(self, registration: Registration, event: bytes) -> None:
-        """Post an event; it is durable when this returns."""
-        await self._post(registration.event_url, event)
+    async def send(self, registration: Registration, event: bytes, *, key: str | None = None) -> None:
+        """Post an event; it is durable when this returns. Sent again with the same `key`, it is the same event."""
+        await self._post(registration.event_url, event, headers=None if key is None else {"Idempotency-Key": key})
 
-    async def _post(self, url: str, content: bytes) -> httpx2.Response:
-        return await self.request("POST", url, content=content, content_type="application/json")
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+        return await self.request("POST", url, content=content, content_type="application/json", headers=headers)
 
     def _absolute(self, url: str) -> str:
         if url.startswith(("http://", "https://")):
@@ -237,6 +262,20 @@ class Client:
         if answer.is_success:
             return answer
         raise _refusal(answer)
+
+
+def _action(taken: _TakenAction, base: str) -> Action:
+    result, heartbeat = taken.href("actionResult"), taken.href("actionHeartbeat")
+    if result is None:
+        message = f"the server handed out {taken.command!r} without a link for its result"
+        raise UnavailableError(message)
+    return Action(
+        taken.command,
+        taken.input,
+        urljoin(base, result),
+        None if heartbeat is None else urljoin(base, heartbeat),
+        taken.lease_seconds,
+    )
 
 
 def _trust(ca_cert_file: Path) -> ssl.SSLContext:

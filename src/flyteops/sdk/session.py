@@ -7,6 +7,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import msgspec
 
@@ -22,6 +23,14 @@ from flyteops.sdk.retry import Outage, persist
 T = TypeVar("T")
 
 LOGGER = logging.getLogger("flyte.pack")
+
+_WAIT = 25.0
+"""How many seconds the server is asked to wait until there is something to do."""
+
+_LAST_TAKE = 1.0
+"""How many seconds a take under way may last on when the pack is to stop."""
+
+_MOST_AT_ONCE = 10
 
 _CHECK_TIMEOUT = 4.0
 _MAX_FATAL_TEXT = 10_000
@@ -48,6 +57,7 @@ class Session:
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executing: set[asyncio.Task[Any]] = set()
+        self._lost: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._undelivered = 0
@@ -185,22 +195,33 @@ class Session:
     async def _poll(self) -> None:
         with suppress(_StoppedError):
             while not self._stop.is_set():
-                await self._slots.acquire()  # first a free hand, then the work: what is taken must be run
-                action = None
+                free = await self._free_hands()
+                actions: list[Action] = []
+                began = self.clock.monotonic()
                 try:
-                    action = await self._take()
+                    actions = await self._take(free)
                 finally:
-                    if action is None:
+                    for _ in range(free - len(actions)):
                         self._slots.release()
-                if action is None:
-                    await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
-                else:
+                for action in actions:
                     self._begin(self._perform(action))
+                if not actions and self.clock.monotonic() - began < _WAIT / 2:
+                    # The server does not wait, or not now.
+                    await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
 
-    async def _take(self) -> Action | None:
-        async def attempt() -> Action | None:
+    async def _free_hands(self) -> int:
+        """Return how many actions can be run now, when there is at least one: what is taken must be run."""
+        await self._slots.acquire()
+        free = 1
+        while free < _MOST_AT_ONCE and not self._slots.locked():
+            await self._slots.acquire()
+            free += 1
+        return free
+
+    async def _take(self, most: int) -> list[Action]:
+        async def attempt() -> list[Action]:
             try:
-                return await self._registered(self._client.take)
+                return await self._registered(lambda registration: self._client.take(registration, wait=_WAIT, most=most))
             except UnavailableError:
                 raise
             except FlyteError as error:
@@ -210,15 +231,49 @@ class Session:
             await self._unless_stopped(self.clock.back_off(seconds))
 
         if self._stop.is_set():
-            return None
-        # A take under way is never broken off: its answer may hold an action that nobody else will get.
-        return await persist(attempt, pause=pause, outage=self._outages["take"])
+            return []
+        taking = asyncio.create_task(persist(attempt, pause=pause, outage=self._outages["take"]))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                # A server that does not wait answers soon, and its answer may hold an action that nobody else will get. One
+                # that is still waiting after that has none, and hands it to others if one comes just now.
+                await asyncio.wait({taking}, timeout=_LAST_TAKE)
+            if taking.done():
+                return taking.result()
+            taking.cancel()
+            raise _StoppedError
+        finally:
+            taking.cancel()
+            stopped.cancel()
 
     async def _perform(self, action: Action) -> None:
+        alive = None
+        if action.lease_seconds is not None:
+            alive = asyncio.create_task(self._keep_alive(action, asyncio.current_task()))
         try:
             await self._hand_in(action, await self._answer(action))
         finally:
             self._slots.release()
+            if alive is not None:
+                alive.cancel()
+
+    async def _keep_alive(self, action: Action, working: asyncio.Task[Any] | None) -> None:
+        """Tell the server again and again that an action is in hand; break its command off when the server gave it to others."""
+        pause = (action.lease_seconds or 0) / 3
+        while True:
+            await self.clock.sleep(pause)
+            try:
+                await self._client.heartbeat(action)
+            except UnavailableError as error:
+                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, error)
+            except FlyteError as error:
+                LOGGER.warning("%s was lost to others and is broken off: %s", action.command, error)
+                if working in self._executing:
+                    self._lost.add(working)
+                    working.cancel()
+                return
 
     async def _answer(self, action: Action) -> Event:
         """Execute an action; whatever goes wrong becomes a FATAL event."""
@@ -251,6 +306,10 @@ class Session:
         task = asyncio.current_task()
         if task is None or not task.cancelling():
             return f"{command} was cancelled by itself"
+        if task in self._lost:
+            self._lost.discard(task)
+            task.uncancel()
+            return f"{command} was broken off, for the server had given it to others"
         if not self._last_words:
             raise asyncio.CancelledError
         task.uncancel()
@@ -284,9 +343,10 @@ class Session:
 
     async def _deliver_event(self, body: bytes) -> None:
         outage = self._outages["event"]
+        key = uuid4().hex  # an answer may get lost after the event was stored
         try:
             await persist(
-                lambda: self._registered(lambda registration: self._client.send(registration, body)),
+                lambda: self._registered(lambda registration: self._client.send(registration, body, key=key)),
                 pause=self.clock.back_off,
                 outage=outage,
             )
