@@ -307,6 +307,29 @@ def test_the_earlier_uploads_still_work(flyte, file, tmp_path, url):
     assert flyte("upload", "flow", "-f", str(tmp_path / "flow.txt"))[0] == 1
 
 
+def test_a_lost_action_is_listed_and_resolved(flyte, file, url):
+    command = "{packName: Loser, name: Do, timeout: 100ms, onLost: ask}"
+    flow = f"name: lost\nsteps:\n  - id: do\n    event: {{packName: Loser, name: Asked}}\n    command: {command}\n"
+    assert flyte("apply", str(file("lost", text=flow.replace("{", "{{").replace("}", "}}"))))[0] == 0
+    assert httpx2.post(f"{url}/v1/packs", json={"name": "Loser"}).status_code == 201
+    assert flyte("send-event", "Loser", "Asked")[0] == 0
+    taken = httpx2.post(f"{url}/v1/packs/Loser/actions/take?wait=10").json()
+    assert (taken["command"], taken["leaseSeconds"]) == ("Do", 0.1)
+    while "UNKNOWN" not in (listed := flyte("actions", "list", "--overdue", "--pack", "Loser")[1]):
+        assert "Do" in listed or listed == ""
+    action_id = re.search(r"^([0-9a-f]{24}) ", listed, re.MULTILINE)[1]
+    assert flyte("actions", "resolve", action_id, "succeeded", "--payload", "{")[0] == 2
+    assert flyte("actions", "resolve", action_id, "succeeded", "--event", "Done", "--payload", "1")[1] == (
+        f"action {action_id} has succeeded\n"
+    )
+    code, _, err = flyte("actions", "resolve", action_id, "failed")
+    assert code == 1
+    assert "is SUCCESS" in err
+    execution = flyte("executions", "list", "--flow", "lost", "--json")[1]
+    correlation_id = json.loads(execution)["flows"][0]["correlationId"]
+    assert "attempt 1 by pack Loser" in flyte("executions", "show", correlation_id)[1]
+
+
 @pytest.mark.parametrize("words", ["flows list --json", "data get unread", "data show unread"])
 def test_output_that_nobody_reads_any_more_is_no_drama(url, flyte, words):
     flyte("data", "set", "unread", "--value", "x")

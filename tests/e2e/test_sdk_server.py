@@ -11,7 +11,7 @@ import pytest
 
 from flyteops.packs import shell
 from flyteops.packs.chat import Room, pack_for
-from flyteops.sdk import Environment
+from flyteops.sdk import Environment, Event, Pack
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.testing import FakeServer
 from flyteops.service import Service
@@ -48,7 +48,9 @@ async def server(tmp_path: Path) -> AsyncIterator[httpx2.AsyncBaseTransport]:
     async with SqliteStore(tmp_path / "flyte.db") as store:
         service = Service(store, clock=lambda: datetime.now(UTC))
         await service.start()
+        keeping = asyncio.create_task(service.keep_time())
         yield httpx2.ASGITransport(create_app(service, Options()))
+        keeping.cancel()
 
 
 def step(step_id: str, pack: str, event: str, command: str, to: str, given: Any, **more: Any) -> dict[str, Any]:
@@ -135,3 +137,38 @@ async def test_the_server_for_tests_answers_as_the_real_one(server: httpx2.Async
         await http.post("/v1/flows", json={"name": "f", "steps": steps})
     fake = FakeServer()
     assert await dialogue(fake, fake) == await dialogue(server, None)
+
+
+async def run_slow_pack(server: httpx2.AsyncBaseTransport, limit: str, seconds: float) -> dict[str, Any]:
+    """Run a command that takes a while in a step with a time limit; return its action as the audit shows it in the end."""
+    pack, environment, stop = Pack("Slow"), Environment(api=BASE, health_port=None), asyncio.Event()
+
+    worked = pack.event("Worked")
+
+    @pack.command(events=[worked])
+    async def work() -> Event:
+        await asyncio.sleep(seconds)
+        return worked()
+
+    transport = Counting(server)
+    running = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport, clock=Hasty()))
+    await transport.registered.wait()
+    async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
+        limited = step("slow", "Slow", "Asked", "Work", "Slow", None)
+        limited["command"]["timeout"] = limit
+        assert (await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})).status_code == 201
+        await http.post("/v1/packs/Slow/events", json={"event": "Asked"})
+        action: dict[str, Any] = {"state": {"value": "NEW"}}
+        while action["state"]["value"] in ("NEW", "PENDING"):
+            await asyncio.sleep(0.02)
+            (execution,) = (await http.get("/v1/audit/flows")).json()["flows"]
+            action = execution["actions"]["slow"]
+    stop.set()
+    await running
+    return action
+
+
+async def test_a_pack_keeps_alive_what_it_has_in_hand(server: httpx2.AsyncBaseTransport) -> None:
+    action = await run_slow_pack(server, "300ms", 1.0)
+    assert action["state"]["value"] == "SUCCESS"
+    assert [attempt.get("lostAt") for attempt in action["attempts"]] == [None]

@@ -100,6 +100,11 @@ def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
     lines += _block("input", value_text(action.input, 2000))
     if action.result is not None:
         lines += _block("result", _event(action.result))
+    for attempt in action.attempts:
+        lost = f", lost {local_time(attempt.lost_at)}" if attempt.lost_at else ""
+        lines += _block("attempt", f"{attempt.number} by pack {clean(attempt.pack_id)} at {local_time(attempt.taken_at)}{lost}")
+        if attempt.late_result is not None:
+            lines += _block("late", f"not applied: {_event(attempt.late_result)}")
     return lines
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "packs": Entry("pack", "packs", "List, show and delete the packs that registered.", SHOW),
     "data": Entry("data", "data", "List, get, set and delete datastore items.", SHOW),
     "executions": Entry("execution", "executions", "List and show what flows did.", SHOW),
+    "actions": Entry("action", "actions", "List actions as they stand, and resolve lost ones.", SHOW),
     "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
     "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
     "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
