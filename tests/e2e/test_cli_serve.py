@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 
 import httpx2
 import pytest
@@ -93,6 +94,41 @@ def test_a_second_signal_does_not_wait_for_requests(serve):
         code, _, err = server.end()
     assert code == 0
     assert "exceeded" not in err
+
+
+def test_who_waits_for_an_action_does_not_keep_it_from_stopping(serve):
+    server = serve()
+    url = server.read_until(READY)[1]
+    assert httpx2.post(f"{url}/v1/packs", json={"name": "P"}).status_code == 201
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+        connection.sendall(b"POST /v1/packs/P/actions/take?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+        httpx2.get(f"{url}/health")
+        began = time.monotonic()
+        server.process.terminate()
+        assert connection.recv(100).startswith(b"HTTP/1.1 204 ")
+        assert server.end()[0] == 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_schedule_and_a_lost_command_are_dealt_with_over_a_restart(serve):
+    limited = {"name": "C", "packName": "P", "timeout": "200ms"}
+    rescue = {"name": "R", "packName": "P", "input": "{{ Event.Payload.reason }}"}
+    steps = [
+        {"id": "a", "event": {"name": "E", "packName": "P"}, "command": limited},
+        {"id": "b", "dependsOn": ["a"], "event": {"name": "FATAL", "packName": "P"}, "command": rescue},
+    ]
+    first = serve()
+    url = first.read_until(READY)[1]
+    assert httpx2.post(f"{url}/v1/packs", json={"name": "P"}).status_code == 201
+    assert httpx2.post(f"{url}/v1/flows", json={"name": "f", "steps": steps}).status_code == 201
+    assert httpx2.post(f"{url}/v1/packs/P/events", json={"event": "E"}).status_code == 202
+    assert httpx2.post(f"{url}/v1/packs/P/actions/take").json()["command"] == "C"
+    first.process.kill()
+    first.end()
+    second = serve()
+    url = second.read_until(READY)[1]
+    followed = httpx2.post(f"{url}/v1/packs/P/actions/take?wait=10", timeout=20).json()
+    assert (followed["command"], followed["input"]) == ("R", "lost")
 
 
 def test_what_was_sent_is_there_after_a_restart(serve):

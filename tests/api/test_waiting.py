@@ -1,0 +1,159 @@
+"""Waiting for actions, leases and keys, as clients see them."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from flyteops.service import Service
+from tests.api.conftest import Clock, Server
+
+Make = Callable[..., Awaitable[dict[str, Any]]]
+
+STEP = {"id": "s", "event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": [1]}}
+LEASED = {**STEP, "command": {**STEP["command"], "timeout": "5m", "onLost": "ask"}}  # type: ignore[dict-item]
+TAKE, EVENTS = "/v1/packs/P/actions/take", "/v1/packs/P/events"
+
+
+@pytest.fixture
+async def _pack(register: Make) -> None:
+    await register("P")
+
+
+async def send(api: httpx2.AsyncClient, **headers: str) -> httpx2.Response:
+    answer = await api.post(EVENTS, json={"event": "E"}, headers=headers)
+    assert answer.status_code == 202
+    return answer
+
+
+async def someone_waits(service: Service, count: int = 1) -> None:
+    """Return once so many callers wait; they come over a network, so there is nothing else to wait on."""
+    async with asyncio.timeout(10):
+        while service.waiting_count != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_take_answers_as_soon_as_there_is_something(
+    api: httpx2.AsyncClient, server: Server, service: Service, save_flow: Make
+) -> None:
+    await save_flow("f", STEP)
+    wire = await server.connect()
+    await wire.send(b"POST /v1/packs/P/actions/take?wait=30 HTTP/1.1\r\nHost: h\r\n\r\n")
+    await someone_waits(service)
+    await send(api)
+    status, _, body = await wire.answer()
+    assert (status, json.loads(body)["command"]) == (200, "C")
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_take_gives_up_after_its_time(api: httpx2.AsyncClient) -> None:
+    assert (await api.post(f"{TAKE}?wait=0.01")).status_code == 204
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_what_a_client_that_has_gone_was_waiting_for_goes_to_others(
+    api: httpx2.AsyncClient, server: Server, service: Service, save_flow: Make
+) -> None:
+    await save_flow("f", STEP)
+    gone, waiting = await server.connect(), await server.connect()
+    for wire in (gone, waiting):
+        await wire.send(b"POST /v1/packs/P/actions/take?wait=30 HTTP/1.1\r\nHost: h\r\n\r\n")
+    await someone_waits(service, 2)
+    await gone.close()
+    await someone_waits(service, 1)
+    await send(api)
+    assert (await waiting.answer())[0] == 200
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_several_actions_are_taken_at_once_if_that_is_asked_for(api: httpx2.AsyncClient, save_flow: Make) -> None:
+    await save_flow("f", STEP)
+    for _ in range(3):
+        await send(api)
+    body = (await api.post(f"{TAKE}?max=2")).json()
+    assert [(action["command"], action["input"]) for action in body["actions"]] == [("C", [1])] * 2
+    assert len((await api.post(f"{TAKE}?max=2&wait=5")).json()["actions"]) == 1
+    assert (await api.post(f"{TAKE}?max=2")).status_code == 204
+
+
+@pytest.mark.parametrize("query", ["wait=-1", "wait=soon", "wait=1e3", "max=0", "max=101", "max=x", "wait=%C2%B2"])
+@pytest.mark.usefixtures("_pack")
+async def test_absurd_wishes_are_refused(api: httpx2.AsyncClient, query: str) -> None:
+    assert (await api.post(f"{TAKE}?{query}")).status_code == 400
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_an_action_without_a_time_limit_looks_as_it_always_did(api: httpx2.AsyncClient, save_flow: Make) -> None:
+    await save_flow("f", STEP)
+    await send(api)
+    body = (await api.post(TAKE)).json()
+    assert set(body) == {"command", "input", "links"}
+    (link,) = body["links"]
+    assert link["href"].endswith("/result")
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_a_lease_is_in_the_links(api: httpx2.AsyncClient, service: Service, save_flow: Make, clock: Clock) -> None:
+    await save_flow("f", LEASED)
+    await send(api)
+    body = (await api.post(TAKE)).json()
+    result, heartbeat = (link["href"] for link in body["links"])
+    assert body["leaseSeconds"] == 300
+    assert [link["rel"].rpartition("/")[2] for link in body["links"]] == ["actionResult", "actionHeartbeat"]
+    clock.move(timedelta(minutes=4))
+    assert (await api.post(heartbeat)).json() == {"expiresAt": "2026-03-01T12:39:00.25Z"}
+    clock.move(timedelta(minutes=5))
+    await service.advance()
+    (action,) = (await api.get("/v1/actions?state=unknown")).json()["actions"]
+    assert (action["state"], action["attempt"]) == ("UNKNOWN", 1)
+    assert (await api.post(heartbeat)).status_code == 409
+    resolution = next(link["href"] for link in action["links"] if link["rel"].endswith("resolveAction"))
+    assert (await api.post(resolution, json={"resolution": "failed"})).status_code == 204
+    answer = await api.post(result, json={"event": "Done"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "late")
+    shown = (await api.get("/v1/audit/flows")).json()["flows"][0]["actions"]["s"]
+    assert shown["state"]["value"] == "FATAL"
+    assert shown["attempts"][0]["lateResult"]["event"] == "Done"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"resolution": "maybe"}, {"resolution": "retry", "event": "E"}, {"resolution": "failed", "event": "E"}, []],
+)
+@pytest.mark.usefixtures("_pack")
+async def test_a_resolution_that_makes_no_sense_is_refused(api: httpx2.AsyncClient, body: Any) -> None:
+    answer = await api.post("/v1/actions/1/resolution", json=body)
+    assert (answer.status_code, bool(answer.json()["problems"])) == (400, True)
+
+
+async def test_what_is_not_there_cannot_be_resolved(api: httpx2.AsyncClient) -> None:
+    assert (await api.post("/v1/actions/1/resolution", json={"resolution": "retry"})).status_code == 404
+
+
+@pytest.mark.usefixtures("_pack")
+async def test_the_same_key_again_is_the_same_event(api: httpx2.AsyncClient, save_flow: Make) -> None:
+    await save_flow("f", STEP)
+    answers = [await send(api, **{"Idempotency-Key": "delivery-1"}) for _ in range(2)]
+    assert answers[0].headers["location"] == answers[1].headers["location"]
+    assert len((await api.post(f"{TAKE}?max=9")).json()["actions"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", " ", "x" * 256])
+@pytest.mark.usefixtures("_pack")
+async def test_a_key_that_is_none_is_refused(api: httpx2.AsyncClient, key: str) -> None:
+    answer = await api.post(EVENTS, json={"event": "E"}, headers={"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["problems"][0]["path"]) == (400, "Idempotency-Key")
+
+
+async def test_ready_is_told_from_alive(api: httpx2.AsyncClient, service: Service) -> None:
+    assert (await api.get("/health/ready")).json() == {"status": "ready"}
+    service.stop_taking()
+    answer = await api.get("/health/ready")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["The server is stopping."])
+    assert (await api.get("/health/live")).json() == {"status": "alive"}
+    assert (await api.get("/health")).status_code == 200
