@@ -173,7 +173,7 @@ def test_a_log_file_that_cannot_be_written_stops_the_start(flyte, tmp_path):
     code, _, err = flyte("serve", "--log-file", str(tmp_path / "none" / "flyte.log"))
     assert code == 2
     assert "LOGFILE" in err
-    assert "cannot be written: No such file or directory" in err
+    assert "cannot be written; give a file in a directory that exists" in err
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ LOGGER = logging.getLogger("flyte.pack")
 _WAIT = 25.0
 """How many seconds the server is asked to wait until there is something to do."""
 
-_LAST_TAKE = 1.0
-"""How many seconds a take under way may last on when the pack is to stop."""
+_LAST_TAKE = 0.5
+"""How many seconds after its begin a take under way is broken off when the pack is to stop."""
 
 _MOST_AT_ONCE = 10
 
@@ -232,6 +232,7 @@ class Session:
 
         if self._stop.is_set():
             return []
+        began = self.clock.monotonic()
         taking = asyncio.create_task(persist(attempt, pause=pause, outage=self._outages["take"]))
         stopped = asyncio.create_task(self._stop.wait())
         try:
@@ -239,7 +240,7 @@ class Session:
             if not taking.done():
                 # A server that does not wait answers soon, and its answer may hold an action that nobody else will get. One
                 # that is still waiting after that has none, and hands it to others if one comes just now.
-                await asyncio.wait({taking}, timeout=_LAST_TAKE)
+                await asyncio.wait({taking}, timeout=max(0, began + _LAST_TAKE - self.clock.monotonic()))
             if taking.done():
                 return taking.result()
             taking.cancel()
