@@ -41,6 +41,7 @@ COMMANDS = {
     "actions": Entry("action", "actions", "List actions as they stand, and resolve lost ones.", SHOW),
     "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
     "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
+    "torture": Entry("torture", "torture", "Mistreat a scratch server, and see whether its promises hold.", MORE),
     "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
     "completion": Entry("completion", "completion", "Print the completion script of a shell.", MORE),
     "upload": Entry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),

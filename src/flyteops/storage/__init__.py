@@ -30,9 +30,14 @@ def _sqlite(url: str, rest: str) -> Store:
     return SqliteStore(path)
 
 
+def path_of(url: str) -> str:
+    """Return the path in the URL of a store in a file."""
+    return url.partition("://")[2].removeprefix("/")
+
+
 def store_faults(url: str) -> Iterator[str]:
     """Yield what is wrong with the place that a store's URL names, as far as can be seen without opening it."""
-    path = Path(url.partition("://")[2].removeprefix("/"))
+    path = Path(path_of(url))
     folder = path.parent
     if path.exists() and not path.is_file():
         yield "is no file; name the file that the database is in, or will be"

@@ -286,6 +286,15 @@ class TimerContract(StoreCase):
             await claim(store, minutes(600))
             assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(6)
 
+    async def test_no_wait_is_longer_after_the_clock_was_set_back_while_no_server_ran(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            event = sample.event(at=minutes(600))
+            await start(store, sample.action(not_before=minutes(630)), event=event)
+        async with self.connect() as store:
+            assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (await store.advance(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+
     async def test_many_timers_are_dealt_with_in_steps(self) -> None:
         sample = Sample()
         async with self.connect() as store:

@@ -28,6 +28,7 @@ from flyteops.model import (
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.sqlite.row import (
     LATER,
+    SINCE,
     created_at_of,
     decode_decisions,
     decode_declaration,
@@ -128,9 +129,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
         conditions.append("q.pack_name = ?")
         values.append(which.pack_name)
     if which.overdue_since is not None:
-        # What is PENDING since when is the end of `states`: it is only cut out where the other conditions hold.
-        taken = "CAST(substr(a.states, length(rtrim(a.states, '0123456789')) + 1) AS INTEGER)"
-        conditions.append(f"(a.state = 'UNKNOWN' OR (a.state = 'PENDING' AND (a.due_at <= ? OR {taken} < ?)))")
+        conditions.append(f"(a.state = 'UNKNOWN' OR (a.state = 'PENDING' AND (a.due_at <= ? OR {SINCE} < ?)))")
         values.extend([0 if which.now is None else to_microseconds(which.now), to_microseconds(which.overdue_since)])
     return conditions, values
 

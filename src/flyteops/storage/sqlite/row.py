@@ -12,6 +12,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATER = "LATER"
 """The state of a NEW action that may not be taken yet, so that whoever takes need not look at the time."""
 
+SINCE = "CAST(substr(states, length(rtrim(states, '0123456789')) + 1) AS INTEGER)"
+"""In SQL, when an action came to its state: the end of `states`."""
+
 encode_json = msgspec.json.Encoder(order="deterministic").encode
 encode_decisions = msgspec.json.Encoder().encode
 decode_decisions = msgspec.json.Decoder(tuple[Decision, ...]).decode

@@ -8,7 +8,7 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
 from flyteops.storage.sqlite.ledger import UNFINISHED, Found, Ledger
-from flyteops.storage.sqlite.row import LATER, to_instant, to_microseconds
+from flyteops.storage.sqlite.row import LATER, SINCE, to_instant, to_microseconds
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -68,6 +68,13 @@ def _shift(ledger: Ledger, now: int, by: int) -> None:
     ledger.execute(
         "UPDATE action SET due_at = ? + timeout WHERE due_at > ? AND state = 'PENDING' AND due_at > ? + timeout", (now, now, now)
     )
+    if not by:
+        # What began to wait in what is the future now, by a clock that was set back since, waits as long again.
+        ledger.execute(
+            f"UPDATE action SET due_at = ? + due_at - {SINCE}"  # noqa: S608 - texts of ours
+            f" WHERE due_at > ? AND state = ? AND {SINCE} > ? AND due_at > {SINCE}",
+            (now, now, LATER, now),
+        )
 
 
 def _make_available(ledger: Ledger, now: int, limit: int) -> list[int]:

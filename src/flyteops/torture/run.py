@@ -1,0 +1,76 @@
+"""One run: mistreat the server for a while, let everything come to rest, and check."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from flyteops.torture.crew import Crew
+from flyteops.torture.history import History, faults_in
+from flyteops.torture.victim import Victim
+
+SENDERS, WORKERS = 8, 16
+REST_SECONDS = 90.0
+"""How long what is open may take to come to its end once nobody does any harm."""
+
+
+class Torture:
+    """A run with everything that it needs; `report` is told how it goes."""
+
+    def __init__(self, folder: Path, *, seed: int, bug: str | None = None, report: Callable[[str], None] = print) -> None:
+        self._chance = Random(seed)  # noqa: S311 - it must be repeatable, not secret
+        self.history = History()
+        self.victim = Victim(folder, self._chance, bug=bug)
+        self._report = report
+
+    async def run(self, seconds: float) -> list[str]:
+        """Return every promise that the server broke."""
+        crew = Crew(self.victim.url, self.history, self._chance)
+        try:
+            await self.victim.start()
+            await crew.prepare()
+            await self._harm(crew, seconds)
+            faults = await self._rest(crew)
+            executions = await crew.executions()
+            begun, results = len(self.history.begun), len(self.history.results)
+            self._report(f"{len(executions)} executions; {begun} events and {results} results were acknowledged")
+            faults += faults_in(self.history, executions)
+            code = await self.victim.end()
+            return faults + ([f"the server ended with exit code {code}"] if code else [])
+        finally:
+            await crew.http.aclose()
+            self.victim.close()
+
+    async def _harm(self, crew: Crew, seconds: float) -> None:
+        senders = [asyncio.create_task(crew.send()) for _ in range(SENDERS)]
+        workers = [asyncio.create_task(crew.work()) for _ in range(WORKERS)]
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                await asyncio.sleep(0.3 + 1.2 * self._chance.random())
+                await self.victim.harm()
+                self._tell(end)
+        finally:
+            for task in (*senders, *workers):
+                task.cancel()
+            await asyncio.gather(*senders, *workers, return_exceptions=True)
+
+    def _tell(self, end: float) -> None:
+        harms = ", ".join(f"{count} {name}" for name, count in self.victim.harms.items())
+        left = max(0, round(end - time.monotonic()))
+        self._report(f"{left:4d} s left: {harms}; {len(self.history.begun)} events, {len(self.history.results)} results")
+
+    async def _rest(self, crew: Crew) -> list[str]:
+        """Let well-behaved packs finish what is open."""
+        crew.misbehaves = 0
+        workers = [asyncio.create_task(crew.work()) for _ in range(WORKERS)]
+        end = time.monotonic() + REST_SECONDS
+        try:
+            while (left := await crew.open_actions()) and time.monotonic() < end:  # noqa: ASYNC110 - only the server knows
+                await asyncio.sleep(0.2)
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return [f"{left} actions did not come to an end within {REST_SECONDS:g} s"] if left else []
