@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import click
 
@@ -55,6 +56,7 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
         if is_interactive:
+            import_module("flyteops.cli.terminal")  # what is missing is said before anything else
             if is_taken:
                 click.echo(
                     f"Another {clean(name)} is connected: some answers may appear there. --name gives this one another name."

@@ -38,8 +38,8 @@ def reference() -> str:
         "broken off with Ctrl-C. Errors go to standard error as `flyte: ...`, one line and then a line for each problem; with",
         '`--json` as `{"error": {"code", "message", "problems"}}`.',
         "",
-        "`flyte pack`, `flyte packs` and `flyte version` work with what `pip install flyteops` brings; for the others install",
-        '`"flyteops[server]"`.',
+        '`flyte serve`, `dev`, `chat`, `apply`, `render` and `torture` need what `pip install "flyteops[server]"` brings; for',
+        "the others, `pip install flyteops` is enough.",
     ]
     for words, command in every_command():
         lines += ["", f"## `{words}`", "", *_description(command)]

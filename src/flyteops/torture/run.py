@@ -12,13 +12,24 @@ from flyteops.torture.victim import Victim
 
 SENDERS, WORKERS = 8, 16
 REST_SECONDS = 90.0
-"""How long what is open may take to come to its end once nobody does any harm."""
 
 
 class Torture:
-    """A run with everything that it needs; `report` is told how it goes."""
+    """A run with everything that it needs; `report` is told how it goes.
 
-    def __init__(self, folder: Path, *, seed: int, bug: str | None = None, report: Callable[[str], None] = print) -> None:
+    Once nobody does any harm, what is open has `rest_seconds` to come to its end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        bug: str | None = None,
+        rest_seconds: float = REST_SECONDS,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._rest_seconds = rest_seconds
         self._chance = Random(seed)  # noqa: S311 - it must be repeatable, not secret
         self.history = History()
         self.victim = Victim(folder, self._chance, bug=bug)
@@ -65,7 +76,7 @@ class Torture:
         """Let well-behaved packs finish what is open."""
         crew.misbehaves = 0
         workers = [asyncio.create_task(crew.work()) for _ in range(WORKERS)]
-        end = time.monotonic() + REST_SECONDS
+        end = time.monotonic() + self._rest_seconds
         try:
             while (left := await crew.open_actions()) and time.monotonic() < end:  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.2)
@@ -73,4 +84,4 @@ class Torture:
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        return [f"{left} actions did not come to an end within {REST_SECONDS:g} s"] if left else []
+        return [f"{left} actions did not come to an end within {self._rest_seconds:g} s"] if left else []
