@@ -5,6 +5,9 @@ import pytest
 from flyteops.cli.subject import BUGS
 from flyteops.torture import History, Torture, faults_in
 
+# Clients that are cut off while they connect leave their sockets to the garbage collector, which complains.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 WORDS = {
     "acknowledges-early": "was acknowledged and is lost",
     "forgets-keys": "has 2 executions",
@@ -12,7 +15,7 @@ WORDS = {
     "loses-continuations": "the second was never begun",
     "drops-results": "had its result Worked acknowledged and is",
     "never-looks-at-the-time": "did not come to an end",
-    "writes-carelessly": "was acknowledged and is lost",
+    "writes-carelessly": "has 2 executions",
 }
 
 
