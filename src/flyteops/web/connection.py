@@ -44,7 +44,6 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._stage: str | None = None
-        self._head_size = 0
         self._unread = 0
         self._fault: Fault | None = None
         self._deadline = 0.0
@@ -73,8 +72,9 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._fault or BAD_REQUEST)
             return
-        if self._unread > MAX_HEAD and self._fault is None:
-            self._fault = HEAD_TOO_LARGE
+        is_long = self._unread > MAX_HEAD or (self._stage == HEAD and len(self.url) > MAX_TARGET)
+        if is_long and self._fault is None:
+            self._fault = self._fault_of_head()
         if self._fault is not None:
             self._refuse(self._fault)
         elif self._stage is not None or self._timer is not None:
@@ -83,27 +83,21 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._stage = HEAD
-        self._head_size = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
         self._unread = 0
-        if len(self.url) > MAX_TARGET:
-            self._fault = TARGET_TOO_LONG
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._unread = 0
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            self._fault = HEAD_TOO_LARGE
-        else:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stage = BODY
         self._unread = 0
-        if self._fault is None and not self.parser.should_upgrade():
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value)
+        if size > MAX_TARGET and (size > MAX_HEAD or len(self.url) > MAX_TARGET):
+            self._fault = self._fault_of_head()
+        elif not self.parser.should_upgrade():
             super().on_headers_complete()
+
+    def _fault_of_head(self) -> Fault:
+        return TARGET_TOO_LONG if len(self.url) > MAX_TARGET else HEAD_TOO_LARGE
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -111,7 +105,6 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stage = None
-        self._unread = 0
         if self._fault is None and not self.parser.should_upgrade():
             super().on_message_complete()
 
