@@ -1,5 +1,6 @@
 """The query of a request, read field by field; all that is wrong with it is told at once."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlencode
@@ -8,6 +9,7 @@ from flyteops.errors import InputError, Problem
 from flyteops.model import ActionState
 
 MOST_FIELDS = 100
+NO_FIELDS: Mapping[str, str] = {}
 GREATEST = 2**31 - 1
 
 
@@ -19,7 +21,7 @@ class Query:
 
     def __init__(self, text: bytes) -> None:
         self._problems: list[Problem] = []
-        self._fields: dict[str, str] = {}
+        self._fields: Mapping[str, str] = NO_FIELDS
         if not text:
             return
         try:
@@ -59,7 +61,9 @@ class Query:
 
     def seconds(self, name: str) -> float:
         """Return a number of seconds, which may have a fraction; 0 if it is not given."""
-        text = self._fields.get(name, "0")
+        text = self._fields.get(name)
+        if text is None:
+            return 0.0
         whole, _, fraction = text.partition(".")
         if text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text) and len(text) <= 20:
             return float(text)

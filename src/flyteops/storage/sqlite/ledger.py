@@ -155,17 +155,22 @@ class Ledger:
         if self._actions:
             many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
         if self._claims:
-            many("UPDATE action SET state = 'PENDING', states = states || ?, attempt = ?, due_at = ? WHERE seq = ?", self._claims)
-        if self._attempts:
-            many("INSERT INTO attempt VALUES (?,?,?,?,?,NULL,NULL)", self._attempts)
+            many("UPDATE action SET state = 'PENDING', states = states || ?, attempt = ? WHERE seq = ?", self._claims)
+        self._flush_leases()
         if self._results:
-            statement = "UPDATE action SET state = ?, states = states || ?, result_seq = ?, due_at = NULL WHERE seq = ?"
-            many(statement, self._results)
+            many("UPDATE action SET state = ?, states = states || ?, result_seq = ? WHERE seq = ?", self._results)
         self._flush_keys()
         if self._touched:
             rows = [(at, seq, at) for seq, at in self._touched.items()]
             many("UPDATE execution SET changed_at = ? WHERE seq = ? AND changed_at < ?", rows)
         self._begin_gathering()
+
+    def _flush_leases(self) -> None:
+        # Apart from the rest, for few actions have a time limit, and an index must be looked after for it.
+        if self._attempts:
+            self.connection.executemany("INSERT INTO attempt VALUES (?,?,?,?,?,NULL,NULL)", self._attempts)
+        if self._due:
+            self.connection.executemany("UPDATE action SET due_at = ? WHERE seq = ?", self._due)
 
     def _flush_keys(self) -> None:
         rows = [(key, *kept) for key, kept in self._keys.items()]
@@ -197,7 +202,8 @@ class Ledger:
         self._flow_events: list[tuple[str, int]] = []
         self._executions: list[tuple[object, ...]] = []
         self._actions: list[tuple[object, ...]] = []
-        self._claims: list[tuple[str, int, int | None, int]] = []
+        self._claims: list[tuple[str, int, int]] = []
+        self._due: list[tuple[int | None, int]] = []
         self._attempts: list[tuple[object, ...]] = []
         self._keys: dict[str, tuple[str, int]] = {}
         self._results: list[tuple[str, str, int, int]] = []
@@ -258,14 +264,15 @@ class Ledger:
         first = queue.heads.popleft()
         now = to_microseconds(at)
         attempt = first.attempt + 1
-        lease = timeout = expires_at = due_at = None
+        lease = timeout = expires_at = None
         if first.timeout is not None:
             lease = lease_token(seed, first.action_id, attempt)
             timeout = timedelta(microseconds=first.timeout)
             due_at = now + first.timeout
             expires_at = to_instant(due_at)
             self._attempts.append((first.seq, attempt, lease, pack.id, now))
-        self._claims.append((f",PENDING {now}", attempt, due_at, first.seq))
+            self._due.append((due_at, first.seq))
+        self._claims.append((f",PENDING {now}", attempt, first.seq))
         self.touch(first.execution_seq, now)
         found = first.input
         if found is None:
@@ -337,6 +344,8 @@ class Ledger:
         state = "FATAL" if result.name == FATAL else "SUCCESS"
         now = to_microseconds(result.received_at)
         self._results.append((state, f",{state} {now}", result_seq, found.seq))
+        if found.timeout is not None:
+            self._due.append((None, found.seq))
         self.touch(found.execution_seq, now)
 
     def _keep_late(self, found: Found, result: Event, number: int) -> None:

@@ -132,7 +132,6 @@ TIME = (
     "ALTER TABLE action ADD COLUMN timeout INTEGER",
     "ALTER TABLE action ADD COLUMN due_at INTEGER",
     "CREATE INDEX action_due ON action (due_at) WHERE due_at IS NOT NULL",
-    "CREATE INDEX action_unknown ON action (seq) WHERE state = 'UNKNOWN'",
     """
     CREATE TABLE attempt (
       action_seq INTEGER NOT NULL,

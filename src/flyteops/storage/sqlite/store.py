@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -86,10 +87,10 @@ class SqliteStore(Store):
                 raise refusal(error, self.path) from error
             raise
 
-    def _write(self, rank: int, run: Callable[[Ledger], T]) -> "asyncio.Future[T]":
+    def _write(self, rank: int, run: Callable[[Ledger], T], undo: Callable[[T], None] | None = None) -> "asyncio.Future[T]":
         if self._writer is None:
             raise UnavailableError("The store is closed.")
-        return self._writer.submit(rank, run)
+        return self._writer.submit(rank, run, undo)
 
     async def _read(self, run: Callable[[Audit], T]) -> T:
         if self._writer is None:
@@ -156,20 +157,18 @@ class SqliteStore(Store):
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
-        claiming = self._write(CLAIM, lambda ledger: ledger.claim(pack, at, action_name, limit, seed))
-        try:
-            return await asyncio.shield(claiming)
-        except asyncio.CancelledError:
-            # Nobody will be told what was claimed, so it goes back as soon as it is there.
-            claiming.add_done_callback(lambda claimed: self._give_back(claimed, at))
-            raise
+        # What nobody is left to be told of goes back as soon as it is there.
+        return await self._write(
+            CLAIM,
+            lambda ledger: ledger.claim(pack, at, action_name, limit, seed),
+            lambda claimed: self._give_back(claimed, at),
+        )
 
-    def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        if claiming.cancelled() or claiming.exception() is not None or self._writer is None:
-            return
-        for claimed in claiming.result():
-            release = partial(timer.release, action_id=claimed.action_id, at=at, check=lambda _: None, counts=False)
-            self._write(OTHER, release).add_done_callback(self._tell_of)
+    def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
+        for each in claimed:
+            release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
+            with suppress(UnavailableError):  # closed, or too busy: it stays with whoever has gone
+                self._write(OTHER, release).add_done_callback(self._tell_of)
 
     def _tell_of(self, released: "asyncio.Future[Address]") -> None:
         if not released.cancelled() and released.exception() is None:

@@ -31,20 +31,32 @@ OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interfac
 
 
 class Job:
-    """Something to be done in a transaction. `rank` is the order within a batch; equal ranks keep the order they came in."""
+    """Something to be done in a transaction. `rank` is the order within a batch; equal ranks keep the order they came in.
 
-    __slots__ = ("error", "future", "rank", "result", "run")
+    `undo` gets the result when it is there, but whoever asked for it has gone.
+    """
 
-    def __init__(self, rank: int, run: Callable[[Ledger], Any], future: "asyncio.Future[Any]") -> None:
+    __slots__ = ("error", "future", "rank", "result", "run", "undo")
+
+    def __init__(
+        self,
+        rank: int,
+        run: Callable[[Ledger], Any],
+        future: "asyncio.Future[Any]",
+        undo: Callable[[Any], None] | None = None,
+    ) -> None:
         self.rank = rank
         self.run = run
         self.future = future
+        self.undo = undo
         self.result: Any = None
         self.error: BaseException | None = None
 
     def answer(self) -> None:
         """Resolve the future unless nobody waits any more."""
         if self.future.done():
+            if self.undo is not None and self.error is None:
+                self.undo(self.result)
             return
         if self.error is not None:
             self.future.set_exception(self.error)
@@ -66,12 +78,15 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="flyte-sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, rank: int, run: "Callable[[Ledger], T]") -> "asyncio.Future[T]":
-        """Have something done; the future is resolved once it is durable, or nothing of it has been done."""
+    def submit(self, rank: int, run: "Callable[[Ledger], T]", undo: "Callable[[T], None] | None" = None) -> "asyncio.Future[T]":
+        """Have something done; the future is resolved once it is durable, or nothing of it has been done.
+
+        When the future was cancelled in the meantime, what came of it goes to `undo`.
+        """
         if self._waiting.qsize() >= self._limit:
             raise BusyError
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.put(Job(rank, run, future))
+        self._waiting.put(Job(rank, run, future, undo))
         return future
 
     async def stop(self) -> None:
