@@ -497,3 +497,33 @@ async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: Sql
     await store.record(event, creating(sample.action(name="Command1")))
     assert (await store.get_event(event.event_id)).event == event
     assert await store.claim(WORKER, NOON)
+
+
+async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        schema.prepare(path).close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        INSERT INTO source VALUES (1, 'Asked', 'Watcher', 'Watcher', '{}');
+        INSERT INTO event VALUES (1, 'e1', 1, 1700000000000000, NULL, NULL, 2, '{"a":1}', NULL);
+        INSERT INTO execution VALUES (1, 'run', 'Deploy', 'uuid', 1700000000000000);
+        INSERT INTO queue VALUES (1, 'Worker', 'Deploy', '{}');
+        INSERT INTO action VALUES
+          (1, 'a1', 1, 0, 'first', 1, 1, NULL, 'NEW', 'NEW 1700000000000000', '{}', '1'),
+          (2, 'a2', 1, 1, 'second', 1, 1, NULL, 'PENDING', 'NEW 1700000000000000,PENDING 1700000000000001', '{}', '2');
+        UPDATE event SET payload = CAST(payload AS BLOB);
+        UPDATE action SET context = CAST(context AS BLOB), input = CAST(input AS BLOB);
+        """.replace("'{\"a\":1}'", "X'7b7d'")
+        .replace("'{}', '1'", "X'7b7d', X'31'")
+        .replace("'{}', '2'", "X'7b7d', X'32'")
+    )
+    connection.close()
+    sample = Sample()
+    async with SqliteStore(path) as store:
+        (claimed,) = await store.claim(WORKER, NOON)
+        assert (claimed.action_id, claimed.input, claimed.attempt) == ("a1", b"1", 1)
+        for action_id in ("a1", "a2"):
+            assert await store.finish(action_id, sample.event("Deployed"), always(NOTHING))
+        assert {action.state.value for action in (await store.get_execution("run")).actions} == {"SUCCESS"}
