@@ -116,6 +116,7 @@ def test_a_message_runs_a_command_in_another_process_and_the_answer_appears(dev)
     assert not still_there(children)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_is_left_behind_however_it_ends(dev, number):
     children = ready(dev)
@@ -129,6 +130,7 @@ def test_no_process_is_left_behind_however_it_ends(dev, number):
         assert not still_there(children)
 
 
+@pytest.mark.slow
 def test_closing_the_terminal_ends_everything(dev):
     children = ready(dev)
     dev.ptyproc.fileobj.close()

@@ -68,10 +68,12 @@ def test_bank_holidays_are_told_in_the_thread_of_the_question(place):
     assert f" in {timestamp}]" in printed
 
 
+@pytest.mark.slow
 def test_holidays_of_a_year_that_is_not_in_the_file_are_not_known(place):
     assert "none that I know of" in place.chat("flyte uk-bank-holidays 1999")
 
 
+@pytest.mark.slow
 def test_the_inventory_is_listed_from_the_datastore(place):
     assert "local runs this demonstration in your house" in place.chat("inventory")
 
@@ -80,6 +82,7 @@ def test_a_host_of_the_inventory_is_looked_up(place):
     assert "127.0.0.1" in place.chat("inventory local")
 
 
+@pytest.mark.slow
 def test_an_unknown_host_is_not_in_the_inventory(place):
     assert "nowhere is not in the inventory" in place.chat("inventory nowhere")
 
@@ -88,14 +91,17 @@ def test_a_deployment_is_reported_with_who_and_what(place):
     assert "shop 1.2 is deployed: shop 1.2 answers on" in place.chat("deploy shop 1.2")
 
 
+@pytest.mark.slow
 def test_a_deployment_that_fails_says_why(place):
     assert "deploying shop 0.0 failed: there is no version 0.0 of shop" in place.chat("deploy shop 0.0")
 
 
+@pytest.mark.slow
 def test_an_application_that_may_not_be_deployed_is_refused(place):
     assert "I may not deploy bank; I know shop, search." in place.chat("deploy bank 1.0")
 
 
+@pytest.mark.slow
 def test_what_is_not_meant_for_a_flow_never_reaches_the_shell(place):
     before = place.flyte("executions", "list", "--json")
     place.flyte("chat", "--wait", "1", say="deploy shop 1.2; echo pwned\ninventory `id`\n")
@@ -139,6 +145,7 @@ def test_the_third_lesson_has_two_steps_and_shared_configuration(place):
     ]
 
 
+@pytest.mark.slow
 def test_a_chat_in_slacks_place_is_slack_to_flows(place):
     flow = (
         (EXAMPLES / "hello" / "flow.yaml")

@@ -30,14 +30,15 @@ class Torture:
         report: Callable[[str], None] = print,
     ) -> None:
         self._rest_seconds = rest_seconds
-        self._chance = Random(seed)  # noqa: S311 - it must be repeatable, not secret
+        # Apart from each other, so that what is done to the server does not depend on how often clients draw.
+        self._chance, self._crew_chance = Random(seed), Random(f"{seed} crew")  # noqa: S311 - repeatable, not secret
         self.history = History()
         self.victim = Victim(folder, self._chance, bug=bug)
         self._report = report
 
     async def run(self, seconds: float) -> list[str]:
         """Return every promise that the server broke."""
-        crew = Crew(self.victim.url, self.history, self._chance)
+        crew = Crew(self.victim.url, self.history, self._crew_chance)
         try:
             await self.victim.start()
             await crew.prepare()
