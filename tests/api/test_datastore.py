@@ -140,3 +140,10 @@ async def test_a_value_as_large_as_the_limit_is_stored_and_a_larger_one_is_not(a
     answer = await api.put("/v1/datastore/k", files={"value": ("x", b"v" * 100_001)})
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
     assert len((await api.get("/v1/datastore/k")).content) == 100_000
+
+
+async def test_the_kind_of_a_form_is_told_without_regard_to_case(api: httpx2.AsyncClient) -> None:
+    # A value of the greatest size, with the form around it: only of a form more is read than that.
+    body = form((VALUE, b"x" * 100_000))
+    answer = await api.put("/v1/datastore/k", content=body, headers={"Content-Type": "Multipart/Form-Data; boundary=frontier"})
+    assert answer.status_code == 201

@@ -1,6 +1,9 @@
 """When something goes wrong on our side: the status that old clients go by, and no word about the inside."""
 
+import contextlib
 import logging
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +54,17 @@ async def test_health_fails_when_the_store_does_not_answer(faulty: httpx2.AsyncC
     answer = await faulty.get("/health")
     assert (answer.status_code, answer.content) == (500, b"")
     store.fault = None
+    assert (await faulty.get("/health")).status_code == 200
+
+
+async def test_health_does_not_wait_for_a_store_that_somebody_else_holds(faulty: httpx2.AsyncClient, store: Faulty) -> None:
+    with contextlib.closing(sqlite3.connect(store.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert (await faulty.get("/health")).status_code == 500
+        assert (await faulty.get("/health/ready")).status_code == 503
+        assert time.monotonic() - began < 5
+        other.rollback()
     assert (await faulty.get("/health")).status_code == 200
 
 
