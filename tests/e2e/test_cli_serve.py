@@ -181,7 +181,7 @@ def test_everything_wrong_with_the_settings_is_said_at_once(serve, tmp_path):
     code, _, err = serve("--store", "sqlite:////dev/full", **wrong).end()
     assert code == 2
     said = [line.split(":")[0].strip() for line in err.splitlines()]
-    assert said[1:] == ["FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "FLYTE_TLS_KEY_PATH", "LOGFILE", "FLYTE_STORE"]
+    assert said[1:] == ["FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "FLYTE_TLS_KEY_PATH", "LOGFILE", "--store"]
 
 
 @pytest.mark.parametrize("store", ["missing/folder/flyte.db", "/", "folder", "file/flyte.db"])
@@ -190,7 +190,7 @@ def test_a_store_that_cannot_be_there_is_a_wrong_setting(serve, tmp_path, store)
     (tmp_path / "file").write_text("")
     code, _, err = serve("--store", f"sqlite:///{store}").end()
     assert code == 2
-    assert "FLYTE_STORE" in err
+    assert "  --store: " in err
 
 
 def test_being_reachable_for_others_without_auth_is_warned_about(serve):

@@ -172,8 +172,15 @@ def test_tls_files_that_cannot_be_read_stop_the_start(flyte, tmp_path):
 def test_a_log_file_that_cannot_be_written_stops_the_start(flyte, tmp_path):
     code, _, err = flyte("serve", "--log-file", str(tmp_path / "none" / "flyte.log"))
     assert code == 2
-    assert "LOGFILE" in err
+    assert "  --log-file: " in err
     assert "cannot be written; give a file in a directory that exists" in err
+
+
+def test_nothing_is_said_about_the_default_that_stands_in_for_a_faulty_setting(flyte, tmp_path, monkeypatch):
+    (tmp_path / "flyte.db").mkdir()  # where the database would be by default
+    monkeypatch.chdir(tmp_path)
+    assert "flyte.db' is no file" in flyte("serve")[2]
+    assert flyte("serve", "--store", "somewhere")[2].count("\n") == 2
 
 
 @pytest.mark.parametrize(

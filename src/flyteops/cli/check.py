@@ -5,19 +5,31 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from flyteops.errors import Problem, SettingsError
-from flyteops.settings import Settings
+from flyteops.settings import Settings, option_of, table
 from flyteops.storage import store_faults
 
 
 def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
     """Return the settings; raise `SettingsError` with everything that is wrong with them, the files that they name included."""
     settings, problems = Settings.read(environ, overrides)
-    problems += [*_tls_faults(settings), *_log_faults(settings)]
-    problems += [Problem("FLYTE_STORE", f"{settings.store!r} {fault}") for fault in store_faults(settings.store)]
+    # What could not be read has its default now, which nobody asked for: nothing is said about that.
+    told = {problem.path for problem in problems}
+    options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
+    for problem in [*_tls_faults(settings), *_log_faults(settings), *_store_faults(settings)]:
+        name = options.get(problem.path, problem.path)
+        if name not in told:
+            problems.append(structs.replace(problem, path=name))
     if problems:
         raise SettingsError(problems=problems)
     return settings
+
+
+def _store_faults(settings: Settings) -> Iterator[Problem]:
+    for fault in store_faults(settings.store):
+        yield Problem("FLYTE_STORE", f"{settings.store!r} {fault}")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:
