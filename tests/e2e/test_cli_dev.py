@@ -116,6 +116,18 @@ def test_a_message_runs_a_command_in_another_process_and_the_answer_appears(dev)
     assert not still_there(children)
 
 
+def test_ctrl_c_ends_everything_without_a_word_in_the_log(dev, place):
+    children = ready(dev)
+    dev.send("half a li")
+    dev.expect("half a li")
+    dev.sendintr()
+    dev.expect(pexpect.EOF)
+    dev.close()
+    assert (dev.exitstatus, dev.signalstatus) == (0, None)
+    assert not still_there(children)
+    assert (place / ".flyte" / "chat.log").read_text() == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_is_left_behind_however_it_ends(dev, number):

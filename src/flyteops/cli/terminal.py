@@ -13,7 +13,8 @@ from flyteops.cli.talk import Talk
 
 async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
     """Read lines at a prompt and obey them, until the person leaves or `stop` is set."""
-    session: PromptSession[str] = PromptSession(erase_when_done=True)
+    # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C is told like Ctrl-D.
+    session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError)
     saying: set[asyncio.Task[None]] = set()
     stopped = asyncio.create_task(stop.wait())
     with patch_stdout(raw=True):
@@ -22,12 +23,12 @@ async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
             await asyncio.wait({asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 asking.cancel()
-                with contextlib.suppress(asyncio.CancelledError, EOFError, KeyboardInterrupt):
+                with contextlib.suppress(asyncio.CancelledError, EOFError):
                     await asking
                 break
             try:
                 line = asking.result()
-            except (EOFError, KeyboardInterrupt):
+            except EOFError:
                 break
             obeying = asyncio.create_task(talk.obey(line))
             saying.add(obeying)
