@@ -180,3 +180,15 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):
         done = run(place, "--port", str(taken.getsockname()[1]), stdin=subprocess.DEVNULL)
     assert done.returncode == 1
     assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is taken by another program, .*\n", done.stderr)
+
+
+def test_a_prompt_without_what_it_needs_says_so_before_anything_else(place):
+    code = "import sys; sys.modules['prompt_toolkit'] = None; from flyteops.cli import main; main(['chat'])"
+    child = pexpect.spawn(sys.executable, ["-c", code], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160))
+    said = child.read()
+    child.close()
+    assert child.exitstatus == 1
+    assert (
+        re.sub(r"\x1b\[\d+m", "", said)
+        == 'flyte: `flyte chat` needs pip install "flyteops[server]"; prompt_toolkit is not installed\r\n'
+    )

@@ -1,6 +1,7 @@
 """The commands, as far as no server is needed."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,25 +82,55 @@ def test_listing_the_commands_loads_none_of_them():
         assert module not in loaded
 
 
-@pytest.mark.parametrize(
-    "args", [["pack", "list"], ["packs", "--help"], ["pack", "run", "Shell", "--help"], ["version", "--url", NOBODY]]
-)
-def test_the_base_install_can_do_what_packs_need(args):
-    server_only = ["starlette", "uvicorn", "uvloop", "httptools", "re2", "yaml", "rich", "prompt_toolkit", "python_multipart"]
-    blocked = f"import sys; sys.modules.update(dict.fromkeys({server_only!r})); from flyteops.cli import main; main({args!r})"
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+SERVER_ONLY = [
+    *("cronsim", "flask_swagger_ui", "google", "httptools", "prompt_toolkit", "python_multipart", "re2", "rich", "starlette"),
+    *("tzdata", "uvicorn", "uvloop", "yaml"),
+]
+NEEDS_THE_SERVER = {"dev", "serve", "apply x", "render x", "flows show x"}
+NEEDS_NOTHING = {
+    *("pack list", "packs --help", "pack run Shell --help", f"version --url {NOBODY}", "completion bash"),
+}
+NEEDS_A_SERVER_SOMEWHERE = {
+    *("chat", "flows list", "flows show x --json", "flows delete x", "packs list", "packs show x", "packs delete x"),
+    *("data list", "data get x", "data show x", "data set x --value y", "data delete x", "executions list", "executions show x"),
+    *("actions list", "actions resolve x retry", "send-event x y", "why", "upload flow -f /dev/null -c text/plain"),
+}
+
+
+def in_the_base_install(words, folder):
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({SERVER_ONLY!r})); from flyteops.cli import main; main({words.split()!r})"
+    )
+    environ = os.environ | {"FLYTE_API": NOBODY}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environ, input="", capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("words", sorted(NEEDS_NOTHING))
+def test_the_base_install_can_do_what_packs_need(words, tmp_path):
+    done = in_the_base_install(words, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["serve", "apply", "render"])
-def test_other_commands_say_what_must_be_installed(command):
-    server_only = ["starlette", "uvicorn", "uvloop", "re2", "yaml"]
-    blocked = (
-        f"import sys; sys.modules.update(dict.fromkeys({server_only!r})); from flyteops.cli import main; main([{command!r}, 'x'])"
-    )
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("words", sorted(NEEDS_A_SERVER_SOMEWHERE))
+def test_the_base_install_can_talk_to_a_server(words, tmp_path):
+    done = in_the_base_install(words, tmp_path)
+    assert (done.returncode, "cannot be reached" in done.stderr) == (3, True), done.stderr
+
+
+@pytest.mark.parametrize("words", sorted(NEEDS_THE_SERVER))
+def test_other_commands_say_what_must_be_installed(words, tmp_path):
+    done = in_the_base_install(words, tmp_path)
     assert done.returncode == 1
-    assert f'flyte: `flyte {command}` needs pip install "flyteops[server]"' in done.stderr
+    assert f'flyte: `flyte {words.removesuffix(" x")}` needs pip install "flyteops[server]"' in done.stderr
+
+
+def test_what_needs_the_server_is_on_the_page():
+    sentence = PAGE.read_text().split("\n## ")[0].split("\n\n")[-1]
+    for words in (each.removesuffix(" x") for each in NEEDS_THE_SERVER):
+        assert f"`flyte {words}`" in sentence or f"`{words}`" in sentence
+    assert not [words for words in NEEDS_A_SERVER_SOMEWHERE - {"chat"} if f"`flyte {words}`" in sentence]
 
 
 def test_an_unknown_command_is_a_usage_error_with_the_nearest_name(flyte):

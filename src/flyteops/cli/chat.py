@@ -52,11 +52,12 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     end the command stays until everything that these lines began has ended, for --wait seconds at most.
     """
     is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_interactive:
+        import_module("flyteops.cli.terminal")  # what is missing is said before anything else
     is_taken = await _is_at_work(name)
     room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
         if is_interactive:
-            import_module("flyteops.cli.terminal")  # what is missing is said before anything else
             if is_taken:
                 click.echo(
                     f"Another {clean(name)} is connected: some answers may appear there. --name gives this one another name."

@@ -1,6 +1,7 @@
 """`flyte flows`: the flows that the server has."""
 
 import asyncio
+from collections.abc import Callable
 
 import click
 import msgspec
@@ -41,14 +42,16 @@ async def list_flows(as_json: bool) -> None:
 @json_option
 async def show_flow(name: str, as_json: bool) -> None:
     """Show a flow as YAML, ready to be changed and applied again."""
-    from flyteops.document import to_yaml  # noqa: PLC0415 - yaml is not part of the base install
-
+    show = print_json if as_json else _yaml_printer()
     async with connect() as client:
-        flow = await fetch(client, path("flows", name), Flow)
-    if as_json:
-        print_json(flow)
-        return
-    click.echo(to_yaml(msgspec.to_builtins(flow)), nl=False)
+        show(await fetch(client, path("flows", name), Flow))
+
+
+def _yaml_printer() -> Callable[[Flow], None]:
+    """Return what prints a flow; that yaml is missing, which is not part of the base install, is said before anything else."""
+    from flyteops.document import to_yaml  # noqa: PLC0415
+
+    return lambda flow: click.echo(to_yaml(msgspec.to_builtins(flow)), nl=False)
 
 
 @flows.command("delete")
