@@ -12,6 +12,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from flyteops.cli.tenant import Tenancy
+
 FLOW = """\
 name: who
 steps:
@@ -173,6 +175,39 @@ def test_a_child_that_fails_is_told_with_its_last_words(place):
     assert done.returncode == 1
     assert "flyte: the process NoSuchPack has ended by itself, with exit code 1; .flyte/nosuchpack.log ends with\n" in done.stderr
     assert "there is no pack 'NoSuchPack'" in done.stderr
+
+
+def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, place):
+    ready(dev)
+    second = pexpect.spawn(
+        sys.executable, ["-m", "flyteops", "dev"], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160)
+    )
+    second.expect(rf"A Flyte runs here already \(process {dev.pid}\), so this is one more chat with it")
+    second.expect(r"at (http://127.0.0.1:\d+)")
+    url = second.match[1]
+    second.expect("#general> ")
+    second.sendeof()
+    second.expect(pexpect.EOF)
+    second.close()
+    assert (second.exitstatus, second.signalstatus) == (0, None)
+    for done in (run(place, stdin=subprocess.DEVNULL), run(place, "--flows", "examples", stdin=subprocess.DEVNULL)):
+        assert (done.returncode, done.stdout) == (1, "")
+        assert (
+            done.stderr
+            == f"flyte: a Flyte runs here already (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
+        )
+
+
+def test_one_that_runs_here_but_does_not_answer_is_told_with_how_to_end_it(place):
+    (place / ".flyte").mkdir()
+    with socket.socket() as silent, Tenancy(place / ".flyte") as tenancy:
+        silent.bind(("127.0.0.1", 0))
+        beginning = run(place, stdin=subprocess.DEVNULL)
+        tenancy.tell(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        unwell = run(place, stdin=subprocess.DEVNULL)
+    assert (beginning.returncode, unwell.returncode) == (1, 1)
+    assert "is just beginning; try again in a moment" in beginning.stderr
+    assert unwell.stderr.endswith(f"if that lasts, end it with: kill {os.getpid()}\n")
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):

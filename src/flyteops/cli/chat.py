@@ -51,20 +51,28 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     On a terminal there is a prompt; /help tells what it knows. Otherwise each line of standard input is said, and at its
     end the command stays until everything that these lines began has ended, for --wait seconds at most.
     """
-    is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    if is_interactive:
+    room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
+    await converse(room, name, wait)
+
+
+def is_interactive() -> bool:
+    """Tell whether a person sits at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+async def converse(room: Room, name: str, wait: float) -> None:
+    """Connect a room to the server as the pack of that name, and talk in it until the end."""
+    if is_interactive():
         import_module("flyteops.cli.terminal")  # what is missing is said before anything else
     is_taken = await _is_at_work(name)
-    room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
-        if is_interactive:
+        if is_interactive():
+            place = f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at {api_url()}"
             if is_taken:
                 click.echo(
                     f"Another {clean(name)} is connected: some answers may appear there. --name gives this one another name."
                 )
-            click.echo(
-                f"You are {clean(room.user.name)} in #{clean(channel)}, at {api_url()}. /help shows what you can do, Ctrl-D ends."
-            )
+            click.echo(f"{place}. /help shows what you can do, Ctrl-D ends.")
             await talk_at_prompt(room, stop)
         else:
             await talk_through_pipe(room, pack, stop, wait)

@@ -1,7 +1,6 @@
 """What `flyte dev` does once its children run: fill the server, greet, and chat."""
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from flyteops import __version__
 from flyteops.cli.api import connect
 from flyteops.cli.apply import apply_reading
-from flyteops.cli.chat import joined, talk_at_prompt, talk_through_pipe
+from flyteops.cli.chat import is_interactive, joined, talk_at_prompt, talk_through_pipe
 from flyteops.cli.data import guess_type, put_item
 from flyteops.cli.fleet import Fleet
 from flyteops.cli.flow import load_flows
@@ -68,11 +67,6 @@ async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
             await talk_at_prompt(room, stop)
         else:
             await talk_through_pipe(room, pack, stop, desk.wait)
-
-
-def is_interactive() -> bool:
-    """Tell whether a person sits at both ends."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def _fill(client: Client, directory: Path | None) -> None:

@@ -12,7 +12,8 @@ from flyteops.cli.command import Command
 from flyteops.cli.fleet import Fleet
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import PortTakenError, open_listener
-from flyteops.errors import FlyteError
+from flyteops.cli.tenant import Tenancy, Tenant
+from flyteops.errors import FlyteError, UnavailableError
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -61,21 +62,53 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
 
     Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and logs are kept in ./.flyte.
     Everything ends with this command. Lines can also come from a pipe: echo hello | flyte dev
+
+    Where it runs already, a second one is another chat with the first.
     """
     directory = _own_directory()
-    flows = flows or _examples()
-    listener = _listen(port)
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
-    click.get_current_context().meta["url"] = url
-    packs = ("Shell", "Ticker", *more_packs)
-    environ = child_environment(os.environ, url, flows)
-    async with stop_on_signal() as stop, Fleet(directory) as fleet:
-        await _start_server(fleet, listener, directory, environ)
-        # The server is on its way; what takes long to import can be imported meanwhile.
-        from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
+    with Tenancy(directory) as tenancy:
+        if tenancy.other is not None:
+            is_plain = port is None and flows is None and not more_packs
+            await _visit(tenancy.other, wait, is_plain=is_plain)
+            return
+        flows = flows or _examples()
+        listener = _listen(port)
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        tenancy.tell(url)
+        click.get_current_context().meta["url"] = url
+        packs = ("Shell", "Ticker", *more_packs)
+        environ = child_environment(os.environ, url, flows)
+        async with stop_on_signal() as stop, Fleet(directory) as fleet:
+            await _start_server(fleet, listener, directory, environ)
+            # The server is on its way; what takes long to import can be imported meanwhile.
+            from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
 
-        logging.basicConfig(filename=directory / "chat.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        await run_desk(fleet, stop, Desk(flows, packs, environ, url, wait))
+            logging.basicConfig(filename=directory / "chat.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            await run_desk(fleet, stop, Desk(flows, packs, environ, url, wait))
+
+
+async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
+    """Chat with the Flyte that runs here already; say only where it is when nobody sits there or something else was wanted."""
+    from flyteops.cli.api import connect  # noqa: PLC0415 - not needed to start a server
+    from flyteops.cli.chat import converse, is_interactive  # noqa: PLC0415
+    from flyteops.packs.chat import Room  # noqa: PLC0415
+
+    runs = f"a Flyte runs here already (process {tenant.process_id})"
+    if not tenant.url:
+        message = f"{runs}, and is just beginning; try again in a moment"
+        raise FlyteError(message)
+    click.get_current_context().meta["url"] = tenant.url
+    try:
+        async with connect() as client:
+            await client.request("GET", "/health")
+    except UnavailableError as error:
+        message = f"{runs}, but it does not answer at {tenant.url}; if that lasts, end it with: kill {tenant.process_id}"
+        raise FlyteError(message) from error
+    if not (is_plain and is_interactive()):
+        message = f"{runs}, at {tenant.url}; to talk to it: flyte chat --url {tenant.url}"
+        raise FlyteError(message)
+    click.echo(f"{runs[0].upper()}{runs[1:]}, so this is one more chat with it; it goes on when you leave.")
+    await converse(Room(), "Chat", wait)
 
 
 def _own_directory() -> Path:

@@ -1,0 +1,51 @@
+"""Who runs in a folder: one `flyte dev` at a time, and others can see where it is."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+FILE = "running"
+
+
+class Tenant(NamedTuple):
+    """The process that runs in a folder, and its server; `url` is "" as long as it is still beginning."""
+
+    process_id: str
+    url: str
+
+
+class Tenancy:
+    """Claims a folder; `other` is who has it already. What is claimed is free again when this process ends, however it does."""
+
+    def __init__(self, directory: Path) -> None:
+        self.other: Tenant | None = None
+        self._path = directory / FILE
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.other = _read(self._descriptor)
+        except OSError:
+            pass  # some network disks know no locks; the database has its own way to refuse a second server
+        else:
+            self.tell("")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # The file stays: removing it would race with the next one.
+        os.close(self._descriptor)
+
+    def tell(self, url: str) -> None:
+        """Let others know where the server is."""
+        os.truncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()} {url}\n".encode(), 0)
+
+
+def _read(descriptor: int) -> Tenant:
+    process_id, _, url = os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
+    return Tenant(process_id or "(unknown)", url)
