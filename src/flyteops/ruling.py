@@ -40,9 +40,10 @@ class Timetable(msgspec.Struct, frozen=True):
 
 
 class DueStep(msgspec.Struct, frozen=True):
-    """A step whose time has come."""
+    """A step whose time has come, of the version of its flow that is current in the store."""
 
     flow_name: str
+    flow_uuid: str
     step_index: int
     rule: str
     due_at: datetime

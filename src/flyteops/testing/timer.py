@@ -330,11 +330,12 @@ class TimerContract(StoreCase):
         sample = Sample()
         event, action = sample.event("Scheduled", minutes(10)), sample.action()
         async with self.connect() as store:
-            await store.save_flow(sample.flow("Nightly"), [Timetable(2, "night", "rule", minutes(10))])
+            version = sample.flow("Nightly")
+            await store.save_flow(version, [Timetable(2, "night", "rule", minutes(10))])
             assert (await store.advance(minutes(9), Ruling())).next_at == minutes(10)
             rules = Ruling(firings=[Firing(event, creating(action), minutes(20))])
             advanced = await store.advance(minutes(11), rules)
-            assert rules.steps == [DueStep("Nightly", 2, "rule", minutes(10))]
+            assert rules.steps == [DueStep("Nightly", version.uuid, 2, "rule", minutes(10))]
             assert (advanced.done, advanced.next_at, len(advanced.arrived)) == (1, minutes(20), 1)
             assert await take(store, minutes(11)) == action.action_id
             assert (await store.get_event(event.event_id)).event == event

@@ -114,10 +114,12 @@ def _apply(ledger: Ledger, found: Found, ruling: Repeat | Ask | Fail, now: int) 
 
 def _fire(ledger: Ledger, now: int, rules: Rules, limit: int) -> Iterator[Outcome]:
     rows = ledger.execute(
-        "SELECT flow_name, step_index, rule, next_at FROM timetable WHERE next_at <= ? ORDER BY next_at LIMIT ?", (now, limit)
+        "SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at FROM timetable t JOIN flow f ON f.name = t.flow_name"
+        " WHERE t.next_at <= ? ORDER BY t.next_at LIMIT ?",
+        (now, limit),
     ).fetchall()
-    for flow_name, step_index, rule, next_at in rows:
-        firing = rules.due(DueStep(flow_name, step_index, rule, to_instant(next_at)))
+    for flow_name, flow_uuid, step_index, rule, next_at in rows:
+        firing = rules.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
         if firing.event is not None:
             ledger.record(firing.event, firing.outcome)
         due_at = None if firing.next_at is None else to_microseconds(firing.next_at)
