@@ -504,6 +504,9 @@ class _TypedReader:
                     return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
             case inspect.StrType() | inspect.BoolType() | inspect.IntType():
                 self._expect(value, _PLAIN[type(bare)], path)
+            case inspect.LiteralType():
+                if not (isinstance(value, str) and value in bare.values):
+                    self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
         return value
 
     def _expect(self, value: Json, kind: type, path: Path) -> bool:

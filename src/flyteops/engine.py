@@ -118,7 +118,7 @@ class Moment:
 
     def chance(self) -> float:
         """Return a number from 0 to 1 that the seed decides, without touching what templates draw from."""
-        return blake2b(self.seed, digest_size=4, person=b"chance").digest()[0] / 255
+        return blake2b(self.seed, digest_size=1, person=b"chance").digest()[0] / 255
 
     def new_id(self) -> str:
         """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""

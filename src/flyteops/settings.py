@@ -259,7 +259,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_DISK",
             parse_disk,
-            "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never.",
+            "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never."
+            " Looked at every few seconds, so a heavy load may exceed it for so long.",
             STORE,
             "SIZE",
             shown="no bound",

@@ -131,6 +131,19 @@ async def test_a_resolution_that_makes_no_sense_is_refused(api: httpx2.AsyncClie
     assert (answer.status_code, bool(answer.json()["problems"])) == (400, True)
 
 
+async def test_what_became_of_an_action_is_one_of_three(api: httpx2.AsyncClient) -> None:
+    answer = await api.post("/v1/actions/1/resolution", json={"resolution": "maybe", "event": 1})
+    problems = {problem["path"]: problem["message"] for problem in answer.json()["problems"]}
+    assert problems["resolution"] == "must be one of failed, retry, succeeded"
+    assert set(problems) == {"resolution", "event"}
+
+
+@pytest.mark.parametrize("after", ["99999999999999999999", "2147483648", "-1", "1e5", "x", "1.", ".5"])
+async def test_an_absurd_time_is_refused(api: httpx2.AsyncClient, after: str) -> None:
+    answer = await api.get(f"/v1/actions?overdue=true&after={after}")
+    assert (answer.status_code, answer.json()["problems"][0]["path"]) == (400, "after")
+
+
 async def test_what_is_not_there_cannot_be_resolved(api: httpx2.AsyncClient) -> None:
     assert (await api.post("/v1/actions/1/resolution", json={"resolution": "retry"})).status_code == 404
 

@@ -172,3 +172,34 @@ async def test_a_pack_keeps_alive_what_it_has_in_hand(server: httpx2.AsyncBaseTr
     action = await run_slow_pack(server, "300ms", 1.0)
     assert action["state"]["value"] == "SUCCESS"
     assert [attempt.get("lostAt") for attempt in action["attempts"]] == [None]
+
+
+async def test_a_command_that_was_given_to_others_is_broken_off(server: httpx2.AsyncBaseTransport) -> None:
+    pack, environment, stop = Pack("Slow"), Environment(api=BASE, health_port=None), asyncio.Event()
+    begun, broken_off = asyncio.Event(), asyncio.Event()
+
+    @pack.command()
+    async def work() -> Event:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            broken_off.set()
+        raise AssertionError
+
+    transport = Counting(server)
+    running = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport, clock=Hasty()))
+    await transport.registered.wait()
+    async with httpx2.AsyncClient(transport=server, base_url=BASE) as http:
+        limited = step("slow", "Slow", "Asked", "Work", "Slow", None)
+        limited["command"]["timeout"] = "300ms"
+        assert (await http.post("/v1/flows", json={"name": "slow", "steps": [limited]})).status_code == 201
+        await http.post("/v1/packs/Slow/events", json={"event": "Asked"})
+        await begun.wait()
+        (action,) = (await http.get("/v1/actions")).json()["actions"]
+        answer = await http.post(f"/v1/actions/{action['id']}/resolution", json={"resolution": "failed"})
+        assert answer.status_code == 204
+    async with asyncio.timeout(10):
+        await broken_off.wait()
+    stop.set()
+    await running

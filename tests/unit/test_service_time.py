@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from flyteops.document import Document
-from flyteops.errors import BusyError, ConflictError, LateError
+from flyteops.errors import BusyError, ConflictError, LateError, UnavailableError
 from flyteops.flowfile import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
@@ -48,8 +48,8 @@ async def store(tmp_path):
         yield store
 
 
-async def started(store, clocks):
-    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=Seeds(b"test"))
+async def started(store, clocks, secret=b"test"):
+    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=Seeds(secret))
     await service.start()
     return service
 
@@ -297,6 +297,18 @@ async def test_a_deleted_or_changed_flow_fires_no_more(service, clocks):
     assert await fired(service) == []
 
 
+async def test_a_schedule_fires_on_the_version_that_the_store_has(store, service, clocks):
+    """As in the moment between storing a flow and having it in memory, or when another server stored it."""
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_step())
+    other = await started(store, clocks, b"other")
+    await save(other, a_step(), a_schedule(cron="@hourly"))
+    clocks.forward(hours=1)
+    assert await fired(service) == ["2026-11-23T13:00:00Z"]
+    clocks.forward(hours=1)
+    assert await fired(service) == ["2026-11-23T14:00:00Z"]
+
+
 async def test_an_event_of_the_servers_name_does_not_fire_a_schedule(service):
     for name in ("Flyte", "Worker"):
         await service.register_pack(PackDeclaration(name=name))
@@ -357,6 +369,29 @@ async def test_what_a_waiting_caller_does_not_take_goes_to_the_next(service):
     assert len(await stayer) == 1
 
 
+async def test_what_a_waiting_caller_fails_to_take_goes_to_the_next(tmp_path, clocks):
+    class Failing(SqliteStore):
+        left = 0
+
+        async def claim(self, *arguments, **options):
+            if self.left:
+                self.left -= 1
+                raise UnavailableError
+            return await super().claim(*arguments, **options)
+
+    async with Failing(tmp_path / "failing.db") as store:
+        service = await started(store, clocks)
+        await begin(service, a_step())
+        first, second = await waiting(service), await waiting(service)
+        await service.list_actions(ActionFilter())
+        store.left = 1
+        await service.accept_event("Source", SAID)
+        with pytest.raises(UnavailableError):
+            await first
+        async with asyncio.timeout(5):
+            assert len(await second) == 1
+
+
 async def test_what_is_handed_back_goes_to_who_waits(service):
     action = await begin(service, a_step())
     task = await waiting(service)
@@ -395,6 +430,12 @@ async def test_an_event_with_a_key_counts_once(service):
     assert await service.accept_event("Source", SAID, key="k") == first
     assert await service.accept_event("Worker", SAID, key="k") != first
     assert len(await service.take("Worker", limit=10)) == 1
+
+
+async def test_a_key_belongs_to_its_pack_whatever_they_are_called(service):
+    for name in ("A", "A B"):
+        await service.register_pack(PackDeclaration(name=name))
+    assert await service.accept_event("A", SAID, key="B c") != await service.accept_event("A B", SAID, key="c")
 
 
 async def test_time_is_kept_without_being_asked(service, clocks):

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
+from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
@@ -267,14 +267,14 @@ class Session:
             await self.clock.sleep(pause)
             try:
                 await self._client.heartbeat(action)
-            except UnavailableError as error:
-                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, error)
-            except FlyteError as error:
+            except ConflictError as error:
                 LOGGER.warning("%s was lost to others and is broken off: %s", action.command, error)
                 if working in self._executing:
                     self._lost.add(working)
                     working.cancel()
                 return
+            except FlyteError as error:
+                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, error)
 
     async def _answer(self, action: Action) -> Event:
         """Execute an action; whatever goes wrong becomes a FATAL event."""

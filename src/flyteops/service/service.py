@@ -181,7 +181,7 @@ class Service:
         moment = self._moment()
         event = await self._event(pack_id, told, moment)
         outcome = evaluate(event, self._flows.index, moment)
-        event_id = await self._store.record(event, outcome, key=None if key is None else f"{pack_id} {key}")
+        event_id = await self._store.record(event, outcome, key=None if key is None else f"{key}\n{pack_id}")
         self._follow(outcome)
         return event_id
 
@@ -209,8 +209,8 @@ class Service:
         waiter = self._room.enter(sender, action_name)
         try:
             while True:
-                waiter.look_again()
-                claimed = await self._claim(sender, action_name, limit)
+                with waiter.looking():
+                    claimed = await self._claim(sender, action_name, limit)
                 if claimed or not await waiter.wait(until - self._monotonic()):
                     return claimed
         finally:
@@ -344,7 +344,8 @@ class Service:
 
     def due(self, step: DueStep) -> Firing:
         """Say what a step does whose time has come."""
-        flow = self._flows.find(step.flow_name)
+        # The version is the store's, which may have come there a moment ago, and not be current here yet.
+        flow = self._flows.version(step.flow_name, step.flow_uuid)
         schedule = None if flow is None else flow.steps[step.step_index].step.schedule
         if flow is None or schedule is None:
             return Firing(None, Outcome(), None)

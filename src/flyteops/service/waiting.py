@@ -1,7 +1,8 @@
 """Packs that wait for something to do, and how they are told at once when there is something."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from flyteops.errors import BusyError
 from flyteops.model import Address, PackRef
@@ -11,23 +12,23 @@ REMEMBERED = 10_000
 
 
 class Waiter:
-    """One caller that waits. `address` is where something has arrived for it since it was last told, None if nothing has."""
+    """One caller that waits. `told` is where something has arrived for it since it last looked."""
 
-    __slots__ = ("_arrived", "_is_dismissed", "address", "command", "pack")
+    __slots__ = ("_arrived", "_is_dismissed", "command", "pack", "told")
 
     def __init__(self, pack: PackRef, command: str | None) -> None:
         self.pack = pack
         self.command = command
-        self.address: Address | None = None
+        self.told: list[Address] = []
         self._arrived = asyncio.Event()
         self._is_dismissed = False
 
     def accepts(self, address: Address) -> bool:
-        return self.command in (None, address.command)
+        return address.accepts(self.pack, self.command)
 
     def tell(self, address: Address) -> None:
         """Wake the caller."""
-        self.address = address
+        self.told.append(address)
         self._arrived.set()
 
     def dismiss(self) -> None:
@@ -43,14 +44,20 @@ class Waiter:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
         except TimeoutError:
-            return self.address is not None
+            return bool(self.told)
         return not self._is_dismissed
 
-    def look_again(self) -> None:
-        """Be ready to be told anew: what arrives from now on counts."""
-        self.address = None
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look for what has arrived; what arrives from now on is told anew. What was told stays so if the look fails."""
+        told, self.told = self.told, []
         if not self._is_dismissed:
             self._arrived.clear()
+        try:
+            yield
+        except BaseException:  # whatever it is, what has arrived must not be forgotten
+            self.told += told
+            raise
 
 
 class WaitingRoom:
@@ -97,8 +104,7 @@ class WaitingRoom:
         del waiters[waiter]
         if not waiters:
             del self._waiters[waiter.pack.id]
-        if waiter.address is not None:
-            self.announce([waiter.address])
+        self.announce(waiter.told)
 
     def announce(self, addresses: Iterable[Address]) -> None:
         """Tell one of those who may take it of each thing that has arrived."""
@@ -112,7 +118,7 @@ class WaitingRoom:
     def _next(self, address: Address) -> Waiter | None:
         for pack_id in self._ids(address):
             for waiter in self._waiters.get(pack_id, ()):
-                if waiter.address is None and waiter.accepts(address):
+                if not waiter.told and waiter.accepts(address):
                     return waiter
         return None
 

@@ -60,14 +60,15 @@ class Query:
         return default
 
     def seconds(self, name: str) -> float:
-        """Return a number of seconds, which may have a fraction; 0 if it is not given."""
+        """Return a number of seconds, which may have a fraction, up to 68 years; 0 if it is not given."""
         text = self._fields.get(name)
         if text is None:
             return 0.0
         whole, _, fraction = text.partition(".")
-        if text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text) and len(text) <= 20:
+        is_number = text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text)
+        if is_number and len(text) <= 20 and float(text) <= GREATEST:
             return float(text)
-        self.complain(name, "must be a number of seconds, such as 30 or 0.5")
+        self.complain(name, f"must be a number of seconds, such as 30 or 0.5, and {GREATEST} at most")
         return 0.0
 
     def flag(self, name: str) -> bool:
