@@ -11,6 +11,9 @@ from flyteops.torture.history import FLOW, LEASE_SECONDS, STEPS, History
 
 PACK = {"name": "Torturer", "commands": [{"name": "Work"}, {"name": "Finish"}], "events": [{"name": "Begun"}]}
 
+PACE = 500
+"""How many events the senders may be ahead of the packs."""
+
 PASSING = (httpx2.TransportError, httpx2.TimeoutException)
 
 
@@ -50,6 +53,7 @@ class Crew:
     async def send(self) -> None:
         """Send events without end, each until it is acknowledged, with one key."""
         while True:
+            await self._keep_pace()
             self._number += 1
             number = self._number
             self.history.tried.add(number)
@@ -62,6 +66,11 @@ class Crew:
             self.history.begun.add(number)
             await asyncio.sleep(self._chance.random() * 0.02)
 
+    async def _keep_pace(self) -> None:
+        """Wait while the packs have much to do: a backlog without end would only measure who is faster."""
+        while len(self.history.begun) > self.history.calls["taken"] / len(STEPS) + PACE:  # noqa: ASYNC110 - counters wake nobody
+            await asyncio.sleep(0.05)
+
     async def work(self) -> None:
         """Take actions and answer them without end."""
         while True:
@@ -72,6 +81,7 @@ class Crew:
                 await asyncio.sleep(0.05)
                 continue
             if answer.status_code == 200:
+                self.history.calls["taken"] += 1
                 await self._answer(answer.json())
             elif answer.status_code != 204:
                 await asyncio.sleep(0.05)
