@@ -1,44 +1,80 @@
 """The web app: API v1, its description and its page, behind the guard."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
 from flyteops.service import Service
 from flyteops.web.api import OPERATIONS
-from flyteops.web.exchange import Call, Options, Reply, Scope
-from flyteops.web.guard import is_foreign, leads_to_page
+from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
+from flyteops.web.guard import Guard
 from flyteops.web.openapi import describe
-from flyteops.web.operation import Operation, Resource, not_found
-from flyteops.web.problem import Fault, problem
-from flyteops.web.route import App, Router
+from flyteops.web.operation import Operation, Resource
+from flyteops.web.problem import Fault, problem, reply_to
+from flyteops.web.route import Router
 from flyteops.web.swagger import SwaggerPage
 
-FOREIGN = Fault(403, "foreign-origin", "This is not allowed to the pages of other web sites.")
+App = Callable[[Scope, Any, Any], Awaitable[None]]
+
+LOGGER = logging.getLogger(__name__)
+
+REFUSAL = problem(
+    Fault(403, "foreign-origin", "This is not allowed to the pages of other web sites."),
+    "Whoever runs the server can allow the pages of that origin in its settings.",
+)
+
+NOTHING_HERE = problem(
+    Fault(404, "not-found", "There is no such thing."), "Nothing is at this address; GET /v1 tells where everything is."
+)
 
 
 def create_app(service: Service, options: Options | None = None) -> App:
     """Return the app that serves a started service; it neither starts nor stops it."""
     options = options or Options()
-    operations = [*OPERATIONS, *_about()]
-    app: App = Router(_resources(operations, service, options), default=not_found)
-    if options.allowed_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=sorted(options.allowed_origins),
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["Location"],
-        )
-    return Gate(app, options=options, pages=frozenset(["/", "/swagger"]))
+    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger"]))
+    api = Api(service, options, [*OPERATIONS, *_about()], guard)
+    if not options.allowed_origins:
+        return api
+    cors = CORSMiddleware(
+        api,
+        allow_origins=sorted(options.allowed_origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Location"],
+    )
+    return Gate(cors, guard)
 
 
-def _resources(operations: Iterable[Operation], service: Service, options: Options) -> dict[str, App]:
-    by_path: dict[str, dict[str, Operation]] = {}
-    for operation in operations:
-        by_path.setdefault(operation.path, {})[operation.method] = operation
-    return {path: Resource(service, options, methods) for path, methods in by_path.items()}
+class Api:
+    """The ASGI app. One function from the request to the reply, since every call in between is paid for by each request."""
+
+    def __init__(self, service: Service, options: Options, operations: Iterable[Operation], guard: Guard) -> None:
+        self._service = service
+        self._options = options
+        self._guard = guard
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in operations:
+            by_path.setdefault(operation.path, {})[operation.method] = operation
+        self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        call = Call(self._service, self._options, scope, receive)
+        path = normal_path(scope["raw_path"])
+        if self._guard.refuses(scope["method"], path, call.headers):
+            await REFUSAL.send(call.headers, send)
+            return
+        try:
+            resource, params = self._find(path)
+            call.set_params(params)
+            reply = NOTHING_HERE if resource is None else await resource.reply(call)
+        except DisconnectedError:
+            LOGGER.debug("A client went away in the middle of a request")
+            return
+        except Exception as error:  # the request boundary: nothing may pass it
+            reply = reply_to(error)
+        await reply.send(call.headers, send)
 
 
 class Description:
@@ -59,25 +95,20 @@ def _about() -> Iterable[Operation]:
 
 
 class Gate:
-    """Turns away other web sites, and brings paths to the form that routes know: as sent, no doubled or trailing slashes."""
+    """Turns away other web sites before they are told what may be asked from other sites."""
 
-    def __init__(self, app: App, *, options: Options, pages: frozenset[str]) -> None:
+    def __init__(self, app: App, guard: Guard) -> None:
         self._app = app
-        self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in options.allowed_origins)
-        self._pages = pages
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            path = normal_path(scope["raw_path"])
-            headers = dict(scope["headers"])
-            if is_foreign(headers, self._allowed_origins) and not leads_to_page(scope["method"], path, headers, self._pages):
-                detail = "Whoever runs the server can allow the pages of that origin in its settings."
-                await problem(FOREIGN, detail).send(scope, send)
-                return
-            scope = {**scope, "path": path}
+        headers = dict(scope["headers"])
+        if self._guard.refuses(scope["method"], normal_path(scope["raw_path"]), headers):
+            await REFUSAL.send(headers, send)
+            return
         await self._app(scope, receive, send)
 
 
 def normal_path(raw_path: bytes) -> str:
-    """Return the path as it was sent, percent signs and all, with one slash at its begin and none at its end."""
+    """Return the path as routes know it: as it was sent, percent signs and all, one slash at its begin and none at its end."""
     return "/" + raw_path.decode("latin-1").strip("/")

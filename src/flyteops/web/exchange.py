@@ -51,21 +51,25 @@ class DisconnectedError(Exception):
 
 
 class Call:
-    """A request, its path parameters decoded and its body read."""
+    """A request; its path parameters are there once the path is known, its body once it has been read."""
 
     __slots__ = ("_receive", "body", "headers", "options", "params", "scope", "service")
 
-    def __init__(self, service: Service, options: Options, scope: Scope) -> None:
+    def __init__(self, service: Service, options: Options, scope: Scope, receive: Any) -> None:
         self.service = service
         self.options = options
         self.scope = scope
         self.headers: Headers = dict(scope["headers"])
-        self.params: dict[str, str] = scope["path_params"]
+        self.params: dict[str, str] = {}
         self.body = b""
-        self._receive: Any = None
-        for name, value in self.params.items():
+        self._receive = receive
+
+    def set_params(self, params: dict[str, str]) -> None:
+        """Note what the path says, as it was sent; raise `NotFoundError` if that is no text."""
+        self.params = params
+        for name, value in params.items():
             if "%" in value:
-                self.params[name] = _decoded(value)
+                params[name] = _decoded(value)
 
     @property
     def site(self) -> Site:
@@ -123,12 +127,11 @@ class Call:
         received.close()
         return False
 
-    async def read(self, receive: Any, *, keep: bool) -> None:
+    async def read(self, *, keep: bool) -> None:
         """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off.
 
         One that nobody wants may be larger, and is not kept.
         """
-        self._receive = receive
         limit = self._limit() if keep else max(self._limit(), self.options.max_leftover_bytes)
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > limit:
@@ -136,7 +139,7 @@ class Call:
         chunks: list[bytes] = []
         size = 0
         while True:
-            message = await receive()
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise DisconnectedError
             chunk = message.get("body", b"")
@@ -181,26 +184,26 @@ class Reply(msgspec.Struct, frozen=True):
     content_type: bytes = b""
     headers: HeaderList = ()
 
-    async def send(self, scope: Scope, send: Any) -> None:
-        """Send the reply; to HEAD the server below sends the head of it only."""
+    async def send(self, request: Headers, send: Any) -> None:
+        """Send the reply to a request with these headers; to HEAD the server below sends the head of it only."""
         if self.status == 204:
             await send({"type": "http.response.start", "status": 204, "headers": list(self.headers)})
             await send({"type": "http.response.body", "body": b""})
             return
-        content_type, body = await self._content(scope)
+        content_type, body = await self._content(request)
         headers = [(b"content-length", b"%d" % len(body)), *self.headers]
         if content_type:
             headers += [(b"content-type", content_type), NO_SNIFFING]
-        if self.status >= 400 and any(name == b"expect" for name, _ in scope["headers"]):
+        if self.status >= 400 and b"expect" in request:
             headers.append((b"connection", b"close"))  # the body that the client now keeps to itself will never come
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _content(self, scope: Scope) -> tuple[bytes, bytes]:
+    async def _content(self, request: Headers) -> tuple[bytes, bytes]:
         if self.value is None or isinstance(self.value, bytes):
             return self.content_type, self.value or b""
         text = encode(self.value)
-        if wants_yaml(dict(scope["headers"]).get(b"accept", b"")):
+        if wants_yaml(request.get(b"accept", b"")):
             value = msgspec.json.decode(text)
             return YAML, to_yaml(value) if len(text) < LARGE else await asyncio.to_thread(to_yaml, value)
         return JSON, text

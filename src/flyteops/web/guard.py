@@ -4,12 +4,24 @@ Compared is with the Host that the browser itself sent; the headers of proxies (
 thing other sites may do: lead a person to one of our pages.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from urllib.parse import urlsplit
 
 from flyteops.web.link import Headers
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Guard:
+    """Knows which origins' pages may ask, and which `pages` of ours others may lead to."""
+
+    def __init__(self, allowed_origins: Iterable[str], pages: Container[str]) -> None:
+        self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
+        self._pages = pages
+
+    def refuses(self, method: str, path: str, headers: Headers) -> bool:
+        """Tell whether a request comes from where it may not."""
+        return is_foreign(headers, self._allowed_origins) and not leads_to_page(method, path, headers, self._pages)
 
 
 def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:

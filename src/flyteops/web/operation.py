@@ -1,19 +1,14 @@
-"""The rows of the API's table, and what serves them: one ASGI app for each path."""
+"""The rows of the API's table, and what serves them: a resource for each path."""
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from flyteops.service import Service
-from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
-from flyteops.web.problem import Fault, problem, reply_to
+from flyteops.web.exchange import Call, Reply
+from flyteops.web.problem import Fault, problem
 
-logger = logging.getLogger(__name__)
-
-NOT_FOUND = Fault(404, "not-found", "There is no such thing.")
 NOT_ALLOWED = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -66,38 +61,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resource:
-    """What is at a path: answers the operations on it, and tells whoever asks for another which there are."""
+    """What is at a path: knows the operations on it, and tells whoever asks for another which there are."""
 
-    def __init__(self, service: Service, options: Options, operations: Mapping[str, Operation]) -> None:
-        self._service = service
-        self._options = options
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._handlers = {method: (operation.handler, operation.body is not None) for method, operation in operations.items()}
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
         self._allow = ", ".join(sorted(self._handlers)).encode()
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        try:
-            reply = await self._reply(scope, receive)
-        except DisconnectedError:
-            logger.debug("A client went away in the middle of a request")
-            return
-        except Exception as error:  # the request boundary: nothing may pass it
-            reply = reply_to(error)
-        await reply.send(scope, send)
-
-    async def _reply(self, scope: Scope, receive: Any) -> Reply:
-        found = self._handlers.get(scope["method"])
+    async def reply(self, call: Call) -> Reply:
+        """Do what the request asks for, once it is there as a whole."""
+        found = self._handlers.get(call.scope["method"])
         if found is None:
-            detail = f"{scope['method']} is not among what this resource allows: {self._allow.decode()}."
+            detail = f"{call.scope['method']} is not among what this resource allows: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))
         handler, wants_body = found
-        call = Call(self._service, self._options, scope)
-        await call.read(receive, keep=wants_body)
+        await call.read(keep=wants_body)
         return await handler(call)
-
-
-async def not_found(scope: Scope, receive: Any, send: Any) -> None:
-    """Answer a request for a path that nothing is at."""
-    detail = "Nothing is at this address; GET /v1 tells where everything is."
-    await problem(NOT_FOUND, detail).send(scope, send)

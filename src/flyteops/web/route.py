@@ -1,36 +1,33 @@
 """Which resource is at a path: a walk over its segments, however many resources there are."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Generic, TypeVar
 
-from flyteops.web.exchange import Scope
-
-App = Callable[[Scope, Any, Any], Awaitable[None]]
+T = TypeVar("T")
 
 
-class _Place:
-    __slots__ = ("app", "literal", "parameter", "under_parameter")
+class _Place(Generic[T]):
+    __slots__ = ("literal", "parameter", "resource", "under_parameter")
 
     def __init__(self) -> None:
-        self.app: App | None = None
-        self.literal: dict[str, _Place] = {}
+        self.resource: T | None = None
+        self.literal: dict[str, _Place[T]] = {}
         self.parameter = ""
-        self.under_parameter: _Place | None = None
+        self.under_parameter: _Place[T] | None = None
 
 
-class Router:
-    """Hands a request to the resource at its path; `{name}` in a path stands for any one segment, as it was sent.
+class Router(Generic[T]):
+    """Knows the resource at each path; `{name}` in a path stands for any one segment, as it was sent.
 
     A literal segment goes before a parameter. Paths have one slash at the beginning and none at the end.
     """
 
-    def __init__(self, resources: Mapping[str, App], default: App) -> None:
-        self._default = default
-        self._root = _Place()
-        for path, app in resources.items():
-            self._add(path, app)
+    def __init__(self, resources: Mapping[str, T]) -> None:
+        self._root: _Place[T] = _Place()
+        for path, resource in resources.items():
+            self._add(path, resource)
 
-    def _add(self, path: str, app: App) -> None:
+    def _add(self, path: str, resource: T) -> None:
         place = self._root
         for segment in path.split("/")[1:]:
             if segment.startswith("{"):
@@ -39,19 +36,18 @@ class Router:
                 place = place.under_parameter
             else:
                 place = place.literal.setdefault(segment, _Place())
-        place.app = app
+        place.resource = resource
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    def find(self, path: str) -> tuple[T | None, dict[str, str]]:
+        """Return what is at a path, None if nothing is, and the segments that stand for parameters by name."""
         place = self._root
         parameters: dict[str, str] = {}
-        for segment in scope["path"].split("/")[1:]:
+        for segment in path.split("/")[1:]:
             following = place.literal.get(segment)
-            if following is None and segment and place.under_parameter is not None:
-                parameters[place.parameter] = segment
-                following = place.under_parameter
             if following is None:
-                await self._default(scope, receive, send)
-                return
+                following = place.under_parameter
+                if following is None or not segment:
+                    return None, parameters
+                parameters[place.parameter] = segment
             place = following
-        scope["path_params"] = parameters
-        await (place.app or self._default)(scope, receive, send)
+        return place.resource, parameters
