@@ -4,11 +4,12 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 "why did it not run" stand on. The rules are in the docs under "The life of an event".
 """
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache, cached_property
 from hashlib import blake2b
-from typing import NamedTuple, Self
+from random import Random
+from typing import NamedTuple
 
 import msgspec
 
@@ -100,8 +101,17 @@ class Moment:
         self._time = f"{int(now.timestamp() * 1000):011x}"
         self._ends_at: float | None = None
         self._room: float = EVENT_LENGTH
-        self._budget = Budget("the templates of a step", steps=DEFAULT_LIMITS.steps, length=ACTION_LENGTH)
-        self.runtime = Runtime(datastore=datastore, random=_LateRandom(seed), now=now, clock=monotonic, budget=self._budget)
+
+    @cached_property
+    def _budget(self) -> Budget:
+        return Budget("the templates of a step", steps=DEFAULT_LIMITS.steps, length=ACTION_LENGTH)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What templates get from outside; made when the first is rendered, for most events need none."""
+        # Random numbers even later: seeding costs more than rendering most templates.
+        random = cache(lambda: Random(self.seed))  # noqa: S311 - templates use it, nothing else
+        return Runtime(datastore=self.datastore, random=random, now=self.now, clock=self.monotonic, budget=self._budget)
 
     def begin_step(self, context: Mapping[str, str]) -> None:
         """Give the next step its share of what an event may cost; `context` is what it takes over."""
@@ -124,29 +134,6 @@ class Moment:
         """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
         self._ids += 1
         return self._time + blake2b(self.seed + self._ids.to_bytes(4), digest_size=7).hexdigest()[:13]
-
-
-class _LateRandom(random.Random):
-    """Seeds itself at its first use: most templates want nothing random, and seeding costs more than rendering them."""
-
-    def __new__(cls, seed: bytes) -> Self:
-        return super().__new__(cls, 0)  # type: ignore[call-arg] # a number, or else the system is asked for a seed
-
-    def __init__(self, seed: bytes) -> None:
-        self._late_seed: bytes | None = seed
-
-    def random(self) -> float:
-        self._seed_once()
-        return super().random()
-
-    def getrandbits(self, k: int, /) -> int:
-        self._seed_once()
-        return super().getrandbits(k)
-
-    def _seed_once(self) -> None:
-        if self._late_seed is not None:
-            seed, self._late_seed = self._late_seed, None
-            self.seed(seed)
 
 
 # -------------------------------------------------------------------------------------------------------- prepared flows

@@ -36,7 +36,7 @@ HEALTH = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_to
 
 def runtime() -> template.Runtime:
     data = {"k": {"x": 1}, "text": "t"}
-    return template.Runtime(datastore=data.__getitem__, random=Random(7), now=NOW, limits=LIMITS)
+    return template.Runtime(datastore=data.__getitem__, random=lambda: Random(7), now=NOW, limits=LIMITS)
 
 
 def outcome(compiled: template.Template) -> str:

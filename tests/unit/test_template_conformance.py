@@ -43,7 +43,7 @@ def context_of(case: dict[str, Any]) -> dict[str, Any]:
 def answer(case: dict[str, Any]) -> Any:
     runtime = template.Runtime(
         datastore=case.get("datastore", {}).__getitem__,
-        random=Random(1),
+        random=lambda: Random(1),
         now=datetime(2024, 3, 4, 10, 15, tzinfo=UTC),
     )
     return template.resolve(case["template"], context_of(case), runtime)

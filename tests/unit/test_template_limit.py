@@ -144,7 +144,7 @@ def test_output_has_a_longest_length(source: str) -> None:
 )
 def test_a_value_has_a_longest_length(source: str) -> None:
     context = {"l": list(range(100)), "half": "\n'" * 480}
-    reach("value_length", source, context, replace(SMALL, steps=200_000, list_length=2_000), random=Random(1))
+    reach("value_length", source, context, replace(SMALL, steps=200_000, list_length=2_000), random=lambda: Random(1))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """`flyte render`: try a template without a server."""
 
-import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
@@ -54,7 +55,7 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     scope = {"Event": read_event(event, payload), "Context": _pairs("--context", context)}
     runtime = Runtime(
         datastore=Snapshot({key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}),
-        random=random.Random(),  # noqa: S311 - templates use it, nothing else
+        random=cache(Random),
         now=datetime.now(UTC),
         clock=time.monotonic,
     )

@@ -183,7 +183,7 @@ class State:
         """Return the source of random numbers."""
         if self.runtime.random is None:
             raise TemplateRenderError("there are no random numbers here (Runtime.random is not given)")
-        return self.runtime.random
+        return self.runtime.random()
 
     def now(self) -> datetime:
         """Return the time of this rendering."""

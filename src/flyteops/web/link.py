@@ -5,6 +5,7 @@ Old clients find a link by the end of its `rel`, and the first hit wins: the ord
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 from flyteops.model import Link
@@ -26,10 +27,16 @@ def base_of(headers: Headers, scheme: str, server: tuple[str, int | None] | None
         scheme = first.decode() if first in (b"http", b"https") else scheme
     for name in (b"x-flyte-host", b"x-forwarded-host", b"host"):
         value = headers.get(name)
-        if value is not None and HOST.fullmatch(first := _first(value)):
-            return f"{scheme}://{first.decode()}"
+        if value is not None and (host := _host(value)) is not None:
+            return f"{scheme}://{host}"
     host, port = server or ("localhost", None)
     return f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}"
+
+
+@lru_cache(maxsize=1_000)
+def _host(value: bytes) -> str | None:
+    first = _first(value)
+    return first.decode() if HOST.fullmatch(first) else None
 
 
 def _first(value: bytes) -> bytes:
@@ -38,7 +45,7 @@ def _first(value: bytes) -> bytes:
 
 def segment(text: str) -> str:
     """Return text as one segment of a path."""
-    return quote(text, safe=SAFE_IN_SEGMENT)
+    return text if text.isascii() and text.isalnum() else quote(text, safe=SAFE_IN_SEGMENT)
 
 
 class Site:
