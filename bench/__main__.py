@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import repeat
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -118,15 +120,16 @@ async def expect(connection: Connection, path: str, body: object, status: int) -
         raise RuntimeError(f"{path} answered {answer}")
 
 
-async def cycles(server: Server, connections: int, seconds: float) -> dict[str, float]:
+async def cycles(server: Server, connections: int, seconds: float, at_most: float = inf) -> dict[str, float]:
     """Run full cycles and return the rate and the latencies in milliseconds."""
     timings = Timings()
-    workers = [Worker(await connect(server.port), timings, msgspec.json.encode(EVENT)) for _ in range(connections)]
+    tickets = repeat(0) if at_most == inf else iter(range(int(at_most)))
+    workers = [Worker(await connect(server.port), timings, msgspec.json.encode(EVENT), tickets) for _ in range(connections)]
     cpu, began = server.cpu(), time.perf_counter()
     await asyncio.gather(*(worker.run(began + seconds) for worker in workers))
     took = time.perf_counter() - began
     done = sum(worker.cycles for worker in workers)
-    figures = {"cycles_per_s": done / took, "server_cpu_us_per_cycle": (server.cpu() - cpu) / done * 1e6}
+    figures = {"cycles": done, "cycles_per_s": done / took, "server_cpu_us_per_cycle": (server.cpu() - cpu) / done * 1e6}
     for call in ("event", "take", "result"):
         figures |= {f"{call}_p50_ms": timings.percentile(call, 0.5), f"{call}_p99_ms": timings.percentile(call, 0.99)}
     for worker in workers:
@@ -174,7 +177,7 @@ async def measure_cycles(seconds: float, rounds: int) -> list[dict[str, float]]:
                 for connections, found in runs.items():
                     found.append(await cycles(server, connections, seconds))
             for connections, found in runs.items():
-                medians = {name: median(run[name] for run in found) for name in found[0]}
+                medians = {name: median(run[name] for run in found) for name in found[0] if name != "cycles"}
                 rows.append({"flows": flows, "listening": flows if all_listen else 1, "connections": connections, **medians})
             rows[-1]["memory_mb"] = server.memory()
             setup.close()
@@ -206,6 +209,95 @@ async def measure_accepting(seconds: float) -> dict[str, float]:
         return {"events_per_s": await events_nobody_waits_for(server, 32, seconds)}
 
 
+async def measure_history(seconds: float, rounds: int, sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """Measure cycles in stores with that many finished executions, made by the server itself."""
+    rows = []
+    with a_server() as server:
+        await prepare(await connect(server.port), 10)
+        finished = 0.0
+        for size in sizes:
+            while finished < size:
+                finished += (await cycles(server, 128, 5.0, at_most=size - finished))["cycles"]
+            runs = [await cycles(server, 32, seconds) for _ in range(rounds)]
+            finished += sum(run["cycles"] for run in runs)
+            rows.append(
+                {
+                    "finished": size,
+                    **{name: median(run[name] for run in runs) for name in ("cycles_per_s", "event_p50_ms", "take_p50_ms")},
+                    "memory_mb": server.memory(),
+                }
+            )
+    return rows
+
+
+async def measure_flows(seconds: float, rounds: int, counts: tuple[int, ...]) -> list[dict[str, float]]:
+    """Measure cycles with that many flows, of which one listens; the servers take turns."""
+    with ExitStack() as stack:
+        servers = {count: stack.enter_context(a_server()) for count in counts}
+        for count, server in servers.items():
+            await prepare(await connect(server.port), count)
+        runs: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
+        for _ in range(rounds):
+            for count, server in servers.items():
+                runs[count].append(await cycles(server, 32, seconds))
+        return [
+            {
+                "flows": count,
+                **{name: median(run[name] for run in found) for name in ("cycles_per_s", "event_p50_ms")},
+                "memory_mb": servers[count].memory(),
+            }
+            for count, found in runs.items()
+        ]
+
+
+async def measure_waiting(seconds: float, packs: int) -> dict[str, float]:
+    """Measure how soon a waiting pack gets what an event made, and what packs cost that wait in vain."""
+    with a_server() as server:
+        await prepare(setup := await connect(server.port), 10)
+        worker = await connect(server.port)
+        delays = []
+        body = msgspec.json.encode(EVENT)
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            taking = asyncio.ensure_future(worker.request("POST", "/v1/packs/Worker/actions/take?wait=30"))
+            await asyncio.sleep(0.005)
+            began = time.perf_counter()
+            sending = asyncio.ensure_future(setup.request("POST", "/v1/packs/Source/events", body))
+            status, answer = await taking
+            delays.append(time.perf_counter() - began)
+            assert status == 200
+            await sending
+            href: str = msgspec.json.decode(answer)["links"][0]["href"]
+            await worker.request("POST", href[href.index("/v1/") :], b'{"event":"Done"}')
+        memory = server.memory()
+        idle = []
+        for number in range(packs):
+            await expect(setup, "/v1/packs", {"name": f"Idle{number}"}, 201)
+            idle.append(await connect(server.port))
+        waits = [
+            asyncio.ensure_future(connection.request("POST", f"/v1/packs/Idle{number}/actions/take?wait=60"))
+            for number, connection in enumerate(idle)
+        ]
+        await asyncio.sleep(1)
+        cpu, began = server.cpu(), time.perf_counter()
+        await asyncio.sleep(seconds * 2)
+        load = (server.cpu() - cpu) / (time.perf_counter() - began)
+        assert not any(wait.done() for wait in waits)
+        delays.sort()
+        figures = {
+            "event_to_pack_p50_ms": median(delays) * 1000,
+            "event_to_pack_p99_ms": delays[int(len(delays) * 0.99)] * 1000,
+            "waiting_packs": packs,
+            "their_cpu_percent": load * 100,
+            "memory_mb": server.memory(),
+            "memory_before_mb": memory,
+        }
+        for wait, connection in zip(waits, idle, strict=True):
+            wait.cancel()
+            connection.close()
+        return figures
+
+
 def measure_start(rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="flyte-bench-") as folder:
         times, memory = [], 0.0
@@ -229,8 +321,13 @@ def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs, a small backlog: shows that it works, proves nothing")
+    parser.add_argument(
+        "--long", action="store_true", help="also with 1,000,000 finished executions, for which it takes 10 minutes"
+    )
     options = parser.parse_args()
-    seconds, rounds, backlog = (0.5, 1, 2_000) if options.quick else (5.0, 3, 100_000)
+    seconds, rounds, backlog, packs = (0.5, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)
+    flows = (10, 100) if options.quick else (10, 1_000, 10_000)
+    history = (1_000,) if options.quick else (10_000, 100_000, *([1_000_000] if options.long else []))
     found: dict[str, object] = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -242,7 +339,13 @@ def main() -> None:
     print(table(found["cycles"]), end="\n\n", flush=True)  # type: ignore[arg-type]
     found["accepting"] = uvloop.run(measure_accepting(seconds))
     found["backlog"] = uvloop.run(measure_backlog(seconds, rounds, backlog))
-    print(table([found["accepting"]]), table([found["backlog"]]), sep="\n\n", flush=True)  # type: ignore[list-item]
+    found["waiting"] = uvloop.run(measure_waiting(seconds, packs))
+    for name in ("accepting", "backlog", "waiting"):
+        print(table([found[name]]), end="\n\n", flush=True)  # type: ignore[list-item]
+    found["flows"] = uvloop.run(measure_flows(seconds, rounds, flows))
+    print(table(found["flows"]), end="\n\n", flush=True)  # type: ignore[arg-type]
+    found["history"] = uvloop.run(measure_history(seconds, rounds, history))
+    print(table(found["history"]), flush=True)  # type: ignore[arg-type]
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
     path.write_text(json.dumps(found, indent=2) + "\n")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,15 +79,16 @@ class Timings:
 class Worker:
     """A client that goes through full cycles: it posts an event, takes an action and hands in its result."""
 
-    def __init__(self, connection: Connection, timings: Timings, event: bytes) -> None:
+    def __init__(self, connection: Connection, timings: Timings, event: bytes, tickets: Iterator[int]) -> None:
         self.connection = connection
         self.timings = timings
         self.event = event
+        self.tickets = tickets
         self.cycles = 0
 
     async def run(self, until: float) -> None:
-        """Repeat cycles until that time on the performance counter."""
-        while time.perf_counter() < until:
+        """Repeat cycles until that time on the performance counter, or until there is no ticket for another."""
+        while time.perf_counter() < until and next(self.tickets, None) is not None:
             await self._call("event", "/v1/packs/Source/events", self.event, 202)
             while not await self._work():
                 pass
