@@ -6,8 +6,7 @@ events can satisfy, as the names of queues and sources tell, begins with those i
 
 import heapq
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -22,25 +21,28 @@ from flyteops.model import (
     Execution,
     FlowVersion,
     Pack,
-    PackRef,
     has_labels,
 )
-from flyteops.storage.base import PAGE_BYTES, ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
-from flyteops.storage.sqlite.row import (
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.row import (
     LATER,
-    SINCE,
-    created_at_of,
+    action_of,
     decode_decisions,
     decode_declaration,
     decode_flow,
     decode_strings,
+    event_of,
+    status_of,
     to_instant,
     to_microseconds,
-    to_transitions,
+    up_to_page,
 )
 
 FEW = 2000
 """Up to so many matching actions or events are gathered and sorted; beyond that, walking in order finds a page sooner."""
+
+SINCE = "CAST(substr(states, length(rtrim(states, '0123456789')) + 1) AS INTEGER)"
+"""In SQL, when an action came to its state: the end of `states`."""
 
 ANY_OF = "IN (SELECT value FROM json_each(?))"
 
@@ -58,61 +60,7 @@ def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int
         f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608
         (_json(seqs),),
     )
-    return {row[0]: _event(row[1:]) for row in rows}
-
-
-def _event(columns: Sequence[Any]) -> Event:
-    event_id, name, pack_id, pack_name, labels, payload, received_at, created_at = columns
-    pack = PackRef(pack_id, pack_name, decode_strings(labels))
-    return Event(event_id, name, pack, payload, to_instant(received_at), created_at_of(created_at))
-
-
-def _action(
-    columns: Sequence[Any],
-    head: tuple[str, str, str],
-    trigger: Event,
-    result: Event | None,
-    attempts: Sequence[Attempt],
-) -> Action:
-    action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = columns
-    correlation_id, flow_name, flow_uuid = head
-    return Action(
-        action_id=action_id,
-        name=name,
-        pack_name=pack_name,
-        pack_labels=decode_strings(labels),
-        input=input_,
-        correlation_id=correlation_id,
-        flow_name=flow_name,
-        flow_uuid=flow_uuid,
-        step_id=step_id,
-        step_index=step_index,
-        context=decode_strings(context),
-        trigger=trigger,
-        states=to_transitions(states),
-        result=result,
-        due_at=None if due_at is None else to_instant(due_at),
-        attempts=tuple(attempts),
-    )
-
-
-def _status(columns: Sequence[Any]) -> ActionStatus:
-    action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
-    transitions = to_transitions(states)
-    return ActionStatus(
-        action_id=action_id,
-        name=name,
-        pack_name=pack_name,
-        pack_labels=decode_strings(labels),
-        correlation_id=correlation_id,
-        flow_name=flow_name,
-        step_id=step_id,
-        state=transitions[-1].state,
-        since=transitions[-1].at,
-        created_at=transitions[0].at,
-        attempt=attempt,
-        due_at=None if due_at is None else to_instant(due_at),
-    )
+    return {row[0]: event_of(row[1:]) for row in rows}
 
 
 def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
@@ -132,16 +80,6 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
         conditions.append(f"(a.state = 'UNKNOWN' OR (a.state = 'PENDING' AND (a.due_at <= ? OR {SINCE} < ?)))")
         values.extend([0 if which.now is None else to_microseconds(which.now), to_microseconds(which.overdue_since)])
     return conditions, values
-
-
-def _up_to_page(seqs: Sequence[int], sizes: Mapping[int, int]) -> Sequence[int]:
-    """Return as many as fit on a page, at least one."""
-    room = PAGE_BYTES
-    for index, seq in enumerate(seqs):
-        room -= sizes.get(seq, 0)
-        if room < 0:
-            return seqs[: max(index, 1)]
-    return seqs
 
 
 class Audit:
@@ -166,7 +104,7 @@ class Audit:
         else:
             seqs = self._walk_events(which.flow_name, sources, start, limit)
         sizes = self._sizes("SELECT seq, length(payload) + ifnull(length(decisions), 0) FROM event", "seq", seqs)
-        kept = _up_to_page(seqs, sizes)
+        kept = up_to_page(seqs, sizes)
         return Page(self._event_records(kept, which.flow_name), is_cut=len(kept) < len(seqs))
 
     def _sizes(self, selection: str, key: str, seqs: Sequence[int]) -> dict[int, int]:
@@ -245,7 +183,7 @@ class Audit:
             "a.execution_seq",
             seqs,
         )
-        kept = _up_to_page(seqs, sizes)
+        kept = up_to_page(seqs, sizes)
         return Page(self._executions(kept), is_cut=len(kept) < len(seqs))
 
     def _page_of_executions(self, which: ExecutionFilter, start: int, limit: int) -> list[int]:
@@ -310,7 +248,7 @@ class Audit:
         actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
         for execution_seq, trigger_seq, result_seq, *columns, action_seq, _ in rows:
             known = heads[execution_seq], events[trigger_seq], events.get(result_seq)
-            actions[execution_seq].append(_action(columns, *known, attempts.get(action_seq, ())))
+            actions[execution_seq].append(action_of(columns, *known, attempts.get(action_seq, ())))
         return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
 
     def _attempts(self, action_seqs: Sequence[int]) -> dict[int, list[Attempt]]:
@@ -339,7 +277,7 @@ class Audit:
             f" {where} ORDER BY a.seq LIMIT ? OFFSET ?",
             (*values, limit, start),
         )
-        return [_status(row) for row in rows]
+        return [status_of(row) for row in rows]
 
     # ------------------------------------------------------------------------------------------ packs, flows and datastore
 

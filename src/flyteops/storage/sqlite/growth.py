@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from flyteops.storage.base import Purged, Retention
+from flyteops.storage.row import decode_decisions, to_microseconds
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.row import decode_decisions, to_microseconds
 
 VACUUM_PAGES = 256
 """How many free pages are given back to the file system in one step."""

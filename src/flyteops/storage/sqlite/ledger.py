@@ -32,9 +32,11 @@ from flyteops.model import (
 )
 from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
-from flyteops.storage.sqlite.audit import read_events
-from flyteops.storage.sqlite.row import (
+from flyteops.storage.row import (
     LATER,
+    MICROSECOND,
+    STATES,
+    UNFINISHED,
     decode_strings,
     encode_decisions,
     encode_json,
@@ -42,6 +44,7 @@ from flyteops.storage.sqlite.row import (
     to_microseconds,
     to_text,
 )
+from flyteops.storage.sqlite.audit import read_events
 
 PREFETCH = 64
 """How many actions are read from a queue at a time."""
@@ -54,12 +57,6 @@ SOURCES_KEPT = 10_000
 
 MATCHES_KEPT = 10_000
 """How many answers to "which queues serve this pack" are remembered before all are forgotten."""
-
-MICROSECOND = timedelta(microseconds=1)
-
-UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
-
-STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NEW}
 
 Key = tuple[tuple[str, str], ...]
 

@@ -7,10 +7,9 @@ from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
-from flyteops.storage.sqlite.ledger import UNFINISHED, Found, Ledger
-from flyteops.storage.sqlite.row import LATER, SINCE, to_instant, to_microseconds
-
-MICROSECOND = timedelta(microseconds=1)
+from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
+from flyteops.storage.sqlite.audit import SINCE
+from flyteops.storage.sqlite.ledger import Found, Ledger
 
 
 def extend(ledger: Ledger, action_id: str, at: datetime, check: Check) -> datetime | None:
