@@ -128,11 +128,17 @@ def parse_origins(value: str) -> tuple[str, ...]:
 def parse_store(value: str) -> str:
     """Read the address of a store."""
     scheme = value.partition(":")[0].lower()
-    later = {"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "mongodb": "MongoDB", "mongodb+srv": "MongoDB"}
-    if scheme in later:
-        raise ValueError(f"is not supported yet by this version: {later[scheme]} is to come; use sqlite:///flyte.db")
+    if scheme in ("mongodb", "mongodb+srv"):
+        raise ValueError("is not supported yet by this version: MongoDB is to come; use postgresql://… or sqlite:///flyte.db")
+    if scheme in ("postgresql", "postgres"):
+        parts = urlsplit(value)
+        if not parts.path.strip("/"):
+            raise ValueError("names no database; give postgresql://user:password@host:5432/database")
+        return value
     if not re.fullmatch(r"sqlite:///.+", value):
-        raise ValueError("is not a store; give sqlite:///relative.db or sqlite:////absolute/path.db")
+        raise ValueError(
+            "is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db or postgresql://user:password@host/database"
+        )
     return value
 
 
@@ -227,7 +233,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_STORE",
             parse_store,
-            "Where everything is kept: sqlite:/// and a path; with one slash more the path is absolute.",
+            "Where everything is kept: sqlite:/// and a path, which is absolute with one slash more;"
+            " or postgresql://user:password@host:5432/database, which several servers may share.",
             STORE,
             "URL",
         ),

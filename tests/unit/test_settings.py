@@ -117,9 +117,12 @@ def test_what_is_not_supported_yet_is_refused_rather_than_ignored(variable):
     assert "not supported yet by this version" in faults({variable: "x"})[variable]
 
 
-@pytest.mark.parametrize("store", ["postgresql://db/flyte", "mongodb://db:27017/flyte"])
-def test_stores_that_are_to_come_are_refused_with_a_word_about_it(store):
-    assert "not supported yet by this version" in faults({"FLYTE_STORE": store})["FLYTE_STORE"]
+def test_a_store_that_is_to_come_is_refused_with_a_word_about_it():
+    assert "not supported yet by this version" in faults({"FLYTE_STORE": "mongodb://db:27017/flyte"})["FLYTE_STORE"]
+
+
+def test_a_store_on_a_server_needs_a_database():
+    assert "names no database" in faults({"FLYTE_STORE": "postgresql://db:5432"})["FLYTE_STORE"]
 
 
 def test_all_faults_are_told_at_once():

@@ -16,7 +16,7 @@ import pytest
 
 from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
 from flyteops.model import DataItem, Outcome
-from flyteops.storage import open_store
+from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.audit import Audit
@@ -81,6 +81,18 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
 def test_a_url_that_names_no_store_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(SettingsError, match="sqlite:///"):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://flyte:se/cret@db:5432/flyte?sslmode=require", "postgresql://flyte@db:5432/flyte"),
+        ("postgres://db/flyte", "postgres://db/flyte"),
+        ("sqlite:///a:b@c?d", "sqlite:///a:b@c?d"),
+    ],
+)
+def test_no_password_is_shown(url: str, text: str) -> None:
+    assert shown(url) == text
 
 
 # ----------------------------------------------------------------------------------------------------------- the file

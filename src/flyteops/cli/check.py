@@ -9,7 +9,7 @@ from msgspec import structs
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.settings import Settings, option_of, table
-from flyteops.storage import store_faults
+from flyteops.storage import shown, store_faults
 
 
 def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
@@ -29,7 +29,7 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
 
 def _store_faults(settings: Settings) -> Iterator[Problem]:
     for fault in store_faults(settings.store):
-        yield Problem("FLYTE_STORE", f"{settings.store!r} {fault}")
+        yield Problem("FLYTE_STORE", f"{shown(settings.store)!r} {fault}")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:

@@ -23,7 +23,7 @@ from flyteops.cli.listener import address_of, is_loopback, open_listener
 from flyteops.cli.log import configure
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
-from flyteops.storage import open_store
+from flyteops.storage import open_store, shown
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
@@ -138,7 +138,7 @@ async def announce(settings: Settings, listener: socket.socket, service: Service
         __version__,
         address_of(listener, settings),
         os.getpid(),
-        settings.store,
+        shown(settings.store),
         len(flows),
         len(packs),
     )

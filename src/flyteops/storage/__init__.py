@@ -2,23 +2,50 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
 
-__all__ = ["open_store", "store_faults"]
+__all__ = ["open_store", "shown", "store_faults"]
+
+
+POSTGRES = ("postgresql", "postgres")
 
 
 def open_store(url: str) -> Store:
-    """Return the store that a URL names, not opened yet: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+    """Return the store that a URL names, not opened yet.
 
-    The path is taken as it is written: nothing in it is decoded, and nothing after it is an option.
+    ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
+    nothing after it is an option. ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
+    have them.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return _sqlite(url, rest)
-    raise _refusal(f"is {url!r}; a store is named as sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    if scheme in POSTGRES:
+        return _postgres(url)
+    raise _refusal(
+        f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db, sqlite:////absolute/path.db"
+        " or postgresql://user:password@host/database"
+    )
+
+
+def shown(url: str) -> str:
+    """Return the URL of a store as it may be shown to anybody: without its password and options."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme == "sqlite":
+        return url
+    account, _, place = rest.partition("?")[0].rpartition("@")
+    user = account.partition(":")[0]
+    return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
+
+
+def _postgres(url: str) -> Store:
+    from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - a backend is loaded only where it is used
+
+    return PostgresStore(url, name=shown(url))
 
 
 def _sqlite(url: str, rest: str) -> Store:
@@ -37,6 +64,10 @@ def path_of(url: str) -> str:
 
 def store_faults(url: str) -> Iterator[str]:
     """Yield what is wrong with the place that a store's URL names, as far as can be seen without opening it."""
+    if url.partition("://")[0] in POSTGRES:
+        if find_spec("asyncpg") is None:
+            yield "needs a driver that is not installed; install flyteops[server,postgres]"
+        return
     path = Path(path_of(url))
     folder = path.parent
     if path.exists() and not path.is_file():

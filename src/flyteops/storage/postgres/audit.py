@@ -1,0 +1,208 @@
+"""What is read for people: executions, actions and events. Each verb runs in one snapshot."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flyteops.errors import NotFoundError
+from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.postgres.ledger import EVENT
+from flyteops.storage.row import (
+    LATER,
+    action_of,
+    decode_decisions,
+    event_of,
+    status_of,
+    to_instant,
+    to_microseconds,
+    to_text,
+    up_to_page,
+)
+
+
+class Where:
+    """The conditions of a query, and the values that they name by number."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._conditions: list[str] = []
+
+    def add(self, condition: str, *values: object) -> None:
+        """Ask for this as well; each ``{}`` stands for the next of the values."""
+        numbers = []
+        for value in values:
+            self.values.append(value)
+            numbers.append(f"${len(self.values)}")
+        self._conditions.append(condition.format(*numbers))
+
+    def __str__(self) -> str:
+        return " AND ".join(self._conditions) or "TRUE"
+
+
+async def list_events(connection: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+    """See `Store.list_events`."""
+    where = Where()
+    origin = "flyte_event v"
+    if which.flow_name is not None:
+        origin = "flyte_flow_event f JOIN flyte_event v ON v.seq = f.event_seq"
+        where.add("f.flow_name = {}", which.flow_name)
+    if which.event_name is not None:
+        where.add("v.name = {}", which.event_name)
+    if which.pack_name is not None:
+        where.add("v.pack_name = {}", which.pack_name)
+    order = "v.seq" if which.flow_name is None else "f.event_seq"
+    rows = await connection.fetch(
+        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - texts of ours
+        f" FROM {origin} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
+        *where.values,
+    )
+    sizes: dict[int, int] = dict(map(tuple, rows))
+    kept = up_to_page(list(sizes), sizes)
+    return Page(await event_records(connection, kept, which.flow_name), is_cut=len(kept) < len(sizes))
+
+
+async def get_event(connection: Any, event_id: str) -> EventRecord:
+    """See `Store.get_event`."""
+    seq = await connection.fetchval("SELECT seq FROM flyte_event WHERE event_id = $1", event_id)
+    if seq is None:
+        raise NotFoundError(f"There is no event {event_id!r}.")
+    return (await event_records(connection, [seq], None))[0]
+
+
+async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
+    """Return these events, in this order, with the decisions about steps of the flow (None: of all flows)."""
+    events = await read_events(connection, seqs)
+    rows = await connection.fetch(
+        "SELECT v.seq, v.decisions, a.action_id FROM flyte_event v LEFT JOIN flyte_action a ON a.seq = v.action_seq"
+        " WHERE v.seq = ANY($1)",
+        list(seqs),
+    )
+    records = {}
+    for seq, encoded, action_id in rows:
+        decisions = () if encoded is None else decode_decisions(encoded)
+        if flow_name is not None:
+            decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
+        records[seq] = EventRecord(events[seq], decisions, action_id)
+    return [records[seq] for seq in seqs]
+
+
+async def read_events(connection: Any, seqs: Iterable[int]) -> dict[int, Event]:
+    """Return the events with these numbers, by number."""
+    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608
+    return {row[0]: event_of(tuple(row)[1:]) for row in rows}
+
+
+async def list_executions(connection: Any, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+    """See `Store.list_executions`."""
+    where, action = Where(), Where()
+    if which.flow_name is not None:
+        where.add("x.flow_name = {}", which.flow_name)
+    for condition, value in (
+        ("a.step_id = {}", which.step_id),
+        ("a.command = {}", which.action_name),
+        ("a.pack_name = {}", which.action_pack_name),
+        ("a.labels::jsonb @> {}::jsonb", to_text(which.action_pack_labels) if which.action_pack_labels else None),
+    ):
+        if value is not None:
+            action.values = where.values
+            action.add(condition, value)
+    if str(action) != "TRUE":
+        where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND {action})")
+    rows = await connection.fetch(
+        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - texts of ours
+        f" ORDER BY x.changed_at DESC, x.seq DESC LIMIT {limit:d} OFFSET {start:d}",
+        *where.values,
+    )
+    seqs = [seq for (seq,) in rows]
+    kept = up_to_page(seqs, await _sizes(connection, seqs))
+    return Page(await executions(connection, kept), is_cut=len(kept) < len(seqs))
+
+
+async def _sizes(connection: Any, seqs: Sequence[int]) -> Mapping[int, int]:
+    rows = await connection.fetch(
+        "SELECT a.execution_seq, coalesce(max(length(v.flow)), 0)"
+        " + sum(length(a.input) + length(a.context) + length(t.payload) + coalesce(length(r.payload), 0))"
+        " FROM flyte_action a JOIN flyte_event t ON t.seq = a.trigger_seq LEFT JOIN flyte_event r ON r.seq = a.result_seq"
+        " JOIN flyte_execution x ON x.seq = a.execution_seq LEFT JOIN flyte_flow_version v ON v.uuid = x.flow_uuid"
+        " WHERE a.execution_seq = ANY($1) GROUP BY 1",
+        seqs,
+    )
+    return {seq: int(size) for seq, size in rows}
+
+
+async def get_execution(connection: Any, correlation_id: str) -> Execution:
+    """See `Store.get_execution`."""
+    seq = await connection.fetchval("SELECT seq FROM flyte_execution WHERE correlation_id = $1", correlation_id)
+    if seq is None:
+        raise NotFoundError(f"There is no execution {correlation_id!r}.")
+    return (await executions(connection, [seq]))[0]
+
+
+async def get_action(connection: Any, action_id: str) -> Action:
+    """See `Store.get_action`."""
+    seq = await connection.fetchval("SELECT execution_seq FROM flyte_action WHERE action_id = $1", action_id)
+    if seq is None:
+        raise NotFoundError(f"There is no action {action_id!r}.")
+    (execution,) = await executions(connection, [seq])
+    return next(action for action in execution.actions if action.action_id == action_id)
+
+
+async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:
+    """Return these executions, in this order, all actions and events included."""
+    heads = {
+        row[0]: (row[1], row[2], row[3])
+        for row in await connection.fetch(
+            "SELECT seq, correlation_id, flow_name, flow_uuid FROM flyte_execution WHERE seq = ANY($1)", list(seqs)
+        )
+    }
+    rows = await connection.fetch(
+        "SELECT execution_seq, trigger_seq, result_seq, action_id, command, pack_name, labels, input, step_id, step_index,"
+        " context, states, due_at, seq, timeout FROM flyte_action WHERE execution_seq = ANY($1) ORDER BY seq",
+        list(seqs),
+    )
+    events = await read_events(connection, {seq for row in rows for seq in tuple(row)[1:3] if seq is not None})
+    attempts = await _attempts(connection, [row["seq"] for row in rows if row["timeout"] is not None])
+    actions: dict[int, list[Action]] = {seq: [] for seq in seqs}
+    for execution_seq, trigger_seq, result_seq, *columns, action_seq, _ in rows:
+        known = heads[execution_seq], events[trigger_seq], events.get(result_seq)
+        actions[execution_seq].append(action_of(columns, *known, attempts.get(action_seq, ())))
+    return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
+
+
+async def _attempts(connection: Any, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
+    if not action_seqs:
+        return {}
+    rows = await connection.fetch(
+        "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM flyte_attempt"
+        " WHERE action_seq = ANY($1) ORDER BY action_seq, number",
+        action_seqs,
+    )
+    late = await read_events(connection, [row["late_seq"] for row in rows if row["late_seq"] is not None])
+    found: dict[int, list[Attempt]] = {}
+    for action_seq, number, pack_id, taken_at, lost_at, late_seq in rows:
+        lost = None if lost_at is None else to_instant(lost_at)
+        found.setdefault(action_seq, []).append(Attempt(number, pack_id, to_instant(taken_at), lost, late.get(late_seq)))
+    return found
+
+
+async def list_actions(connection: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+    """See `Store.list_actions`."""
+    where = Where()
+    if which.states is not None:
+        stored = [state.value for state in which.states] + ([LATER] if ActionState.NEW in which.states else [])
+        where.add("a.state = ANY({}::text[])", stored)
+    if which.flow_name is not None:
+        where.add("x.flow_name = {}", which.flow_name)
+    if which.pack_name is not None:
+        where.add("a.pack_name = {}", which.pack_name)
+    if which.overdue_since is not None:
+        now = 0 if which.now is None else to_microseconds(which.now)
+        where.add("a.state IN ('PENDING', 'UNKNOWN')")
+        where.add("(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})", now, to_microseconds(which.overdue_since))
+    rows = await connection.fetch(
+        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608
+        " a.attempt, a.due_at FROM flyte_action a JOIN flyte_execution x ON x.seq = a.execution_seq"
+        f" WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
+        *where.values,
+    )
+    return [status_of(row) for row in rows]

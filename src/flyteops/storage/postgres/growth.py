@@ -1,0 +1,101 @@
+"""What keeps the database from growing for ever: removing what is old. The server's own vacuum gives the room back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flyteops.storage.base import Purged, Retention
+from flyteops.storage.row import to_microseconds
+
+IS_FINISHED = "NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
+
+FOREVER = 2**63 - 1
+
+DELETE_ACTIONS = """
+WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1) RETURNING seq, trigger_seq, result_seq),
+  attempts AS (DELETE FROM flyte_attempt WHERE action_seq IN (SELECT seq FROM gone) RETURNING late_seq),
+  referred AS (
+    SELECT seq, count(*)::int AS times
+    FROM (
+      SELECT trigger_seq AS seq FROM gone UNION ALL SELECT result_seq FROM gone UNION ALL SELECT late_seq FROM attempts
+    ) events
+    WHERE seq IS NOT NULL GROUP BY seq
+  )
+UPDATE flyte_event v SET referrers = v.referrers - referred.times FROM referred WHERE v.seq = referred.seq
+"""
+
+
+async def purge(connection: Any, what: Retention, limit: int) -> Purged:
+    """Remove at most `limit` executions, events and keys; `more` when there may be more."""
+    before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
+    executions = await _remove(connection, await _old(connection, before, limit))
+    executions += await _remove(connection, await _finished(connection, finished_before, limit - executions))
+    events = await _remove_events(connection, finished_before, limit)
+    keys = await connection.fetch(
+        "DELETE FROM flyte_event_key WHERE key IN"
+        " (SELECT key FROM flyte_event_key WHERE kept_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
+        to_microseconds(what.keys_before),
+        limit,
+    )
+    if what.max_bytes is not None and not executions and not events and await used_bytes(connection) > what.max_bytes:
+        executions, events = await _remove_oldest(connection, limit)
+    return Purged(executions, events, more=limit in (executions, events, len(keys)))
+
+
+async def used_bytes(connection: Any) -> int:
+    """Return how much the tables take, of which some may be free for new rows."""
+    found: int = await connection.fetchval(
+        "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
+        " WHERE c.relkind = 'r' AND starts_with(c.relname, 'flyte_') AND pg_table_is_visible(c.oid)"
+    )
+    return int(found or 0)
+
+
+async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
+    rows = await connection.fetch(
+        "SELECT seq FROM flyte_execution WHERE changed_at < $1 ORDER BY changed_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+        before,
+        limit,
+    )
+    return [seq for (seq,) in rows]
+
+
+async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
+    rows = await connection.fetch(
+        f"SELECT x.seq FROM flyte_execution x WHERE x.changed_at < $1 AND {IS_FINISHED}"  # noqa: S608 - texts of ours
+        " ORDER BY x.changed_at, x.seq LIMIT $2 FOR UPDATE SKIP LOCKED",
+        before,
+        limit,
+    )
+    return [seq for (seq,) in rows]
+
+
+async def _remove_oldest(connection: Any, limit: int) -> tuple[int, int]:
+    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
+    execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608
+    event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
+    if execution is None and event is None:
+        return 0, 0
+    if event is None or (execution is not None and execution <= event):
+        return await _remove(connection, await _finished(connection, FOREVER, limit)), 0
+    return 0, await _remove_events(connection, FOREVER, limit)
+
+
+async def _remove(connection: Any, seqs: Sequence[int]) -> int:
+    """Remove executions with their actions; events go when nothing refers to them any more."""
+    if seqs:
+        await connection.execute(DELETE_ACTIONS, seqs)
+        await connection.execute("DELETE FROM flyte_execution WHERE seq = ANY($1)", seqs)
+    return len(seqs)
+
+
+async def _remove_events(connection: Any, before: int, limit: int) -> int:
+    rows = await connection.fetch(
+        "WITH gone AS (DELETE FROM flyte_event WHERE seq IN"
+        " (SELECT seq FROM flyte_event WHERE referrers = 0 AND received_at < $1 ORDER BY received_at LIMIT $2"
+        " FOR UPDATE SKIP LOCKED) RETURNING seq),"
+        " decided AS (DELETE FROM flyte_flow_event WHERE event_seq IN (SELECT seq FROM gone))"
+        " SELECT seq FROM gone",
+        before,
+        limit,
+    )
+    return len(rows)

@@ -1,0 +1,183 @@
+"""Connections: a few that are shared, with bounds on how many wait for them, and the driver's errors in our words."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, UnavailableError
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 30.0
+"""How long a statement may take before the server counts as not answering."""
+
+REPEATS = 20
+"""How often a transaction is begun again that was in the way of another."""
+
+PATIENCE = 3.0
+"""How many seconds a verb that lost its connection looks for another before it gives up."""
+
+CLASHES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What says that the server is not there, or has gone in the middle."""
+
+WRONG = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedTableError,
+)
+"""What a person must put right."""
+
+
+class LostError(Exception):
+    """The connection was lost in the middle: nobody knows whether the statement was carried out."""
+
+
+class Pool:
+    """Runs statements. `name` is what the database is called in messages.
+
+    `limit` is how many operations may be under way or waiting at a time, `size` how many of them run.
+    """
+
+    def __init__(self, url: str, name: str, *, size: int, limit: int, prepares: bool) -> None:
+        self._url = url
+        self._name = name
+        self._size = size
+        self._limit = limit
+        self._prepares = prepares
+        self._pool: Any = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect; raise `StoreError` when a person must put something right, `UnavailableError` when it may pass."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=self._size,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                # What it keeps for each connection is of no use behind a proxy that hands out another each time.
+                statement_cache_size=200 if self._prepares else 0,
+                server_settings={"application_name": "flyte", "jit": "off"} if self._prepares else None,
+            )
+        except (*LOST, asyncpg.PostgresError, ValueError) as error:
+            raise self.refusal(error) from error
+
+    async def close(self) -> None:
+        """Let what was begun end, then let go; may be called twice."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await pool.close()
+        except (*LOST, asyncpg.PostgresError):
+            pool.terminate()
+
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work that needs a connection, once. Raise `LostError` when nobody knows whether it was done."""
+        pool = self._pool
+        if pool is None:
+            raise UnavailableError("The store is closed.")
+        if self._under_way >= self._limit:
+            raise BusyError
+        self._under_way += 1
+        try:
+            for _ in range(REPEATS):
+                try:
+                    async with self._connection(pool) as connection:
+                        return await self._done(work, connection)
+                except CLASHES:
+                    continue
+            raise BusyError
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError, OverflowError) as error:
+            raise self.refusal(error) from error
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+
+    @asynccontextmanager
+    async def _connection(self, pool: Any) -> AsyncIterator[Any]:
+        async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            yield connection
+
+    async def _done(self, work: Callable[[Any], Awaitable[T]], connection: Any) -> T:
+        try:
+            return await work(connection)
+        except LOST as error:
+            raise LostError(str(error)) from error
+
+    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
+        is_again = False
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                return await self.run(lambda connection, again=is_again: work(connection, again))  # type: ignore[misc]
+            except LostError as error:
+                is_again = True
+                if asyncio.get_running_loop().time() > until:
+                    raise self.refusal(error) from error
+            except UnavailableError:
+                if not is_again or self._pool is None or asyncio.get_running_loop().time() > until:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work that only reads, in one snapshot."""
+
+        async def look(connection: Any, _again: bool) -> T:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await work(connection)
+
+        return await self.repeat(look)
+
+    async def rows(self, statement: str, *values: object) -> Sequence[Any]:
+        """Return the rows of one statement that may be repeated."""
+
+        async def look(connection: Any, _again: bool) -> Sequence[Any]:
+            rows: Sequence[Any] = await connection.fetch(statement, *values)
+            return rows
+
+        return await self.repeat(look)
+
+    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work in a transaction that may be repeated as a whole."""
+
+        async def change(connection: Any, _again: bool) -> T:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self.repeat(change)
+
+    def refusal(self, error: BaseException) -> FlyteError:
+        """Translate what the driver says."""
+        if isinstance(error, asyncpg.UniqueViolationError):
+            return ConflictError(f"It exists already ({error}); nothing was changed.")
+        if isinstance(error, WRONG):
+            return StoreError(f"{self._name} does not let this server work: {error}.")
+        if isinstance(error, (asyncpg.DataError, ValueError, OverflowError)):
+            return InputError(f"The store cannot keep that: {error}.")
+        if isinstance(error, asyncpg.SyntaxOrAccessError):
+            return FlyteError(f"{self._name} does not understand this server: {error}.")
+        reason = str(error) or type(error).__name__
+        return UnavailableError(f"{self._name} cannot be used at the moment ({reason}).")

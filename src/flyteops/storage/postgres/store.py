@@ -1,0 +1,325 @@
+"""PostgreSQL: any number of servers on one database. Every verb is one statement or one transaction."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.model import (
+    Action,
+    Address,
+    DataItem,
+    Event,
+    EventRecord,
+    Execution,
+    FlowVersion,
+    Outcome,
+    Pack,
+    PackDeclaration,
+    PackRef,
+)
+from flyteops.ruling import Timetable
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    Advanced,
+    Check,
+    Claimed,
+    Decide,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Purged,
+    Retention,
+    Rules,
+    Store,
+)
+from flyteops.storage.postgres import audit, growth, ledger, timer
+from flyteops.storage.postgres.pool import Pool
+from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.row import decode_declaration, decode_flow, encode_json, to_instant, to_microseconds
+
+T = TypeVar("T")
+
+GIVING_BACK = 1.0
+"""How many seconds a claim that is cancelled waits until what it got went back."""
+
+FASTER = 50
+"""How often a result is decided upon again because others changed its execution meanwhile."""
+
+
+class PostgresStore(Store):
+    """A store in a PostgreSQL database. `size` is how many statements run at a time, `limit` how many verbs may wait.
+
+    `name` is what the database is called in messages.
+    """
+
+    def __init__(self, url: str, *, name: str = "The database", size: int = 10, limit: int = 5000) -> None:
+        self._pool = Pool(url, name, size=size, limit=limit, prepares=True)
+        self._is_open = False
+        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._name = secrets.token_hex(6)
+        self._claims = itertools.count(1)
+
+    async def open(self) -> None:
+        if self._is_open:
+            raise StoreError("The store is open already.")
+        await self._pool.open()
+        try:
+            await self._pool.run(migrate)
+        except BaseException:  # whatever it is, the connections are let go
+            await self._pool.close()
+            raise
+        self._is_open = True
+
+    async def close(self) -> None:
+        self._is_open = False
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pool.close()
+
+    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+        self._tell = tell
+
+    async def ping(self) -> None:
+        await self._write("UPDATE flyte_number SET value = value WHERE name = 'schema'")
+
+    async def _write(self, statement: str, *values: object) -> str:
+        """Run one statement that may be repeated; return how many rows it has changed, as the server says it."""
+
+        async def write(connection: Any, _again: bool) -> str:
+            status: str = await connection.execute(statement, *values)
+            return status
+
+        return await self._whole(self._pool.repeat(write))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do all of it, whether or not who asked for it goes away meanwhile."""
+        if not self._is_open:
+            work.close()
+            raise UnavailableError("The store is closed.")
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ------------------------------------------------------------------------------------------------------------ packs
+
+    async def save_pack(self, pack: Pack) -> None:
+        declaration = PackDeclaration(pack.name, pack.labels, pack.commands, pack.events, pack.links)
+
+        async def save(connection: Any) -> None:
+            await connection.execute(
+                "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE"
+                " SET name = excluded.name, declaration = excluded.declaration, last_seen_at = excluded.last_seen_at",
+                pack.id,
+                pack.name,
+                encode_json(declaration),
+                to_microseconds(pack.last_seen_at),
+            )
+            await _changed(connection, "packs")
+
+        await self._whole(self._pool.transaction(save))
+
+    async def find_pack(self, pack_id: str) -> Pack | None:
+        rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id)
+        return next((decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None)
+
+    async def list_packs(self) -> Sequence[Pack]:
+        rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
+        return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
+
+    async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
+        async def delete(connection: Any) -> None:
+            seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
+            if seen_at is None:
+                raise NotFoundError(f"There is no pack {pack_id!r}.")
+            if unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
+                await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
+                await _changed(connection, "packs")
+
+        await self._whole(self._pool.transaction(delete))
+
+    async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
+        # In one order, so that servers that do this at the same time do not wait for each other in a circle.
+        await self._write(
+            "UPDATE flyte_pack p SET last_seen_at = s.at FROM (SELECT p.pack_id, s.at FROM flyte_pack p"
+            " JOIN unnest($1::text[], $2::bigint[]) AS s (pack_id, at) ON s.pack_id = p.pack_id AND p.last_seen_at < s.at"
+            " ORDER BY 1 FOR UPDATE OF p) s WHERE p.pack_id = s.pack_id",
+            list(seen),
+            [to_microseconds(at) for at in seen.values()],
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ flows
+
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        await self._whole(self._pool.transaction(partial(_save_flow, version=version, timetables=timetables)))
+
+    async def list_flows(self) -> Sequence[FlowVersion]:
+        rows = await self._pool.rows(
+            "SELECT v.uuid, v.flow, v.saved_at FROM flyte_flow f JOIN flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name"
+        )
+        return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
+
+    async def delete_flow(self, name: str) -> None:
+        async def delete(connection: Any) -> None:
+            if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
+                raise NotFoundError(f"There is no flow {name!r}.")
+            await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
+            await _changed(connection, "flows")
+
+        await self._whole(self._pool.transaction(delete))
+
+    async def get_flow_version(self, uuid: str) -> FlowVersion:
+        rows = await self._pool.rows("SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid)
+        for flow, at in rows:
+            return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+        raise NotFoundError(f"There is no flow version {uuid!r}.")
+
+    # -------------------------------------------------------------------------------------------------------- datastore
+
+    async def save_item(self, item: DataItem) -> bool:
+        async def save(connection: Any) -> bool:
+            is_new: bool = await connection.fetchval(
+                "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET"
+                " content_type = excluded.content_type, description = excluded.description, value = excluded.value"
+                " RETURNING xmax = 0",  # zero in a row that was inserted, the lock's owner in one that was there
+                item.key,
+                item.content_type,
+                item.description,
+                item.value,
+            )
+            await _changed(connection, "items")
+            return is_new
+
+        return await self._whole(self._pool.transaction(save))
+
+    async def list_items(self) -> Sequence[DataItem]:
+        rows = await self._pool.rows("SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key")
+        return [DataItem(*row) for row in rows]
+
+    async def delete_item(self, key: str) -> None:
+        async def delete(connection: Any) -> None:
+            if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
+                raise NotFoundError(f"There is no datastore item {key!r}.")
+            await _changed(connection, "items")
+
+        await self._whole(self._pool.transaction(delete))
+
+    # --------------------------------------------------------------------------------------------- the life of an event
+
+    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        async def write(connection: Any, again: bool) -> str:
+            return await ledger.record(connection, event, outcome, key, is_again=again)
+
+        return await self._whole(self._pool.repeat(write))
+
+    async def claim(
+        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+    ) -> Sequence[Claimed]:
+        asked = ledger.Request(pack, at, action_name, limit, seed, token=f"{self._name}-{next(self._claims)}")
+
+        async def write(connection: Any, again: bool) -> list[Claimed]:
+            return await ledger.claim(connection, asked, is_again=again)
+
+        claiming = asyncio.ensure_future(self._whole(self._pool.repeat(write)))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # What nobody is left to be told of goes back before the caller is gone, if the server answers soon, or else later.
+            await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
+            raise
+
+    async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
+        with suppress(FlyteError):
+            for each in await claiming:
+                release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
+                self._tell([await self._pool.transaction(release)])
+
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+        async def write(connection: Any, again: bool) -> bool | None:
+            return await ledger.finish(connection, action_id, result, decide, is_again=again)
+
+        async def finish() -> bool:
+            for tried in range(FASTER):
+                done = await self._pool.repeat(write)
+                if done is not None:
+                    return done
+                await asyncio.sleep(0.001 * tried)
+            raise BusyError
+
+        return await self._whole(finish())
+
+    async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
+        return await self._whole(self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check)))
+
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+        release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
+        return await self._whole(self._pool.transaction(release))
+
+    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+        advance = partial(timer.advance, at=at, rules=rules, limit=limit, shift=shift)
+        return await self._whole(self._pool.transaction(advance))
+
+    # ------------------------------------------------------------------------------------------------------------ audit
+
+    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+        return await self._pool.read(partial(audit.list_executions, which=which, start=start, limit=limit))
+
+    async def get_execution(self, correlation_id: str) -> Execution:
+        return await self._pool.read(partial(audit.get_execution, correlation_id=correlation_id))
+
+    async def get_action(self, action_id: str) -> Action:
+        return await self._pool.read(partial(audit.get_action, action_id=action_id))
+
+    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+        return await self._pool.read(partial(audit.list_actions, which=which, start=start, limit=limit))
+
+    async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+        return await self._pool.read(partial(audit.list_events, which=which, start=start, limit=limit))
+
+    async def get_event(self, event_id: str) -> EventRecord:
+        return await self._pool.read(partial(audit.get_event, event_id=event_id))
+
+    # ---------------------------------------------------------------------------------------------------------- growth
+
+    async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
+        return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
+
+
+async def _changed(connection: Any, what: str) -> None:
+    """Note that flows, items or packs have changed, for other servers to see."""
+    await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
+
+
+async def _save_flow(connection: Any, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+    flow = version.flow
+    await _changed(connection, "flows")  # first, for its row is what two servers that save flows wait for
+    saved_at = to_microseconds(version.saved_at)
+    await connection.execute(
+        "INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", version.uuid, flow.name, encode_json(flow), saved_at
+    )
+    await connection.execute(
+        "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid = excluded.uuid", flow.name, version.uuid
+    )
+    rows = await connection.fetch("DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at", flow.name)
+    kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
+    for entry in timetables:
+        next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
+        await connection.execute(
+            "INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)",
+            flow.name,
+            entry.step_index,
+            entry.step_id,
+            entry.rule,
+            kept.get((entry.step_id, entry.rule), next_at),
+        )
