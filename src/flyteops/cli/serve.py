@@ -21,6 +21,7 @@ from flyteops.cli.command import Command
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import address_of, is_loopback, open_listener
 from flyteops.cli.log import configure
+from flyteops.errors import FlyteError
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store, shown
@@ -29,6 +30,9 @@ from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
 
 LOGGER = logging.getLogger("flyte.server")
+
+REFRESH_EVERY = 0.5
+"""Seconds between two looks at what other servers have changed."""
 
 SWEEP_EVERY = 5.0
 KEEP_ALIVE = 75
@@ -80,6 +84,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         async with background(
             sweep(service, stop),
             keep_time(service),
+            *([keep_current(service)] if service.is_shared else []),
             stop_server(server, service, stop),
             *([stop_at_end_of_input(stop)] if attached else []),
         ):
@@ -172,6 +177,23 @@ async def keep_time(service: Service) -> None:
         except Exception:  # time goes on, whatever it is
             LOGGER.exception("what is due could not be done; it is tried again in %g s", SWEEP_EVERY)
             await asyncio.sleep(SWEEP_EVERY)
+
+
+async def keep_current(service: Service) -> None:
+    """Take over what other servers on the same store change, within a second."""
+    is_well = True
+    while True:
+        await asyncio.sleep(REFRESH_EVERY)
+        try:
+            await service.refresh()
+        except FlyteError as error:
+            if is_well:
+                LOGGER.warning("What other servers change does not arrive here: %s It is tried again.", error.message)
+            is_well = False
+        except Exception:  # it goes on, whatever it is
+            LOGGER.exception("what other servers have changed could not be taken over; it is tried again")
+        else:
+            is_well = True
 
 
 async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:

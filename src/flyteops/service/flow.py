@@ -74,6 +74,16 @@ class FlowBook:
         self._current = {version.flow.name: prepare(version) for version in versions}
         self.index = FlowIndex(self._current.values())
 
+    async def refresh(self) -> None:
+        """Do what other servers have done: take over current versions that are not known here, and let go of deleted flows."""
+        current = await self._store.list_current()
+        for name in self._current.keys() - current.keys():
+            self.discard(name)
+        for name, uuid in current.items():
+            known = self._current.get(name)
+            if known is None or known.version.uuid != uuid:
+                self.put(prepare(await self._store.get_flow_version(uuid)))
+
     def list(self) -> Sequence[Flow]:
         """Return all flows by name."""
         return [self._current[name].version.flow for name in sorted(self._current)]

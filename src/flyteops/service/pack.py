@@ -1,6 +1,7 @@
 """The packs in memory, and when each was seen."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 
 from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
@@ -20,8 +21,13 @@ class PackRoll:
         self._dead_checked_on: date | None = None
 
     def load(self, packs: Iterable[Pack]) -> None:
-        """Begin with these."""
+        """Begin with these, or go on with them, as they are in the store now."""
         self._packs = {pack.id: pack for pack in packs}
+        self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
+
+    async def refresh(self) -> None:
+        """Do what other servers have done."""
+        self.load(await self._store.list_packs())
 
     async def register(self, declaration: PackDeclaration, now: datetime) -> Pack:
         """Create the pack, or replace the one with the same name and labels."""
@@ -33,8 +39,10 @@ class PackRoll:
         self._packs[pack.id] = pack
         return pack
 
-    def list(self) -> Sequence[Pack]:
+    async def list(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
+        if self._store.is_shared:
+            await self.refresh()
         return sorted((self._fresh(pack) for pack in self._packs.values()), key=lambda pack: (pack.name, pack.id))
 
     async def get(self, pack_id: str) -> Pack:
@@ -90,7 +98,10 @@ class PackRoll:
         if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
             return
         self._dead_checked_on = local.date()
+        if self._store.is_shared:
+            await self.refresh()
         alive_since = now - housekeeping.dead_after
         for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
-            await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
+            with suppress(NotFoundError):  # another server was faster
+                await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
             self._forget(pack.id)

@@ -67,6 +67,7 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Store,
+    Surroundings,
 )
 from flyteops.term import tick_of
 
@@ -81,6 +82,9 @@ RETRY_AFTER = timedelta(seconds=1)
 
 RESOLVED = "Resolved"
 """The name of the event by which a person says that a command has succeeded, unless another is given."""
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+"""How far the clocks of a server and its store may be apart."""
 
 TIMERS_AT_ONCE = 100
 """How many timers are dealt with in one transaction."""
@@ -118,13 +122,52 @@ class Service:
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
+        self._around = Surroundings()
+        self._changing = asyncio.Lock()
+        self._clock_fault = ""
 
     async def start(self) -> None:
         """Load what is kept in memory."""
+        self._around = await self._store.look_around()
         self._packs.load(await self._store.list_packs())
         self._flows.load(await self._store.list_flows())
-        self._items = {item.key: item for item in await self._store.list_items()}
+        self._put_items(await self._store.list_items())
+
+    def _put_items(self, items: Iterable[DataItem]) -> None:
+        self._items = {item.key: item for item in items}
         self._snapshot = Snapshot(self._items)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may work on the same store, so that `refresh` must be called now and then."""
+        return self._store.is_shared
+
+    async def refresh(self) -> None:
+        """Take over what other servers have changed of what is kept in memory, and compare the clock with the store's."""
+        # One at a time with changes made here: what was read before those would undo them.
+        async with self._changing:
+            around = await self._store.look_around()
+            before, self._around = self._around, around
+            self._check_clock(around.now)
+            try:
+                if around.packs != before.packs:
+                    await self._packs.refresh()
+                if around.flows != before.flows:
+                    await self._flows.refresh()
+                if around.items != before.items:
+                    self._put_items(await self._store.list_items())
+            except BaseException:  # whatever it is: next time, all is looked at again
+                self._around = Surroundings(-1, -1, -1)
+                raise
+
+    def _check_clock(self, now: datetime | None) -> None:
+        ahead = timedelta(0) if now is None else self._clock() - now
+        fault = ""
+        if abs(ahead) > CLOCK_TOLERANCE:
+            fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
+            if not self._clock_fault:
+                LOGGER.warning("%s Until then, nothing is done by this server when its time comes.", fault)
+        self._clock_fault = fault
 
     def now(self) -> datetime:
         """Return the time by the clock that everything here is stamped with."""
@@ -147,6 +190,8 @@ class Service:
         """Return why the server cannot do its work now; nothing if it can."""
         if self._is_stopping:
             return ["The server is stopping."]
+        if self._clock_fault:
+            return [self._clock_fault]
         try:
             await self.check_health()
         except UnavailableError as error:
@@ -161,7 +206,7 @@ class Service:
 
     async def list_packs(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
-        return self._packs.list()
+        return await self._packs.list()
 
     async def get_pack(self, pack_id: str) -> Pack:
         return await self._packs.get(pack_id)
@@ -314,7 +359,11 @@ class Service:
 
     async def advance(self) -> datetime | None:
         """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
+        if self._clock_fault:
+            raise UnavailableError(self._clock_fault)
         now, shift = self._clock_watch.look()
+        if self._store.is_shared:
+            shift = None  # the times in it are those of several clocks
         while True:
             store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift)
             advanced = await self._flows.with_versions(store)
@@ -332,7 +381,8 @@ class Service:
             try:
                 next_at = await self.advance()
             except FlyteError as error:
-                LOGGER.warning("What is due cannot be done: %s It is tried again.", error.message)
+                if error.message != self._clock_fault:
+                    LOGGER.warning("What is due cannot be done: %s It is tried again.", error.message)
                 next_at = self._clock() + RETRY_AFTER
             self._timer.expect([] if next_at is None else [next_at])
             await self._timer.wait()
@@ -366,8 +416,9 @@ class Service:
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         tables = timetables(prepared, version.saved_at)
-        await self._store.save_flow(version, tables)
-        self._flows.put(prepared)
+        async with self._changing:
+            await self._store.save_flow(version, tables)
+            self._flows.put(prepared)
         self._timer.expect(table.next_at for table in tables if table.next_at is not None)
         return version
 
@@ -387,8 +438,9 @@ class Service:
 
     async def delete_flow(self, name: str) -> None:
         """Forget the flow; executions of it that run go on with their version."""
-        await self._store.delete_flow(name)
-        self._flows.discard(name)
+        async with self._changing:
+            await self._store.delete_flow(name)
+            self._flows.discard(name)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -396,9 +448,9 @@ class Service:
         """Create or replace a datastore item; return True when it is new."""
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
-        is_new = await self._store.save_item(item)
-        self._items = {**self._items, item.key: item}
-        self._snapshot = Snapshot(self._items)
+        async with self._changing:
+            is_new = await self._store.save_item(item)
+            self._put_items([*self._items.values(), item])
         return is_new
 
     async def list_items(self) -> Sequence[DataItem]:
@@ -411,9 +463,9 @@ class Service:
         return self._items[key]
 
     async def delete_item(self, key: str) -> None:
-        await self._store.delete_item(key)
-        self._items = {other: item for other, item in self._items.items() if other != key}
-        self._snapshot = Snapshot(self._items)
+        async with self._changing:
+            await self._store.delete_item(key)
+            self._put_items([item for item in self._items.values() if item.key != key])
 
     # ------------------------------------------------------------------------------------------------------------ audit
 

@@ -140,6 +140,15 @@ class ActionStatus(msgspec.Struct, frozen=True):
     due_at: datetime | None = None
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """Numbers that grow when flows, datastore items or packs are changed (last seen is no change), and the store's own time."""
+
+    flows: int = 0
+    items: int = 0
+    packs: int = 0
+    now: datetime | None = None
+
+
 class Page(tuple[T, ...]):
     """Some of what was asked for, in order. `is_cut` when there would be too much of it for one answer: ask on behind its end."""
 
@@ -175,7 +184,12 @@ class Purged(msgspec.Struct, frozen=True):
 
 
 class Store(ABC):
-    """A place where Flyte keeps what it was told. Use as an async context manager, or `open` and `close`."""
+    """A place where Flyte keeps what it was told. Use as an async context manager, or `open` and `close`.
+
+    `is_shared` says whether several servers may use it at the same time.
+    """
+
+    is_shared = False
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -194,10 +208,15 @@ class Store(ABC):
 
     @abstractmethod
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
-        """Have it told, in the event loop, whom there are actions for that became available by no verb that was awaited.
+        """Have it told, in the event loop, whom there are actions for that became available by no verb that was awaited here.
 
-        Such as those of a claim that was cancelled.
+        Such as those of a claim that was cancelled, and of other servers. Of these some may be told late, or when others have
+        taken them by then.
         """
+
+    @abstractmethod
+    async def look_around(self) -> Surroundings:
+        """Return what tells whether this or another server has changed something that servers keep in memory."""
 
     @abstractmethod
     async def ping(self) -> None:
@@ -240,6 +259,10 @@ class Store(ABC):
     @abstractmethod
     async def list_flows(self) -> Sequence[FlowVersion]:
         """Return the current version of every flow, by name."""
+
+    @abstractmethod
+    async def list_current(self) -> Mapping[str, str]:
+        """Return the uuid of the current version of every flow, by name."""
 
     @abstractmethod
     async def delete_flow(self, name: str) -> None:

@@ -295,6 +295,20 @@ class TimerContract(StoreCase):
             assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
             assert (await store.advance(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
 
+    async def test_no_wait_is_longer_however_often_the_clock_was_set_back_while_no_server_ran(self) -> None:
+        sample = Sample()
+        lost, ruling = sample.action(timeout=LIMIT), Ruling(Repeat(minutes(607)))
+        async with self.connect() as store:
+            await start(store, sample.action(not_before=minutes(630)), lost, event=sample.event(at=minutes(600)))
+            await claim(store, minutes(600))
+            await store.advance(minutes(605), ruling)
+        for now in (300, 200, 1):
+            async with self.connect() as store:
+                assert (await store.advance(minutes(now), Ruling(), shift=timedelta(0))).next_at == minutes(now + 2)
+        async with self.connect() as store:
+            assert (await store.advance(minutes(3), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert await take(store, minutes(3)) == lost.action_id
+
     async def test_many_timers_are_dealt_with_in_steps(self) -> None:
         sample = Sample()
         async with self.connect() as store:

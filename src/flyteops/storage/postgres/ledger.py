@@ -38,9 +38,10 @@ EVENT_VALUES = "SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::byt
 NEW_ACTIONS = """
   actions AS (
     INSERT INTO flyte_action (action_id, execution_seq, step_index, step_id, pack_name, labels, command, trigger_seq, state,
-      since, states, context, input, timeout, due_at)
+      since, states, context, input, timeout, due_at, wait)
     SELECT n.action_id, x.seq, n.step_index, n.step_id, n.pack_name, n.labels, n.command, e.seq, n.state, $7, 'NEW ' || $7,
-      n.context, n.input, n.timeout, n.due_at
+      n.context, n.input, n.timeout, n.due_at,
+      CASE WHEN n.due_at > $7 THEN n.due_at - $7 WHEN n.due_at IS NOT NULL THEN 0 END
     FROM unnest($11::text[], $12::text[], $13::int[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
         $19::bytea[], $20::bytea[], $21::bigint[], $22::bigint[])
       WITH ORDINALITY AS n (action_id, correlation_id, step_index, step_id, pack_name, labels, command, state, context, input,

@@ -22,8 +22,9 @@ from flyteops.model import (
     Pack,
     PackDeclaration,
     PackRef,
+    Progress,
 )
-from flyteops.ruling import Timetable
+from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
@@ -38,10 +39,12 @@ from flyteops.storage.base import (
     Retention,
     Rules,
     Store,
+    Surroundings,
 )
 from flyteops.storage.postgres import audit, growth, ledger, timer
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
+from flyteops.storage.postgres.wakeup import Wakeup
 from flyteops.storage.row import decode_declaration, decode_flow, encode_json, to_instant, to_microseconds
 
 T = TypeVar("T")
@@ -56,15 +59,21 @@ FASTER = 50
 class PostgresStore(Store):
     """A store in a PostgreSQL database. `size` is how many statements run at a time, `limit` how many verbs may wait.
 
-    `name` is what the database is called in messages.
+    `name` is what the database is called in messages. Behind a proxy that gives each transaction another connection,
+    `listen_url` is the database's own address, or that of a proxy that does not.
     """
 
-    def __init__(self, url: str, *, name: str = "The database", size: int = 10, limit: int = 5000) -> None:
-        self._pool = Pool(url, name, size=size, limit=limit, prepares=True)
+    is_shared = True
+
+    def __init__(
+        self, url: str, *, listen_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
+    ) -> None:
+        self._pool = Pool(url, name, size=size, limit=limit, prepares=listen_url is None)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
+        self._wakeup = Wakeup(self._pool, listen_url or url, self._name, self._pass_on)
         self._claims = itertools.count(1)
 
     async def open(self) -> None:
@@ -77,15 +86,24 @@ class PostgresStore(Store):
             await self._pool.close()
             raise
         self._is_open = True
+        self._wakeup.start()
 
     async def close(self) -> None:
         self._is_open = False
+        await self._wakeup.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._pool.close()
 
+    def _pass_on(self, addresses: Sequence[Address]) -> None:
+        self._tell(addresses)
+
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
         self._tell = tell
+
+    async def look_around(self) -> Surroundings:
+        rows = await self._pool.rows("SELECT name, value, clock_timestamp() FROM flyte_number WHERE name <> 'schema'")
+        return Surroundings(**{name: value for name, value, _ in rows}, now=rows[0][2])
 
     async def ping(self) -> None:
         await self._write("UPDATE flyte_number SET value = value WHERE name = 'schema'")
@@ -170,6 +188,9 @@ class PostgresStore(Store):
         )
         return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
 
+    async def list_current(self) -> Mapping[str, str]:
+        return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
+
     async def delete_flow(self, name: str) -> None:
         async def delete(connection: Any) -> None:
             if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
@@ -221,7 +242,12 @@ class PostgresStore(Store):
         async def write(connection: Any, again: bool) -> str:
             return await ledger.record(connection, event, outcome, key, is_again=again)
 
-        return await self._whole(self._pool.repeat(write))
+        event_id = await self._whole(self._pool.repeat(write))
+        self._announce(outcome)
+        return event_id
+
+    def _announce(self, outcome: Outcome) -> None:
+        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
@@ -243,11 +269,20 @@ class PostgresStore(Store):
         with suppress(FlyteError):
             for each in await claiming:
                 release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
-                self._tell([await self._pool.transaction(release)])
+                address = await self._pool.transaction(release)
+                self._tell([address])
+                self._wakeup.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+        ruled: Outcome | Late | None = None
+
+        def deciding(progress: Progress) -> Outcome | Late | None:
+            nonlocal ruled
+            ruled = decide(progress)
+            return ruled
+
         async def write(connection: Any, again: bool) -> bool | None:
-            return await ledger.finish(connection, action_id, result, decide, is_again=again)
+            return await ledger.finish(connection, action_id, result, deciding, is_again=again)
 
         async def finish() -> bool:
             for tried in range(FASTER):
@@ -257,18 +292,25 @@ class PostgresStore(Store):
                 await asyncio.sleep(0.001 * tried)
             raise BusyError
 
-        return await self._whole(finish())
+        is_applied = await self._whole(finish())
+        if isinstance(ruled, Outcome):
+            self._announce(ruled)
+        return is_applied
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._whole(self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check)))
 
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
-        return await self._whole(self._pool.transaction(release))
+        address = await self._whole(self._pool.transaction(release))
+        self._wakeup.announce([address])
+        return address
 
     async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
         advance = partial(timer.advance, at=at, rules=rules, limit=limit, shift=shift)
-        return await self._whole(self._pool.transaction(advance))
+        advanced = await self._whole(self._pool.transaction(advance))
+        self._wakeup.announce(advanced.arrived)
+        return advanced
 
     # ------------------------------------------------------------------------------------------------------------ audit
 

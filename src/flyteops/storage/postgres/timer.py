@@ -62,17 +62,12 @@ async def advance(connection: Any, at: datetime, rules: Rules, limit: int, shift
 
 async def _shift(connection: Any, now: int, by: int) -> None:
     await connection.execute("UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL", by)
-    # Of whatever the clock said when it was taken: nothing may take longer than its limit from now on.
-    await connection.execute(
-        "UPDATE flyte_action SET due_at = $1 + timeout WHERE due_at > $1 AND state = 'PENDING' AND due_at > $1 + timeout", now
-    )
-    if not by:
-        # What began to wait in what is the future now, by a clock that was set back since, waits as long again.
+    # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
+    for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         await connection.execute(
-            "UPDATE flyte_action SET due_at = $1 + due_at - since, since = $1"
-            " WHERE due_at > $1 AND state = $2 AND since > $1 AND due_at > since",
+            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - texts of ours
+            f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length}",
             now,
-            LATER,
         )
 
 
@@ -154,11 +149,12 @@ async def _lose(connection: Any, found: Found, now: int) -> None:
 
 async def _change(connection: Any, found: Found, state: str, now: int, due_at: int | None) -> None:
     await connection.execute(
-        "UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = $4 WHERE seq = $5",
+        "UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = $4, wait = $5 WHERE seq = $6",
         state if due_at is None else LATER,
         now,
         f",{state} {now}",
         due_at,
+        None if due_at is None else max(due_at - now, 0),
         found.seq,
     )
     await connection.execute(

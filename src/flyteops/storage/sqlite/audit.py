@@ -295,6 +295,9 @@ class Audit:
         )
         return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
 
+    def list_current(self) -> dict[str, str]:
+        return dict(self._connection.execute("SELECT name, uuid FROM flow").fetchall())
+
     def get_flow_version(self, uuid: str) -> FlowVersion:
         row = self._connection.execute("SELECT flow, saved_at FROM flow_version WHERE uuid = ?", (uuid,)).fetchone()
         if row is None:

@@ -150,7 +150,7 @@ class Ledger:
         if self._executions:
             many("INSERT INTO execution VALUES (?,?,?,?,?)", self._executions)
         if self._actions:
-            many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
+            many("INSERT INTO action VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._actions)
         if self._claims:
             many("UPDATE action SET state = 'PENDING', states = states || ?, attempt = ? WHERE seq = ?", self._claims)
         self._flush_leases()
@@ -446,6 +446,7 @@ class Ledger:
                     0,
                     None if action.timeout is None else action.timeout // MICROSECOND,
                     due_at,
+                    None if due_at is None else max(due_at - now, 0),
                 )
             )
             if due_at is None:

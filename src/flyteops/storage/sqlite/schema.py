@@ -159,7 +159,10 @@ TIME = (
     "CREATE INDEX event_key_by_age ON event_key (kept_at)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME)
+# How long a NEW action that may not be taken yet was to wait: what a clock that was set back must not make longer.
+WAIT = ("ALTER TABLE action ADD COLUMN wait INTEGER",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 

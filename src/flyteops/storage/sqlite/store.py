@@ -28,6 +28,7 @@ from flyteops.storage.base import (
     Retention,
     Rules,
     Store,
+    Surroundings,
 )
 from flyteops.storage.sqlite import growth, timer
 from flyteops.storage.sqlite.audit import Audit
@@ -100,6 +101,9 @@ class SqliteStore(Store):
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
         self._tell = tell
 
+    async def look_around(self) -> Surroundings:
+        return Surroundings()  # nobody else is here
+
     async def ping(self) -> None:
         await self._write(OTHER, Ledger.ping)
         await self._read(Audit.find_nothing)
@@ -128,6 +132,9 @@ class SqliteStore(Store):
 
     async def list_flows(self) -> Sequence[FlowVersion]:
         return await self._read(Audit.list_flows)
+
+    async def list_current(self) -> Mapping[str, str]:
+        return await self._read(Audit.list_current)
 
     async def delete_flow(self, name: str) -> None:
         await self._write(OTHER, lambda ledger: ledger.delete_flow(name))

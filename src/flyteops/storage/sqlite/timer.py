@@ -8,7 +8,6 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
-from flyteops.storage.sqlite.audit import SINCE
 from flyteops.storage.sqlite.ledger import Found, Ledger
 
 
@@ -63,16 +62,11 @@ def advance(ledger: Ledger, at: datetime, rules: Rules, limit: int, shift: timed
 
 def _shift(ledger: Ledger, now: int, by: int) -> None:
     ledger.execute("UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL", (by,))
-    # Of whatever the clock said when it was taken: nothing may take longer than its limit from now on.
-    ledger.execute(
-        "UPDATE action SET due_at = ? + timeout WHERE due_at > ? AND state = 'PENDING' AND due_at > ? + timeout", (now, now, now)
-    )
-    if not by:
-        # What began to wait in what is the future now, by a clock that was set back since, waits as long again.
+    # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
+    for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         ledger.execute(
-            f"UPDATE action SET due_at = ? + due_at - {SINCE}"  # noqa: S608 - texts of ours
-            f" WHERE due_at > ? AND state = ? AND {SINCE} > ? AND due_at > {SINCE}",
-            (now, now, LATER, now),
+            f"UPDATE action SET due_at = ? + {length} WHERE due_at > ? AND state = ? AND due_at > ? + {length}",  # noqa: S608
+            (now, now, state, now),
         )
 
 
@@ -144,7 +138,7 @@ def _lose(ledger: Ledger, found: Found, now: int) -> None:
 def _change(ledger: Ledger, found: Found, state: str, now: int, due_at: int | None) -> None:
     stored = LATER if due_at is not None else state
     ledger.execute(
-        "UPDATE action SET state = ?, states = states || ?, due_at = ? WHERE seq = ?",
-        (stored, f",{state} {now}", due_at, found.seq),
+        "UPDATE action SET state = ?, states = states || ?, due_at = ?, wait = ? WHERE seq = ?",
+        (stored, f",{state} {now}", due_at, None if due_at is None else max(due_at - now, 0), found.seq),
     )
     ledger.touch(found.execution_seq, now)

@@ -1,0 +1,168 @@
+"""How the servers on one database tell each other that there is something to do.
+
+Notifications are sent apart from what they are about, several together: a transaction that notifies makes all others wait for
+its commit. So one may be lost with the server that had it to send, which is why everybody also looks now and then.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from flyteops.errors import FlyteError
+from flyteops.model import Address
+from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
+from flyteops.storage.row import decode_strings, to_text
+
+LOGGER = logging.getLogger("flyte.store")
+
+CHANNEL = "flyte_arrived"
+
+GATHERING = 0.003
+"""How many seconds pass between two notifications."""
+
+LOOKING = 1.0
+"""How many seconds pass between two looks at what waits while notifications do not come, and before they are tried again."""
+
+LOOKING_ANYWAY = 10.0
+"""The same while they do come."""
+
+LONGEST = 7_000
+"""Bytes of a notification; the server takes 8,000."""
+
+MOST = 100
+"""How many waiting actions of one kind are told of at a time."""
+
+KINDS = f"""
+WITH RECURSIVE kinds AS (
+    (SELECT pack_name, labels, command FROM flyte_action WHERE state = 'NEW' ORDER BY pack_name, labels, command LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM kinds CROSS JOIN LATERAL (
+      SELECT pack_name, labels, command FROM flyte_action
+      WHERE state = 'NEW' AND (pack_name, labels, command) > (kinds.pack_name, kinds.labels, kinds.command)
+      ORDER BY pack_name, labels, command LIMIT 1
+    ) following
+  )
+SELECT pack_name, labels, command, (
+    SELECT count(*) FROM (
+      SELECT FROM flyte_action a
+      WHERE state = 'NEW' AND a.pack_name = k.pack_name AND a.labels = k.labels AND a.command = k.command LIMIT {MOST}
+    ) some
+  )
+FROM kinds k LIMIT 1000
+"""  # noqa: S608 - a number of ours
+
+Kind = tuple[str, str, str]
+"""A pack's name, labels as text, and a command."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """A notification: which server it is from, and of how many actions of each kind."""
+
+    sender: str
+    arrived: list[tuple[str, str, str, int]]
+
+
+class Wakeup:
+    """Tells other servers what has arrived, and is told by them. `url` is where to listen, past any proxy."""
+
+    def __init__(self, pool: Pool, url: str, name: str, tell: Callable[[Sequence[Address]], None]) -> None:
+        self._pool = pool
+        self._url = url
+        self._name = name
+        self._tell = tell
+        self._arrived: Counter[Kind] = Counter()
+        self._has_arrived = asyncio.Event()
+        self._is_listening = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to listen and to tell."""
+        self._tasks = [asyncio.ensure_future(work()) for work in (self._listen, self._notify, self._look)]
+
+    async def stop(self) -> None:
+        """End that."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def announce(self, addresses: Iterable[Address]) -> None:
+        """Have other servers told, soon."""
+        for address in addresses:
+            self._arrived[address.pack_name, to_text(address.pack_labels), address.command] += 1
+            self._has_arrived.set()
+
+    async def _notify(self) -> None:
+        while True:
+            await self._has_arrived.wait()
+            self._has_arrived.clear()
+            arrived, self._arrived = self._arrived, Counter()
+            for text in self._messages(arrived):
+                with contextlib.suppress(FlyteError):
+                    await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
+            await asyncio.sleep(GATHERING)
+
+    def _messages(self, arrived: Counter[Kind]) -> Iterable[str]:
+        part: list[tuple[str, str, str, int]] = []
+        length = 0
+        for kind, count in arrived.items():
+            size = len(msgspec.json.encode(kind)) + 10
+            if size > LONGEST:
+                continue  # whoever waits for that finds it by looking
+            if length + size > LONGEST:
+                yield msgspec.json.encode(Message(self._name, part)).decode()
+                part, length = [], 0
+            part.append((*kind, min(count, MOST)))
+            length += size
+        if part:
+            yield msgspec.json.encode(Message(self._name, part)).decode()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_once()
+            except (*LOST, asyncpg.PostgresError, ValueError) as error:
+                if self._is_listening:
+                    LOGGER.warning("Notifications of other servers do not come any more: %s. It is tried again.", error)
+            self._is_listening = False
+            await asyncio.sleep(LOOKING)
+
+    async def _listen_once(self) -> None:
+        connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
+        try:
+            gone = asyncio.Event()
+            connection.add_termination_listener(lambda _: gone.set())
+            await connection.add_listener(CHANNEL, self._receive)
+            self._is_listening = True
+            await gone.wait()
+        finally:
+            with contextlib.suppress(*LOST, asyncpg.PostgresError):
+                await connection.close(timeout=1)
+
+    def _receive(self, _connection: Any, _pid: int, _channel: str, text: str) -> None:
+        try:
+            message = msgspec.json.decode(text, type=Message)
+        except msgspec.MsgspecError:
+            return  # somebody else's
+        if message.sender != self._name:
+            self._tell_of(message.arrived)
+
+    def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:
+        for pack_name, labels, command, count in arrived:
+            self._tell([Address(pack_name, decode_strings(labels), command)] * count)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKING)
+            waited = LOOKING
+            while self._is_listening and waited < LOOKING_ANYWAY:
+                await asyncio.sleep(LOOKING)
+                waited += LOOKING
+            with contextlib.suppress(FlyteError):
+                self._tell_of([tuple(row) for row in await self._pool.rows(KINDS)])

@@ -1,0 +1,79 @@
+"""Several servers' use cases on one PostgreSQL database, with clocks that the test sets."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flyteops.errors import UnavailableError
+from flyteops.model import Command, EventRef, Flow, PackDeclaration, Schedule, Step
+from flyteops.service import Service
+from flyteops.storage.base import EventFilter
+from flyteops.storage.postgres import PostgresStore
+from tests.postgres import place
+
+pytestmark = pytest.mark.postgres
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def services(clock: Clock) -> AsyncIterator[list[Service]]:
+    async with place() as url, contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(PostgresStore(url)) for _ in range(3)]
+        services = [Service(store, clock=clock) for store in stores]
+        for service in services:
+            await service.start()
+        yield services
+
+
+async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(services: list[Service], clock: Clock) -> None:
+    step = Step(id="tick", schedule=Schedule(cron="* * * * *"), command=Command(pack_name="Worker", name="Work"))
+    await services[0].save_flow(Flow("minutely", steps=(step,)))
+    for service in services:
+        await service.refresh()
+    for _ in range(5):
+        clock.now += timedelta(minutes=1)
+        await asyncio.gather(*(service.advance() for service in services))
+    found = await services[1].list_events(EventFilter(flow_name="minutely"), 0, 100)
+    assert len(found) == 5
+    assert len({record.event.payload for record in found}) == 5
+
+
+async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services: list[Service], clock: Clock) -> None:
+    clock.now += timedelta(minutes=1)
+    await services[0].refresh()
+    with pytest.raises(UnavailableError, match=r"clock .* differ by 60 s"):
+        await services[0].advance()
+    assert "clock" in (await services[0].why_not_ready())[0]
+    clock.now = datetime.now(UTC)
+    await services[0].refresh()
+    await services[0].advance()
+    assert not await services[0].why_not_ready()
+
+
+async def test_results_of_one_execution_at_several_servers_start_a_joined_step_once(services: list[Service]) -> None:
+    def step(name: str, event: str, sender: str, **more: object) -> Step:
+        return Step(id=name, event=EventRef(sender, event), command=Command(pack_name="Worker", name=name), **more)  # type: ignore[arg-type]
+
+    for name in ("Source", "Worker"):
+        await services[0].register_pack(PackDeclaration(name))
+    names = [f"part{number}" for number in range(6)]
+    joined = step("join", "Done", "Worker", depends_on=tuple(names))
+    await services[0].save_flow(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
+    for service in services:
+        await service.refresh()
+    assert joined
