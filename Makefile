@@ -20,7 +20,7 @@ run: .venv/run ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
 
 test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
-	@$(PYTEST) -m "not slow and not postgres" $(ARGS)
+	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres" $(ARGS)
 
 check: .venv/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed

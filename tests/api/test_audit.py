@@ -237,7 +237,7 @@ async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_withou
 async def test_an_answer_that_would_be_too_long_is_cut_and_says_where_it_goes_on(
     api: httpx2.AsyncClient, register: Make, save_flow: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyteops.storage.sqlite.audit.PAGE_BYTES", 250_000)
+    monkeypatch.setattr("flyteops.storage.row.PAGE_BYTES", 250_000)
     await register("P")
     await save_flow("f", {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}})
     for number in range(7):
@@ -258,7 +258,7 @@ async def test_an_answer_that_would_be_too_long_is_cut_and_says_where_it_goes_on
 async def test_what_is_too_long_for_an_answer_alone_is_shown_alone(
     api: httpx2.AsyncClient, register: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flyteops.storage.sqlite.audit.PAGE_BYTES", 10)
+    monkeypatch.setattr("flyteops.storage.row.PAGE_BYTES", 10)
     await register("P")
     for _ in range(2):
         await api.post("/v1/packs/P/events", json={"event": "E", "payload": "x" * 100})

@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.errors import UnavailableError
-from flyteops.model import Command, EventRef, Flow, PackDeclaration, Schedule, Step
+from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, PackDeclaration, Schedule, Step
 from flyteops.service import Service
 from flyteops.storage.base import EventFilter
 from flyteops.storage.postgres import PostgresStore
 from tests.postgres import place
 
 pytestmark = pytest.mark.postgres
+
+
+DONE = Happening("Done", b"null")
 
 
 class Clock:
@@ -67,13 +70,20 @@ async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services:
 
 async def test_results_of_one_execution_at_several_servers_start_a_joined_step_once(services: list[Service]) -> None:
     def step(name: str, event: str, sender: str, **more: object) -> Step:
-        return Step(id=name, event=EventRef(sender, event), command=Command(pack_name="Worker", name=name), **more)  # type: ignore[arg-type]
+        return Step(
+            id=name, event=EventPattern(pack_name=sender, name=event), command=Command(pack_name="Worker", name=name), **more
+        )  # type: ignore[arg-type]
 
     for name in ("Source", "Worker"):
         await services[0].register_pack(PackDeclaration(name))
     names = [f"part{number}" for number in range(6)]
-    joined = step("join", "Done", "Worker", depends_on=tuple(names))
+    joined = step("join", "Done", "Worker", depends_on=Dependencies(all=tuple(names)))
     await services[0].save_flow(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
     for service in services:
         await service.refresh()
-    assert joined
+    await services[1].accept_event("Source", Happening("Asked", b"{}"))
+    claimed = await services[2].take("Worker", limit=10)
+    assert len(claimed) == 6
+    results = [services[number % 3].complete("Worker", each.action_id, DONE) for number, each in enumerate(claimed)]
+    await asyncio.gather(*results)
+    assert [each.name for each in await services[0].take("Worker", limit=10)] == ["join"]
