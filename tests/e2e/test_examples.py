@@ -137,6 +137,13 @@ def test_the_second_lesson_looks_at_the_message(place):
     assert wait_for_results(place, "learn-criteria", 1) == [("echo -e command: 'deploy app1.0'", "command: deploy app1.0\n")]
 
 
+@pytest.mark.slow
+def test_the_second_lesson_takes_no_commands_from_anybody(place):
+    place.flyte("send-event", "--register", "MessageSender", "SendMessage", '"deploy; echo mine"')
+    ((_, output),) = wait_for_results(place, "learn-criteria", 1)
+    assert output == "command: deploy; echo mine\n"
+
+
 def test_the_third_lesson_has_two_steps_and_shared_configuration(place):
     place.flyte("send-event", "--register", "MessageSender", "SendMessage", '"10000"')
     assert wait_for_results(place, "learn-datastore", 2) == [

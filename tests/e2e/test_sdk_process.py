@@ -80,6 +80,8 @@ class Loopback:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        if self._server is None:  # it was accepted when the end had been said already
+            writer.close()
         connection = h11.Connection(h11.SERVER)
         with contextlib.suppress(OSError, h11.RemoteProtocolError):
             while (request := await self._read(connection, reader)) is not None:

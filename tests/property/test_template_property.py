@@ -1,6 +1,7 @@
 """Whatever is written, the language answers, refuses with a place or stops at a limit; its arithmetic is that of its grammar."""
 
 import math
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
@@ -423,3 +424,11 @@ def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> Non
     else:
         assert expected is not Refused
         assert result == shown(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=20))
+def test_whatever_a_text_is_a_shell_takes_it_as_one_word(texts: list[str]) -> None:
+    script = "printf '%s\\0'" + "".join(template.compile(" {{ text|shellquote }}").render({"text": text}) for text in texts)
+    printed = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout
+    assert printed == b"".join(text.encode() + b"\0" for text in texts)

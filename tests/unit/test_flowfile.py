@@ -108,3 +108,66 @@ def test_a_context_that_refers_to_itself_is_advised_against():
     more = "    context: {host: x, address: '{{ Context.host }}'}\n"
     (advice,) = advice_on(STEP + more)
     assert "a context does not see itself" in advice
+
+
+# -------------------------------------------------------------------------------------------------------- scripts
+
+
+def a_script(script: str, context: str = "{}", command: str = "Shell") -> str:
+    return f"""\
+name: f
+steps:
+  - id: a
+    event: {{name: E, packName: P}}
+    context: {context}
+    command:
+      name: {command}
+      packName: Q
+      input: {script}
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "context"),
+    [
+        ("echo {{ Event.Payload.text }}", "{}"),
+        ("echo '{{ Event.Payload.text }}'", "{}"),
+        ("echo {{ Event.Payload.text|shellquote|upper }}", "{}"),
+        ("echo {{ Event.Payload.a|shellquote + Event.Payload.b }}", "{}"),
+        ("{% for word in Event.Payload.words %}{{ word }}{% endfor %}", "{}"),
+        ("{% firstof Event.Payload.a Event.Payload.b %}", "{}"),
+        ("echo {{ Context.text }}", "{text: '{{ Event.Payload.text }}'}"),
+        ("echo {{ Context.text }}", "{text: 'x {{ Context.other }}', other: '{{ Event.Payload.text|lower }}'}"),
+        ("echo {{ datastore(Event.Payload.key) }}", "{}"),
+    ],
+)
+def test_what_an_event_says_must_not_become_part_of_a_script_as_it_is(script, context):
+    advice = next(text for text in advice_on(a_script(f'"{script}"', context)) if "script" in text)
+    assert advice.startswith("steps[0].command.input (line 9, column 14): ")
+    assert "becomes part of a script as it is" in advice
+    assert "|shellquote }}, without quotes around it" in advice
+
+
+@pytest.mark.parametrize(
+    ("script", "context"),
+    [
+        ("echo {{ Event.Payload.text|shellquote }} {{ Event.Payload.count|integer }}", "{}"),
+        ("{% if Event.Payload.text == 'x' %}echo x{% endif %}", "{}"),
+        ("echo {{ datastore('teams').email }}", "{}"),
+        ("echo {{ Context.text }}", "{text: '{{ Event.Payload.text|shellquote }}'}"),
+        ("echo {{ Context.text }}", "{text: fixed}"),
+    ],
+)
+def test_what_is_harmless_in_a_script_gets_no_advice(script, context):
+    assert advice_on(a_script(f'"{script}"', context)) == []
+
+
+def test_only_scripts_are_looked_at():
+    assert advice_on(a_script('"{{ Event.Payload.text }}"', command="SendMessage")) == []
+    assert advice_on(a_script('{text: "{{ Event.Payload.text }}"}')) == []
+
+
+def test_quotes_around_what_quotes_itself_are_told():
+    for quoted in ("'{{ Event.Payload|shellquote }}'", "'{{- Event.Payload|shellquote -}}'"):
+        [advice] = advice_on(a_script(f'"echo {quoted}"'))
+        assert "Event.Payload|shellquote }} brings its own quotes" in advice

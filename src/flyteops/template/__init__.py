@@ -10,6 +10,7 @@ from flyteops.template.budget import Budget
 from flyteops.template.event import event_value
 from flyteops.template.gotime import Time
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
+from flyteops.template.parser import Output
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.template import Template
 from flyteops.template.template import compile_template as compile  # noqa: A004
@@ -20,6 +21,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "Budget",
     "Limits",
+    "Output",
     "Runtime",
     "Template",
     "Time",

@@ -55,11 +55,24 @@ class Reading:
     evaluate: Evaluate
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An expression that a template prints: where it stands in the source, how it is written, and the paths that it reads.
+
+    `filters` has for each operand the last filter that it goes through, None if it goes through none.
+    """
+
+    start: int
+    shown: str
+    paths: tuple[str, ...]
+    filters: tuple[str | None, ...]
+
+
 class Parser:
     """A recursive descent parser that returns closures; tags read their own arguments with its public methods.
 
-    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `work` counts
-    what has been parsed, as a measure of what running it costs.
+    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `outputs` what
+    is printed; `work` counts what has been parsed, as a measure of what running it costs.
     """
 
     def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
@@ -68,6 +81,7 @@ class Parser:
         self.language = language
         self.position = 0
         self.readings: list[Reading] = []
+        self.outputs: list[Output] = []
         self.bound: set[str] = set()
         self.blocks: set[str] = set()
         self.exported: list[str] = []
@@ -77,7 +91,7 @@ class Parser:
         self._tokens = tokens
         self._depth = 0
         self._operators = 0
-        self._operands = 0
+        self._last_filters: list[str | None] = []
         self._safe = 0
 
     # --- tokens -------------------------------------------------------------------------------------------------------
@@ -216,12 +230,13 @@ class Parser:
 
     def printed_expression(self) -> tuple[Evaluate, bool]:
         """Read an expression; the second value tells whether the filter `safe` is on every operand."""
-        kept = self._operands, self._safe
-        self._operands = self._safe = 0
+        self._last_filters, self._safe = [], 0
+        start, before = self.current[2], len(self.readings)
         evaluate = self.expression()
-        safe = self._operands == self._safe
-        self._operands, self._safe = kept
-        return evaluate, safe
+        shown = self.source[start : self.current[2]].rstrip()
+        paths = tuple([reading.shown for reading in self.readings[before:]])
+        self.outputs.append(Output(start, shown, paths, tuple(self._last_filters)))
+        return evaluate, len(self._last_filters) == self._safe
 
     def expression(self) -> Evaluate:
         """Read an expression: relations joined by and/or."""
@@ -313,24 +328,20 @@ class Parser:
             self._depth -= 1
             return inner
         operand = self.operand()
-        self._operands += 1
-        token = self._tokens[self.position]
-        if token[0] != SYMBOL or token[1] != "|":
-            return operand
-        steps, safe = [], False
+        steps: list[FilterStep] = []
+        names: list[str] = []
         while self.accept(SYMBOL, "|"):
-            step, name = self._filter()
-            safe = safe or name == "safe"
-            steps.append(step)
-        self._safe += safe
+            name = self.expect(NAME, "Filter name must be an identifier.")
+            spec = self.language.filters.get(name[1])
+            if spec is None:
+                raise self.error(f"Filter '{name[1]}' does not exist.", name)
+            steps.append(self.filter_call(spec, name))
+            names.append(name[1])
+        self._last_filters.append(names[-1] if names else None)
+        self._safe += "safe" in names
+        if not steps:
+            return operand
         return filtered(operand, steps, self.source)
-
-    def _filter(self) -> tuple[FilterStep, str]:
-        name = self.expect(NAME, "Filter name must be an identifier.")
-        spec = self.language.filters.get(name[1])
-        if spec is None:
-            raise self.error(f"Filter '{name[1]}' does not exist.", name)
-        return self.filter_call(spec, name), name[1]
 
     def filter_call(self, spec: Filter, name: Token) -> FilterStep:
         """Read the argument, if any, of a filter whose name has been read."""
@@ -421,7 +432,7 @@ class Parser:
 
     def _arguments(self, opening: Token) -> list[Evaluate]:
         self._enter(opening)
-        kept = self._operands, self._safe
+        kept = self._last_filters.copy(), self._safe
         arguments: list[Evaluate] = []
         while not self.accept(SYMBOL, ")"):
             arguments.append(self.expression())
@@ -429,5 +440,5 @@ class Parser:
                 self.expect(SYMBOL, "Missing comma or closing bracket after argument.", ")")
                 break
         self._depth -= 1
-        self._operands, self._safe = kept
+        self._last_filters, self._safe = kept
         return arguments

@@ -10,7 +10,7 @@ from flyteops.template.function import EXPLAINED, FUNCTIONS
 from flyteops.template.lexer import SYMBOL, lex
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.node import Node
-from flyteops.template.parser import Language, Parser
+from flyteops.template.parser import Language, Output, Parser
 from flyteops.template.path import Evaluate
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.source import located
@@ -32,18 +32,24 @@ def _root_scope() -> dict[str, Any]:
 
 
 class Template:
-    """A compiled template; nothing in it changes, so that threads may render it at the same time."""
+    """A compiled template; nothing in it changes, so that threads may render it at the same time.
 
-    __slots__ = ("_bound", "_evaluate", "_exported", "_node", "_readings", "source")
+    `bound` are the names that it gives values itself, `outputs` the expressions that it prints.
+    """
+
+    __slots__ = ("_evaluate", "_exported", "_node", "_readings", "bound", "outputs", "source")
 
     source: str
+    bound: frozenset[str]
+    outputs: tuple[Output, ...]
 
     def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
         self.source = parser.source
+        self.outputs = tuple(parser.outputs)
         self._node = node
         self._evaluate = evaluate
         self._readings = tuple(parser.readings)
-        self._bound = frozenset(parser.bound)
+        self.bound = frozenset(parser.bound)
         self._exported = tuple(parser.exported)
 
     def __repr__(self) -> str:
@@ -66,7 +72,7 @@ class Template:
         shown: dict[str, Evaluate] = {}
         for reading in self._readings:
             root = reading.root
-            hidden = root in self._bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
+            hidden = root in self.bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
             if not hidden:
                 shown.setdefault(reading.shown, reading.evaluate)
         return shown

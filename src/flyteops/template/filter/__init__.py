@@ -49,6 +49,7 @@ FILTERS: Mapping[str, Filter] = MappingProxyType(
         "rjust": Filter(text.rjust),
         "safe": Filter(text.same),
         "safecopypaste": Filter(flow.safe_copy_paste),
+        "shellquote": Filter(flow.shellquote),
         "slice": Filter(sequence.cut_out),
         "split": Filter(text.split),
         "stringformat": Filter(text.stringformat),

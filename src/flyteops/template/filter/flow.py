@@ -1,6 +1,7 @@
-"""Filters of Flyte's own: regular expressions, cron expressions, blanks."""
+"""Filters of Flyte's own: regular expressions, cron expressions, blanks, words for a shell."""
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -99,3 +100,11 @@ def remove_dup_whitespaces(value: Any, _argument: Any, _state: State) -> str:
 def safe_copy_paste(value: Any, _argument: Any, _state: State) -> str:
     """Replace no-break spaces by blanks."""
     return text(value).replace("\xa0", " ")
+
+
+def shellquote(value: Any, _argument: Any, _state: State) -> str:
+    """Make one word for a POSIX shell of a text, whatever is in it."""
+    string = text(value)
+    if "\0" in string:
+        raise TemplateRenderError("a shell cannot be given a zero byte")
+    return shlex.quote(string)
