@@ -84,6 +84,10 @@ class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
         return pack_id(self.name, self.labels)
 
     @property
+    def declaration(self) -> PackDeclaration:
+        return PackDeclaration(self.name, self.labels, self.commands, self.events, self.links)
+
+    @property
     def ref(self) -> PackRef:
         return PackRef(self.id, self.name, self.labels)
 

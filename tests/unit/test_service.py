@@ -6,7 +6,7 @@ import pytest
 
 from flyteops.document import Document
 from flyteops.engine import prepare
-from flyteops.errors import ConflictError, InputError, NotFoundError
+from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError
 from flyteops.flowfile import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
 from flyteops.service import Housekeeping, Seeds, Service
@@ -304,3 +304,11 @@ def test_a_version_larger_than_the_room_is_kept_until_the_next_one():
     assert versions.find("uuid-1") is not None
     versions.add(a_version(2, "small"))
     assert versions.find("uuid-1") is None
+
+
+async def test_a_store_that_is_loaded_in_part_is_not_worked_with(store, clock):
+    await store.begin_load()
+    with pytest.raises(StoreError, match="in part only"):
+        await started(store, clock)
+    await store.end_load()
+    await started(store, clock)

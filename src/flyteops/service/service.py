@@ -33,6 +33,7 @@ from flyteops.errors import (
     LateError,
     NotFoundError,
     Problem,
+    StoreError,
     UnavailableError,
 )
 from flyteops.model import (
@@ -127,8 +128,12 @@ class Service:
         self._clock_fault = ""
 
     async def start(self) -> None:
-        """Load what is kept in memory."""
+        """Load what is kept in memory; raise `StoreError` when the store is not to be worked with yet."""
         self._around = await self._store.look_around()
+        if self._around.is_loading:
+            raise StoreError(
+                "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
+            )
         self._packs.load(await self._store.list_packs())
         self._flows.load(await self._store.list_flows())
         self._put_items(await self._store.list_items())

@@ -9,7 +9,7 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
@@ -32,6 +32,7 @@ from flyteops.model import (
     Progress,
 )
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
+from flyteops.storage.portable import Checkpoint, Stored
 
 T = TypeVar("T")
 
@@ -141,12 +142,16 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """Numbers that grow when flows, datastore items or packs are changed (last seen is no change), and the store's own time."""
+    """Numbers that grow when flows, datastore items or packs are changed (last seen is no change), and the store's own time.
+
+    `is_loading` while the store is being loaded and must not be worked with.
+    """
 
     flows: int = 0
     items: int = 0
     packs: int = 0
     now: datetime | None = None
+    is_loading: bool = False
 
 
 class Page(tuple[T, ...]):
@@ -384,3 +389,32 @@ class Store(ABC):
         What is finished is never removed before what is older, and for want of space only what is finished. At most `limit` of
         each in one call, so that others get their turn. Each execution goes as a whole; but when this raises, some may be gone.
         """
+
+    # ------------------------------------------------------------------------------------------------- moving and backup
+
+    @abstractmethod
+    def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
+        """Give all that the store holds as it is at one moment, in the order that `portable` tells, a part at a time.
+
+        The moment comes after the call. Meanwhile servers may go on working with the store, which need not be open here. A part
+        is no longer than `PAGE_BYTES`, unless it is a single record. Raise `StoreError` when there is no store, or when it
+        is being loaded (unless `partly`).
+        """
+
+    @abstractmethod
+    async def begin_load(self) -> Checkpoint:
+        """Begin to load what another store exported, or go on with it: return how far that had come.
+
+        Raise `ConflictError` when the store holds anything else.
+        """
+
+    @abstractmethod
+    async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+        """Store the next records as they were in the other store, and how far the load has come with them.
+
+        Do nothing when it has come so far already. Raise `ConflictError` unless a load has begun.
+        """
+
+    @abstractmethod
+    async def end_load(self) -> None:
+        """Let servers work with what was loaded; may be called twice."""

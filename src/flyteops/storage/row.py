@@ -6,8 +6,23 @@ from typing import Any
 
 import msgspec
 
-from flyteops.model import Action, ActionState, Attempt, Decision, Event, Flow, PackDeclaration, PackRef, Transition
+from flyteops.model import (
+    Action,
+    ActionState,
+    Attempt,
+    Decision,
+    Event,
+    Flow,
+    FlowVersion,
+    NewAction,
+    Pack,
+    PackDeclaration,
+    PackRef,
+    Transition,
+)
+from flyteops.ruling import Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
+from flyteops.storage.portable import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,6 +54,26 @@ def to_microseconds(at: datetime) -> int:
 def to_instant(microseconds: int) -> datetime:
     """Return the instant so many microseconds after the epoch."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+def to_instant_or_none(microseconds: int | None) -> datetime | None:
+    """Return the same for a column that may be NULL."""
+    return None if microseconds is None else to_instant(microseconds)
+
+
+def to_microseconds_or_none(at: datetime | None) -> int | None:
+    """Return the column that may be NULL for an instant."""
+    return None if at is None else to_microseconds(at)
+
+
+def to_length(microseconds: int | None) -> timedelta | None:
+    """Read a column that says how long something is."""
+    return None if microseconds is None else timedelta(microseconds=microseconds)
+
+
+def of_length(length: timedelta | None) -> int | None:
+    """Return the column that says how long something is."""
+    return None if length is None else length // MICROSECOND
 
 
 def to_text(labels: Mapping[str, str]) -> str:
@@ -112,6 +147,99 @@ def status_of(columns: Sequence[Any]) -> ActionStatus:
         attempt=attempt,
         due_at=None if due_at is None else to_instant(due_at),
     )
+
+
+def stored_version_of(columns: Sequence[Any]) -> StoredVersion:
+    """Return the version of a flow for another store from its uuid, text and time."""
+    uuid, flow, saved_at = columns
+    return StoredVersion(FlowVersion(uuid, decode_flow(flow), to_instant(saved_at)))
+
+
+def timetable_of(columns: Sequence[Any]) -> Timetable:
+    """Return a timetable from its step's index and id, rule and next time."""
+    step_index, step_id, rule, next_at = columns
+    return Timetable(step_index, step_id, rule, to_instant_or_none(next_at))
+
+
+def stored_attempt_of(columns: Sequence[Any], lease: str) -> StoredAttempt:
+    """Return an attempt for another store from its number, pack's id, times of taking and loss, and the late event's id."""
+    number, pack_id, taken_at, lost_at, late_id = columns
+    return StoredAttempt(number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id)
+
+
+def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
+    """Return an action for another store from its columns and those of its execution, and the ids of its events."""
+    action_id, correlation_id, flow_name, flow_uuid, step_id, step_index, name, pack_name, labels, *rest = columns
+    input_, context, timeout, trigger_id, states, result_id, due_at, wait, attempt = rest
+    action = NewAction(
+        action_id=action_id,
+        correlation_id=correlation_id,
+        flow_name=flow_name,
+        flow_uuid=flow_uuid,
+        step_id=step_id,
+        step_index=step_index,
+        name=name,
+        pack_name=pack_name,
+        pack_labels=decode_strings(labels),
+        input=input_,
+        context=decode_strings(context),
+        timeout=to_length(timeout),
+    )
+    return StoredAction(
+        action=action,
+        trigger_id=trigger_id,
+        states=to_transitions(states),
+        result_id=result_id,
+        due_at=to_instant_or_none(due_at),
+        wait=to_length(wait),
+        attempt=attempt,
+        attempts=tuple(attempts),
+    )
+
+
+def pack_row(pack: Pack) -> tuple[object, ...]:
+    """Return the row of a pack."""
+    return pack.id, pack.name, encode_json(pack.declaration), to_microseconds(pack.last_seen_at)
+
+
+def version_row(version: FlowVersion) -> tuple[object, ...]:
+    """Return the row of a version of a flow."""
+    return version.uuid, version.flow.name, encode_json(version.flow), to_microseconds(version.saved_at)
+
+
+def timetable_rows(flow: StoredFlow) -> list[tuple[object, ...]]:
+    """Return the rows of a flow's timetables."""
+    return [
+        (flow.name, each.step_index, each.step_id, each.rule, to_microseconds_or_none(each.next_at)) for each in flow.timetables
+    ]
+
+
+def key_row(key: StoredKey) -> tuple[object, ...]:
+    """Return the row of an event's key."""
+    return key.key, key.event_id, to_microseconds(key.kept_at)
+
+
+def execution_row(record: StoredAction) -> tuple[object, ...]:
+    """Return the row of an action's execution, as far as this action knows when something happened in it."""
+    action = record.action
+    return action.correlation_id, action.flow_name, action.flow_uuid, max(to_microseconds(each.at) for each in record.states)
+
+
+def attempt_row(record: StoredAction, each: StoredAttempt) -> tuple[object, ...]:
+    """Return the row of an attempt, with the ids of the action at the start and of the late event at the end."""
+    times = to_microseconds(each.taken_at), to_microseconds_or_none(each.lost_at)
+    return record.action.action_id, each.lease, each.number, each.pack_id, *times, each.late_id
+
+
+def stored_state_of(action: StoredAction) -> str:
+    """Return the `state` column of an action."""
+    state = action.states[-1].state
+    return LATER if state is ActionState.NEW and action.due_at is not None else state.value
+
+
+def to_states(states: Sequence[Transition]) -> str:
+    """Return the `states` column of an action."""
+    return ",".join(f"{each.state.value} {to_microseconds(each.at)}" for each in states)
 
 
 def up_to_page(seqs: Sequence[int], sizes: Mapping[int, int]) -> Sequence[int]:

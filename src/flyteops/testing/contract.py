@@ -5,7 +5,8 @@ from flyteops.testing.archive import ArchiveContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
 from flyteops.testing.timer import TimerContract
+from flyteops.testing.transfer import TransferContract
 
 
-class StoreContract(CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract):
+class StoreContract(CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract, TransferContract):
     """The tests; subclass it and say how to `connect`."""

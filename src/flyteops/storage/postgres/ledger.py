@@ -360,6 +360,11 @@ async def _result(connection: Any, seq: int | None) -> Event | None:
 
 async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...]:
     rows = await connection.fetch(
-        "SELECT number, seed, lost_at IS NOT NULL FROM flyte_attempt WHERE action_seq = $1 ORDER BY number", seq
+        "SELECT number, seed, lease, lost_at IS NOT NULL FROM flyte_attempt WHERE action_seq = $1 ORDER BY number", seq
     )
-    return tuple([Lease(number, lease_token(seed, action_id, number), is_lost) for number, seed, is_lost in rows])
+    return tuple([Lease(number, lease_of(seed, lease, action_id, number), is_lost) for number, seed, lease, is_lost in rows])
+
+
+def lease_of(seed: bytes, lease: str | None, action_id: str, number: int) -> str:
+    """Return the lease of an attempt: the one that it came with from another store, or what is made of the seed."""
+    return lease_token(seed, action_id, number) if lease is None else lease

@@ -151,6 +151,19 @@ class Pool:
 
         return await self.repeat(look)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Any]:
+        """Give a connection of its own to read from, in one snapshot, for as long as it takes; the pool need not be open."""
+        try:
+            connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, statement_cache_size=0)
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
+            finally:
+                await connection.close(timeout=CONNECT_SECONDS)
+        except (asyncpg.PostgresError, *LOST) as error:
+            raise self.refusal(error) from error
+
     async def rows(self, statement: str, *values: object) -> Sequence[Any]:
         """Return the rows of one statement that may be repeated."""
 

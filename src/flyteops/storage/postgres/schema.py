@@ -119,7 +119,14 @@ CREATE INDEX flyte_event_key_by_age ON flyte_event_key (kept_at);
 INSERT INTO flyte_number VALUES ('flows', 0), ('items', 0), ('packs', 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST,)
+# A row while the records of another store are being loaded: how many there are by now, and their checksum. The leases that
+# came with them are kept themselves, for nobody knows what they were made of.
+LOADING = """
+CREATE TABLE flyte_loading (records bigint NOT NULL, checksum text NOT NULL);
+ALTER TABLE flyte_attempt ADD COLUMN lease text, ALTER COLUMN seed DROP NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
@@ -142,3 +149,15 @@ async def migrate(connection: Any) -> None:
         for statements in MIGRATIONS[found:]:
             await connection.execute(statements)
         await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
+
+
+async def check_to_read(connection: Any) -> None:
+    """Raise `StoreError` unless the tables are there as this version knows them."""
+    found = None
+    if await connection.fetchval("SELECT to_regclass('flyte_number')") is not None:
+        found = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    if found is None:
+        raise StoreError("There is nothing of Flyte in the database.")
+    if found != len(MIGRATIONS):
+        age = "a newer" if found > len(MIGRATIONS) else "an older"
+        raise StoreError(f"The database was written by {age} Flyte (schema {found}, this one knows {len(MIGRATIONS)}).")

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +20,6 @@ from flyteops.model import (
     FlowVersion,
     Outcome,
     Pack,
-    PackDeclaration,
     PackRef,
     Progress,
 )
@@ -41,11 +40,12 @@ from flyteops.storage.base import (
     Store,
     Surroundings,
 )
-from flyteops.storage.postgres import audit, growth, ledger, timer
+from flyteops.storage.portable import Checkpoint, Stored
+from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
-from flyteops.storage.row import decode_declaration, decode_flow, encode_json, to_instant, to_microseconds
+from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_instant, to_microseconds, version_row
 
 T = TypeVar("T")
 
@@ -102,8 +102,11 @@ class PostgresStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        rows = await self._pool.rows("SELECT name, value, clock_timestamp() FROM flyte_number WHERE name <> 'schema'")
-        return Surroundings(**{name: value for name, value, _ in rows}, now=rows[0][2])
+        rows = await self._pool.rows(
+            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number WHERE name <> 'schema'"
+        )
+        numbers = {name: value for name, value, *_ in rows}
+        return Surroundings(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
         await self._write("UPDATE flyte_number SET value = value WHERE name = 'schema'")
@@ -133,16 +136,12 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ packs
 
     async def save_pack(self, pack: Pack) -> None:
-        declaration = PackDeclaration(pack.name, pack.labels, pack.commands, pack.events, pack.links)
 
         async def save(connection: Any) -> None:
             await connection.execute(
                 "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE"
                 " SET name = excluded.name, declaration = excluded.declaration, last_seen_at = excluded.last_seen_at",
-                pack.id,
-                pack.name,
-                encode_json(declaration),
-                to_microseconds(pack.last_seen_at),
+                *pack_row(pack),
             )
             await _changed(connection, "packs")
 
@@ -337,6 +336,27 @@ class PostgresStore(Store):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
 
+    # ------------------------------------------------------------------------------------------------- moving and backup
+
+    async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
+        async with self._pool.snapshot() as connection:
+            async for part in transfer.export(connection, partly=partly):
+                yield part
+
+    async def begin_load(self) -> Checkpoint:
+        return await self._whole(self._pool.transaction(transfer.begin))
+
+    async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+        await self._whole(self._pool.transaction(partial(transfer.load, records=records, checkpoint=checkpoint)))
+
+    async def end_load(self) -> None:
+        async def end(connection: Any) -> None:
+            await connection.execute("DELETE FROM flyte_loading")
+            for what in ("flows", "items", "packs"):
+                await _changed(connection, what)
+
+        await self._whole(self._pool.transaction(end))
+
 
 async def _changed(connection: Any, what: str) -> None:
     """Note that flows, items or packs have changed, for other servers to see."""
@@ -346,10 +366,7 @@ async def _changed(connection: Any, what: str) -> None:
 async def _save_flow(connection: Any, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
     flow = version.flow
     await _changed(connection, "flows")  # first, for its row is what two servers that save flows wait for
-    saved_at = to_microseconds(version.saved_at)
-    await connection.execute(
-        "INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", version.uuid, flow.name, encode_json(flow), saved_at
-    )
+    await connection.execute("INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version))
     await connection.execute(
         "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid = excluded.uuid", flow.name, version.uuid
     )

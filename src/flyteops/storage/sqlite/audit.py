@@ -308,6 +308,9 @@ class Audit:
         rows = self._connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key")
         return [DataItem(*row) for row in rows]
 
+    def is_loading(self) -> bool:
+        return self._connection.execute("SELECT 1 FROM loading").fetchone() is not None
+
     def find_nothing(self) -> None:
         """Read as little as possible, to see whether reading works."""
         self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -24,7 +24,6 @@ from flyteops.model import (
     NewAction,
     Outcome,
     Pack,
-    PackDeclaration,
     PackRef,
     Progress,
     Sibling,
@@ -40,9 +39,11 @@ from flyteops.storage.row import (
     decode_strings,
     encode_decisions,
     encode_json,
+    pack_row,
     to_instant,
     to_microseconds,
     to_text,
+    version_row,
 )
 from flyteops.storage.sqlite.audit import read_events
 
@@ -526,11 +527,7 @@ class Ledger:
         self._execute(f"PRAGMA user_version = {version}")
 
     def save_pack(self, pack: Pack) -> None:
-        declaration = PackDeclaration(pack.name, pack.labels, pack.commands, pack.events, pack.links)
-        self._execute(
-            "INSERT OR REPLACE INTO pack VALUES (?,?,?,?)",
-            (pack.id, pack.name, encode_json(declaration), to_microseconds(pack.last_seen_at)),
-        )
+        self._execute("INSERT OR REPLACE INTO pack VALUES (?,?,?,?)", pack_row(pack))
 
     def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
         row = self._execute("SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
@@ -545,10 +542,7 @@ class Ledger:
 
     def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
         flow = version.flow
-        self._execute(
-            "INSERT INTO flow_version VALUES (?,?,?,?)",
-            (version.uuid, flow.name, encode_json(flow), to_microseconds(version.saved_at)),
-        )
+        self._execute("INSERT INTO flow_version VALUES (?,?,?,?)", version_row(version))
         self._execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
         kept = {
             (step_id, rule): next_at

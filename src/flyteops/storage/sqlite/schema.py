@@ -162,7 +162,10 @@ TIME = (
 # How long a NEW action that may not be taken yet was to wait: what a clock that was set back must not make longer.
 WAIT = ("ALTER TABLE action ADD COLUMN wait INTEGER",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT)
+# A row while the records of another store are being loaded: how many there are by now, and their checksum.
+LOADING = ("CREATE TABLE loading (records INTEGER NOT NULL, checksum TEXT NOT NULL) STRICT",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 
@@ -232,6 +235,21 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     if query_only:
         connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def prepare_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection to a database that a server may be working with; raise `StoreError` if there is none."""
+    if not path.is_file():
+        raise StoreError(f"There is no database {str(path)!r}.")
+    connection = connect(path, query_only=True)
+    try:
+        _check(connection, path)
+        if _pragma(connection, "user_version") != len(MIGRATIONS):
+            raise StoreError(f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server on it once.")
+    except BaseException:  # whatever it is, the file is let go
+        connection.close()
+        raise
     return connection
 
 

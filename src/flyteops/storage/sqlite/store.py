@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -30,7 +30,8 @@ from flyteops.storage.base import (
     Store,
     Surroundings,
 )
-from flyteops.storage.sqlite import growth, timer
+from flyteops.storage.portable import Checkpoint, Stored
+from flyteops.storage.sqlite import growth, timer, transfer
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
@@ -102,7 +103,7 @@ class SqliteStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        return Surroundings()  # nobody else is here
+        return Surroundings(is_loading=await self._read(Audit.is_loading))  # nobody else is here
 
     async def ping(self) -> None:
         await self._write(OTHER, Ledger.ping)
@@ -232,6 +233,28 @@ class SqliteStore(Store):
             before_step, left = left, await self._write(OTHER, growth.vacuum)
             if left >= before_step:
                 break
+
+    # ------------------------------------------------------------------------------------------------- moving and backup
+
+    async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
+        # A snapshot of its own, as long as it takes: no thread of those that answer requests is kept from them.
+        parts = transfer.export(self.path, partly=partly)
+        with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
+            run = partial(asyncio.get_running_loop().run_in_executor, thread)
+            try:
+                while part := await run(next, parts, ()):
+                    yield part
+            finally:
+                await run(parts.close)
+
+    async def begin_load(self) -> Checkpoint:
+        return await self._write(OTHER, transfer.begin)
+
+    async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+        await self._write(OTHER, partial(transfer.load, records=records, checkpoint=checkpoint))
+
+    async def end_load(self) -> None:
+        await self._write(OTHER, transfer.end)
 
 
 class Readers:

@@ -1,0 +1,277 @@
+"""All that the file holds as records, in one snapshot, and records of another store into an empty file."""
+
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from flyteops.errors import ConflictError, StoreError
+from flyteops.model import DataItem
+from flyteops.storage.base import PAGE_BYTES
+from flyteops.storage.portable import (
+    Checkpoint,
+    Stored,
+    StoredAction,
+    StoredAttempt,
+    StoredEvent,
+    StoredFlow,
+    StoredItem,
+    StoredKey,
+    StoredPack,
+    StoredVersion,
+    kind_of,
+)
+from flyteops.storage.row import (
+    attempt_row,
+    decode_decisions,
+    encode_decisions,
+    encode_json,
+    event_of,
+    execution_row,
+    key_row,
+    of_length,
+    pack_row,
+    stored_action_of,
+    stored_attempt_of,
+    stored_state_of,
+    stored_version_of,
+    timetable_of,
+    timetable_rows,
+    to_instant,
+    to_microseconds,
+    to_microseconds_or_none,
+    to_states,
+    to_text,
+    version_row,
+)
+from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.schema import prepare_to_read, refusal
+
+PART = 500
+"""How many records are handed on at a time."""
+
+EVENTS = """
+SELECT v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.decisions
+FROM event v JOIN source s ON s.source_id = v.source_id ORDER BY v.seq
+"""
+
+ACTIONS = """
+SELECT a.seq, a.action_id, e.correlation_id, e.flow_name, e.flow_uuid, a.step_id, a.step_index, q.command, q.pack_name, q.labels,
+  a.input, a.context, a.timeout, t.event_id, a.states, r.event_id, a.due_at, a.wait, a.attempt
+FROM action a JOIN execution e ON e.seq = a.execution_seq JOIN queue q ON q.queue_id = a.queue_id
+JOIN event t ON t.seq = a.trigger_seq LEFT JOIN event r ON r.seq = a.result_seq ORDER BY a.seq
+"""
+
+TIMETABLES = "SELECT step_index, step_id, rule, next_at FROM timetable WHERE flow_name = ? ORDER BY step_index"
+
+ATTEMPTS = """
+SELECT lease, number, pack_id, taken_at, lost_at, v.event_id FROM attempt m LEFT JOIN event v ON v.seq = late_seq
+WHERE m.action_seq = ? ORDER BY number
+"""
+
+Sized = tuple[Stored, int]
+"""A record and how long it is, roughly."""
+
+
+def export(path: Path, *, partly: bool) -> Generator[Sequence[Stored], None, None]:
+    """See `Store.export`."""
+    try:
+        connection = prepare_to_read(path)
+        try:
+            connection.execute("BEGIN")
+            if not partly and find_checkpoint(connection) is not None:
+                raise StoreError(f"{str(path)!r} is loaded in part only; end what was begun.")
+            yield from _parts(_records(connection))
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise refusal(error, path) from error
+
+
+def find_checkpoint(connection: sqlite3.Connection) -> Checkpoint | None:
+    """Return how far the load has come that is under way, None if none is."""
+    row = connection.execute("SELECT records, checksum FROM loading").fetchone()
+    return None if row is None else Checkpoint(*row)
+
+
+def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
+    part: list[Stored] = []
+    length = 0
+    for record, size in records:
+        if part and (len(part) == PART or length + size > PAGE_BYTES):
+            yield part
+            part, length = [], 0
+        part.append(record)
+        length += size
+    if part:
+        yield part
+
+
+def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
+    for pack in Audit(connection).list_packs():
+        yield StoredPack(pack), 0
+    # By time, for people who read it; by id where that is equal, so that every store says the same.
+    for row in connection.execute("SELECT uuid, flow, saved_at FROM flow_version ORDER BY saved_at, uuid"):
+        yield stored_version_of(row), len(row[1])
+    for name, uuid in connection.execute("SELECT name, uuid FROM flow ORDER BY name"):
+        yield StoredFlow(name, uuid, tuple(timetable_of(row) for row in connection.execute(TIMETABLES, (name,)))), 0
+    for row in connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key"):
+        yield StoredItem(DataItem(*row)), len(row[2])
+    for *event, decisions in connection.execute(EVENTS):
+        known = () if decisions is None else decode_decisions(decisions)
+        yield StoredEvent(event_of(event), known), len(event[5]) + len(decisions or b"")
+    for seq, *row in connection.execute(ACTIONS):
+        yield stored_action_of(row, () if row[11] is None else _attempts(connection, seq)), len(row[9]) + len(row[10])
+    for key, event_id, at in connection.execute("SELECT key, event_id, kept_at FROM event_key ORDER BY key"):
+        yield StoredKey(key, event_id, to_instant(at)), 0
+
+
+def _attempts(connection: sqlite3.Connection, action_seq: int) -> list[StoredAttempt]:
+    return [stored_attempt_of(columns, lease) for lease, *columns in connection.execute(ATTEMPTS, (action_seq,))]
+
+
+# ---------------------------------------------------------------------------------------------------------------- load
+
+
+def begin(ledger: Ledger) -> Checkpoint:
+    """See `Store.begin_load`."""
+    ledger.flush()
+    found = find_checkpoint(ledger.connection)
+    if found is not None:
+        return found
+    for table in ("pack", "flow_version", "flow", "data_item", "event", "action", "event_key"):
+        if ledger.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608 - names of ours
+            raise ConflictError("The store is not empty; name one that is, or does not exist yet.")
+    checkpoint = Checkpoint()
+    ledger.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
+    return checkpoint
+
+
+def load(ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+    """See `Store.load`."""
+    ledger.flush()
+    found = find_checkpoint(ledger.connection)
+    if found is None:
+        raise ConflictError("Nothing is being loaded into this store.")
+    if found.records >= checkpoint.records:
+        return
+    for kind, some in groupby(records, kind_of):
+        LOADERS[kind](ledger.connection, list(some))
+    ledger.execute("UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum))
+    ledger.forget()  # what it knows of queues and sequence numbers
+
+
+def end(ledger: Ledger) -> None:
+    """See `Store.end_load`."""
+    ledger.flush()
+    ledger.execute("DELETE FROM loading")
+
+
+def _load_packs(connection: sqlite3.Connection, records: Sequence[StoredPack]) -> None:
+    connection.executemany("INSERT INTO pack VALUES (?,?,?,?)", [pack_row(record.pack) for record in records])
+
+
+def _load_versions(connection: sqlite3.Connection, records: Sequence[StoredVersion]) -> None:
+    connection.executemany("INSERT INTO flow_version VALUES (?,?,?,?)", [version_row(record.version) for record in records])
+
+
+def _load_flows(connection: sqlite3.Connection, records: Sequence[StoredFlow]) -> None:
+    connection.executemany("INSERT INTO flow VALUES (?,?)", [(record.name, record.uuid) for record in records])
+    rows = [row for record in records for row in timetable_rows(record)]
+    connection.executemany("INSERT INTO timetable VALUES (?,?,?,?,?)", rows)
+
+
+def _load_items(connection: sqlite3.Connection, records: Sequence[StoredItem]) -> None:
+    rows = [(item.key, item.content_type, item.description, item.value) for item in (record.item for record in records)]
+    connection.executemany("INSERT INTO data_item VALUES (?,?,?,?)", rows)
+
+
+def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent]) -> None:
+    many = connection.executemany
+    sources = [
+        (event.name, event.pack.id, event.pack.name, to_text(event.pack.labels)) for event in (record.event for record in records)
+    ]
+    many("INSERT OR IGNORE INTO source (name, pack_id, pack_name, labels) VALUES (?,?,?,?)", set(sources))
+    many(
+        "INSERT INTO event (event_id, received_at, created_at, referrers, payload, decisions, source_id) SELECT ?,?,?,0,?,?,"
+        " source_id FROM source WHERE name = ? AND pack_id = ? AND pack_name = ? AND labels = ?",
+        [(*_event_row(record), *source) for record, source in zip(records, sources, strict=True)],
+    )
+    many(
+        "INSERT INTO flow_event SELECT ?, seq FROM event WHERE event_id = ?",
+        [(name, record.event.event_id) for record in records for name in sorted({each.flow_name for each in record.decisions})],
+    )
+
+
+def _event_row(record: StoredEvent) -> tuple[object, ...]:
+    event, decisions = record.event, record.decisions
+    created_at = None if event.created_at is None else event.created_at.isoformat()
+    encoded = encode_decisions(decisions) if decisions else None
+    return event.event_id, to_microseconds(event.received_at), created_at, event.payload, encoded
+
+
+def _load_actions(connection: sqlite3.Connection, records: Sequence[StoredAction]) -> None:
+    many = connection.executemany
+    queues = [(action.pack_name, action.name, to_text(action.pack_labels)) for action in (record.action for record in records)]
+    many("INSERT OR IGNORE INTO queue (pack_name, command, labels) VALUES (?,?,?)", set(queues))
+    many(
+        "INSERT INTO execution (correlation_id, flow_name, flow_uuid, changed_at) VALUES (?,?,?,?)"
+        " ON CONFLICT (correlation_id) DO UPDATE SET changed_at = max(changed_at, excluded.changed_at)",
+        [execution_row(record) for record in records],
+    )
+    many(
+        "INSERT INTO action (action_id, step_index, step_id, state, states, context, input, attempt, timeout, due_at, wait,"
+        " execution_seq, trigger_seq, result_seq, queue_id)"
+        " SELECT ?,?,?,?,?,?,?,?,?,?,?, (SELECT seq FROM execution WHERE correlation_id = ?),"
+        " (SELECT seq FROM event WHERE event_id = ?), (SELECT seq FROM event WHERE event_id = ?),"
+        " queue_id FROM queue WHERE pack_name = ? AND command = ? AND labels = ?",
+        [(*_action_row(record), *queue) for record, queue in zip(records, queues, strict=True)],
+    )
+    many(
+        "INSERT INTO attempt (action_seq, lease, number, pack_id, taken_at, lost_at, late_seq) VALUES"
+        " ((SELECT seq FROM action WHERE action_id = ?), ?,?,?,?,?, (SELECT seq FROM event WHERE event_id = ?))",
+        [attempt_row(record, each) for record in records for each in record.attempts],
+    )
+    many("UPDATE event SET referrers = referrers + 1 WHERE event_id = ?", [(record.trigger_id,) for record in records])
+    many(
+        "UPDATE event SET referrers = referrers + 1, action_seq = (SELECT seq FROM action WHERE action_id = ?)"
+        " WHERE event_id = ?",
+        [(record.action.action_id, event_id) for record in records for event_id in record.result_ids],
+    )
+
+
+def _action_row(record: StoredAction) -> tuple[object, ...]:
+    action = record.action
+    return (
+        action.action_id,
+        action.step_index,
+        action.step_id,
+        stored_state_of(record),
+        to_states(record.states),
+        encode_json(action.context),
+        action.input,
+        record.attempt,
+        of_length(action.timeout),
+        to_microseconds_or_none(record.due_at),
+        of_length(record.wait),
+        action.correlation_id,
+        record.trigger_id,
+        record.result_id,
+    )
+
+
+def _load_keys(connection: sqlite3.Connection, records: Sequence[StoredKey]) -> None:
+    connection.executemany("INSERT INTO event_key VALUES (?,?,?)", [key_row(record) for record in records])
+
+
+LOADERS: Mapping[str, Callable[[sqlite3.Connection, Sequence[Any]], None]] = {
+    "pack": _load_packs,
+    "version": _load_versions,
+    "flow": _load_flows,
+    "item": _load_items,
+    "event": _load_events,
+    "action": _load_actions,
+    "key": _load_keys,
+}
