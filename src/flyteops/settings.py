@@ -198,7 +198,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_TLS_CERT_PATH",
             parse_path,
-            "The PEM file of the TLS certificate and its chain; needs the key too.",
+            "The PEM file of the TLS certificate, the server's own first, then those that issued it; needs the key too."
+            " New files are taken over within seconds.",
             NETWORK,
             "FILE",
         ),

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.e2e.server import Server
+
 
 def start_server(folder, **environment):
     """Start a server and return its process and URL; it picks a free port and says so."""
@@ -36,3 +38,18 @@ def server(tmp_path):
     process.terminate()
     assert process.wait(20) == 0
     process.stdout.close()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(*args, **environ):
+        servers.append(Server(tmp_path, *args, **environ))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()

@@ -1,10 +1,8 @@
 """`flyte serve` as a process: what it says, what it refuses, how it ends."""
 
 import os
-import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -12,46 +10,7 @@ import time
 import httpx2
 import pytest
 
-READY = re.compile(r"listens on (https?://\S+) ")
-
-
-class Server:
-    """A server process with its log, line by line."""
-
-    def __init__(self, folder, *args, **environ):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("FLYTE_", "LOG"))}
-        env |= {"FLYTE_STORE": f"sqlite:///{folder}/flyte.db", "FLYTE_PORT": "0", **environ}
-        command = [sys.executable, "-m", "flyteops", "serve", *args]
-        self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.lines = []
-
-    def read_until(self, pattern):
-        """Read the log up to the line that matches, and return the match."""
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if found := re.search(pattern, line):
-                return found
-        raise AssertionError("".join(self.lines))
-
-    def end(self):
-        """Wait for the end; return exit code and everything that was said."""
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out, "".join(self.lines) + err
-
-
-@pytest.fixture
-def serve(tmp_path):
-    servers = []
-
-    def start(*args, **environ):
-        servers.append(Server(tmp_path, *args, **environ))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
+from tests.e2e.server import READY
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -181,7 +140,8 @@ def test_everything_wrong_with_the_settings_is_said_at_once(serve, tmp_path):
     code, _, err = serve("--store", "sqlite:////dev/full", **wrong).end()
     assert code == 2
     said = [line.split(":")[0].strip() for line in err.splitlines()]
-    assert said[1:] == ["FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "FLYTE_TLS_KEY_PATH", "LOGFILE", "--store"]
+    tls = ["FLYTE_TLS_CERT_PATH", "FLYTE_TLS_KEY_PATH"]
+    assert said[1:] == ["FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", *tls, "LOGFILE", "--store"]
 
 
 @pytest.mark.parametrize("store", ["missing/folder/flyte.db", "/", "folder", "file/flyte.db"])
@@ -211,33 +171,6 @@ def test_the_log_can_go_to_a_file(serve, tmp_path):
         assert READY.search(next(lines))
         server.process.terminate()
         assert server.end() == (0, "", "")
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command = ["openssl", "req", "-x509", *curve, "-nodes", "-out", files[0], "-keyout", files[1], *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    return files
-
-
-def test_with_certificate_and_key_it_speaks_tls(serve, certificate):
-    cert, key = certificate
-    server = serve(FLYTE_TLS_CERT_PATH=str(cert), FLYTE_TLS_KEY_PATH=str(key))
-    url = server.read_until(READY)[1]
-    assert url.startswith("https://")
-    trusting = ssl.create_default_context(cafile=cert)
-    links = httpx2.get(f"{url}/v1", verify=trusting).json()["links"]
-    assert links[0]["href"] == f"{url}/v1"
-
-
-def test_a_key_that_is_not_the_certificates_stops_the_start(serve, certificate):
-    cert, _ = certificate
-    code, _, err = serve("--tls-cert-path", str(cert), "--tls-key-path", str(cert)).end()
-    assert code == 2
-    assert "cannot be used together" in err
 
 
 def test_it_ends_with_whoever_started_it_if_attached(serve, tmp_path):

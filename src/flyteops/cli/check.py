@@ -1,13 +1,13 @@
 """What can be known to be wrong with the settings before the server starts: files that are not there or do not fit."""
 
 import os
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msgspec import structs
 
 from flyteops.errors import Problem, SettingsError
+from flyteops.service import utc_now
 from flyteops.settings import Settings, option_of, table
 from flyteops.storage import shown, store_faults
 
@@ -33,24 +33,11 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:
-    named = {"FLYTE_TLS_CERT_PATH": settings.tls_cert_path, "FLYTE_TLS_KEY_PATH": settings.tls_key_path}
-    files = {name: path for name, path in named.items() if path is not None}
-    problems = [Problem(name, f"{path!r} {fault}") for name, path in files.items() for fault in _file_faults(path)]
-    yield from problems
-    if problems or settings.tls_cert_path is None or settings.tls_key_path is None:
+    if settings.tls_cert_path is None or settings.tls_key_path is None:
         return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert_path, settings.tls_key_path, password="")
-    except (ssl.SSLError, ValueError) as error:
-        fault = f"{settings.tls_key_path!r} and the certificate in {settings.tls_cert_path!r} cannot be used together: {error}"
-        yield Problem("FLYTE_TLS_KEY_PATH", fault)
+    from flyteops.cli.certificate import Pair, pair_faults  # noqa: PLC0415 - takes long to load, and few need it
 
-
-def _file_faults(path: str) -> Iterator[str]:
-    try:
-        Path(path).read_bytes()
-    except OSError as error:
-        yield f"cannot be read: {error.strerror}; give a PEM file"
+    yield from pair_faults(Pair(settings.tls_cert_path, settings.tls_key_path), utc_now())
 
 
 def _log_faults(settings: Settings) -> Iterator[Problem]:

@@ -8,7 +8,8 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvicorn
@@ -21,13 +22,16 @@ from flyteops.cli.command import Command
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import address_of, is_loopback, open_listener
 from flyteops.cli.log import configure
-from flyteops.errors import FlyteError
+from flyteops.errors import FlyteError, SettingsError
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store, shown
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
+
+if TYPE_CHECKING:
+    from flyteops.cli.certificate import Tls
 
 LOGGER = logging.getLogger("flyte.server")
 
@@ -79,11 +83,13 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     async with stop_on_signal(hurry) as stop, open_store(settings.store) as store:
         service = make_service(settings, store)
         await service.start()
-        server = make_server(settings, service)
+        tls = make_tls(settings)
+        server = make_server(settings, service, tls)
         await announce(settings, listener, service)
         async with background(
             sweep(service, stop),
             keep_time(service),
+            *([keep_certificate(tls)] if tls is not None else []),
             *([keep_current(service)] if service.is_shared else []),
             stop_server(server, service, stop),
             *([stop_at_end_of_input(stop)] if attached else []),
@@ -115,7 +121,39 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(settings: Settings, service: Service) -> Server:
+def make_tls(settings: Settings) -> "Tls | None":
+    """Return what connections are encrypted with, None when they are not."""
+    if settings.tls_cert_path is None or settings.tls_key_path is None:
+        return None
+    from flyteops.cli.certificate import Pair, Tls  # noqa: PLC0415 - takes long to load, and few need it
+
+    return Tls(Pair(settings.tls_cert_path, settings.tls_key_path))
+
+
+async def keep_certificate(tls: "Tls") -> None:
+    """Take over a new certificate when there is one, and warn once a day when the present one ends soon."""
+    warned_on = None
+    async for is_new in tls.watch.changes():
+        now = utc_now()
+        if is_new:
+            await load_certificate(tls, now)
+        warning = tls.ending_soon(now)
+        if warning is not None and warned_on != now.date():
+            LOGGER.warning("%s", warning)
+            warned_on = now.date()
+
+
+async def load_certificate(tls: "Tls", now: datetime) -> None:
+    """Take over the certificate that is there now, or say why not and go on with the present one."""
+    try:
+        await asyncio.to_thread(tls.load, now)
+    except SettingsError as error:
+        LOGGER.error("The new TLS certificate is not used: %s", "; ".join(map(str, error.problems)))
+    else:
+        LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
+
+
+def make_server(settings: Settings, service: Service, tls: "Tls | None" = None) -> Server:
     """Return the HTTP server of a started service."""
     options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=frozenset(settings.allowed_origins))
     config = uvicorn.Config(
@@ -129,8 +167,7 @@ def make_server(settings: Settings, service: Service) -> Server:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
-        ssl_certfile=settings.tls_cert_path,
-        ssl_keyfile=settings.tls_key_path,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )
     return Server(config)
 
