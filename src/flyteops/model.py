@@ -429,6 +429,17 @@ class Progress(msgspec.Struct, frozen=True):
         return Address(self.pack_name, self.pack_labels, self.name)
 
 
+# ------------------------------------------------------------------------------------------------------ what servers keep
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something that servers keep and no store looks into: a `value` under a `key` among those of its `kind`."""
+
+    kind: str
+    key: str
+    value: bytes
+
+
 # ----------------------------------------------------------------------------------------------------------- datastore
 
 

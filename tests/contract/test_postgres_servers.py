@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.errors import UnavailableError
-from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, PackDeclaration, Schedule, Step
+from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, Note, PackDeclaration, Schedule, Step
 from flyteops.service import Service
 from flyteops.storage.base import EventFilter
 from flyteops.storage.postgres import PostgresStore
@@ -87,3 +87,14 @@ async def test_results_of_one_execution_at_several_servers_start_a_joined_step_o
     results = [services[number % 3].complete("Worker", each.action_id, DONE) for number, each in enumerate(claimed)]
     await asyncio.gather(*results)
     assert [each.name for each in await services[0].take("Worker", limit=10)] == ["join"]
+
+
+async def test_what_one_server_changes_makes_a_number_grow_for_the_others(services: list[Service]) -> None:
+    one, two = services[0]._store, services[1]._store
+    before = await two.look_around()
+    await one.save_note(Note("hook", "a", b""))
+    saved = await two.look_around()
+    await one.delete_note("hook", "a")
+    deleted = await two.look_around()
+    assert before.notes < saved.notes < deleted.notes
+    assert (before.flows, before.items, before.packs) == (deleted.flows, deleted.items, deleted.packs)

@@ -26,6 +26,7 @@ from flyteops.model import (
     EventRecord,
     Execution,
     FlowVersion,
+    Note,
     Outcome,
     Pack,
     PackRef,
@@ -142,7 +143,7 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """Numbers that grow when flows, datastore items or packs are changed (last seen is no change), and the store's own time.
+    """Numbers that grow when what they are named for is changed (last seen of packs is no change), and the store's own time.
 
     `is_loading` while the store is being loaded and must not be worked with.
     """
@@ -150,6 +151,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     flows: int = 0
     items: int = 0
     packs: int = 0
+    notes: int = 0
     now: datetime | None = None
     is_loading: bool = False
 
@@ -290,6 +292,22 @@ class Store(ABC):
     @abstractmethod
     async def delete_item(self, key: str) -> None:
         """Remove the item; raise `NotFoundError` when there is none."""
+
+    # ---------------------------------------------------------------------------------------------------------- notes
+
+    @abstractmethod
+    async def save_note(self, note: Note, *, replaces: bool = True) -> None:
+        """Create the note, or replace the one of its kind and key; unless it `replaces`, raise `ConflictError` for that."""
+
+    @abstractmethod
+    async def list_notes(
+        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+    ) -> Sequence[Note]:
+        """Return notes of a kind by key, those that come behind `after` in that order."""
+
+    @abstractmethod
+    async def delete_note(self, kind: str, key: str) -> None:
+        """Remove the note; raise `NotFoundError` when there is none."""
 
     # --------------------------------------------------------------------------------------------- the life of an event
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import msgspec
 
-from flyteops.model import DataItem, Decision, Event, FlowVersion, NewAction, Pack, Transition
+from flyteops.model import DataItem, Decision, Event, FlowVersion, NewAction, Note, Pack, Transition
 from flyteops.ruling import Timetable
 
 
@@ -41,6 +41,12 @@ class StoredItem(Portable, frozen=True, tag="item"):
     """A datastore item."""
 
     item: DataItem
+
+
+class StoredNote(Portable, frozen=True, tag="note"):
+    """A note of the servers."""
+
+    note: Note
 
 
 class StoredEvent(Portable, frozen=True, tag="event"):
@@ -90,7 +96,7 @@ class StoredKey(Portable, frozen=True, tag="key"):
     kept_at: datetime
 
 
-Stored = StoredPack | StoredVersion | StoredFlow | StoredItem | StoredEvent | StoredAction | StoredKey
+Stored = StoredPack | StoredVersion | StoredFlow | StoredItem | StoredNote | StoredEvent | StoredAction | StoredKey
 
 KINDS: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in get_args(Stored))
 """What there is, in the order in which it comes."""

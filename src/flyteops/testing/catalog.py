@@ -1,7 +1,10 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Packs, flows and datastore items: the tests."""
+"""Packs, flows, datastore items and notes: the tests."""
 
-from flyteops.errors import NotFoundError
+import asyncio
+from typing import Any
+
+from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     Command,
     CommandDeclaration,
@@ -12,6 +15,7 @@ from flyteops.model import (
     Flow,
     FlowVersion,
     Link,
+    Note,
     PackDeclaration,
     Step,
 )
@@ -20,7 +24,7 @@ from flyteops.testing.sample import NOON, Sample, minutes
 
 
 class CatalogContract(StoreCase):
-    """Packs, flows and datastore items."""
+    """Packs, flows, datastore items and notes."""
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -179,3 +183,50 @@ class CatalogContract(StoreCase):
             assert [item.key for item in await store.list_items()] == ["A", "b"]
             with raises(NotFoundError):
                 await store.delete_item("a")
+
+    # ------------------------------------------------------------------------------------------------------------ notes
+
+    async def test_a_note_comes_back_as_it_was_saved_and_is_replaced_where_it_may(self) -> None:
+        note = Note("tokén", "a/b ☃", bytes(range(256)))
+        changed = Note(note.kind, note.key, b"")
+        async with self.connect() as store:
+            await store.save_note(note, replaces=False)
+            assert list(await store.list_notes("tokén")) == [note]
+            with raises(ConflictError):
+                await store.save_note(changed, replaces=False)
+            assert list(await store.list_notes("tokén")) == [note]
+            await store.save_note(changed)
+            assert list(await store.list_notes("tokén")) == [changed]
+
+    async def test_notes_are_listed_by_kind_and_key_from_either_end(self) -> None:
+        async with self.connect() as store:
+            for key in ("b", "A", "c", "a"):
+                await store.save_note(Note("hook", key, b"1"))
+            await store.save_note(Note("token", "b", b"2"))
+
+            async def keys(**which: Any) -> list[str]:
+                return [note.key for note in await store.list_notes("hook", **which)]
+
+            assert await keys() == ["A", "a", "b", "c"]
+            assert await keys(after="a") == ["b", "c"]
+            assert await keys(after="A", limit=2) == ["a", "b"]
+            assert await keys(backwards=True, limit=1) == ["c"]
+            assert await keys(after="b", backwards=True) == ["a", "A"]
+            assert list(await store.list_notes("nothing")) == []
+
+    async def test_a_note_is_deleted_once(self) -> None:
+        async with self.connect() as store:
+            await store.save_note(Note("hook", "a", b""))
+            await store.save_note(Note("token", "a", b""))
+            await store.delete_note("hook", "a")
+            assert list(await store.list_notes("hook")) == []
+            assert len(await store.list_notes("token")) == 1
+            with raises(NotFoundError):
+                await store.delete_note("hook", "a")
+
+    async def test_of_notes_saved_at_once_under_one_key_one_is_first(self) -> None:
+        async with self.connect() as store:
+            saves = [store.save_note(Note("change", "1", b"%d" % number), replaces=False) for number in range(8)]
+            results = await asyncio.gather(*saves, return_exceptions=True)
+            assert sum(result is None for result in results) == 1
+            assert all(result is None or isinstance(result, ConflictError) for result in results)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flyteops.errors import ConflictError, StoreError
-from flyteops.model import FATAL, ActionState, DataItem, Outcome, Progress
+from flyteops.model import FATAL, ActionState, DataItem, Note, Outcome, Progress
 from flyteops.ruling import Ask, Firing, Late, Repeat, Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
 from flyteops.storage.portable import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
@@ -61,6 +61,8 @@ class Everything:
         await store.delete_flow("Gone")
         await store.save_item(DataItem("bytes", "application/x", bytes(range(256)), "all of them"))
         await store.save_item(DataItem("text", "text/plain", b""))
+        await store.save_note(Note("token", "b", bytes(range(256))))
+        await store.save_note(Note("hook", "ü", b""))
 
     async def _leases(self, store: Store) -> None:
         await start(store, self.leased, self.asked, self.again, event=self.sample.event(at=minutes(4)))
@@ -80,6 +82,7 @@ async def observe(store: Store) -> list[object]:
     """Return all that can be asked of an open store."""
     sight: list[object] = [list(await store.list_packs()), list(await store.list_flows()), dict(await store.list_current())]
     sight += [list(await store.list_items()), list(await store.list_actions(ActionFilter(), 0, 100))]
+    sight += [list(await store.list_notes(kind)) for kind in ("hook", "token")]
     sight += [list(await store.list_executions(ANYTHING, 0, 100)), list(await store.list_events(ANY_EVENT, 0, 100))]
     sight += [list(await store.list_events(EventFilter(flow_name=name), 0, 100)) for name in ("Check", "Deploy")]
     return sight

@@ -126,7 +126,17 @@ CREATE TABLE flyte_loading (records bigint NOT NULL, checksum text NOT NULL);
 ALTER TABLE flyte_attempt ADD COLUMN lease text, ALTER COLUMN seed DROP NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING)
+NOTES = """
+CREATE TABLE flyte_note (
+  kind text COLLATE "C" NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  value bytea NOT NULL,
+  PRIMARY KEY (kind, key)
+);
+INSERT INTO flyte_number VALUES ('notes', 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 

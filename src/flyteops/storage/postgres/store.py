@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     Address,
@@ -18,6 +18,7 @@ from flyteops.model import (
     EventRecord,
     Execution,
     FlowVersion,
+    Note,
     Outcome,
     Pack,
     PackRef,
@@ -235,6 +236,41 @@ class PostgresStore(Store):
 
         await self._whole(self._pool.transaction(delete))
 
+    # ------------------------------------------------------------------------------------------------------------ notes
+
+    async def save_note(self, note: Note, *, replaces: bool = True) -> None:
+        conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
+        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608
+
+        async def save(connection: Any) -> None:
+            await _changed(connection, "notes")
+            if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
+                raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+
+        await self._whole(self._pool.transaction(save))
+
+    async def list_notes(
+        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+    ) -> Sequence[Note]:
+        sign, direction = ("<", "DESC") if backwards else (">", "ASC")
+        rows = await self._pool.rows(
+            "SELECT key, value FROM flyte_note WHERE kind = $1 AND ($2::text IS NULL OR key "  # noqa: S608
+            f"{sign} $2) ORDER BY key {direction} LIMIT $3",
+            kind,
+            after,
+            limit,
+        )
+        return [Note(kind, *row) for row in rows]
+
+    async def delete_note(self, kind: str, key: str) -> None:
+        async def delete(connection: Any) -> None:
+            await _changed(connection, "notes")
+            statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
+            if await connection.fetchval(statement, kind, key) is None:
+                raise NotFoundError(f"There is no {kind} {key!r}.")
+
+        await self._whole(self._pool.transaction(delete))
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -359,7 +395,7 @@ class PostgresStore(Store):
 
 
 async def _changed(connection: Any, what: str) -> None:
-    """Note that flows, items or packs have changed, for other servers to see."""
+    """Note that flows, items, packs or notes have changed, for other servers to see."""
     await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from flyteops.errors import ConflictError, StoreError
-from flyteops.model import DataItem
+from flyteops.model import DataItem, Note
 from flyteops.storage.portable import (
     Checkpoint,
     Stored,
@@ -15,6 +17,7 @@ from flyteops.storage.portable import (
     StoredFlow,
     StoredItem,
     StoredKey,
+    StoredNote,
     StoredPack,
     StoredVersion,
     kind_of,
@@ -50,7 +53,7 @@ from flyteops.storage.row import (
 PART = 500
 """How many records are handed on at a time."""
 
-TABLES = ("pack", "flow_version", "flow", "data_item", "event", "action", "event_key")
+TABLES = ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key")
 
 ACTIONS = """
 SELECT a.seq, a.action_id, e.correlation_id, e.flow_name, e.flow_uuid, a.step_id, a.step_index, a.command, a.pack_name, a.labels,
@@ -127,6 +130,7 @@ async def export(connection: Any, *, partly: bool) -> AsyncIterator[Sequence[Sto
         (_versions, "SELECT uuid, length(flow) FROM flyte_flow_version ORDER BY saved_at, uuid"),
         (_flows, "SELECT name, 0 FROM flyte_flow ORDER BY name"),
         (_items, "SELECT key, length(value) FROM flyte_data_item ORDER BY key"),
+        (_notes, "SELECT ROW(kind, key), length(value) FROM flyte_note ORDER BY kind, key"),
         (_events, "SELECT seq, length(payload) + coalesce(length(decisions), 0) FROM flyte_event ORDER BY seq"),
         (_actions, "SELECT seq, length(input) + length(context) FROM flyte_action ORDER BY seq"),
         (_keys, "SELECT key, 0 FROM flyte_event_key ORDER BY key"),
@@ -175,6 +179,15 @@ async def _items(connection: Any, keys: Sequence[str]) -> Sequence[Stored]:
         "SELECT key, content_type, value, description FROM flyte_data_item WHERE key = ANY($1) ORDER BY key", keys
     )
     return [StoredItem(DataItem(*row)) for row in rows]
+
+
+async def _notes(connection: Any, names: Sequence[tuple[str, str]]) -> Sequence[Stored]:
+    rows = await connection.fetch(
+        "SELECT kind, key, value FROM flyte_note JOIN unnest($1::text[], $2::text[]) AS n (kind, key) USING (kind, key)"
+        " ORDER BY kind, key",
+        *_columns(names, 2),
+    )
+    return [StoredNote(Note(*row)) for row in rows]
 
 
 async def _events(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
@@ -252,6 +265,11 @@ async def _load_items(connection: Any, records: Sequence[StoredItem]) -> None:
     await connection.executemany("INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4)", rows)
 
 
+async def _load_notes(connection: Any, records: Sequence[StoredNote]) -> None:
+    rows = [msgspec.structs.astuple(record.note) for record in records]
+    await connection.executemany("INSERT INTO flyte_note VALUES ($1, $2, $3)", rows)
+
+
 async def _load_events(connection: Any, records: Sequence[StoredEvent]) -> None:
     events = [
         (
@@ -318,6 +336,7 @@ LOADERS: Mapping[str, Callable[[Any, Sequence[Any]], Awaitable[None]]] = {
     "version": _load_versions,
     "flow": _load_flows,
     "item": _load_items,
+    "note": _load_notes,
     "event": _load_events,
     "action": _load_actions,
     "key": _load_keys,

@@ -20,6 +20,7 @@ from flyteops.model import (
     EventRecord,
     Execution,
     FlowVersion,
+    Note,
     Pack,
     has_labels,
 )
@@ -310,6 +311,14 @@ class Audit:
 
     def is_loading(self) -> bool:
         return self._connection.execute("SELECT 1 FROM loading").fetchone() is not None
+
+    def list_notes(self, kind: str, after: str | None, limit: int | None, *, backwards: bool) -> list[Note]:
+        sign, direction = ("<", "DESC") if backwards else (">", "ASC")
+        rows = self._connection.execute(
+            f"SELECT key, value FROM note WHERE kind = ?1 AND (?2 IS NULL OR key {sign} ?2) ORDER BY key {direction} LIMIT ?3",  # noqa: S608
+            (kind, after, -1 if limit is None else limit),
+        )
+        return [Note(kind, *row) for row in rows]
 
     def find_nothing(self) -> None:
         """Read as little as possible, to see whether reading works."""

@@ -22,6 +22,7 @@ from flyteops.model import (
     FlowVersion,
     Lease,
     NewAction,
+    Note,
     Outcome,
     Pack,
     PackRef,
@@ -573,3 +574,14 @@ class Ledger:
     def delete_item(self, key: str) -> None:
         if not self._execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
             raise NotFoundError(f"There is no datastore item {key!r}.")
+
+    def save_note(self, note: Note, *, replaces: bool) -> None:
+        conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
+        row = (note.kind, note.key, note.value)
+        done = self._execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608
+        if not done.rowcount:
+            raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+
+    def delete_note(self, kind: str, key: str) -> None:
+        if not self._execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)).rowcount:
+            raise NotFoundError(f"There is no {kind} {key!r}.")

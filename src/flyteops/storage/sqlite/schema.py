@@ -165,7 +165,18 @@ WAIT = ("ALTER TABLE action ADD COLUMN wait INTEGER",)
 # A row while the records of another store are being loaded: how many there are by now, and their checksum.
 LOADING = ("CREATE TABLE loading (records INTEGER NOT NULL, checksum TEXT NOT NULL) STRICT",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING)
+NOTES = (
+    """
+    CREATE TABLE note (
+      kind TEXT NOT NULL,
+      key TEXT NOT NULL,
+      value BLOB NOT NULL,
+      PRIMARY KEY (kind, key)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 

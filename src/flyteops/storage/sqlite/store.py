@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flyteops.errors import BusyError, InputError, StoreError, UnavailableError
-from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Outcome, Pack, PackRef
+from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
 from flyteops.ruling import Timetable
 from flyteops.storage.base import (
     ActionFilter,
@@ -153,6 +153,19 @@ class SqliteStore(Store):
 
     async def delete_item(self, key: str) -> None:
         await self._write(OTHER, lambda ledger: ledger.delete_item(key))
+
+    # ------------------------------------------------------------------------------------------------------------ notes
+
+    async def save_note(self, note: Note, *, replaces: bool = True) -> None:
+        await self._write(OTHER, lambda ledger: ledger.save_note(note, replaces=replaces))
+
+    async def list_notes(
+        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+    ) -> Sequence[Note]:
+        return await self._read(lambda audit: audit.list_notes(kind, after, limit, backwards=backwards))
+
+    async def delete_note(self, kind: str, key: str) -> None:
+        await self._write(OTHER, lambda ledger: ledger.delete_note(kind, key))
 
     # --------------------------------------------------------------------------------------------- the life of an event
 

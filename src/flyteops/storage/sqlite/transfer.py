@@ -6,8 +6,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flyteops.errors import ConflictError, StoreError
-from flyteops.model import DataItem
+from flyteops.model import DataItem, Note
 from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.portable import (
     Checkpoint,
@@ -18,6 +20,7 @@ from flyteops.storage.portable import (
     StoredFlow,
     StoredItem,
     StoredKey,
+    StoredNote,
     StoredPack,
     StoredVersion,
     kind_of,
@@ -119,6 +122,8 @@ def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
         yield StoredFlow(name, uuid, tuple(timetable_of(row) for row in connection.execute(TIMETABLES, (name,)))), 0
     for row in connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key"):
         yield StoredItem(DataItem(*row)), len(row[2])
+    for row in connection.execute("SELECT kind, key, value FROM note ORDER BY kind, key"):
+        yield StoredNote(Note(*row)), len(row[2])
     for *event, decisions in connection.execute(EVENTS):
         known = () if decisions is None else decode_decisions(decisions)
         yield StoredEvent(event_of(event), known), len(event[5]) + len(decisions or b"")
@@ -141,7 +146,7 @@ def begin(ledger: Ledger) -> Checkpoint:
     found = find_checkpoint(ledger.connection)
     if found is not None:
         return found
-    for table in ("pack", "flow_version", "flow", "data_item", "event", "action", "event_key"):
+    for table in ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key"):
         if ledger.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608 - names of ours
             raise ConflictError("The store is not empty; name one that is, or does not exist yet.")
     checkpoint = Checkpoint()
@@ -186,6 +191,10 @@ def _load_flows(connection: sqlite3.Connection, records: Sequence[StoredFlow]) -
 def _load_items(connection: sqlite3.Connection, records: Sequence[StoredItem]) -> None:
     rows = [(item.key, item.content_type, item.description, item.value) for item in (record.item for record in records)]
     connection.executemany("INSERT INTO data_item VALUES (?,?,?,?)", rows)
+
+
+def _load_notes(connection: sqlite3.Connection, records: Sequence[StoredNote]) -> None:
+    connection.executemany("INSERT INTO note VALUES (?,?,?)", [msgspec.structs.astuple(record.note) for record in records])
 
 
 def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent]) -> None:
@@ -271,6 +280,7 @@ LOADERS: Mapping[str, Callable[[sqlite3.Connection, Sequence[Any]], None]] = {
     "version": _load_versions,
     "flow": _load_flows,
     "item": _load_items,
+    "note": _load_notes,
     "event": _load_events,
     "action": _load_actions,
     "key": _load_keys,
