@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -307,3 +308,29 @@ def app_waits(server: Server, seconds: float) -> None:
         await app(scope, receive, send)
 
     server.config.loaded_app = slow
+
+
+async def test_requests_leave_nothing_to_the_collector_of_garbage(server: Server, register: Make, save_flow: Make) -> None:
+    """The server lets it come seldom, so what only it could free would pile up."""
+    await register("P")
+    await save_flow("f", STEP)
+    wire = await server.connect()
+    take = request("POST", "/v1/packs/P/actions/take")
+
+    async def cycle() -> None:
+        assert (await wire.ask(request("POST", "/v1/packs/P/events", b'{"event":"E"}')))[0] == 202
+        action = json.loads((await wire.ask(take))[2])
+        result = action["links"][0]["href"].removeprefix("http://flyte.test")
+        assert (await wire.ask(request("POST", result, b'{"event":"R"}')))[0] == 202
+        assert (await wire.ask(take))[0] == 204
+        assert (await wire.ask(request("POST", "/v1/packs/P/events", b"{")))[0] == 400
+
+    await cycle()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await cycle()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

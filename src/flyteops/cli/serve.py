@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -41,6 +42,9 @@ REFRESH_EVERY = 0.5
 SWEEP_EVERY = 5.0
 KEEP_ALIVE = 75
 """How many seconds a connection may rest: longer than packs pause, so that none is closed just when it is used again."""
+
+COLLECT_AFTER = 50_000
+"""How many more objects there are when the collector of cyclic garbage looks for some; it used to take a tenth of the time."""
 
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
@@ -85,6 +89,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         await service.start()
         tls = make_tls(settings)
         server = make_server(settings, service, tls)
+        spare_collector()
         await announce(settings, listener, service)
         async with background(
             sweep(service, stop),
@@ -111,6 +116,13 @@ def make_service(settings: Settings, store: Any) -> Service:
     return Service(
         store, clock=utc_now, monotonic=time.monotonic, seeds=Seeds(secrets.token_bytes(32)), housekeeping=housekeeping
     )
+
+
+def spare_collector() -> None:
+    """Let the collector of cyclic garbage leave alone what is here for good, and come seldom: requests leave it nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
 class Server(uvicorn.Server):
