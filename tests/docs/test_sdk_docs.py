@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from flyteops.packs import chat, shell, ticker
+from flyteops.document import parse_yaml
+from flyteops.packs import chat, list_packs, load_pack, manifest, shell, slack, ticker
+from flyteops.packs.slack.pack import NEEDED_SCOPES
 from flyteops.sdk import Environment
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -62,11 +65,36 @@ def test_the_examples_of_the_reference_are_valid(block: str) -> None:
 def test_every_variable_is_in_the_reference() -> None:
     environment = Recorder(FLYTE_API_URL="http://flyte.test")
     Environment.read(environment)
-    packs = Recorder()
-    for pack in (chat, shell, ticker):
-        pack.create(packs)
-    sdk_page, packs_page = ((DOCS / "reference" / name).read_text() for name in ("sdk.md", "packs.md"))
+    sdk_page = (DOCS / "reference/sdk.md").read_text()
     assert {name for name in environment.asked if f"| `{name}` |" not in sdk_page} == set()
-    assert {name for name in packs.asked if f"| `{name}` |" not in packs_page} == set()
     assert len(environment.asked) == 11
-    assert len(packs.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("pack", "count"), [(chat, 1), (shell, 2), (slack, 5), (ticker, 1)], ids=lambda value: getattr(value, "__name__", "")
+)
+def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -> None:
+    environment = Recorder(FLYTE_SLACK_TOKEN="xoxb-1")
+    pack.create(environment)
+    page = (DOCS / "reference/packs" / f"{pack.__name__.rpartition('.')[2]}.md").read_text()
+    assert {name for name in environment.asked if f"| `{name}` |" not in page} == set()
+    assert len(environment.asked) == count
+
+
+@pytest.mark.parametrize("name", [pack.name for pack in list_packs() if pack.package == "flyteops"])
+def test_every_command_and_event_of_a_pack_is_on_its_page(name: str) -> None:
+    declaration = load_pack(name, {"FLYTE_SLACK_TOKEN": "xoxb-1"}).declaration()
+    page = (DOCS / "reference/packs" / f"{name.lower()}.md").read_text()
+    assert {each for each in [*declaration.commands, *declaration.events] if f"`{each}`" not in page} == set()
+    assert f"(packs/{name.lower()}.md)" in (DOCS / "reference/packs.md").read_text()
+
+
+def test_the_manifest_of_slack_has_the_scopes_that_its_events_and_commands_need() -> None:
+    app = parse_yaml(manifest("Slack").encode()).value
+    scopes = set(app["oauth_config"]["scopes"]["bot"])
+    assert scopes >= NEEDED_SCOPES
+    assert app["settings"]["socket_mode_enabled"] is True
+    assert app["settings"]["interactivity"]["is_enabled"] is True
+    needed = {"message.channels": "channels:history", "message.groups": "groups:history", "message.im": "im:history"}
+    for event in app["settings"]["event_subscriptions"]["bot_events"]:
+        assert needed.get(event, "reactions:read") in scopes

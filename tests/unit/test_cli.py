@@ -88,7 +88,7 @@ SERVER_ONLY = [
 ]
 NEEDS_THE_SERVER = {"dev", "serve", "apply x", "render x", "flows show x"}
 NEEDS_NOTHING = {
-    *("pack list", "packs --help", "pack run Shell --help", f"version --url {NOBODY}", "completion bash"),
+    *("pack list", "packs --help", "pack run Shell --help", "pack manifest Slack", f"version --url {NOBODY}", "completion bash"),
 }
 NEEDS_A_SERVER_SOMEWHERE = {
     *("chat", "flows list", "flows show x --json", "flows delete x", "packs list", "packs show x", "packs delete x"),
@@ -111,6 +111,32 @@ def in_the_base_install(words, folder):
 def test_the_base_install_can_do_what_packs_need(words, tmp_path):
     done = in_the_base_install(words, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pack_that_lacks_what_it_needs_says_what_to_install(flyte, tmp_path):
+    code = "import sys; sys.modules['aiohttp'] = None; from flyteops.cli import main; main(sys.argv[1:])"
+    listed, run = (
+        subprocess.run([sys.executable, "-c", code, "pack", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for words in (["list"], ["run", "Slack"])
+    )
+    missing = 'the pack Slack needs aiohttp: pip install "flyteops[slack]"'
+    assert missing in listed.stdout
+    assert "Shell   flyteops  ready" in listed.stdout
+    assert (run.returncode, missing in run.stderr) == (1, True)
+
+
+def test_a_check_of_a_pack_tells_about_the_server_too(flyte):
+    code, out, err = flyte("pack", "run", "Shell", "--check", "--url", NOBODY)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Flyte: GET {NOBODY}/v1: ")
+
+
+def test_only_packs_with_another_side_have_a_manifest(flyte):
+    code, out, err = flyte("pack", "manifest", "Slack")
+    assert (code, err) == (0, "")
+    assert "socket_mode_enabled: true" in out
+    code, out, err = flyte("pack", "manifest", "Shell")
+    assert (code, out, err.strip()) == (1, "", "flyte: the pack Shell has no manifest, for it needs none")
 
 
 @pytest.mark.parametrize("words", sorted(NEEDS_A_SERVER_SOMEWHERE))

@@ -130,6 +130,7 @@ async def test_the_registration_names_the_commands_and_events_of_slack() -> None
     assert {command["name"]: command["events"] for command in registration["commands"]} == {
         "SendMessage": ["MessageSent", "SendMessageFailed"],
         "SendRichMessage": ["RichMessageSent", "SendRichMessageFailed"],
+        "UpdateMessage": ["MessageUpdated", "UpdateMessageFailed"],
         "GetChannelInfo": ["GetChannelInfoSuccess", "GetChannelInfoFail"],
     }
     assert {"ReceivedMessage", "ReactionAdded"} <= {event["name"] for event in registration["events"]}
@@ -139,7 +140,8 @@ async def test_a_message_of_a_flow_is_posted_to_whoever_listens() -> None:
     room = standing_room()
     posted, channel = room.posted(), room.channel("deploys")
     event = await run(room, "SendMessage", {"message": "done", "channelId": channel.id, "threadTimestamp": "1700000000.000000"})
-    assert event == Event("MessageSent", {"message": "done", "threadTimestamp": "", "channelId": channel.id})
+    sent = {"message": "done", "threadTimestamp": "1700000000.000000", "channelId": channel.id, "timestamp": "1700000000.000000"}
+    assert event == Event("MessageSent", sent)
     async for message in posted:
         assert message == Message("1700000000.000000", channel, room.bot, "done", "1700000000.000000")
         break
@@ -147,7 +149,8 @@ async def test_a_message_of_a_flow_is_posted_to_whoever_listens() -> None:
 
 async def test_keys_are_read_whatever_their_case_and_null_counts_as_absent() -> None:
     event = await run(standing_room(), "SendMessage", {"Message": "a", "channelID": "C1", "threadTimestamp": None})
-    assert event == Event("MessageSent", {"message": "a", "threadTimestamp": "", "channelId": "C1"})
+    sent = {"message": "a", "threadTimestamp": "", "channelId": "C1", "timestamp": "1700000000.000000"}
+    assert event == Event("MessageSent", sent)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,33 @@ async def test_a_rich_message_that_fails_echoes_its_input_with_every_field() -> 
     event = await run(standing_room(), "SendRichMessage", {"channel": "general", "mrkdwn": True})
     assert event.payload["error"].endswith("no_text")
     assert event.payload["inputMessage"]["mrkdwn"] is True
+
+
+async def test_a_message_of_a_flow_can_become_another_and_shows_it() -> None:
+    room = standing_room()
+    posted, channel = room.posted(), room.channel("general")
+    async with PackTester(pack_for(room)) as tester:
+        sent = await tester.run("SendMessage", {"message": "1 of 2", "channelId": channel.id})
+        place = {"channelId": channel.id, "timestamp": sent.payload["timestamp"]}
+        assert await tester.run("UpdateMessage", {**place, "message": "done"}) == Event(
+            "MessageUpdated", {**place, "message": "done"}
+        )
+    assert [list(plain_lines(await anext(posted))) for _ in range(2)] == [
+        ["[#general 1700000000.000000] flyte: 1 of 2"],
+        ["[#general 1700000000.000000] flyte (edited): done"],
+    ]
+    assert [message.text for message in room.messages] == ["done"]
+
+
+async def test_only_messages_of_flows_can_become_others() -> None:
+    room = standing_room()
+    async with PackTester(pack_for(room)) as tester:
+        said = await room.say("mine")
+        place = {"channelId": said.channel.id, "timestamp": said.timestamp}
+        event = await tester.run("UpdateMessage", {**place, "message": "yours"})
+        assert event == Event("UpdateMessageFailed", {**place, "message": "yours", "error": "message_not_found"})
+        event = await tester.run("UpdateMessage", {"channelId": "C1"})
+        assert event.payload["error"] == "missing message field, missing timestamp field"
 
 
 async def test_a_channel_is_found_by_its_name() -> None:

@@ -32,6 +32,7 @@ def test_the_packs_that_we_ship_are_found() -> None:
     assert {pack.name: pack.fault for pack in list_packs() if pack.package == "flyteops"} == {
         "Chat": None,
         "Shell": None,
+        "Slack": None,
         "Ticker": None,
     }
     for name in ("Chat", "Shell", "Ticker"):

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyteops.errors import SettingsError
@@ -44,7 +45,7 @@ async def test_the_registration_is_that_of_the_shell_pack() -> None:
         (registration,) = tester.server.registrations
     assert registration == {
         "name": "Shell",
-        "events": [{"name": "Output"}],
+        "events": [{"name": "Output", "payloadSchema": msgspec.json.schema(shell.Output)}],
         "commands": [{"name": "Shell", "events": ["Output"]}],
         "links": [],
     }

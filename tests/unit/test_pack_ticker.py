@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from flyteops.errors import SettingsError
@@ -30,7 +31,8 @@ async def test_it_never_polls() -> None:
     async with PackTester(ticker.create({})) as tester:
         await tester.advance(120)
         assert not any(call.endswith("/take") for call in tester.server.requests)
-        assert tester.server.registrations == [{"name": "Ticker", "events": [{"name": "Tick"}], "commands": [], "links": []}]
+        tick = {"name": "Tick", "payloadSchema": msgspec.json.schema(ticker.Tick)}
+        assert tester.server.registrations == [{"name": "Ticker", "events": [tick], "commands": [], "links": []}]
 
 
 async def test_the_interval_can_be_set() -> None:

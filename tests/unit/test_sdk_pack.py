@@ -57,7 +57,7 @@ async def test_the_registration_says_what_the_pack_can_do() -> None:
                 "name": "P",
                 "labels": {"env": "dev"},
                 "events": [
-                    {"name": "Done"},
+                    {"name": "Done", "payloadSchema": {"type": "integer"}},
                     {"name": seen.name, "links": [{"href": "http://help.test/seen", "rel": "help"}]},
                 ],
                 "commands": [

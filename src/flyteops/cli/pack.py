@@ -1,5 +1,6 @@
 """`flyte pack` runs the packs that are installed here; `flyte packs` is about those that a server knows."""
 
+import asyncio
 import os
 import sys
 
@@ -9,8 +10,14 @@ import msgspec
 from flyteops.cli.api import DEFAULT_URL, connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
-from flyteops.packs import list_packs, prepare
+from flyteops.packs import list_packs, manifest, prepare
+from flyteops.sdk import Environment, Pack
+from flyteops.sdk.client import Client
+from flyteops.sdk.health import run_checks
 from flyteops.web.wire import PackList, PackView
+
+CHECK_WITHIN = 20.0
+"""How many seconds each check of a pack has."""
 
 
 @click.group(cls=Group)
@@ -22,10 +29,13 @@ def pack() -> None:
 @click.argument("pack_name", metavar="NAME")
 @click.option("--name", "known_as", metavar="NAME", help="What the server knows it as; else PACK_NAME, else its own name.")
 @click.option("--labels", metavar="KEY=VALUE,...", help="Labels that tell it from others of its name; else FLYTE_LABELS.")
+@click.option("--check", is_flag=True, help="Do not run it, but try what it needs and say how that is; exits with 1 if not well.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @url_option
 @click.pass_context
-def run_pack(ctx: click.Context, pack_name: str, known_as: str | None, labels: str | None, attached: bool) -> None:
+def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    ctx: click.Context, pack_name: str, known_as: str | None, labels: str | None, check: bool, attached: bool
+) -> None:
     """Run the installed pack NAME until SIGTERM or SIGINT; a second signal does not wait for commands in hand.
 
     It reads its settings from the environment: see the pack's own page.
@@ -36,11 +46,33 @@ def run_pack(ctx: click.Context, pack_name: str, known_as: str | None, labels: s
     if not environ.get("FLYTE_API", "").strip() and not environ.get("FLYTE_API_URL", "").strip():
         environ["FLYTE_API"] = DEFAULT_URL
     prepared, environment = prepare(pack_name, environ)
+    if check:
+        ctx.exit(asyncio.run(_check(prepared, environment)))
     if attached:
         from flyteops.cli.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
 
         sys.exit(run_attached(prepared, environment))
     prepared.run(environment=environment)
+
+
+async def _check(prepared: Pack, environment: Environment) -> int:
+    async def find_server() -> str:
+        async with Client.of(environment) as client:
+            await client.link("pack/listPacks")
+        return f"there is a server at {environment.api}"
+
+    checks = {"Flyte": find_server, **prepared.declaration(environment).checks}
+    outcomes = await run_checks(checks, CHECK_WITHIN)
+    for name, health in outcomes.items():
+        click.echo(clean(f"{name}: {health.status}"), err=not health.healthy)
+    return 0 if all(health.healthy for health in outcomes.values()) else 1
+
+
+@pack.command("manifest")
+@click.argument("pack_name", metavar="NAME")
+def show_manifest(pack_name: str) -> None:
+    """Write the manifest from which the other side of a pack is made, such as an app of Slack."""
+    click.echo(manifest(pack_name), nl=False)
 
 
 @pack.command("list")

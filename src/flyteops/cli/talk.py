@@ -105,7 +105,8 @@ class Talk:
         number = self.number(message)
         channel = f"#{message.channel.name} " if message.channel.name != self.channel else ""
         thread = f"↳{self._numbers.get(message.thread, '?')} " if message.thread and message.thread != message.timestamp else ""
-        head = f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}: "
+        edited = " (edited)" if message.is_edited else ""
+        head = f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}{edited}: "
         attachments = list(plain_lines(message))[message.text.count("\n") + 1 :]
         first, *others = clean("\n".join([message.text.rstrip("\n"), *attachments])).split("\n")
         yield clean(head) + first

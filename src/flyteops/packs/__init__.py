@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 
 import msgspec
 
@@ -38,17 +40,29 @@ def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
     Raise `NotFoundError` for an unknown name, `SettingsError` for wrong settings, and `FlyteError` when the pack cannot
     be imported. An entry point names either a `Pack` or a function that makes one from the environment.
     """
-    points = {point.name: point for point in reversed(_entry_points())}
-    if name not in points:
-        raise NotFoundError(_unknown(name, sorted(points)))
+    point = _entry_point(name)
     try:
-        announced = _load(points[name])
+        announced = _load(point)
         return announced if isinstance(announced, Pack) else announced(environ)
     except FlyteError:
         raise
     except Exception as error:  # code of others
-        message = f"the pack {name} ({points[name].value}) cannot be loaded: {type(error).__name__}: {error}"
+        message = f"the pack {name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
         raise FlyteError(message) from error
+
+
+def manifest(name: str) -> str:
+    """Return the manifest of a pack: what its other side, such as an app of Slack, is made from. The pack is not imported.
+
+    Raise `NotFoundError` for an unknown name, and for a pack without one: there is no `manifest.yaml` in its package.
+    """
+    spec = find_spec(_entry_point(name).module)
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    file = next((file for folder in folders if (file := Path(folder) / "manifest.yaml").is_file()), None)
+    if file is None:
+        message = f"the pack {name} has no manifest, for it needs none"
+        raise NotFoundError(message)
+    return file.read_text(encoding="utf-8")
 
 
 def prepare(name: str, environ: Mapping[str, str]) -> tuple[Pack, Environment]:
@@ -82,6 +96,13 @@ def _entry_points() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
 
 
+def _entry_point(name: str) -> EntryPoint:
+    points = {point.name: point for point in reversed(_entry_points())}
+    if name not in points:
+        raise NotFoundError(_unknown(name, sorted(points)))
+    return points[name]
+
+
 def _load(point: EntryPoint) -> Pack | Callable[[Mapping[str, str]], Pack]:
     announced: object = point.load()
     if isinstance(announced, Pack) or callable(announced):
@@ -93,6 +114,8 @@ def _load(point: EntryPoint) -> Pack | Callable[[Mapping[str, str]], Pack]:
 def _fault(point: EntryPoint) -> str | None:
     try:
         _load(point)
+    except FlyteError as error:
+        return str(error)
     except Exception as error:  # code of others
         return f"{type(error).__name__}: {error}"
     return None

@@ -22,6 +22,7 @@ class Command(msgspec.Struct, frozen=True, eq=False):
     handler: Handler
     events: tuple[EventType[Any], ...]
     decoder: msgspec.json.Decoder[Any] | None
+    takes: Any = Any
     help_url: str | None = None
 
     async def answer(self, raw_input: msgspec.Raw) -> Event:
@@ -64,11 +65,15 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return the body that registers the pack."""
         body: dict[str, Any] = {
             "name": self.name,
-            "events": [{"name": event.name, **_help(event.help_url)} for event in self.events.values()],
+            "events": [
+                {"name": event.name, **_schema("payloadSchema", event.payload), **_help(event.help_url)}
+                for event in self.events.values()
+            ],
             "commands": [
                 {
                     "name": command.name,
                     "events": [event.name for event in command.events],
+                    **_schema("inputSchema", command.takes),
                     **_help(command.help_url),
                 }
                 for command in self.commands.values()
@@ -82,6 +87,16 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def _help(url: str | None) -> dict[str, Any]:
     return {} if url is None else {"links": [{"href": url, "rel": "help"}]}
+
+
+def _schema(key: str, kind: Any) -> dict[str, Any]:
+    """Describe a type as JSON Schema, for whoever shows or writes flows; servers that do not know the key ignore it."""
+    if kind is Any:
+        return {}
+    try:
+        return {key: msgspec.json.schema(kind)}
+    except TypeError:  # some types can be read and written, but not described
+        return {}
 
 
 def input_decoder(handler: Handler) -> msgspec.json.Decoder[Any] | None:

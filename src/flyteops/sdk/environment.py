@@ -78,6 +78,13 @@ class Reader:
             self.problems.append(Problem(name, str(error)))
             return default
 
+    def require(self, name: str, parse: Callable[[str], T], what: str, default: T) -> T:
+        """Return the parsed value; when the variable is absent or blank, that is a fault, which says `what` is expected."""
+        if not self.environ.get(name, "").strip():
+            self.problems.append(Problem(name, f"is not set: {what}"))
+            return default
+        return self.read(name, parse, default)
+
     def finish(self) -> None:
         """Raise `SettingsError` if anything was wrong."""
         if self.problems:
@@ -113,10 +120,7 @@ def labels(text: str) -> dict[str, str]:
 
 def _read_api(reader: Reader) -> str:
     name = next((name for name in ("FLYTE_API", "FLYTE_API_URL") if reader.environ.get(name, "").strip()), None)
-    if name is None:
-        reader.problems.append(Problem("FLYTE_API", "is not set: the server's address, such as http://localhost:8080"))
-        return ""
-    return reader.read(name, api_url, "")
+    return reader.require(name or "FLYTE_API", api_url, "the server's address, such as http://localhost:8080", "")
 
 
 def api_url(text: str) -> str:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import h11
 import msgspec
+
+from flyteops.errors import FlyteError
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -22,6 +24,22 @@ class Health(msgspec.Struct, frozen=True):
 
 
 Report = Callable[[], Awaitable[dict[str, Health]]]
+
+
+async def run_checks(checks: Mapping[str, Callable[[], Awaitable[str]]], within: float) -> dict[str, Health]:
+    """Run the checks of a pack side by side, each for so many seconds at most."""
+    outcomes = await asyncio.gather(*(_run_check(check, within) for check in checks.values()))
+    return dict(zip(checks, outcomes, strict=True))
+
+
+async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Health:
+    try:
+        async with asyncio.timeout(within):
+            return Health(healthy=True, status=await check() or "OK")
+    except FlyteError as error:
+        return Health(healthy=False, status=str(error))
+    except Exception as error:  # code of others
+        return Health(healthy=False, status=f"{type(error).__name__}: {error}")
 
 
 @asynccontextmanager

@@ -88,20 +88,28 @@ class Pack:
         return declared
 
     def command(
-        self, name: str | None = None, *, events: Iterable[EventType[Any]] = (), help_url: str | None = None
+        self,
+        name: str | None = None,
+        *,
+        events: Iterable[EventType[Any]] = (),
+        takes: Any = Any,
+        help_url: str | None = None,
     ) -> Callable[[H], H]:
         """Declare a command; the decorated coroutine function gets the input and returns one of `events`.
 
         Without a name the function's own is used in CamelCase: `send_message` becomes `SendMessage`. The input is
-        decoded to the type of the function's parameter. An exception becomes a FATAL event.
+        decoded to the type of the function's parameter, which is published as its schema; a function that reads the plain
+        value itself says with `takes` what it expects. An exception becomes a FATAL event.
         """
 
         def declare(handler: H) -> H:
+            decoder = input_decoder(handler)
             command = Command(
                 name=name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_")),
                 handler=_asynchronous(handler),
                 events=tuple(events),
-                decoder=input_decoder(handler),
+                decoder=decoder,
+                takes=decoder.type if takes is Any and decoder is not None else takes,
                 help_url=help_url,
             )
             if command.name in self._commands:
@@ -133,13 +141,14 @@ class Pack:
 
     # ----------------------------------------------------------------------------------- from handlers and tasks only
 
-    async def send(self, event: Event, *, within: float | None = None) -> None:
+    async def send(self, event: Event, *, within: float | None = None, key: str | None = None) -> None:
         """Send an event of the pack's own accord; it is durable when this returns.
 
         Tries again while the server cannot be reached, without end or for `within` seconds, and raises
-        `UnavailableError` then. The server may see an event twice if its answer got lost.
+        `UnavailableError` then. Events with the same `key` are the same event, whichever run of the pack sends them; the
+        server forgets keys after a day.
         """
-        await _session().send(event, within)
+        await _session().send(event, within, key)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; a test can let this time pass at once."""

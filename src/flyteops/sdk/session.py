@@ -15,9 +15,9 @@ from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
-from flyteops.sdk.declaration import Check, Command, Declaration, Task
+from flyteops.sdk.declaration import Command, Declaration, Task
 from flyteops.sdk.event import Event, fatal
-from flyteops.sdk.health import Health, health_endpoint
+from flyteops.sdk.health import Health, health_endpoint, run_checks
 from flyteops.sdk.retry import Outage, persist
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Session:
             message = f"{self._undelivered} results or events could not be handed in before the pack stopped"
             raise UnavailableError(message)
 
-    async def send(self, event: Event, within: float | None) -> None:
+    async def send(self, event: Event, within: float | None, key: str | None = None) -> None:
         """Send an event, trying again until it is accepted, refused, or `within` seconds are over.
 
         An event that is on its way when the pack is told to stop is still delivered.
@@ -95,7 +95,7 @@ class Session:
         if event.name not in self.declaration.events:
             message = f"the pack {self.declaration.name} does not declare the event {event.name}"
             raise InputError(message)
-        sending = self._begin(self._deliver_event(_encode(event, self.clock.now())))
+        sending = self._begin(self._deliver_event(_encode(event, self.clock.now()), key or uuid4().hex))
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
             await asyncio.wait({sending} if timer is None else {sending, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,6 +172,9 @@ class Session:
         """Run a background task; if it fails, the pack stops, for nobody would notice otherwise."""
         try:
             await task()
+        except FlyteError as error:  # said on purpose, and told once more by whoever runs the pack
+            self._failure = error
+            self.stop()
         except Exception as error:  # code of others
             LOGGER.exception("the background task %s failed; the pack stops", getattr(task, "__qualname__", task))
             self._failure = error
@@ -342,9 +345,8 @@ class Session:
             self._outages["result"].given_up()
             LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, error)
 
-    async def _deliver_event(self, body: bytes) -> None:
-        outage = self._outages["event"]
-        key = uuid4().hex  # an answer may get lost after the event was stored
+    async def _deliver_event(self, body: bytes, key: str) -> None:
+        outage = self._outages["event"]  # its answer may get lost after the event was stored, hence the key
         try:
             await persist(
                 lambda: self._registered(lambda registration: self._client.send(registration, body, key=key)),
@@ -375,9 +377,7 @@ class Session:
             stopped.cancel()
 
     async def _report(self) -> dict[str, Health]:
-        checks = self.declaration.checks
-        results = await asyncio.gather(*(_run_check(check) for check in checks.values()))
-        return {"DefaultCheck": self._own_health(), **dict(zip(checks, results, strict=True))}
+        return {"DefaultCheck": self._own_health(), **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
 
     def _own_health(self) -> Health:
         for outage in self._outages.values():
@@ -386,14 +386,6 @@ class Session:
         if self._registration is None:
             return Health(healthy=False, status="The pack is not registered yet.")
         return Health(healthy=True, status="Pack is running.")
-
-
-async def _run_check(check: Check) -> Health:
-    try:
-        async with asyncio.timeout(_CHECK_TIMEOUT):
-            return Health(healthy=True, status=await check() or "OK")
-    except Exception as error:  # code of others
-        return Health(healthy=False, status=f"{type(error).__name__}: {error}")
 
 
 def _failed(text: str) -> Event:

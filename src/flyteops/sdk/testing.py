@@ -72,7 +72,8 @@ class ManualClock(Clock):
 class FakeServer(httpx2.AsyncBaseTransport):
     """A Flyte server for one pack, in memory; it answers the calls of a pack as the real one does.
 
-    `registrations`, `events` and `results` hold what it accepted, `requests` every call as ``POST /v1/packs``.
+    `registrations`, `events` and `results` hold what it accepted, `keys` the idempotency keys of its events, `requests` every
+    call as ``POST /v1/packs``.
     """
 
     def __init__(self) -> None:
@@ -83,6 +84,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.authorizations: list[str | None] = []
         self.work = asyncio.Event()
         self.changed = asyncio.Condition()
+        self.keys: set[str] = set()
         self._known: set[str] = set()
         self._waiting: deque[tuple[str, str, Any]] = deque()
         self._pending: set[str] = set()
@@ -167,7 +169,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case ["v1", "packs", pack_id, "actions", "take"]:
                 return self._take(base, pack_id)
             case ["v1", "packs", _, "events"]:
-                return self._accept(_event(body))
+                return self._accept(_event(body), request.headers.get("Idempotency-Key"))
             case ["v1", "packs", _, "actions", action_id, "result"]:
                 return self._finish(action_id, _event(body))
             case _:
@@ -196,8 +198,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
         links = [_link(href, "swagger#/actionResult")]
         return _json(200, {"command": command, "input": command_input, "links": links})
 
-    def _accept(self, event: Event) -> httpx2.Response:
-        self.events.append(event)
+    def _accept(self, event: Event, key: str | None) -> httpx2.Response:
+        if key is None or key not in self.keys:
+            self.events.append(event)
+        if key is not None:
+            self.keys.add(key)
         return httpx2.Response(202)
 
     def _finish(self, action_id: str, result: Event) -> httpx2.Response:

@@ -2,7 +2,8 @@
 
 from flyteops.packs.chat.console import Console, plain_lines
 from flyteops.packs.chat.pack import create, pack_for
-from flyteops.packs.chat.room import Channel, Message, Posts, Reaction, Room, User
+from flyteops.packs.chat.room import Message, Posts, Reaction, Room, User
+from flyteops.packs.chatops.message import Channel
 
 __all__ = [
     "Channel",

@@ -76,7 +76,8 @@ def plain_lines(message: Message) -> Iterator[str]:
     """Return a message as plain text: its place and author, its text, and its attachments below."""
     thread = f" in {message.thread}" if message.thread else ""
     first, *others = message.text.split("\n")
-    yield f"[#{message.channel.name} {message.timestamp}{thread}] {message.user.name}: {first}"
+    edited = " (edited)" if message.is_edited else ""
+    yield f"[#{message.channel.name} {message.timestamp}{thread}] {message.user.name}{edited}: {first}"
     yield from (f"    {line}" for line in others)
     for attachment in message.attachments:
         yield from (f"  | {line}" for line in _attachment_lines(attachment))

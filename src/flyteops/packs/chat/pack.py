@@ -1,49 +1,21 @@
 """The commands and events of the chat: those of the Slack pack, so that flows can move between the two."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-import msgspec
 
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
-from flyteops.packs.chat.room import Channel, Message, Reaction, Room
-from flyteops.sdk import Event, Pack, Reader, fatal
-
-T = TypeVar("T", bound=msgspec.Struct)
-
-
-class SendMessage(msgspec.Struct, rename="camel"):
-    """The input of the command; a field that is null counts as absent."""
-
-    message: str | None = ""
-    channel_id: str | None = ""
-    thread_timestamp: str | None = ""
-
-
-class SendRichMessage(msgspec.Struct):
-    """The input of the command, field by field what `chat.postMessage` of Slack takes."""
-
-    channel: str | None = ""
-    text: str | None = ""
-    username: str | None = ""
-    icon_url: str | None = ""
-    icon_emoji: str | None = ""
-    parse: str | None = ""
-    thread_ts: str | None = ""
-    reply_broadcast: bool | None = False
-    unfurl_links: bool | None = False
-    unfurl_media: bool | None = False
-    mrkdwn: bool | None = False
-    escape_text: bool | None = False
-    link_names: int | None = 0
-    attachments: list[dict[str, Any]] | None = None
-
-
-class GetChannelInfo(msgspec.Struct, rename="camel"):
-    """The input of the command."""
-
-    channel_name: str | None = ""
+from flyteops.packs.chat.room import Message, Reaction, Room
+from flyteops.packs.chatops.command import declare_commands
+from flyteops.packs.chatops.message import (
+    Channel,
+    ReactedItem,
+    ReactionAdded,
+    ReceivedMessage,
+    RichMessageSent,
+    SendRichMessage,
+    UpdateMessage,
+)
+from flyteops.sdk import Pack, Reader
 
 
 def create(environ: Mapping[str, str]) -> Pack:
@@ -62,10 +34,8 @@ def create(environ: Mapping[str, str]) -> Pack:
 def pack_for(room: Room) -> Pack:
     """Make the pack that connects a room to flows."""
     pack = Pack("Chat", poll_interval=1.0)
-    received, reacted = pack.event("ReceivedMessage"), pack.event("ReactionAdded")
-    _declare_send_message(pack, room)
-    _declare_send_rich_message(pack, room)
-    _declare_get_channel_info(pack, room)
+    received, reacted = pack.event("ReceivedMessage", ReceivedMessage), pack.event("ReactionAdded", ReactionAdded)
+    declare_commands(pack, LocalChat(room))
 
     @pack.task
     async def deliver() -> None:
@@ -83,123 +53,66 @@ def pack_for(room: Room) -> Pack:
     return pack
 
 
-def _declare_send_message(pack: Pack, room: Room) -> None:
-    sent, not_sent = pack.event("MessageSent"), pack.event("SendMessageFailed")
+class LocalChat:
+    """A room as flows see it."""
 
-    @pack.command("SendMessage", events=[sent, not_sent])
-    async def send_message(raw: Any) -> Event:
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    async def post(self, text: str, channel_id: str, thread: str) -> str:
+        """Post a message; a channel that is not known still shows it, so that flows with Slack's ids can be tried here."""
         try:
-            asked = _convert(raw, SendMessage)
-        except msgspec.ValidationError as error:
-            return fatal(f"input is not valid: {error}")
-        text, channel_id = asked.message or "", asked.channel_id or ""
-        missing = [
-            *(["missing message field"] if not text else []),
-            *(["missing channel id field"] if not channel_id else []),
-        ]
-        payload = {"message": text, "threadTimestamp": "", "channelId": channel_id}
-        if missing:
-            return not_sent({**payload, "error": ", ".join(missing)})
-        room.post(text, channel=_channel_or_stranger(room, channel_id), thread=asked.thread_timestamp or "")
-        return sent(payload)
+            channel = self._room.channel(channel_id)
+        except NotFoundError:
+            channel = Channel(channel_id, channel_id)
+        return self._room.post(text, channel=channel, thread=thread).timestamp
 
-
-def _declare_send_rich_message(pack: Pack, room: Room) -> None:
-    sent, not_sent = pack.event("RichMessageSent"), pack.event("SendRichMessageFailed")
-
-    @pack.command("SendRichMessage", events=[sent, not_sent])
-    async def send_rich_message(raw: Any) -> Event:
+    async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
+        """Post it; raise `NotFoundError` with Slack's word for what is missing."""
         try:
-            asked = _convert(raw, SendRichMessage)
-        except msgspec.ValidationError as error:
-            return fatal(f"invalid input: {error}")
+            channel = self._room.channel(asked.channel or "")
+        except NotFoundError:
+            raise NotFoundError("channel_not_found") from None
+        if not asked.text and not asked.attachments and not asked.blocks:
+            raise NotFoundError("no_text")
+        message = self._room.post(
+            asked.text or "",
+            channel=channel,
+            thread=asked.thread_ts or "",
+            attachments=asked.attachments or (),
+            username=asked.username or "",
+        )
+        return RichMessageSent(channel.id, message.timestamp)
+
+    async def update(self, asked: UpdateMessage) -> None:
+        """Show the message once more as it is now; raise `NotFoundError` with Slack's word when there is none."""
         try:
-            message = _post_rich(room, asked)
-        except NotFoundError as error:
-            return not_sent({"inputMessage": _input_message(asked), "error": f"cannot send rich message={asked.text!r}: {error}"})
-        return sent({"channelId": message.channel.id, "threadTimestamp": message.timestamp})
+            self._room.edit(asked.timestamp or "", asked.message or "", attachments=asked.attachments or ())
+        except NotFoundError:
+            raise NotFoundError("message_not_found") from None
 
-
-def _declare_get_channel_info(pack: Pack, room: Room) -> None:
-    found, not_found = pack.event("GetChannelInfoSuccess"), pack.event("GetChannelInfoFail")
-
-    @pack.command("GetChannelInfo", events=[found, not_found])
-    async def get_channel_info(raw: Any) -> Event:
-        try:
-            name = _convert(raw, GetChannelInfo).channel_name or ""
-        except msgspec.ValidationError as error:
-            return not_found({"channelName": "", "reason": str(error)})
-        channel = next((each for each in room.channels if each.name == name), None)
+    async def find_channel(self, name: str) -> Channel:
+        """Return the channel of a name."""
+        channel = next((each for each in self._room.channels if each.name == name), None)
         if channel is None:
-            return not_found({"channelName": name, "reason": "can't find channel with such name"})
-        return found({"channelName": name, "conversation": channel})
+            raise NotFoundError("can't find channel with such name")
+        return channel
 
 
-def _post_rich(room: Room, asked: SendRichMessage) -> Message:
-    """Post it; raise `NotFoundError` with Slack's word for what is missing."""
-    try:
-        channel = room.channel(asked.channel or "")
-    except NotFoundError:
-        raise NotFoundError("channel_not_found") from None
-    if not asked.text and not asked.attachments:
-        raise NotFoundError("no_text")
-    return room.post(
-        asked.text or "",
-        channel=channel,
-        thread=asked.thread_ts or "",
-        attachments=asked.attachments or (),
-        username=asked.username or "",
-    )
+def _received(message: Message) -> ReceivedMessage:
+    thread = message.thread or message.timestamp
+    return ReceivedMessage(message.channel.id, message.user, message.text, message.timestamp, thread)
 
 
-def _input_message(asked: SendRichMessage) -> dict[str, Any]:
-    """Return the input as the Slack pack echoes it: empty values for what is absent, but no `mrkdwn` unless true."""
-    empty = msgspec.structs.asdict(SendRichMessage())
-    given = msgspec.structs.asdict(asked)
-    echoed = {key: empty[key] if value is None else value for key, value in given.items()}
-    if not echoed["mrkdwn"]:
-        del echoed["mrkdwn"]
-    return echoed
-
-
-def _channel_or_stranger(room: Room, channel_id: str) -> Channel:
-    """Return the channel; one that is not known still shows its messages, for Slack reports no error here either."""
-    try:
-        return room.channel(channel_id)
-    except NotFoundError:
-        return Channel(channel_id, channel_id)
-
-
-def _convert(raw: Any, kind: type[T]) -> T:
-    """Read an input as the Slack pack does: whatever the case of the keys, and null is an empty object."""
-    if not isinstance(raw, dict):
-        return msgspec.convert({} if raw is None else raw, kind)
-    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
-    return msgspec.convert({names.get(key.lower(), key): value for key, value in raw.items()}, kind)
-
-
-def _received(message: Message) -> dict[str, Any]:
-    return {
-        "channelId": message.channel.id,
-        "user": message.user,
-        "message": message.text,
-        "timestamp": message.timestamp,
-        "threadTimestamp": message.thread or message.timestamp,
-        "replyCount": 0,
-        "replies": None,
-    }
-
-
-def _reacted(reaction: Reaction) -> dict[str, Any]:
+def _reacted(reaction: Reaction) -> ReactionAdded:
     message = reaction.message
-    return {
-        "type": "reaction_added",
-        "user": reaction.user,
-        "itemUser": message.user,
-        "item": {"type": "message", "timestamp": message.timestamp, "channel": message.channel.id},
-        "reaction": reaction.name,
-        "eventTimestamp": reaction.timestamp,
-    }
+    return ReactionAdded(
+        user=reaction.user,
+        item_user=message.user,
+        item=ReactedItem("message", message.timestamp, message.channel.id),
+        reaction=reaction.name,
+        event_timestamp=reaction.timestamp,
+    )
 
 
 def _channels(text: str) -> list[str]:

@@ -12,32 +12,19 @@ from weakref import WeakSet
 import msgspec
 
 from flyteops.errors import NotFoundError
+from flyteops.packs.chatops.message import Channel
+from flyteops.packs.chatops.message import User as ChatUser
 
 _REMEMBERED = 1000
 
 
-class User(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody who talks, as flows see him."""
-
-    id: str
-    name: str
-    email: str = ""
-    title: str = ""
-    first_name: str = ""
-    last_name: str = ""
+class User(ChatUser, frozen=True):
+    """Somebody in the room."""
 
     @classmethod
     def named(cls, name: str) -> Self:
         """Make a user whose id follows from the name, so that it is the same in every run."""
         return cls(id=_stable_id("U", name), name=name, email=f"{name}@localhost", first_name=name.capitalize())
-
-
-class Channel(msgspec.Struct, frozen=True):
-    """A place for messages; `name` is without the `#`."""
-
-    id: str
-    name: str
-    topic: str = ""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -52,6 +39,7 @@ class Message(msgspec.Struct, frozen=True):
     text: str
     thread: str = ""
     attachments: tuple[dict[str, Any], ...] = ()
+    is_edited: bool = False
 
 
 class Reaction(msgspec.Struct, frozen=True):
@@ -175,9 +163,19 @@ class Room:
         author = self.bot if not username else msgspec.structs.replace(self.bot, name=username)
         message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments))
         self._messages.append(message)
-        for listener in list(self._listeners):
-            listener.put(message)
+        self._show(message)
         return message
+
+    def edit(self, timestamp: str, text: str, *, attachments: Iterable[dict[str, Any]] = ()) -> Message:
+        """Make another message of one that a flow posted; raise `NotFoundError` if there is none of that timestamp."""
+        for place, old in enumerate(self._messages):
+            if old.timestamp == timestamp and old.user.id == self.bot.id:
+                edited = msgspec.structs.replace(old, text=text, attachments=tuple(attachments), is_edited=True)
+                self._messages[place] = edited
+                self._show(edited)
+                return edited
+        error = f"there is no message {timestamp} of a flow"
+        raise NotFoundError(error)
 
     async def next_spoken(self) -> tuple[Message | Reaction, asyncio.Future[None]]:
         """Wait for what people say next; the future wants to know when it was delivered, or why not."""
@@ -185,6 +183,10 @@ class Room:
         return outgoing.spoken, outgoing.delivered
 
     # ------------------------------------------------------------------------------------------------------- plumbing
+
+    def _show(self, message: Message) -> None:
+        for listener in list(self._listeners):
+            listener.put(message)
 
     async def _deliver(self, spoken: Message | Reaction) -> None:
         delivered = asyncio.get_running_loop().create_future()

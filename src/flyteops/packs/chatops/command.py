@@ -1,0 +1,120 @@
+"""The commands that every chat has, on top of what the chat itself can do."""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from flyteops.errors import FlyteError
+from flyteops.packs.chatops.message import (
+    Channel,
+    ChannelFound,
+    ChannelNotFound,
+    GetChannelInfo,
+    MessageSent,
+    MessageUpdated,
+    RichMessageSent,
+    SendMessage,
+    SendMessageFailed,
+    SendRichMessage,
+    SendRichMessageFailed,
+    UpdateMessage,
+    UpdateMessageFailed,
+    read_input,
+)
+from flyteops.sdk import Event, Pack, fatal
+
+
+class Chat(Protocol):
+    """What a chat does for flows; what it refuses raises a `FlyteError` whose message is its reason."""
+
+    async def post(self, text: str, channel_id: str, thread: str) -> str:
+        """Post a message and return its timestamp."""
+
+    async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
+        """Post a message with everything that it may have."""
+
+    async def update(self, asked: UpdateMessage) -> None:
+        """Make another message of one that was posted before."""
+
+    async def find_channel(self, name: str) -> Channel:
+        """Return the channel of a name; raise `NotFoundError` if there is none."""
+
+
+def declare_commands(pack: Pack, chat: Chat) -> None:
+    """Give a pack the commands of a chat."""
+    _declare_send_message(pack, chat)
+    _declare_send_rich_message(pack, chat)
+    _declare_update_message(pack, chat)
+    _declare_get_channel_info(pack, chat)
+
+
+def _declare_send_message(pack: Pack, chat: Chat) -> None:
+    sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed)
+
+    @pack.command("SendMessage", events=[sent, not_sent], takes=SendMessage)
+    async def send_message(raw: Any) -> Event:
+        try:
+            asked = read_input(raw, SendMessage)
+        except msgspec.ValidationError as error:
+            return fatal(f"input is not valid: {error}")
+        text, channel_id, thread = asked.message or "", asked.channel_id or "", asked.thread_timestamp or ""
+        if missing := _missing({"message": text, "channel id": channel_id}):
+            return not_sent(SendMessageFailed(text, thread, channel_id, missing))
+        try:
+            return sent(MessageSent(text, thread, channel_id, await chat.post(text, channel_id, thread)))
+        except FlyteError as error:
+            return not_sent(SendMessageFailed(text, thread, channel_id, str(error)))
+
+
+def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
+    sent, not_sent = pack.event("RichMessageSent", RichMessageSent), pack.event("SendRichMessageFailed", SendRichMessageFailed)
+
+    @pack.command("SendRichMessage", events=[sent, not_sent], takes=SendRichMessage)
+    async def send_rich_message(raw: Any) -> Event:
+        try:
+            asked = read_input(raw, SendRichMessage)
+        except msgspec.ValidationError as error:
+            return fatal(f"invalid input: {error}")
+        try:
+            return sent(await chat.post_rich(asked))
+        except FlyteError as error:
+            return not_sent(SendRichMessageFailed(asked.echo(), f"cannot send rich message={asked.text!r}: {error}"))
+
+
+def _declare_update_message(pack: Pack, chat: Chat) -> None:
+    updated, not_updated = pack.event("MessageUpdated", MessageUpdated), pack.event("UpdateMessageFailed", UpdateMessageFailed)
+
+    @pack.command("UpdateMessage", events=[updated, not_updated], takes=UpdateMessage)
+    async def update_message(raw: Any) -> Event:
+        try:
+            asked = read_input(raw, UpdateMessage)
+        except msgspec.ValidationError as error:
+            return fatal(f"input is not valid: {error}")
+        place = (asked.message or "", asked.channel_id or "", asked.timestamp or "")
+        content = asked.message or asked.blocks or asked.attachments
+        if missing := _missing({"message": content, "channel id": asked.channel_id, "timestamp": asked.timestamp}):
+            return not_updated(UpdateMessageFailed(*place, missing))
+        try:
+            await chat.update(asked)
+        except FlyteError as error:
+            return not_updated(UpdateMessageFailed(*place, str(error)))
+        return updated(MessageUpdated(*place))
+
+
+def _declare_get_channel_info(pack: Pack, chat: Chat) -> None:
+    found, not_found = pack.event("GetChannelInfoSuccess", ChannelFound), pack.event("GetChannelInfoFail", ChannelNotFound)
+
+    @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)
+    async def get_channel_info(raw: Any) -> Event:
+        try:
+            name = read_input(raw, GetChannelInfo).channel_name or ""
+        except msgspec.ValidationError as error:
+            return not_found(ChannelNotFound("", str(error)))
+        try:
+            return found(ChannelFound(name, await chat.find_channel(name)))
+        except FlyteError as error:
+            return not_found(ChannelNotFound(name, str(error)))
+
+
+def _missing(fields: dict[str, Any]) -> str:
+    return ", ".join(f"missing {name} field" for name, value in fields.items() if not value)

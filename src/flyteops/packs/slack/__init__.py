@@ -1,0 +1,11 @@
+"""Slack: messages, reactions, buttons and slash commands of a workspace become events, and flows answer there."""
+
+try:
+    from flyteops.packs.slack.pack import create
+except ModuleNotFoundError as error:
+    from flyteops.errors import FlyteError
+
+    message = f'the pack Slack needs {error.name}: pip install "flyteops[slack]"'
+    raise FlyteError(message) from error
+
+__all__ = ["create"]

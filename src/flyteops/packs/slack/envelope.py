@@ -1,0 +1,231 @@
+"""What Slack sends over a socket, read: which of it is an event for flows, and what about."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from flyteops.packs.chatops.message import Answer, ReactedItem, ReactionAdded, ReceivedMessage, User
+from flyteops.packs.slack.api import Identity
+
+T = TypeVar("T")
+
+_NOBODY = User("", "")
+
+NOT_SAID = frozenset({"message_changed", "message_deleted", "message_replied", "bot_message"})
+"""Subtypes of messages that are news about messages, or said by nobody."""
+
+
+class ButtonPressed(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody pressed a button of a message, or chose from one of its menus; the timestamps are those of the message."""
+
+    channel_id: str
+    user: User
+    action_id: str
+    block_id: str
+    value: str
+    timestamp: str
+    thread_timestamp: str
+
+
+class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody typed a command of the app, such as `/flyte deploy`; `text` is what follows `command`."""
+
+    channel_id: str
+    user: User
+    command: str
+    text: str
+
+
+class Occurrence(msgspec.Struct, frozen=True, eq=False):
+    """Something that happened: its payload is made once its people are known. The same `key` is the same occurrence."""
+
+    key: str
+    channel_id: str
+    user_ids: tuple[str, ...]
+    payload: Callable[[Sequence[User]], msgspec.Struct]
+
+
+class _Message(msgspec.Struct):
+    channel: str
+    ts: str
+    user: str | None = None
+    bot_id: str | None = None
+    text: str | None = None
+    subtype: str | None = None
+    hidden: bool = False
+    thread_ts: str | None = None
+    reply_count: int = 0
+    replies: list[Answer] | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str
+    ts: str = ""
+    channel: str = ""
+
+
+class _Reaction(msgspec.Struct):
+    user: str
+    reaction: str
+    item: _Item
+    event_ts: str
+    item_user: str | None = None
+
+
+class _Named(msgspec.Struct):
+    id: str = ""
+
+
+class _Option(msgspec.Struct):
+    value: str = ""
+
+
+class _Action(msgspec.Struct):
+    action_id: str = ""
+    block_id: str = ""
+    name: str = ""
+    value: str | None = None
+    selected_option: _Option | None = None
+    selected_options: list[_Option] | None = None
+    action_ts: str = ""
+
+    @property
+    def chosen(self) -> str:
+        if self.value is not None:
+            return self.value
+        options = [self.selected_option] if self.selected_option else self.selected_options or []
+        return ",".join(option.value for option in options)
+
+
+class _Posted(msgspec.Struct):
+    ts: str = ""
+    thread_ts: str = ""
+
+
+class _Container(msgspec.Struct):
+    message_ts: str = ""
+    thread_ts: str = ""
+    channel_id: str = ""
+
+
+class _Interaction(msgspec.Struct):
+    type: str
+    user: _Named
+    actions: list[_Action] = []
+    channel: _Named | None = None
+    container: _Container | None = None
+    message: _Posted | None = None
+    original_message: _Posted | None = None
+    message_ts: str = ""
+    action_ts: str = ""
+    callback_id: str = ""
+    trigger_id: str = ""
+
+
+class _Slash(msgspec.Struct):
+    channel_id: str
+    user_id: str
+    command: str
+    text: str = ""
+    trigger_id: str = ""
+
+
+def occurrences(kind: str, envelope_id: str, payload: Any, own: Identity | None) -> Iterator[Occurrence]:
+    """Read an envelope; most hold one occurrence, and many nothing for flows.
+
+    What the app itself said or did is left out, unless `own` is None. Raise `msgspec.ValidationError` for what Slack
+    documents otherwise.
+    """
+    match kind:
+        case "events_api":
+            yield from _of_event(payload.get("event") or {}, own)
+        case "interactive" if payload.get("type") in ("block_actions", "interactive_message"):
+            yield from _of_interaction(_read(payload, _Interaction), envelope_id)
+        case "slash_commands":
+            yield _of_slash(_read(payload, _Slash), envelope_id)
+
+
+def _of_event(event: dict[str, Any], own: Identity | None) -> Iterator[Occurrence]:
+    match event.get("type"):
+        case "message" | "app_mention":
+            message = _read(event, _Message)
+            if message.user and not message.hidden and message.subtype not in NOT_SAID and not _is_own(message, own):
+                yield _of_message(message, message.user)
+        case "reaction_added":
+            reaction = _read(event, _Reaction)
+            if own is None or reaction.user != own.user_id:
+                yield _of_reaction(reaction)
+
+
+def _is_own(message: _Message, own: Identity | None) -> bool:
+    return own is not None and (message.user == own.user_id or bool(own.bot_id and message.bot_id == own.bot_id))
+
+
+def _of_message(message: _Message, user_id: str) -> Occurrence:
+    # A channel and a timestamp are one message, also where it comes a second time as a mention of the app.
+    return Occurrence(
+        f"message.{message.channel}.{message.ts}",
+        message.channel,
+        (user_id,),
+        lambda people: ReceivedMessage(
+            channel_id=message.channel,
+            user=people[0],
+            message=message.text or "",
+            timestamp=message.ts,
+            thread_timestamp=message.thread_ts or message.ts,
+            reply_count=message.reply_count,
+            replies=message.replies,
+        ),
+    )
+
+
+def _of_reaction(reaction: _Reaction) -> Occurrence:
+    item = reaction.item
+    return Occurrence(
+        f"reaction.{item.channel}.{item.ts}.{reaction.user}.{reaction.event_ts}",
+        item.channel,
+        (reaction.user, reaction.item_user or ""),
+        lambda people: ReactionAdded(
+            user=people[0],
+            item_user=people[1],
+            item=ReactedItem(item.type, item.ts, item.channel),
+            reaction=reaction.reaction,
+            event_timestamp=reaction.event_ts,
+        ),
+    )
+
+
+def _of_interaction(interaction: _Interaction, envelope_id: str) -> Iterator[Occurrence]:
+    container = interaction.container or _Container()
+    message = interaction.message or interaction.original_message or _Posted()
+    channel_id = interaction.channel.id if interaction.channel else container.channel_id
+    timestamp = message.ts or container.message_ts or interaction.message_ts
+    thread = message.thread_ts or container.thread_ts or timestamp
+    for action in interaction.actions:
+        action_id, block_id = action.action_id or action.name, action.block_id or interaction.callback_id
+        made_at = action.action_ts or interaction.action_ts or envelope_id
+        yield Occurrence(
+            f"button.{channel_id}.{timestamp}.{interaction.user.id}.{made_at}.{action_id}"[:255],
+            channel_id,
+            (interaction.user.id,),
+            partial(_pressed_by, ButtonPressed(channel_id, _NOBODY, action_id, block_id, action.chosen, timestamp, thread)),
+        )
+
+
+def _pressed_by(pressed: ButtonPressed, people: Sequence[User]) -> ButtonPressed:
+    return msgspec.structs.replace(pressed, user=people[0])
+
+
+def _of_slash(slash: _Slash, envelope_id: str) -> Occurrence:
+    return Occurrence(
+        f"slash.{slash.trigger_id or envelope_id}"[:255],
+        slash.channel_id,
+        (slash.user_id,),
+        lambda people: SlashCommand(slash.channel_id, people[0], slash.command, slash.text),
+    )
+
+
+def _read(value: Any, kind: type[T]) -> T:
+    return msgspec.convert(value, kind, strict=False)

@@ -1,0 +1,261 @@
+"""The pack: the commands and events of Slack, on its Web API and Socket Mode."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from slack_sdk.socket_mode.request import SocketModeRequest
+
+from flyteops.errors import ForbiddenError, InputError, UnavailableError
+from flyteops.packs.chatops.command import declare_commands
+from flyteops.packs.chatops.message import (
+    Channel,
+    ReactionAdded,
+    ReceivedMessage,
+    RichMessageSent,
+    SendRichMessage,
+    UpdateMessage,
+)
+from flyteops.packs.slack.api import API_URL, Identity, WebApi
+from flyteops.packs.slack.connection import Connection
+from flyteops.packs.slack.directory import Directory
+from flyteops.packs.slack.envelope import ButtonPressed, SlashCommand, occurrences
+from flyteops.packs.slack.intake import Intake
+from flyteops.sdk import EventType, Pack, Reader
+from flyteops.sdk.retry import Outage, persist
+
+LOGGER = logging.getLogger("flyte.slack")
+
+LONGEST_TEXT = 40_000
+"""How many characters of a message Slack keeps."""
+
+NEEDED_SCOPES = frozenset({"chat:write", "users:read", "channels:read"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach a workspace; without an app token there are commands, but no events."""
+
+    token: str = ""
+    app_token: str | None = None
+    api_url: str = API_URL
+    renew_channels: float = 24 * 3600.0
+    own_messages: bool = False
+
+    def __repr__(self) -> str:
+        return f"Settings(api_url={self.api_url!r})"
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the variables; raise `SettingsError` with every fault at once."""
+        reader = Reader(environ)
+        settings = cls(
+            token=reader.require("FLYTE_SLACK_TOKEN", _bot_token, "the bot token of the Slack app, which begins with xoxb-", ""),
+            app_token=reader.read("FLYTE_SLACK_APP_TOKEN", _app_token, None),
+            api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
+            renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
+            own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", _flag, False),
+        )
+        reader.finish()
+        return settings
+
+
+def create(environ: Mapping[str, str]) -> Pack:
+    """Make the pack; its settings are on its page."""
+    settings = Settings.read(environ)
+    pack = Pack("Slack", poll_interval=1.0)
+    api = WebApi(settings.token, settings.app_token, settings.api_url)
+    directory = Directory(api, settings.renew_channels, lambda: pack.clock().monotonic())
+    declare_commands(pack, Slack(api, directory))
+    _Listener(pack, api, directory, settings)
+    return pack
+
+
+class Slack:
+    """A workspace as flows see it."""
+
+    def __init__(self, api: WebApi, directory: Directory) -> None:
+        self._api = api
+        self._directory = directory
+
+    async def post(self, text: str, channel_id: str, thread: str) -> str:
+        """Post a message and return its timestamp; one that is too long for Slack is cut, and says so."""
+        answer = await self._api.post(channel=channel_id, text=_cut(text), **({"thread_ts": thread} if thread else {}))
+        return str(answer.get("ts") or "")
+
+    async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
+        """Post a message as `chat.postMessage` takes it, with the defaults of the original pack."""
+        answer = await self._api.post(**_rich(asked))
+        return RichMessageSent(str(answer.get("channel") or asked.channel or ""), str(answer.get("ts") or ""))
+
+    async def update(self, asked: UpdateMessage) -> None:
+        """Make another message of one that was posted before."""
+        await self._api.update(
+            channel=asked.channel_id,
+            ts=asked.timestamp,
+            text=_cut(asked.message or ""),
+            attachments=asked.attachments or [],
+            blocks=asked.blocks or [],
+        )
+
+    async def find_channel(self, name: str) -> Channel:
+        """Return the channel of a name."""
+        return await self._directory.channel(name)
+
+
+class _Listener:
+    """Tell Flyte what happens in a workspace."""
+
+    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings) -> None:
+        self._pack = pack
+        self._api = api
+        self._settings = settings
+        kinds = (ReceivedMessage, ReactionAdded, ButtonPressed, SlashCommand)
+        self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
+        self._intake = Intake(directory, self._send)
+        self._connection = Connection(api, self._take)
+        self._outage = Outage("Slack", LOGGER)
+        self._identity: Identity | None = None
+        self._is_running = False
+        pack.task(self.listen)
+        pack.check("Slack")(self.check)
+
+    async def listen(self) -> None:
+        """Find out who we are, and pass on what happens, until the pack stops; raise when Slack does not accept a token."""
+        self._is_running = True
+        pause = self._pack.clock().back_off
+        async with self._api.session():
+            with _naming("FLYTE_SLACK_TOKEN"):
+                self._identity = await persist(self._api.identify, pause=pause, outage=self._outage)
+            LOGGER.info("%s", _greeting(self._identity))
+            if self._settings.app_token is None:
+                LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
+                await asyncio.Event().wait()
+            try:
+                with _naming("FLYTE_SLACK_APP_TOKEN"):
+                    await self._connection.keep(pause)
+            finally:
+                await self._intake.finish()
+
+    async def check(self) -> str:
+        """Say how a running pack is connected; for one that does not run, try."""
+        identity = self._identity if self._is_running else await self._try()
+        if identity is None:
+            raise UnavailableError(self._outage.reason or "not connected yet")
+        if self._settings.app_token is None:
+            return f"{_greeting(identity)}; no events, for FLYTE_SLACK_APP_TOKEN is not set"
+        if self._is_running and self._connection.trouble is not None:
+            raise UnavailableError(self._connection.trouble)
+        return _greeting(identity)
+
+    async def _try(self) -> Identity:
+        with _naming("FLYTE_SLACK_TOKEN"):
+            identity = await self._api.identify()
+        missing = NEEDED_SCOPES - (NEEDED_SCOPES if identity.scopes is None else identity.scopes)
+        if missing:
+            message = f"missing_scope: {', '.join(sorted(missing))}: add it to the Slack app, and install the app again"
+            raise ForbiddenError(message)
+        if self._settings.app_token is not None:
+            with _naming("FLYTE_SLACK_APP_TOKEN"):
+                await self._api.open_socket()
+        return identity
+
+    async def _take(self, request: SocketModeRequest) -> bool:
+        own = None if self._settings.own_messages else self._identity
+        try:
+            found = list(occurrences(request.type, request.envelope_id, request.payload, own))
+        except (msgspec.ValidationError, AttributeError) as error:
+            LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", request.type, error)
+            return True
+        return all([await self._intake.take(occurrence) for occurrence in found])
+
+    async def _send(self, payload: msgspec.Struct, key: str) -> None:
+        await self._pack.send(self._events[type(payload)](payload), key=key)
+
+
+def _rich(asked: SendRichMessage) -> dict[str, Any]:
+    """Return what is posted: `false` where the original pack says so for what is absent, and nothing for the rest."""
+    has_author = bool(asked.username or asked.icon_url or asked.icon_emoji)
+    text = asked.text or ""
+    message: dict[str, Any] = {
+        "channel": asked.channel or "",
+        "text": _cut(escape(text, quote=False) if asked.escape_text else text),
+        "unfurl_media": bool(asked.unfurl_media),
+        "mrkdwn": bool(asked.mrkdwn),
+    }
+    if asked.unfurl_links or not has_author:
+        message["unfurl_links"] = bool(asked.unfurl_links)
+    for name in ("thread_ts", "parse", "username", "icon_url", "icon_emoji", "attachments", "blocks"):
+        if value := getattr(asked, name):
+            message[name] = value
+    for name in ("reply_broadcast", "link_names"):
+        if getattr(asked, name):
+            message[name] = True
+    return message
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_TEXT:
+        return text
+    note = f"\n[cut: the first {LONGEST_TEXT} of {len(text)} characters]"
+    return text[: LONGEST_TEXT - len(note)] + note
+
+
+def _greeting(identity: Identity) -> str:
+    return f"connected to {identity.team or 'Slack'} as {identity.user or identity.user_id}"
+
+
+@contextmanager
+def _naming(variable: str) -> Iterator[None]:
+    """Say which token it is that Slack refuses."""
+    try:
+        yield
+    except (ForbiddenError, InputError) as error:
+        message = f"Slack refuses {variable}: {error}"
+        raise ForbiddenError(message) from error
+
+
+def _bot_token(text: str) -> str:
+    if text.strip().startswith("xapp-"):
+        raise ValueError("is an app-level token; that one belongs into FLYTE_SLACK_APP_TOKEN")
+    return _token(text)
+
+
+def _app_token(text: str) -> str:
+    if text.strip().startswith("xox"):
+        raise ValueError("is not an app-level token; those begin with xapp-")
+    return _token(text)
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
+        raise ValueError("is not a token: it holds blanks or letters that no token has")
+    return text.strip()
+
+
+def _hours(text: str) -> float:
+    if not re.fullmatch(r"\s*\d{1,6}\s*", text):
+        message = f"{text!r} is not a number of whole hours"
+        raise ValueError(message)
+    return int(text) * 3600.0
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        message = f"{text!r} is not an address such as {API_URL}"
+        raise ValueError(message)
+    return text.strip()
+
+
+def _flag(text: str) -> bool:
+    flag = {"true": True, "false": False}.get(text.strip().lower())
+    if flag is None:
+        message = f"{text!r} is neither true nor false"
+        raise ValueError(message)
+    return flag
