@@ -1,12 +1,20 @@
 """The PostgreSQL backend keeps the storage contract, on a real server."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from flyteops.errors import ConflictError
 from flyteops.storage.base import Store
+from flyteops.storage.portable import Tally
 from flyteops.storage.postgres import PostgresStore
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
+from flyteops.testing.sample import Sample
 from tests.postgres import place
 
 pytestmark = pytest.mark.postgres
@@ -27,3 +35,23 @@ class TestPostgresBehindAProxy(TestPostgres):
 
     def connect(self) -> Store:
         return PostgresStore(self.url, listen_url=self.url)
+
+
+async def test_a_database_that_servers_change_while_it_is_moved_is_noticed(tmp_path: Path) -> None:
+    sample = Sample()
+
+    async def save(url: str) -> None:
+        async with PostgresStore(url) as store:
+            await store.save_pack(sample.pack())
+
+    def change(doing: str, _tally: Tally) -> None:
+        if doing == "verifying":
+            thread = threading.Thread(target=lambda: asyncio.run(save(url)))
+            thread.start()
+            thread.join()
+
+    async with place() as url, PostgresStore(url) as source, SqliteStore(tmp_path / "new.db") as target:
+        await source.save_pack(sample.pack("First"))
+        with pytest.raises(ConflictError, match="changed meanwhile: stop the servers"):
+            await move(source, target, change)
+        assert (await target.look_around()).is_loading

@@ -80,6 +80,10 @@ def test_the_tutorial_can_be_followed(tmp_path, environment, background):
     follow(ROOT / "docs" / "tutorial" / "first-flow.md", tmp_path, environment, background)
 
 
+def test_backing_up_and_moving_can_be_followed(tmp_path, environment, background):
+    follow(ROOT / "docs" / "howto" / "move-and-backup.md", tmp_path, environment, background)
+
+
 def test_the_readme_can_be_followed(tmp_path, environment, background):
     background("flyte serve")
     wait_for("flyte packs list", tmp_path, environment)

@@ -8,7 +8,7 @@ from pathlib import Path
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
 
-__all__ = ["open_store", "shown", "store_faults"]
+__all__ = ["is_there", "open_store", "shown", "store_faults"]
 
 
 POSTGRES = ("postgresql", "postgres")
@@ -60,6 +60,11 @@ def _sqlite(url: str, rest: str) -> Store:
 def path_of(url: str) -> str:
     """Return the path in the URL of a store in a file."""
     return url.partition("://")[2].removeprefix("/")
+
+
+def is_there(url: str) -> bool:
+    """Tell whether there is a store to read from, as far as can be seen without opening it."""
+    return url.partition("://")[0] in POSTGRES or Path(path_of(url)).is_file()
 
 
 def store_faults(url: str) -> Iterator[str]:

@@ -1,0 +1,109 @@
+"""`flyte backup` and `flyte restore`: all that a store holds as a file."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from flyteops.cli.command import Command
+from flyteops.cli.store import Progress, checked_store, contents
+from flyteops.storage import open_store, shown
+from flyteops.storage.backup import restore_backup, write_backup
+
+STANDARD = "-"
+
+
+@click.command(cls=Command)
+@click.argument("file")
+@click.option("--store", metavar="URL", help="The store to read; else FLYTE_STORE, else that of `flyte serve` in this folder.")
+async def backup(file: str, store: str | None) -> None:
+    """Write all that a store holds into FILE; - is standard output.
+
+    Servers may go on working meanwhile: what is written is how things stand at one moment, with everything that was acknowledged
+    before the command was given. FILE is replaced when the new backup is whole, and not before; only its owner may read it.
+    """
+    url = checked_store("--store", os.environ, store, must_be_there=True)
+    progress = Progress()
+    try:
+        with _output(file) as out:
+            tally = await write_backup(open_store(url), out, datetime.now(UTC), progress)
+    finally:
+        progress.end()
+    click.echo(f"saved {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}", err=file == STANDARD)
+
+
+@click.command(cls=Command)
+@click.argument("file")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to load it into, which must be empty.")
+async def restore(file: str, target: str) -> None:
+    """Load the backup FILE into an empty store of any kind; - is standard input.
+
+    The file is read to its end before anything is written, and refused if it is cut off or not as it was written. When it is
+    interrupted, the same command goes on where it was; until it has ended no server starts on the store.
+    """
+    url = checked_store("--to", {}, target, must_be_there=False)
+    progress = Progress()
+    try:
+        with _input(file) as source:
+            tally = await restore_backup(source, open_store(url), progress)
+    finally:
+        progress.end()
+    click.echo(f"restored to {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}")
+
+
+@contextlib.contextmanager
+def _output(name: str) -> Iterator[BinaryIO]:
+    """Give a file to write to, which takes the place of the one of this name when all went well."""
+    path = Path(name)
+    if name == STANDARD:
+        if sys.stdout.isatty():
+            raise click.UsageError("a backup is not for terminals; give a file, or direct the output into one")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file():
+        with _told("written", name), path.open("wb") as pipe:
+            yield pipe
+    else:
+        with _told("written", name), _replacement(path) as out:
+            yield out
+
+
+@contextlib.contextmanager
+def _replacement(path: Path) -> Iterator[BinaryIO]:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:  # whatever it is, no part of a backup stays
+        Path(name).unlink()
+        raise
+
+
+@contextlib.contextmanager
+def _input(name: str) -> Iterator[BinaryIO]:
+    """Give a file to read, as often as need be."""
+    if name != STANDARD:
+        with _told("read", name), Path(name).open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield copy
+
+
+@contextlib.contextmanager
+def _told(done: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{name!r} cannot be {done}: {error.strerror or error}") from error

@@ -1,0 +1,30 @@
+"""`flyte move`: another store for the same server."""
+
+import click
+
+from flyteops.cli.command import Command
+from flyteops.cli.store import Progress, checked_store, contents
+from flyteops.storage import open_store, shown
+from flyteops.storage.transfer import move as move_all
+
+
+@click.command(cls=Command)
+@click.option("--from", "source", metavar="URL", required=True, help="The store to take everything from; it stays as it is.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to bring it into, which must be empty.")
+async def move(source: str, target: str) -> None:
+    """Bring all that a store holds into another one, of the same kind or another.
+
+    Stores are named as FLYTE_STORE names them. Stop the servers first. What has arrived is read again and compared with what was
+    sent. When it is interrupted, the same command goes on where it was; until it has ended no server starts on the target.
+    """
+    source = checked_store("--from", {}, source, must_be_there=True)
+    target = checked_store("--to", {}, target, must_be_there=False)
+    if source == target:
+        raise click.UsageError("--from and --to name the same store")
+    progress = Progress()
+    try:
+        async with open_store(source) as old, open_store(target) as new:
+            moved = await move_all(old, new, progress)
+    finally:
+        progress.end()
+    click.echo(f"moved to {shown(target)}: {contents(moved)}; checksum {moved.checkpoint.checksum[:16]}")
