@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from flyteops.cli.store import NOUNS
 from flyteops.model import Command, EventPattern, Flow, Step
+from flyteops.storage.portable import KINDS
 from flyteops.template import DEFAULT_LIMITS
 from flyteops.template.filter import FILTERS
 from flyteops.template.function import FUNCTIONS
@@ -42,3 +44,9 @@ def test_the_limits_on_the_page_are_the_ones_that_hold():
         assert f"{number:,}" in PAGE
     assert f"| nesting of parentheses and tags | {limits.parse_depth} |" in PAGE
     assert f"| macros and `template()` inside of each other | {limits.call_depth} |" in PAGE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_line_in_a_backup_is_on_its_page_and_has_a_name_for_people(kind):
+    assert f"| `{kind}` |" in (Path(__file__).parents[2] / "docs" / "reference" / "backup.md").read_text()
+    assert kind in NOUNS
