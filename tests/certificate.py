@@ -1,6 +1,7 @@
 """Real certificates for tests, made in a moment."""
 
 import ipaddress
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +17,10 @@ DAY = timedelta(days=1)
 class Certificate:
     """A certificate with its key, signed by `issuer` or by itself."""
 
-    def __init__(self, name="localhost", *, issuer=None, is_ca=False, begins=-1, ends=90, key=None):
+    def __init__(self, name="localhost", *, issuer=None, is_ca=False, begins=-1, ends=90, key=None, addresses=("127.0.0.1",)):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)]
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -48,3 +49,10 @@ def write_pair(folder: Path, *chain, key=None, password=None, names=("cert.pem",
     certificate.write_bytes(b"".join(each.pem for each in chain))
     key_file.write_bytes((key or chain[0]).key_pem(password))
     return str(certificate), str(key_file)
+
+
+def server_context(folder: Path, certificate: Certificate) -> ssl.SSLContext:
+    """Return what a server shows a certificate with, which is `cert.pem` in the folder."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*write_pair(folder, certificate))
+    return context

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from flyteops.document import parse_yaml
-from flyteops.packs import chat, list_packs, load_pack, manifest, shell, slack, ticker
+from flyteops.packs import chat, http, list_packs, load_pack, manifest, shell, slack, ticker
 from flyteops.packs.slack.pack import NEEDED_SCOPES
 from flyteops.sdk import Environment
 
@@ -71,7 +71,9 @@ def test_every_variable_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pack", "count"), [(chat, 1), (shell, 2), (slack, 5), (ticker, 1)], ids=lambda value: getattr(value, "__name__", "")
+    ("pack", "count"),
+    [(chat, 1), (http, 6), (shell, 2), (slack, 5), (ticker, 1)],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -> None:
     environment = Recorder(FLYTE_SLACK_TOKEN="xoxb-1")

@@ -31,11 +31,12 @@ def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_packs_that_we_ship_are_found() -> None:
     assert {pack.name: pack.fault for pack in list_packs() if pack.package == "flyteops"} == {
         "Chat": None,
+        "Http": None,
         "Shell": None,
         "Slack": None,
         "Ticker": None,
     }
-    for name in ("Chat", "Shell", "Ticker"):
+    for name in ("Chat", "Http", "Shell", "Ticker"):
         assert load_pack(name, {}).name == name
 
 

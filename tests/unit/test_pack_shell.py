@@ -164,7 +164,7 @@ def test_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         shell.create({"FLYTE_SHELL_TIMEOUT": "0", "FLYTE_SHELL_OUTPUT_LIMIT": "1 MiB"})
     assert [str(problem) for problem in caught.value.problems] == [
-        "FLYTE_SHELL_TIMEOUT: '0' leaves a script no time",
+        "FLYTE_SHELL_TIMEOUT: '0' leaves no time",
         "FLYTE_SHELL_OUTPUT_LIMIT: '1 MiB' is not a number of bytes",
     ]
 

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from flyteops.packs import run
-from flyteops.sdk import Event, Pack, Reader, seconds
+from flyteops.sdk import Event, Pack, Reader
+from flyteops.sdk.environment import byte_count, positive_seconds
 
 TIMEOUT_EXIT_CODE = 124
 NO_SHELL_EXIT_CODE = 127
@@ -44,8 +45,8 @@ def create(environ: Mapping[str, str]) -> Pack:
     """Make the pack; `FLYTE_SHELL_TIMEOUT` and `FLYTE_SHELL_OUTPUT_LIMIT` (bytes of each stream) are its settings."""
     reader = Reader(environ)
     limits = Limits(
-        timeout=reader.read("FLYTE_SHELL_TIMEOUT", _timeout, Limits().timeout),
-        output=reader.read("FLYTE_SHELL_OUTPUT_LIMIT", _size, Limits().output),
+        timeout=reader.read("FLYTE_SHELL_TIMEOUT", positive_seconds, Limits().timeout),
+        output=reader.read("FLYTE_SHELL_OUTPUT_LIMIT", byte_count, Limits().output),
     )
     reader.finish()
     pack = Pack("Shell")
@@ -172,21 +173,6 @@ def _annotated(text: str, notes: list[str]) -> str:
     if notes and text and not text.endswith("\n"):
         text += "\n"
     return text + "\n".join(notes)
-
-
-def _timeout(text: str) -> float:
-    timeout = seconds(text)
-    if timeout <= 0:
-        message = f"{text!r} leaves a script no time"
-        raise ValueError(message)
-    return timeout
-
-
-def _size(text: str) -> int:
-    if not text.strip().isdecimal():
-        message = f"{text!r} is not a number of bytes"
-        raise ValueError(message)
-    return int(text)
 
 
 def _json_type(value: Any) -> str:

@@ -3,8 +3,6 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,7 +25,7 @@ from flyteops.errors import (
 )
 from flyteops.model import Link
 from flyteops.sdk.environment import Environment
-from flyteops.sdk.retry import RetryLaterError, persist
+from flyteops.sdk.retry import RetryLaterError, persist, retry_after
 
 T = TypeVar("T")
 
@@ -117,7 +115,7 @@ class Client:
             timeout=timeout,
             limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_KEEP_ALIVE),
             transport=transport,
-            verify=True if ca_cert_file is None else _trust(ca_cert_file),
+            verify=True if ca_cert_file is None else trust(ca_cert_file),
         )
 
     @classmethod
@@ -278,9 +276,11 @@ def _action(taken: _TakenAction, base: str) -> Action:
     )
 
 
-def _trust(ca_cert_file: Path) -> ssl.SSLContext:
+def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
+    """Return what is trusted: the certificates that the system trusts, and those of a file."""
     context = httpx2.create_ssl_context()
-    context.load_verify_locations(ca_cert_file)
+    if ca_cert_file is not None:
+        context.load_verify_locations(ca_cert_file)
     return context
 
 
@@ -297,7 +297,7 @@ def _refusal(answer: httpx2.Response) -> FlyteError:
     fault = _fault(answer)
     message = fault.detail or fault.title or f"{status} {httpx2.codes.get_reason_phrase(status)}".strip()
     if status in (429, 503):
-        later = RetryLaterError(message, retry_after=_retry_after(answer.headers.get("Retry-After", "")))
+        later = RetryLaterError(message, retry_after=retry_after(answer.headers.get("Retry-After", "")))
         later.problems = tuple(fault.problems)
         return later
     if status >= 500 or status in (408, 425):
@@ -314,12 +314,3 @@ def _fault(answer: httpx2.Response) -> _Fault:
         return msgspec.json.decode(answer.content, type=_Fault)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _Fault()
-
-
-def _retry_after(text: str) -> float:
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return 0.0

@@ -46,7 +46,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
             labels=reader.read("FLYTE_LABELS", labels, {}),
             token=reader.read("FLYTE_JWT", _token, None),
             timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
-            ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", _certificates, None),
+            ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
             health_port=reader.read("FLYTE_PACK_HEALTH_PORT", _port, msgspec.UNSET),
             poll_interval=reader.read("FLYTE_PACK_POLL_INTERVAL", seconds, msgspec.UNSET),
@@ -106,6 +106,23 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def positive_seconds(text: str) -> float:
+    """Read a duration that is longer than none."""
+    duration = seconds(text)
+    if duration <= 0:
+        message = f"{text!r} leaves no time"
+        raise ValueError(message)
+    return duration
+
+
+def byte_count(text: str) -> int:
+    """Read a number of bytes."""
+    if not text.strip().isdecimal():
+        message = f"{text!r} is not a number of bytes"
+        raise ValueError(message)
+    return int(text)
+
+
 def labels(text: str) -> dict[str, str]:
     """Read `key=value,key=value`; blanks around keys and values do not count, a value may hold `=`."""
     found: dict[str, str] = {}
@@ -157,7 +174,8 @@ def _port(text: str) -> int | None:
     return int(text)
 
 
-def _certificates(text: str) -> Path:
+def certificates(text: str) -> Path:
+    """Read the path of a PEM file; what cannot be read as certificates is refused."""
     path = Path(text.strip())
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)

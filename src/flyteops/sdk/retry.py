@@ -3,6 +3,8 @@
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import TypeVar
 
@@ -96,3 +98,13 @@ async def persist(  # noqa: PLR0913 - options, by keyword
                 outage.ended()
             return result
     raise AssertionError  # pragma: no cover - count() has no end
+
+
+def retry_after(text: str) -> float:
+    """Return the seconds that a header `Retry-After` asks for, whether it gives them or an instant; 0 if neither."""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,59 @@
+"""The flows on the pages of packs do what the pages say, with a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from flyteops.packs import http
+from flyteops.packs.chat import Room, pack_for
+from flyteops.sdk import Environment, Pack
+from tests.docs.blocks import blocks_of
+
+PAGES = Path(__file__).parents[2] / "docs" / "reference" / "packs"
+
+pytestmark = pytest.mark.slow
+
+
+def flow_of(page: str) -> str:
+    return next(block.text for block in blocks_of(PAGES / page) if block.language == "yaml")
+
+
+@asynccontextmanager
+async def running(server: str, flow: str, *packs: Pack) -> AsyncIterator[None]:
+    """Upload a flow, and run packs until the end of the block; they have registered when it begins."""
+    stop, environment = asyncio.Event(), Environment(api=server, health_port=None)
+    async with httpx2.AsyncClient(base_url=server) as client:
+        answer = await client.post("/v1/flows", content=flow, headers={"Content-Type": "application/x-yaml"})
+        assert answer.status_code == 201, answer.text
+        serving = [asyncio.create_task(pack.serve(environment, stop=stop)) for pack in packs]
+        registered = 0
+        while registered < len(packs):
+            await asyncio.sleep(0.05)
+            registered = len((await client.get("/v1/packs")).json()["packs"])
+    yield
+    stop.set()
+    await asyncio.gather(*serving)
+
+
+async def answer_to(room: Room, text: str) -> str:
+    posted = room.posted()
+    await room.say(text)
+    return (await anext(posted)).text
+
+
+async def test_the_flow_of_the_http_page_asks_flyte_itself(server: str) -> None:
+    room, flow = Room(), flow_of("http.md").replace("http://127.0.0.1:8080", server)
+    pack = http.create({"FLYTE_HTTP_ALLOW": server.removeprefix("http://"), "FLYTE_HTTP_ALLOW_ADDRESSES": "127.0.0.1"})
+    async with running(server, flow, pack_for(room), pack):
+        assert await answer_to(room, "is it up?") == "200: ready"
+
+
+async def test_the_flow_of_the_http_page_says_why_there_is_no_answer(server: str) -> None:
+    room, flow = Room(), flow_of("http.md").replace("http://127.0.0.1:8080", server)
+    async with running(server, flow, pack_for(room), http.create({})):
+        answer = await answer_to(room, "is it up?")
+    assert answer == "No: 127.0.0.1 is not a public address; FLYTE_HTTP_ALLOW_ADDRESSES does not list it"
