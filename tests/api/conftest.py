@@ -131,6 +131,10 @@ class Wire:
         """Read until the server hangs up."""
         return await self._reader.read()
 
+    def abort(self) -> None:
+        """Break the connection off."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         self._writer.close()
         with contextlib.suppress(ConnectionError):

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import gc
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 
+from flyteops.model import DataItem
 from flyteops.service import Service
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
@@ -177,6 +179,19 @@ async def test_a_stored_content_type_cannot_add_headers(wire: Wire) -> None:
     assert (await wire.ask(put))[0] == 400
 
 
+async def test_a_head_is_what_the_answer_would_begin_with(wire: Wire) -> None:
+    _, whole, body = await wire.ask(request("GET", "/v1"))
+    await wire.send(request("HEAD", "/v1"))
+    status, headers, _ = await wire.answer(to_head=True)
+    assert (status, headers["content-length"], headers["content-type"]) == (200, str(len(body)), whole["content-type"])
+    assert (await wire.ask(request("GET", "/v1")))[2] == body
+
+
+async def test_a_client_that_wants_to_close_is_hung_up_on_after_the_answer(wire: Wire) -> None:
+    status, headers, _ = await wire.ask(request("GET", "/v1", b"", "Connection: close"))
+    assert (status, headers["connection"], await wire.rest()) == (200, "close", b"")
+
+
 async def test_clients_that_speak_http_1_0_get_links_too(wire: Wire) -> None:
     status, _, body = await wire.ask(b"GET /v1 HTTP/1.0\r\n\r\n")
     assert status == 200
@@ -259,6 +274,89 @@ async def test_nothing_is_tunnelled(wire: Wire) -> None:
     assert is_told(await wire.ask(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n"), 405, "method-not-allowed")
 
 
+async def test_who_does_not_read_takes_neither_time_nor_memory_from_others(server: Server, service: Service) -> None:
+    await service.save_item(DataItem("large", "text/plain", b"x" * 90_000))
+    answers = count_answers(server)
+    wire = await server.connect()
+    await wire.send(request("GET", "/v1/datastore/large") * 500)
+    assert await rested(server, answers) < 300  # what the sockets hold, and no more
+    for _ in range(500):
+        assert len((await wire.answer())[2]) == 90_000
+
+
+async def test_nothing_is_made_for_who_has_left(server: Server, service: Service) -> None:
+    await service.save_item(DataItem("large", "text/plain", b"x" * 90_000))
+    answers = count_answers(server)
+    wire = await server.connect()
+    await wire.send(request("GET", "/v1/datastore/large") * 500)
+    await rested(server, answers)
+    wire.abort()
+    assert await rested(server, answers) < 300
+
+
+async def rested(server: Server, answers: list[str]) -> int:
+    """Return how many large answers there are once there are no more while others are answered."""
+    wire, before = await server.connect(), -1
+    while before != (before := answers.count("/v1/datastore/large")):
+        for _ in range(30):
+            assert (await wire.ask(request("GET", "/v1")))[0] == 200
+    return before
+
+
+def count_answers(server: Server) -> list[str]:
+    """Return a list that grows by the path of each request that the app begins to answer."""
+    app, paths = server.config.app, []
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        await app(scope, receive, send)
+
+    server.config.loaded_app = counted
+    return paths
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_app_that_fails_is_an_error_of_the_server(
+    server: Server, caplog: pytest.LogCaptureFixture, is_late: bool
+) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+        if is_late:
+            await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        raise RuntimeError("oh")
+
+    server.config.loaded_app = failing
+    wire = await server.connect()
+    await wire.send(request("GET", "/v1"))
+    said = await wire.rest()
+    assert said.endswith(b"\r\n\r\no") if is_late else said.startswith(b"HTTP/1.1 500 ")
+    assert "A request failed" in caplog.text
+
+
+async def test_a_header_of_two_lines_is_not_sent(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"location", b"/\r\nset-cookie: a=b")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    server.config.loaded_app = app
+    wire = await server.connect()
+    status, headers, _ = await wire.ask(request("GET", "/v1"))
+    assert (status, "set-cookie" in headers) == (500, False)
+    assert "the header location would be more than one" in caplog.text
+
+
+async def test_an_answer_in_parts_of_unknown_length_ends_with_the_connection(server: Server) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        await send({"type": "http.response.body", "body": b"h"})
+
+    server.config.loaded_app = app
+    wire = await server.connect()
+    await wire.send(request("GET", "/v1"))
+    assert (await wire.rest()).endswith(b"connection: close\r\n\r\noh")
+
+
 class Impatient(Connection):
     idle_seconds = head_seconds = pause_seconds = 0.05
 
@@ -291,6 +389,20 @@ async def test_a_head_that_comes_drop_by_drop_is_given_up(impatient: Server) -> 
 async def test_a_connection_on_which_nothing_comes_is_closed(impatient: Server) -> None:
     wire = await impatient.connect()
     assert await wire.rest() == b""
+
+
+async def test_a_connection_that_rests_after_an_answer_is_closed(impatient: Server) -> None:
+    wire = await impatient.connect()
+    assert (await wire.ask(request("GET", "/v1")))[0] == 200
+    assert await wire.rest() == b""
+
+
+async def test_a_connection_that_is_used_is_not_closed(impatient: Server) -> None:
+    wire = await impatient.connect()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 4 * Impatient.idle_seconds
+    while loop.time() < until:
+        assert (await wire.ask(request("GET", "/v1")))[0] == 200
 
 
 async def test_a_request_that_takes_its_time_after_it_came_is_not_given_up(impatient: Server) -> None:
@@ -332,5 +444,19 @@ async def test_requests_leave_nothing_to_the_collector_of_garbage(server: Server
         for _ in range(20):
             await cycle()
         assert gc.collect() == 0
+        for _ in range(5):
+            await ask_once(server)
+        assert sum(isinstance(each, Connection) for each in gc.get_objects()) == 1
     finally:
         gc.enable()
+
+
+async def ask_once(server: Server) -> None:
+    """Ask on a connection of its own, up to its end."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        await loop.sock_sendall(client, request("GET", "/v1", b"", "Connection: close"))
+        while await loop.sock_recv(client, 65_536):
+            pass

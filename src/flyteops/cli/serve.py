@@ -40,8 +40,6 @@ REFRESH_EVERY = 0.5
 """Seconds between two looks at what other servers have changed."""
 
 SWEEP_EVERY = 5.0
-KEEP_ALIVE = 75
-"""How many seconds a connection may rest: longer than packs pause, so that none is closed just when it is used again."""
 
 COLLECT_AFTER = 50_000
 """How many more objects there are when the collector of cyclic garbage looks for some; it used to take a tenth of the time."""
@@ -177,7 +175,6 @@ def make_server(settings: Settings, service: Service, tls: "Tls | None" = None) 
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )

@@ -1,16 +1,21 @@
-"""One connection of the HTTP server: uvicorn's, with bounds on what a client may send and how long it may take.
+"""One connection of the HTTP server: reads requests within bounds, and lets the app answer them one after the other.
 
 The bounds are there before a request reaches the app: an endless head would fill the memory, and a request that is never
-finished would keep its connection for ever.
+finished would keep its connection for ever. Uvicorn runs the server around this; its own protocol costs each request more than
+everything that Flyte does for it.
 """
 
+import asyncio
 from asyncio import TimerHandle, Transport
-from http import HTTPStatus
-from typing import Any
+from collections import deque
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
+from flyteops.web.cycle import STATUS_LINES, Cycle
 from flyteops.web.exchange import Reply
 from flyteops.web.problem import Fault, problem
 
@@ -28,11 +33,13 @@ NO_TUNNEL = Fault(405, "method-not-allowed", "This cannot be done with the resou
 
 HEAD, BODY = "head", "body"
 
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 
-class Connection(HttpToolsProtocol):
-    """Reads requests within bounds, and answers what is none with problem details.
 
-    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which nothing has come yet, `head_seconds`
+class Connection(asyncio.Protocol):
+    """Reads requests within bounds, has the app answer them in order, and answers itself what is none, with problem details.
+
+    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request is under way, `head_seconds`
     for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body.
     """
 
@@ -41,11 +48,33 @@ class Connection(HttpToolsProtocol):
     pause_seconds = 30.0
     body_seconds = 600.0
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    transport: Transport
+    flow: FlowControl
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: object = None, _loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Be ready for a connection; called by uvicorn's server, with these names."""
+        self.loop = _loop or asyncio.get_running_loop()
+        self._app = config.loaded_app
+        self._server = server_state
+        self._common_of: list[tuple[bytes, bytes]] = []
+        self._common = b""
+        # What is being read.
+        self.parser = _parser_of(self)
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._awaits_go_ahead = False
         self._stage: str | None = None
         self._unread = 0
         self._fault: Fault | None = None
+        # Whose body is being read, who is being answered, and who has to wait for that.
+        self._read: Cycle | None = None
+        self._answered: Cycle | None = None
+        self._waiting: deque[Cycle] = deque()
+        # How long it may take.
+        self._idle_since = 0.0
+        self._idle_timer: TimerHandle | None = None
         self._deadline = 0.0
         self._timer: TimerHandle | None = None
         self._timed_stage: str | None = None
@@ -53,17 +82,44 @@ class Connection(HttpToolsProtocol):
     # ------------------------------------------------------------------------------------------------------- what comes
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._timer = self.loop.call_later(self.idle_seconds, self._give_up)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self._server.connections.add(self)  # type: ignore[arg-type]
+        self._about = {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": "1.1",
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "scheme": "https" if is_ssl(transport) else "http",
+            "root_path": "",
+        }
+        self._idle_since = self.loop.time()
+        self._idle_timer = self.loop.call_later(self.idle_seconds, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
         self._stop_timer()
-        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self._answered is not None:
+            self._answered.leave()
+        self._waiting.clear()
+        self.flow.resume_writing()
+        del self.parser  # it refers back to here
+
+    def eof_received(self) -> None:
+        """Let the connection be closed."""
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
@@ -81,9 +137,20 @@ class Connection(HttpToolsProtocol):
             self._mind_the_time()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self._awaits_go_ahead = False
         self._stage = HEAD
         self._unread = 0
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._awaits_go_ahead = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._stage = BODY
@@ -94,19 +161,21 @@ class Connection(HttpToolsProtocol):
         if size > MAX_TARGET and (size > MAX_HEAD or len(self.url) > MAX_TARGET):
             self._fault = self._fault_of_head()
         elif not self.parser.should_upgrade():
-            super().on_headers_complete()
+            self._read = self._begun()
 
     def _fault_of_head(self) -> Fault:
         return TARGET_TOO_LONG if len(self.url) > MAX_TARGET else HEAD_TOO_LARGE
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
-        super().on_body(body)
+        if self._read is not None and not self._read.is_over:
+            self._read.add(body)
 
     def on_message_complete(self) -> None:
         self._stage = None
-        if self._fault is None and not self.parser.should_upgrade():
-            super().on_message_complete()
+        if self._read is not None:
+            self._read.complete()
+            self._read = None
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read a request that asks for another protocol as if it did not; only without that is its body read at all."""
@@ -116,10 +185,77 @@ class Connection(HttpToolsProtocol):
             return
         kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection", b"http2-settings")]
         head = b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *(b"%b: %b\r\n" % pair for pair in kept), b"\r\n"])
-        self.parser = httptools.HttpRequestParser(self)
+        self.parser = _parser_of(self)
         self.data_received(head + rest)
 
+    # ----------------------------------------------------------------------------------------------------- who is answered
+
+    def _begun(self) -> Cycle:
+        """Return the request whose head has been read; it is answered now, or after those before it."""
+        target = httptools.parse_url(self.url)
+        version = self.parser.get_http_version()
+        scope = {
+            **self._about,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": target.path.decode("ascii"),
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        cycle = Cycle(self, scope, keep_alive=keep_alive, awaits_go_ahead=self._awaits_go_ahead)
+        if self._answered is None:
+            self._answer(cycle)
+        else:
+            self.flow.pause_reading()
+            self._waiting.append(cycle)
+        return cycle
+
+    @property
+    def common(self) -> bytes:
+        """The header lines that every answer has; the server makes them anew once a second."""
+        headers = self._server.default_headers
+        if headers is not self._common_of:
+            self._common_of = headers
+            self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._common
+
+    def _answer(self, cycle: Cycle) -> None:
+        self._answered = cycle
+        task = self.loop.create_task(cycle.run(self._app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def end(self) -> None:
+        """Answer who comes next, as one has been answered."""
+        self._server.total_requests += 1
+        self._answered = None
+        self._idle_since = self.loop.time()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._waiting:
+            self._answer(self._waiting.popleft())
+
+    def shutdown(self) -> None:
+        """Hang up, after those requests have been answered that have come; called by uvicorn's server."""
+        last = self._waiting[-1] if self._waiting else self._answered
+        if last is None:
+            self.transport.close()
+        else:
+            last.keep_alive = False
+
     # ------------------------------------------------------------------------------------------------- what takes too long
+
+    def _close_if_idle(self) -> None:
+        """Close the connection if nothing has happened on it for long, and look again when that may be so next."""
+        rest = self._idle_since + self.idle_seconds - self.loop.time()
+        is_idle = self._stage is None and self._answered is None
+        if is_idle and rest <= 0:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(rest if is_idle else self.idle_seconds, self._close_if_idle)
 
     def _mind_the_time(self) -> None:
         """Have a timer for what is still to come."""
@@ -147,9 +283,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if self._stage is None:
-            self.transport.close()
-        elif self.flow.read_paused:
+        if self.flow.read_paused:
             # It is we who do not read on: the app has not come to it yet.
             self._start_timer(self.pause_seconds)
         else:
@@ -157,19 +291,14 @@ class Connection(HttpToolsProtocol):
 
     # ------------------------------------------------------------------------------------------------------ what is said
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(BAD_REQUEST)
-
     def _refuse(self, fault: Fault) -> None:
         """Say why and hang up; an answer that has begun is broken off."""
         self._stop_timer()
-        cycle: Any = self.cycle  # None before the first request
-        is_open = cycle is not None and not cycle.response_complete
-        if not (is_open and cycle.response_started) and not self.transport.is_closing():
+        cycle = self._answered
+        if not (cycle is not None and cycle.is_begun) and not self.transport.is_closing():
             self.transport.write(_written(problem(fault, _DETAILS[fault.code])))
-        if is_open:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        if cycle is not None:
+            cycle.leave()
         self.transport.close()
 
 
@@ -185,9 +314,16 @@ _DETAILS = {
 def _written(reply: Reply) -> bytes:
     body = reply.value if isinstance(reply.value, bytes) else b""
     lines = [
-        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}".encode(),
-        b"content-type: " + reply.content_type,
-        b"content-length: %d" % len(body),
-        b"connection: close",
+        STATUS_LINES[reply.status],
+        b"content-type: %b\r\n" % reply.content_type,
+        b"content-length: %d\r\n" % len(body),
+        b"connection: close\r\n\r\n",
     ]
-    return b"\r\n".join([*lines, b"", body])
+    return b"".join([*lines, body])
+
+
+def _parser_of(connection: Connection) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(connection)
+    # A client that says that it will close may have sent more requests before: those before that are answered.
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser

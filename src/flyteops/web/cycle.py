@@ -1,0 +1,178 @@
+"""One request on a connection and the answer to it, as ASGI has them: what the app receives, and what it sends.
+
+Most requests are small and here as a whole when the app begins, and most answers are one write.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+
+from flyteops.web.exchange import Scope
+
+LOGGER = logging.getLogger("flyte.web")
+
+Message = Mapping[str, Any]
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+GO_AHEAD = STATUS_LINES[100] + b"\r\n"
+
+FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), (b"connection", b"close"))}
+
+
+class Line(Protocol):
+    """The connection that a request has come on."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    @property
+    def common(self) -> bytes:
+        """The header lines that every answer has."""
+
+    def end(self) -> None:
+        """Go on with the next request, as this one has been answered."""
+
+
+class Cycle:
+    """A request and its answer.
+
+    `is_whole`: the request is here up to its end. `is_gone`: the client has left. `is_begun`: some of the answer has been
+    written; `is_over`: all of it. Without `keep_alive` the connection ends with the answer.
+    """
+
+    __slots__ = (
+        "_awaits_go_ahead",
+        "_body",
+        "_flow",
+        "_has_news",
+        "_line",
+        "_start",
+        "_transport",
+        "_waiter",
+        "is_begun",
+        "is_gone",
+        "is_over",
+        "is_whole",
+        "keep_alive",
+        "scope",
+    )
+
+    def __init__(self, line: Line, scope: Scope, *, keep_alive: bool, awaits_go_ahead: bool) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.is_whole = self.is_gone = self.is_begun = self.is_over = False
+        self._line = line
+        self._transport = line.transport
+        self._flow = line.flow
+        self._awaits_go_ahead = awaits_go_ahead
+        self._body = b""
+        self._has_news = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._start = FAILURE
+
+    # ------------------------------------------------------------------------------------------------------- what comes
+
+    def add(self, body: bytes) -> None:
+        """Take in a part of the body; when the app does not keep up, no more is read for now."""
+        self._body = self._body + body if self._body else body
+        if len(self._body) > HIGH_WATER_LIMIT:
+            self._flow.pause_reading()
+        self._tell()
+
+    def complete(self) -> None:
+        """Note that the request has come to its end."""
+        self.is_whole = True
+        self._tell()
+
+    def leave(self) -> None:
+        """Note that the client has gone."""
+        self.is_gone = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._has_news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """Return what has come since the last call; wait if nothing has."""
+        if self._awaits_go_ahead and not self._transport.is_closing():
+            self._transport.write(GO_AHEAD)
+            self._awaits_go_ahead = False
+        while not self._has_news:
+            self._flow.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self.is_gone or self.is_over:
+            return {"type": "http.disconnect"}
+        self._has_news = False
+        body, self._body = self._body, b""
+        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+
+    # ---------------------------------------------------------------------------------------------------- what is answered
+
+    async def run(self, app: Any) -> None:
+        """Let the app answer; what it should never raise goes to the log, and the client is told that something went wrong."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:  # the request boundary of last resort
+            LOGGER.exception("A request failed")
+        except BaseException:  # the server stops and waits no longer
+            self._transport.close()
+            raise
+        if not (self.is_over or self.is_gone):
+            self._fail()
+
+    def _fail(self) -> None:
+        if self.is_begun:
+            self._transport.close()
+        else:
+            self._start = FAILURE
+            self._write(b"", is_last=True)
+
+    async def send(self, message: Message) -> None:
+        """Answer. The head is kept until the body is there, or a part of it, so that they go out together."""
+        if self._flow.write_paused and not self.is_gone:
+            await self._flow.drain()
+        if self.is_gone:
+            return
+        if message["type"] == "http.response.start":
+            self._start = message
+        else:
+            self._write(message.get("body", b""), is_last=not message.get("more_body", False))
+
+    def _write(self, body: bytes, *, is_last: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            body = b""
+        if not self.is_begun:
+            body = self._head(self._start["status"], self._start["headers"]) + body
+            self.is_begun = True
+        self._transport.write(body)
+        if is_last:
+            self.is_over = True
+            self._tell()
+            if not self.keep_alive:
+                self._transport.close()
+            self._line.end()
+
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        lines = [STATUS_LINES[status], self._line.common]
+        is_delimited = status == HTTPStatus.NO_CONTENT
+        for name, value in headers:
+            if b"\n" in value or b"\r" in value:
+                raise ValueError(f"the header {name.decode()} would be more than one")
+            if name == b"content-length":
+                is_delimited = True
+            elif name == b"connection" and value == b"close":
+                self.keep_alive = False
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        # Where a body of unknown length ends is told by the end of the connection.
+        self.keep_alive = self.keep_alive and is_delimited
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(lines)
