@@ -6,7 +6,6 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cache, cached_property
 from hashlib import blake2b
 from random import Random
 from typing import NamedTuple
@@ -57,6 +56,9 @@ EVENT_LENGTH = 33_554_432
 
 SMALL_LENGTH = 65_536
 
+ID_DIGITS = 13
+"""How many hex digits of an id are chance; those before them are its time."""
+
 SHOWN = 200
 """How many characters of a text a decision shows."""
 
@@ -97,21 +99,29 @@ class Moment:
         self.seed = seed
         self.datastore = datastore
         self.monotonic = monotonic
-        self._ids = 0
+        self._made = 0
+        self._digits = ""
         self._time = f"{int(now.timestamp() * 1000):011x}"
         self._ends_at: float | None = None
         self._room: float = EVENT_LENGTH
+        self._budget = Budget("the templates of a step")
+        self._runtime: Runtime | None = None
+        self._random: Random | None = None
 
-    @cached_property
-    def _budget(self) -> Budget:
-        return Budget("the templates of a step", steps=DEFAULT_LIMITS.steps, length=ACTION_LENGTH)
-
-    @cached_property
+    @property
     def runtime(self) -> Runtime:
         """What templates get from outside; made when the first is rendered, for most events need none."""
-        # Random numbers even later: seeding costs more than rendering most templates.
-        random = cache(lambda: Random(self.seed))  # noqa: S311 - templates use it, nothing else
-        return Runtime(datastore=self.datastore, random=random, now=self.now, clock=self.monotonic, budget=self._budget)
+        if self._runtime is None:
+            self._runtime = Runtime(
+                datastore=self.datastore, random=self._chances, now=self.now, clock=self.monotonic, budget=self._budget
+            )
+        return self._runtime
+
+    def _chances(self) -> Random:
+        """Return the random numbers of templates; made at the first use, for seeding costs more than most templates."""
+        if self._random is None:
+            self._random = Random(self.seed)  # noqa: S311 - templates use it, nothing else
+        return self._random
 
     def begin_step(self, context: Mapping[str, str]) -> None:
         """Give the next step its share of what an event may cost; `context` is what it takes over."""
@@ -132,8 +142,11 @@ class Moment:
 
     def new_id(self) -> str:
         """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
-        self._ids += 1
-        return self._time + blake2b(self.seed + self._ids.to_bytes(4), digest_size=7).hexdigest()[:13]
+        if len(self._digits) < ID_DIGITS:
+            self._made += 1
+            self._digits = blake2b(self.seed + self._made.to_bytes(4)).hexdigest()
+        digits, self._digits = self._digits[:ID_DIGITS], self._digits[ID_DIGITS:]
+        return self._time + digits
 
 
 # -------------------------------------------------------------------------------------------------------- prepared flows
@@ -491,6 +504,8 @@ class _Evaluation:
             raise _FailedError(_join("command.input", error), error) from error
 
     def _render_all(self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]) -> dict[str, str]:
+        if not templates:
+            return {}
         return {key: self._render(f"{path}.{key}", compiled, scope) for key, compiled in templates.items()}
 
     def _render(self, path: str, compiled: Template, scope: Mapping[str, object]) -> str:

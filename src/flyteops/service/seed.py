@@ -9,13 +9,20 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+SEED_LENGTH = 16
+
+
 class Seeds:
     """Makes seeds that nobody can guess who does not know the secret: asking the system for each would cost far more."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._made = 0
+        self._left = b""
 
     def __call__(self) -> bytes:
-        self._made += 1
-        return blake2b(self._made.to_bytes(8), key=self._secret, digest_size=16).digest()
+        if not self._left:
+            self._made += 1
+            self._left = blake2b(self._made.to_bytes(8), key=self._secret).digest()
+        seed, self._left = self._left[:SEED_LENGTH], self._left[SEED_LENGTH:]
+        return seed

@@ -1,16 +1,15 @@
 """What a rendering needs from the outside."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from typing import NamedTuple
 
 from flyteops.template.budget import Budget
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """Supply everything impure to a rendering.
 
     What is None makes the functions and tags that need it raise `TemplateRenderError`; without `clock` only the step budget

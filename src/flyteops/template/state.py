@@ -35,6 +35,7 @@ class State:
     __slots__ = (
         "_budget",
         "_deadline",
+        "_granted",
         "_pause",
         "_regexps",
         "_steps",
@@ -65,7 +66,7 @@ class State:
         self.depth = 0
         self.memory: dict[object, Any] | None = None
         self._budget = budget = runtime.budget or UNBOUNDED
-        self._steps = self._pause = min(limits.steps, budget.steps)
+        self._granted = self._steps = self._pause = min(limits.steps, budget.steps)
         self._deadline: float | None = None
         self._regexps: dict[str, Pattern] | None = None
 
@@ -177,7 +178,7 @@ class State:
         """Take what was used, and the length of the result, off the budget that is shared with other renderings."""
         budget = self._budget
         if budget is not UNBOUNDED:
-            budget.spend(min(self.limits.steps, budget.steps) - self._steps, length)
+            budget.spend(self._granted - self._steps, length)
 
     def chance(self) -> Random:
         """Return the source of random numbers."""

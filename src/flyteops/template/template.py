@@ -25,6 +25,7 @@ _AFTER = "{% endautoescape %}"
 _CONVENTIONS = frozenset(["nil", "null", "None", "True", "False", "block", "forloop", "pongo2"])
 """Names that templates use without anybody giving them a value."""
 _SHOWN_LENGTH = 200
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _root_scope() -> dict[str, Any]:
@@ -34,13 +35,15 @@ def _root_scope() -> dict[str, Any]:
 class Template:
     """A compiled template; nothing in it changes, so that threads may render it at the same time.
 
-    `bound` are the names that it gives values itself, `outputs` the expressions that it prints.
+    `bound` are the names that it gives values itself, `outputs` the expressions that it prints; `constant` says that it is text
+    alone, which renders to itself.
     """
 
-    __slots__ = ("_evaluate", "_exported", "_node", "_readings", "bound", "outputs", "source")
+    __slots__ = ("_evaluate", "_exported", "_node", "_shown", "bound", "constant", "outputs", "source")
 
     source: str
     bound: frozenset[str]
+    constant: bool
     outputs: tuple[Output, ...]
 
     def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
@@ -48,7 +51,8 @@ class Template:
         self.outputs = tuple(parser.outputs)
         self._node = node
         self._evaluate = evaluate
-        self._readings = tuple(parser.readings)
+        self._shown = _explained(parser)
+        self.constant = not parser.readings and "{" not in self.source and "\x01" not in self.source
         self.bound = frozenset(parser.bound)
         self._exported = tuple(parser.exported)
 
@@ -56,26 +60,12 @@ class Template:
         return f"Template({self.source!r})"
 
     @property
-    def constant(self) -> bool:
-        """Tell whether this is text alone, which renders to itself."""
-        return not self._readings and "{" not in self.source and "\x01" not in self.source
-
-    @property
     def variables(self) -> tuple[str, ...]:
         """Return the distinct paths that are read from the context, such as ``Event.Payload.user``, in order.
 
         Names that the template binds anywhere are left out; calls of `datastore` are in, as ``datastore('teams').lead``.
         """
-        return tuple(self._variables())
-
-    def _variables(self) -> dict[str, Evaluate]:
-        shown: dict[str, Evaluate] = {}
-        for reading in self._readings:
-            root = reading.root
-            hidden = root in self.bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
-            if not hidden:
-                shown.setdefault(reading.shown, reading.evaluate)
-        return shown
+        return tuple(self._shown)
 
     def render(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> str:
         """Render with a context such as ``{"Event": event_value(...), "Context": {...}}``.
@@ -120,7 +110,18 @@ class Template:
 
     def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
         """Return each of `variables` with its value as JSON, cut to 200 characters; what cannot be read is ``null``."""
-        return {shown: _shown(evaluate, context, runtime) for shown, evaluate in self._variables().items()}
+        return {name: _shown(evaluate, context, runtime) for name, evaluate in self._shown.items()}
+
+
+def _explained(parser: Parser) -> dict[str, Evaluate]:
+    """Return what a template reads from the context, and how, by the way that it is shown."""
+    shown: dict[str, Evaluate] = {}
+    for reading in parser.readings:
+        root = reading.root
+        hidden = root in parser.bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
+        if not hidden:
+            shown.setdefault(reading.shown, reading.evaluate)
+    return shown
 
 
 def _shown(evaluate: Evaluate, context: Mapping[str, object], runtime: Runtime) -> str:
@@ -139,7 +140,7 @@ def _json(value: Any, depth: int) -> str:
     if value is None or isinstance(value, bool | int | float):
         return _json_number(value)
     if isinstance(value, str):
-        return json.dumps(clean(value[:_SHOWN_LENGTH]), ensure_ascii=False)
+        return _encode(clean(value[:_SHOWN_LENGTH]))
     if depth > _SHOWN_LENGTH:
         return "..."
     if isinstance(value, dict):
