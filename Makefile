@@ -20,16 +20,16 @@ run: .venv/run ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
 
 test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
-	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres" $(ARGS)
+	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres and not mongodb" $(ARGS)
 
 check: .venv/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
-	@$(PYTEST) -m "not postgres" tests/e2e tests/docs $(ARGS)
+	@$(PYTEST) -m "not postgres and not mongodb" tests/e2e tests/docs $(ARGS)
 
-backends: .venv/dev ## run the tests on PostgreSQL; FLYTE_TEST_POSTGRES names the server
-	@$(PYTEST) -m postgres tests $(ARGS)
+backends: .venv/dev ## run the tests on PostgreSQL and MongoDB; FLYTE_TEST_POSTGRES and FLYTE_TEST_MONGODB name the servers
+	@$(PYTEST) -m "postgres or mongodb" tests $(ARGS)
 
 bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
 	@$(BIN)/python -m bench $(ARGS)
@@ -39,7 +39,7 @@ docs: .venv/dev ## write the generated reference pages anew
 
 lock: .venv/dev ## resolve the dependencies anew and write the lock files
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra slack --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
 
 clean: ## remove what was built or installed here; data in .flyte stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

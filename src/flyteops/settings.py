@@ -129,7 +129,7 @@ def parse_store(value: str) -> str:
     """Read the address of a store."""
     scheme = value.partition(":")[0].lower()
     if scheme in ("mongodb", "mongodb+srv"):
-        raise ValueError("is not supported yet by this version: MongoDB is to come; use postgresql://… or sqlite:///flyte.db")
+        return parse_mongodb(value)
     if scheme in ("postgresql", "postgres"):
         parts = urlsplit(value)
         if not parts.path.strip("/"):
@@ -137,9 +137,23 @@ def parse_store(value: str) -> str:
         return value
     if not re.fullmatch(r"sqlite:///.+", value):
         raise ValueError(
-            "is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db or postgresql://user:password@host/database"
+            "is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db, postgresql://user:password@host/database"
+            " or mongodb://user:password@host/database"
         )
     return value
+
+
+def parse_mongodb(value: str) -> str:
+    """Read the address of a MongoDB server: a URL, or what follows the ``//`` of one."""
+    url = value if "://" in value else f"mongodb://{value}"
+    if not re.fullmatch(r"mongodb(\+srv)?://(\S+@)?[^\s/?#@]+(/\S*|\?\S*)?", url):
+        raise ValueError("is not a MongoDB server; give host:port, or mongodb://user:password@host:27017/flyte")
+    return url
+
+
+def without_password(value: str) -> str:
+    """Return what was given as it may be shown to anybody."""
+    return re.sub(r"((?:^(?!\S*://)|://)[^:/?#\s]*):\S*@", r"\1:***@", value)
 
 
 def refuse(what: str) -> Callable[[str], None]:
@@ -235,11 +249,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "FLYTE_STORE",
             parse_store,
             "Where everything is kept: sqlite:/// and a path, which is absolute with one slash more;"
-            " or postgresql://user:password@host:5432/database, which several servers may share.",
+            " postgresql://user:password@host:5432/database or mongodb://user:password@host:27017/flyte,"
+            " which several servers may share.",
             STORE,
             "URL",
         ),
     ] = "sqlite:///flyte.db"
+    mongodb_host: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_MGO_HOST",
+            parse_mongodb,
+            "The MongoDB server of an existing installation: host:port, or a mongodb:// URL. The same as naming it as the store.",
+            STORE,
+            "HOST",
+        ),
+    ] = None
     keep_for: Annotated[
         timedelta,
         Setting(
@@ -309,10 +334,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Setting("LOGFILE", parse_path, "The file that the log is appended to.", LOGGING, "FILE", shown="standard error"),
     ] = None
-    mongodb_host: Annotated[
-        None,
-        Setting("FLYTE_MGO_HOST", refuse("MongoDB"), "The MongoDB of an existing installation.", AUTH, "URL", supported=False),
-    ] = None
     auth_policy_path: Annotated[
         None,
         Setting("FLYTE_AUTH_POLICY_PATH", refuse("auth"), "Who may do what.", AUTH, "FILE", supported=False),
@@ -349,8 +370,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = setting.parse(given)
             except ValueError as fault:
-                problems.append(Problem(name, f"{given!r} {fault}"))
+                problems.append(Problem(name, f"{without_password(given)!r} {fault}"))
         problems.extend(_tls_faults(environ, overrides))
+        problems.extend(_store_faults(environ, overrides))
+        values.setdefault("store", values.get("mongodb_host") or cls().store)
         if values.get("tls_cert_path"):
             values.setdefault("port", 8443)
         return cls(**values), problems
@@ -372,6 +395,15 @@ def _tls_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Ite
     for (name, given), (other, other_given) in (pair, pair[::-1]):
         if other_given and not given:
             yield Problem(name, f"is not set, but {other} is; TLS needs both, or neither for plain HTTP")
+
+
+def _store_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[Problem]:
+    settings = dict(table())
+    (store, is_named), (host, is_set) = [
+        _given(field, settings[field], environ, overrides) for field in ("store", "mongodb_host")
+    ]
+    if is_named and is_set:
+        yield Problem(host, f"is set, and so is {store}; both say where everything is kept, so unset one of them")
 
 
 def table() -> list[tuple[str, Setting]]:

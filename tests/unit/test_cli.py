@@ -215,8 +215,8 @@ def test_bad_settings_are_told_at_once_with_exit_code_2(flyte, monkeypatch):
     assert err.splitlines() == [
         "flyte: the settings are not valid",
         "  FLYTE_PORT: 'eighty' is not a port; give a whole number from 1 to 65535, or 0 for any free port",
-        "  --store: 'somewhere' is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db or"
-        " postgresql://user:password@host/database",
+        "  --store: 'somewhere' is not a store; give sqlite:///relative.db, sqlite:////absolute/path.db,"
+        " postgresql://user:password@host/database or mongodb://user:password@host/database",
     ]
 
 

@@ -110,15 +110,37 @@ def test_what_cannot_be_read_is_told_with_name_value_and_remedy(variable, value)
     assert "give " in message
 
 
-@pytest.mark.parametrize(
-    "variable", ["FLYTE_MGO_HOST", "FLYTE_AUTH_POLICY_PATH", "FLYTE_OIDC_ISSUER_URL", "FLYTE_OIDC_ISSUER_CLIENT_ID"]
-)
+@pytest.mark.parametrize("variable", ["FLYTE_AUTH_POLICY_PATH", "FLYTE_OIDC_ISSUER_URL", "FLYTE_OIDC_ISSUER_CLIENT_ID"])
 def test_what_is_not_supported_yet_is_refused_rather_than_ignored(variable):
     assert "not supported yet by this version" in faults({variable: "x"})[variable]
 
 
-def test_a_store_that_is_to_come_is_refused_with_a_word_about_it():
-    assert "not supported yet by this version" in faults({"FLYTE_STORE": "mongodb://db:27017/flyte"})["FLYTE_STORE"]
+@pytest.mark.parametrize(
+    ("given", "store"),
+    [
+        ("db", "mongodb://db"),
+        ("db:27017", "mongodb://db:27017"),
+        ("one:27017,two:27018", "mongodb://one:27017,two:27018"),
+        ("me:se%2Fcret@db:27017/flows?authSource=admin", "mongodb://me:se%2Fcret@db:27017/flows?authSource=admin"),
+        ("mongodb://db/flyte", "mongodb://db/flyte"),
+        ("mongodb+srv://cluster.example/flyte", "mongodb+srv://cluster.example/flyte"),
+    ],
+)
+def test_the_variable_of_the_original_selects_mongodb(given, store):
+    assert Settings.from_environment({"FLYTE_MGO_HOST": given}).store == store
+    if "://" in given:
+        assert Settings.from_environment({"FLYTE_STORE": given}).store == store
+
+
+def test_two_stores_are_one_too_many():
+    assert "unset one of them" in faults({"FLYTE_MGO_HOST": "db", "FLYTE_STORE": "sqlite:///flyte.db"})["FLYTE_MGO_HOST"]
+
+
+@pytest.mark.parametrize("variable", ["FLYTE_STORE", "FLYTE_MGO_HOST"])
+def test_no_password_is_in_what_is_said_about_a_store(variable):
+    message = faults({variable: "mongodb://me:secret@:27017:x /"})[variable]
+    assert "secret" not in message
+    assert "mongodb://me:***@" in message
 
 
 def test_a_store_on_a_server_needs_a_database():
@@ -126,7 +148,7 @@ def test_a_store_on_a_server_needs_a_database():
 
 
 def test_all_faults_are_told_at_once():
-    environ = {"FLYTE_PORT": "x", "FLYTE_HOST": "?", "LOGLEVEL": "loud", "FLYTE_TLS_KEY_PATH": "key.pem", "FLYTE_MGO_HOST": "db"}
+    environ = {"FLYTE_PORT": "x", "FLYTE_HOST": "?", "LOGLEVEL": "loud", "FLYTE_TLS_KEY_PATH": "key.pem", "FLYTE_MGO_HOST": "/"}
     assert set(faults(environ)) == {"FLYTE_PORT", "FLYTE_HOST", "LOGLEVEL", "FLYTE_TLS_CERT_PATH", "FLYTE_MGO_HOST"}
 
 

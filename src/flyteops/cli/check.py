@@ -28,8 +28,9 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
 
 
 def _store_faults(settings: Settings) -> Iterator[Problem]:
+    name = "FLYTE_STORE" if settings.mongodb_host is None else "FLYTE_MGO_HOST"
     for fault in store_faults(settings.store):
-        yield Problem("FLYTE_STORE", f"{shown(settings.store)!r} {fault}")
+        yield Problem(name, f"{shown(settings.store)!r} {fault}")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:

@@ -82,7 +82,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         if server is not None:
             server.force_exit = True
 
-    async with stop_on_signal(hurry) as stop, open_store(settings.store) as store:
+    async with stop_on_signal(hurry) as stop, open_store(settings.store, keep_for=settings.keep_for) as store:
         service = make_service(settings, store)
         await service.start()
         tls = make_tls(settings)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,23 +13,28 @@ __all__ = ["is_there", "open_store", "shown", "store_faults"]
 
 
 POSTGRES = ("postgresql", "postgres")
+MONGODB = ("mongodb", "mongodb+srv")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, keep_for: timedelta | None = None) -> Store:
     """Return the store that a URL names, not opened yet.
 
     ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
     nothing after it is an option. ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
-    have them.
+    have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
+
+    `keep_for` is for a store whose server removes by itself what is older.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return _sqlite(url, rest)
     if scheme in POSTGRES:
         return _postgres(url)
+    if scheme in MONGODB:
+        return _mongodb(url, keep_for)
     raise _refusal(
-        f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db, sqlite:////absolute/path.db"
-        " or postgresql://user:password@host/database"
+        f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db, sqlite:////absolute/path.db,"
+        " postgresql://user:password@host/database or mongodb://user:password@host/database"
     )
 
 
@@ -46,6 +52,12 @@ def _postgres(url: str) -> Store:
     from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - a backend is loaded only where it is used
 
     return PostgresStore(url, name=shown(url))
+
+
+def _mongodb(url: str, keep_for: timedelta | None) -> Store:
+    from flyteops.storage.mongodb import MongoStore  # noqa: PLC0415 - a backend is loaded only where it is used
+
+    return MongoStore(url, name=shown(url), keep_for=keep_for)
 
 
 def _sqlite(url: str, rest: str) -> Store:
@@ -69,10 +81,11 @@ def is_there(url: str) -> bool:
 
 def store_faults(url: str) -> Iterator[str]:
     """Yield what is wrong with the place that a store's URL names, as far as can be seen without opening it."""
-    if url.partition("://")[0] in POSTGRES:
-        if find_spec("asyncpg") is None:
-            yield "needs a driver that is not installed; install flyteops[server,postgres]"
-        return
+    for schemes, driver, extra in ((POSTGRES, "asyncpg", "postgres"), (MONGODB, "pymongo", "mongodb")):
+        if url.partition("://")[0] in schemes:
+            if find_spec(driver) is None:
+                yield f"needs a driver that is not installed; install flyteops[server,{extra}]"
+            return
     path = Path(path_of(url))
     folder = path.parent
     if path.exists() and not path.is_file():

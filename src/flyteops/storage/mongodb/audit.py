@@ -1,0 +1,130 @@
+"""What is read for people: executions, actions and events.
+
+What belongs to an execution is in `action`, or, where that is kept no longer, in its copy in `audit`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flyteops.errors import NotFoundError
+from flyteops.model import Action, EventRecord, Execution
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
+from flyteops.storage.row import LATER, decode_decisions, to_microseconds, up_to_page
+
+FLEETING = {"pending": 0}
+"""What is not read of an execution."""
+
+
+async def list_events(database: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+    """See `Store.list_events`."""
+    wanted = {"flows": which.flow_name, "name": which.event_name, "pack.name": which.pack_name}
+    query = {field: value for field, value in wanted.items() if value is not None}
+    found = await _page(database.flyte_event.find(query, {"seq": 1, "bytes": 1}).sort("seq", -1), start, limit)
+    kept = up_to_page([each["seq"] for each in found], {each["seq"]: each["bytes"] for each in found})
+    ids = [each["_id"] for each in found[: len(kept)]]
+    documents = {each["_id"]: each async for each in database.flyte_event.find({"_id": {"$in": ids}}, {"todo": 0})}
+    records = [_record(documents[key], which.flow_name) for key in ids if key in documents]
+    return Page(records, is_cut=len(kept) < len(found))
+
+
+async def get_event(database: Any, event_id: str) -> EventRecord:
+    """See `Store.get_event`."""
+    document = await database.flyte_event.find_one({"_id": event_id}, {"todo": 0})
+    if document is None:
+        raise NotFoundError(f"There is no event {event_id!r}.")
+    return _record(document, None)
+
+
+def _record(document: Document, flow_name: str | None) -> EventRecord:
+    decisions = decode_decisions(document["decisions"]) if "decisions" in document else ()
+    if flow_name is not None:
+        decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
+    return EventRecord(event_of(document, document["_id"]), decisions, document.get("action"))
+
+
+async def _page(cursor: Any, start: int, limit: int) -> list[Document]:
+    if limit <= 0:  # no bound, as the server understands it
+        return []
+    found: list[Document] = await cursor.skip(start).limit(limit).to_list()
+    return found
+
+
+async def list_executions(database: Any, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+    """See `Store.list_executions`."""
+    query: Document = {"actions": {"$ne": []}}
+    if which.flow_name is not None:
+        query["flowName"] = which.flow_name
+    wanted = {"stepId": which.step_id, "name": which.action_name, "packName": which.action_pack_name}
+    member: Document = {field: value for field, value in wanted.items() if value is not None}
+    if which.action_pack_labels:
+        member["labels"] = {"$all": pairs_of(which.action_pack_labels)}
+    if member:
+        query["actions"] = {"$elemMatch": member}
+        if which.action_name is not None:
+            query["actions.name"] = which.action_name  # which an index leads to
+    cursor = database.flyte_execution.find(query, FLEETING).sort([("changedAt", -1), ("seq", -1)])
+    runs = await _page(cursor, start, limit)
+    sizes = await _sizes(database, runs)
+    kept = up_to_page(list(range(len(runs))), dict(enumerate(sizes)))
+    return Page(await _executions(database, runs[: len(kept)]), is_cut=len(kept) < len(runs))
+
+
+async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
+    uuids = list({run["flowUUID"] for run in runs})
+    flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
+    of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
+    return [run.get("bytes", 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+
+
+async def get_execution(database: Any, correlation_id: str) -> Execution:
+    """See `Store.get_execution`."""
+    run = await database.flyte_execution.find_one({"_id": correlation_id}, FLEETING)
+    found = [] if run is None else await _executions(database, [run])
+    if not found:
+        raise NotFoundError(f"There is no execution {correlation_id!r}.")
+    return found[0]
+
+
+async def get_action(database: Any, action_id: str) -> Action:
+    """See `Store.get_action`."""
+    for collection in (database.action, database.audit):
+        document = await collection.find_one({"_id": action_id})
+        if document is not None:
+            return action_of(document)
+    raise NotFoundError(f"There is no action {action_id!r}.")
+
+
+async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution]:
+    """Return these executions, in this order, with all actions of theirs that are kept."""
+    which = {"correlationId": {"$in": [run["_id"] for run in runs]}}
+    documents = {each["_id"]: each async for each in database.action.find(which)}
+    missing = [member["id"] for run in runs for member in run["actions"] if member["id"] not in documents]
+    if missing:
+        async for each in database.audit.find({"_id": {"$in": missing}}):
+            documents[each["_id"]] = each
+    return [run for run in (_execution(run, documents) for run in runs) if run.actions]
+
+
+def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
+    members = sorted(run["actions"], key=lambda member: int(member["seq"]))
+    actions = [action_of(documents[member["id"]]) for member in members if member["id"] in documents]
+    return Execution(run["_id"], run["flowName"], run["flowUUID"], tuple(actions))
+
+
+async def list_actions(database: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+    """See `Store.list_actions`."""
+    query: Document = {}
+    if which.states is not None:
+        stored = [state.value for state in which.states] + ([LATER] if "NEW" in which.states else [])
+        query["flyte.state"] = {"$in": stored}
+    for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
+        if value is not None:
+            query[field] = value
+    if which.overdue_since is not None:
+        now = 0 if which.now is None else to_microseconds(which.now)
+        waiting = {"$or": [{"flyte.due": {"$lte": now}}, {"flyte.since": {"$lt": to_microseconds(which.overdue_since)}}]}
+        query["$or"] = [{"flyte.state": "UNKNOWN"}, {"flyte.state": "PENDING", **waiting}]
+    fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
+    cursor = database.action.find(query, fields).sort("flyte.seq", 1)
+    return [status_of(document) for document in await _page(cursor, start, limit)]

@@ -1,0 +1,189 @@
+"""The connection: bounds on how much is under way, and the driver's errors in our words."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC
+from typing import Any, TypeVar
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError, InvalidDocument
+from pymongo import AsyncMongoClient
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, TooLargeError, UnavailableError
+
+T = TypeVar("T")
+
+DATABASE = "flyte"
+"""The database when the URL names none, as the original has it."""
+
+OLDEST = (4, 4)
+"""The oldest server that is known to have everything which is used."""
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+"""How long an operation may take before the server counts as not answering."""
+
+PATIENCE = 3.0
+"""How many seconds a verb that lost its connection tries again before it gives up."""
+
+FORBIDDEN = (13, 18, 8000)
+"""The server's codes for wrong credentials and missing rights."""
+
+DUPLICATE = (11000, 11001, 12582)
+TOO_LARGE = (10334, 17419, 17420, 17280)
+
+NOW_NOT = (6, 7, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
+"""The server's codes for what passes by itself: no primary, shutting down, too slow."""
+
+FAULTS = (PyMongoError, BSONError, OverflowError, RecursionError, UnicodeError)
+"""What the driver raises, and what it lets through when it is given what BSON cannot say."""
+
+OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+
+
+class Client:
+    """Runs operations on the database that the URL names. `name` is what it is called in messages."""
+
+    def __init__(self, url: str, name: str, *, limit: int) -> None:
+        self._url = url
+        self._name = name
+        self._limit = limit
+        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+        self._database: Any = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect; raise `StoreError` when a person must put something right, `UnavailableError` when it may pass."""
+        try:
+            self._client = AsyncMongoClient(
+                self._url,
+                appname="flyte",
+                serverSelectionTimeoutMS=int(CONNECT_SECONDS * 1000),
+                connectTimeoutMS=int(CONNECT_SECONDS * 1000),
+                socketTimeoutMS=int(ANSWER_SECONDS * 1000),
+                w="majority",
+                journal=True,
+                readConcernLevel="local",
+            )
+            self._database = self._client.get_default_database(DATABASE, codec_options=OPTIONS)
+            version = (await self._client.server_info())["versionArray"]
+        except (PyMongoError, ValueError) as error:
+            await self._let_go()
+            raise self.refusal(error) from error
+        if tuple(version[:2]) < OLDEST:
+            await self._let_go()
+            raise StoreError(f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is needed.")
+
+    async def close(self) -> None:
+        """Let what was begun end, then let go; may be called twice."""
+        self._database = None
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        client, self._client, self._database = self._client, None, None
+        if client is not None:
+            await client.close()
+
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work on the database, once."""
+        if self._database is None:
+            raise UnavailableError("The store is closed.")
+        if self._under_way >= self._limit:
+            raise BusyError
+        self._under_way += 1
+        try:
+            return await work(self._database)
+        except FAULTS as error:
+            raise self.refusal(error) from error
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+
+    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
+        is_again = False
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                return await self.run(lambda database, again=is_again: work(database, again))  # type: ignore[misc]
+            except UnavailableError as error:
+                if not isinstance(error.__cause__, AutoReconnect) or self._database is None:
+                    raise
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                is_again = True
+            await asyncio.sleep(0.05)
+
+    async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work that may be repeated."""
+        return await self.repeat(lambda database, _again: work(database))
+
+    async def stream(self, work: Callable[[Any], AsyncIterator[T]]) -> AsyncIterator[T]:
+        """Give what work yields."""
+        try:
+            async for each in work(self._database):
+                yield each
+        except FAULTS as error:
+            raise self.refusal(error) from error
+
+    def refusal(self, error: Exception) -> FlyteError:
+        """Translate what the driver says."""
+        if isinstance(error, InvalidURI):  # whose text may hold a password
+            return StoreError(
+                f"{self._name} is no address of a MongoDB server; give mongodb://user:password@host:27017/database, special"
+                " characters in user and password percent-encoded."
+            )
+        if isinstance(error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)):
+            return _too_large() if isinstance(error, DocumentTooLarge) else InputError(f"The store cannot keep that: {error}.")
+        if isinstance(error, ConfigurationError):
+            return StoreError(f"{self._name} cannot be used: {error}.")
+        if isinstance(error, OperationFailure):
+            return self._refused(_code_of(error), _said(error))
+        if isinstance(error, ConnectionFailure):
+            return UnavailableError(f"{self._name} cannot be used at the moment ({_said(error)}).")
+        return FlyteError(f"{self._name} does not understand this server: {_said(error)}.")
+
+    def _refused(self, code: int | None, said: str) -> FlyteError:
+        if code in DUPLICATE:
+            return ConflictError(f"It exists already ({said}); nothing was changed.")
+        if code in FORBIDDEN:
+            return StoreError(f"{self._name} does not let this server work: {said}.")
+        if code in TOO_LARGE:
+            return _too_large()
+        if code in NOW_NOT:
+            return UnavailableError(f"{self._name} cannot be used at the moment ({said}).")
+        return FlyteError(f"{self._name} does not understand this server: {said}.")
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError("That is more than MongoDB keeps in one document (16 MiB), with what belongs to it; nothing was stored.")
+
+
+def _code_of(error: OperationFailure) -> int | None:
+    if not isinstance(error, BulkWriteError):
+        return error.code
+    codes: list[int] = [each["code"] for each in (error.details or {}).get("writeErrors", ())]
+    return next((code for code in codes if code not in DUPLICATE), codes[0] if codes else error.code)
+
+
+def _said(error: Exception) -> str:
+    text = str(error)
+    for end in (", full error:", ", Timeout:", " (configured timeouts:"):
+        text = text.partition(end)[0]
+    return text or type(error).__name__

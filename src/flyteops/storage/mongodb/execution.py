@@ -1,0 +1,141 @@
+"""Executions: which actions they have, and the changes to those, each of which is one atomic operation on the execution.
+
+An execution is a document of ours. Its version grows with whatever happens in it. What is decided about an action (a result, a
+loss, a heartbeat) is written into that document, if the version is still the one that was looked at: from then on it has
+happened. Carrying it out takes several operations, each of which may be repeated; whoever finds such a change that is
+not carried out yet, does that first. So nothing is left half done by a server that was killed.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import bson
+import msgspec
+from pymongo import InsertOne, ReplaceOne, UpdateOne
+
+from flyteops.errors import TooLargeError
+from flyteops.model import Address
+from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.client import OPTIONS
+from flyteops.storage.mongodb.document import Document, extra, member_of
+
+LARGEST = 16 * 1024 * 1024 - 128 * 1024
+"""How long a document may be, with room for what is added to it later."""
+
+EVENT_FIELDS = ("name", "pack", "payload", "createdAt", "receivedAt", "flyte")
+"""What an action keeps of its trigger and of its result."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is to happen to an action, and what follows from it.
+
+    `event` is a whole document, which becomes the action's `place` (None: is not kept there). `created` are actions without their
+    trigger, which is the event.
+    """
+
+    action_id: str
+    at: int
+    update: Document
+    event: Document | None = None
+    place: str | None = None
+    created: tuple[Document, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    is_finished: bool = False
+
+
+def encoded(change: Change) -> bytes:
+    """Return a change as bytes: inside of a document, its keys would be taken for operators."""
+    body = {field: getattr(change, field) for field in ("action_id", "at", "update", "event", "place")}
+    addresses = [[each.pack_name, dict(each.pack_labels), each.command] for each in change.addresses]
+    return bson.encode({**body, "created": list(change.created), "addresses": addresses}, codec_options=OPTIONS)
+
+
+def decoded(body: bytes) -> Change:
+    """Return the change again."""
+    found = bson.decode(body, codec_options=OPTIONS)
+    addresses = tuple([Address(*each) for each in found.pop("addresses")])
+    return Change(**{**found, "created": tuple(found["created"]), "addresses": addresses})
+
+
+def event_fields(event: Document) -> Document:
+    """Return an event as an action keeps it."""
+    return {field: event[field] for field in EVENT_FIELDS}
+
+
+def triggered(created: Iterable[Document], event: Document) -> list[Document]:
+    """Return new actions with their trigger."""
+    trigger = event_fields(event)
+    return [{**document, "trigger": trigger} for document in created]
+
+
+def size_of(document: Document) -> int:
+    """Return how long a document is; raise `TooLargeError` when it cannot be kept."""
+    size = document_size(document)
+    check_size(size)
+    return size
+
+
+def document_size(document: Document) -> int:
+    """Return how long a document is."""
+    return len(bson.encode(document, codec_options=OPTIONS))
+
+
+def check_size(size: int) -> None:
+    """Raise `TooLargeError` when a document of this size cannot be kept."""
+    if size > LARGEST:
+        raise TooLargeError(
+            f"That needs {size} bytes in one document, with what belongs to it, and MongoDB keeps {LARGEST}; nothing was stored."
+        )
+
+
+async def begin(database: Any, actions: Sequence[Document], at: int) -> list[Document]:
+    """Have the executions of new actions know them; return those that may be created.
+
+    Those are all, unless a step has an action already.
+    """
+    runs: dict[str, list[Document]] = {}
+    for action in actions:
+        runs.setdefault(action["correlationId"], []).append(action)
+    if not await write_all(database.flyte_execution, [_beginning(members, at) for members in runs.values()]):
+        return list(actions)
+    known: set[str] = set()
+    async for run in database.flyte_execution.find({"_id": {"$in": list(runs)}}, {"actions.id": 1}):
+        known.update(member["id"] for member in run.get("actions", ()))
+    return [action for action in actions if action["_id"] in known]
+
+
+def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
+    first = members[0]
+    return UpdateOne(
+        {"_id": first["correlationId"], "actions.index": {"$nin": [extra(member)["stepIndex"] for member in members]}},
+        {
+            "$setOnInsert": {"flowName": first["flowName"], "flowUUID": first["flowUUID"], "seq": extra(first)["seq"]},
+            "$push": {"actions": {"$each": [member_of(member) for member in members]}},
+            "$set": {"isFinished": False},
+            "$max": {"changedAt": at},
+            "$inc": {"version": 1, "bytes": sum(extra(member).get("bytes", 0) for member in members)},
+        },
+        upsert=True,
+    )
+
+
+async def create(database: Any, actions: Sequence[Document]) -> None:
+    """Create actions that are not there yet, and their copies."""
+    await write_all(database.action, [InsertOne(action) for action in actions])
+    await mirror(database, actions)
+
+
+async def touch(database: Any, actions: Sequence[Document], at: int) -> None:
+    """Let the executions of actions, and their copies, follow what was done to them."""
+    activity = [UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}}) for action in actions]
+    await asyncio.gather(write_all(database.flyte_execution, activity), mirror(database, actions))
+
+
+async def mirror(database: Any, actions: Sequence[Document]) -> None:
+    """Copy actions to the audit, unless what is there is newer."""
+    copies = [
+        ReplaceOne({"_id": action["_id"], f"states.{len(action['states']) - 1}": {"$exists": False}}, action, upsert=True)
+        for action in actions
+    ]
+    await write_all(database.audit, copies)

@@ -1,0 +1,186 @@
+"""Flows as documents: the current version of each, with its timetables, and every version that there was."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
+
+from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
+from flyteops.ruling import Timetable
+from flyteops.storage.mongodb.document import Document, extra
+from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
+
+FASTER = 100
+"""How often a flow is made current again because others saved it meanwhile."""
+
+
+def object_id(text: str) -> ObjectId:
+    """Return the `_id` of the document about something of this name, so that there is one only."""
+    return ObjectId(blake2b(text.encode(), digest_size=12).digest())
+
+
+def version_document(version: FlowVersion) -> Document:
+    """Return a version of a flow as it is kept; what the original has no fields for is in an exact text besides."""
+    flow = version.flow
+    body = {"name": flow.name, "description": flow.description, "steps": [_step_document(step) for step in flow.steps]}
+    kept: Document = {"savedAt": to_microseconds(version.saved_at)}
+    text = encode_json(flow)
+    if read_flow(body) != flow:
+        kept["flow"] = text.decode()
+    return {"uuid": version.uuid, **body, "flyte": {**kept, "bytes": len(text)}}
+
+
+def _step_document(step: Step) -> Document:
+    body: Document = {"id": step.id, "event": _part(step.event), **msgspec.to_builtins(step), "command": _part(step.command)}
+    if step.depends_on is not None:
+        # The original knows "any of these" only.
+        body["dependsOn"] = [*step.dependencies.all, *step.dependencies.any]
+    found: Document = to_bson(body)
+    return found
+
+
+def _part(part: EventPattern | Command) -> Document:
+    found: Document = msgspec.to_builtins(part)
+    return found
+
+
+def read_flow(document: Mapping[str, Any]) -> Flow:
+    """Return the flow of a document; raise `msgspec.ValidationError` when it is none."""
+    exact = extra(document).get("flow")
+    if exact is not None:
+        return decode_flow(exact)
+    steps = [_read_step(step) for step in document.get("steps") or () if isinstance(step, dict)]
+    head = {"name": document.get("name"), "description": document.get("description") or "", "steps": steps}
+    return msgspec.convert(head, Flow)
+
+
+def _read_step(step: Mapping[str, Any]) -> Document:
+    """Return a step as in a flow file: with the names of fields as they are written there, and without empty ones."""
+    found = _named(step, Step)
+    for field, kind in (("event", EventPattern), ("command", Command)):
+        if isinstance(found.get(field), dict):
+            found[field] = _named(found[field], kind)
+    return found
+
+
+def _named(part: Mapping[str, Any], kind: type[msgspec.Struct]) -> Document:
+    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
+    found = {names.get(key.lower(), key): from_bson(value) for key, value in part.items()}
+    return {key: value for key, value in found.items() if key == "input" or value not in (None, "", [], {})}
+
+
+def version_of(document: Mapping[str, Any]) -> FlowVersion:
+    """Return the version of a flow that a document is."""
+    saved_at = extra(document).get("savedAt")
+    at = EPOCH if saved_at is None else to_instant(saved_at)
+    if saved_at is None and isinstance(document.get("_id"), ObjectId):
+        at = document["_id"].generation_time
+    return FlowVersion(document.get("uuid") or "", read_flow(document), at)
+
+
+def history_document(version: FlowVersion) -> Document:
+    """Return a version of a flow as it is kept among all of them."""
+    return {"_id": object_id(version.uuid), **version_document(version)}
+
+
+def current_document(version: Document, timetables: Sequence[Timetable]) -> Document:
+    """Return the document of a flow whose current version this is."""
+    rows = [timetable_document(each, {}) for each in timetables]
+    return {**version, "_id": object_id(version["name"]), "flyte": {**extra(version), "timetables": rows}}
+
+
+async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
+    """See `Store.save_flow`. The version first, and then in one operation that it is the current one, and when it is due."""
+    body = version_document(version)
+    known = await database.flowHistory.find_one({"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1})
+    if known is not None and not is_again:
+        raise ConflictError(f"There is a flow version {version.uuid!r} already; nothing was changed.")
+    try:
+        await database.flowHistory.insert_one(history_document(version))
+    except DuplicateKeyError:
+        if not is_again:
+            raise
+    for _ in range(FASTER):
+        if await _make_current(database, body, timetables):
+            return
+    raise BusyError
+
+
+async def _make_current(database: Any, body: Document, timetables: Sequence[Timetable]) -> bool:
+    name = body["name"]
+    current = await database.flow.find_one({"name": name}, {"uuid": 1, "flyte.timetables": 1})
+    before = [] if current is None else extra(current).get("timetables", [])
+    kept = {(each["stepId"], each["rule"]): each["nextAt"] for each in before}
+    rows = [timetable_document(each, kept) for each in timetables]
+    body = {**body, "flyte": {**body["flyte"], "timetables": rows}}
+    which: Document = {"name": name}
+    if current is not None:
+        which = {"_id": current["_id"], "uuid": current.get("uuid")}
+        if before:
+            which["flyte.timetables"] = before
+        done = await database.flow.update_one(which, {"$set": body})
+        return bool(done.matched_count)
+    try:
+        await database.flow.insert_one({"_id": object_id(name), **body})
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> Document:
+    """Return when a step is due, as it is kept in its flow; `kept` are the times of the version before."""
+    next_at = None if table.next_at is None else to_microseconds(table.next_at)
+    return {
+        "stepIndex": table.step_index,
+        "stepId": table.step_id,
+        "rule": table.rule,
+        "nextAt": kept.get((table.step_id, table.rule), next_at),
+    }
+
+
+async def list_flows(database: Any) -> Sequence[Document]:
+    """Return the documents of the current versions, by name."""
+    found: list[Document] = await database.flow.find({}).to_list()
+    return sorted(found, key=lambda each: str(each.get("name")))
+
+
+async def find_version(database: Any, uuid: str) -> FlowVersion | None:
+    """Return a version of a flow, None when there is none that can be read."""
+    for collection in (database.flowHistory, database.flow):
+        document = await collection.find_one({"uuid": uuid})
+        if document is not None:
+            try:
+                return version_of(document)
+            except msgspec.ValidationError:
+                return None
+    return None
+
+
+async def get_version(database: Any, uuid: str) -> FlowVersion:
+    """See `Store.get_flow_version`."""
+    found = await find_version(database, uuid)
+    if found is None:
+        raise NotFoundError(f"There is no flow version {uuid!r}.")
+    return found
+
+
+async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:
+    """See `Store.delete_flow`."""
+    done = await database.flow.delete_many({"name": name})
+    if not done.deleted_count and not is_again:
+        raise NotFoundError(f"There is no flow {name!r}.")
+
+
+async def set_next(database: Any, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:
+    """Note when a step is due next, if nobody else has done so."""
+    done = await database.flow.update_one(
+        {"_id": flow, "uuid": uuid, "flyte.timetables": row},
+        {"$set": {"flyte.timetables.$.nextAt": None if next_at is None else to_microseconds(next_at)}},
+    )
+    return bool(done.modified_count)

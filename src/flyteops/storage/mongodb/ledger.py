@@ -1,0 +1,377 @@
+"""What changes actions: events with what follows from them, results, and all that happens to an action in between.
+
+An event is stored as one document with the actions that it creates. That is when it has happened; creating the actions may be
+repeated by anybody until the document says that it was done.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import bson
+from pymongo import InsertOne
+from pymongo.errors import DuplicateKeyError
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import FATAL, Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
+from flyteops.ruling import Late
+from flyteops.storage.base import KEPT_KEYS, Decide
+from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.client import OPTIONS
+from flyteops.storage.mongodb.document import (
+    Document,
+    action_document,
+    address_of,
+    context_of,
+    due_of,
+    event_document,
+    extra,
+    labels_of,
+    lease_of,
+    member_of,
+    result_of,
+    shown_state,
+    state_of,
+)
+from flyteops.storage.mongodb.execution import (
+    Change,
+    begin,
+    check_size,
+    create,
+    decoded,
+    encoded,
+    event_fields,
+    mirror,
+    size_of,
+    triggered,
+)
+from flyteops.storage.mongodb.queue import Queues, queue_of
+from flyteops.storage.mongodb.takeover import adopt
+from flyteops.storage.row import MICROSECOND, STATES, UNFINISHED, encode_decisions, to_instant, to_microseconds
+
+UNSETTLED = 2.0
+"""After how many seconds what somebody has begun is finished by others."""
+
+
+class Found(NamedTuple):
+    """An action as it is in the database, its execution, and what that means."""
+
+    action: Document
+    run: Document
+    states: Mapping[str, str]
+    progress: Progress
+
+    @property
+    def state(self) -> str:
+        return self.states[self.progress.action_id]
+
+    @property
+    def attempt(self) -> int:
+        return self.progress.attempt
+
+
+def record_document(event: Event, decisions: Sequence[Decision], seq: int) -> Document:
+    """Return an event with what was decided about it as it is kept."""
+    encoded = encode_decisions(decisions) if decisions else None
+    document = {
+        "_id": event.event_id,
+        **event_document(event),
+        "seq": seq,
+        "at": to_microseconds(event.received_at),
+        "flows": sorted({decision.flow_name for decision in decisions}),
+        "executions": [],
+        "bytes": len(event.payload) + len(encoded or b""),
+    }
+    return document if encoded is None else {**document, "decisions": encoded}
+
+
+class Ledger:
+    """Keeps events and actions."""
+
+    def __init__(self) -> None:
+        self.queues = Queues()
+        self._last = 0
+
+    def numbers(self, count: int) -> range:
+        """Return numbers by which things are in order: microseconds of the clock, but always larger than any before."""
+        first = max(time.time_ns() // 1000, self._last + 1)
+        self._last = first + count - 1
+        return range(first, first + count)
+
+    def go_on_from(self, number: int) -> None:
+        """Let all numbers be larger than one that is in the database."""
+        self._last = max(self._last, number)
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    async def record(self, database: Any, event: Event, outcome: Outcome, key: str | None, *, is_again: bool) -> str:
+        """See `Store.record`. `is_again`: it may have been done before, by this very event."""
+        earlier = None if key is None else await self._earlier(database, key, event)
+        if earlier is not None:
+            return earlier
+        if is_again and (known := await database.flyte_event.find_one({"_id": event.event_id})) is not None:
+            await self.settle_event(database, known)
+            return event.event_id
+        await self._refuse_taken(database, outcome.actions, None)
+        document, created = self.documents(event, outcome)
+        if created:
+            document |= {"open": True, "todo": bson.encode({"created": created}, codec_options=OPTIONS)}
+        if key is not None:
+            document["key"] = key
+        size_of(document)
+        try:
+            await database.flyte_event.insert_one(document)
+        except DuplicateKeyError as error:
+            earlier = None if key is None else await self._earlier(database, key, event)
+            if earlier is None:
+                raise ConflictError(f"There is an event {event.event_id!r} already; nothing was changed.") from error
+            return earlier
+        await self.settle_event(database, document)
+        return event.event_id
+
+    async def _earlier(self, database: Any, key: str, event: Event) -> str | None:
+        """Return the event that has the key; take the key from one that is too old."""
+        while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
+            if holder["at"] >= to_microseconds(event.received_at) - KEPT_KEYS // MICROSECOND:
+                return str(holder["_id"])
+            await database.flyte_event.update_one({"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}})
+        return None
+
+    def documents(self, event: Event, outcome: Outcome, action: Document | None = None) -> tuple[Document, list[Document]]:
+        """Return an event as a document, and the actions that it creates, still without trigger.
+
+        `action` is the one whose result it is.
+        """
+        at = to_microseconds(event.received_at)
+        seq, *seqs = self.numbers(1 + len(outcome.actions))
+        document = record_document(event, outcome.decisions, seq)
+        created = []
+        for each, number in zip(outcome.actions, seqs, strict=True):
+            made = action_document(each, event_fields(document), at, number)
+            made["flyte"] |= {"queue": queue_of(each.address), "bytes": size_of(made)}
+            del made["trigger"]
+            created.append(made)
+        runs = {each.correlation_id for each in outcome.actions} | ({action["correlationId"]} if action else set())
+        document["executions"] = sorted(runs)
+        if action:
+            document["action"] = action["_id"]
+        return document, created
+
+    async def _refuse_taken(self, database: Any, actions: Sequence[NewAction], own: Document | None) -> None:
+        """Raise `ConflictError` when one of the actions cannot be created."""
+        if not actions:
+            return
+        steps: dict[str, list[int]] = {}
+        for action in actions:
+            steps.setdefault(action.correlation_id, []).append(action.step_index)
+        taken, runs = await asyncio.gather(
+            database.action.find_one({"_id": {"$in": [action.action_id for action in actions]}}, {"_id": 1}),
+            database.flyte_execution.find({"_id": {"$in": list(steps)}}, {"actions.index": 1}).to_list(),
+        )
+        if taken is not None:
+            raise ConflictError(f"There is an action {taken['_id']!r} already; nothing was changed.")
+        known = {run["_id"]: {member["index"] for member in run["actions"]} for run in [*runs, *([own] if own else [])]}
+        for run, indexes in steps.items():
+            if known.get(run, set()).intersection(indexes) or len(set(indexes)) < len(indexes):
+                raise ConflictError(f"A step of execution {run!r} has its action already; nothing was changed.")
+
+    async def settle_event(self, database: Any, event: Document) -> None:
+        """Create what an event creates, unless that was done."""
+        if "todo" not in event:
+            return
+        created = bson.decode(event["todo"], codec_options=OPTIONS)["created"]
+        await self._create(database, triggered(created, event), event["at"])
+        await database.flyte_event.update_one({"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}})
+
+    async def _create(self, database: Any, actions: Sequence[Document], at: int, own: str | None = None) -> None:
+        """Create actions; those of the `own` execution are known there already."""
+        if not actions:
+            return
+        await self.queues.ensure(database, [address_of(action) for action in actions])
+        others = await begin(database, [action for action in actions if action["correlationId"] != own], at)
+        known = {action["_id"] for action in others}
+        await create(database, [action for action in actions if action["correlationId"] == own or action["_id"] in known])
+
+    # ---------------------------------------------------------------------------------------------------------- results
+
+    async def finish(self, database: Any, action_id: str, result: Event, decide: Decide, *, is_again: bool) -> bool | None:
+        """See `Store.finish`; None when somebody else was faster, and it must be decided anew."""
+        found = await self.find(database, action_id)
+        known = found.progress.result
+        if is_again and known is not None and known.event_id == result.event_id:
+            return True
+        ruling = decide(found.progress)
+        if ruling is None:
+            return False
+        if isinstance(ruling, Late):
+            return await self._keep_late(database, found, result, ruling.number)
+        if found.state not in UNFINISHED:
+            state = found.progress.state
+            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        return True if await self.end(database, found, result, ruling) else None
+
+    async def end(self, database: Any, found: Found, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
+        """Let an action end with a result; return False, with nothing done, when its execution has changed."""
+        await self._refuse_taken(database, outcome.actions, found.run)
+        now = to_microseconds(result.received_at)
+        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        event, created = self.documents(result, outcome, found.action)
+        update = moving(found, state, now, is_lost=is_lost)
+        update["$unset"] = {"flyte.claim": 1}
+        others = [each for action_id, each in found.states.items() if action_id != found.progress.action_id]
+        own = found.progress.correlation_id
+        return await self.commit(
+            database,
+            found,
+            Change(
+                action_id=found.progress.action_id,
+                at=now,
+                update=update,
+                event=event,
+                place="result",
+                created=tuple(created),
+                is_finished=all(STATES[each].is_finished for each in others)
+                and all(action.correlation_id != own for action in outcome.actions),
+            ),
+        )
+
+    async def _keep_late(self, database: Any, found: Found, result: Event, number: int) -> bool | None:
+        attempts = extra(found.action).get("attempts", ())
+        if number > len(attempts) or "late" in attempts[number - 1]:
+            return True
+        event, _ = self.documents(result, Outcome(), found.action)
+        place = f"flyte.attempts.{number - 1}.late"
+        return (
+            True
+            if await self.commit(database, found, Change(found.progress.action_id, 0, {}, event=event, place=place))
+            else None
+        )
+
+    # ---------------------------------------------------------------------------------------------------------- changes
+
+    async def commit(self, database: Any, found: Found, change: Change) -> bool:
+        """Have a change happen and carry it out; return False, with nothing done, when the execution has changed."""
+        own = [each for each in change.created if each["correlationId"] == found.run["_id"]]
+        added = 0
+        if change.event is not None:
+            size_of(change.event)
+            added = len(bson.encode(event_fields(change.event), codec_options=OPTIONS))
+            check_size(extra(found.action).get("bytes", 0) + added)
+        body, version = encoded(change), found.run["version"]
+        check_size(len(body))
+        update: Document = {
+            "$set": {"pending": body, "open": True, "change": version + 1, "isFinished": change.is_finished},
+            "$inc": {"version": 1, "bytes": added + sum(each["flyte"]["bytes"] for each in own)},
+            "$max": {"changedAt": change.at},
+        }
+        if own:
+            update["$push"] = {"actions": {"$each": [member_of(each) for each in own]}}
+        done = await database.flyte_execution.update_one({"_id": found.run["_id"], "version": version, "pending": None}, update)
+        if not done.modified_count:
+            return False
+        await self.carry_out(database, found.run["_id"], version + 1, body)
+        return True
+
+    async def carry_out(self, database: Any, run: str, number: int, body: bytes) -> None:
+        """Do what a change says, as far as that was not done."""
+        change = decoded(body)
+        update = {**change.update, "$set": {**change.update.get("$set", {}), "flyte.change": number}}
+        if change.event is not None:
+            if change.place is not None:
+                update["$set"][change.place] = event_fields(change.event)
+            await write_all(database.flyte_event, [InsertOne(change.event)])
+        await self.queues.ensure(database, change.addresses)
+        changed = await database.action.find_one_and_update(
+            {"_id": change.action_id, "flyte.change": {"$lt": number}}, update, return_document=True
+        )
+        if changed is not None and "$push" in change.update:
+            await mirror(database, [changed])
+        if change.event is not None:
+            await self._create(database, triggered(change.created, change.event), change.at, own=run)
+        await database.flyte_execution.update_one({"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}})
+
+    async def settle(self, database: Any, *, patience: float = UNSETTLED, limit: int = 100) -> None:
+        """Finish what a server has begun and left, longer ago than `patience`."""
+        before = (time.time_ns() // 1000) - int(patience * 1_000_000)
+        async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(limit):
+            await self.settle_event(database, event)
+        async for run in database.flyte_execution.find({"open": True}, {"pending": 1, "change": 1}).limit(limit):
+            if "pending" in run:
+                await self.carry_out(database, run["_id"], run["change"], run["pending"])
+
+    # ------------------------------------------------------------------------------------------------------------ looks
+
+    async def find(self, database: Any, action_id: str) -> Found:
+        """Return an action as it stands; raise `NotFoundError`."""
+        while True:
+            head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
+            if head is None:
+                raise NotFoundError(f"There is no action {action_id!r}.")
+            run = await database.flyte_execution.find_one({"_id": head["correlationId"]})
+            if run is None or "seq" not in extra(head):
+                await adopt(database, self.queues, [head["correlationId"]])
+            elif "pending" in run:
+                await self.carry_out(database, run["_id"], run["change"], run["pending"])
+            else:
+                action, states = await asyncio.gather(
+                    database.action.find_one({"_id": action_id}, {"trigger": 0, "input": 0}), _states(database, run)
+                )
+                if action is not None:
+                    return _found(action, run, {**states, action_id: state_of(action)})
+
+
+async def _states(database: Any, run: Document) -> dict[str, str]:
+    """Return the states of all actions of an execution; of those that are kept no longer, that of their copy."""
+    fields = {"state": 1, "flyte.state": 1}
+    found = {each["_id"]: state_of(each) async for each in database.action.find({"correlationId": run["_id"]}, fields)}
+    missing = [member["id"] for member in run["actions"] if member["id"] not in found]
+    if missing:
+        async for each in database.audit.find({"_id": {"$in": missing}}, fields):
+            found[each["_id"]] = state_of(each)
+    # Whatever the store does not keep any more was over long ago.
+    return {member["id"]: found.get(member["id"], "SUCCESS") for member in run["actions"]}
+
+
+def _found(action: Document, run: Document, states: Mapping[str, str]) -> Found:
+    kept = extra(action)
+    action_id, timeout, due = str(action["_id"]), kept.get("timeout"), due_of(action)
+    progress = Progress(
+        action_id=action_id,
+        name=action.get("name") or "",
+        pack_name=action.get("packName") or "",
+        pack_labels=labels_of(action),
+        correlation_id=run["_id"],
+        flow_name=run["flowName"],
+        flow_uuid=run["flowUUID"],
+        step_id=action.get("stepId") or "",
+        step_index=kept["stepIndex"],
+        context=context_of(action),
+        state=STATES[states[action_id]],
+        siblings=tuple([Sibling(member["stepId"], member["index"], STATES[states[member["id"]]]) for member in run["actions"]]),
+        result=result_of(action),
+        attempt=kept.get("attempt", 0),
+        leases=() if timeout is None else _leases(action_id, kept.get("attempts", ())),
+        timeout=None if timeout is None else timedelta(microseconds=timeout),
+        due_at=None if due is None else to_instant(due),
+    )
+    return Found(action, run, states, progress)
+
+
+def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Lease, ...]:
+    return tuple([Lease(number, lease_of(each, action_id, number), "lost" in each) for number, each in enumerate(attempts, 1)])
+
+
+def moving(found: Found, state: str, now: int, *, is_lost: bool = False) -> Document:
+    """Return the update by which an action comes to a state; with `is_lost`, its last attempt was lost then."""
+    shown = shown_state(state, now)
+    word = "NEW" if state == "LATER" else state
+    update: Document = {
+        "$set": {"state": shown, "flyte.state": state, "flyte.since": now},
+        "$push": {"states": shown, "flyte.states": f"{word} {now}"},
+    }
+    attempts = extra(found.action).get("attempts", ())
+    if is_lost and attempts and "lost" not in attempts[-1]:
+        update["$set"][f"flyte.attempts.{len(attempts) - 1}.lost"] = now
+    return update

@@ -1,0 +1,55 @@
+"""Notes of the servers as documents."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import Note
+from flyteops.storage.mongodb.document import Document
+
+
+def note_document(note: Note) -> Document:
+    """Return a note as it is kept."""
+    return {"_id": _id(note.kind, note.key), "kind": note.kind, "key": note.key, "value": note.value}
+
+
+def note_of(document: Document) -> Note:
+    """Return the note of a document."""
+    return Note(document["kind"], document["key"], bytes(document["value"]))
+
+
+def _id(kind: str, key: str) -> str:
+    return f"{kind}\n{key}"
+
+
+async def save_note(database: Any, note: Note, *, replaces: bool, is_again: bool) -> None:
+    """See `Store.save_note`."""
+    document = note_document(note)
+    if replaces:
+        await database.flyte_note.replace_one({"_id": document["_id"]}, document, upsert=True)
+        return
+    try:
+        await database.flyte_note.insert_one(document)
+    except DuplicateKeyError as error:
+        if not is_again or await database.flyte_note.find_one(document) is None:
+            raise ConflictError(f"There is a {note.kind} {note.key!r} already.") from error
+
+
+async def list_notes(database: Any, kind: str, *, after: str | None, limit: int | None, backwards: bool) -> Sequence[Note]:
+    """See `Store.list_notes`."""
+    which: Document = {"kind": kind}
+    if after is not None:
+        which["key"] = {"$lt" if backwards else "$gt": after}
+    if limit == 0:  # no bound, as the server understands it
+        return []
+    cursor = database.flyte_note.find(which).sort("key", -1 if backwards else 1).limit(limit or 0)
+    return [note_of(document) for document in await cursor.to_list()]
+
+
+async def delete_note(database: Any, kind: str, key: str, *, is_again: bool) -> None:
+    """See `Store.delete_note`."""
+    done = await database.flyte_note.delete_one({"_id": _id(kind, key)})
+    if not done.deleted_count and not is_again:
+        raise NotFoundError(f"There is no {kind} {key!r}.")

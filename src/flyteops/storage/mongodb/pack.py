@@ -1,0 +1,93 @@
+"""Packs as documents."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne
+
+from flyteops.errors import NotFoundError
+from flyteops.model import Pack, PackDeclaration
+from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.document import Document, extra, microseconds_of
+from flyteops.storage.mongodb.value import from_bson, to_bson
+from flyteops.storage.row import decode_declaration, encode_json, to_instant, to_microseconds
+
+
+def pack_document(pack: Pack) -> Document:
+    """Return a pack as it is kept; a declaration that BSON does not give back is in an exact text besides."""
+    links = [{"href": link.href, "rel": link.rel} for link in pack.links]
+    body: Document = {
+        "name": pack.name,
+        "labels": to_bson(pack.labels),
+        "commands": [{"name": each.name, "events": list(each.events), "links": []} for each in pack.commands],
+        "events": [{"name": each.name, "links": to_bson(msgspec.to_builtins(list(each.links)))} for each in pack.events],
+        "lastSeen": pack.last_seen_at,
+        "links": links,
+    }
+    kept: Document = {"seenAt": to_microseconds(pack.last_seen_at)}
+    if _declared(body) != pack.declaration:
+        kept["declaration"] = encode_json(pack.declaration).decode()
+    return {"_id": pack.id, **body, "flyte": kept}
+
+
+def _declared(document: Mapping[str, Any]) -> PackDeclaration:
+    exact = extra(document).get("declaration")
+    if exact is not None:
+        return decode_declaration(exact)
+    body = {key: from_bson(document[key]) for key in ("labels", "commands", "events", "links") if document.get(key)}
+    for key in ("commands", "events"):
+        body[key] = [{name: value for name, value in each.items() if value is not None} for each in body.get(key, ())]
+    return msgspec.convert({"name": document.get("name") or "", **body}, PackDeclaration)
+
+
+def pack_of(document: Mapping[str, Any]) -> Pack:
+    """Return the pack of a document."""
+    seen_at = microseconds_of(document.get("lastSeen"), extra(document).get("seenAt"))
+    return _declared(document).seen(to_instant(seen_at))
+
+
+async def save_pack(database: Any, pack: Pack) -> None:
+    """See `Store.save_pack`."""
+    document = pack_document(pack)
+    await database.pack.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+
+async def find_pack(database: Any, pack_id: str) -> Pack | None:
+    """See `Store.find_pack`."""
+    document = await database.pack.find_one({"_id": pack_id})
+    return None if document is None else pack_of(document)
+
+
+async def list_packs(database: Any) -> Sequence[Pack]:
+    """See `Store.list_packs`."""
+    packs = [pack_of(document) for document in await database.pack.find({}).to_list()]
+    return sorted(packs, key=lambda pack: (pack.name, pack.id))
+
+
+async def delete_pack(database: Any, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool) -> bool:
+    """See `Store.delete_pack`; return whether it was deleted."""
+    while True:
+        document = await database.pack.find_one({"_id": pack_id}, {"lastSeen": 1, "flyte.seenAt": 1})
+        if document is None:
+            if is_again:
+                return True
+            raise NotFoundError(f"There is no pack {pack_id!r}.")
+        which: Document = {"_id": pack_id}
+        if unless_seen_since is not None:
+            seen_at = microseconds_of(document.get("lastSeen"), extra(document).get("seenAt"))
+            if seen_at >= to_microseconds(unless_seen_since):
+                return False
+            which["lastSeen"] = document.get("lastSeen")
+        if (await database.pack.delete_one(which)).deleted_count:
+            return True
+
+
+async def touch_packs(database: Any, seen: Mapping[str, datetime]) -> None:
+    """See `Store.touch_packs`."""
+    changes = [
+        UpdateOne({"_id": key, "lastSeen": {"$lt": at}}, {"$set": {"lastSeen": at, "flyte.seenAt": to_microseconds(at)}})
+        for key, at in seen.items()
+    ]
+    await write_all(database.pack, changes)

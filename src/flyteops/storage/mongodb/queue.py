@@ -1,0 +1,174 @@
+"""What waits for whom: every pack, labels and command that were ever asked for is a queue, and actions are taken from those."""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from pymongo import UpdateOne
+
+from flyteops.model import Address, PackRef, has_labels
+from flyteops.storage.base import Claimed, lease_token
+from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.document import Document, extra, input_of, shown_state
+from flyteops.storage.mongodb.execution import touch
+from flyteops.storage.row import decode_strings, to_instant, to_microseconds, to_text
+
+TOUCHED_FOR = 3600.0
+"""For how many seconds a queue is known to be there once it was written."""
+
+KEPT_FOR = timedelta(days=7)
+"""How long a queue that nothing waits in is kept."""
+
+AT_ONCE = 150
+"""From how many queues one operation takes: the server merges as many scans of an index in order, but at most 200."""
+
+
+def queue_id(pack_name: str, labels: str, command: str) -> str:
+    """Return what a queue is called."""
+    return blake2b("\0".join((pack_name, command, labels)).encode(errors="surrogatepass"), digest_size=12).hexdigest()
+
+
+def queue_of(address: Address) -> str:
+    """Return the queue of actions for an address."""
+    return queue_id(address.pack_name, to_text(address.pack_labels), address.command)
+
+
+def address_of(queue: Document) -> Address:
+    """Return for whom a queue is."""
+    return Address(queue["packName"], decode_strings(queue["labels"]), queue["command"])
+
+
+class Request(NamedTuple):
+    """What is asked for by a claim; `token` tells it from all others."""
+
+    pack: PackRef
+    at: datetime
+    command: str | None
+    limit: int
+    seed: bytes
+    token: str
+
+
+class Queues:
+    """Makes queues, and hands out what is in them."""
+
+    def __init__(self) -> None:
+        self._touched: dict[str, float] = {}
+
+    async def ensure(self, database: Any, addresses: Iterable[Address]) -> None:
+        """Have a queue for each of the addresses. Must be done before anything is put there."""
+        now = time.time()
+        wanted = {queue_of(address): address for address in addresses}
+        missing = {key: address for key, address in wanted.items() if self._touched.get(key, 0) < now - TOUCHED_FOR}
+        if not missing:
+            return
+        changes = [
+            UpdateOne(
+                {"_id": key},
+                {
+                    "$setOnInsert": {
+                        "packName": address.pack_name,
+                        "labels": to_text(address.pack_labels),
+                        "command": address.command,
+                        "arrived": 0,
+                    },
+                    "$max": {"usedAt": int(now)},
+                },
+                upsert=True,
+            )
+            for key, address in missing.items()
+        ]
+        await write_all(database.flyte_queue, changes)
+        self._touched.update(dict.fromkeys(missing, now))
+
+    async def remove_unused(self, database: Any) -> None:
+        """Forget queues that were not used for long, and that nothing waits in."""
+        before = int(time.time() - KEPT_FOR.total_seconds())
+        async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(100):
+            waiting = {"flyte.state": {"$in": ["NEW", "LATER"]}, "flyte.queue": queue["_id"]}
+            if await database.action.find_one(waiting, {"_id": 1}) is None:
+                await database.flyte_queue.delete_one({"_id": queue["_id"], "usedAt": {"$lt": before}})
+            else:
+                await database.flyte_queue.update_one({"_id": queue["_id"]}, {"$set": {"usedAt": int(time.time())}})
+
+    async def claim(self, database: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
+        """See `Store.claim`."""
+        queues = await matching(database, asked.pack, asked.command)
+        now = to_microseconds(asked.at)
+        taken = await _taken_before(database, queues, asked.token) if is_again else []
+        while queues and len(taken) < asked.limit:
+            document = await _take(database, queues, _handing_out(asked, now))
+            if document is None:
+                break
+            taken.append(document)
+        await touch(database, taken, now)
+        return [_claimed(document, asked.seed, now) for document in taken]
+
+
+async def matching(database: Any, pack: PackRef, command: str | None) -> list[str]:
+    """Return the queues that the pack may take from."""
+    which: Document = {"packName": pack.name}
+    if command is not None:
+        which["command"] = command
+    found = await database.flyte_queue.find(which, {"labels": 1}).to_list()
+    return [queue["_id"] for queue in found if has_labels(pack.labels, decode_strings(queue["labels"]))]
+
+
+def waiting_in(queues: Sequence[str]) -> Document:
+    """Return the filter of what may be taken from these queues, in the order of an index.
+
+    The state that the original shows must agree: it may have handed the action out itself.
+    """
+    return {"flyte.state": "NEW", "flyte.queue": {"$in": list(queues)}, "state.value": "NEW"}
+
+
+async def _take(database: Any, queues: Sequence[str], change: Document) -> Document | None:
+    """Hand out the oldest action in the queues."""
+    parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
+    while True:
+        which = waiting_in(parts[0])
+        if len(parts) > 1:
+            heads = [
+                await database.action.find_one(waiting_in(part), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]) for part in parts
+            ]
+            oldest = min((head for head in heads if head), key=lambda head: int(head["flyte"]["seq"]), default=None)
+            if oldest is None:
+                return None
+            which = {**waiting_in(queues), "_id": oldest["_id"]}
+        document: Document | None = await database.action.find_one_and_update(
+            which, change, sort=[("flyte.seq", 1)], return_document=True
+        )
+        if document is not None or len(parts) == 1:
+            return document
+
+
+def _handing_out(asked: Request, now: int) -> Document:
+    shown = shown_state("PENDING", now)
+    return {
+        "$set": {"state": shown, "flyte.state": "PENDING", "flyte.since": now, "flyte.claim": asked.token},
+        "$push": {
+            "states": shown,
+            "flyte.states": f"PENDING {now}",
+            "flyte.attempts": {"seed": asked.seed, "pack": asked.pack.id, "at": now},
+        },
+        # What it may take becomes when it is lost: without a limit, a time that never comes.
+        "$inc": {"flyte.attempt": 1, "flyte.due": now},
+    }
+
+
+async def _taken_before(database: Any, queues: Sequence[str], token: str) -> list[Document]:
+    which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}, "flyte.claim": token}
+    found: list[Document] = await database.action.find(which).sort("flyte.seq", 1).to_list()
+    return found
+
+
+def _claimed(document: Document, seed: bytes, now: int) -> Claimed:
+    kept = extra(document)
+    action_id, timeout, attempt = str(document["_id"]), kept.get("timeout"), kept["attempt"]
+    if timeout is None:
+        return Claimed(action_id, document["name"], input_of(document), attempt)
+    lease = lease_token(seed, action_id, attempt)
+    limit = timedelta(microseconds=timeout)
+    return Claimed(action_id, document["name"], input_of(document), attempt, lease, limit, to_instant(now + timeout))

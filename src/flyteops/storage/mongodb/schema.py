@@ -1,0 +1,136 @@
+"""The collections, their indexes, and how long the server keeps what is in them.
+
+`pack`, `flow`, `flowHistory`, `action`, `audit` and `datastore` are those of the original. All others are ours, and begin with
+``flyte_``.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from pymongo.errors import OperationFailure
+
+from flyteops.errors import StoreError
+
+LOGGER = logging.getLogger("flyte.store")
+
+VERSION = 1
+"""Of the fields and collections that are ours; a server refuses a database with a larger one."""
+
+AUDIT_KEPT_FOR = timedelta(days=183)
+"""How long the original keeps copies of actions."""
+
+NUMBERS = ("flows", "items", "packs", "notes", "arrived")
+"""What is counted for other servers to see that it has changed."""
+
+TTL = "expireAfterSeconds"
+
+
+class Index(NamedTuple):
+    """An index that there must be; `expires` says after how many seconds the server removes what it is on."""
+
+    collection: str
+    keys: Sequence[tuple[str, int]]
+    is_unique: bool = False
+    is_sparse: bool = False
+    expires: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        chosen = {"unique": self.is_unique, "sparse": self.is_sparse, TTL: self.expires}
+        return {name: value for name, value in chosen.items() if value not in (False, None)}
+
+
+def indexes(keep_for: timedelta) -> Sequence[Index]:
+    """Return the indexes: first those of the original, then ours."""
+    return (
+        Index("action", [("correlationId", 1)]),
+        Index("action", [("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)]),
+        Index("action", [("state.time", 1)], expires=int(keep_for.total_seconds())),
+        Index("audit", [("correlationId", 1)]),
+        Index("audit", [("state.time", 1)], expires=int(AUDIT_KEPT_FOR.total_seconds())),
+        Index("flow", [("name", 1)]),
+        Index("flowHistory", [("uuid", 1)]),
+        # What waits, in the order in which it is handed out; what is due; and what was not taken over yet.
+        Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
+        Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
+        Index("action", [("flyte.seq", 1)]),
+        Index("audit", [("flyte.seq", 1)]),
+        Index("flyte_queue", [("packName", 1), ("command", 1)]),
+        Index("flyte_note", [("kind", 1), ("key", 1)]),
+        Index("flyte_execution", [("changedAt", -1), ("seq", -1)]),
+        Index("flyte_execution", [("flowName", 1), ("changedAt", -1), ("seq", -1)]),
+        Index("flyte_execution", [("actions.name", 1), ("changedAt", -1), ("seq", -1)]),
+        Index("flyte_execution", [("isFinished", 1), ("changedAt", 1)]),
+        Index("flyte_execution", [("open", 1)], is_sparse=True),
+        Index("flyte_event", [("seq", -1)]),
+        Index("flyte_event", [("name", 1), ("seq", -1)]),
+        Index("flyte_event", [("pack.name", 1), ("seq", -1)]),
+        Index("flyte_event", [("flows", 1), ("seq", -1)]),
+        Index("flyte_event", [("executions", 1), ("at", 1)]),
+        Index("flyte_event", [("key", 1)], is_unique=True, is_sparse=True),
+        Index("flyte_event", [("open", 1)], is_sparse=True),
+    )
+
+
+async def prepare(database: Any, keep_for: timedelta) -> None:
+    """Have all indexes, and what is in order; raise `StoreError` if a newer Flyte was here."""
+    found = await database.flyte_number.find_one({"_id": "schema"})
+    if found is not None and found["value"] > VERSION:
+        raise StoreError(
+            f"The database was written by a newer Flyte (schema {found['value']}, this one knows {VERSION})."
+            " Install that version, or name another database."
+        )
+    known: dict[str, Mapping[str, Any]] = {}
+    for index in indexes(keep_for):
+        if index.collection not in known:
+            known[index.collection] = await _known(database[index.collection])
+        await _ensure(database, index, known[index.collection])
+    for name in NUMBERS:
+        # Whatever a server that was killed has changed without saying so: others look at all of it again.
+        await changed(database, name)
+    await database.flyte_number.update_one({"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True)
+
+
+async def _known(collection: Any) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = await collection.index_information()
+    except OperationFailure:
+        return {}  # there is no such collection yet
+    return found
+
+
+async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None:
+    collection = database[index.collection]
+    wanted = [(field, direction) for field, direction in index.keys]
+    for name, options in known.items():
+        if [(field, int(direction)) for field, direction in options["key"] if not isinstance(direction, str)] == wanted:
+            await _adjust(database, index, name, options)
+            return
+    await collection.create_index(wanted, **index.options)
+
+
+async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, Any]) -> None:
+    """Let an index that is there already do what is wanted of it."""
+    found = {option: options[option] for option in ("unique", "sparse", TTL) if options.get(option) not in (False, None)}
+    if found == index.options:
+        return
+    place = f"index {name!r} of {index.collection!r}"
+    if index.expires is not None and TTL in found and {**found, TTL: index.expires} == index.options:
+        command = {"name": name, TTL: index.expires}
+        try:
+            await database.command("collMod", index.collection, index=command)
+        except OperationFailure as error:
+            LOGGER.info("The %s is made anew, as the server cannot change it: %s", place, error.code)
+        else:
+            LOGGER.info("The %s keeps for %d s now; it was %s s", place, index.expires, found[TTL])
+            return
+    LOGGER.warning("The %s has other options (%s) than are needed (%s); it is made anew.", place, found, index.options)
+    await database[index.collection].drop_index(name)
+    await database[index.collection].create_index(list(index.keys), **index.options)
+
+
+async def changed(database: Any, what: str) -> None:
+    """Note that flows, items, packs or notes have changed, or that actions have arrived, for other servers to see."""
+    await database.flyte_number.update_one({"_id": what}, {"$inc": {"value": 1}}, upsert=True)

@@ -1,0 +1,420 @@
+"""MongoDB: any number of servers on one database, which may be that of an existing installation."""
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from pymongo.errors import OperationFailure
+
+from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.model import (
+    Action,
+    Address,
+    DataItem,
+    Event,
+    EventRecord,
+    Execution,
+    FlowVersion,
+    Note,
+    Outcome,
+    Pack,
+    PackRef,
+    Progress,
+)
+from flyteops.ruling import Late, Timetable
+from flyteops.storage.base import (
+    ActionFilter,
+    ActionStatus,
+    Advanced,
+    Check,
+    Claimed,
+    Decide,
+    EventFilter,
+    ExecutionFilter,
+    Page,
+    Purged,
+    Retention,
+    Rules,
+    Store,
+    Surroundings,
+)
+from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
+from flyteops.storage.mongodb.client import Client
+from flyteops.storage.mongodb.item import item_document, item_of
+from flyteops.storage.mongodb.ledger import Ledger
+from flyteops.storage.mongodb.queue import Request
+from flyteops.storage.mongodb.schema import NUMBERS, changed, prepare
+from flyteops.storage.mongodb.takeover import look_again, take_over
+from flyteops.storage.mongodb.timer import Timer
+from flyteops.storage.mongodb.wakeup import Wakeup
+from flyteops.storage.portable import Checkpoint, Stored
+
+T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.store")
+
+GIVING_BACK = 1.0
+"""How many seconds a claim that is cancelled waits until what it got went back."""
+
+FASTER = 200
+"""How often something is decided upon again because others changed the execution meanwhile."""
+
+YEAR = timedelta(seconds=31_557_600)
+
+UNKNOWN_COMMAND = 59
+
+
+class MongoStore(Store):
+    """A store in a MongoDB database. `keep_for` is how long the server itself keeps actions at most.
+
+    `name` is what the database is called in messages, `limit` how many verbs may be under way.
+    """
+
+    is_shared = True
+
+    def __init__(self, url: str, *, keep_for: timedelta | None = None, name: str = "The database", limit: int = 5000) -> None:
+        self._url, self._shown = url, name
+        self._client = Client(url, name, limit=limit)
+        self._keep_for = keep_for or YEAR
+        self._ledger = Ledger()
+        self._timer = Timer(self._ledger)
+        self._is_open = False
+        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._name = secrets.token_hex(6)
+        self._wakeup = Wakeup(self._client, self._pass_on)
+        self._claims = itertools.count(1)
+
+    async def open(self) -> None:
+        if self._is_open:
+            raise StoreError("The store is open already.")
+        await self._client.open()
+        try:
+            await self._client.run(self._prepare)
+        except BaseException:  # whatever it is, the connections are let go
+            await self._client.close()
+            raise
+        self._is_open = True
+        self._wakeup.start()
+
+    async def _prepare(self, database: Any) -> None:
+        await prepare(database, self._keep_for)
+        for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
+            last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
+            self._ledger.go_on_from(0 if last is None else last[field])
+        await self._ledger.settle(database, patience=0)
+        taken_over = await take_over(database, self._ledger.queues)
+        await look_again(database, self._ledger.queues)
+        if taken_over:
+            LOGGER.info("%d executions of an earlier server were taken over", taken_over)
+
+    async def close(self) -> None:
+        self._is_open = False
+        await self._wakeup.stop()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _pass_on(self, addresses: Sequence[Address]) -> None:
+        self._tell(addresses)
+
+    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+        self._tell = tell
+
+    async def look_around(self) -> Surroundings:
+        return await self._client.read(_look_around)
+
+    async def ping(self) -> None:
+        await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
+
+    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run work that may be repeated."""
+        return await self._whole(self._client.read(work))
+
+    async def _repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+        """Run work that can tell whether it was done before."""
+        return await self._whole(self._client.repeat(work))
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do all of it, whether or not who asked for it goes away meanwhile."""
+        if not self._is_open:
+            work.close()
+            raise UnavailableError("The store is closed.")
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _until_done(self, work: Callable[[Any, bool], Awaitable[T | None]]) -> T:
+        """Run work until nobody else was faster."""
+
+        async def run() -> T:
+            for tried in range(FASTER):
+                done = await self._client.repeat(work)
+                if done is not None:
+                    return done
+                await asyncio.sleep(0.0005 * tried)
+            raise BusyError
+
+        return await self._whole(run())
+
+    # ------------------------------------------------------------------------------------------------------------ packs
+
+    async def save_pack(self, pack_: Pack) -> None:
+        async def save(database: Any) -> None:
+            await pack.save_pack(database, pack_)
+            await changed(database, "packs")
+
+        await self._write(save)
+
+    async def find_pack(self, pack_id: str) -> Pack | None:
+        return await self._client.read(partial(pack.find_pack, pack_id=pack_id))
+
+    async def list_packs(self) -> Sequence[Pack]:
+        return await self._client.read(pack.list_packs)
+
+    async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
+        async def delete(database: Any, again: bool) -> None:
+            if await pack.delete_pack(database, pack_id, unless_seen_since, is_again=again):
+                await changed(database, "packs")
+
+        await self._repeat(delete)
+
+    async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
+        await self._write(partial(pack.touch_packs, seen=seen))
+
+    # ------------------------------------------------------------------------------------------------------------ flows
+
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        async def save(database: Any, again: bool) -> None:
+            await flow.save_flow(database, version, timetables, is_again=again)
+            await changed(database, "flows")
+
+        await self._repeat(save)
+
+    async def list_flows(self) -> Sequence[FlowVersion]:
+        found = []
+        for document in await self._client.read(flow.list_flows):
+            try:
+                found.append(flow.version_of(document))
+            except msgspec.ValidationError as error:
+                LOGGER.warning("The flow %r in the database is left out, as it is none: %s", document.get("name"), error)
+        return found
+
+    async def list_current(self) -> Mapping[str, str]:
+        async def look(database: Any) -> Mapping[str, str]:
+            return {each["name"]: each["uuid"] async for each in database.flow.find({}, {"name": 1, "uuid": 1})}
+
+        return await self._client.read(look)
+
+    async def delete_flow(self, name: str) -> None:
+        async def delete(database: Any, again: bool) -> None:
+            await flow.delete_flow(database, name, is_again=again)
+            await changed(database, "flows")
+
+        await self._repeat(delete)
+
+    async def get_flow_version(self, uuid: str) -> FlowVersion:
+        return await self._client.read(partial(flow.get_version, uuid=uuid))
+
+    # -------------------------------------------------------------------------------------------------------- datastore
+
+    async def save_item(self, item: DataItem) -> bool:
+        async def save(database: Any) -> bool:
+            document = item_document(item)
+            done = await database.datastore.replace_one({"_id": item.key}, document, upsert=True)
+            await changed(database, "items")
+            return done.upserted_id is not None
+
+        return await self._write(save)
+
+    async def list_items(self) -> Sequence[DataItem]:
+        async def look(database: Any) -> list[DataItem]:
+            return [item_of(document) async for document in database.datastore.find({})]
+
+        return sorted(await self._client.read(look), key=lambda item: item.key)
+
+    async def delete_item(self, key: str) -> None:
+        async def delete(database: Any, again: bool) -> None:
+            done = await database.datastore.delete_one({"_id": key})
+            if not done.deleted_count and not again:
+                raise NotFoundError(f"There is no datastore item {key!r}.")
+            await changed(database, "items")
+
+        await self._repeat(delete)
+
+    # ------------------------------------------------------------------------------------------------------------ notes
+
+    async def save_note(self, note_: Note, *, replaces: bool = True) -> None:
+        async def save(database: Any, again: bool) -> None:
+            await note.save_note(database, note_, replaces=replaces, is_again=again)
+            await changed(database, "notes")
+
+        await self._repeat(save)
+
+    async def list_notes(
+        self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
+    ) -> Sequence[Note]:
+        return await self._client.read(partial(note.list_notes, kind=kind, after=after, limit=limit, backwards=backwards))
+
+    async def delete_note(self, kind: str, key: str) -> None:
+        async def delete(database: Any, again: bool) -> None:
+            await note.delete_note(database, kind, key, is_again=again)
+            await changed(database, "notes")
+
+        await self._repeat(delete)
+
+    # --------------------------------------------------------------------------------------------- the life of an event
+
+    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        async def write(database: Any, again: bool) -> str:
+            return await self._ledger.record(database, event, outcome, key, is_again=again)
+
+        event_id = await self._repeat(write)
+        self._announce(outcome)
+        return event_id
+
+    def _announce(self, outcome: Outcome) -> None:
+        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
+
+    async def claim(
+        self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
+    ) -> Sequence[Claimed]:
+        asked = Request(pack, at, action_name, limit, seed, token=f"{self._name}-{next(self._claims)}")
+
+        async def write(database: Any, again: bool) -> list[Claimed]:
+            return await self._ledger.queues.claim(database, asked, is_again=again)
+
+        claiming = asyncio.ensure_future(self._repeat(write))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # What nobody is left to be told of goes back before the caller is gone, if the server answers soon, or else later.
+            await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
+            raise
+
+    async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
+        with suppress(FlyteError):
+            for each in await claiming:
+                address = await self._release(each.action_id, at, lambda _: None, counts=False)
+                self._tell([address])
+                self._wakeup.announce([address])
+
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+        ruled: Outcome | Late | None = None
+
+        def deciding(progress: Progress) -> Outcome | Late | None:
+            nonlocal ruled
+            ruled = decide(progress)
+            return ruled
+
+        async def write(database: Any, again: bool) -> bool | None:
+            return await self._ledger.finish(database, action_id, result, deciding, is_again=again)
+
+        is_applied = await self._until_done(write)
+        if isinstance(ruled, Outcome):
+            self._announce(ruled)
+        return is_applied
+
+    async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
+        async def write(database: Any, _again: bool) -> tuple[datetime | None] | None:
+            return await self._timer.extend(database, action_id, at, check)
+
+        return (await self._until_done(write))[0]
+
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+        address = await self._release(action_id, at, check, counts=counts)
+        self._wakeup.announce([address])
+        return address
+
+    async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+        async def write(database: Any, _again: bool) -> Address | None:
+            return await self._timer.release(database, action_id, at, check, counts=counts)
+
+        return await self._until_done(write)
+
+    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+        async def work(database: Any) -> Advanced:
+            return await self._timer.advance(database, at, rules, limit, shift)
+
+        advanced = await self._whole(self._client.run(work))
+        self._wakeup.announce(advanced.arrived)
+        return advanced
+
+    # ------------------------------------------------------------------------------------------------------------ audit
+
+    async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+        return await self._client.read(partial(audit.list_executions, which=which, start=start, limit=limit))
+
+    async def get_execution(self, correlation_id: str) -> Execution:
+        return await self._client.read(partial(audit.get_execution, correlation_id=correlation_id))
+
+    async def get_action(self, action_id: str) -> Action:
+        return await self._client.read(partial(audit.get_action, action_id=action_id))
+
+    async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+        return await self._client.read(partial(audit.list_actions, which=which, start=start, limit=limit))
+
+    async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+        return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
+
+    async def get_event(self, event_id: str) -> EventRecord:
+        return await self._client.read(partial(audit.get_event, event_id=event_id))
+
+    # ---------------------------------------------------------------------------------------------------------- growth
+
+    async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
+        async def work(database: Any) -> Purged:
+            await self._ledger.settle(database)
+            await take_over(database, self._ledger.queues)
+            await self._ledger.queues.remove_unused(database)
+            return await growth.purge(database, what, limit)
+
+        return await self._write(work)
+
+    # ------------------------------------------------------------------------------------------------- moving and backup
+
+    async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
+        client = Client(self._url, self._shown, limit=1)  # the store need not be open
+        await client.open()
+        try:
+            async for part in client.stream(partial(transfer.export, partly=partly)):
+                yield part
+        finally:
+            await client.close()
+
+    async def begin_load(self) -> Checkpoint:
+        return await self._write(transfer.begin)
+
+    async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+        await self._write(partial(transfer.load, ledger=self._ledger, records=records, checkpoint=checkpoint))
+
+    async def end_load(self) -> None:
+        async def end(database: Any) -> None:
+            await transfer.end(database)
+            for name in NUMBERS:
+                await changed(database, name)
+
+        await self._write(end)
+
+
+async def _look_around(database: Any) -> Surroundings:
+    numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
+    try:
+        told = await database.command("hello")
+    except OperationFailure as error:
+        if error.code != UNKNOWN_COMMAND:
+            raise
+        told = await database.command("isMaster")  # as it was called before 4.4.2
+    known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
+    return Surroundings(**known, now=told.get("localTime"), is_loading="loading" in numbers)

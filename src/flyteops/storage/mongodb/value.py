@@ -1,0 +1,124 @@
+"""JSON as BSON and back.
+
+The original keeps payloads and inputs as BSON values, so that is what others find. Not every JSON text survives that letter by
+letter: `1.0`, spaces, numbers beyond 64 bits, keys that begin with a dollar sign. Such a text is kept besides, and is what
+counts when it is there.
+"""
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from bson import Decimal128
+from bson.datetime_ms import DatetimeMS
+
+DEEPEST = 60
+"""How deep values may be nested in BSON, whose bound is 100 for a whole document; what is deeper becomes text."""
+
+LARGEST, SMALLEST = 2**63 - 1, -(2**63)
+
+WHOLE = 1e21
+"""Below this, a number that came as a float without a fraction is written as a whole number, as Go does."""
+
+
+class Kept(NamedTuple):
+    """A value as BSON, and what it is exactly; None when the value alone tells that."""
+
+    value: Any
+    exact: str | None
+
+
+def of_json(text: bytes) -> Kept:
+    """Return how a JSON text is kept."""
+    exact = text.decode(errors="surrogateescape")
+    try:
+        value = to_bson(msgspec.json.decode(text))
+    except (msgspec.MsgspecError, RecursionError):
+        return Kept(None, exact)  # JSON that this parser refuses, such as 1e400
+    return Kept(value, None if to_json(value) == text else exact)
+
+
+def json_of(value: Any, exact: str | None) -> bytes:
+    """Return the JSON text that was kept."""
+    return to_json(value) if exact is None else exact.encode(errors="surrogateescape")
+
+
+def of_strings(strings: Mapping[str, str]) -> Kept:
+    """Return how labels or a context are kept."""
+    value = to_bson(strings)
+    return Kept(value, None if value == strings else msgspec.json.encode(strings).decode())
+
+
+def strings_of(value: Any, exact: str | None) -> dict[str, str]:
+    """Return labels or a context; what is no text in them becomes JSON."""
+    if exact is not None:
+        return msgspec.json.decode(exact, type=dict[str, str])
+    if not isinstance(value, dict):
+        return {}
+    return {key: each if isinstance(each, str) else to_json(each).decode() for key, each in value.items()}
+
+
+def to_json(value: Any) -> bytes:
+    """Return a BSON value as compact JSON."""
+    return msgspec.json.encode(from_bson(value))
+
+
+def to_bson(value: Any, depth: int = 0) -> Any:
+    """Return what BSON has for a JSON value, as near as it can be."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if SMALLEST <= value <= LARGEST else _float(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth >= DEEPEST:
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, list):
+        return [to_bson(each, depth + 1) for each in value]
+    return {_key(key): to_bson(each, depth + 1) for key, each in value.items()}
+
+
+def _key(key: str) -> str:
+    """Return a key as MongoDB takes it: without zeros, and with a wide dollar sign where a plain one would be an operator."""
+    key = key.replace("\0", "\u2400")
+    return f"\uff04{key[1:]}" if key.startswith("$") else key
+
+
+def _float(value: int) -> float | str:
+    try:
+        return float(value)
+    except OverflowError:
+        return str(value)
+
+
+def from_bson(value: Any) -> Any:
+    """Return the JSON value of a BSON value, also of such that only others have written."""
+    if isinstance(value, dict):
+        return {key: from_bson(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [from_bson(each) for each in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _number(value)
+    return _foreign(value)
+
+
+def _number(value: float) -> int | float | None:
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
+        return None
+    return int(value) if value.is_integer() and abs(value) < WHOLE else value
+
+
+def _foreign(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal128):
+        return _number(float(value.to_decimal()))
+    if isinstance(value, DatetimeMS):
+        return int(value)
+    return str(value)

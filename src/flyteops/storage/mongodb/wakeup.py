@@ -1,0 +1,126 @@
+"""How the servers on one database tell each other that there is something to do: by numbers that everybody looks at.
+
+Where the server keeps a log of changes (in a replica set), a change stream tells of them at once.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
+
+from flyteops.errors import FlyteError
+from flyteops.model import Address
+from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.client import Client
+from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.queue import address_of, queue_of
+from flyteops.storage.mongodb.schema import changed
+
+GATHERING = 0.01
+"""How many seconds pass between two announcements."""
+
+LOOKING = 0.5
+"""How many seconds pass between two looks."""
+
+WATCHING_AGAIN = 15.0
+"""How many seconds pass until a change stream is asked for again, where there was none or it has ended."""
+
+MOST = 100
+"""How many waiting actions of one kind are told of at a time."""
+
+
+class Wakeup:
+    """Tells other servers what has arrived, and is told by them. `name` is that of this server."""
+
+    def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None]) -> None:
+        self._client = client
+        self._tell = tell
+        self._arrived: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
+        self._seen: dict[str, int] = {}
+        self._number = -1
+        self._has_arrived = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to look and to tell."""
+        self._is_stopping.clear()
+        self._tasks = [asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)]
+
+    async def stop(self) -> None:
+        """End that. Nothing is cancelled, as the driver would lose its connections over it."""
+        self._is_stopping.set()
+        self._has_arrived.set()
+        tasks, self._tasks = self._tasks, []
+        await asyncio.gather(*tasks)
+
+    def announce(self, addresses: Iterable[Address]) -> None:
+        """Have other servers told, soon."""
+        for address in addresses:
+            self._arrived[queue_of(address)] += 1
+            self._has_arrived.set()
+
+    async def _announce(self) -> None:
+        while not self._is_stopping.is_set():
+            await self._has_arrived.wait()
+            self._has_arrived.clear()
+            arrived, self._arrived = self._arrived, Counter()
+            changes = [UpdateOne({"_id": key}, {"$inc": {"arrived": count}}) for key, count in arrived.items()]
+
+            async def write(database: Any, changes: Sequence[UpdateOne] = changes) -> None:
+                await write_all(database.flyte_queue, changes)
+                await changed(database, "arrived")
+
+            self._told.update(arrived)
+            with contextlib.suppress(FlyteError):
+                await self._client.run(write)
+            await self._rest(GATHERING)
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_stopping.wait()
+
+    async def _look(self) -> None:
+        while not self._is_stopping.is_set():
+            with contextlib.suppress(FlyteError):
+                await self._client.run(self._look_once)
+            await self._rest(LOOKING)
+
+    async def _look_once(self, database: Any) -> None:
+        found = await database.flyte_number.find_one({"_id": "arrived"})
+        number = 0 if found is None else found["value"]
+        if number != self._number:
+            is_first, self._number = self._number < 0, number
+            async for queue in database.flyte_queue.find({}):
+                self._notice(queue, is_first=is_first)
+
+    def _notice(self, queue: Document, *, is_first: bool = False) -> None:
+        """Tell of what has arrived in a queue, but for what was announced from here."""
+        key, arrived = queue["_id"], queue.get("arrived", 0)
+        count = arrived - self._seen.get(key, 0) - self._told.pop(key, 0)
+        self._seen[key] = arrived
+        if count > 0 and not is_first:
+            self._tell([address_of(queue)] * min(count, MOST))
+
+    async def _watch(self) -> None:
+        """Look at once when something is told of, where the server can say so."""
+        while not self._is_stopping.is_set():
+            with contextlib.suppress(FlyteError):
+                await self._client.run(self._watch_once)
+            await self._rest(WATCHING_AGAIN)
+
+    async def _watch_once(self, database: Any) -> None:
+        changes = [{"$match": {"operationType": {"$in": ["insert", "update"]}}}]
+        look = {"full_document": "updateLookup", "max_await_time_ms": int(LOOKING * 1000)}
+        with contextlib.suppress(PyMongoError):
+            async with await database.flyte_queue.watch(changes, **look) as stream:
+                while not self._is_stopping.is_set():
+                    change = await stream.try_next()
+                    if change is not None and change.get("fullDocument"):
+                        self._notice(change["fullDocument"])
