@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 LEAST_DISK = 16 * 1024 * 1024
 
+MOST_WORKERS = 64
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 PACK_VARIABLES = (
@@ -69,6 +71,13 @@ def parse_size(value: str) -> int:
     """Read a number of bytes, at least one."""
     if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) == 0:
         raise ValueError("is not a number of bytes; give a whole number such as 10485760")
+    return int(value)
+
+
+def parse_workers(value: str) -> int:
+    """Read a number of processes, from 1 to 64."""
+    if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MOST_WORKERS:
+        raise ValueError(f"is not a number of server processes; give a whole number from 1 to {MOST_WORKERS}")
     return int(value)
 
 
@@ -222,6 +231,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Setting("FLYTE_TLS_KEY_PATH", parse_path, "The PEM file of the certificate's private key.", NETWORK, "FILE"),
     ] = None
+    workers: Annotated[
+        int,
+        Setting(
+            "FLYTE_WORKERS",
+            parse_workers,
+            "How many server processes share the port on this machine, which needs a store that several servers may share.",
+            NETWORK,
+            "NUMBER",
+        ),
+    ] = 1
     max_body_bytes: Annotated[
         int,
         Setting(

@@ -182,3 +182,10 @@ def test_it_ends_with_whoever_started_it_if_attached(serve, tmp_path):
     os.close(writing)
     assert process.wait(20) == 0
     process.stderr.close()
+
+
+def test_several_workers_do_not_share_a_file(serve):
+    code, _, err = serve("--workers", "4").end()
+    assert code == 2
+    assert "--workers: 4 server processes cannot share 'sqlite:///" in err
+    assert "name a PostgreSQL database by FLYTE_STORE" in err

@@ -9,7 +9,7 @@ from msgspec import structs
 from flyteops.errors import Problem, SettingsError
 from flyteops.service import utc_now
 from flyteops.settings import Settings, option_of, table
-from flyteops.storage import shown, store_faults
+from flyteops.storage import is_shared, shown, store_faults
 
 
 def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
@@ -18,7 +18,7 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
     # What could not be read has its default now, which nobody asked for: nothing is said about that.
     told = {problem.path for problem in problems}
     options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
-    for problem in [*_tls_faults(settings), *_log_faults(settings), *_store_faults(settings)]:
+    for problem in [*_tls_faults(settings), *_log_faults(settings), *_store_faults(settings), *_worker_faults(settings)]:
         name = options.get(problem.path, problem.path)
         if name not in told:
             problems.append(structs.replace(problem, path=name))
@@ -31,6 +31,12 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
     name = "FLYTE_STORE" if settings.mongodb_host is None else "FLYTE_MGO_HOST"
     for fault in store_faults(settings.store):
         yield Problem(name, f"{shown(settings.store)!r} {fault}")
+
+
+def _worker_faults(settings: Settings) -> Iterator[Problem]:
+    if settings.workers > 1 and not is_shared(settings.store):
+        fault = f"{settings.workers} server processes cannot share {shown(settings.store)!r}, for SQLite is for one server"
+        yield Problem("FLYTE_WORKERS", f"{fault}; name a PostgreSQL database by FLYTE_STORE, or leave this at 1")
 
 
 def _tls_faults(settings: Settings) -> Iterator[Problem]:

@@ -15,8 +15,11 @@ class PortTakenError(FlyteError):
     code = "port-taken"
 
 
-def open_listener(host: str, port: int) -> socket.socket:
-    """Listen on an address; raise `PortTakenError`, or `SettingsError` when it cannot be listened on at all."""
+def open_listener(host: str, port: int, *, shares: bool = False) -> socket.socket:
+    """Listen on an address; raise `PortTakenError`, or `SettingsError` when it cannot be listened on at all.
+
+    One that `shares` the port with others of its kind does not listen yet; the kernel spreads connections over those that do.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
@@ -27,12 +30,22 @@ def open_listener(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        if not shares:
+            listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _refusal(host, port, error) from error
     return listener
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """Keep a port for servers that share it, without listening on it; raise as `open_listener` does."""
+    with open_listener(host, port) as probe:  # which nobody else listens on, not even such servers
+        port = probe.getsockname()[1]
+    return open_listener(host, port, shares=True)
 
 
 def _refusal(host: str, port: int, error: OSError) -> FlyteError:

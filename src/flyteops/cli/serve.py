@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
 from flyteops.cli.halt import stop_on_signal
-from flyteops.cli.listener import address_of, is_loopback, open_listener
+from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
 from flyteops.cli.log import configure
+from flyteops.cli.worker import AT_WORK, Workers
 from flyteops.errors import FlyteError, SettingsError
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
@@ -62,19 +63,31 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @setting_options
 @click.option("--fd", type=int, hidden=True, help="Serve on a socket that listens already, as file descriptor.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
-def serve(fd: int | None, attached: bool, **given: str | None) -> None:
+@click.option("--worker", is_flag=True, hidden=True, help="Share the port with others, and say when it listens.")
+def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 
     Every option is also a setting in the environment, named in brackets; the option goes first.
     """
-    settings = checked_settings(os.environ, {field: value for field, value in given.items() if value is not None})
+    overrides = {field: value for field, value in given.items() if value is not None}
+    settings = checked_settings(os.environ, overrides)
     configure(settings)
-    listener = open_listener(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
+    if settings.workers > 1 and fd is None and not worker:
+        environ = os.environ | {setting.variable: overrides[field] for field, setting in table() if field in overrides}
+        click.get_current_context().exit(run_workers(settings, environ))
+    listener = socket.socket(fileno=fd) if fd is not None else open_listener(settings.host, settings.port, shares=worker)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_server(settings, listener, attached=attached))
+        runner.run(run_server(settings, listener, attached=attached, worker=worker))
 
 
-async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False) -> None:
+def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Let several servers share a port until a signal says stop; return the exit code."""
+    with reserve_port(settings.host, settings.port) as reserved:
+        warn(reserved)
+        return asyncio.run(Workers(settings, reserved, environ).run())
+
+
+async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False) -> None:
     """Serve on a socket until a signal says stop; then let requests end, and close the store."""
     server: Server | None = None
 
@@ -88,7 +101,11 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         tls = make_tls(settings)
         server = make_server(settings, service, tls)
         spare_collector()
-        await announce(settings, listener, service)
+        if worker:
+            await announce_worker(listener, service)
+        else:
+            await announce(settings, listener, service)
+            warn(listener)
         async with background(
             sweep(service, stop),
             keep_time(service),
@@ -182,7 +199,7 @@ def make_server(settings: Settings, service: Service, tls: "Tls | None" = None) 
 
 
 async def announce(settings: Settings, listener: socket.socket, service: Service) -> None:
-    """Log where the server is, what it has, and what somebody should know."""
+    """Log where the server is, and what it has."""
     flows, packs = await service.list_flows(), await service.list_packs()
     LOGGER.info(
         "Flyte %s listens on %s (process %d); store %s with %d flows and %d packs",
@@ -193,6 +210,18 @@ async def announce(settings: Settings, listener: socket.socket, service: Service
         len(flows),
         len(packs),
     )
+
+
+async def announce_worker(listener: socket.socket, service: Service) -> None:
+    """Listen from now on, and tell the parent and the log so."""
+    listener.listen(BACKLOG)
+    flows, packs = await service.list_flows(), await service.list_packs()
+    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), len(flows), len(packs))
+    os.write(1, AT_WORK)
+
+
+def warn(listener: socket.socket) -> None:
+    """Log what somebody should know about the settings."""
     if not is_loopback(listener):
         LOGGER.warning(
             "Auth is off and %s can be reached from other computers: whoever reaches it can run commands in the packs."

@@ -9,7 +9,7 @@ from pathlib import Path
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
 
-__all__ = ["is_there", "open_store", "shown", "store_faults"]
+__all__ = ["is_shared", "is_there", "open_store", "shown", "store_faults"]
 
 
 POSTGRES = ("postgresql", "postgres")
@@ -74,9 +74,14 @@ def path_of(url: str) -> str:
     return url.partition("://")[2].removeprefix("/")
 
 
+def is_shared(url: str) -> bool:
+    """Tell whether several servers may use the store at the same time."""
+    return url.partition("://")[0] != "sqlite"
+
+
 def is_there(url: str) -> bool:
     """Tell whether there is a store to read from, as far as can be seen without opening it."""
-    return url.partition("://")[0] in POSTGRES or Path(path_of(url)).is_file()
+    return is_shared(url) or Path(path_of(url)).is_file()
 
 
 def store_faults(url: str) -> Iterator[str]:

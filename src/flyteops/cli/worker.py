@@ -1,0 +1,130 @@
+"""Several server processes on one port: started, replaced when they die, and stopped together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
+
+from flyteops import __version__
+from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.listener import address_of
+from flyteops.settings import Settings
+from flyteops.storage import shown
+
+LOGGER = logging.getLogger("flyte.server")
+
+AT_WORK = b"at work\n"
+"""What a worker writes to standard output when it listens."""
+
+LEAST_DELAY, MOST_DELAY = 0.5, 30.0
+"""Seconds before a worker is replaced that died soon; doubled each time."""
+
+SOON = 10.0
+
+DEADLINE = 15.0
+"""How many seconds workers have to end, which is longer than their requests have."""
+
+
+class Workers:
+    """The servers that share a port which was `reserved`, each a process with the same settings.
+
+    Each holds one end of a pipe as its standard input, which ends when this process does, even if it is killed.
+    """
+
+    def __init__(self, settings: Settings, reserved: socket.socket, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._address = address_of(reserved, settings)
+        self._environ = {**environ, "FLYTE_PORT": str(reserved.getsockname()[1])}
+        self._processes: set[Process] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until a signal says stop; return the exit code.
+
+        The first one starts alone, so that what keeps servers from starting is said once; its exit code is the answer then.
+        """
+        async with stop_on_signal(self._terminate) as self._stop:
+            stopping = asyncio.create_task(self._pass_on())
+            first = await self._start()
+            if not await _is_at_work(first) and not self._stop.is_set():
+                stopping.cancel()
+                return abs(await first.wait())
+            LOGGER.info(
+                "Flyte %s listens on %s with %d workers (process %d); store %s",
+                __version__,
+                self._address,
+                self._settings.workers,
+                os.getpid(),
+                shown(self._settings.store),
+            )
+            others = [await self._start() for _ in range(self._settings.workers - 1)]
+            keeping = [asyncio.create_task(self._keep(process)) for process in (first, *others)]
+            await stopping
+            await self._end(keeping)
+        LOGGER.info("stopped, with all workers")
+        return 0
+
+    async def _pass_on(self) -> None:
+        await self._stop.wait()
+        self._terminate()
+
+    def _terminate(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
+    async def _start(self) -> Process:
+        """Start a worker in a session of its own, so that the keys of the terminal do not reach it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "flyteops", "serve", "--worker", "--attached"),
+            stdin=PIPE,
+            stdout=PIPE,
+            env=self._environ,
+            start_new_session=True,
+        )
+        self._processes.add(process)
+        if self._stop.is_set():
+            self._terminate()
+        return process
+
+    async def _keep(self, process: Process) -> None:
+        """Replace a worker whenever it ends, until they are to stop."""
+        delay = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            code = await process.wait()
+            self._processes.discard(process)
+            if self._stop.is_set():
+                return
+            delay = LEAST_DELAY if clock() - began >= SOON else min(max(2 * delay, LEAST_DELAY), MOST_DELAY)
+            LOGGER.error("worker (process %d) has ended %s; it is replaced in %g s", process.pid, _how(code), delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._stop.wait()
+            process = await self._start()
+
+    async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.gather(*keeping)
+        except TimeoutError:
+            LOGGER.error("%d workers did not end within %g s and are killed", len(self._processes), DEADLINE)
+            for process in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await asyncio.gather(*(process.wait() for process in self._processes))
+
+
+async def _is_at_work(process: Process) -> bool:
+    """Return when the worker listens, or False when it has ended before."""
+    return process.stdout is not None and await process.stdout.readline() == AT_WORK
+
+
+def _how(code: int) -> str:
+    return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
