@@ -1,0 +1,71 @@
+"""What is wanted, next to what was measured."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Figures = dict[str, float]
+Found = Figures | list[Figures]
+
+
+class Goal(NamedTuple):
+    """A figure that is to be at least, or at most, something."""
+
+    name: str
+    is_least: bool
+    bound: float
+    figure: Callable[[Mapping[str, Any]], float]
+
+
+def at(connections: int, name: str) -> Callable[[Mapping[str, Any]], float]:
+    """Look a figure up of cycles with ten flows."""
+    return lambda found: next(row for row in found["cycles"] if row["connections"] == connections)[name]
+
+
+def of(part: str, name: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda found: found[part][name]
+
+
+GOALS = (
+    Goal("cycles/s, 32 connections", True, 3_000, at(32, "cycles_per_s")),
+    Goal("cycles/s, 128 connections", True, 4_000, at(128, "cycles_per_s")),
+    Goal("p99 of events, ms, 32 connections", False, 15, at(32, "event_p99_ms")),
+    Goal("p99 of takes, ms, 32 connections", False, 15, at(32, "take_p99_ms")),
+    Goal("p99 of results, ms, 32 connections", False, 15, at(32, "result_p99_ms")),
+    Goal("events/s that no flow listens to", True, 8_000, of("accepting", "events_per_s")),
+    Goal("take with a backlog for others, times one without", False, 1.2, of("backlog", "ratio")),
+    Goal("from an event to a pack that waits, median, ms", False, 5, of("waiting", "event_to_pack_p50_ms")),
+    Goal("CPU of packs that wait in vain, % of a core", False, 5, of("waiting", "their_cpu_percent")),
+    Goal("memory with packs that wait in vain, MB", False, 200, of("waiting", "memory_mb")),
+    Goal("cost of a cycle with the most flows, times the fewest", False, 1.2, lambda found: found["flows"][-1]["ratio"]),
+    Goal("cost of a cycle with the longest history, times the shortest", False, 1.2, lambda found: found["history"][-1]["ratio"]),
+)
+
+
+def compared(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each goal with its figure, and whether it is met."""
+    rows = []
+    for goal in GOALS:
+        figure = goal.figure(found)
+        is_met = figure >= goal.bound if goal.is_least else figure <= goal.bound
+        rows.append({"goal": goal.name, "is_least": goal.is_least, "bound": goal.bound, "measured": figure, "is_met": is_met})
+    return rows
+
+
+def goal_table(goals: list[dict[str, Any]]) -> str:
+    """Return goals as aligned text."""
+    lines = [("", "wanted", "measured", "")]
+    for goal in goals:
+        wanted = f"{'>=' if goal['is_least'] else '<='} {goal['bound']:,}"
+        lines.append((goal["goal"], wanted, f"{goal['measured']:,.2f}", "met" if goal["is_met"] else "not met"))
+    return aligned(lines)
+
+
+def table(rows: list[Figures]) -> str:
+    """Return rows of figures as aligned text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return aligned([names, *([f"{row[name]:.2f}".removesuffix(".00") if name in row else "" for name in names] for row in rows)])
+
+
+def aligned(lines: list[Any]) -> str:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

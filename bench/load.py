@@ -1,0 +1,112 @@
+"""What a server is put under: full cycles, events that no flow listens to, a backlog, a long history."""
+
+import asyncio
+import time
+from itertools import repeat
+from math import inf
+
+import msgspec
+
+from bench.client import Connection, Timings, Worker, connect
+from bench.server import Server
+from flyteops.model import Happening
+from flyteops.service import Service
+from flyteops.storage.sqlite import SqliteStore
+
+EVENT = {
+    "event": "Said0",
+    "payload": {"message": "deploy app-1", "user": {"id": "U1", "name": "ann"}, "channelId": "C1", "threadTimestamp": "1"},
+}
+
+
+def a_flow(number: int, event: str, criteria: str) -> dict[str, object]:
+    first = {
+        "id": "first",
+        "event": {"packName": "Source", "name": event},
+        "criteria": criteria,
+        "context": {"channel": "{{ Event.Payload.channelId }}"},
+        "command": {
+            "packName": "Worker",
+            "name": "Work",
+            "input": {"text": "{{ Event.Payload.message }}", "to": "{{ Context.channel }}"},
+        },
+    }
+    return {"name": f"flow-{number}", "steps": [first]}
+
+
+async def prepare(connection: Connection, flows: int, *, all_listen: bool = False) -> None:
+    """Register the packs and post the flows; of those one acts on the benchmark's event."""
+    for name in ("Source", "Worker"):
+        await expect(connection, "/v1/packs", {"name": name}, 201)
+    for number in range(flows):
+        event = "Said0" if all_listen else f"Said{number}"
+        app = f"{{{{ Event.Payload.message|match:'^deploy app-{number + 1}$' }}}}"
+        await expect(connection, "/v1/flows", a_flow(number, event, app), 201)
+
+
+async def expect(connection: Connection, path: str, body: object, status: int) -> None:
+    answer = await connection.request("POST", path, msgspec.json.encode(body))
+    if answer[0] != status:
+        raise RuntimeError(f"{path} answered {answer}")
+
+
+async def cycles(server: Server, connections: int, seconds: float, at_most: float = inf) -> dict[str, float]:
+    """Run full cycles and return the rate and the latencies in milliseconds."""
+    timings = Timings()
+    tickets = repeat(0) if at_most == inf else iter(range(int(at_most)))
+    workers = [Worker(await connect(server.port), timings, msgspec.json.encode(EVENT), tickets) for _ in range(connections)]
+    cpu, began = server.cpu(), time.perf_counter()
+    await asyncio.gather(*(worker.run(began + seconds) for worker in workers))
+    took = time.perf_counter() - began
+    done = sum(worker.cycles for worker in workers)
+    figures = {"cycles": done, "cycles_per_s": done / took, "server_cpu_us_per_cycle": (server.cpu() - cpu) / done * 1e6}
+    for call in ("event", "take", "result"):
+        figures |= {f"{call}_p50_ms": timings.percentile(call, 0.5), f"{call}_p99_ms": timings.percentile(call, 0.99)}
+    for worker in workers:
+        worker.connection.close()
+    return figures
+
+
+async def events_nobody_waits_for(server: Server, connections: int, seconds: float) -> float:
+    """Return how many events a second are accepted when no flow listens."""
+    body = msgspec.json.encode({**EVENT, "event": "Nothing"})
+
+    async def send(connection: Connection, until: float) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            await connection.request("POST", "/v1/packs/Source/events", body)
+            count += 1
+        connection.close()
+        return count
+
+    opened = [await connect(server.port) for _ in range(connections)]
+    began = time.perf_counter()
+    counts = await asyncio.gather(*(send(connection, began + seconds) for connection in opened))
+    return sum(counts) / (time.perf_counter() - began)
+
+
+async def fill_backlog(connection: Connection, actions: int) -> None:
+    """Leave that many actions waiting for a pack that never comes."""
+    step = {
+        "event": {"packName": "Source", "name": "Fill"},
+        "command": {"packName": "Worker", "name": "Work", "packLabels": {"env": "else"}},
+    }
+    await expect(connection, "/v1/flows", {"name": "fill", "steps": [{**step, "id": str(number)} for number in range(100)]}, 201)
+    for _ in range(actions // 100):
+        await expect(connection, "/v1/packs/Source/events", {"event": "Fill"}, 202)
+
+
+async def fill_history(folder: str, executions: int) -> None:
+    """Make finished executions in the database of a server that is not running, by the service but without HTTP."""
+    said, done = Happening("Said0", msgspec.json.encode(EVENT["payload"])), Happening("Done", b'{"exit_code":0}')
+    async with SqliteStore(f"{folder}/flyte.db") as store:
+        service = Service(store)
+        await service.start()
+
+        async def cycle() -> None:
+            await service.accept_event("Source", said)
+            for action in await service.take("Worker"):
+                await service.complete("Worker", action.action_id, done)
+
+        for begun in range(0, executions, 500):
+            await asyncio.gather(*(cycle() for _ in range(min(500, executions - begun))))
