@@ -84,6 +84,14 @@ def test_backing_up_and_moving_can_be_followed(tmp_path, environment, background
     follow(ROOT / "docs" / "howto" / "move-and-backup.md", tmp_path, environment, background)
 
 
+def test_the_how_to_about_commands_in_a_chat_can_be_followed(tmp_path, environment, background):
+    background("flyte serve")
+    wait_for("flyte packs list", tmp_path, environment)
+    background("flyte pack run Shell")
+    wait_for("flyte packs show Shell", tmp_path, environment)
+    follow(ROOT / "docs" / "howto" / "chat-ops.md", tmp_path, environment, background)
+
+
 def test_the_readme_can_be_followed(tmp_path, environment, background):
     background("flyte serve")
     wait_for("flyte packs list", tmp_path, environment)

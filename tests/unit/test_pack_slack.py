@@ -11,6 +11,7 @@ import pytest
 from flyteops.errors import ForbiddenError, SettingsError
 from flyteops.packs.slack import create, intake
 from flyteops.packs.slack.pack import LONGEST_TEXT
+from flyteops.packs.slack.voice import plain
 from flyteops.sdk import Event, fatal
 from flyteops.sdk.health import run_checks
 from flyteops.sdk.testing import PackTester
@@ -487,6 +488,109 @@ async def test_a_slash_command_becomes_an_event(slack: Slack) -> None:
         await slack.interact("slash_commands", typed)
         await slack.interact("slash_commands", typed)
     assert payloads(tester, "SlashCommand") == [{"channelId": "C1", "user": ANN, "command": "/flyte", "text": "deploy app 1.0"}]
+
+
+# ----------------------------------------------------------------------------------------------------------- chat-ops
+
+
+DEPLOY = {"pattern": "deploy {app}", "allow": {"users": ["ann@test", "U2"]}, "confirm": {}}
+
+
+def press(action_id: str, by: str, question: dict[str, Any]) -> dict[str, Any]:
+    value = next(each["value"] for each in question["blocks"][1]["elements"] if each["action_id"] == action_id)
+    action = {"type": "button", "action_id": action_id, "value": value, "action_ts": f"5.{by}"}
+    place = {"channel": {"id": "C1"}, "message": {"ts": "1700000000.000001"}, "user": {"id": by}}
+    return {"type": "block_actions", **place, "actions": [action]}
+
+
+async def test_a_command_is_approved_by_a_button_which_then_goes_away(slack: Slack) -> None:
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [DEPLOY]}
+        await slack.happen({**HELLO, "text": "deploy &lt;shop&gt;&amp;co"})
+        (question,) = slack.called("chat.postMessage")
+        assert (question["channel"], question["thread_ts"]) == ("C1", HELLO["ts"])
+        assert question["text"].startswith("ann asks for: deploy &lt;shop&gt;&amp;co\n")
+        await slack.interact("interactive", press("flyte.approve", "U1", question))
+        assert slack.called("chat.postMessage")[1]["text"] == "ann, you cannot approve what you asked for yourself."
+        assert payloads(tester, "CommandReceived") == []
+        await slack.interact("interactive", press("flyte.approve", "U2", question))
+        assert slack.called("chat.update") == [
+            {
+                "channel": "C1",
+                "ts": "1700000000.000001",
+                "text": "Approved by bob: deploy &lt;shop&gt;&amp;co",
+                "blocks": [],
+            }
+        ]
+    (payload,) = payloads(tester, "CommandReceived")
+    assert (payload["arguments"], payload["approvedBy"]) == ({"app": "<shop>&co"}, BOB)
+    assert payloads(tester, "ButtonPressed") == []
+    assert tester.server.keys >= {"message.C1.1700000001.000100", "message.C1.1700000001.000100.command"}
+
+
+async def test_a_button_of_a_question_that_is_no_longer_known_says_so_in_its_place(slack: Slack) -> None:
+    gone = {"blocks": [{}, {"elements": [{"action_id": "flyte.approve", "value": "beef"}]}]}
+    async with running(slack) as tester:
+        await slack.interact("interactive", press("flyte.approve", "U2", gone))
+        assert slack.called("chat.update")[0]["text"].startswith("This question counts no longer:")
+        assert tester.sent == []
+
+
+@pytest.mark.parametrize(
+    ("text", "channel"),
+    [("<@UBOT> deploy a", "C1"), ("<@UBOT|flyte>: deploy a", "C1"), ("deploy a", "D1"), ("flyte deploy a", "C1")],
+)
+async def test_what_is_said_to_the_bot_needs_no_prefix(slack: Slack, text: str, channel: str) -> None:
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"prefix": "flyte", "commands": [{"pattern": "deploy {app}"}]}
+        await slack.happen({**HELLO, "text": "deploy a", "ts": "1.1"})
+        await slack.happen({**HELLO, "text": text, "channel": channel})
+    assert [payload["arguments"] for payload in payloads(tester, "CommandReceived")] == [{"app": "a"}]
+
+
+async def test_a_slash_command_is_a_command_too(slack: Slack) -> None:
+    typed = {"command": "/flyte", "user_id": "U1", "channel_id": "C1"}
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"prefix": "flyte", "commands": [{"pattern": "deploy {app}"}]}
+        await slack.interact("slash_commands", {**typed, "text": "deploy <http://shop.test|shop.test>", "trigger_id": "T1"})
+        await slack.interact("slash_commands", {**typed, "text": "help", "trigger_id": "T2"})
+    (payload,) = payloads(tester, "CommandReceived")
+    assert (payload["arguments"], payload["threadTimestamp"]) == ({"app": "shop.test"}, "")
+    assert slack.called("chat.postMessage") == [{"channel": "C1", "text": "`flyte deploy {app}`"}]
+
+
+async def test_people_are_meant_by_what_they_cannot_choose_and_channels_by_name(slack: Slack) -> None:
+    slack.users["U3"] = {"id": "U3", "name": "ann@test", "profile": {"email": "eve@test", "display_name": "U1"}}
+    allow = {"users": ["ann@test"], "channels": ["general"]}
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [{"pattern": "deploy {app}", "allow": allow}]}
+        for number, (user_id, channel) in enumerate([("U3", "C1"), ("U1", "C2"), ("U1", "C1")]):
+            await slack.happen({**HELLO, "user": user_id, "channel": channel, "text": "deploy a", "ts": f"6.{number}"})
+    assert [payload["reason"] for payload in payloads(tester, "CommandRefused")] == ["person", "channel"]
+    assert len(payloads(tester, "CommandReceived")) == 1
+
+
+async def test_a_command_counts_although_slack_does_not_take_the_answer(slack: Slack) -> None:
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [DEPLOY]}
+        await slack.happen({**HELLO, "text": "deploy a"})
+        (question,) = slack.called("chat.postMessage")
+        slack.refuse("chat.update", "message_not_found")
+        await slack.interact("interactive", press("flyte.approve", "U2", question))
+        assert len(payloads(tester, "CommandReceived")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a &amp;&lt;b&gt;", "a &<b>"),
+        ("<http://shop.test|shop.test> <https://x.test/?a=1&amp;b=2>", "shop.test https://x.test/?a=1&b=2"),
+        ("<mailto:ann@test|ann@test> <#C1|general> <!channel> <@U1|ann>", "ann@test #general @channel <@U1>"),
+        ("1 &lt; 2 &gt; &lt;", "1 < 2 > <"),
+    ],
+)
+def test_what_slack_writes_is_read_as_it_was_typed(text: str, expected: str) -> None:
+    assert plain(text) == expected
 
 
 # --------------------------------------------------------------------------------------------------------- connection

@@ -69,7 +69,11 @@ def open_text(action: AuditAction) -> str:
 
 def post_what_others_showed(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
     """Put into the room what flows answered to us but another pack of the same name took and showed."""
-    ours = Counter((message.text, message.channel.id) for message in room.messages if message.user != room.user)
+    ours = Counter(
+        (message.text if message.first_text is None else message.first_text, message.channel.id)
+        for message in room.messages
+        if message.user != room.user
+    )
     for text, channel, thread in _answers(room, pack, actions):
         if ours[text, channel.id]:
             ours[text, channel.id] -= 1

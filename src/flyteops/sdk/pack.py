@@ -150,6 +150,13 @@ class Pack:
         """
         await _session().send(event, within, key)
 
+    async def data(self, key: str) -> Any:
+        """Read a datastore item as templates see it: JSON for JSON content types, else text.
+
+        It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached.
+        """
+        return await _session().data(key)
+
     async def sleep(self, seconds: float) -> None:
         """Sleep; a test can let this time pass at once."""
         await _session().clock.sleep(seconds)

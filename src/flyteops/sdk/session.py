@@ -7,6 +7,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -33,6 +34,7 @@ _LAST_TAKE = 0.5
 _MOST_AT_ONCE = 10
 
 _CHECK_TIMEOUT = 4.0
+_JSON_TYPES = ("application/json", "text/json")
 _MAX_FATAL_TEXT = 10_000
 
 current_session: ContextVar["Session"] = ContextVar("current_session")
@@ -111,6 +113,17 @@ class Session:
             message = f"the event {event.name} was not accepted within {within:g} s"
             raise UnavailableError(message)
         sending.result()
+
+    async def data(self, key: str) -> Any:
+        """Read a datastore item as templates see it."""
+        answer = await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
+        if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
+            return answer.text
+        try:
+            return msgspec.json.decode(answer.content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
+            raise InputError(message) from error
 
     # -------------------------------------------------------------------------------------------------- registration
 

@@ -72,6 +72,7 @@ class ManualClock(Clock):
 class FakeServer(httpx2.AsyncBaseTransport):
     """A Flyte server for one pack, in memory; it answers the calls of a pack as the real one does.
 
+    `data` holds the datastore, as JSON, for a test to fill.
     `registrations`, `events` and `results` hold what it accepted, `keys` the idempotency keys of its events, `requests` every
     call as ``POST /v1/packs``.
     """
@@ -80,6 +81,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.registrations: list[dict[str, Any]] = []
         self.events: list[Event] = []
         self.results: dict[str, Event] = {}
+        self.data: dict[str, Any] = {}
         self.requests: list[str] = []
         self.authorizations: list[str | None] = []
         self.work = asyncio.Event()
@@ -162,6 +164,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
         match path.strip("/").split("/"):
             case ["v1"]:
                 return _json(200, {"links": [_link(f"{base}/v1/packs", "swagger#!/pack/listPacks")]})
+            case ["v1", "datastore", key] if key in self.data:
+                return _json(200, self.data[key])
             case ["v1", "packs"]:
                 return self._register(base, msgspec.json.decode(body))
             case ["v1", "packs", pack_id, *_] if pack_id not in self._known:

@@ -6,6 +6,7 @@ from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
 from flyteops.packs.chat.room import Message, Reaction, Room
 from flyteops.packs.chatops.command import declare_commands
+from flyteops.packs.chatops.desk import Said
 from flyteops.packs.chatops.message import (
     Channel,
     ReactedItem,
@@ -15,6 +16,8 @@ from flyteops.packs.chatops.message import (
     SendRichMessage,
     UpdateMessage,
 )
+from flyteops.packs.chatops.permission import Person
+from flyteops.packs.chatops.service import ChatOps
 from flyteops.sdk import Pack, Reader
 
 
@@ -35,7 +38,9 @@ def pack_for(room: Room) -> Pack:
     """Make the pack that connects a room to flows."""
     pack = Pack("Chat", poll_interval=1.0)
     received, reacted = pack.event("ReceivedMessage", ReceivedMessage), pack.event("ReactionAdded", ReactionAdded)
-    declare_commands(pack, LocalChat(room))
+    chat = LocalChat(room)
+    declare_commands(pack, chat)
+    ops = ChatOps(pack, chat)
 
     @pack.task
     async def deliver() -> None:
@@ -44,6 +49,8 @@ def pack_for(room: Room) -> Pack:
             event = received(_received(spoken)) if isinstance(spoken, Message) else reacted(_reacted(spoken))
             try:
                 await pack.send(event)
+                if isinstance(spoken, Message):
+                    await ops.hear(_said(spoken))
             except FlyteError as error:
                 if not delivered.done():
                     delivered.set_exception(error)
@@ -97,6 +104,33 @@ class LocalChat:
         if channel is None:
             raise NotFoundError("can't find channel with such name")
         return channel
+
+    async def say(self, text: str, channel_id: str, thread: str) -> None:
+        """Say something."""
+        await self.post(text, channel_id, thread)
+
+    async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
+        """Ask for a decision; the text tells what to answer."""
+        return await self.post(text, channel_id, thread)
+
+    async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
+        """Say something in the place of what was said before."""
+        self._room.edit(timestamp, text)
+
+    async def channel_names(self, channel_id: str) -> frozenset[str]:
+        """Return the name of a channel."""
+        return frozenset({self._room.channel(channel_id).name})
+
+
+def _said(message: Message) -> Said:
+    return Said(
+        text=message.text,
+        person=Person.known_as(message.user, (message.user.id, message.user.name)),
+        channel_id=message.channel.id,
+        timestamp=message.timestamp,
+        thread=message.thread or message.timestamp,
+        key=f"message.{message.channel.id}.{message.timestamp}",
+    )
 
 
 def _received(message: Message) -> ReceivedMessage:

@@ -30,7 +30,7 @@ class User(ChatUser, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """What was said; `thread` is the timestamp of the message that it answers, or "".
 
-    `attachments` are as a flow gave them.
+    `attachments` are as a flow gave them; `first_text` is what it said before it was edited.
     """
 
     timestamp: str
@@ -39,7 +39,12 @@ class Message(msgspec.Struct, frozen=True):
     text: str
     thread: str = ""
     attachments: tuple[dict[str, Any], ...] = ()
-    is_edited: bool = False
+    first_text: str | None = None
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it said something else before."""
+        return self.first_text is not None
 
 
 class Reaction(msgspec.Struct, frozen=True):
@@ -170,7 +175,8 @@ class Room:
         """Make another message of one that a flow posted; raise `NotFoundError` if there is none of that timestamp."""
         for place, old in enumerate(self._messages):
             if old.timestamp == timestamp and old.user.id == self.bot.id:
-                edited = msgspec.structs.replace(old, text=text, attachments=tuple(attachments), is_edited=True)
+                first_text = old.text if old.first_text is None else old.first_text
+                edited = msgspec.structs.replace(old, text=text, attachments=tuple(attachments), first_text=first_text)
                 self._messages[place] = edited
                 self._show(edited)
                 return edited

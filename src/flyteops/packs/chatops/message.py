@@ -195,3 +195,30 @@ class ReactionAdded(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     item: ReactedItem
     reaction: str
     event_timestamp: str
+
+
+class CommandReceived(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Somebody gave a command that was declared, and may; `approved_by` is who said yes, where that was asked for."""
+
+    command: str
+    arguments: dict[str, str]
+    text: str
+    channel_id: str
+    user: User
+    timestamp: str
+    thread_timestamp: str
+    approved_by: User | None = None
+
+
+class CommandRefused(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A command came to nothing: its `reason` is person, channel, refused or expired; `refused_by` is who said no."""
+
+    command: str
+    arguments: dict[str, str]
+    text: str
+    channel_id: str
+    user: User
+    timestamp: str
+    thread_timestamp: str
+    reason: str
+    refused_by: User | None = None

@@ -47,6 +47,11 @@ class Directory:
                 return channels[name]
         raise NotFoundError("can't find channel with such name")
 
+    async def channel_name(self, channel_id: str) -> str | None:
+        """Return the name of the channel of an id, as far as the list tells."""
+        channels = await self._channels.get("", self._list_channels)
+        return next((channel.name for channel in channels.values() if channel.id == channel_id), None)
+
     async def _look_up_user(self, user_id: str) -> User:
         try:
             return _user(user_id, await self._api.user(user_id))

@@ -22,11 +22,13 @@ from flyteops.packs.chatops.message import (
     SendRichMessage,
     UpdateMessage,
 )
+from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.slack.api import API_URL, Identity, WebApi
 from flyteops.packs.slack.connection import Connection
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import ButtonPressed, SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
+from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.retry import Outage, persist
 
@@ -117,6 +119,7 @@ class _Listener:
         self._settings = settings
         kinds = (ReceivedMessage, ReactionAdded, ButtonPressed, SlashCommand)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
+        self._ops = ChatOps(pack, Voice(api, directory))
         self._intake = Intake(directory, self._send)
         self._connection = Connection(api, self._take)
         self._outage = Outage("Slack", LOGGER)
@@ -175,7 +178,15 @@ class _Listener:
         return all([await self._intake.take(occurrence) for occurrence in found])
 
     async def _send(self, payload: msgspec.Struct, key: str) -> None:
+        is_yes = decision(payload)
+        if isinstance(payload, ButtonPressed) and is_yes is not None:
+            place = (payload.channel_id, payload.timestamp)
+            await self._ops.answer(payload.value, person(payload.user), place, is_yes=is_yes)
+            return
         await self._pack.send(self._events[type(payload)](payload), key=key)
+        heard = said(payload, key, "" if self._identity is None else self._identity.user_id)
+        if heard is not None:
+            await self._ops.hear(heard)
 
 
 def _rich(asked: SendRichMessage) -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""What is to be done about what somebody says: pure, with the time and the names of questions given from outside."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from flyteops.packs.chatops.catalog import Catalog, Command
+from flyteops.packs.chatops.confirmation import Question, Questions, Request
+from flyteops.packs.chatops.message import CommandReceived, CommandRefused, User
+from flyteops.packs.chatops.pattern import Pattern
+from flyteops.packs.chatops.permission import Person, Reason
+
+HELP = Pattern.parse("help [{command...}]")
+APPROVE, REFUSE = Pattern.parse("approve [{question}]"), Pattern.parse("refuse [{question}]")
+
+
+class Said(msgspec.Struct, frozen=True):
+    """Something that somebody said; `key` names the saying for good, and `channel_names` what else its channel is called.
+
+    `is_addressed` tells that it is for the bot, such as in a message to it alone.
+    """
+
+    text: str
+    person: Person
+    channel_id: str
+    timestamp: str
+    thread: str
+    key: str
+    is_addressed: bool = False
+    channel_names: frozenset[str] = frozenset()
+
+    @property
+    def channel(self) -> frozenset[str]:
+        """All that the channel is called."""
+        return self.channel_names | {self.channel_id}
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Say something where something was said; with a `question` people are asked for their answer to it."""
+
+    text: str
+    channel_id: str
+    thread: str
+    question: Question | None = None
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Put what became of a question in the place of the question."""
+
+    question: Question
+    text: str
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Tell flows; the same `key` is the same event."""
+
+    payload: CommandReceived | CommandRefused
+    key: str
+
+
+Deed = Reply | Settle | Tell
+
+
+class Desk:
+    """Take what people say and answer, and return what is to be done."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._questions = Questions()
+
+    def hear(self, catalog: Catalog, said: Said, now: float) -> list[Deed]:
+        """Return what a saying comes to."""
+        text, is_addressed = _without_prefix(catalog.prefix, said)
+        if not is_addressed and catalog.prefix:
+            return list(self._hear_answer(text, said, now))
+        return list(
+            self._hear_answer(text, said, now)
+            or self._hear_command(catalog, text, said, now)
+            or _hear_help(catalog, text, said, is_addressed)
+        )
+
+    def answer(self, question_id: str, person: Person, now: float, *, is_yes: bool) -> list[Deed]:
+        """Return what an answer to a question comes to; nothing if there is no such question, or no longer."""
+        question = self._questions.find(question_id, now)
+        if question is None:
+            return []
+        request, who = question.request, _name(person.user)
+        match question.judge(person, is_yes=is_yes):
+            case "own":
+                return [_reply(request, f"{who}, you cannot approve what you asked for yourself.")]
+            case "forbidden":
+                return [_reply(request, f"{who}, you may not decide about this.")]
+            case "approved":
+                self._questions.settle(question)
+                return [Settle(question, f"Approved by {who}: {request.text}"), _received(request, person.user)]
+            case "refused":
+                self._questions.settle(question)
+                return [Settle(question, f"Refused by {who}: {request.text}"), _refused(request, "refused", person.user)]
+
+    def expire(self, question_id: str) -> list[Deed]:
+        """Return what is to be done when the time of a question is over; nothing if it was settled before."""
+        question = self._questions.expire(question_id)
+        if question is None:
+            return []
+        return [Settle(question, f"Nobody decided in time: {question.request.text}"), _refused(question.request, "expired")]
+
+    def _hear_answer(self, text: str, said: Said, now: float) -> list[Deed]:
+        for pattern, is_yes in ((APPROVE, True), (REFUSE, False)):
+            arguments = pattern.match(text)
+            if arguments is not None:
+                name = arguments["question"].lower()
+                question = self._questions.find(name, now) if name else self._questions.only(said.channel_id, now)
+                return [] if question is None else self.answer(question.id, said.person, now, is_yes=is_yes)
+        return []
+
+    def _hear_command(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
+        for command in catalog.commands:
+            arguments = command.pattern.match(text)
+            if arguments is not None:
+                place = (said.channel_id, said.timestamp, said.thread)
+                request = Request(command, arguments, text, said.person, *place, f"{said.key}.command")
+                return self._take(request, command.permission.refusal(said.person, said.channel), now)
+        return []
+
+    def _take(self, request: Request, reason: Reason | None, now: float) -> list[Deed]:
+        confirmation = request.command.confirmation
+        if reason is not None:
+            return [_reply(request, _refusal(request, reason)), _refused(request, reason)]
+        if confirmation is None:
+            return [_received(request)]
+        question = Question(self._new_id(), request, confirmation, now + confirmation.within)
+        self._questions.add(question)
+        return [Reply(_asking(question), request.channel_id, request.thread, question)]
+
+
+def _without_prefix(prefix: str, said: Said) -> tuple[str, bool]:
+    """Return a text without the prefix, and whether it is for the bot."""
+    text = said.text.strip()
+    first, rest = text[: len(prefix)], text[len(prefix) :]
+    if prefix and first.casefold() == prefix.casefold() and (not rest or rest[0].isspace()):
+        return rest.strip(), True
+    return text, said.is_addressed
+
+
+def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> list[Deed]:
+    allowed = [each for each in catalog.commands if each.permission.refusal(said.person, said.channel) is None]
+    asked = HELP.match(text)
+    if asked is not None and catalog.commands:
+        wanted = [each for each in allowed if each.pattern.begins(asked["command"])] if asked["command"] else allowed
+        lines = [_help(catalog.prefix, command) for command in wanted]
+        return [Reply("\n".join(lines) or "There is nothing that you can ask for here.", said.channel_id, said.thread)]
+    meant = [each for each in allowed if each.pattern.begins(text)] if is_addressed else []
+    if not meant:
+        return []
+    lines = ["That is not quite it:", *(_help(catalog.prefix, command) for command in meant)]
+    return [Reply("\n".join(lines), said.channel_id, said.thread)]
+
+
+def _help(prefix: str, command: Command) -> str:
+    usage = f"`{prefix} {command.pattern}`" if prefix else f"`{command.pattern}`"
+    approval = "" if command.confirmation is None else " (somebody has to approve it)"
+    return f"{usage}  {command.help}{approval}".rstrip()
+
+
+def _asking(question: Question) -> str:
+    minutes = max(1, round(question.confirmation.within / 60))
+    who, text = _name(question.request.person.user), question.request.text
+    return f"{who} asks for: {text}\nWithin {minutes} min: `approve {question.id}` or `refuse {question.id}`"
+
+
+def _refusal(request: Request, reason: Reason) -> str:
+    who, what = _name(request.person.user), request.command.name
+    if reason == "person":
+        return f"{who}, you may not use `{what}`."
+    return f"{who}, `{what}` is not for this channel."
+
+
+def _reply(request: Request, text: str) -> Reply:
+    return Reply(text, request.channel_id, request.thread)
+
+
+def _received(request: Request, approved_by: User | None = None) -> Tell:
+    payload = CommandReceived(
+        command=request.command.name,
+        arguments=request.arguments,
+        text=request.text,
+        channel_id=request.channel_id,
+        user=request.person.user,
+        timestamp=request.timestamp,
+        thread_timestamp=request.thread,
+        approved_by=approved_by,
+    )
+    return Tell(payload, request.key)
+
+
+def _refused(request: Request, reason: str, refused_by: User | None = None) -> Tell:
+    payload = CommandRefused(
+        command=request.command.name,
+        arguments=request.arguments,
+        text=request.text,
+        channel_id=request.channel_id,
+        user=request.person.user,
+        timestamp=request.timestamp,
+        thread_timestamp=request.thread,
+        reason=reason,
+        refused_by=refused_by,
+    )
+    return Tell(payload, request.key)
+
+
+def _name(user: User) -> str:
+    return user.name or user.id

@@ -1,0 +1,229 @@
+"""Patterns of commands in a chat, such as ``deploy {app} [to {stage:test|live}] [{note...}]``.
+
+A word stands for itself, whatever its case. ``{name}`` is one word or a quoted phrase, ``{name:one|two}`` one of these words,
+``{name...}`` all that is left of the line, as it was typed. What is in brackets may be absent.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from flyteops.errors import InputError
+
+MAX_PATTERN = 500
+MAX_TEXT = 10_000
+
+_PIECE = re.compile(
+    r"(?P<blank>\s+)|(?P<open>\[)|(?P<close>\])"
+    r"|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<rest>\.\.\.)|:(?P<choices>[^{}\[\]\s|]+(?:\|[^{}\[\]\s|]+)*))?\}"
+    r"|(?P<word>[^\s{}\[\]]+)"
+)
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A word of a message, and where it stands there; a quoted phrase is one word."""
+
+    text: str
+    start: int
+    is_quoted: bool = False
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What a pattern asks for at one place: a word when `name` is empty, else an argument."""
+
+    text: str = ""
+    name: str = ""
+    choices: tuple[str, ...] = ()
+    is_rest: bool = False
+
+    def value(self, message: str, word: Word) -> str | None:
+        """Return what the word is for this part, None when it does not fit."""
+        if self.is_rest:
+            return message[word.start :].rstrip()
+        if not self.name:
+            return word.text if not word.is_quoted and word.text.casefold() == self.text.casefold() else None
+        if not self.choices:
+            return word.text
+        return next((choice for choice in self.choices if choice.casefold() == word.text.casefold()), None)
+
+    def __str__(self) -> str:
+        if not self.name:
+            return self.text
+        choices = ":" + "|".join(self.choices) if self.choices else ""
+        return f"{{{self.name}{choices}{'...' if self.is_rest else ''}}}"
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """What a command looks like: groups of parts, of which some may be absent as a whole."""
+
+    groups: tuple[tuple[bool, tuple[Part, ...]], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Pattern":
+        """Read a pattern; raise `InputError` that says what is wrong with it."""
+        if len(text) > MAX_PATTERN:
+            message = f"a pattern has at most {MAX_PATTERN} characters"
+            raise InputError(message)
+        pattern = cls(tuple(_groups(text)))
+        _examine(pattern, text)
+        return pattern
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its arguments."""
+        return tuple(part.name for part in self._parts() if part.name)
+
+    @property
+    def opening(self) -> tuple[str, ...]:
+        """The words that it begins with."""
+        is_optional, parts = self.groups[0]
+        opening: list[str] = []
+        for part in () if is_optional else parts:
+            if part.name:
+                break
+            opening.append(part.text)
+        return tuple(opening)
+
+    def match(self, message: str) -> dict[str, str] | None:
+        """Return the arguments that a message gives, "" for those that are absent; None when it is not this command."""
+        words = list(split(message[:MAX_TEXT])) if len(message) <= MAX_TEXT else []
+        found = _Search(self, message, words).run(0, 0, 0) if words else None
+        return None if found is None else {name: found.get(name, "") for name in self.names}
+
+    def begins(self, message: str) -> bool:
+        """Tell whether a message begins like this command, whatever follows."""
+        words = [word.text.casefold() for word in split(message[:MAX_TEXT])]
+        opening = [word.casefold() for word in self.opening]
+        return bool(opening) and words[: len(opening)] == opening
+
+    def write(self, arguments: Mapping[str, str]) -> str:
+        """Return a message that gives these arguments, as somebody would type it."""
+        written: list[str] = []
+        for is_optional, parts in self.groups:
+            if is_optional and not any(arguments.get(part.name) for part in parts):
+                continue
+            written += [_quoted(arguments.get(part.name, "")) if part.name and not part.is_rest else
+                        arguments.get(part.name, "") if part.name else part.text for part in parts]  # fmt: skip
+        return " ".join(written)
+
+    def __str__(self) -> str:
+        texts = (" ".join(map(str, parts)) for _, parts in self.groups)
+        return " ".join(f"[{text}]" if optional else text for text, (optional, _) in zip(texts, self.groups, strict=True))
+
+    def _parts(self) -> Iterator[Part]:
+        for _, parts in self.groups:
+            yield from parts
+
+
+class _Search:
+    """Find out which words are which parts; where a try failed, no other begins."""
+
+    def __init__(self, pattern: Pattern, message: str, words: list[Word]) -> None:
+        self._groups = pattern.groups
+        self._message = message
+        self._words = words
+        self._failed: set[tuple[int, int, int]] = set()
+
+    def run(self, group: int, part: int, word: int) -> dict[str, str] | None:
+        """Return the arguments from a part of a group and a word on; None if they do not go together."""
+        if group == len(self._groups):
+            return {} if word == len(self._words) else None
+        place = (group, part, word)
+        if place in self._failed:
+            return None
+        found = self._take(group, part, word)
+        if found is None and part == 0 and self._groups[group][0]:
+            found = self.run(group + 1, 0, word)
+        if found is None:
+            self._failed.add(place)
+        return found
+
+    def _take(self, group: int, number: int, word: int) -> dict[str, str] | None:
+        parts = self._groups[group][1]
+        if word == len(self._words):
+            return None
+        part = parts[number]
+        value = part.value(self._message, self._words[word])
+        if value is None:
+            return None
+        following = len(self._words) if part.is_rest else word + 1
+        is_last = number + 1 == len(parts)
+        found = self.run(group + 1, 0, following) if is_last else self.run(group, number + 1, following)
+        return None if found is None else ({part.name: value} | found if part.name else found)
+
+
+def split(message: str) -> Iterator[Word]:
+    """Return the words of a message. A quote opens only at the beginning of a word, and only if it is closed somewhere."""
+    place = 0
+    while place < len(message):
+        letter = message[place]
+        if letter.isspace():
+            place += 1
+            continue
+        closing = message.find(_QUOTES[letter], place + 1) if letter in _QUOTES else -1
+        if closing >= 0 and message[closing + 1 : closing + 2].strip() == "":
+            yield Word(message[place + 1 : closing], place, is_quoted=True)
+            place = closing + 1
+            continue
+        end = next((end for end in range(place, len(message)) if message[end].isspace()), len(message))
+        yield Word(message[place:end], place)
+        place = end
+
+
+def _groups(text: str) -> Iterator[tuple[bool, tuple[Part, ...]]]:
+    parts: list[Part] = []
+    is_open = False
+    place = 0
+    while place < len(text):
+        piece = _PIECE.match(text, place)
+        if piece is None:
+            message = f"{text[place:]!r} is neither a word nor {{name}}, {{name:one|two}}, {{name...}} or [what may be absent]"
+            raise InputError(message)
+        place = piece.end()
+        if piece["open"] or piece["close"]:
+            if is_open is bool(piece["open"]):
+                raise InputError("brackets are not within brackets" if is_open else "there is a ] without its [")
+            if is_open and not parts:
+                raise InputError("there is nothing in the brackets")
+            if parts:
+                yield is_open, tuple(parts)
+            parts, is_open = [], not is_open
+        elif not piece["blank"]:
+            parts.append(_part(piece))
+    if is_open:
+        raise InputError("there is a [ without its ]")
+    if parts:
+        yield False, tuple(parts)
+
+
+def _part(piece: re.Match[str]) -> Part:
+    if piece["word"] and piece["word"][0] in _QUOTES:
+        message = f"{piece['word']!r} begins with a quote; quotes are for those who type"
+        raise InputError(message)
+    if piece["word"]:
+        return Part(text=piece["word"])
+    choices = tuple(piece["choices"].split("|")) if piece["choices"] else ()
+    return Part(name=piece["name"], choices=choices, is_rest=bool(piece["rest"]))
+
+
+def _examine(pattern: Pattern, text: str) -> None:
+    if not pattern.groups or not pattern.opening:
+        message = f"{text!r} does not begin with a word, so it would be every message"
+        raise InputError(message)
+    names = pattern.names
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        message = f"{{{twice}}} is there twice"
+        raise InputError(message)
+    *others, _ = [part for _, parts in pattern.groups for part in parts]
+    if rest := next((part for part in others if part.is_rest), None):
+        message = f"{rest} takes all that is left, so nothing can follow it"
+        raise InputError(message)
+
+
+def _quoted(value: str) -> str:
+    if value and value[0] not in _QUOTES and not re.search(r"\s", value):
+        return value
+    quote = next((quote for quote in ('"', "'") if quote not in value), '"')
+    return f"{quote}{value}{quote}"

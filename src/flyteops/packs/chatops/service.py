@@ -1,0 +1,135 @@
+"""Chat-ops at work: read what a team has declared, do what the desk says, and keep its promises about time."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from flyteops.errors import FlyteError, InputError, NotFoundError
+from flyteops.packs.chatops.catalog import DATA_KEY, Catalog, read_catalog
+from flyteops.packs.chatops.confirmation import Question
+from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
+from flyteops.packs.chatops.message import CommandReceived, CommandRefused
+from flyteops.packs.chatops.permission import Person
+from flyteops.sdk import Pack
+
+LOGGER = logging.getLogger("flyte.chatops")
+
+READ_AGAIN = 10.0
+"""For how many seconds what was read of the datastore counts."""
+
+GONE = "This question counts no longer: it was answered, its time is over, or the bot was started anew. Ask again."
+
+
+class Voice(Protocol):
+    """How a chat lets a bot speak; texts are plain, and the chat sees to it that they stay so."""
+
+    async def say(self, text: str, channel_id: str, thread: str) -> None:
+        """Say something."""
+
+    async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
+        """Ask for a decision, and return the timestamp of the question."""
+
+    async def channel_names(self, channel_id: str) -> frozenset[str]:
+        """Return by which names a channel may be meant."""
+
+    async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
+        """Say something in the place of what was said before."""
+
+
+class ChatOps:
+    """Make commands out of what is said, for flows to rely on."""
+
+    def __init__(self, pack: Pack, voice: Voice, *, new_id: Callable[[], str] | None = None) -> None:
+        self._pack = pack
+        self._voice = voice
+        self._desk = Desk(new_id or (lambda: secrets.token_hex(2)))
+        self._received = pack.event("CommandReceived", CommandReceived)
+        self._refused = pack.event("CommandRefused", CommandRefused)
+        self._catalog = Catalog()
+        self._read_at: float | None = None
+        self._fault = ""
+        self._places: dict[str, str] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def hear(self, said: Said) -> None:
+        """Take something that was said, and return when all that follows at once is done."""
+        catalog = await self._read()
+        if catalog.has_places:
+            said = msgspec.structs.replace(said, channel_names=await self._voice.channel_names(said.channel_id))
+        await self._do(self._desk.hear(catalog, said, self._now()))
+
+    async def answer(self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool) -> None:
+        """Take an answer given by a button; `place` is the channel and the timestamp of the question."""
+        deeds = self._desk.answer(question_id, person, self._now(), is_yes=is_yes)
+        await self._do(deeds)
+        if not deeds:
+            await self._try(lambda: self._voice.replace(GONE, *place))
+
+    def _now(self) -> float:
+        return self._pack.clock().monotonic()
+
+    async def _read(self) -> Catalog:
+        """Return what is declared now; while that cannot be read, what was declared before."""
+        if self._read_at is not None and self._now() - self._read_at < READ_AGAIN:
+            return self._catalog
+        self._read_at = self._now()
+        try:
+            self._catalog, fault = read_catalog(await self._pack.data(DATA_KEY)), ""
+        except NotFoundError:
+            self._catalog, fault = Catalog(), ""
+        except FlyteError as error:
+            fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
+        if fault and fault != self._fault:
+            LOGGER.error("the datastore item %s cannot be used: %s; what was declared before stays", DATA_KEY, fault)
+        self._fault = fault
+        return self._catalog
+
+    async def _do(self, deeds: Sequence[Deed]) -> None:
+        for deed in deeds:
+            match deed:
+                case Tell(payload=CommandReceived() as payload, key=key):
+                    await self._pack.send(self._received(payload), key=key)
+                case Tell(payload=CommandRefused() as payload, key=key):
+                    await self._pack.send(self._refused(payload), key=key)
+                case Settle(question=question, text=text):
+                    await self._settle(question, text)
+                case Reply(question=Question() as question):
+                    await self._ask(deed, question)
+                case Reply():
+                    await self._say(deed)
+
+    async def _say(self, reply: Reply) -> None:
+        await self._try(lambda: self._voice.say(reply.text, reply.channel_id, reply.thread))
+
+    async def _ask(self, reply: Reply, question: Question) -> None:
+        async def ask() -> None:
+            place = (reply.channel_id, reply.thread)
+            self._places[question.id] = await self._voice.ask(reply.text, *place, question.id)
+
+        await self._try(ask)
+        waiting = asyncio.create_task(self._expire(question))
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def _expire(self, question: Question) -> None:
+        await self._pack.sleep(question.confirmation.within)
+        await self._do(self._desk.expire(question.id))
+
+    async def _settle(self, question: Question, text: str) -> None:
+        timestamp = self._places.pop(question.id, None)
+        channel_id, thread = question.request.channel_id, question.request.thread
+        if timestamp is None:
+            await self._try(lambda: self._voice.say(text, channel_id, thread))
+        else:
+            await self._try(lambda: self._voice.replace(text, channel_id, timestamp))
+
+    async def _try(self, speak: Callable[[], Awaitable[None]]) -> None:
+        """Speak; that nobody hears it is no reason to stop what was decided."""
+        try:
+            await speak()
+        except FlyteError as error:
+            LOGGER.warning("the chat does not take an answer: %s", error)

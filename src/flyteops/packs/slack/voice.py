@@ -1,0 +1,108 @@
+"""Commands in Slack: what people mean in plain text, and plain text as Slack shows it, with buttons under questions."""
+
+import re
+from html import escape, unescape
+from typing import Any
+
+import msgspec
+
+from flyteops.errors import FlyteError
+from flyteops.packs.chatops.desk import Said
+from flyteops.packs.chatops.message import ReceivedMessage, User
+from flyteops.packs.chatops.permission import Person
+from flyteops.packs.slack.api import WebApi
+from flyteops.packs.slack.directory import Directory
+from flyteops.packs.slack.envelope import ButtonPressed, SlashCommand
+
+APPROVE, REFUSE = "flyte.approve", "flyte.refuse"
+
+_MARKUP = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
+_LONGEST_SECTION = 3000
+
+
+class Voice:
+    """How commands are answered in Slack."""
+
+    def __init__(self, api: WebApi, directory: Directory) -> None:
+        self._api = api
+        self._directory = directory
+
+    async def say(self, text: str, channel_id: str, thread: str) -> None:
+        """Say something in a thread."""
+        await self._post(text, channel_id, thread)
+
+    async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
+        """Ask for a decision with two buttons, and return the timestamp of the question."""
+        section = {"type": "section", "text": {"type": "mrkdwn", "text": _shown(text)[:_LONGEST_SECTION]}}
+        buttons = [_button("Approve", APPROVE, question_id, "primary"), _button("Refuse", REFUSE, question_id, "danger")]
+        return await self._post(text, channel_id, thread, blocks=[section, {"type": "actions", "elements": buttons}])
+
+    async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
+        """Say something in the place of what was said before, which loses its buttons."""
+        await self._api.update(channel=channel_id, ts=timestamp, text=_shown(text), blocks=[])
+
+    async def channel_names(self, channel_id: str) -> frozenset[str]:
+        """Return the name of a channel; none if it is not listed."""
+        try:
+            name = await self._directory.channel_name(channel_id)
+        except FlyteError:
+            return frozenset()
+        return frozenset() if name is None else frozenset({name})
+
+    async def _post(self, text: str, channel_id: str, thread: str, **more: Any) -> str:
+        place = {"thread_ts": thread} if thread else {}
+        answer = await self._api.post(channel=channel_id, text=_shown(text), **place, **more)
+        return str(answer.get("ts") or "")
+
+
+def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
+    """Return what somebody said who is not the app itself: in a channel, or as a slash command."""
+    if isinstance(payload, SlashCommand):
+        return Said(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
+    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id:
+        return None
+    text = payload.message.strip()
+    to_us = re.sub(rf"^<@{re.escape(own_id)}(\|[^<>]*)?>[\s:,]*", "", text) if own_id else text
+    is_addressed = to_us != text or payload.channel_id.startswith("D")
+    place = (payload.channel_id, payload.timestamp, payload.thread_timestamp)
+    return Said(plain(to_us), person(payload.user), *place, key, is_addressed=is_addressed)
+
+
+def decision(payload: msgspec.Struct) -> bool | None:
+    """Return what somebody decided by one of our buttons, None if it is something else."""
+    if not isinstance(payload, ButtonPressed):
+        return None
+    return {APPROVE: True, REFUSE: False}.get(payload.action_id)
+
+
+def person(user: User) -> Person:
+    """Return a person, meant by id or address: the rest people choose for themselves."""
+    return Person.known_as(user, (user.id, user.email))
+
+
+def plain(text: str) -> str:
+    """Return a text as somebody typed it: links and channels by what is shown of them, people as they are."""
+
+    def shown(found: re.Match[str]) -> str:
+        target, label = found[1], found[2]
+        if target.startswith("@"):
+            return f"<{target}>"
+        if target.startswith(("#", "!")):
+            return f"{'#' if target[0] == '#' else '@'}{label or target[1:]}"
+        return label or target.removeprefix("mailto:")
+
+    return unescape(_MARKUP.sub(shown, text))
+
+
+def _shown(text: str) -> str:
+    return escape(text, quote=False)
+
+
+def _button(label: str, action_id: str, value: str, style: str) -> dict[str, Any]:
+    return {
+        "type": "button",
+        "text": {"type": "plain_text", "text": label},
+        "action_id": action_id,
+        "value": value,
+        "style": style,
+    }

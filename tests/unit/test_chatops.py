@@ -1,0 +1,360 @@
+"""Commands in a chat: who may say them, who must agree, and what flows hear of it."""
+
+from typing import Any
+
+import pytest
+
+from flyteops.errors import InputError
+from flyteops.packs.chat import Room, User, pack_for
+from flyteops.packs.chatops.catalog import Catalog, read_catalog
+from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
+from flyteops.packs.chatops.message import User as ChatUser
+from flyteops.packs.chatops.pattern import Pattern
+from flyteops.packs.chatops.permission import Person
+from flyteops.sdk.testing import PackTester, settle
+
+DEPLOY = {"pattern": "deploy {app} [{version}]", "help": "Deploys an application."}
+NOTE = {"pattern": "note {text...}"}
+GROUPS = {"ops": ["ann", "@Bob"]}
+
+
+def catalog(*commands: dict[str, Any], **more: Any) -> Catalog:
+    return read_catalog({"commands": list(commands), **more})
+
+
+def person(name: str) -> Person:
+    return Person.known_as(ChatUser(f"U-{name}", name), (f"U-{name}", name))
+
+
+def said(text: str, by: str = "ann", **more: Any) -> Said:
+    return Said(text, person(by), "C1", "1.1", "1.0", "message.C1.1.1", **more)
+
+
+def desk() -> Desk:
+    ids = iter(["k1", "k2", "k3"])
+    return Desk(lambda: next(ids))
+
+
+def hear(declared: Catalog, text: str, by: str = "ann", **more: Any) -> list[Deed]:
+    return desk().hear(declared, said(text, by, **more), 0)
+
+
+def told(deeds: list[Deed]) -> list[Any]:
+    return [deed.payload for deed in deeds if isinstance(deed, Tell)]
+
+
+def replies(deeds: list[Deed]) -> list[str]:
+    return [deed.text for deed in deeds if isinstance(deed, Reply)]
+
+
+# ----------------------------------------------------------------------------------------------------------- patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "arguments"),
+    [
+        ("deploy {app} {version}", "deploy shop 1.2", {"app": "shop", "version": "1.2"}),
+        ("deploy {app} {version}", "  DEPLOY  shop\t1.2 ", {"app": "shop", "version": "1.2"}),
+        ("deploy {app} {version}", "deploy 'my shop' “1 2”", {"app": "my shop", "version": "1 2"}),
+        ("deploy {app} {version}", "deploy shop", None),
+        ("deploy {app} {version}", "deploy shop 1.2 now", None),
+        ("deploy {app} {version}", "please deploy shop 1.2", None),
+        ("deploy {app}", 'deploy ""', {"app": ""}),
+        ("deploy {app}", "deploy don't", {"app": "don't"}),
+        ("deploy {app}", 'deploy "open', {"app": '"open'}),
+        ("deploy {app} [{version}]", "deploy shop", {"app": "shop", "version": ""}),
+        ("deploy [{app}] to {stage:test|live}", "deploy to LIVE", {"app": "", "stage": "live"}),
+        ("deploy [{app}] to {stage:test|live}", "deploy to to test", {"app": "to", "stage": "test"}),
+        ("deploy [{app}] to {stage:test|live}", "deploy shop to moon", None),
+        ("note {text...}", "note  it's  'so' ", {"text": "it's  'so'"}),
+        ("note {text...}", "note", None),
+        ("note [{text...}]", "note", {"text": ""}),
+        ("a [b {x}] [c {y}]", "a c 2", {"x": "", "y": "2"}),
+        ("grüße {wen}", "GRÜSSE Ann", {"wen": "Ann"}),
+        ("grüße {wen}", "Grüße 🚀", {"wen": "🚀"}),
+        ("a {b}", "", None),
+        ("a {b}", "a " + "x" * 20_000, None),
+    ],
+)
+def test_patterns_find_their_arguments(pattern: str, text: str, arguments: dict[str, str] | None) -> None:
+    assert Pattern.parse(pattern).match(text) == arguments
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("", "does not begin with a word"),
+        ("{app} {version}", "does not begin with a word"),
+        ("[deploy] {app}", "does not begin with a word"),
+        ("deploy {app", "'{app' is neither a word nor {name}"),
+        ("deploy {app} {app}", "{app} is there twice"),
+        ("note {text...} {more}", "{text...} takes all that is left, so nothing can follow it"),
+        ("deploy [{app}", "there is a [ without its ]"),
+        ("deploy {app}]", "there is a ] without its ["),
+        ("deploy [[{app}]]", "brackets are not within brackets"),
+        ("deploy []", "there is nothing in the brackets"),
+        ("deploy {a b}", "'{a b}' is neither"),
+        ("say 'hello'", "begins with a quote"),
+        ("x" * 501, "at most 500 characters"),
+    ],
+)
+def test_patterns_that_are_none_say_why(pattern: str, fault: str) -> None:
+    with pytest.raises(InputError) as failed:
+        Pattern.parse(pattern)
+    assert fault in str(failed.value)
+
+
+# ---------------------------------------------------------------------------------------------------------- what is declared
+
+
+def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
+    with pytest.raises(InputError) as failed:
+        catalog(
+            {"pattern": "{app}"},
+            {"pattern": "deploy", "alow": {}},
+            {"pattern": "deploy {app}", "allow": {"groups": ["opps"]}},
+            {"pattern": "help me"},
+            {"pattern": "good {one}", "confirm": {"within": "soon"}},
+            {"pattern": "fine {one}"},
+            {"pattern": "fine {two}"},
+            groups=GROUPS,
+        )
+    assert [str(problem) for problem in failed.value.problems] == [
+        "commands[0]: '{app}' does not begin with a word, so it would be every message",
+        "commands[1]: Object contains unknown field `alow`",
+        "commands[2]: there is no group 'opps'; there are: ops",
+        "commands[3]: a command cannot begin with 'help', which means something of its own",
+        "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h",
+        "commands[6]: there is another command 'fine'; say `name`",
+    ]
+    for wrong in ({"commands": [], "comands": []}, [], "text", {"prefix": "flyte"}):
+        with pytest.raises(InputError):
+            read_catalog(wrong)
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+def test_a_command_tells_flows_its_name_and_arguments() -> None:
+    (payload,) = told(hear(catalog(DEPLOY), "deploy shop"))
+    assert (payload.command, payload.arguments, payload.text) == ("deploy", {"app": "shop", "version": ""}, "deploy shop")
+    assert (payload.channel_id, payload.timestamp, payload.thread_timestamp) == ("C1", "1.1", "1.0")
+    assert (payload.user.name, payload.approved_by) == ("ann", None)
+    assert hear(catalog(DEPLOY), "let us deploy shop") == []
+    assert hear(Catalog(), "help") == []
+
+
+def test_with_a_prefix_only_what_is_for_the_bot_counts() -> None:
+    declared = catalog(DEPLOY, prefix="flyte")
+    assert told(hear(declared, "Flyte  deploy shop"))
+    assert told(hear(declared, "deploy shop", is_addressed=True))
+    for text in ("deploy shop", "flytedeploy shop", "help", "flyte", "flyte dance", "flyte deployed shop"):
+        assert hear(declared, text) == []
+
+
+@pytest.mark.parametrize(
+    ("allow", "name", "channels", "reply"),
+    [
+        ({"users": ["ann"]}, "bob", [], "bob, you may not use `deploy`."),
+        ({"groups": ["ops"]}, "eve", [], "eve, you may not use `deploy`."),
+        ({"users": [], "groups": []}, "ann", [], "ann, you may not use `deploy`."),
+        ({"channels": ["#deploys"]}, "ann", ["general"], "ann, `deploy` is not for this channel."),
+        ({"users": ["ann"], "channels": ["deploys"]}, "bob", ["general"], "bob, you may not use `deploy`."),
+    ],
+)
+def test_who_may_not_is_told_so_and_nothing_more(allow: dict[str, Any], name: str, channels: list[str], reply: str) -> None:
+    declared = catalog({**DEPLOY, "allow": allow}, groups=GROUPS)
+    deeds = hear(declared, "deploy shop", name, channel_names=frozenset(channels))
+    assert replies(deeds) == [reply]
+    (payload,) = told(deeds)
+    assert (type(payload).__name__, payload.reason) == ("CommandRefused", "channel" if "channel" in reply else "person")
+
+
+@pytest.mark.parametrize(
+    ("allow", "name", "channels"),
+    [
+        ({"users": ["U-bob"]}, "bob", []),
+        ({"users": ["@BOB"]}, "bob", []),
+        ({"groups": ["ops"]}, "bob", []),
+        ({"users": ["eve"], "groups": ["ops"]}, "eve", []),
+        ({"channels": ["C1"]}, "eve", []),
+        ({"channels": ["#Deploys"]}, "eve", ["deploys"]),
+    ],
+)
+def test_who_may_is_heard(allow: dict[str, Any], name: str, channels: list[str]) -> None:
+    declared = catalog({**DEPLOY, "allow": allow}, groups=GROUPS)
+    deeds = hear(declared, "deploy shop", name, channel_names=frozenset(channels))
+    assert [type(payload).__name__ for payload in told(deeds)] == ["CommandReceived"]
+
+
+def test_help_shows_what_one_may_ask_for_here() -> None:
+    declared = catalog(
+        {**DEPLOY, "confirm": {}}, NOTE, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte"
+    )
+    assert replies(hear(declared, "flyte help")) == [
+        "`flyte deploy {app} [{version}]`  Deploys an application. (somebody has to approve it)\n`flyte note {text...}`"
+    ]
+    assert replies(hear(declared, "flyte help note")) == ["`flyte note {text...}`"]
+    assert replies(hear(declared, "flyte help drop")) == ["There is nothing that you can ask for here."]
+    assert "drop" in replies(hear(declared, "flyte help", "bob"))[0]
+
+
+def test_a_command_that_lacks_something_is_told_how_it_goes_if_it_was_for_the_bot() -> None:
+    declared = catalog(DEPLOY, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte")
+    assert replies(hear(declared, "flyte deploy")) == [
+        "That is not quite it:\n`flyte deploy {app} [{version}]`  Deploys an application."
+    ]
+    assert hear(declared, "flyte drop") == []
+    assert hear(catalog(DEPLOY), "deploy is broken today, again") == []
+
+
+# ------------------------------------------------------------------------------------------------------- confirmation
+
+
+CONFIRMED = {**DEPLOY, "allow": {"groups": ["ops"]}, "confirm": {"within": "5m"}}
+
+
+def asked(**confirm: Any) -> tuple[Desk, Catalog]:
+    declared = catalog({**CONFIRMED, "confirm": {"within": "5m", **confirm}}, groups=GROUPS)
+    at = desk()
+    (reply,) = at.hear(declared, said("deploy shop"), 0)
+    assert isinstance(reply, Reply)
+    assert reply.question is not None
+    assert reply.text == "ann asks for: deploy shop\nWithin 5 min: `approve k1` or `refuse k1`"
+    return at, declared
+
+
+@pytest.mark.parametrize("text", ["approve k1", "approve", "Approve K1"])
+def test_a_command_that_needs_a_yes_is_one_after_it(text: str) -> None:
+    at, declared = asked()
+    deeds = at.hear(declared, said(text, "bob"), 10)
+    assert isinstance(deeds[0], Settle)
+    assert deeds[0].text == "Approved by bob: deploy shop"
+    (payload,) = told(deeds)
+    assert (payload.command, payload.user.name, payload.approved_by.name) == ("deploy", "ann", "bob")
+    assert at.hear(declared, said(text, "bob"), 11) == []
+    assert at.expire("k1") == []
+
+
+def test_nobody_approves_what_he_asked_for_himself_unless_that_is_declared() -> None:
+    at, declared = asked()
+    deeds = at.hear(declared, said("approve"), 10)
+    assert (replies(deeds), told(deeds)) == (["ann, you cannot approve what you asked for yourself."], [])
+    assert told(at.hear(declared, said("approve", "bob"), 11))
+    at, declared = asked(bySelf=True)
+    assert told(at.hear(declared, said("approve"), 10))[0].approved_by.name == "ann"
+
+
+def test_only_those_who_may_decide_do() -> None:
+    at, declared = asked()
+    for text in ("approve k1", "refuse k1"):
+        deeds = at.hear(declared, said(text, "eve"), 10)
+        assert (replies(deeds), told(deeds)) == (["eve, you may not decide about this."], [])
+    at, declared = asked(users=["eve"])
+    assert told(at.hear(declared, said("approve k1", "bob"), 10)) == []
+    assert told(at.hear(declared, said("approve k1", "eve"), 10))[0].approved_by.name == "eve"
+
+
+@pytest.mark.parametrize("by", ["bob", "ann"])
+def test_a_no_or_a_withdrawal_is_told_to_flows(by: str) -> None:
+    at, declared = asked()
+    deeds = at.hear(declared, said("refuse", by), 10)
+    (payload,) = told(deeds)
+    assert (payload.reason, payload.refused_by.name) == ("refused", by)
+    assert told(at.hear(declared, said("approve k1", "bob"), 11)) == []
+
+
+def test_a_yes_that_comes_too_late_does_not_count() -> None:
+    at, declared = asked()
+    assert at.hear(declared, said("approve k1", "bob"), 300) == []
+    deeds = at.expire("k1")
+    assert isinstance(deeds[0], Settle)
+    assert deeds[0].text == "Nobody decided in time: deploy shop"
+    assert [payload.reason for payload in told(deeds)] == ["expired"]
+    assert at.expire("k1") == []
+
+
+def test_of_several_questions_the_answer_says_which() -> None:
+    at, declared = asked()
+    at.hear(declared, said("deploy bank"), 1)
+    assert at.hear(declared, said("approve", "bob"), 2) == []
+    assert told(at.hear(declared, said("approve k2", "bob"), 3))[0].arguments["app"] == "bank"
+    assert told(at.hear(declared, said("approve", "bob"), 4))[0].arguments["app"] == "shop"
+
+
+def test_a_command_that_was_withdrawn_from_the_datastore_is_still_judged_by_what_it_was() -> None:
+    at, _ = asked()
+    assert told(at.hear(Catalog(), said("approve k1", "bob"), 10))
+
+
+# ----------------------------------------------------------------------------------------------------- in the room
+
+
+ANN, BOB = User.named("ann"), User.named("bob")
+
+
+def names(tester: PackTester) -> list[str]:
+    return [event.name for event in tester.sent]
+
+
+async def test_in_the_room_a_command_is_asked_for_approved_and_told_to_flows() -> None:
+    room = Room(user=ANN)
+    async with PackTester(pack_for(room)) as tester:
+        tester.server.data["chatops"] = {"commands": [{**DEPLOY, "confirm": {}}]}
+        question = await room.say("deploy shop 1.2")
+        assert names(tester) == ["ReceivedMessage"]
+        answer = room.messages[-1]
+        assert (answer.thread, answer.text.split("\n")[0]) == (question.timestamp, "ann asks for: deploy shop 1.2")
+        await room.say("approve", user=BOB)
+        assert names(tester) == ["ReceivedMessage", "ReceivedMessage", "CommandReceived"]
+        payload = tester.sent[-1].payload
+        assert payload["arguments"] == {"app": "shop", "version": "1.2"}
+        assert (payload["user"]["name"], payload["approvedBy"]["name"]) == ("ann", "bob")
+        assert (payload["channelId"], payload["threadTimestamp"]) == (room.channels[0].id, question.timestamp)
+        assert [message.text for message in room.messages if message.is_edited] == ["Approved by bob: deploy shop 1.2"]
+
+
+async def test_in_the_room_a_question_that_nobody_answers_is_over_after_its_time() -> None:
+    room = Room(user=ANN)
+    async with PackTester(pack_for(room)) as tester:
+        tester.server.data["chatops"] = {"commands": [{**DEPLOY, "confirm": {"within": "5m"}}]}
+        await room.say("deploy shop")
+        await tester.advance(299)
+        assert names(tester) == ["ReceivedMessage"]
+        await tester.advance(1)
+        await settle()
+        assert tester.sent[-1].payload["reason"] == "expired"
+    assert room.messages[-1].text == "Nobody decided in time: deploy shop"
+
+
+async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    room = Room(user=ANN)
+    async with PackTester(pack_for(room)) as tester:
+        await room.say("deploy shop")
+        assert "CommandReceived" not in names(tester)
+        tester.server.data["chatops"] = {"commands": [DEPLOY]}
+        await tester.advance(10)
+        await room.say("deploy shop")
+        assert names(tester).count("CommandReceived") == 1
+        for broken in ({"commands": [{"pattern": "deploy"}, {"patern": "x"}]}, "text"):
+            tester.server.data["chatops"] = broken
+            await tester.advance(10)
+            await room.say("deploy shop")
+        tester.server.fail(status=503, on="/chatops")
+        await tester.advance(10)
+        await room.say("deploy shop")
+        assert names(tester).count("CommandReceived") == 4
+        del tester.server.data["chatops"]
+        await tester.advance(10)
+        await room.say("deploy shop")
+        assert names(tester).count("CommandReceived") == 4
+    assert "chatops cannot be used: not valid: commands[1]: Object contains unknown field `patern`; what was" in caplog.text
+
+
+async def test_a_channel_is_meant_by_its_name() -> None:
+    room = Room(user=ANN, channels=["general", "deploys"])
+    async with PackTester(pack_for(room)) as tester:
+        tester.server.data["chatops"] = {"commands": [{**DEPLOY, "allow": {"channels": ["#deploys"]}}]}
+        await room.say("deploy shop")
+        await room.say("deploy shop", channel="deploys")
+        assert [name for name in names(tester) if name != "ReceivedMessage"] == ["CommandRefused", "CommandReceived"]
