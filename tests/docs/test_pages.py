@@ -103,7 +103,7 @@ def test_the_readme_can_be_followed(tmp_path, environment, background):
 
 
 def test_the_flow_on_the_first_screen_fits_on_it():
-    (flow,) = [block for block in blocks_of(ROOT / "README.md") if block.language == "yaml"]
+    flow = next(block for block in blocks_of(ROOT / "README.md") if block.language == "yaml")
     assert len(flow.text.splitlines()) <= 12
 
 
