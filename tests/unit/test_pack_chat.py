@@ -232,6 +232,42 @@ async def test_a_message_of_a_flow_can_become_another_and_shows_it() -> None:
     assert [message.text for message in room.messages] == ["done"]
 
 
+BLOCKS = [
+    {"type": "header", "text": {"type": "plain_text", "text": "Deploy"}},
+    {"type": "section", "text": {"type": "mrkdwn", "text": "*shop*\n1.2"}, "fields": [{"type": "mrkdwn", "text": "live"}]},
+    {"type": "divider"},
+    {"type": "context", "elements": [{"type": "mrkdwn", "text": "asked by ann"}]},
+    {
+        "type": "actions",
+        "block_id": "b1",
+        "elements": [
+            {"type": "button", "action_id": "go", "value": "shop:1.2", "text": {"type": "plain_text", "text": "Go on"}},
+            {"type": "button", "action_id": "stop", "text": {"type": "plain_text", "text": "Stop"}},
+        ],
+    },
+    {"type": "rich_text", "elements": "not a list"},
+]
+
+
+async def test_blocks_are_shown_in_the_place_of_the_text_and_their_buttons_can_be_pressed() -> None:
+    room = standing_room()
+    posted, channel = room.posted(), room.channel("general")
+    async with PackTester(pack_for(room)) as tester:
+        await tester.run("SendRichMessage", {"channel": channel.id, "text": "Deploy shop", "blocks": BLOCKS})
+        message = await anext(posted)
+        assert list(plain_lines(message)) == [
+            "[#general 1700000000.000000] flyte: Deploy",
+            *("    *shop*", "    1.2", "    live", "    ---", "    asked by ann", "    [Go on] [Stop]"),
+        ]
+        for name in ("go ON", "go"):
+            await room.press(name, message.timestamp)
+        with pytest.raises(NotFoundError, match="that message has no button 'wait'; it has: Go on, Stop"):
+            await room.press("wait", message.timestamp)
+    pressed = {"channelId": channel.id, "user": ANN_SEEN, "actionId": "go", "blockId": "b1", "value": "shop:1.2"}
+    place = {"timestamp": message.timestamp, "threadTimestamp": message.timestamp}
+    assert tester.sent == [Event("ButtonPressed", {**pressed, **place})] * 2
+
+
 async def test_only_messages_of_flows_can_become_others() -> None:
     room = standing_room()
     async with PackTester(pack_for(room)) as tester:
@@ -278,7 +314,10 @@ def test_timestamps_are_unique_and_increase_even_when_the_clock_goes_back() -> N
 
 async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
     room = standing_room()
-    text = "hello\n\n/channel #new\nthere\n/thread 1700000000.000000 yes\n/react 1700000000.000000 :wave:\n/dance\nlast"
+    text = (
+        "hello\n\n/channel #new\nthere\n/thread 1700000000.000000 yes\n/react 1700000000.000000 :wave:\n"
+        "/press 1700000000.000000 Go\n/dance\nlast"
+    )
     console, lines, close = console_with(room, tmp_path, text)
     async with PackTester(pack_for(room)) as tester:
         await console.listen()
@@ -288,7 +327,8 @@ async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
         assert [event.payload["reaction"] for event in tester.sent if event.name == "ReactionAdded"] == ["wave"]
     general, new = room.channel("general").id, room.channel("new").id
     assert said == [("hello", general), ("there", new), ("yes", new), ("last", new)]
-    assert lines == ["! there is no /dance; /help shows what there is"]
+    assert lines[0] == "! that message has no button 'Go'; it has: none"
+    assert lines[1:] == ["! there is no /dance; /help shows what there is"]
     close()
 
 

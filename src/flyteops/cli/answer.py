@@ -10,7 +10,7 @@ import msgspec
 from flyteops.cli.api import fetch, path
 from flyteops.errors import NotFoundError
 from flyteops.model import PackRef
-from flyteops.packs.chat import Channel, Message, Reaction, Room
+from flyteops.packs.chat import Channel, Room, Spoken
 from flyteops.sdk.client import Client
 from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
 
@@ -20,7 +20,7 @@ ASK_EVERY = 0.1
 SHOWING = ("SendMessage", "SendRichMessage")
 
 
-async def settled(client: Client, pack: PackRef, said: Sequence[Message | Reaction], within: float) -> list[AuditAction]:
+async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within: float) -> list[AuditAction]:
     """Wait until every execution that these words began has come to its end, or the time is over; return their actions.
 
     An action that asks a room to show something ends after it was shown, so nothing is missed.

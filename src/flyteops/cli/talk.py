@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from flyteops.cli.output import clean
 from flyteops.errors import FlyteError, NotFoundError
-from flyteops.packs.chat import Message, Reaction, Room, User, plain_lines
+from flyteops.packs.chat import Message, Room, Spoken, User, attached_lines, text_lines
 
 Write = Callable[[str], None]
 
@@ -15,6 +15,7 @@ What you type is said in the channel that the prompt shows. Otherwise:
   /thread N [TEXT]    answer message number N; without TEXT all that follows goes there
   /thread             leave the thread
   /react N NAME       react to message number N, as in: /react 1 thumbsup
+  /press N BUTTON     press a button of message number N
   /me NAME            speak as somebody else
   /help               show this
   /quit               leave, as does Ctrl-D"""
@@ -29,7 +30,7 @@ class Talk:
         self.channel = room.channels[0].name
         self.thread = ""
         self.is_over = False
-        self.said: list[Message | Reaction] = []
+        self.said: list[Spoken] = []
         self._write = write
         self._numbers: dict[str, int] = {}
 
@@ -67,6 +68,9 @@ class Talk:
             case "/react" if " " in rest:
                 which, _, reaction = rest.partition(" ")
                 self.said.append(await self.room.react(reaction.strip(), self._timestamp(which)))
+            case "/press" if " " in rest:
+                which, _, button = rest.partition(" ")
+                self.said.append(await self.room.press(button.strip(), self._timestamp(which)))
             case "/thread":
                 which, _, text = rest.partition(" ")
                 thread = self._timestamp(which) if which else ""
@@ -74,7 +78,7 @@ class Talk:
                     await self._say(text, thread)
                 else:
                     self.thread = thread
-            case "/channel" | "/me" | "/react":
+            case "/channel" | "/me" | "/react" | "/press":
                 raise NotFoundError(f"{word} needs more; /help shows what")
             case _:
                 raise NotFoundError(f"there is no {word}; /help shows what there is")
@@ -107,7 +111,7 @@ class Talk:
         thread = f"↳{self._numbers.get(message.thread, '?')} " if message.thread and message.thread != message.timestamp else ""
         edited = " (edited)" if message.is_edited else ""
         head = f"{number:>3} {'    ' if thread else ''}{channel}{thread}{message.user.name}{edited}: "
-        attachments = list(plain_lines(message))[message.text.count("\n") + 1 :]
-        first, *others = clean("\n".join([message.text.rstrip("\n"), *attachments])).split("\n")
+        text = "\n".join(text_lines(message)).rstrip("\n")
+        first, *others = clean("\n".join([text, *attached_lines(message)])).split("\n")
         yield clean(head) + first
         yield from (" " * len(head) + line for line in others)

@@ -1,8 +1,8 @@
 """Chat: a local stand-in for the Slack pack, to build and try chat flows without an account anywhere."""
 
-from flyteops.packs.chat.console import Console, plain_lines
+from flyteops.packs.chat.console import Console, attached_lines, plain_lines, text_lines
 from flyteops.packs.chat.pack import create, pack_for
-from flyteops.packs.chat.room import Message, Posts, Reaction, Room, User
+from flyteops.packs.chat.room import Message, Posts, Press, Reaction, Room, Spoken, User
 from flyteops.packs.chatops.message import Channel
 
 __all__ = [
@@ -10,10 +10,14 @@ __all__ = [
     "Console",
     "Message",
     "Posts",
+    "Press",
     "Reaction",
     "Room",
+    "Spoken",
     "User",
+    "attached_lines",
     "create",
     "pack_for",
     "plain_lines",
+    "text_lines",
 ]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from flyteops.errors import FlyteError, NotFoundError
+from flyteops.packs.chat.block import block_lines
 from flyteops.packs.chat.room import Message, Room
 
 _CHUNK = 65536
@@ -17,6 +18,7 @@ A line is said in the current channel. Otherwise:
   /channel NAME               go to another channel, made if it does not exist
   /thread TIMESTAMP TEXT      answer a message
   /react TIMESTAMP REACTION   react to a message
+  /press TIMESTAMP BUTTON     press a button of a message
   /help                       show this"""
 
 
@@ -65,6 +67,9 @@ class Console:
             case "/react":
                 timestamp, _, reaction = rest.strip().partition(" ")
                 await self._room.react(reaction.strip(), timestamp)
+            case "/press":
+                timestamp, _, button = rest.strip().partition(" ")
+                await self._room.press(button.strip(), timestamp)
             case _ if word.startswith("/"):
                 message = f"there is no {word}; /help shows what there is"
                 raise NotFoundError(message)
@@ -73,12 +78,22 @@ class Console:
 
 
 def plain_lines(message: Message) -> Iterator[str]:
-    """Return a message as plain text: its place and author, its text, and its attachments below."""
+    """Return a message as plain text: its place and author, and what it shows."""
     thread = f" in {message.thread}" if message.thread else ""
-    first, *others = message.text.split("\n")
+    first, *others = text_lines(message)
     edited = " (edited)" if message.is_edited else ""
     yield f"[#{message.channel.name} {message.timestamp}{thread}] {message.user.name}{edited}: {first}"
     yield from (f"    {line}" for line in others)
+    yield from attached_lines(message)
+
+
+def text_lines(message: Message) -> list[str]:
+    """Return what a message says: its blocks, or else its text, as Slack does."""
+    return list(block_lines(message.blocks)) or message.text.split("\n")
+
+
+def attached_lines(message: Message) -> Iterator[str]:
+    """Return the attachments of a message, which stand below what it says."""
     for attachment in message.attachments:
         yield from (f"  | {line}" for line in _attachment_lines(attachment))
 

@@ -1,13 +1,17 @@
 """The commands and events of the chat: those of the Slack pack, so that flows can move between the two."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
-from flyteops.packs.chat.room import Message, Reaction, Room
+from flyteops.packs.chat.room import Message, Press, Reaction, Room, Spoken
 from flyteops.packs.chatops.command import declare_commands
 from flyteops.packs.chatops.desk import Said
 from flyteops.packs.chatops.message import (
+    ButtonPressed,
     Channel,
     ReactedItem,
     ReactionAdded,
@@ -18,7 +22,7 @@ from flyteops.packs.chatops.message import (
 )
 from flyteops.packs.chatops.permission import Person
 from flyteops.packs.chatops.service import ChatOps
-from flyteops.sdk import Pack, Reader
+from flyteops.sdk import EventType, Pack, Reader
 
 
 def create(environ: Mapping[str, str]) -> Pack:
@@ -37,7 +41,8 @@ def create(environ: Mapping[str, str]) -> Pack:
 def pack_for(room: Room) -> Pack:
     """Make the pack that connects a room to flows."""
     pack = Pack("Chat", poll_interval=1.0)
-    received, reacted = pack.event("ReceivedMessage", ReceivedMessage), pack.event("ReactionAdded", ReactionAdded)
+    kinds = (ReceivedMessage, ReactionAdded, ButtonPressed)
+    events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
     chat = LocalChat(room)
     declare_commands(pack, chat)
     ops = ChatOps(pack, chat)
@@ -46,9 +51,9 @@ def pack_for(room: Room) -> Pack:
     async def deliver() -> None:
         while True:
             spoken, delivered = await room.next_spoken()
-            event = received(_received(spoken)) if isinstance(spoken, Message) else reacted(_reacted(spoken))
+            payload = _payload(spoken)
             try:
-                await pack.send(event)
+                await pack.send(events[type(payload)](payload))
                 if isinstance(spoken, Message):
                     await ops.hear(_said(spoken))
             except FlyteError as error:
@@ -87,6 +92,7 @@ class LocalChat:
             channel=channel,
             thread=asked.thread_ts or "",
             attachments=asked.attachments or (),
+            blocks=asked.blocks or (),
             username=asked.username or "",
         )
         return RichMessageSent(channel.id, message.timestamp)
@@ -94,7 +100,8 @@ class LocalChat:
     async def update(self, asked: UpdateMessage) -> None:
         """Show the message once more as it is now; raise `NotFoundError` with Slack's word when there is none."""
         try:
-            self._room.edit(asked.timestamp or "", asked.message or "", attachments=asked.attachments or ())
+            shown = {"attachments": asked.attachments or (), "blocks": asked.blocks or ()}
+            self._room.edit(asked.timestamp or "", asked.message or "", **shown)
         except NotFoundError:
             raise NotFoundError("message_not_found") from None
 
@@ -133,6 +140,16 @@ def _said(message: Message) -> Said:
     )
 
 
+def _payload(spoken: Spoken) -> msgspec.Struct:
+    match spoken:
+        case Message():
+            return _received(spoken)
+        case Reaction():
+            return _reacted(spoken)
+        case Press():
+            return _pressed(spoken)
+
+
 def _received(message: Message) -> ReceivedMessage:
     thread = message.thread or message.timestamp
     return ReceivedMessage(message.channel.id, message.user, message.text, message.timestamp, thread)
@@ -146,6 +163,19 @@ def _reacted(reaction: Reaction) -> ReactionAdded:
         item=ReactedItem("message", message.timestamp, message.channel.id),
         reaction=reaction.name,
         event_timestamp=reaction.timestamp,
+    )
+
+
+def _pressed(press: Press) -> ButtonPressed:
+    button, message = press.button, press.message
+    return ButtonPressed(
+        channel_id=message.channel.id,
+        user=press.user,
+        action_id=button.action_id,
+        block_id=button.block_id,
+        value=button.value,
+        timestamp=message.timestamp,
+        thread_timestamp=message.thread or message.timestamp,
     )
 
 

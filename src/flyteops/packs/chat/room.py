@@ -12,6 +12,7 @@ from weakref import WeakSet
 import msgspec
 
 from flyteops.errors import NotFoundError
+from flyteops.packs.chat.block import Block, Button, find_buttons
 from flyteops.packs.chatops.message import Channel
 from flyteops.packs.chatops.message import User as ChatUser
 
@@ -30,7 +31,7 @@ class User(ChatUser, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """What was said; `thread` is the timestamp of the message that it answers, or "".
 
-    `attachments` are as a flow gave them; `first_text` is what it said before it was edited.
+    `attachments` and `blocks` are as a flow gave them; `first_text` is what it said before it was edited.
     """
 
     timestamp: str
@@ -40,6 +41,7 @@ class Message(msgspec.Struct, frozen=True):
     thread: str = ""
     attachments: tuple[dict[str, Any], ...] = ()
     first_text: str | None = None
+    blocks: tuple[Block, ...] = ()
 
     @property
     def is_edited(self) -> bool:
@@ -54,6 +56,18 @@ class Reaction(msgspec.Struct, frozen=True):
     user: User
     name: str
     message: Message
+
+
+class Press(msgspec.Struct, frozen=True):
+    """Somebody pressed a button of a message."""
+
+    timestamp: str
+    user: User
+    button: Button
+    message: Message
+
+
+Spoken = Message | Reaction | Press
 
 
 class Posts:
@@ -74,7 +88,7 @@ class Posts:
 
 
 class _Outgoing(msgspec.Struct, frozen=True, eq=False):
-    spoken: Message | Reaction
+    spoken: Spoken
     delivered: asyncio.Future[None]
 
 
@@ -125,13 +139,22 @@ class Room:
 
     async def react(self, name: str, timestamp: str, *, user: User | None = None) -> Reaction:
         """React to the message with that timestamp; return when the server knows of it."""
-        message = next((message for message in self._messages if message.timestamp == timestamp), None)
-        if message is None:
-            error = f"there is no message {timestamp}"
-            raise NotFoundError(error)
+        message = self._message(timestamp)
         reaction = Reaction(self._timestamp(), user or self.user, name.strip(":"), message)
         await self._deliver(reaction)
         return reaction
+
+    async def press(self, name: str, timestamp: str, *, user: User | None = None) -> Press:
+        """Press the button of that label or id on the message with that timestamp; return when the server knows of it."""
+        message = self._message(timestamp)
+        buttons = find_buttons(message.blocks)
+        button = next((each for each in buttons if name.casefold() in (each.label.casefold(), each.action_id.casefold())), None)
+        if button is None:
+            error = f"that message has no button {name!r}; it has: {', '.join(each.label for each in buttons) or 'none'}"
+            raise NotFoundError(error)
+        press = Press(self._timestamp(), user or self.user, button, message)
+        await self._deliver(press)
+        return press
 
     def posted(self) -> Posts:
         """Return what flows post from now on, to be read with `async for`."""
@@ -155,36 +178,40 @@ class Room:
 
     # ------------------------------------------------------------------------------------------------------ for flows
 
-    def post(
+    def post(  # noqa: PLR0913 - what a message can have, by keyword
         self,
         text: str,
         *,
         channel: Channel,
         thread: str = "",
         attachments: Iterable[dict[str, Any]] = (),
+        blocks: Iterable[Block] = (),
         username: str = "",
     ) -> Message:
         """Put a message of a flow into a channel."""
         author = self.bot if not username else msgspec.structs.replace(self.bot, name=username)
-        message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments))
+        message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments), blocks=tuple(blocks))
         self._messages.append(message)
         self._show(message)
         return message
 
-    def edit(self, timestamp: str, text: str, *, attachments: Iterable[dict[str, Any]] = ()) -> Message:
+    def edit(
+        self, timestamp: str, text: str, *, attachments: Iterable[dict[str, Any]] = (), blocks: Iterable[Block] = ()
+    ) -> Message:
         """Make another message of one that a flow posted; raise `NotFoundError` if there is none of that timestamp."""
         for place, old in enumerate(self._messages):
             if old.timestamp == timestamp and old.user.id == self.bot.id:
                 first_text = old.text if old.first_text is None else old.first_text
-                edited = msgspec.structs.replace(old, text=text, attachments=tuple(attachments), first_text=first_text)
+                shown = {"attachments": tuple(attachments), "blocks": tuple(blocks)}
+                edited = msgspec.structs.replace(old, text=text, first_text=first_text, **shown)
                 self._messages[place] = edited
                 self._show(edited)
                 return edited
         error = f"there is no message {timestamp} of a flow"
         raise NotFoundError(error)
 
-    async def next_spoken(self) -> tuple[Message | Reaction, asyncio.Future[None]]:
-        """Wait for what people say next; the future wants to know when it was delivered, or why not."""
+    async def next_spoken(self) -> tuple[Spoken, asyncio.Future[None]]:
+        """Wait for what people say or do next; the future wants to know when it was delivered, or why not."""
         outgoing = await self._outgoing.get()
         return outgoing.spoken, outgoing.delivered
 
@@ -194,7 +221,14 @@ class Room:
         for listener in list(self._listeners):
             listener.put(message)
 
-    async def _deliver(self, spoken: Message | Reaction) -> None:
+    def _message(self, timestamp: str) -> Message:
+        message = next((message for message in self._messages if message.timestamp == timestamp), None)
+        if message is None:
+            error = f"there is no message {timestamp}"
+            raise NotFoundError(error)
+        return message
+
+    async def _deliver(self, spoken: Spoken) -> None:
         delivered = asyncio.get_running_loop().create_future()
         self._outgoing.put_nowait(_Outgoing(spoken, delivered))
         await delivered

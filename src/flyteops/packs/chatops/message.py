@@ -197,6 +197,18 @@ class ReactionAdded(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     event_timestamp: str
 
 
+class ButtonPressed(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody pressed a button of a message, or chose from one of its menus; the timestamps are those of the message."""
+
+    channel_id: str
+    user: User
+    action_id: str
+    block_id: str
+    value: str
+    timestamp: str
+    thread_timestamp: str
+
+
 class CommandReceived(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Somebody gave a command that was declared, and may; `approved_by` is who said yes, where that was asked for."""
 

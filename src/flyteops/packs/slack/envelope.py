@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flyteops.packs.chatops.message import Answer, ReactedItem, ReactionAdded, ReceivedMessage, User
+from flyteops.packs.chatops.message import Answer, ButtonPressed, ReactedItem, ReactionAdded, ReceivedMessage, User
 from flyteops.packs.slack.api import Identity
 
 T = TypeVar("T")
@@ -15,18 +15,6 @@ _NOBODY = User("", "")
 
 NOT_SAID = frozenset({"message_changed", "message_deleted", "message_replied", "bot_message"})
 """Subtypes of messages that are news about messages, or said by nobody."""
-
-
-class ButtonPressed(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody pressed a button of a message, or chose from one of its menus; the timestamps are those of the message."""
-
-    channel_id: str
-    user: User
-    action_id: str
-    block_id: str
-    value: str
-    timestamp: str
-    thread_timestamp: str
 
 
 class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):

@@ -15,6 +15,7 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from flyteops.errors import ForbiddenError, InputError, UnavailableError
 from flyteops.packs.chatops.command import declare_commands
 from flyteops.packs.chatops.message import (
+    ButtonPressed,
     Channel,
     ReactionAdded,
     ReceivedMessage,
@@ -26,7 +27,7 @@ from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.slack.api import API_URL, Identity, WebApi
 from flyteops.packs.slack.connection import Connection
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import ButtonPressed, SlashCommand, occurrences
+from flyteops.packs.slack.envelope import SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
 from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader

@@ -8,11 +8,11 @@ import msgspec
 
 from flyteops.errors import FlyteError
 from flyteops.packs.chatops.desk import Said
-from flyteops.packs.chatops.message import ReceivedMessage, User
+from flyteops.packs.chatops.message import ButtonPressed, ReceivedMessage, User
 from flyteops.packs.chatops.permission import Person
 from flyteops.packs.slack.api import WebApi
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import ButtonPressed, SlashCommand
+from flyteops.packs.slack.envelope import SlashCommand
 
 APPROVE, REFUSE = "flyte.approve", "flyte.refuse"
 
