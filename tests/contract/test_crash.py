@@ -5,19 +5,22 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flyteops.errors import NotFoundError
 from flyteops.model import ActionState
-from flyteops.storage.base import EventFilter, ExecutionFilter
-from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage import open_store
+from flyteops.storage.base import EventFilter, ExecutionFilter, Store
 from flyteops.testing.sample import NOON, WORKER
+from tests.shared import PLACES
 
 WRITER = """
     import asyncio, itertools, os, sys
-    from flyteops.storage.sqlite import SqliteStore
+    from flyteops.storage import open_store
     from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating
 
     def say(*words):
@@ -35,7 +38,7 @@ WRITER = """
             say("finished", claimed.action_id, result.event_id)
 
     async def main():
-        async with SqliteStore(sys.argv[1]) as store:
+        async with open_store(sys.argv[1]) as store:
             sample = Sample()
             await asyncio.gather(*(work(store, sample) for _ in range(16)))
 
@@ -43,9 +46,9 @@ WRITER = """
 """
 
 
-def write_until_killed(path: Path, lines: int) -> list[list[str]]:
+def write_until_killed(url: str, lines: int) -> list[list[str]]:
     """Run the writer, kill it after so many lines, and return all that it has said."""
-    program = [sys.executable, "-c", textwrap.dedent(WRITER), str(path)]
+    program = [sys.executable, "-c", textwrap.dedent(WRITER), url]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(lines)]
@@ -57,9 +60,20 @@ def write_until_killed(path: Path, lines: int) -> list[list[str]]:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_was_acknowledged_outlives_a_kill(tmp_path: Path, seed: int) -> None:
-    path = tmp_path / "flyte.db"
-    said = write_until_killed(path, random.Random(seed).randint(1, 1500))
-    async with SqliteStore(path) as store:
+    await kill_and_look(f"sqlite:///{tmp_path}/flyte.db", random.Random(seed).randint(1, 1500))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("place", PLACES)
+async def test_whatever_a_server_has_acknowledged_outlives_a_kill(place: Callable[[], Any], seed: int) -> None:
+    async with place() as url:
+        await kill_and_look(url, random.Random(seed).randint(1, 300))
+
+
+async def kill_and_look(url: str, lines: int) -> None:
+    """Let a writer be killed, and see whether all is there that it has said, and nothing in part."""
+    said = write_until_killed(url, lines)
+    async with open_store(url) as store:
         for kind, *names in said:
             if kind == "event":
                 assert (await store.get_event(names[0])).decisions[0].action_id == names[1]
@@ -72,7 +86,7 @@ async def test_whatever_was_acknowledged_outlives_a_kill(tmp_path: Path, seed: i
         await check_consistency(store)
 
 
-async def check_consistency(store: SqliteStore) -> None:
+async def check_consistency(store: Store) -> None:
     """Whatever else there is has been stored in whole, and can be gone on with."""
     executions = await store.list_executions(ExecutionFilter(), 0, 100_000)
     waiting = [run.actions[0].action_id for run in executions if run.actions[0].state is ActionState.NEW]

@@ -12,9 +12,7 @@ import time
 import httpx2
 import pytest
 
-from tests.postgres import place
-
-pytestmark = pytest.mark.postgres
+from tests.shared import PLACES
 
 SERVERS = 3
 EVENTS = 150
@@ -55,9 +53,9 @@ class Server:
         return code
 
 
-@pytest.fixture
-async def servers():
-    async with place() as store, contextlib.AsyncExitStack() as stack:
+@pytest.fixture(params=PLACES)
+async def servers(request):
+    async with request.param() as store, contextlib.AsyncExitStack() as stack:
         started = [Server(store) for _ in range(SERVERS)]
         for server in started:
             await server.start()

@@ -46,7 +46,7 @@ from flyteops.storage.base import (
     Surroundings,
 )
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
-from flyteops.storage.mongodb.client import Client
+from flyteops.storage.mongodb.client import OPTIONS, Client
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
 from flyteops.storage.mongodb.queue import Request
@@ -411,10 +411,10 @@ class MongoStore(Store):
 async def _look_around(database: Any) -> Surroundings:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
     try:
-        told = await database.command("hello")
+        told = await database.command("hello", codec_options=OPTIONS)
     except OperationFailure as error:
         if error.code != UNKNOWN_COMMAND:
             raise
-        told = await database.command("isMaster")  # as it was called before 4.4.2
+        told = await database.command("isMaster", codec_options=OPTIONS)  # as it was called before 4.4.2
     known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
     return Surroundings(**known, now=told.get("localTime"), is_loading="loading" in numbers)

@@ -1,4 +1,4 @@
-"""Several servers' use cases on one PostgreSQL database, with clocks that the test sets."""
+"""Several servers' use cases on one store, with clocks that the test sets."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,9 @@ import pytest
 from flyteops.errors import UnavailableError
 from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, Note, PackDeclaration, Schedule, Step
 from flyteops.service import Service
+from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter
-from flyteops.storage.postgres import PostgresStore
-from tests.postgres import place
-
-pytestmark = pytest.mark.postgres
-
+from tests.shared import PLACES
 
 DONE = Happening("Done", b"null")
 
@@ -33,10 +30,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-async def services(clock: Clock) -> AsyncIterator[list[Service]]:
-    async with place() as url, contextlib.AsyncExitStack() as stack:
-        stores = [await stack.enter_async_context(PostgresStore(url)) for _ in range(3)]
+@pytest.fixture(params=PLACES)
+async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[list[Service]]:
+    async with request.param() as url, contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
         services = [Service(store, clock=clock) for store in stores]
         for service in services:
             await service.start()
