@@ -1,23 +1,168 @@
-"""A place on the PostgreSQL server that FLYTE_TEST_POSTGRES names, for one test alone."""
+"""Places on the PostgreSQL server that FLYTE_TEST_POSTGRES names, and PostgreSQL servers of a test's own."""
 
+import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import asyncpg
 
 URL = os.environ.get("FLYTE_TEST_POSTGRES", "")
 
 
+def url_of(url: str, *, account: str = "", host: str = "") -> str:
+    """Return a URL for another account or with another host and port."""
+    address = urlsplit(url)
+    known_account, _, known_host = address.netloc.rpartition("@")
+    return address._replace(netloc=f"{account or known_account}@{host or known_host}").geturl()
+
+
 @contextlib.asynccontextmanager
-async def place() -> AsyncIterator[str]:
-    """Make a schema of its own, give out a URL that leads there, and remove it in the end."""
-    schema = f"test_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(URL)
-    await connection.execute(f"CREATE SCHEMA {schema}")
+async def place(url: str = URL) -> AsyncIterator[str]:
+    """Make a role that owns nothing but a schema, give out the URL by which it gets there, and remove both in the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'; CREATE SCHEMA {name} AUTHORIZATION {name}")
     try:
-        yield f"{URL}?search_path={schema}"
+        yield url_of(url, account=f"{name}:secret")
     finally:
-        await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        await connection.execute(f"DROP SCHEMA {name} CASCADE; DROP ROLE {name}")
         await connection.close()
+
+
+async def execute(*statements: str, url: str = URL) -> None:
+    """Run statements one after the other on one connection."""
+    connection = await asyncpg.connect(url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Program:
+    """A server program that does not run as root."""
+
+    def __init__(self, *command: object) -> None:
+        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if os.getuid() == 0 else []
+        self._command = [*user, *map(str, command)]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, port: int) -> None:
+        """Start it; return when its port is open."""
+        null = asyncio.subprocess.DEVNULL
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdout=null, stderr=null, cwd="/")
+        while True:
+            assert self._process.returncode is None, "it ended by itself"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            await asyncio.sleep(0.02)
+
+    async def stop(self, number: signal.Signals) -> None:
+        """End it, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            await process.wait()
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to it and its children."""
+        assert self._process is not None
+        pid = self._process.pid
+        for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(each), number)
+
+
+class Database:
+    """A PostgreSQL server of a test's own, that can be started, stopped and frozen. Everybody but its owner needs a password."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bin = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))[-1]
+        self._port = free_port()
+        self.url = f"postgresql://flyte@127.0.0.1:{self._port}/postgres"
+        options = ["-c", f"port={self._port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        self._program = Program(self._bin / "postgres", "-D", folder / "data", *options)
+
+    async def make(self) -> None:
+        """Make an empty cluster; nothing is started."""
+        if os.getuid() == 0:
+            shutil.chown(self._folder, "postgres", "postgres")
+        initdb = Program(self._bin / "initdb", "-D", self._folder / "data", "-U", "flyte", "--auth=trust", "--no-sync")
+        process = await asyncio.create_subprocess_exec(*initdb._command, stdout=asyncio.subprocess.DEVNULL, cwd="/")
+        assert await process.wait() == 0
+        rules = "host all flyte 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (self._folder / "data" / "pg_hba.conf").write_text(rules)
+
+    async def start(self) -> None:
+        """Start it; return when it lets its owner in."""
+        await self._program.start(self._port)
+        while True:
+            with contextlib.suppress(asyncpg.CannotConnectNowError):
+                return await self.execute()
+
+    async def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Stop it and all its connections; SIGQUIT is as a crash."""
+        await self._program.stop(number)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it do nothing for a while, without closing its connections."""
+        self._program.signal_all(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._program.signal_all(signal.SIGCONT)
+
+    async def execute(self, *statements: str) -> None:
+        """Run statements as the owner."""
+        await execute(*statements, url=self.url)
+
+
+@contextlib.asynccontextmanager
+async def database() -> AsyncIterator[Database]:
+    """Make a server of a test's own, not started yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Database(Path(folder))
+        await made.make()
+        try:
+            yield made
+        finally:
+            await made.stop(signal.SIGQUIT)
+
+
+@contextlib.asynccontextmanager
+async def bouncer(url: str) -> AsyncIterator[str]:
+    """Put PgBouncer, which gives each transaction another connection, before a place; give out its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, port = _bouncer(Path(folder), urlsplit(url))
+        await program.start(port)
+        try:
+            yield url_of(url, host=f"127.0.0.1:{port}")
+        finally:
+            await program.stop(signal.SIGINT)
+
+
+def _bouncer(folder: Path, address: SplitResult) -> tuple[Program, int]:
+    port = free_port()
+    (folder / "users").write_text(f'"{address.username}" "{address.password}"\n')
+    (folder / "bouncer.ini").write_text(
+        f"[databases]\n* = host={address.hostname} port={address.port}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = plain\nauth_file = {folder / 'users'}\npool_mode = transaction\ndefault_pool_size = 4\n"
+    )
+    folder.chmod(0o755)
+    return Program(shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", folder / "bouncer.ini"), port

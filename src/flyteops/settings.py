@@ -165,6 +165,13 @@ def without_password(value: str) -> str:
     return re.sub(r"((?:^(?!\S*://)|://)[^:/?#\s]*):\S*@", r"\1:***@", value)
 
 
+def parse_direct_url(value: str) -> str:
+    """Read the address of a PostgreSQL database."""
+    if value.partition(":")[0].lower() not in ("postgresql", "postgres"):
+        raise ValueError("is not a PostgreSQL database; give postgresql://user:password@host:5432/database")
+    return parse_store(value)
+
+
 def refuse(what: str) -> Callable[[str], None]:
     """Refuse a setting that belongs to something which is still to come."""
 
@@ -274,6 +281,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "URL",
         ),
     ] = "sqlite:///flyte.db"
+    store_direct_url: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_STORE_DIRECT_URL",
+            parse_direct_url,
+            "The same PostgreSQL database past the proxy that FLYTE_STORE names, where that gives each transaction another"
+            " connection, as PgBouncer does: notifications need one of their own.",
+            STORE,
+            "URL",
+            shown="no proxy",
+        ),
+    ] = None
     mongodb_host: Annotated[
         str | None,
         Setting(

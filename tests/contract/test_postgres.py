@@ -15,12 +15,14 @@ from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
 from flyteops.testing.sample import Sample
-from tests.postgres import place
+from tests.postgres import bouncer, place
 
 pytestmark = pytest.mark.postgres
 
 
 class TestPostgres(StoreContract):
+    """As a role that owns nothing but its schema."""
+
     @pytest.fixture(autouse=True)
     async def place(self) -> AsyncIterator[None]:
         async with place() as self.url:
@@ -31,10 +33,13 @@ class TestPostgres(StoreContract):
 
 
 class TestPostgresBehindAProxy(TestPostgres):
-    """As it is used behind a proxy that pools transactions: nothing is prepared."""
+    @pytest.fixture(autouse=True)
+    async def proxy(self, place: None) -> AsyncIterator[None]:
+        async with bouncer(self.url) as self.proxy_url:
+            yield
 
     def connect(self) -> Store:
-        return PostgresStore(self.url, listen_url=self.url)
+        return PostgresStore(self.proxy_url, direct_url=self.url)
 
 
 async def test_a_database_that_servers_change_while_it_is_moved_is_noticed(tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(ser
 
 
 async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services: list[Service], clock: Clock) -> None:
-    clock.now += timedelta(minutes=1)
+    clock.now += timedelta(minutes=10)
     await services[0].refresh()
-    with pytest.raises(UnavailableError, match=r"clock .* differ by 60 s"):
+    with pytest.raises(UnavailableError, match=r"clock .* differ by (5\d\d|600) s"):
         await services[0].advance()
     assert "clock" in (await services[0].why_not_ready())[0]
     clock.now = datetime.now(UTC)

@@ -9,7 +9,7 @@ from msgspec import structs
 from flyteops.errors import Problem, SettingsError
 from flyteops.service import utc_now
 from flyteops.settings import Settings, option_of, table
-from flyteops.storage import is_shared, shown, store_faults
+from flyteops.storage import is_postgres, is_shared, shown, store_faults
 
 
 def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
@@ -31,6 +31,9 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
     name = "FLYTE_STORE" if settings.mongodb_host is None else "FLYTE_MGO_HOST"
     for fault in store_faults(settings.store):
         yield Problem(name, f"{shown(settings.store)!r} {fault}")
+    if settings.store_direct_url is not None and not is_postgres(settings.store):
+        fault = f"is for PostgreSQL only, but the store is {shown(settings.store)!r}; leave it out"
+        yield Problem("FLYTE_STORE_DIRECT_URL", fault)
 
 
 def _worker_faults(settings: Settings) -> Iterator[Problem]:

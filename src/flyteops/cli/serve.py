@@ -8,8 +8,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,10 +25,12 @@ from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
 from flyteops.cli.log import configure
 from flyteops.cli.worker import AT_WORK, Workers
-from flyteops.errors import FlyteError, SettingsError
+from flyteops.errors import FlyteError, SettingsError, UnavailableError
+from flyteops.sdk.retry import Backoff, Outage, persist
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store, shown
+from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
@@ -41,6 +44,10 @@ REFRESH_EVERY = 0.5
 """Seconds between two looks at what other servers have changed."""
 
 SWEEP_EVERY = 5.0
+
+COMING = Backoff(first=0.25, limit=5.0)
+"""How long to wait between two looks for a store that is not there when the server starts."""
+
 
 COLLECT_AFTER = 50_000
 """How many more objects there are when the collector of cyclic garbage looks for some; it used to take a tenth of the time."""
@@ -88,34 +95,73 @@ def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False) -> None:
-    """Serve on a socket until a signal says stop; then let requests end, and close the store."""
+    """Serve on a socket until a signal says stop; then let requests end, and close the store.
+
+    A store for several servers need not be there yet: until it is, requests are answered with 503. One in a file must be.
+    """
     server: Server | None = None
 
     def hurry() -> None:
         if server is not None:
             server.force_exit = True
 
-    async with stop_on_signal(hurry) as stop, open_store(settings.store, keep_for=settings.keep_for) as store:
-        service = make_service(settings, store)
-        await service.start()
-        tls = make_tls(settings)
-        server = make_server(settings, service, tls)
-        spare_collector()
-        if worker:
-            await announce_worker(listener, service)
-        else:
-            await announce(settings, listener, service)
-            warn(listener)
-        async with background(
-            sweep(service, stop),
-            keep_time(service),
-            *([keep_certificate(tls)] if tls is not None else []),
-            *([keep_current(service)] if service.is_shared else []),
-            stop_server(server, service, stop),
-            *([stop_at_end_of_input(stop)] if attached else []),
-        ):
-            await server.serve(sockets=[listener])
+    store = open_store(settings.store, keep_for=settings.keep_for, direct_url=settings.store_direct_url)
+    service = make_service(settings, store)
+    async with stop_on_signal(hurry) as stop:
+        try:
+            away = await first_start(store, service)
+            tls = make_tls(settings)
+            server = make_server(settings, service, tls)
+            spare_collector()
+            if worker:
+                announce_worker(listener, service, away)
+            else:
+                announce(settings, listener, service, away)
+                warn(listener)
+            async with background(
+                work(settings, store, service, stop),
+                *([keep_certificate(tls)] if tls is not None else []),
+                stop_server(server, service, stop),
+                *([stop_at_end_of_input(stop)] if attached else []),
+            ):
+                await server.serve(sockets=[listener])
+        finally:
+            await store.close()
     LOGGER.info("stopped")
+
+
+async def first_start(store: Store, service: Service) -> str:
+    """Start, if the store is there; return why it is not, "" if it is, and raise if that will not pass by itself."""
+    try:
+        await start(store, service)
+    except UnavailableError as error:
+        if not store.is_shared:
+            raise
+        return error.message
+    return ""
+
+
+async def start(store: Store, service: Service) -> None:
+    """Open the store and load what is kept in memory; leave the store closed when it cannot be used."""
+    try:
+        await store.open()
+        await service.start()
+    except FlyteError as error:
+        await store.close()
+        service.wait_for_store(error.message)
+        raise
+
+
+async def work(settings: Settings, store: Store, service: Service, stop: asyncio.Event) -> None:
+    """Do what a server does besides answering requests, as soon as its store is there; one that never can be ends the server."""
+    try:
+        if not service.is_started:
+            await persist(partial(start, store, service), pause=asyncio.sleep, backoff=COMING)
+            LOGGER.info("The store is there now: %s", contents(settings, service))
+    except BaseException:  # whatever it is, nobody would be served for ever
+        stop.set()
+        raise
+    await asyncio.gather(sweep(service, stop), keep_time(service), *([keep_current(service)] if service.is_shared else []))
 
 
 def make_service(settings: Settings, store: Any) -> Service:
@@ -198,26 +244,31 @@ def make_server(settings: Settings, service: Service, tls: "Tls | None" = None) 
     return Server(config)
 
 
-async def announce(settings: Settings, listener: socket.socket, service: Service) -> None:
-    """Log where the server is, and what it has."""
-    flows, packs = await service.list_flows(), await service.list_packs()
-    LOGGER.info(
-        "Flyte %s listens on %s (process %d); store %s with %d flows and %d packs",
-        __version__,
-        address_of(listener, settings),
-        os.getpid(),
-        shown(settings.store),
-        len(flows),
-        len(packs),
-    )
+def contents(settings: Settings, service: Service) -> str:
+    """Return which store it is and what is in it, as the log has it."""
+    flows, packs = service.counts
+    return f"{shown(settings.store)} with {flows} flows and {packs} packs"
 
 
-async def announce_worker(listener: socket.socket, service: Service) -> None:
+def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
+    """Log where the server is, what it has or why its store is `away`."""
+    store = f"store {contents(settings, service)}" if not away else "its store is not there yet"
+    LOGGER.info("Flyte %s listens on %s (process %d); %s", __version__, address_of(listener, settings), os.getpid(), store)
+    warn_of(away)
+
+
+def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
     """Listen from now on, and tell the parent and the log so."""
     listener.listen(BACKLOG)
-    flows, packs = await service.list_flows(), await service.list_packs()
-    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), len(flows), len(packs))
+    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), *service.counts)
+    warn_of(away)
     os.write(1, AT_WORK)
+
+
+def warn_of(away: str) -> None:
+    """Log why the store is not there yet, if it is not."""
+    if away:
+        LOGGER.warning("%s It is tried again until it can be; requests are answered with 503 meanwhile.", away)
 
 
 def warn(listener: socket.socket) -> None:
@@ -234,9 +285,13 @@ def warn(listener: socket.socket) -> None:
 
 async def sweep(service: Service, stop: asyncio.Event) -> None:
     """Do the housekeeping every few seconds; a failure is logged, and the next time it is tried again."""
+    outage = Outage("The housekeeping", LOGGER)
     while not stop.is_set():
         try:
             await service.sweep()
+            outage.ended()
+        except UnavailableError as error:
+            outage.failed(error)
         except Exception:  # the housekeeping goes on, whatever it is
             LOGGER.exception("the housekeeping failed; it is tried again in %g s", SWEEP_EVERY)
         with contextlib.suppress(TimeoutError):
@@ -256,19 +311,16 @@ async def keep_time(service: Service) -> None:
 
 async def keep_current(service: Service) -> None:
     """Take over what other servers on the same store change, within a second."""
-    is_well = True
+    outage = Outage("Looking for what other servers have changed", LOGGER)
     while True:
         await asyncio.sleep(REFRESH_EVERY)
         try:
             await service.refresh()
-        except FlyteError as error:
-            if is_well:
-                LOGGER.warning("What other servers change does not arrive here: %s It is tried again.", error.message)
-            is_well = False
+            outage.ended()
+        except UnavailableError as error:
+            outage.failed(error)
         except Exception:  # it goes on, whatever it is
             LOGGER.exception("what other servers have changed could not be taken over; it is tried again")
-        else:
-            is_well = True
 
 
 async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:
@@ -280,12 +332,15 @@ async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> 
 
 
 @contextlib.asynccontextmanager
-async def background(*work: Any) -> AsyncIterator[None]:
-    """Run coroutines meanwhile, and end them afterwards."""
+async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines meanwhile, and end them afterwards; raise what one of them has raised."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end

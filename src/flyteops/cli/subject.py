@@ -121,7 +121,7 @@ def run(arguments: Sequence[str]) -> None:
     vars(serve)["utc_now"] = clock_of(Path(clock))
     if bug in BUGS:
         kind = BUGS[bug]
-        vars(serve)["open_store"] = lambda url: kind(storage.path_of(url))
+        vars(serve)["open_store"] = lambda url, **_: kind(storage.path_of(url))
     main(rest)
 
 

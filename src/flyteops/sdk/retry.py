@@ -51,7 +51,7 @@ class Outage:
         """Count a failure that will be tried again."""
         self._failures += 1
         if self.reason is None:
-            self._logger.warning("%s failed: %s; trying again until it works", self.what, error)
+            self._logger.warning("%s failed: %s; trying again until it works", self.what, str(error).removesuffix("."))
         else:
             self._logger.debug("%s failed again: %s", self.what, error)
         self.reason = str(error)

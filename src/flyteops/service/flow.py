@@ -69,6 +69,9 @@ class FlowBook:
         self._gone: set[str] = set()
         self.index = FlowIndex()
 
+    def __len__(self) -> int:
+        return len(self._current)
+
     def load(self, versions: Iterable[FlowVersion]) -> None:
         """Begin with these. Flows that no longer compile come too; their faulty steps say why they fail."""
         self._current = {version.flow.name: prepare(version) for version in versions}

@@ -20,6 +20,9 @@ class PackRoll:
         self._seen: dict[str, datetime] = {}
         self._dead_checked_on: date | None = None
 
+    def __len__(self) -> int:
+        return len(self._packs)
+
     def load(self, packs: Iterable[Pack]) -> None:
         """Begin with these, or go on with them, as they are in the store now."""
         self._packs = {pack.id: pack for pack in packs}

@@ -53,6 +53,7 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.sdk.retry import Outage
 from flyteops.service.flow import FlowBook
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.pack import PackRoll
@@ -126,6 +127,7 @@ class Service:
         self._around = Surroundings()
         self._changing = asyncio.Lock()
         self._clock_fault = ""
+        self._awaits = "The server has not started yet."
 
     async def start(self) -> None:
         """Load what is kept in memory; raise `StoreError` when the store is not to be worked with yet."""
@@ -137,6 +139,25 @@ class Service:
         self._packs.load(await self._store.list_packs())
         self._flows.load(await self._store.list_flows())
         self._put_items(await self._store.list_items())
+        self._awaits = ""
+
+    def wait_for_store(self, reason: str) -> None:
+        """Note why `start` cannot be done yet."""
+        self._awaits = reason
+
+    @property
+    def is_started(self) -> bool:
+        return not self._awaits
+
+    def check_started(self) -> None:
+        """Raise `UnavailableError` before there is anything in memory to answer from."""
+        if self._awaits:
+            raise UnavailableError(self._awaits)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many flows and packs there are in memory."""
+        return len(self._flows), len(self._packs)
 
     def _put_items(self, items: Iterable[DataItem]) -> None:
         self._items = {item.key: item for item in items}
@@ -180,6 +201,7 @@ class Service:
 
     async def check_health(self) -> None:
         """Return when the store answers; raise `UnavailableError` otherwise, also when it takes too long."""
+        self.check_started()
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
                 await self._store.ping()
@@ -381,13 +403,15 @@ class Service:
 
     async def keep_time(self) -> None:
         """Do what is due whenever it is, until cancelled; what fails is tried again."""
+        outage = Outage("Doing what is due", LOGGER)
         while True:
             self._timer.restart()
             try:
                 next_at = await self.advance()
+                outage.ended()
             except FlyteError as error:
                 if error.message != self._clock_fault:
-                    LOGGER.warning("What is due cannot be done: %s It is tried again.", error.message)
+                    outage.failed(error)
                 next_at = self._clock() + RETRY_AFTER
             self._timer.expect([] if next_at is None else [next_at])
             await self._timer.wait()

@@ -9,33 +9,38 @@ from pathlib import Path
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
 
-__all__ = ["is_shared", "is_there", "open_store", "shown", "store_faults"]
+__all__ = ["is_postgres", "is_shared", "is_there", "open_store", "shown", "store_faults"]
 
 
 POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
 
 
-def open_store(url: str, *, keep_for: timedelta | None = None) -> Store:
+def open_store(url: str, *, keep_for: timedelta | None = None, direct_url: str | None = None) -> Store:
     """Return the store that a URL names, not opened yet.
 
     ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
     nothing after it is an option. ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
     have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
 
-    `keep_for` is for a store whose server removes by itself what is older.
+    `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return _sqlite(url, rest)
-    if scheme in POSTGRES:
-        return _postgres(url)
+    if is_postgres(url):
+        return _postgres(url, direct_url)
     if scheme in MONGODB:
         return _mongodb(url, keep_for)
     raise _refusal(
         f"is {shown(url)!r}; a store is named as sqlite:///relative/path.db, sqlite:////absolute/path.db,"
         " postgresql://user:password@host/database or mongodb://user:password@host/database"
     )
+
+
+def is_postgres(url: str) -> bool:
+    """Tell whether a store is a PostgreSQL database."""
+    return url.partition("://")[0] in POSTGRES
 
 
 def shown(url: str) -> str:
@@ -48,10 +53,10 @@ def shown(url: str) -> str:
     return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
 
 
-def _postgres(url: str) -> Store:
+def _postgres(url: str, direct_url: str | None) -> Store:
     from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - a backend is loaded only where it is used
 
-    return PostgresStore(url, name=shown(url))
+    return PostgresStore(url, direct_url=direct_url, name=shown(url))
 
 
 def _mongodb(url: str, keep_for: timedelta | None) -> Store:

@@ -139,6 +139,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_root,
         name="root",
         tag="info",
+        needs_store=False,
         outcomes={200: Success("Links.", wire.Index)},
     ),
     Operation(
@@ -147,6 +148,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_index,
         name="v1",
         tag="info",
+        needs_store=False,
         outcomes={200: Success("Links; look them up by the end of their relation.", wire.Index)},
     ),
     Operation(
@@ -155,6 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_health,
         name="health",
         tag="info",
+        needs_store=False,
         outcomes={200: Success("All is well.")},
         errors=(500,),
     ),
@@ -164,6 +167,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_liveness,
         name="healthLive",
         tag="info",
+        needs_store=False,
         outcomes={200: Success("The server runs.", wire.Condition)},
     ),
     Operation(
@@ -172,6 +176,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.get_readiness,
         name="healthReady",
         tag="info",
+        needs_store=False,
         outcomes={
             200: Success("The server can do its work.", wire.Condition),
             503: Success("It cannot just now; `reasons` says why.", wire.Condition),

@@ -91,7 +91,7 @@ class Description:
 def _about() -> Iterable[Operation]:
     description, swagger = Description(OPERATIONS), SwaggerPage()
     for path, handler in (("/v1/swagger", description.get), ("/swagger", swagger.page), ("/swagger/{name}", swagger.file)):
-        yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={})
+        yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={}, needs_store=False)
 
 
 class Gate:

@@ -38,7 +38,10 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that can be asked for, with all that serving and describing it needs; its handler says what it does."""
+    """One thing that can be asked for, with all that serving and describing it needs; its handler says what it does.
+
+    Unless it `needs_store`, it is answered before the server has started, too.
+    """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
@@ -50,6 +53,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[Parameter, ...] = ()
     body: Any = None
     example: Any = None
+    needs_store: bool = True
 
     @property
     def summary(self) -> str:
@@ -64,7 +68,10 @@ class Resource:
     """What is at a path: knows the operations on it, and tells whoever asks for another which there are."""
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
-        self._handlers = {method: (operation.handler, operation.body is not None) for method, operation in operations.items()}
+        self._handlers = {
+            method: (operation.handler, operation.body is not None, operation.needs_store)
+            for method, operation in operations.items()
+        }
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
         self._allow = ", ".join(sorted(self._handlers)).encode()
@@ -75,6 +82,8 @@ class Resource:
         if found is None:
             detail = f"{call.scope['method']} is not among what this resource allows: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))
-        handler, wants_body = found
+        handler, wants_body, needs_store = found
         await call.read(keep=wants_body)
+        if needs_store:
+            call.service.check_started()
         return await handler(call)

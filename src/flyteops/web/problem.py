@@ -8,7 +8,6 @@ import msgspec
 
 from flyteops.document import MAX_PROBLEMS
 from flyteops.errors import (
-    BusyError,
     ConflictError,
     FlyteError,
     ForbiddenError,
@@ -61,7 +60,7 @@ def reply_to(error: Exception) -> Reply:
         return problem(INTERNAL, "The log of the server says what.")
     fault = Fault(status, error.code, (type(error).__doc__ or "").splitlines()[0])
     detail = str(error) if isinstance(error, TemplateError) else error.message
-    headers: HeaderList = ((b"retry-after", RETRY_AFTER_SECONDS),) if isinstance(error, BusyError) else ()
+    headers: HeaderList = ((b"retry-after", RETRY_AFTER_SECONDS),) if isinstance(error, UnavailableError) else ()
     return problem(fault, detail, problems=error.problems, headers=headers)
 
 

@@ -12,7 +12,7 @@ from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, St
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
-STATEMENT_SECONDS = 30.0
+STATEMENT_SECONDS = 15.0
 """How long a statement may take before the server counts as not answering."""
 
 REPEATS = 20
@@ -28,19 +28,25 @@ LOST = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
 )
 """What says that the server is not there, or has gone in the middle."""
 
 WRONG = (
+    ValueError,  # in the URL
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidPasswordError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.SyntaxOrAccessError,
 )
-"""What a person must put right."""
+"""What a person must put right before anything can be begun."""
+
+
+async def _leave(_connection: Any) -> None:
+    """Reset nothing, since nothing here sets anything: the driver's own reset would double the round trips."""
 
 
 class LostError(Exception):
@@ -63,21 +69,32 @@ class Pool:
         self._under_way = 0
         self._idle = asyncio.Event()
 
-    async def open(self) -> None:
-        """Connect; raise `StoreError` when a person must put something right, `UnavailableError` when it may pass."""
+    async def open(self, prepare: Callable[[Any], Awaitable[None]]) -> None:
+        """Connect, and do in one transaction what must be done before anything else.
+
+        Raise `StoreError` when a person must put something right, `UnavailableError` when it may pass.
+        """
         try:
-            self._pool = await asyncpg.create_pool(
+            pool = await asyncpg.create_pool(
                 self._url,
-                min_size=1,
+                min_size=0,  # with more, the driver tells the log of every connection that it has lost
                 max_size=self._size,
                 timeout=CONNECT_SECONDS,
                 command_timeout=STATEMENT_SECONDS,
+                reset=_leave,
                 # What it keeps for each connection is of no use behind a proxy that hands out another each time.
                 statement_cache_size=200 if self._prepares else 0,
                 server_settings={"application_name": "flyte", "jit": "off"} if self._prepares else None,
             )
+            try:
+                async with self._connection(pool) as connection, connection.transaction():
+                    await prepare(connection)
+            except BaseException:  # whatever it is, the connection is let go
+                pool.terminate()
+                raise
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
-            raise self.refusal(error) from error
+            raise self.refusal_to_open(error) from error
+        self._pool = pool
 
     async def close(self) -> None:
         """Let what was begun end, then let go; may be called twice."""
@@ -109,7 +126,7 @@ class Pool:
                 except CLASHES:
                     continue
             raise BusyError
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError, OverflowError) as error:
+        except (*LOST, asyncpg.PostgresError, OverflowError) as error:
             raise self.refusal(error) from error
         finally:
             self._under_way -= 1
@@ -183,14 +200,16 @@ class Pool:
         return await self.repeat(change)
 
     def refusal(self, error: BaseException) -> FlyteError:
-        """Translate what the driver says."""
+        """Translate what the driver says about a verb; whatever a person must put right may be right when it is tried again."""
         if isinstance(error, asyncpg.UniqueViolationError):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
-        if isinstance(error, WRONG):
-            return StoreError(f"{self._name} does not let this server work: {error}.")
-        if isinstance(error, (asyncpg.DataError, ValueError, OverflowError)):
+        if isinstance(error, (asyncpg.DataError, OverflowError)):
             return InputError(f"The store cannot keep that: {error}.")
-        if isinstance(error, asyncpg.SyntaxOrAccessError):
-            return FlyteError(f"{self._name} does not understand this server: {error}.")
-        reason = str(error) or type(error).__name__
+        reason = str(error) or ("it does not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
         return UnavailableError(f"{self._name} cannot be used at the moment ({reason}).")
+
+    def refusal_to_open(self, error: BaseException) -> FlyteError:
+        """Translate what the driver says at the beginning."""
+        if isinstance(error, WRONG) and not isinstance(error, OSError):
+            return StoreError(f"{self._name} does not let this server work: {error}.")
+        return self.refusal(error)

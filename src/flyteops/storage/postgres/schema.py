@@ -7,6 +7,8 @@ order and equality are the same everywhere. JSON is kept as it is written, as by
 
 from typing import Any
 
+import asyncpg
+
 from flyteops.errors import StoreError
 
 LOCK = 0x466C7974
@@ -14,6 +16,9 @@ LOCK = 0x466C7974
 
 OLDEST = 130_000
 """The oldest version of the server that is tested and said to work, as `server_version_num` has it."""
+
+NUMBERS = "CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)"
+"""What every version has: the version itself, and what servers tell each other by."""
 
 FIRST = """
 CREATE TABLE flyte_pack (
@@ -140,25 +145,54 @@ MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
+FACTS = """
+WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('flyte_number'))
+SELECT 'index ' || c.relname,
+  regexp_replace(pg_get_indexdef(c.oid), ' ON .*? USING ', ' ON ' || i.indrelid::regclass || ' USING ')
+    || CASE WHEN i.indisvalid THEN '' ELSE ' (not valid)' END
+FROM ours JOIN pg_class c ON c.relnamespace = ours.oid JOIN pg_index i ON i.indexrelid = c.oid
+WHERE starts_with(c.relname, 'flyte_')
+UNION ALL
+SELECT 'column ' || c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod) || coalesce(' ' || l.collname, '')
+FROM ours JOIN pg_class c ON c.relnamespace = ours.oid AND c.relkind = 'r'
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE starts_with(c.relname, 'flyte_')
+UNION ALL
+SELECT 'right to ' || what || ' in ' || c.relname, has_table_privilege(c.oid, what)::text
+FROM ours JOIN pg_class c ON c.relnamespace = ours.oid AND c.relkind = 'r'
+  CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) what
+WHERE starts_with(c.relname, 'flyte_')
+"""
+"""What there is of ours, how it is made, and what may be done with it."""
+
+
+class UndoError(Exception):
+    """Ends a transaction whose work was only to be looked at."""
+
+
 async def migrate(connection: Any) -> None:
-    """Create the tables or bring them up to date, one server at a time; raise `StoreError` if they are newer than this."""
+    """Create the tables or bring them up to date, one server at a time; part of a transaction.
+
+    Raise `StoreError` if they are newer than this, or somebody has changed them.
+    """
     version = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
     if version < OLDEST:
         raise StoreError(f"PostgreSQL {version // 10_000} is too old; 13 or later is needed.")
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        if await connection.fetchval("SELECT to_regclass('flyte_number')") is None:
-            await connection.execute("CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)")
-            await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
-        found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
-        if found > len(MIGRATIONS):
-            raise StoreError(
-                f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."
-                " Install that version, or name another database."
-            )
-        for statements in MIGRATIONS[found:]:
-            await connection.execute(statements)
-        await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    if await connection.fetchval("SELECT to_regclass('flyte_number')") is None:
+        await connection.execute(NUMBERS)
+        await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
+    found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    if found > len(MIGRATIONS):
+        raise StoreError(
+            f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."
+            " Install that version, or name another database."
+        )
+    for statements in MIGRATIONS[found:]:
+        await connection.execute(statements)
+    await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
+    await _check(connection)
 
 
 async def check_to_read(connection: Any) -> None:
@@ -171,3 +205,27 @@ async def check_to_read(connection: Any) -> None:
     if found != len(MIGRATIONS):
         age = "a newer" if found > len(MIGRATIONS) else "an older"
         raise StoreError(f"The database was written by {age} Flyte (schema {found}, this one knows {len(MIGRATIONS)}).")
+
+
+async def _check(connection: Any) -> None:
+    """Compare what there is with what the migrations make now, in a place that only this transaction sees."""
+    found = dict(map(tuple, await connection.fetch(FACTS)))
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL search_path = pg_temp")
+            await connection.execute(NUMBERS)
+            for statements in MIGRATIONS:
+                await connection.execute(statements)
+            expected = dict(map(tuple, await connection.fetch(FACTS)))
+            raise UndoError
+    except UndoError:
+        pass
+    except asyncpg.InsufficientPrivilegeError:
+        return  # where no temporary tables are allowed, nobody looks
+    faults = [
+        f"{what} is now: {found[what]}, and was: {made}" if what in found else f"{what} is missing, which was: {made}"
+        for what, made in sorted(expected.items())
+        if found.get(what) != made
+    ]
+    if faults:
+        raise StoreError(f"Somebody has changed Flyte's tables; put back what was there. {'; '.join(faults)}.")

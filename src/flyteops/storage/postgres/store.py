@@ -61,31 +61,26 @@ class PostgresStore(Store):
     """A store in a PostgreSQL database. `size` is how many statements run at a time, `limit` how many verbs may wait.
 
     `name` is what the database is called in messages. Behind a proxy that gives each transaction another connection,
-    `listen_url` is the database's own address, or that of a proxy that does not.
+    `direct_url` is the database's own address, or that of a proxy that does not.
     """
 
     is_shared = True
 
     def __init__(
-        self, url: str, *, listen_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
+        self, url: str, *, direct_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
     ) -> None:
-        self._pool = Pool(url, name, size=size, limit=limit, prepares=listen_url is None)
+        self._pool = Pool(url, name, size=size, limit=limit, prepares=direct_url is None)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._pool, listen_url or url, self._name, self._pass_on)
+        self._wakeup = Wakeup(self._pool, direct_url or url, self._name, self._pass_on)
         self._claims = itertools.count(1)
 
     async def open(self) -> None:
         if self._is_open:
             raise StoreError("The store is open already.")
-        await self._pool.open()
-        try:
-            await self._pool.run(migrate)
-        except BaseException:  # whatever it is, the connections are let go
-            await self._pool.close()
-            raise
+        await self._pool.open(migrate)
         self._is_open = True
         self._wakeup.start()
 
@@ -131,8 +126,13 @@ class PostgresStore(Store):
     def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
         return task
+
+    def _end(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to be told
 
     # ------------------------------------------------------------------------------------------------------------ packs
 

@@ -16,6 +16,7 @@ import msgspec
 
 from flyteops.errors import FlyteError
 from flyteops.model import Address
+from flyteops.sdk.retry import Outage
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
 from flyteops.storage.row import decode_strings, to_text
 
@@ -124,23 +125,29 @@ class Wakeup:
             yield msgspec.json.encode(Message(self._name, part)).decode()
 
     async def _listen(self) -> None:
+        outage = Outage("Listening to other servers", LOGGER)
         while True:
             try:
-                await self._listen_once()
+                await self._listen_once(outage)
             except (*LOST, asyncpg.PostgresError, ValueError) as error:
-                if self._is_listening:
-                    LOGGER.warning("Notifications of other servers do not come any more: %s. It is tried again.", error)
+                outage.failed(self._pool.refusal(error))
             self._is_listening = False
             await asyncio.sleep(LOOKING)
 
-    async def _listen_once(self) -> None:
+    async def _listen_once(self, outage: Outage) -> None:
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
         try:
             gone = asyncio.Event()
             connection.add_termination_listener(lambda _: gone.set())
             await connection.add_listener(CHANNEL, self._receive)
             self._is_listening = True
-            await gone.wait()
+            outage.ended()
+            while not gone.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOKING_ANYWAY):
+                        await gone.wait()
+                # A connection that only listens would not notice that the other side has vanished without a word.
+                await connection.execute("SELECT", timeout=CONNECT_SECONDS)
         finally:
             with contextlib.suppress(*LOST, asyncpg.PostgresError):
                 await connection.close(timeout=1)
