@@ -1,4 +1,7 @@
-"""A real service on a real SQLite store, asked in process; `server` asks it through a real HTTP server."""
+"""A real service on a real store, asked in process; `server` asks it through a real HTTP server.
+
+The modules that tell whole stories run on every backend; those that need a server have a marker of its name.
+"""
 
 import asyncio
 import contextlib
@@ -13,6 +16,7 @@ import pytest
 import uvicorn
 
 from flyteops.service import Service
+from flyteops.storage.base import Store
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
@@ -39,14 +43,41 @@ def clock() -> Clock:
     return Clock()
 
 
+@contextlib.asynccontextmanager
+async def sqlite(folder: Path) -> AsyncIterator[Store]:
+    async with SqliteStore(folder / "flyte.db") as store:
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def postgres(_folder: Path) -> AsyncIterator[Store]:
+    from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - its driver need not be there for the others
+    from tests.postgres import place  # noqa: PLC0415
+
+    async with place() as url, PostgresStore(url) as store:
+        yield store
+
+
+BACKENDS = {"sqlite": sqlite, "postgres": postgres}
+
+STORIES = ("test_scenario", "test_waiting", "test_actions", "test_audit", "test_flows", "test_datastore", "test_packs")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        is_story = metafunc.module.__name__.rpartition(".")[2] in STORIES
+        others = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in BACKENDS if name != "sqlite" and is_story]
+        metafunc.parametrize("backend", ["sqlite", *others])
+
+
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(tmp_path / "flyte.db") as store:
+async def store(backend: str, tmp_path: Path) -> AsyncIterator[Store]:
+    async with BACKENDS[backend](tmp_path) as store:
         yield store
 
 
 @pytest.fixture
-async def service(store: SqliteStore, clock: Clock) -> Service:
+async def service(store: Store, clock: Clock) -> Service:
     service = Service(store, clock=clock)
     await service.start()
     return service

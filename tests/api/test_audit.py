@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from flyteops.model import Event, NewAction, Outcome, PackRef
-from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage.base import Store
 from tests.api.conftest import Clock
 
 BASE = "http://flyte.test"
@@ -224,7 +224,7 @@ async def test_a_result_in_the_audit_names_its_action(api: httpx2.AsyncClient) -
 
 
 async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_without_steps(
-    api: httpx2.AsyncClient, store: SqliteStore, clock: Clock
+    api: httpx2.AsyncClient, store: Store, clock: Clock
 ) -> None:
     action = NewAction("a1", "x1", "gone", "no-such-version", "s", 0, "C", "P", {}, b"null", {})
     event = Event("e1", "E", PackRef("P", "P"), b"null", clock.now)

@@ -1,9 +1,13 @@
 """The server under torture, and the torture itself: it must find what is broken."""
 
+import asyncio
+import sys
+
 import pytest
 
 from flyteops.cli.subject import BUGS
 from flyteops.torture import History, Torture, faults_in
+from tests.postgres import place
 
 # Clients that are cut off while they connect leave their sockets to the garbage collector, which complains.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -13,7 +17,7 @@ WORDS = {
     "forgets-keys": "has 2 executions",
     "hands-out-twice": "was handed out twice",
     "loses-continuations": "the second was never begun",
-    "drops-results": "had its result Worked acknowledged and is",
+    "drops-results": "had its result",
     "never-looks-at-the-time": "did not come to an end",
     "writes-carelessly": "has 2 executions",
 }
@@ -24,7 +28,7 @@ WORDS = {
 async def test_every_promise_is_kept(tmp_path):
     torture = Torture(tmp_path, seed=11)
     assert await torture.run(15) == []
-    assert torture.victim.harms["kill"] > 3
+    assert torture.harm.done["kill"] > 3
     assert len(torture.history.results) > 100
 
 
@@ -34,6 +38,37 @@ async def test_every_promise_is_kept(tmp_path):
 async def test_a_planted_fault_is_found(tmp_path, bug):
     faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=5).run(6)
     assert any(WORDS[bug] in fault for fault in faults), faults[:5]
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(180)
+async def test_every_promise_is_kept_by_several_servers():
+    async with place() as store:
+        ran = await run_command("--store", store, "--servers", "3", "--minutes", "0.25", "--seed", "5")
+        assert ran.endswith("Every promise was kept.\n"), ran
+        assert "the store is not empty" in await run_command("--store", store)
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("bug", BUGS)
+async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
+    async with place() as store:
+        faults = await Torture(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=5).run(10)
+    assert any(WORDS[bug] in fault for fault in faults), faults[:5]
+
+
+@pytest.mark.slow
+async def test_several_servers_on_a_file_are_refused(tmp_path):
+    assert "need a store that they share" in await run_command("--servers", "2")
+    assert "for one that servers share" in await run_command("--store", f"sqlite:///{tmp_path}/flyte.db")
+
+
+async def run_command(*arguments):
+    """Run the command and return what it says."""
+    command = [sys.executable, "-m", "flyteops", "torture", *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    return (await process.communicate())[0].decode()
 
 
 # ---------------------------------------------------------------------------------------------------------- the checks

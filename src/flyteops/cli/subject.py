@@ -5,105 +5,124 @@
 """
 
 import asyncio
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flyteops import storage
 from flyteops.cli import serve
 from flyteops.cli.root import main
 from flyteops.model import Event, Outcome, PackRef, Progress
 from flyteops.ruling import Late
 from flyteops.service import utc_now
-from flyteops.storage.base import Advanced, Claimed, Decide, Rules
-from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage import open_store
+from flyteops.storage.base import Advanced, Claimed, Decide, Store
+
+Verbs = Mapping[str, Callable[..., Any]]
+"""Verbs of a store, by name, that take the place of its own."""
 
 
-class AcknowledgesEarly(SqliteStore):
-    """Answers before anything is written."""
+def acknowledge_early(store: Store) -> Verbs:
+    """Answer before anything is written."""
+    record = store.record
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         loop = asyncio.get_running_loop()
-        loop.call_later(0.3, lambda: loop.create_task(self._record_at_last(event, outcome, key)))
+        loop.call_later(0.3, lambda: loop.create_task(record(event, outcome, key=key)))
         return event.event_id
 
-    async def _record_at_last(self, event: Event, outcome: Outcome, key: str | None) -> None:
-        await super().record(event, outcome, key=key)
+    return {"record": early}
 
 
-class ForgetsKeys(SqliteStore):
-    """Takes every event as a new one."""
+def forget_keys(store: Store) -> Verbs:
+    """Take every event as a new one."""
+    record = store.record
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        return await super().record(event, outcome)
+    async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        return await record(event, outcome)
+
+    return {"record": anew}
 
 
-class HandsOutTwice(SqliteStore):
-    """Hands out some actions a second time."""
+def hand_out_twice(store: Store) -> Verbs:
+    """Hand out some actions a second time."""
+    claim, again, count = store.claim, list[Claimed](), itertools.count(1)
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._again: list[Claimed] = []
-        self._count = 0
-
-    async def claim(self, pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
-        if self._again:
-            return [self._again.pop()]
-        claimed = await super().claim(pack, at, **options)
-        self._count += len(claimed)
-        if claimed and self._count % 50 == 0:
-            self._again = list(claimed)
+    async def twice(pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
+        if again:
+            return [again.pop()]
+        claimed = await claim(pack, at, **options)
+        again.extend(each for each in claimed if next(count) % 20 == 0)
         return claimed
 
+    return {"claim": twice}
 
-class LosesContinuations(SqliteStore):
-    """Stores some results without what follows from them."""
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+def lose_continuations(store: Store) -> Verbs:
+    """Store some results without what follows from them."""
+    finish = store.finish
+
+    async def cut_off(action_id: str, result: Event, decide: Decide) -> bool:
         def cut(progress: Progress) -> Outcome | Late | None:
             ruling = decide(progress)
             is_unlucky = isinstance(ruling, Outcome) and hash(action_id) % 20 == 0
             return Outcome() if is_unlucky else ruling
 
-        return await super().finish(action_id, result, cut)
+        return await finish(action_id, result, cut)
+
+    return {"finish": cut_off}
 
 
-class DropsResults(SqliteStore):
-    """Acknowledges some results and does nothing with them."""
+def drop_results(store: Store) -> Verbs:
+    """Acknowledge some results and do nothing with them."""
+    finish = store.finish
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        return True if hash(action_id) % 20 == 0 else await super().finish(action_id, result, decide)
+    async def drop(action_id: str, result: Event, decide: Decide) -> bool:
+        return True if hash(action_id) % 20 == 0 else await finish(action_id, result, decide)
+
+    return {"finish": drop}
 
 
-class NeverLooksAtTheTime(SqliteStore):
-    """Lets lost actions be lost for ever."""
+def never_look_at_the_time(_store: Store) -> Verbs:
+    """Let lost actions be lost for ever."""
 
-    async def advance(self, at: datetime, rules: Rules, **options: Any) -> Advanced:
+    async def do_nothing(*_: Any, **__: Any) -> Advanced:
         return Advanced(0, None)
 
+    return {"advance": do_nothing}
 
-class WritesCarelessly(SqliteStore):
-    """Stores events and what follows from them one after the other, in two transactions."""
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+def write_carelessly(store: Store) -> Verbs:
+    """Store events and what follows from them one after the other, in two transactions."""
+    record = store.record
+
+    async def in_two(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         if key is not None:
-            await super().record(event, Outcome(), key=key)
+            await record(event, Outcome(), key=key)
             await asyncio.sleep(0.05)
-        await super().record(Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at), outcome)
+        await record(Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at), outcome)
         return event.event_id
 
+    return {"record": in_two}
 
-BUGS: dict[str, type[SqliteStore]] = {
-    "acknowledges-early": AcknowledgesEarly,
-    "forgets-keys": ForgetsKeys,
-    "hands-out-twice": HandsOutTwice,
-    "loses-continuations": LosesContinuations,
-    "drops-results": DropsResults,
-    "never-looks-at-the-time": NeverLooksAtTheTime,
-    "writes-carelessly": WritesCarelessly,
+
+BUGS: dict[str, Callable[[Store], Verbs]] = {
+    "acknowledges-early": acknowledge_early,
+    "forgets-keys": forget_keys,
+    "hands-out-twice": hand_out_twice,
+    "loses-continuations": lose_continuations,
+    "drops-results": drop_results,
+    "never-looks-at-the-time": never_look_at_the_time,
+    "writes-carelessly": write_carelessly,
 }
+
+
+def faulty(bug: str, store: Store) -> Store:
+    """Plant a fault into a store, of whatever kind it is."""
+    vars(store).update(BUGS[bug](store))
+    return store
 
 
 def clock_of(path: Path) -> Callable[[], datetime]:
@@ -120,8 +139,7 @@ def run(arguments: Sequence[str]) -> None:
     clock, bug, *rest = arguments
     vars(serve)["utc_now"] = clock_of(Path(clock))
     if bug in BUGS:
-        kind = BUGS[bug]
-        vars(serve)["open_store"] = lambda url, **_: kind(storage.path_of(url))
+        vars(serve)["open_store"] = lambda url, **options: faulty(bug, open_store(url, **options))
     main(rest)
 
 

@@ -2,13 +2,29 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
 from flyteops.cli.command import Command
+from flyteops.cli.store import checked_store
+from flyteops.errors import ConflictError
+from flyteops.storage import open_store
 from flyteops.torture import Torture
 
 MOST_SHOWN = 20
+
+
+async def check_is_for_this(url: str) -> None:
+    """Raise unless several servers may use the store and nothing is in it."""
+    async with open_store(url) as store:
+        if not store.is_shared:
+            raise click.UsageError(
+                "--store is for one that servers share; without it, the torture makes an SQLite file of its own"
+            )
+        if (await store.begin_load()).records:
+            raise ConflictError("The store is being loaded; name one that is empty.")
+        await store.end_load()
 
 
 @click.command(cls=Command)
@@ -16,19 +32,33 @@ MOST_SHOWN = 20
     "--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to go on."
 )
 @click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="What decides all that is left to chance.")
+@click.option("--store", metavar="URL", help="An empty store that servers share; else an SQLite file of its own.")
+@click.option(
+    "--servers",
+    metavar="NUMBER",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many servers, which needs --store.",
+)
 @click.option("--bug", metavar="NAME", hidden=True, help="Plant a fault, to see that it is found.")
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Leave the store and the server's log there.")
-async def torture(minutes: float, seed: int, bug: str | None, keep: Path | None) -> None:
-    """Mistreat a server of its own on a scratch store, and check that it kept its promises.
+async def torture(minutes: float, keep: Path | None, store: str | None, **how: Any) -> None:
+    """Mistreat servers of its own on a scratch store, and check that they kept their promises.
 
     Packs crash, hang and answer late, while the server is killed at random, frozen, starved of disk and given a wrong clock.
-    Then what the clients were told is held against what the server has: every acknowledged event with its actions exactly
+    Of several on one store, two are killed at a time, and their clocks are apart by as much as they put up with.
+    Then what the clients were told is held against what the store has: every acknowledged event with its actions exactly
     once, every acknowledged result with what follows, nothing handed out twice, nothing stuck. Exit code 1 if one was broken.
     """
+    if store is not None:
+        await check_is_for_this(checked_store("--store", {}, store, must_be_there=False))
+    elif how["servers"] > 1:
+        raise click.UsageError("several servers need a store that they share; name an empty one with --store")
     with tempfile.TemporaryDirectory(prefix="flyte-torture-") as scratch:
         folder = Path(scratch) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)
-        faults = await Torture(folder, seed=seed, bug=bug, report=click.echo).run(minutes * 60)
+        faults = await Torture(folder, store=store, report=click.echo, **how).run(minutes * 60)
     for fault in faults[:MOST_SHOWN]:
         click.echo(f"BROKEN  {fault}", err=True)
     if faults:

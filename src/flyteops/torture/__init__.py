@@ -1,7 +1,7 @@
-"""A program that mistreats a server and then checks what became of its promises; `flyte torture` runs it.
+"""A program that mistreats servers and then checks what became of its promises; `flyte torture` runs it.
 
-Clients write down what they were told (`history`), packs crash, hang and answer late (`crew`), the server is killed, frozen,
-starved of disk and given a wrong clock (`victim`), and in the end what the server has is held against what the clients know.
+Clients write down what they were told (`history`), packs crash, hang and answer late (`crew`), servers are killed, frozen,
+starved of disk and given a wrong clock (`victim`), and in the end what the servers have is held against what the clients know.
 """
 
 from flyteops.torture.history import History, faults_in

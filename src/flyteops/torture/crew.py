@@ -1,7 +1,7 @@
 """The clients: senders, and packs that crash, hang and answer late or twice. Each writes down what it was told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -18,19 +18,20 @@ PASSING = (httpx2.TransportError, httpx2.TimeoutException)
 
 
 class Crew:
-    """Clients of one server, which comes and goes. `misbehaves` is how often packs do what packs should not."""
+    """Clients of servers that come and go; each call goes to any. `misbehaves` is how often packs do what they should not."""
 
-    def __init__(self, url: str, history: History, chance: Random, *, misbehaves: float = 0.2) -> None:
+    def __init__(self, urls: Sequence[str], history: History, chance: Random, *, misbehaves: float = 0.2) -> None:
         self.history = history
         self.misbehaves = misbehaves
         self._chance = chance
         self._number = 0
+        self._urls = urls
         limits = httpx2.Limits(max_connections=100, max_keepalive_connections=100)
-        self.http = httpx2.AsyncClient(base_url=url, timeout=3.0, limits=limits)
+        self.http = httpx2.AsyncClient(timeout=3.0, limits=limits)
 
     async def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """Make one call; raise what httpx2 raises when there is no answer."""
-        answer = await self.http.request(method, path, **options)
+        answer = await self.http.request(method, f"{self._chance.choice(self._urls)}{path}", **options)
         self.history.calls[f"{answer.status_code}"] += 1
         return answer
 
@@ -46,9 +47,14 @@ class Crew:
             await asyncio.sleep(0.05)
 
     async def prepare(self) -> None:
-        """Register the pack and save the flow."""
+        """Register the pack and save the flow; return when every server knows of it."""
         await self.insist("POST", "/v1/packs", accept=lambda status: status == 201, json=PACK)
         await self.insist("POST", "/v1/flows", accept=lambda status: status == 201, json={"name": FLOW, "steps": STEPS})
+        urls = self._urls
+        for url in urls:
+            self._urls = [url]
+            await self.insist("GET", f"/v1/flows/{FLOW}", accept=lambda status: status == 200)
+        self._urls = urls
 
     async def send(self) -> None:
         """Send events without end, each until it is acknowledged, with one key."""

@@ -1,4 +1,4 @@
-"""One run: mistreat the server for a while, let everything come to rest, and check."""
+"""One run: mistreat the servers for a while, let everything come to rest, and check."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from random import Random
 
 from flyteops.torture.crew import Crew
 from flyteops.torture.history import History, faults_in
-from flyteops.torture.victim import Victim
+from flyteops.torture.victim import Harm, Victim
 
 SENDERS, WORKERS = 8, 16
 REST_SECONDS = 30.0
@@ -17,31 +17,36 @@ REST_SECONDS = 30.0
 class Torture:
     """A run with everything that it needs; `report` is told how it goes.
 
+    Without a `store`, which must be empty, one server has its own in a file; several need one.
     Once nobody does any harm, what is open must come to its end. What is still open when nothing was answered
     for `rest_seconds` is stuck.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         folder: Path,
         *,
         seed: int,
+        store: str | None = None,
+        servers: int = 1,
         bug: str | None = None,
         rest_seconds: float = REST_SECONDS,
         report: Callable[[str], None] = print,
     ) -> None:
         self._rest_seconds = rest_seconds
-        # Apart from each other, so that what is done to the server does not depend on how often clients draw.
+        # Apart from each other, so that what is done to the servers does not depend on how often clients draw.
         self._chance, self._crew_chance = Random(seed), Random(f"{seed} crew")  # noqa: S311 - repeatable, not secret
         self.history = History()
-        self.victim = Victim(folder, self._chance, bug=bug)
+        self.victims = [Victim(folder, f"server-{number}", store=store, bug=bug) for number in range(1, servers + 1)]
+        self.harm = Harm(self.victims, self._chance, is_shared=store is not None)
         self._report = report
 
     async def run(self, seconds: float) -> list[str]:
-        """Return every promise that the server broke."""
-        crew = Crew(self.victim.url, self.history, self._crew_chance)
+        """Return every promise that the servers broke."""
+        crew = Crew([victim.url for victim in self.victims], self.history, self._crew_chance)
         try:
-            await self.victim.start()
+            for victim in self.victims:
+                await victim.start()
             await crew.prepare()
             await self._harm(crew, seconds)
             faults = await self._rest(crew)
@@ -49,11 +54,12 @@ class Torture:
             begun, results = len(self.history.begun), len(self.history.results)
             self._report(f"{len(executions)} executions; {begun} events and {results} results were acknowledged")
             faults += faults_in(self.history, executions)
-            code = await self.victim.end()
-            return faults + ([f"the server ended with exit code {code}"] if code else [])
+            codes = [await victim.end() for victim in self.victims]
+            return faults + [f"a server ended with exit code {code}" for code in codes if code]
         finally:
             await crew.http.aclose()
-            self.victim.close()
+            for victim in self.victims:
+                victim.close()
 
     async def _harm(self, crew: Crew, seconds: float) -> None:
         senders = [asyncio.create_task(crew.send()) for _ in range(SENDERS)]
@@ -62,7 +68,7 @@ class Torture:
         try:
             while time.monotonic() < end:
                 await asyncio.sleep(0.3 + 1.2 * self._chance.random())
-                await self.victim.harm()
+                await self.harm.do()
                 self._tell(end)
         finally:
             for task in (*senders, *workers):
@@ -70,7 +76,7 @@ class Torture:
             await asyncio.gather(*senders, *workers, return_exceptions=True)
 
     def _tell(self, end: float) -> None:
-        harms = ", ".join(f"{count} {name}" for name, count in self.victim.harms.items())
+        harms = ", ".join(f"{count} {name}" for name, count in self.harm.done.items())
         left = max(0, round(end - time.monotonic()))
         self._report(f"{left:4d} s left: {harms}; {len(self.history.begun)} events, {len(self.history.results)} results")
 
