@@ -48,7 +48,6 @@ SWEEP_EVERY = 5.0
 COMING = Backoff(first=0.25, limit=5.0)
 """How long to wait between two looks for a store that is not there when the server starts."""
 
-
 COLLECT_AFTER = 50_000
 """How many more objects there are when the collector of cyclic garbage looks for some; it used to take a tenth of the time."""
 
