@@ -4,7 +4,7 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 "why did it not run" stand on. The rules are in the docs under "The life of an event".
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from random import Random
@@ -14,7 +14,7 @@ import msgspec
 
 from flyteops import template
 from flyteops.document import decode_json
-from flyteops.errors import TemplateError
+from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.model import (
     FATAL,
     SCHEDULED,
@@ -32,7 +32,7 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
-from flyteops.template import DEFAULT_LIMITS, Budget, Runtime, Template, ValueTemplate, compile_value
+from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Runtime, Template, ValueTemplate, compile_value
 from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -67,15 +67,18 @@ SHOWN = 200
 
 
 class Snapshot:
-    """The datastore at a moment, as templates see it; JSON is parsed at its first use."""
+    """The datastore at a moment, as templates see it; JSON is parsed at its first use. `secrets` are keys of what they do not."""
 
-    def __init__(self, items: Mapping[str, DataItem]) -> None:
+    def __init__(self, items: Mapping[str, DataItem], secrets: Container[str] = ()) -> None:
         self._items = items
+        self._secrets = secrets
         self._values: dict[str, Json] = {}
 
     def __call__(self, key: str) -> Json:
         """Return the item's value: JSON for JSON content types, else text. Raise `KeyError` when there is none."""
         if key not in self._values:
+            if key in self._secrets:
+                raise TemplateError(f"the datastore item {key} is a secret; write secret('{key}')")
             item = self._items[key]
             self._values[key] = _parsed(item) if item.is_json else item.value.decode(errors="replace")
         return self._values[key]
@@ -91,13 +94,24 @@ def _parsed(item: DataItem) -> Json:
 class Moment:
     """Everything but the event and the flows that an evaluation depends on, and the ids that come of it.
 
-    `seed` decides all randomness, `monotonic` (seconds) bounds how long templates may take.
+    `seed` decides all randomness, `monotonic` (seconds) bounds how long templates may take. `secret(name, form)` returns what
+    stands for a secret, while the templates of an input are rendered (`is_input`).
     """
 
-    def __init__(self, *, now: datetime, seed: bytes, datastore: Callable[[str], Json], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        now: datetime,
+        seed: bytes,
+        datastore: Callable[[str], Json],
+        monotonic: Callable[[], float],
+        secret: Callable[[str, str], str] | None = None,
+    ) -> None:
         self.now = now
         self.seed = seed
         self.datastore = datastore
+        self._secret = secret
+        self.is_input = False
         self.monotonic = monotonic
         self._made = 0
         self._digits = ""
@@ -113,7 +127,12 @@ class Moment:
         """What templates get from outside; made when the first is rendered, for most events need none."""
         if self._runtime is None:
             self._runtime = Runtime(
-                datastore=self.datastore, random=self._chances, now=self.now, clock=self.monotonic, budget=self._budget
+                datastore=self.datastore,
+                secret=self._refer,
+                random=self._chances,
+                now=self.now,
+                clock=self.monotonic,
+                budget=self._budget,
             )
         return self._runtime
 
@@ -122,6 +141,14 @@ class Moment:
         if self._random is None:
             self._random = Random(self.seed)  # noqa: S311 - templates use it, nothing else
         return self._random
+
+    def _refer(self, name: str, form: str) -> str:
+        """Return what stands for a secret; only the templates of inputs get it."""
+        if not self.is_input:
+            raise TemplateRenderError(ABOUT_SECRETS)
+        if self._secret is None:
+            raise KeyError(name)
+        return self._secret(name, form)
 
     def begin_step(self, context: Mapping[str, str]) -> None:
         """Give the next step its share of what an event may cost; `context` is what it takes over."""
@@ -498,10 +525,13 @@ class _Evaluation:
     def _render_input(self, command_input: ValueTemplate | None, scope: Mapping[str, object]) -> bytes:
         if command_input is None:
             return b"null"
+        self._moment.is_input = True
         try:
             return msgspec.json.encode(command_input.resolve(scope, self._moment.runtime))
         except TemplateError as error:
             raise _FailedError(_join("command.input", error), error) from error
+        finally:
+            self._moment.is_input = False
 
     def _render_all(self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]) -> dict[str, str]:
         if not templates:

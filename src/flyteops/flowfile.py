@@ -81,9 +81,12 @@ def _term_faults(document: Document) -> Iterator[Problem]:
 def _template_faults(document: Document) -> Iterator[Problem]:
     for path, source in _template_sources(document.value):
         try:
-            template.compile(source)
+            compiled = template.compile(source)
         except TemplateError as error:
             yield document.problem(path, f"in the template, {error}")
+            continue
+        if compiled.secrets and path[2:4] != ("command", "input"):
+            yield document.problem(path, template.ABOUT_SECRETS)
 
 
 def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:

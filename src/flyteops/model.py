@@ -444,12 +444,16 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class DataItem(msgspec.Struct, frozen=True):
-    """A piece of shared configuration: bytes under a key, with the content type that says how templates see them."""
+    """A piece of shared configuration: bytes under a key, with the content type that says how templates see them.
+
+    Of one that `is_secret`, nobody but packs gets the value.
+    """
 
     key: str
     content_type: str
     value: bytes
     description: str = ""
+    is_secret: bool = False
 
     @property
     def is_json(self) -> bool:

@@ -172,6 +172,14 @@ def parse_direct_url(value: str) -> str:
     return parse_store(value)
 
 
+def parse_keys(value: str) -> tuple[str, ...]:
+    """Read keys for secrets, separated by commas or white space, the newest first: 32 bytes each, in URL-safe base64."""
+    keys = tuple(re.split(r"[,\s]+", value.strip()))
+    if not all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in keys):
+        raise ValueError("is not a list of keys for secrets; `flyte data new-key` makes one")
+    return keys
+
+
 def refuse(what: str) -> Callable[[str], None]:
     """Refuse a setting that belongs to something which is still to come."""
 
@@ -188,7 +196,7 @@ class Setting(msgspec.Struct, frozen=True):
     """One setting: the variable that sets it, how its text is read, and what it means.
 
     `metavar` stands for the value in help; `shown` is the default in words where the value itself does not tell. One that
-    is not `supported` is recognised and refused.
+    is not `supported` is recognised and refused. The value of one that `is_secret` is not repeated in messages.
     """
 
     variable: str
@@ -198,6 +206,7 @@ class Setting(msgspec.Struct, frozen=True):
     metavar: str = "TEXT"
     shown: str | None = None
     supported: bool = True
+    is_secret: bool = False
 
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
@@ -337,6 +346,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shown="no bound",
         ),
     ] = None
+    secrets_key_file: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_SECRETS_KEY_FILE",
+            parse_path,
+            "A file with the keys that encrypt the secrets in the datastore, one in each line, the newest first."
+            " `flyte data new-key` makes one.",
+            STORE,
+            "FILE",
+            shown="no secrets can be kept",
+        ),
+    ] = None
+    secrets_keys: Annotated[
+        tuple[str, ...],
+        Setting(
+            "FLYTE_SECRETS_KEYS",
+            parse_keys,
+            "The keys themselves, separated by commas; a file is not seen by those who list processes.",
+            STORE,
+            "KEYS",
+            shown="none",
+            is_secret=True,
+        ),
+    ] = ()
     delete_dead_packs: Annotated[
         bool,
         Setting(
@@ -408,7 +441,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = setting.parse(given)
             except ValueError as fault:
-                problems.append(Problem(name, f"{without_password(given)!r} {fault}"))
+                shown = "what is given" if setting.is_secret else repr(without_password(given))
+                problems.append(Problem(name, f"{shown} {fault}"))
         problems.extend(_tls_faults(environ, overrides))
         problems.extend(_store_faults(environ, overrides))
         values.setdefault("store", values.get("mongodb_host") or cls().store)

@@ -1,10 +1,16 @@
 """Shared configuration: stored byte for byte, told with its own content type."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
+from cryptography.fernet import Fernet
+
+from flyteops.service import Service
+from flyteops.service.seal import Seals
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.app import create_app
 
 BASE = "http://flyte.test"
 Make = Callable[..., Awaitable[dict[str, Any]]]
@@ -153,3 +159,37 @@ async def test_the_kind_of_a_form_is_told_without_regard_to_case(api: httpx2.Asy
     body = form((VALUE, b"x" * 100_000))
     answer = await api.put("/v1/datastore/k", content=body, headers={"Content-Type": "Multipart/Form-Data; boundary=frontier"})
     assert answer.status_code == 201
+
+
+# -------------------------------------------------------------------------------------------------------------- secrets
+
+
+@pytest.fixture
+async def keeper(store: SqliteStore) -> AsyncIterator[httpx2.AsyncClient]:
+    service = Service(store, seals=Seals([Fernet.generate_key().decode()]))
+    await service.start()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service)), base_url=BASE) as client:
+        yield client
+
+
+async def test_a_secret_is_listed_and_deleted_but_never_given_back(keeper: httpx2.AsyncClient) -> None:
+    files = {"value": ("token", b"hunter2", "text/plain")}
+    assert (await keeper.put("/v1/datastore/token", files=files, data={"secret": "true"})).status_code == 201
+    assert (await keeper.put("/v1/datastore/token", files=files, data={"secret": "TRUE"})).status_code == 204
+    listed = (await keeper.get("/v1/datastore")).json()["datastore"]
+    assert [(item["key"], item["secret"]) for item in listed] == [("token", True)]
+    answer = await keeper.get("/v1/datastore/token")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert "hunter2" not in answer.text
+    assert (await keeper.put("/v1/datastore/token", files=files)).status_code == 409
+    assert (await keeper.delete("/v1/datastore/token")).status_code == 204
+    assert (await keeper.get("/v1/datastore/token")).status_code == 404
+
+
+async def test_what_secret_must_be_is_told(keeper: httpx2.AsyncClient, api: httpx2.AsyncClient) -> None:
+    files = {"value": ("token", b"hunter2", "text/plain")}
+    answer = await keeper.put("/v1/datastore/token", files=files, data={"secret": "perhaps"})
+    assert answer.json()["problems"] == [{"path": "secret", "message": "must be true or false"}]
+    without_keys = await api.put("/v1/datastore/token", files=files, data={"secret": "true"})
+    assert without_keys.status_code == 400
+    assert "set FLYTE_SECRETS_KEY_FILE" in without_keys.json()["detail"]

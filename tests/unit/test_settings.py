@@ -183,3 +183,11 @@ def test_variables_of_packs_are_no_mistake(variable):
 
 def test_the_reference_page_is_what_the_table_says():
     assert PAGE.read_text() == reference()
+
+
+def test_keys_of_secrets_are_read_and_never_repeated():
+    key = "A" * 43 + "="
+    assert Settings.from_environment({"FLYTE_SECRETS_KEYS": f"{key}, {key}"}).secrets_keys == (key, key)
+    assert faults({"FLYTE_SECRETS_KEYS": f"{key},topsecret"}) == {
+        "FLYTE_SECRETS_KEYS": "what is given is not a list of keys for secrets; `flyte data new-key` makes one"
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from flyteops.cli.key import key_faults
 from flyteops.errors import Problem, SettingsError
 from flyteops.service import utc_now
 from flyteops.settings import Settings, option_of, table
@@ -18,7 +19,8 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
     # What could not be read has its default now, which nobody asked for: nothing is said about that.
     told = {problem.path for problem in problems}
     options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
-    for problem in [*_tls_faults(settings), *_log_faults(settings), *_store_faults(settings), *_worker_faults(settings)]:
+    faults = (_tls_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
+    for problem in [problem for find in faults for problem in find(settings)]:
         name = options.get(problem.path, problem.path)
         if name not in told:
             problems.append(structs.replace(problem, path=name))
@@ -48,6 +50,11 @@ def _tls_faults(settings: Settings) -> Iterator[Problem]:
     from flyteops.cli.certificate import Pair, pair_faults  # noqa: PLC0415 - takes long to load, and few need it
 
     yield from pair_faults(Pair(settings.tls_cert_path, settings.tls_key_path), utc_now())
+
+
+def _key_faults(settings: Settings) -> Iterator[Problem]:
+    for fault in key_faults(settings):
+        yield Problem("FLYTE_SECRETS_KEY_FILE", fault)
 
 
 def _log_faults(settings: Settings) -> Iterator[Problem]:

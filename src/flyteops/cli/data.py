@@ -1,6 +1,8 @@
 """`flyte data`: the datastore, which templates read with `datastore('key')`."""
 
+import secrets
 import sys
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import click
@@ -10,8 +12,9 @@ from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, print_json, print_table
 from flyteops.errors import InputError
+from flyteops.model import DataItem
 from flyteops.sdk.client import Client
-from flyteops.web.wire import DataItemList
+from flyteops.web.wire import DataItemList, DataItemSummary
 
 CONTENT_TYPES = {
     ".json": "application/json",
@@ -42,7 +45,7 @@ async def list_items(as_json: bool) -> None:
         print_json(answer.content)
         return
     items = msgspec.json.decode(answer.content, type=DataItemList).datastore
-    rows = [[item.key, item.content_type, item.description] for item in items]
+    rows = [[item.key, f"{item.content_type} (secret)" if item.secret else item.content_type, item.description] for item in items]
     print_table(["key", "content type", "description"], rows, empty="The datastore is empty; `flyte data set KEY FILE` fills it.")
 
 
@@ -63,10 +66,14 @@ async def get_item(key: str) -> None:
 async def show_item(key: str, as_json: bool) -> None:
     """Show an item: its type, its description and its value as text."""
     async with connect() as client:
-        answer = await client.request("GET", path("datastore", key))
         listed = await client.request("GET", path("datastore"))
-    items = msgspec.json.decode(listed.content, type=DataItemList).datastore
-    description = next((item.description for item in items if item.key == key), "")
+        items = msgspec.json.decode(listed.content, type=DataItemList).datastore
+        found = next((item for item in items if item.key == key), None)
+        if found is not None and found.secret:
+            _show_secret(found, as_json=as_json)
+            return
+        answer = await client.request("GET", path("datastore", key))
+    description = "" if found is None else found.description
     content_type, text = answer.headers.get("Content-Type", ""), answer.content.decode(errors="replace")
     if as_json:
         print_json({"key": key, "contentType": content_type, "description": description, "value": text})
@@ -77,23 +84,47 @@ async def show_item(key: str, as_json: bool) -> None:
     click.echo(f"size          {len(answer.content)} bytes\n\n{clean(text)}")
 
 
+def _show_secret(item: DataItemSummary, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"key": item.key, "contentType": item.content_type, "description": item.description, "secret": True})
+        return
+    click.echo(f"key           {clean(item.key)}\ncontent type  {clean(item.content_type)}")
+    if item.description:
+        click.echo(f"description   {clean(item.description)}")
+    click.echo("\nIt is a secret: only packs get its value, where flows say secret('key').")
+
+
+@data.command("new-key")
+def print_key() -> None:
+    """Print a new key to encrypt secrets with.
+
+    Put it into a file of its own, as its first line, and name that file to the server: FLYTE_SECRETS_KEY_FILE.
+    """
+    click.echo(urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+
 @data.command("set")
 @click.argument("key")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
 @click.option("--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
 @click.option("--description", metavar="TEXT", default="", help="What the item is for.")
+@click.option("--secret", is_flag=True, help="Encrypt it, and give it to nobody but packs.")
 @url_option
-async def set_item(key: str, file: Path | None, value: str | None, content_type: str | None, description: str) -> None:
+async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
+    key: str, file: Path | None, value: str | None, content_type: str | None, description: str, secret: bool
+) -> None:
     """Create or replace an item from a FILE, from standard input (-) or from --value.
 
-    Templates see JSON when the content type is application/json, else text.
+    Templates see JSON when the content type is application/json, else text. A secret is text, and templates name it with
+    secret('key').
     """
     if (file is None) == (value is None):
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
+    item = DataItem(key, content_type or guess_type(file, content), content, description, is_secret=secret)
     async with connect() as client:
-        is_new = await put_item(client, key, content, content_type or guess_type(file, content), description)
+        is_new = await put_item(client, item)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
 
 
@@ -112,13 +143,14 @@ async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
         print_json({"deleted": keys})
 
 
-async def put_item(client: Client, key: str, content: bytes, content_type: str, description: str = "") -> bool:
+async def put_item(client: Client, item: DataItem) -> bool:
     """Create or replace an item; return True when it is new."""
+    fields = {"description": item.description, "secret": "true" if item.is_secret else ""}
     answer = await client.request(
         "PUT",
-        path("datastore", key),
-        files={"value": (key, content, content_type)},
-        data={"description": description} if description else None,
+        path("datastore", item.key),
+        files={"value": (item.key, item.value, item.content_type)},
+        data={name: text for name, text in fields.items() if text} or None,
     )
     return answer.status_code == 201
 

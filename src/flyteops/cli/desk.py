@@ -19,7 +19,7 @@ from flyteops.cli.hint import words_to_try
 from flyteops.cli.output import clean
 from flyteops.cli.source import Reading, Source, collect, place, read_content
 from flyteops.errors import UnavailableError
-from flyteops.model import Flow
+from flyteops.model import DataItem, Flow
 from flyteops.packs.chat import Room
 from flyteops.sdk.client import Client
 
@@ -77,7 +77,7 @@ async def _fill(client: Client, directory: Path | None) -> None:
         return
     collection = collect([directory])
     for file, content in _data_files(directory):
-        await put_item(client, file.stem, content, guess_type(file, content))
+        await put_item(client, DataItem(file.stem, guess_type(file, content), content))
     for reading in collection.readings:
         result = await apply_reading(client, reading)
         for problem in result.problems:

@@ -22,6 +22,7 @@ from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
 from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.key import keys_of
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
 from flyteops.cli.log import configure
 from flyteops.cli.worker import AT_WORK, Workers
@@ -174,7 +175,12 @@ def make_service(settings: Settings, store: Any) -> Service:
         dead_after=settings.dead_after,
     )
     return Service(
-        store, clock=utc_now, monotonic=time.monotonic, seeds=Seeds(secrets.token_bytes(32)), housekeeping=housekeeping
+        store,
+        clock=utc_now,
+        monotonic=time.monotonic,
+        seeds=Seeds(secrets.token_bytes(32)),
+        housekeeping=housekeeping,
+        seals=make_seals(settings),
     )
 
 
@@ -183,6 +189,16 @@ def spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
+
+
+def make_seals(settings: Settings) -> Any:
+    """Return what encrypts secrets; None when there are no keys."""
+    keys = keys_of(settings)
+    if not keys:
+        return None
+    from flyteops.service.seal import Seals  # noqa: PLC0415 - takes long to load, and few need it
+
+    return Seals(keys)
 
 
 class Server(uvicorn.Server):

@@ -8,6 +8,7 @@ from flyteops.cli.api import api_url, connect, path
 from flyteops.cli.command import Group, url_option
 from flyteops.cli.data import CONTENT_TYPES, UNKNOWN_TYPE, put_item, read_bytes
 from flyteops.errors import InputError
+from flyteops.model import DataItem
 
 FLOW_TYPES = {".json": "application/json", ".yaml": "application/x-yaml", ".yml": "application/x-yaml"}
 
@@ -50,5 +51,5 @@ async def upload_datastore(file: Path, name: str | None, description: str, conte
     key = name or file.stem
     kind = content_type or CONTENT_TYPES.get(file.suffix.lower(), UNKNOWN_TYPE)
     async with connect() as client:
-        await put_item(client, key, read_bytes(file), kind, description)
+        await put_item(client, DataItem(key, kind, read_bytes(file), description))
     click.echo(f"Location: {api_url().rstrip('/')}{path('datastore', key)}")

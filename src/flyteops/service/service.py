@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -29,6 +29,7 @@ from flyteops.engine import (
 from flyteops.errors import (
     ConflictError,
     FlyteError,
+    ForbiddenError,
     InputError,
     LateError,
     NotFoundError,
@@ -54,11 +55,13 @@ from flyteops.model import (
 )
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.sdk.retry import Outage
+from flyteops.service import mask
 from flyteops.service.flow import FlowBook
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.vault import Vault
 from flyteops.service.verdict import accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import (
@@ -72,6 +75,9 @@ from flyteops.storage.base import (
     Surroundings,
 )
 from flyteops.term import tick_of
+
+if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+    from flyteops.service.seal import Seals
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -101,7 +107,7 @@ PURGES_AT_ONCE = 50
 class Service:
     """Flyte's use cases on one store. Call `start` before anything else; one instance belongs to one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that is not pure comes from outside
         self,
         store: Store,
         *,
@@ -109,6 +115,7 @@ class Service:
         monotonic: Callable[[], float] = time.monotonic,
         seeds: Callable[[], bytes] | None = None,
         housekeeping: Housekeeping | None = None,
+        seals: "Seals | None" = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -118,7 +125,8 @@ class Service:
         self._packs = PackRoll(store)
         self._flows = FlowBook(store)
         self._items: dict[str, DataItem] = {}
-        self._snapshot = Snapshot({})
+        self._vault = Vault(store, seals)
+        self._snapshot = Snapshot({}, self._vault)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
         self._timer = Timer(clock)
@@ -139,6 +147,7 @@ class Service:
         self._packs.load(await self._store.list_packs())
         self._flows.load(await self._store.list_flows())
         self._put_items(await self._store.list_items())
+        await self._vault.load(renews=True)
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -161,7 +170,7 @@ class Service:
 
     def _put_items(self, items: Iterable[DataItem]) -> None:
         self._items = {item.key: item for item in items}
-        self._snapshot = Snapshot(self._items)
+        self._snapshot = Snapshot(self._items, self._vault)
 
     @property
     def is_shared(self) -> bool:
@@ -182,8 +191,10 @@ class Service:
                     await self._flows.refresh()
                 if around.items != before.items:
                     self._put_items(await self._store.list_items())
+                if around.notes != before.notes:
+                    await self._vault.load()
             except BaseException:  # whatever it is: next time, all is looked at again
-                self._around = Surroundings(-1, -1, -1)
+                self._around = Surroundings(-1, -1, -1, -1)
                 raise
 
     def _check_clock(self, now: datetime | None) -> None:
@@ -296,7 +307,17 @@ class Service:
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
-        return claimed
+        return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
+
+    async def _reveal(self, claimed: Claimed) -> Claimed | None:
+        """Return what a pack is handed, with secrets in it; None when one is gone, which ends the action."""
+        try:
+            text = self._vault.reveal(claimed.input)
+        except UnavailableError as error:
+            payload = msgspec.json.encode(error.message)
+            await self.resolve_action(claimed.action_id, "failed", payload=payload)
+            return None
+        return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
     async def hand_back(self, claimed: Iterable[Claimed]) -> None:
         """Take back what could not be delivered; what has been lost or answered meanwhile stays as it is."""
@@ -436,7 +457,13 @@ class Service:
         return Firing(event, outcome, ticked.next_at)
 
     def _moment(self) -> Moment:
-        return Moment(now=self._clock(), seed=self._seeds(), datastore=self._snapshot, monotonic=self._monotonic)
+        return Moment(
+            now=self._clock(),
+            seed=self._seeds(),
+            datastore=self._snapshot,
+            monotonic=self._monotonic,
+            secret=self._vault.refer,
+        )
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
@@ -478,21 +505,30 @@ class Service:
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
         async with self._changing:
+            if item.key in (self._items if item.is_secret else self._vault):
+                raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
+            if item.is_secret:
+                return await self._vault.save(item)
             is_new = await self._store.save_item(item)
             self._put_items([*self._items.values(), item])
         return is_new
 
     async def list_items(self) -> Sequence[DataItem]:
-        """Return all datastore items by key."""
-        return [self._items[key] for key in sorted(self._items)]
+        """Return all datastore items by key; secret ones have no value."""
+        return sorted([*self._items.values(), *self._vault.items], key=lambda item: item.key)
 
     async def get_item(self, key: str) -> DataItem:
+        if key in self._vault:
+            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs get its value, in what flows ask of them.")
         if key not in self._items:
             raise NotFoundError(f"There is no datastore item {key!r}.")
         return self._items[key]
 
     async def delete_item(self, key: str) -> None:
         async with self._changing:
+            if key in self._vault:
+                await self._vault.delete(key)
+                return
             await self._store.delete_item(key)
             self._put_items([item for item in self._items.values() if item.key != key])
 
@@ -500,17 +536,17 @@ class Service:
 
     async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first."""
-        return await self._store.list_executions(which, start, limit)
+        return mask.executions(self._vault, await self._store.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._store.get_execution(correlation_id)
+        return mask.execution(self._vault, await self._store.get_execution(correlation_id))
 
     async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Page[EventRecord]:
         """Return events and why steps did or did not run for them, newest first."""
-        return await self._store.list_events(which, start, limit)
+        return mask.records(self._vault, await self._store.list_events(which, start, limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._store.get_event(event_id)
+        return mask.record(self._vault, await self._store.get_event(event_id))
 
     # ----------------------------------------------------------------------------------------------------- housekeeping
 

@@ -12,13 +12,16 @@ from flyteops.template.gotime import Time
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.parser import Output
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
+from flyteops.template.secret import ABOUT_SECRETS, SECRET_FORMS
 from flyteops.template.template import Template
 from flyteops.template.template import compile_template as compile  # noqa: A004
 from flyteops.template.value import from_json
 
 __all__ = [
+    "ABOUT_SECRETS",
     "BARE_RUNTIME",
     "DEFAULT_LIMITS",
+    "SECRET_FORMS",
     "Budget",
     "Limits",
     "Output",

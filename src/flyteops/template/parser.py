@@ -26,6 +26,7 @@ from flyteops.template.node import (
     text_node,
 )
 from flyteops.template.path import Evaluate, Part, called_path, plain_path
+from flyteops.template.secret import PLAIN, SECRET_FORMS, secret_reference
 from flyteops.template.source import located
 from flyteops.template.value import Function
 
@@ -35,6 +36,7 @@ Tag = Callable[["Parser", Token], Node | None]
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
 _LARGEST_INT = 2**63 - 1
+_ABOUT_SECRETS = "A secret can only be printed: {{ secret('name') }}, or with |shellquote or |urlencode behind it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Parser:
     """A recursive descent parser that returns closures; tags read their own arguments with its public methods.
 
     `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `outputs` what
-    is printed; `work` counts what has been parsed, as a measure of what running it costs.
+    is printed and `secrets` the names of those among it; `work` counts what has been parsed, as a measure of what it costs.
     """
 
     def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
@@ -82,6 +84,7 @@ class Parser:
         self.position = 0
         self.readings: list[Reading] = []
         self.outputs: list[Output] = []
+        self.secrets: list[str] = []
         self.bound: set[str] = set()
         self.blocks: set[str] = set()
         self.exported: list[str] = []
@@ -232,11 +235,28 @@ class Parser:
         """Read an expression; the second value tells whether the filter `safe` is on every operand."""
         self._last_filters, self._safe = [], 0
         start, before = self.current[2], len(self.readings)
-        evaluate = self.expression()
+        evaluate = self._secret() or self.expression()
         shown = self.source[start : self.current[2]].rstrip()
         paths = tuple([reading.shown for reading in self.readings[before:]])
         self.outputs.append(Output(start, shown, paths, tuple(self._last_filters)))
         return evaluate, len(self._last_filters) == self._safe
+
+    def _secret(self) -> Evaluate | None:
+        """Read `secret('name')`, alone or through one filter; None if it is something else that is printed."""
+        if not self._is_secret():
+            return None
+        self.position += 2
+        token = self.expect(STRING, _ABOUT_SECRETS)
+        self.expect(SYMBOL, _ABOUT_SECRETS, ")")
+        form = self.expect(NAME, _ABOUT_SECRETS)[1] if self.accept(SYMBOL, "|") else PLAIN
+        if form not in SECRET_FORMS or not (self.at_close() or self.current[1] == "}}"):
+            raise self.error(_ABOUT_SECRETS, token)
+        self.secrets.append(token[1])
+        self._last_filters.append(form)
+        return secret_reference(token[1], form)
+
+    def _is_secret(self) -> bool:
+        return self.current[:2] == (NAME, "secret") and self._tokens[self.position + 1][:2] == (SYMBOL, "(")
 
     def expression(self) -> Evaluate:
         """Read an expression: relations joined by and/or."""
@@ -389,6 +409,8 @@ class Parser:
         return int(digits)
 
     def _path(self) -> Evaluate:
+        if self._is_secret():
+            raise self.error(_ABOUT_SECRETS)
         first = self._tokens[self.position]
         start = self.position
         parts = [Part(first[1])]

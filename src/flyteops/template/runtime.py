@@ -15,10 +15,12 @@ class Runtime(NamedTuple):
     What is None makes the functions and tags that need it raise `TemplateRenderError`; without `clock` only the step budget
     bounds the time. `datastore` returns a parsed JSON value or a text and raises `KeyError` for an unknown key; `now` is aware;
     `random` returns the same generator each time;
+    `secret(name, form)` returns what stands for a secret until a pack gets it, and raises `KeyError` for an unknown name;
     `clock` is monotonic, in seconds; `budget` is what all renderings with this runtime may use together.
     """
 
     datastore: Callable[[str], object] | None = None
+    secret: Callable[[str, str], str] | None = None
     random: Callable[[], Random] | None = None
     now: datetime | None = None
     clock: Callable[[], float] | None = None

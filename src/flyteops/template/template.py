@@ -35,20 +35,22 @@ def _root_scope() -> dict[str, Any]:
 class Template:
     """A compiled template; nothing in it changes, so that threads may render it at the same time.
 
-    `bound` are the names that it gives values itself, `outputs` the expressions that it prints; `constant` says that it is text
-    alone, which renders to itself.
+    `bound` are the names that it gives values itself, `outputs` the expressions that it prints, `secrets` the names of those that
+    it wants; `constant` says that it is text alone, which renders to itself.
     """
 
-    __slots__ = ("_evaluate", "_exported", "_node", "_shown", "bound", "constant", "outputs", "source")
+    __slots__ = ("_evaluate", "_exported", "_node", "_shown", "bound", "constant", "outputs", "secrets", "source")
 
     source: str
     bound: frozenset[str]
     constant: bool
     outputs: tuple[Output, ...]
+    secrets: tuple[str, ...]
 
     def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
         self.source = parser.source
         self.outputs = tuple(parser.outputs)
+        self.secrets = tuple(parser.secrets)
         self._node = node
         self._evaluate = evaluate
         self._shown = _explained(parser)

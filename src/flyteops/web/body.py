@@ -13,7 +13,7 @@ from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web import instant
 from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import collides
-from flyteops.web.multipart import parse_form
+from flyteops.web.multipart import Part, parse_form
 from flyteops.web.wire import EventBody, EventText, Resolved
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
@@ -162,7 +162,18 @@ def data_item(call: Call) -> DataItem:
         content_type=_content_type(value.content_type),
         value=value.value,
         description="" if description is None else _text(description.value),
+        is_secret=_is_secret(form.get("secret")),
     )
+
+
+def _is_secret(part: Part | None) -> bool:
+    if part is None:
+        return False
+    given = part.value.strip().lower()
+    if given not in (b"true", b"false"):
+        message = "must be true or false"
+        raise InputError(f"'secret' {message}.", problems=[Problem("secret", message)])
+    return given == b"true"
 
 
 def _content_type(given: bytes | None) -> str:

@@ -228,7 +228,8 @@ async def delete_flow(call: Call) -> Reply:
 async def save_item(call: Call) -> Reply:
     """Save a datastore item, replacing the one of that key.
 
-    Templates see JSON when the value's content type is application/json or text/json, text otherwise.
+    Templates see JSON when the value's content type is application/json or text/json, text otherwise. With a field `secret` that
+    is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
     """
     item = data_item(call)
     is_new = await call.service.save_item(item)

@@ -29,7 +29,7 @@ TAGS: Mapping[str, str] = {
 
 REASONS: Mapping[int, str] = {
     400: "The input is not valid; `problems` lists every fault.",
-    403: "The page of another web site may not do this.",
+    403: "The page of another web site may not do this; and nobody is given a secret.",
     404: "There is no such thing.",
     409: "The current state does not allow this.",
     413: "The body is too large.",

@@ -56,10 +56,11 @@ class Resolved(Struct):
 
 
 class DataItemForm(Struct):
-    """A value with its own content type (text/plain; charset=us-ascii if it has none), and what it is for."""
+    """A value with its own content type (text/plain; charset=us-ascii if it has none), what it is for, and if it is secret."""
 
     value: Annotated[bytes, Meta(min_length=1)]
     description: str = ""
+    secret: Literal["true", "false"] = "false"  # noqa: S105 - no password
 
 
 # ------------------------------------------------------------------------------------------------------------ responses
@@ -232,16 +233,23 @@ class FlowList(Answer, kw_only=True):
 
 
 class DataItemSummary(Answer, kw_only=True):
-    """A datastore item without its value."""
+    """A datastore item without its value; of a secret one, nobody but packs gets it."""
 
     key: str
     content_type: str
     description: str = ""
+    secret: bool = False
     links: list[Link]
 
     @classmethod
     def of(cls, item: DataItem, site: Site) -> Self:
-        return cls(key=item.key, content_type=item.content_type, description=item.description, links=[site.item(item.key)])
+        return cls(
+            key=item.key,
+            content_type=item.content_type,
+            description=item.description,
+            secret=item.is_secret,
+            links=[site.item(item.key)],
+        )
 
 
 class DataItemList(Answer, kw_only=True):

@@ -40,7 +40,10 @@ def filter_tag(parser: Parser, opening: Token) -> Node:
         if not parser.accept(SYMBOL, "|"):
             break
     parser.close("Malformed filter-tag arguments.")
+    secrets = len(parser.secrets)
     body, _ = parser.body(opening, "endfilter")
+    if len(parser.secrets) > secrets:
+        raise parser.error("A secret cannot go through a filter tag.", opening)
     parser.close()
     source = parser.source
 

@@ -1,0 +1,55 @@
+"""What people are shown of events and actions: all of it but secrets."""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution
+from flyteops.service.vault import Vault
+from flyteops.storage.base import Page
+
+
+def executions(vault: Vault, page: Page[Execution]) -> Page[Execution]:
+    """Return a page of executions without secrets in them."""
+    return Page([execution(vault, each) for each in page], is_cut=page.is_cut)
+
+
+def execution(vault: Vault, whole: Execution) -> Execution:
+    """Return an execution without secrets in it."""
+    return replace(whole, actions=tuple([_action(vault, action) for action in whole.actions]))
+
+
+def records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecord]:
+    """Return a page of events without secrets in them."""
+    return Page([record(vault, each) for each in page], is_cut=page.is_cut)
+
+
+def record(vault: Vault, whole: EventRecord) -> EventRecord:
+    """Return an event without secrets in it."""
+    return replace(whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions)))
+
+
+def _action(vault: Vault, action: Action) -> Action:
+    return replace(
+        action,
+        input=vault.mask(action.input),
+        context={key: vault.mask_text(value) for key, value in action.context.items()},
+        trigger=_event(vault, action.trigger),
+        result=None if action.result is None else _event(vault, action.result),
+        attempts=tuple([_attempt(vault, attempt) for attempt in action.attempts]),
+    )
+
+
+def _attempt(vault: Vault, attempt: Attempt) -> Attempt:
+    late = attempt.late_result
+    return attempt if late is None else replace(attempt, late_result=_event(vault, late))
+
+
+def _event(vault: Vault, event: Event) -> Event:
+    return replace(event, payload=vault.mask(event.payload))
+
+
+def _decisions(vault: Vault, decisions: Iterable[Decision]) -> Iterable[Decision]:
+    for decision in decisions:
+        values = {path: vault.mask_text(value) for path, value in decision.values.items()}
+        yield replace(decision, detail=vault.mask_text(decision.detail), values=values)

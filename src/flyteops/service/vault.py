@@ -1,0 +1,216 @@
+"""Secrets: datastore items that are encrypted in the store, and that nobody but packs is given.
+
+Templates put a reference where a secret belongs; the value takes its place at the moment when a pack takes the action. So what is
+stored, shown or decided never holds a value. A reference has a code that only servers on this store can make, so that nobody gets
+at a secret by writing a reference into an event.
+"""
+
+import json
+import logging
+import os
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from hmac import compare_digest
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import msgspec
+
+from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
+from flyteops.model import DataItem, Note
+from flyteops.storage.base import Store
+from flyteops.template import SECRET_FORMS
+
+if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+    from flyteops.service.seal import Seals
+
+LOGGER = logging.getLogger("flyte.service")
+
+KIND = "secret"
+CODE_KIND = "secret-code"
+CODE = "1"
+
+REFERENCE = re.compile(rb"@secret:([A-Za-z0-9_-]+):([a-z]+):([A-Za-z0-9_-]{22})@")
+"""What stands for a secret in a JSON text: the name in base64, the form, and the code."""
+
+SHORTEST_MASKED = 6
+"""Shorter values are not looked for in what is shown: they would be found everywhere."""
+
+MASK = b"***"
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """What the store keeps of a secret: its value as a Fernet token."""
+
+    content_type: str
+    description: str
+    token: str
+
+
+class Secret(NamedTuple):
+    """A secret whose value is known."""
+
+    item: DataItem
+    value: str
+    token: str
+    writings: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, item: DataItem, value: str, token: str) -> Self:
+        """Return a secret with the ways in which JSON writes it; none of one that is too short to be looked for."""
+        shown = value.strip()
+        writings = {json.dumps(shown).encode(), msgspec.json.encode(shown)} if len(shown) >= SHORTEST_MASKED else set()
+        return cls(item, value, token, tuple(sorted(written[1:-1] for written in writings)))
+
+
+class Vault:
+    """All secrets of a store. Without `seals`, there can be none."""
+
+    def __init__(self, store: Store, seals: "Seals | None" = None) -> None:
+        self._store = store
+        self._seals = seals
+        self._code_key = b""
+        self._secrets: dict[str, Secret] = {}
+        self._locked: dict[str, DataItem] = {}
+
+    # -------------------------------------------------------------------------------------------------------- the store
+
+    async def load(self, *, renews: bool = False) -> None:
+        """Take over what the store has; what no key opens is known by name only.
+
+        With `renews`, what an older key had encrypted is encrypted anew with the first.
+        """
+        secrets: dict[str, Secret] = {}
+        locked: dict[str, DataItem] = {}
+        for note in await self._store.list_notes(KIND):
+            sealed = msgspec.json.decode(note.value, type=Sealed)
+            item = DataItem(note.key, sealed.content_type, b"", sealed.description, is_secret=True)
+            value = self._open(note.key, sealed.token)
+            if value is None:
+                locked[note.key] = item
+            else:
+                secrets[note.key] = Secret.of(item, value, sealed.token)
+        for key in sorted(locked.keys() - self._locked.keys()):
+            LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; what needs it fails.", key)
+        self._secrets, self._locked = secrets, locked
+        if self._seals is not None:
+            await self._load_code_key(self._seals)
+            if renews:
+                await self._renew(self._seals)
+
+    def _open(self, key: str, token: str) -> str | None:
+        known = self._secrets.get(key)
+        if known is not None and known.token == token:
+            return known.value
+        opened = None if self._seals is None else self._seals.open(token.encode())
+        return None if opened is None else opened.decode()
+
+    async def _load_code_key(self, seals: "Seals") -> None:
+        if self._code_key:
+            return
+        with suppress(ConflictError):  # it is there already
+            await self._store.save_note(Note(CODE_KIND, CODE, seals.close(os.urandom(32))), replaces=False)
+        [note] = await self._store.list_notes(CODE_KIND)
+        self._code_key = seals.open(note.value) or b""
+        if not self._code_key:
+            LOGGER.warning("The keys for secrets are not those that this store was used with before; no secret can be used.")
+
+    async def _renew(self, seals: "Seals") -> None:
+        """Let the first key be enough for all that can be opened."""
+        for secret in list(self._secrets.values()):
+            if not seals.is_newest(secret.token.encode()):
+                await self._seal(seals, secret.item, secret.value)
+        for note in await self._store.list_notes(CODE_KIND):
+            if self._code_key and not seals.is_newest(note.value):
+                await self._store.save_note(Note(CODE_KIND, CODE, seals.close(self._code_key)))
+
+    async def save(self, item: DataItem) -> bool:
+        """Create or replace a secret; return True when it is new. Raise `InputError` when it cannot be kept as one."""
+        if self._seals is None or not self._code_key:
+            message = "cannot be kept secret: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
+            raise InputError(f"The item {message}.", problems=[Problem("secret", message)])
+        try:
+            value = item.value.decode()
+        except UnicodeDecodeError as error:
+            raise InputError("A secret must be UTF-8 text.", problems=[Problem("value", "must be UTF-8 text")]) from error
+        is_new = item.key not in self
+        await self._seal(self._seals, msgspec.structs.replace(item, value=b"", is_secret=True), value)
+        return is_new
+
+    async def _seal(self, seals: "Seals", item: DataItem, value: str) -> None:
+        token = seals.close(value.encode()).decode()
+        sealed = Sealed(item.content_type, item.description, token)
+        await self._store.save_note(Note(KIND, item.key, msgspec.json.encode(sealed)))
+        self._secrets[item.key] = Secret.of(item, value, token)
+        self._locked.pop(item.key, None)
+
+    async def delete(self, key: str) -> None:
+        """Forget a secret."""
+        await self._store.delete_note(KIND, key)
+        self._secrets.pop(key, None)
+        self._locked.pop(key, None)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._secrets or key in self._locked
+
+    @property
+    def items(self) -> Sequence[DataItem]:
+        """All secrets, without their values."""
+        return [*(secret.item for secret in self._secrets.values()), *self._locked.values()]
+
+    # ------------------------------------------------------------------------------------------------------- references
+
+    def refer(self, name: str, form: str) -> str:
+        """Return what stands for a secret in the input of an action; raise `KeyError` when there is none."""
+        if name not in self._secrets:
+            raise KeyError(name)
+        encoded = _base64(name.encode())
+        return f"@secret:{encoded}:{form}:{self._code(encoded, form)}@"
+
+    def _code(self, encoded: str, form: str) -> str:
+        return _base64(blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest())
+
+    def reveal(self, text: bytes) -> bytes:
+        """Return a JSON text with values in the place of references; raise `UnavailableError` for one that is not there now."""
+        if b"@secret:" not in text or not self._code_key:
+            return text
+        return REFERENCE.sub(self._value, text)
+
+    def _value(self, found: re.Match[bytes]) -> bytes:
+        if not self._is_ours(found):
+            return found[0]
+        name = _name(found)
+        if name not in self._secrets:
+            raise UnavailableError(f"The secret {name!r} cannot be had any more.")
+        written = SECRET_FORMS[found[2].decode()](self._secrets[name].value)
+        return msgspec.json.encode(written)[1:-1]
+
+    def _is_ours(self, found: re.Match[bytes]) -> bool:
+        return compare_digest(self._code(found[1].decode(), found[2].decode()).encode(), found[3])
+
+    def mask(self, text: bytes) -> bytes:
+        """Return a JSON text with neither references nor values of secrets in it."""
+        if b"@secret:" in text:
+            text = REFERENCE.sub(MASK, text)
+        for secret in self._secrets.values():
+            for written in secret.writings:
+                text = text.replace(written, MASK)
+        return text
+
+    def mask_text(self, text: str) -> str:
+        """Do the same with a text that is no JSON."""
+        if not self._secrets and "@secret:" not in text:
+            return text
+        masked: str = msgspec.json.decode(self.mask(msgspec.json.encode(text)))
+        return masked
+
+
+def _name(found: re.Match[bytes]) -> str:
+    encoded = found[1]
+    return urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)).decode()
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,34 @@
+"""Secrets in templates: never their values, which templates could change or compare, but what stands for them."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote_plus
+
+from flyteops.errors import TemplateAbort, TemplateRenderError
+from flyteops.template.state import State
+
+PLAIN = "plain"
+
+ABOUT_SECRETS = "a secret can only be used in the input of a command"
+
+SECRET_FORMS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {PLAIN: str, "shellquote": shlex.quote, "urlencode": quote_plus}
+)
+"""How the value of a secret is written where it belongs: as it is, or as the filter of that name would write it."""
+
+
+def secret_reference(name: str, form: str) -> Callable[[State], Any]:
+    """Return what prints that which stands for a secret in this form."""
+
+    def evaluate(state: State) -> str:
+        if state.runtime.secret is None:
+            raise TemplateRenderError(ABOUT_SECRETS)
+        state.charge(10)
+        try:
+            return state.runtime.secret(name, form)
+        except KeyError:
+            raise TemplateAbort(f"cannot find secret name={name}: not found") from None
+
+    return evaluate
