@@ -39,7 +39,7 @@ docs: .venv/dev ## write the generated reference pages anew
 
 lock: .venv/dev ## resolve the dependencies anew and write the lock files
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --extra email --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
 
 clean: ## remove what was built or installed here; data in .flyte stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

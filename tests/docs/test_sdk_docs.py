@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from flyteops.document import parse_yaml
-from flyteops.packs import chat, http, list_packs, load_pack, manifest, shell, slack, ticker
+from flyteops.packs import chat, email, http, list_packs, load_pack, manifest, shell, slack, ticker
 from flyteops.packs.slack.pack import NEEDED_SCOPES
 from flyteops.sdk import Environment
 
@@ -70,13 +70,17 @@ def test_every_variable_is_in_the_reference() -> None:
     assert len(environment.asked) == 11
 
 
+REQUIRED = {"FLYTE_SLACK_TOKEN": "xoxb-1", "SMTPSERVER": "mail.example.com"}
+"""What packs do not do without."""
+
+
 @pytest.mark.parametrize(
     ("pack", "count"),
-    [(chat, 1), (http, 6), (shell, 2), (slack, 5), (ticker, 1)],
+    [(chat, 1), (email, 8), (http, 6), (shell, 2), (slack, 5), (ticker, 1)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -> None:
-    environment = Recorder(FLYTE_SLACK_TOKEN="xoxb-1")
+    environment = Recorder(**REQUIRED)
     pack.create(environment)
     page = (DOCS / "reference/packs" / f"{pack.__name__.rpartition('.')[2]}.md").read_text()
     assert {name for name in environment.asked if f"| `{name}` |" not in page} == set()
@@ -85,7 +89,7 @@ def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -
 
 @pytest.mark.parametrize("name", [pack.name for pack in list_packs() if pack.package == "flyteops"])
 def test_every_command_and_event_of_a_pack_is_on_its_page(name: str) -> None:
-    declaration = load_pack(name, {"FLYTE_SLACK_TOKEN": "xoxb-1"}).declaration()
+    declaration = load_pack(name, REQUIRED).declaration()
     page = (DOCS / "reference/packs" / f"{name.lower()}.md").read_text()
     assert {each for each in [*declaration.commands, *declaration.events] if f"`{each}`" not in page} == set()
     assert f"(packs/{name.lower()}.md)" in (DOCS / "reference/packs.md").read_text()

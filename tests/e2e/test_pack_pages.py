@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from flyteops.packs import http
+from flyteops.packs import email, http
 from flyteops.packs.chat import Room, pack_for
 from flyteops.sdk import Environment, Pack
 from tests.docs.blocks import blocks_of
+from tests.smtp import mail_server
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference" / "packs"
 
@@ -57,3 +58,14 @@ async def test_the_flow_of_the_http_page_says_why_there_is_no_answer(server: str
     async with running(server, flow, pack_for(room), http.create({})):
         answer = await answer_to(room, "is it up?")
     assert answer == "No: 127.0.0.1 is not a public address; FLYTE_HTTP_ALLOW_ADDRESSES does not list it"
+
+
+async def test_the_flow_of_the_email_page_sends_a_mail(server: str) -> None:
+    room = Room()
+    async with mail_server(answers={"bob@example.com": ["550 no such user"]}) as mails:
+        pack = email.create({"SMTPSERVER": mails.place})
+        async with running(server, flow_of("email.md"), pack_for(room), pack):
+            assert await answer_to(room, "page ann@example.com: the disk is full") == "Sent to ann@example.com"
+            refused = await answer_to(room, "page bob@example.com: the disk is full")
+    assert refused == "Not sent: bob@example.com: 550 no such user"
+    assert mails.mails[0].message.get_content() == "page ann@example.com: the disk is full\n"

@@ -31,6 +31,7 @@ def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_packs_that_we_ship_are_found() -> None:
     assert {pack.name: pack.fault for pack in list_packs() if pack.package == "flyteops"} == {
         "Chat": None,
+        "Email": None,
         "Http": None,
         "Shell": None,
         "Slack": None,

@@ -26,6 +26,7 @@ from flyteops.errors import (
 from flyteops.model import Link
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.retry import RetryLaterError, persist, retry_after
+from flyteops.sdk.trust import trust
 
 T = TypeVar("T")
 
@@ -274,14 +275,6 @@ def _action(taken: _TakenAction, base: str) -> Action:
         None if heartbeat is None else urljoin(base, heartbeat),
         taken.lease_seconds,
     )
-
-
-def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
-    """Return what is trusted: the certificates that the system trusts, and those of a file."""
-    context = httpx2.create_ssl_context()
-    if ca_cert_file is not None:
-        context.load_verify_locations(ca_cert_file)
-    return context
 
 
 def _decode(answer: httpx2.Response, kind: type[T]) -> T:

@@ -19,8 +19,8 @@ from flyteops.packs.chatops.message import (
     SendRichMessageFailed,
     UpdateMessage,
     UpdateMessageFailed,
-    read_input,
 )
+from flyteops.packs.original import read_input
 from flyteops.sdk import Event, Pack, fatal
 
 

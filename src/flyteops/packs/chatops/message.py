@@ -1,10 +1,8 @@
 """What flows and chats say to each other, field by field as the original Slack pack does."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 class User(msgspec.Struct, frozen=True, rename="camel"):
@@ -80,17 +78,6 @@ class GetChannelInfo(msgspec.Struct, rename="camel"):
     """The input of the command."""
 
     channel_name: str | None = ""
-
-
-def read_input(raw: Any, kind: type[T]) -> T:
-    """Read an input as the original packs do: whatever the case of the keys, and null is an empty object.
-
-    Text that spells a number or a boolean is taken for one where one is wanted, because templates render text.
-    """
-    if not isinstance(raw, dict):
-        return msgspec.convert({} if raw is None else raw, kind)
-    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
-    return msgspec.convert({names.get(key.lower(), key): value for key, value in raw.items()}, kind, strict=False)
 
 
 # -------------------------------------------------------------------------------------------------- payloads of events

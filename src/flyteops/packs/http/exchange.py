@@ -1,7 +1,6 @@
 """One command's conversation with web services: redirects are followed, and what may pass is tried again."""
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -11,6 +10,7 @@ import msgspec
 from flyteops.errors import FlyteError, TooLargeError, UnavailableError
 from flyteops.packs.http.request import Request, build, plain
 from flyteops.sdk.retry import MAX_RETRY_AFTER, RetryLaterError, persist, retry_after
+from flyteops.sdk.trust import untrusted
 
 _PASSING = (429, 502, 503, 504)
 _FAULTS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
@@ -111,9 +111,9 @@ class Exchange:
         return Answer(response.status_code, response.headers, bytes(content), self.url)
 
     def _fault(self, error: httpx2.HTTPError) -> FlyteError:
-        untrusted = _untrusted(error)
-        if untrusted is not None:
-            return FlyteError(f"the certificate is not trusted: {untrusted.verify_message}")
+        certificate = untrusted(error)
+        if certificate is not None:
+            return FlyteError(f"the certificate is not trusted: {certificate.verify_message}")
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not self._heard:
             return UnavailableError(str(error) or f"there was no connection within {_CONNECT_TIMEOUT:g} s")
         return self._failure(str(error) or type(error).__name__, may_pass=isinstance(error, _FAULTS))
@@ -131,9 +131,3 @@ def _onward(request: httpx2.Request, onward: httpx2.Request) -> httpx2.Request:
         for name in set(onward.headers) - _HARMLESS:
             del onward.headers[name]
     return onward
-
-
-def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error

@@ -1,0 +1,167 @@
+"""What a flow wants to send: the input of the command, and the message that it becomes."""
+
+import base64
+import binascii
+import mimetypes
+import re
+from datetime import UTC, datetime
+from email import policy
+from email.header import Header
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+
+import msgspec
+
+from flyteops.errors import InputError, Problem
+from flyteops.packs.email.address import parse_addresses
+
+_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+_MESSAGE_ID = re.compile(r"<?([^<>\s]+@[^<>\s]+)>?", re.ASCII)
+_CONTENT_TYPE = re.compile(r"([\w.+-]+)/([\w.+-]+)", re.ASCII)
+
+
+class _Policy(policy.EmailPolicy):
+    """Write messages that every server can carry.
+
+    A long subject is folded by hand: Python before 3.13 loses blanks where it breaks a line that is not ASCII.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name != "Subject" or value.isascii():
+            return super().fold_binary(name, value)
+        folded = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
+        return f"{name}: {folded}{self.linesep}".encode()
+
+
+_POLICY = _Policy(linesep="\r\n", cte_type="7bit")
+_UTF8_POLICY = _POLICY.clone(utf8=True)
+
+
+class Attachment(msgspec.Struct, rename="camel"):
+    """A file that goes along, its content in base64; without a type it follows from the name."""
+
+    filename: str
+    content: str
+    content_type: str = ""
+
+
+class SendEmail(msgspec.Struct, rename="camel"):
+    """The input of the command; what is null counts as absent."""
+
+    from_: str | None = msgspec.field(name="from", default="")
+    to: str | list[str] | None = None
+    subject: str | None = ""
+    body: str | None = ""
+    is_html_email: bool | None = False
+    html: str | None = ""
+    cc: str | list[str] | None = None
+    bcc: str | list[str] | None = None
+    reply_to: str | list[str] | None = None
+    in_reply_to: str | None = ""
+    attachments: list[Attachment] | None = None
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A message with its envelope: bare addresses, each once."""
+
+    id: str
+    message: EmailMessage
+    sender: str
+    recipients: list[str]
+
+    @property
+    def needs_utf8(self) -> bool:
+        """Whether an address holds letters that only servers with SMTPUTF8 understand."""
+        return not all(address.isascii() for address in [self.sender, *self.recipients])
+
+    def encode(self) -> bytes:
+        """Return the message as it goes over the wire."""
+        return self.message.as_bytes(policy=_UTF8_POLICY if self.needs_utf8 else _POLICY)
+
+
+def listed(addresses: str | list[str] | None) -> list[str]:
+    """Return addresses as a list, however they were given."""
+    return [addresses] if isinstance(addresses, str) else addresses or []
+
+
+def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
+    """Make the message; raise `InputError` with everything that is wrong with the input."""
+    reader = _Reader()
+    senders = reader.addresses("from", [asked.from_ or ""])
+    to, cc, bcc = (reader.addresses(name, listed(getattr(asked, name))) for name in ("to", "cc", "bcc"))
+    reply_to = reader.addresses("replyTo", listed(asked.reply_to))
+    in_reply_to = reader.message_id("inReplyTo", asked.in_reply_to or "")
+    files = [reader.file(f"attachments[{number}]", file) for number, file in enumerate(asked.attachments or [])]
+    if len(senders) != 1 and not reader.problems:
+        reader.problems.append(Problem("from", "is not one address"))
+    if not [*to, *cc, *bcc] and not reader.problems:
+        reader.problems.append(Problem("to", "there is no recipient"))
+    reader.finish()
+
+    message = EmailMessage(policy=_POLICY)
+    _set_addresses(message, From=senders, To=to, Cc=cc, Reply_To=reply_to)
+    message["Subject"] = _LINE_BREAKS.sub(" ", asked.subject or "").strip()
+    message["Date"] = format_datetime(now.astimezone(UTC))
+    message["Message-ID"] = message_id = make_msgid(domain=senders[0].domain)
+    message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday note answers
+    if in_reply_to:
+        message["In-Reply-To"] = message["References"] = in_reply_to
+    _set_text(message, asked)
+    for name, content, (main, sub) in files:
+        message.add_attachment(content, maintype=main, subtype=sub, filename=name)
+    recipients = dict.fromkeys(address.addr_spec for address in (*to, *cc, *bcc))
+    return Letter(message_id, message, senders[0].addr_spec, list(recipients))
+
+
+class _Reader:
+    """Read the parts of an input and keep what is wrong until the end."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def addresses(self, name: str, texts: list[str]) -> list[Address]:
+        try:
+            return parse_addresses(texts)
+        except ValueError as error:
+            self.problems.append(Problem(name, str(error)))
+            return []
+
+    def message_id(self, name: str, text: str) -> str:
+        found = _MESSAGE_ID.fullmatch(text.strip())
+        if text.strip() and found is None:
+            self.problems.append(Problem(name, f"{text!r} is not the id of a message such as <1@example.com>"))
+        return f"<{found[1]}>" if found else ""
+
+    def file(self, name: str, file: Attachment) -> tuple[str, bytes, tuple[str, str]]:
+        content = b""
+        try:
+            content = base64.b64decode("".join(file.content.split()), validate=True)
+        except (binascii.Error, ValueError):
+            self.problems.append(Problem(f"{name}.content", "is not base64"))
+        given = file.content_type or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
+        found = _CONTENT_TYPE.fullmatch(given)
+        if found is None or found[1].lower() in ("multipart", "message"):
+            self.problems.append(Problem(f"{name}.contentType", f"{given!r} is not the type of a file such as application/pdf"))
+        kind = (found[1], found[2]) if found else ("", "")
+        return _LINE_BREAKS.sub(" ", file.filename).strip() or "attachment", content, kind
+
+    def finish(self) -> None:
+        if self.problems:
+            raise InputError("; ".join(str(problem) for problem in self.problems), problems=self.problems)
+
+
+def _set_addresses(message: EmailMessage, **headers: list[Address]) -> None:
+    for name, addresses in headers.items():
+        if addresses:
+            message[name.replace("_", "-")] = addresses
+
+
+def _set_text(message: EmailMessage, asked: SendEmail) -> None:
+    body, html = asked.body or "", asked.html or ""
+    if asked.is_html_email or (html and not body):
+        message.set_content(body or html, subtype="html")
+        return
+    message.set_content(body)
+    if html:
+        message.add_alternative(html, subtype="html")

@@ -1,0 +1,85 @@
+"""The pack itself: its command and its events."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from flyteops.errors import FlyteError
+from flyteops.packs.email.letter import SendEmail, listed, write_letter
+from flyteops.packs.email.settings import Settings
+from flyteops.packs.email.smtp import Delivery, Refusal, connect
+from flyteops.packs.original import read_input
+from flyteops.sdk import Event, Pack, fatal
+
+
+class _Echo(msgspec.Struct, rename="camel", kw_only=True):
+    """What of the input is told again."""
+
+    from_: str = msgspec.field(name="from")
+    to: list[str]
+    subject: str
+    body: str
+    is_html_email: bool
+    refused: list[Refusal] = []
+
+
+class EmailSent(_Echo, rename="camel", kw_only=True):
+    """The server took the message, for all recipients but those in `refused`."""
+
+    message_id: str
+
+
+class SendEmailFailed(_Echo, rename="camel", kw_only=True):
+    """Nothing was sent, as far as is known; the original pack called the reason `Err`."""
+
+    error: str
+    original_error: str = msgspec.field(name="Err")
+
+
+def create(environ: Mapping[str, str]) -> Pack:
+    """Make the pack; the settings are on its page."""
+    settings = Settings.read(environ)
+    pack = Pack("Email")
+    _declare_send_email(pack, settings)
+    return pack
+
+
+def _declare_send_email(pack: Pack, settings: Settings) -> None:
+    sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed)
+    server = settings.smtp
+
+    @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
+    async def send_email(raw: Any) -> Event:
+        try:
+            asked = read_input(raw, SendEmail)
+        except msgspec.ValidationError as error:
+            return fatal(f"Could not unmarshal input for 'SendEmail' command: {error}")
+        asked.from_ = asked.from_ or settings.sender
+        refused: list[Refusal] = []
+        try:
+            letter = write_letter(asked, now=pack.clock().now())
+            delivery = Delivery(server, letter)
+            refused = delivery.refused
+            await delivery.run(attempts=settings.attempts, pause=pack.clock().back_off)
+        except FlyteError as error:
+            echo = _echo(asked, refused)
+            return not_sent(SendEmailFailed(**echo, error=str(error), original_error=str(error)))
+        return sent(EmailSent(**_echo(asked, refused), message_id=letter.id))
+
+    @pack.check("SMTP")
+    async def check() -> str:
+        async with connect(server) as smtp:
+            secured = "" if smtp.get_transport_info("ssl_object") is None else " over TLS"
+        return f"connected to {server.place}{secured}{f' as {server.user}' if server.user else ''}"
+
+
+def _echo(asked: SendEmail, refused: list[Refusal]) -> dict[str, Any]:
+    return {
+        "from_": asked.from_ or "",
+        "to": listed(asked.to),
+        "subject": asked.subject or "",
+        "body": asked.body or "",
+        "is_html_email": bool(asked.is_html_email),
+        "refused": refused,
+    }

@@ -1,0 +1,169 @@
+"""Hand messages to a mail server."""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import aiosmtplib
+import msgspec
+
+from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
+from flyteops.packs.email.letter import Letter
+from flyteops.sdk.retry import Backoff, persist
+from flyteops.sdk.trust import trust, untrusted
+
+Tls = Literal["offered", "required", "implicit", "off"]
+
+_PORTS: dict[Tls, int] = {"offered": 25, "required": 587, "implicit": 465, "off": 25}
+_BACKOFF = Backoff(first=2, factor=4, limit=60)
+
+
+class SmtpServer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where mail is handed in, and as whom."""
+
+    host: str
+    port: int | None = None
+    tls: Tls = "offered"
+    user: str | None = None
+    password: str = ""
+    timeout: float = 30.0
+    ca_cert_file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"SmtpServer({self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """The server as `host:port`."""
+        return f"{self.host}:{self.port or _PORTS[self.tls]}"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What the server said of a recipient that it does not take mail for."""
+
+    address: str
+    code: int
+    message: str
+
+
+class Delivery:
+    """Hand in one letter; `accepted` and `refused` tell afterwards what became of every recipient."""
+
+    def __init__(self, server: SmtpServer, letter: Letter) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[Refusal] = []
+        self._server = server
+        self._letter = letter
+        self._content = letter.encode()
+        self._left = letter.recipients
+        self._later: list[Refusal] = []
+
+    async def run(self, *, attempts: int, pause: Callable[[float], Awaitable[None]]) -> None:
+        """Return when a recipient was accepted; raise why none was. What may pass is tried again for who is left."""
+        try:
+            await persist(self._attempt, pause=pause, attempts=attempts, backoff=_BACKOFF)
+        except UnavailableError:
+            self.refused += self._later
+            if not self.accepted:
+                raise
+        if not self.accepted:
+            message = "; ".join(f"{each.address}: {each.code} {each.message}" for each in self.refused)
+            raise FlyteError(message)
+
+    async def _attempt(self) -> None:
+        self._later = []
+        async with connect(self._server) as smtp:
+            await smtp.mail(self._letter.sender, options=self._options(smtp), encoding="utf-8")
+            taken = [address for address in self._left if await self._is_taken(smtp, address)]
+            if taken:
+                await self._hand_over(smtp)
+        self.accepted += taken
+        self._left = [each.address for each in self._later]
+        if self._later:
+            message = "; ".join(f"{each.address}: {each.code} {each.message}" for each in self._later)
+            raise UnavailableError(message)
+
+    def _options(self, smtp: aiosmtplib.SMTP) -> list[str]:
+        options = [f"SIZE={len(self._content)}"] if smtp.supports_extension("size") else []
+        if self._letter.needs_utf8:
+            if not smtp.supports_extension("smtputf8"):
+                message = f"{self._server.place} takes no addresses with letters beyond ASCII (SMTPUTF8)"
+                raise FlyteError(message)
+            options.append("SMTPUTF8")
+        return options
+
+    async def _is_taken(self, smtp: aiosmtplib.SMTP, address: str) -> bool:
+        try:
+            await smtp.rcpt(address, encoding="utf-8")
+        except aiosmtplib.SMTPRecipientRefused as error:
+            refusal = Refusal(address, error.code, one_line(error.message))
+            (self._later if _passes(error.code) else self.refused).append(refusal)
+            return False
+        return True
+
+    async def _hand_over(self, smtp: aiosmtplib.SMTP) -> None:
+        try:
+            await smtp.data(self._content)
+        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError) as error:
+            # Trying again would be sending twice, if it was taken after all.
+            message = f"{self._server.place} did not say whether it took the message: {one_line(str(error))}"
+            raise FlyteError(message) from error
+
+
+@asynccontextmanager
+async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
+    """Connect and log in; raise `UnavailableError` for what may pass, here and in the block, and other errors for the rest."""
+    smtp = aiosmtplib.SMTP(
+        hostname=server.host,
+        port=server.port or _PORTS[server.tls],
+        use_tls=server.tls == "implicit",
+        start_tls={"offered": None, "required": True}.get(server.tls, False),
+        username=server.user,
+        password=server.password if server.user else None,
+        tls_context=None if server.tls == "off" else _tls(server),
+        timeout=server.timeout,
+    )
+    try:
+        await smtp.connect()
+        yield smtp
+        await smtp.quit()
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _told(server, error) from error
+    finally:
+        smtp.close()
+
+
+def one_line(text: str) -> str:
+    """Return what a server said on one line."""
+    return " ".join(text.split())
+
+
+def _tls(server: SmtpServer) -> ssl.SSLContext:
+    context = trust(server.ca_cert_file)
+    if server.tls == "offered":
+        # Who could show a false certificate could as well hide that TLS is offered; no password is sent this way.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _passes(code: int) -> bool:
+    return 400 <= code < 500
+
+
+def _told(server: SmtpServer, error: Exception) -> FlyteError:
+    """Say in one line what is wrong."""
+    certificate = untrusted(error)
+    if certificate is not None:
+        return FlyteError(f"{server.place} shows a certificate that is not trusted: {certificate.verify_message}")
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError) and not _passes(error.code):
+        return ForbiddenError(f"{server.place} refuses the login of {server.user}: {error.code} {one_line(error.message)}")
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        message = f"{error.code} {one_line(error.message)}"
+        return UnavailableError(message) if _passes(error.code) or error.code < 0 else FlyteError(message)
+    message = f"{server.place}: {one_line(str(error)) or type(error).__name__}"
+    if isinstance(error, OSError):  # connections and time-outs are such errors too
+        return UnavailableError(message)
+    return FlyteError(message)

@@ -1,0 +1,18 @@
+"""How the packs of the original read what flows give them."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def read_input(raw: Any, kind: type[T]) -> T:
+    """Read an input as the original packs do: whatever the case of the keys, and null is an empty object.
+
+    Text that spells a number or a boolean is taken for one where one is wanted, because templates render text.
+    """
+    if not isinstance(raw, dict):
+        return msgspec.convert({} if raw is None else raw, kind)
+    names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
+    return msgspec.convert({names.get(key.lower(), key): value for key, value in raw.items()}, kind, strict=False)
