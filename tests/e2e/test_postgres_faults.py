@@ -222,6 +222,15 @@ async def test_a_database_that_somebody_else_uses_is_left_alone(postgres):
     assert '"flyte_pack" already exists' in await only_line(postgres.url)
 
 
+async def test_an_installation_in_another_schema_of_the_search_path_is_left_alone(postgres, serve):
+    await postgres.start()
+    await serve(postgres.url)
+    async with place(postgres.url) as url:
+        server = await serve(url)
+        assert "with 0 flows and 0 packs" in server.log
+        assert await server.end() == 0
+
+
 async def test_servers_behind_a_proxy_that_pools_transactions_tell_each_other_at_once(serve, client):
     async with place() as url, bouncer(url) as proxy_url:
         one, two = [await serve(proxy_url, FLYTE_STORE_DIRECT_URL=url) for _ in range(2)]

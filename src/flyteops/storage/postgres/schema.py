@@ -1,6 +1,6 @@
 """The tables, and the steps that lead to them.
 
-All names begin with ``flyte_``, so that the database may be shared with others, and are looked up along the connection's
+All names begin with ``flyte_``, so that the database may be shared with others, and are in the first schema of the connection's
 `search_path`. Instants are integers, microseconds since the epoch. Texts are compared byte by byte (collation C), so that
 order and equality are the same everywhere. JSON is kept as it is written, as bytes: `jsonb` would lose large numbers.
 """
@@ -145,6 +145,9 @@ MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
+OURS = "SELECT to_regclass(quote_ident(current_schema()) || '.flyte_number')"
+"""Whether there is something of ours, not of another installation further down the `search_path`."""
+
 FACTS = """
 WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('flyte_number'))
 SELECT 'index ' || c.relname,
@@ -180,7 +183,7 @@ async def migrate(connection: Any) -> None:
     if version < OLDEST:
         raise StoreError(f"PostgreSQL {version // 10_000} is too old; 13 or later is needed.")
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-    if await connection.fetchval("SELECT to_regclass('flyte_number')") is None:
+    if await connection.fetchval(OURS) is None:
         await connection.execute(NUMBERS)
         await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
     found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
@@ -198,7 +201,7 @@ async def migrate(connection: Any) -> None:
 async def check_to_read(connection: Any) -> None:
     """Raise `StoreError` unless the tables are there as this version knows them."""
     found = None
-    if await connection.fetchval("SELECT to_regclass('flyte_number')") is not None:
+    if await connection.fetchval(OURS) is not None:
         found = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
     if found is None:
         raise StoreError("There is nothing of Flyte in the database.")
