@@ -1,4 +1,6 @@
-"""What changes actions, in statements that are each a transaction of their own.
+"""What changes actions, in statements that are each a transaction of their own, and do many at a time.
+
+Each locks executions in the order of their numbers, so that two never wait for each other in a circle.
 
 Nothing is locked while it is decided what follows from a result. An execution has a version that grows whenever one of its
 actions is created or ends: what was decided is written only if the version is still the one that was looked at.
@@ -6,12 +8,16 @@ actions is created or ends: what was decided is written only if the version is s
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
+import asyncpg
+
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, Event, Lease, NewAction, Outcome, PackRef, Progress, Sibling
+from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling
 from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
+from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
     LATER,
     MICROSECOND,
@@ -28,79 +34,116 @@ from flyteops.storage.row import (
 
 EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at"
 
-NEW_EVENT = """
-  INSERT INTO flyte_event
-    (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, action_seq, referrers, decisions)
+GIVEN = """
+  given AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[],
+        $9::bytea[], $10::int[])
+      WITH ORDINALITY AS n (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, decisions, created,
+        place)
+  )
 """
+"""Events by columns; `created` says how many actions follow from each. What follows refers to them by their place."""
 
-EVENT_VALUES = "SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::bigint, $8::text"
-
-NEW_ACTIONS = """
-  actions AS (
-    INSERT INTO flyte_action (action_id, execution_seq, step_index, step_id, pack_name, labels, command, trigger_seq, state,
-      since, states, context, input, timeout, due_at, wait)
-    SELECT n.action_id, x.seq, n.step_index, n.step_id, n.pack_name, n.labels, n.command, e.seq, n.state, $7, 'NEW ' || $7,
-      n.context, n.input, n.timeout, n.due_at,
-      CASE WHEN n.due_at > $7 THEN n.due_at - $7 WHEN n.due_at IS NOT NULL THEN 0 END
-    FROM unnest($11::text[], $12::text[], $13::int[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-        $19::bytea[], $20::bytea[], $21::bigint[], $22::bigint[])
-      WITH ORDINALITY AS n (action_id, correlation_id, step_index, step_id, pack_name, labels, command, state, context, input,
-        timeout, due_at, place)
-    JOIN executions x USING (correlation_id) CROSS JOIN e
-    ORDER BY n.place
+NEW_EVENTS = """
+  e AS (
+    INSERT INTO flyte_event
+      (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, action_seq, referrers, decisions)
+    SELECT event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, action_seq,
+      created + (action_seq IS NOT NULL)::int, decisions
+    FROM passed ORDER BY place
+    RETURNING seq, event_id
   ),
-  decided AS (INSERT INTO flyte_flow_event SELECT name, e.seq FROM unnest($10::text[]) AS name CROSS JOIN e)
+  noted AS (SELECT e.seq, p.place, p.received_at FROM e JOIN passed p USING (event_id)),
+  decided AS (
+    INSERT INTO flyte_flow_event SELECT n.name, t.seq FROM unnest($11::text[], $12::bigint[]) AS n (name, place)
+    JOIN noted t USING (place)
+  )
 """
-"""What the values are: 1 to 9 the event's and the decisions', 10 flows decided about, 11 to 22 actions, 23 to 25 executions."""
+"""Stores those that passed, and about which flows (11) something was decided for which of them (12)."""
 
 NEW_EXECUTIONS = """
     INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at)
-    SELECT n.*, $7
-    FROM unnest($23::text[], $24::text[], $25::text[]) AS n (correlation_id, flow_name, flow_uuid) CROSS JOIN {guard}
+    SELECT n.correlation_id, n.flow_name, n.flow_uuid, t.received_at
+    FROM unnest($26::bigint[], $27::text[], $28::text[], $29::text[]) AS n (place, correlation_id, flow_name, flow_uuid)
+    JOIN noted t USING (place)
     ORDER BY 1
     ON CONFLICT (correlation_id) DO UPDATE
       SET changed_at = greatest(flyte_execution.changed_at, excluded.changed_at), version = flyte_execution.version + 1
     RETURNING seq, correlation_id
 """
 
+NEW_ACTIONS = """
+  actions AS (
+    INSERT INTO flyte_action (action_id, execution_seq, step_index, step_id, pack_name, labels, command, trigger_seq, state,
+      since, states, context, input, timeout, due_at, wait)
+    SELECT n.action_id, x.seq, n.step_index, n.step_id, n.pack_name, n.labels, n.command, t.seq, n.state,
+      t.received_at, 'NEW ' || t.received_at, n.context, n.input, n.timeout, n.due_at, greatest(n.due_at - t.received_at, 0)
+    FROM unnest($13::bigint[], $14::text[], $15::text[], $16::int[], $17::text[], $18::text[], $19::text[], $20::text[],
+        $21::text[], $22::bytea[], $23::bytea[], $24::bigint[], $25::bigint[])
+      WITH ORDINALITY AS n (event_place, action_id, correlation_id, step_index, step_id, pack_name, labels, command, state,
+        context, input, timeout, due_at, place)
+    JOIN noted t ON t.place = n.event_place JOIN executions x USING (correlation_id)
+    ORDER BY n.place
+  )
+"""
+
 RECORD = f"""
-WITH kept AS (
-    INSERT INTO flyte_event_key SELECT $26::text, $1::text, $7::bigint WHERE $26::text IS NOT NULL
-    ON CONFLICT (key) DO UPDATE SET event_id = excluded.event_id, kept_at = excluded.kept_at WHERE flyte_event_key.kept_at < $27
+WITH {GIVEN},
+  named AS (SELECT * FROM unnest($30::text[]) WITH ORDINALITY AS n (key, place)),
+  kept AS (
+    INSERT INTO flyte_event_key SELECT key, event_id, received_at FROM named JOIN given USING (place) WHERE key IS NOT NULL
+    ORDER BY key
+    ON CONFLICT (key) DO UPDATE SET event_id = excluded.event_id, kept_at = excluded.kept_at
+      WHERE flyte_event_key.kept_at < excluded.kept_at - {KEPT_KEYS // MICROSECOND}
     RETURNING key
   ),
-  go AS (SELECT WHERE $26::text IS NULL OR EXISTS (SELECT FROM kept)),
-  e AS ({NEW_EVENT} {EVENT_VALUES}, NULL::bigint, cardinality($11::text[]), $9::bytea FROM go RETURNING seq),
-  executions AS ({NEW_EXECUTIONS.format(guard="go")}),
+  passed AS (
+    SELECT given.*, NULL::bigint AS action_seq FROM given JOIN named USING (place)
+    WHERE key IS NULL OR key IN (SELECT key FROM kept)
+  ),
+  {NEW_EVENTS},
+  executions AS ({NEW_EXECUTIONS}),
   {NEW_ACTIONS}
-SELECT seq FROM e
+SELECT place FROM noted
 """  # noqa: S608 - texts of ours
+"""Returns the places of those that are stored now: not those whose key was known."""
 
 FINISH = f"""
-WITH held AS (
-    SELECT seq FROM flyte_action WHERE seq = $26 AND state = $27 AND attempt = $28 FOR UPDATE
+WITH {GIVEN},
+  asked AS (
+    SELECT * FROM unnest($30::bigint[], $31::text[], $32::int[], $33::bigint[], $34::int[], $35::text[])
+      WITH ORDINALITY AS n (action_seq, state, attempt, execution_seq, version, becomes, place)
+  ),
+  held AS (
+    SELECT q.place FROM asked q JOIN flyte_action a ON a.seq = q.action_seq JOIN flyte_execution x ON x.seq = a.execution_seq
+    WHERE a.state = q.state AND a.attempt = q.attempt AND x.version = q.version ORDER BY x.seq, a.seq FOR UPDATE OF a, x
   ),
   own AS (
-    UPDATE flyte_execution x SET version = version + 1, changed_at = greatest(changed_at, $7) FROM held
-    WHERE x.seq = $29 AND x.version = $30 RETURNING x.seq, x.correlation_id
+    UPDATE flyte_execution x SET version = x.version + 1, changed_at = greatest(x.changed_at, g.received_at)
+    FROM held JOIN asked q USING (place) JOIN given g USING (place)
+    WHERE x.seq = q.execution_seq
+    RETURNING x.seq, x.correlation_id, q.place, q.action_seq
   ),
-  e AS ({NEW_EVENT} {EVENT_VALUES}, $26::bigint, cardinality($11::text[]) + 1, $9::bytea FROM own RETURNING seq),
+  passed AS (SELECT given.*, own.action_seq FROM given JOIN own USING (place)),
+  {NEW_EVENTS},
   ended AS (
-    UPDATE flyte_action a SET state = $31, since = $7, states = states || $32, result_seq = e.seq, due_at = NULL FROM e
-    WHERE a.seq = $26
+    UPDATE flyte_action a SET state = q.becomes, since = t.received_at,
+      states = a.states || ',' || q.becomes || ' ' || t.received_at, result_seq = t.seq, due_at = NULL
+    FROM noted t JOIN asked q USING (place) WHERE a.seq = q.action_seq
   ),
-  others AS ({NEW_EXECUTIONS.format(guard="own")}),
+  others AS ({NEW_EXECUTIONS}),
   executions AS (SELECT seq, correlation_id FROM own UNION ALL SELECT seq, correlation_id FROM others),
   {NEW_ACTIONS}
-SELECT seq FROM e
+SELECT place FROM noted
 """  # noqa: S608 - texts of ours
+"""Returns the places of those that are stored now: not those whose action or execution has changed."""
 
 LATE = f"""
-WITH held AS (
-    SELECT FROM flyte_attempt WHERE action_seq = $10 AND number = $11 AND late_seq IS NULL FOR UPDATE
-  ),
-  e AS ({NEW_EVENT} {EVENT_VALUES}, $10::bigint, 1, $9::bytea FROM held RETURNING seq)
-UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $10 AND number = $11
+WITH {GIVEN},
+  held AS (SELECT action_seq FROM flyte_attempt WHERE action_seq = $13 AND number = $14 AND late_seq IS NULL FOR UPDATE),
+  passed AS (SELECT given.*, held.action_seq FROM given CROSS JOIN held),
+  {NEW_EVENTS}
+UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $13 AND number = $14
 """  # noqa: S608 - texts of ours
 
 CLAIM = """
@@ -132,9 +175,11 @@ WITH RECURSIVE kinds AS (
     FROM heads WHERE a.seq = heads.seq
     RETURNING a.seq, a.execution_seq, a.action_id, a.command, a.input, a.attempt, a.timeout
   ),
+  theirs AS (
+    SELECT seq FROM flyte_execution WHERE seq IN (SELECT execution_seq FROM claimed) ORDER BY seq FOR UPDATE
+  ),
   touched AS (
-    UPDATE flyte_execution x SET changed_at = greatest(x.changed_at, $5::bigint)
-    FROM (SELECT DISTINCT execution_seq FROM claimed) c WHERE x.seq = c.execution_seq
+    UPDATE flyte_execution x SET changed_at = greatest(x.changed_at, $5::bigint) FROM theirs WHERE x.seq = theirs.seq
   ),
   begun AS (
     INSERT INTO flyte_attempt (action_seq, number, seed, pack_id, taken_at)
@@ -183,42 +228,73 @@ class Found(NamedTuple):
     progress: Progress
 
 
-async def record(connection: Any, event: Event, outcome: Outcome, key: str | None, *, is_again: bool) -> str:
-    """See `Store.record`. `is_again`: it may have been done before, by this very event."""
-    if is_again and await connection.fetchval("SELECT TRUE FROM flyte_event WHERE event_id = $1", event.event_id):
-        return event.event_id
-    now = to_microseconds(event.received_at)
-    values = (*_event_values(event, outcome), _flows(outcome), *_action_values(outcome.actions, None))
-    done = await connection.fetchval(RECORD, *values, key, now - KEPT_KEYS // MICROSECOND)
-    if done is not None:
-        return event.event_id
-    earlier: str = await connection.fetchval("SELECT event_id FROM flyte_event_key WHERE key = $1", key)
-    return earlier
+class Entry(NamedTuple):
+    """An event to be stored with what follows from it, and the key that it came with."""
+
+    event: Event
+    outcome: Outcome
+    key: str | None = None
 
 
-def _event_values(event: Event, outcome: Outcome) -> tuple[object, ...]:
+async def record(connection: Any, entries: Sequence[Entry], *, is_again: bool = False) -> list[str]:
+    """See `Store.record`; all of them or none. `is_again`: it may have been done before, for these very events."""
+    done = await _stored(connection, entries) if is_again else set()
+    if not done:
+        try:
+            values = (*_event_columns(entries), *_action_columns(entries), [entry.key for entry in entries])
+            done = {entries[place - 1].event.event_id for (place,) in await connection.fetch(RECORD, *values)}
+        except asyncpg.UniqueViolationError:
+            # What was begun on the connection that was lost may have been done only now.
+            done = await _stored(connection, entries) if is_again else set()
+            if not done:
+                raise
+    known = [entry.key for entry in entries if entry.event.event_id not in done]
+    earlier: dict[str | None, str] = {}
+    if known:
+        rows = await connection.fetch("SELECT key, event_id FROM flyte_event_key WHERE key = ANY($1)", known)
+        earlier = dict(map(tuple, rows))
+    return [entry.event.event_id if entry.event.event_id in done else earlier[entry.key] for entry in entries]
+
+
+async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:
+    event_ids = [entry.event.event_id for entry in entries]
+    rows = await connection.fetch("SELECT event_id FROM flyte_event WHERE event_id = ANY($1)", event_ids)
+    return {event_id for (event_id,) in rows}
+
+
+def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
+    """Return the events by columns, and the flows about which something was decided."""
+    events = [entry.event for entry in entries]
+    decisions = [entry.outcome.decisions for entry in entries]
+    flows = [(name, place) for place, made in enumerate(decisions, 1) for name in sorted({each.flow_name for each in made})]
     return (
-        event.event_id,
-        event.name,
-        event.pack.id,
-        event.pack.name,
-        to_text(event.pack.labels),
-        event.payload,
-        to_microseconds(event.received_at),
-        None if event.created_at is None else event.created_at.isoformat(),
-        encode_decisions(outcome.decisions) if outcome.decisions else None,
+        [event.event_id for event in events],
+        [event.name for event in events],
+        [event.pack.id for event in events],
+        [event.pack.name for event in events],
+        [to_text(event.pack.labels) for event in events],
+        [event.payload for event in events],
+        [to_microseconds(event.received_at) for event in events],
+        [None if event.created_at is None else event.created_at.isoformat() for event in events],
+        [encode_decisions(made) if made else None for made in decisions],
+        [len(entry.outcome.actions) for entry in entries],
+        [name for name, _ in flows],
+        [place for _, place in flows],
     )
 
 
-def _flows(outcome: Outcome) -> list[str]:
-    return sorted({decision.flow_name for decision in outcome.decisions})
-
-
-def _action_values(actions: Sequence[NewAction], own: str | None) -> tuple[object, ...]:
-    """Return the actions by columns, and the executions to be begun or continued, but for the `own` one."""
-    begun = {action.correlation_id: action for action in actions if action.correlation_id != own}
+def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
+    """Return the actions by columns, and the executions to be begun or continued, but for each entry's `own` one."""
+    places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
+    actions = [action for entry in entries for action in entry.outcome.actions]
     due = [None if action.not_before is None else to_microseconds(action.not_before) for action in actions]
+    begun = {
+        (place, action.correlation_id): action
+        for place, action in zip(places, actions, strict=True)
+        if own is None or action.correlation_id != own[place - 1]
+    }
     return (
+        places,
         [action.action_id for action in actions],
         [action.correlation_id for action in actions],
         [action.step_index for action in actions],
@@ -231,7 +307,8 @@ def _action_values(actions: Sequence[NewAction], own: str | None) -> tuple[objec
         [action.input for action in actions],
         [None if action.timeout is None else action.timeout // MICROSECOND for action in actions],
         due,
-        list(begun),
+        [place for place, _ in begun],
+        [correlation_id for _, correlation_id in begun],
         [action.flow_name for action in begun.values()],
         [action.flow_uuid for action in begun.values()],
     )
@@ -247,9 +324,20 @@ class Request(NamedTuple):
     seed: bytes
     token: str
 
+    @property
+    def kind(self) -> tuple[str, str, str | None]:
+        """What is the same about claims that can be one."""
+        return self.pack.id, to_text(self.pack.labels), self.command
 
-async def claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
-    """See `Store.claim`."""
+
+async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool) -> list[list[Claimed]]:
+    """See `Store.claim`; those of one kind at once, and who asked first gets the oldest."""
+    asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
+    found = iter(await _claim(connection, asked, is_again=is_again))
+    return [list(islice(found, each.limit)) for each in requests]
+
+
+async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
     if is_again:
         rows = await connection.fetch(CLAIMED_BEFORE, now, asked.token)
@@ -274,42 +362,81 @@ def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
     return Claimed(action_id, command, input_, attempt, lease, timedelta(microseconds=timeout), to_instant(now + timeout))
 
 
-async def finish(connection: Any, action_id: str, result: Event, decide: Decide, *, is_again: bool) -> bool | None:
-    """See `Store.finish`; None when somebody else was faster, and it must be decided anew."""
-    found = await find(connection, action_id)
+class Ending(NamedTuple):
+    """An action as it was found, and the result with which it is to end."""
+
+    found: Found
+    result: Event
+    outcome: Outcome
+
+
+class Wish(NamedTuple):
+    """A result, and who decides what follows from it."""
+
+    action_id: str
+    result: Event
+    decide: Decide
+
+
+async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> list[bool | Exception | None]:
+    """See `Store.finish`; None where somebody else was faster, and it must be decided anew."""
+    rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [wish.action_id for wish in wishes])
+    found = {row["action_id"]: await found_of(connection, row) for row in rows}
+    answers: list[bool | Exception | None] = []
+    endings: dict[int, Ending] = {}
+    for place, wish in enumerate(wishes):
+        try:
+            answer = await _ruled(connection, wish, found.get(wish.action_id), is_again=is_again)
+        except (*LOST, asyncpg.PostgresError):
+            raise
+        except Exception as error:  # whatever it is that was decided, it is for who wished
+            answers.append(error)
+            continue
+        if isinstance(answer, Ending):
+            endings[place] = answer
+        answers.append(None if isinstance(answer, Ending) else answer)
+    if endings:
+        for place, is_done in zip(endings, await end(connection, list(endings.values())), strict=True):
+            answers[place] = is_done or None
+    return answers
+
+
+async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: bool) -> bool | Ending:
+    """Return how an action ends by what is decided, or whether a result is dealt with already."""
+    if found is None:
+        raise NotFoundError(f"There is no action {wish.action_id!r}.")
     known = found.progress.result
-    if is_again and known is not None and known.event_id == result.event_id:
+    if is_again and known is not None and known.event_id == wish.result.event_id:
         return True
-    ruling = decide(found.progress)
+    ruling = wish.decide(found.progress)
     if ruling is None:
         return False
     if isinstance(ruling, Late):
-        await connection.execute(LATE, *_event_values(result, Outcome()), found.seq, ruling.number)
+        await connection.execute(LATE, *_event_columns([Entry(wish.result, Outcome())]), found.seq, ruling.number)
         return True
     if found.state not in UNFINISHED:
         state = found.progress.state
-        raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
-    return True if await end(connection, found, result, ruling) else None
+        raise ConflictError(f"Action {wish.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+    return Ending(found, wish.result, ruling)
 
 
-async def end(connection: Any, found: Found, result: Event, outcome: Outcome) -> bool:
-    """Let an action end with a result; return False, with nothing done, when it or its execution has changed."""
-    state = "FATAL" if result.name == FATAL else "SUCCESS"
-    now = to_microseconds(result.received_at)
-    done = await connection.fetchval(
+async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
+    """Let actions end with their results; False, with nothing done, for one that has changed or whose execution has."""
+    entries = [Entry(each.result, each.outcome) for each in endings]
+    found = [each.found for each in endings]
+    rows = await connection.fetch(
         FINISH,
-        *_event_values(result, outcome),
-        _flows(outcome),
-        *_action_values(outcome.actions, found.progress.correlation_id),
-        found.seq,
-        found.state,
-        found.attempt,
-        found.execution_seq,
-        found.version,
-        state,
-        f",{state} {now}",
+        *_event_columns(entries),
+        *_action_columns(entries, [each.progress.correlation_id for each in found]),
+        [each.seq for each in found],
+        [each.state for each in found],
+        [each.attempt for each in found],
+        [each.execution_seq for each in found],
+        [each.version for each in found],
+        ["FATAL" if each.result.name == FATAL else "SUCCESS" for each in endings],
     )
-    return done is not None
+    done = {place for (place,) in rows}
+    return [place in done for place in range(1, len(endings) + 1)]
 
 
 async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found:

@@ -201,7 +201,7 @@ class Pool:
 
     def refusal(self, error: BaseException) -> FlyteError:
         """Translate what the driver says about a verb; whatever a person must put right may be right when it is tried again."""
-        if isinstance(error, asyncpg.UniqueViolationError):
+        if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
         if isinstance(error, (asyncpg.DataError, OverflowError)):
             return InputError(f"The store cannot keep that: {error}.")

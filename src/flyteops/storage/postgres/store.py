@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,6 +43,7 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
+from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
@@ -76,6 +77,11 @@ class PostgresStore(Store):
         self._name = secrets.token_hex(6)
         self._wakeup = Wakeup(self._pool, direct_url or url, self._name, self._pass_on)
         self._claims = itertools.count(1)
+        self._records: Batcher[ledger.Entry, str] = Batcher(self._together(ledger.record), limit=limit)
+        self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
+            self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
+        )
+        self._wishes: Batcher[ledger.Wish, bool | None] = Batcher(self._together(ledger.finish), limit=limit)
 
     async def open(self) -> None:
         if self._is_open:
@@ -274,12 +280,20 @@ class PostgresStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        async def write(connection: Any, again: bool) -> str:
-            return await ledger.record(connection, event, outcome, key, is_again=again)
-
-        event_id = await self._whole(self._pool.repeat(write))
+        event_id = await self._whole(self._records.ask(ledger.Entry(event, outcome, key)))
         self._announce(outcome)
         return event_id
+
+    def _together(self, verb: Callable[..., Awaitable[Sequence[T]]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
+        """Return what does a verb of the ledger for many, and can tell whether it was done before."""
+
+        async def work(questions: Sequence[Any]) -> Sequence[T]:
+            async def write(connection: Any, again: bool) -> Sequence[T]:
+                return await verb(connection, questions, is_again=again)
+
+            return await self._pool.repeat(write)
+
+        return work
 
     def _announce(self, outcome: Outcome) -> None:
         self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
@@ -288,11 +302,7 @@ class PostgresStore(Store):
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
         asked = ledger.Request(pack, at, action_name, limit, seed, token=f"{self._name}-{next(self._claims)}")
-
-        async def write(connection: Any, again: bool) -> list[Claimed]:
-            return await ledger.claim(connection, asked, is_again=again)
-
-        claiming = asyncio.ensure_future(self._whole(self._pool.repeat(write)))
+        claiming = asyncio.ensure_future(self._whole(self._requests.ask(asked)))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -316,12 +326,9 @@ class PostgresStore(Store):
             ruled = decide(progress)
             return ruled
 
-        async def write(connection: Any, again: bool) -> bool | None:
-            return await ledger.finish(connection, action_id, result, deciding, is_again=again)
-
         async def finish() -> bool:
             for tried in range(FASTER):
-                done = await self._pool.repeat(write)
+                done = await self._wishes.ask(ledger.Wish(action_id, result, deciding))
                 if done is not None:
                     return done
                 await asyncio.sleep(0.001 * tried)

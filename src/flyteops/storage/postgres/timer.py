@@ -11,7 +11,7 @@ from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
-from flyteops.storage.postgres.ledger import Found, end, find, find_seq, record
+from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_strings, to_instant, to_microseconds
 
 
@@ -96,7 +96,7 @@ async def _rule_on_lost(connection: Any, now: int, rules: Rules, limit: int) -> 
             continue
         ruling = rules.lost(found.progress)
         if isinstance(ruling, Fail):
-            if await end(connection, found, ruling.event, ruling.outcome):
+            if all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
                 await _lose(connection, found, now)
                 yield ruling.outcome
             # Otherwise its execution has changed meanwhile: it is still due, and ruled on again.
@@ -120,7 +120,7 @@ async def _fire(connection: Any, now: int, rules: Rules, limit: int) -> AsyncIte
     for flow_name, flow_uuid, step_index, rule, next_at in rows:
         firing = rules.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
         if firing.event is not None:
-            await record(connection, firing.event, firing.outcome, None, is_again=False)
+            await record(connection, [Entry(firing.event, firing.outcome)])
         await connection.execute(
             "UPDATE flyte_timetable SET next_at = $1 WHERE flow_name = $2 AND step_index = $3",
             None if firing.next_at is None else to_microseconds(firing.next_at),

@@ -1,0 +1,85 @@
+"""Doing together what is asked for at the same time: one statement, and one commit, for many."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+MOST = 100
+"""How many are done together."""
+
+AT_ONCE = 2
+"""How many such batches may be under way: while the database does one, the next is made ready."""
+
+
+class Batcher(Generic[Q, A]):
+    """Answers questions, several of one `kind` together when they come faster than they are answered.
+
+    `work` answers them all in order, with an exception where one has none; what it raises holds for all. `limit` bounds how
+    many may wait.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
+        *,
+        limit: int,
+        kind: Callable[[Q], Hashable] = lambda _: None,
+    ) -> None:
+        self._work = work
+        self._limit = limit
+        self._kind = kind
+        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, question: Q) -> A:
+        """Return the answer; raise what it is instead."""
+        if len(self._waiting) >= self._limit:
+            raise BusyError
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        if len(self._tasks) < AT_ONCE:
+            task = asyncio.ensure_future(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await answer
+
+    async def _run(self) -> None:
+        while self._waiting:
+            part = self._next()
+            for (_, future), answer in zip(part, await self._answers([question for question, _ in part]), strict=True):
+                if future.cancelled():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    def _next(self) -> Sequence[tuple[Q, "asyncio.Future[A]"]]:
+        """Take those out that are answered together: of the kind of the first, in order."""
+        kind = self._kind(self._waiting[0][0])
+        part: list[tuple[Q, asyncio.Future[A]]] = []
+        others: list[tuple[Q, asyncio.Future[A]]] = []
+        while self._waiting and len(part) < MOST:
+            each = self._waiting.popleft()
+            (part if self._kind(each[0]) == kind else others).append(each)
+        self._waiting.extendleft(reversed(others))
+        return part
+
+    async def _answers(self, questions: Sequence[Q]) -> Sequence[A | Exception]:
+        try:
+            return await self._work(questions)
+        except (ConflictError, InputError) as error:
+            if len(questions) == 1:
+                return [error]
+            # One of them is at fault: nothing was done, and the others must not suffer for it.
+            return [(await self._answers([question]))[0] for question in questions]
+        except FlyteError as error:
+            return [type(error)(error.message) for _ in questions]
+        except Exception as error:  # whoever asked is told, and the batches go on
+            return [error for _ in questions]
