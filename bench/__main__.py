@@ -178,7 +178,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs, small numbers: shows that it works, proves nothing")
     parser.add_argument("--long", action="store_true", help="also with 1,000,000 finished executions: ten minutes more, and 4 GB")
+    parser.add_argument(
+        "--store", metavar="URL", help="compare a PostgreSQL with SQLite instead; as a role that may make schemas"
+    )
+    parser.add_argument("--servers", metavar="NUMBERS", default="1,2", help="how many servers on that store; default: 1,2")
     options = parser.parse_args()
+    if options.store is not None:
+        from bench.backend import measure_store  # noqa: PLC0415 - its driver need not be there for the rest
+
+        counts = [int(number) for number in options.servers.split(",")]
+        uvloop.run(measure_store(options.store, counts, is_quick=options.quick))
+        return
     seconds, rounds, backlog, packs = (0.5, 1, 2_000, 50) if options.quick else (5.0, 3, 100_000, 1_000)
     flows = (10, 100) if options.quick else (10, 1_000, 10_000)
     history = (100, 1_000) if options.quick else (10_000, 100_000, *([1_000_000] if options.long else []))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 class Server:
-    """A server process on a scratch database."""
+    """A server process on a scratch database in a folder, or on the store that is named."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, store: str | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._folder = folder
+        self._store = store or f"sqlite:///{folder}/flyte.db"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -26,7 +26,7 @@ class Server:
         environment = {
             **os.environ,
             "FLYTE_PORT": str(self.port),
-            "FLYTE_STORE": f"sqlite:///{self._folder}/flyte.db",
+            "FLYTE_STORE": self._store,
             "LOGLEVEL": "error",
         }
         began = time.perf_counter()
