@@ -36,17 +36,22 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command that a pack says it can execute, and the names of the events that may come of it."""
+    """A command that a pack says it can execute, and the names of the events that may come of it.
+
+    The schema is a JSON Schema of its input, for those who write flows: nothing is held to it.
+    """
 
     name: str
     events: tuple[str, ...] = ()
+    input_schema: Json = msgspec.field(default=None, name="inputSchema")
 
 
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event that a pack says it may send. Nothing is ever refused for being undeclared."""
+    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema."""
 
     name: str
     links: tuple[Link, ...] = ()
+    payload_schema: Json = msgspec.field(default=None, name="payloadSchema")
 
 
 class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -49,6 +49,17 @@ async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work
     }
 
 
+async def test_what_a_pack_says_about_inputs_and_payloads_is_shown_again(api: httpx2.AsyncClient) -> None:
+    schemas: list[Any] = [{"type": "object", "properties": {"app": {"type": "string"}}}, True, "no schema at all", {}, None]
+    commands = [{"name": f"C{number}", "events": [], "inputSchema": schema} for number, schema in enumerate(schemas)]
+    events = [{"name": f"E{number}", "payloadSchema": schema} for number, schema in enumerate(schemas)]
+    answer = await api.post("/v1/packs", json={"name": "T", "commands": commands, "events": events, "links": []})
+    assert answer.status_code == 201
+    shown = (await api.get("/v1/packs/T")).json()
+    assert [command.get("inputSchema") for command in shown["commands"]] == schemas
+    assert [event.get("payloadSchema") for event in shown["events"]] == schemas
+
+
 async def test_the_location_of_a_new_pack_answers_like_the_registration(api: httpx2.AsyncClient) -> None:
     registered = await api.post("/v1/packs", content=GO_BODY)
     assert (await api.get(registered.headers["location"])).json() == registered.json()

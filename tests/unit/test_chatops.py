@@ -60,6 +60,8 @@ def replies(deeds: list[Deed]) -> list[str]:
         ("deploy {app} {version}", "deploy shop 1.2 now", None),
         ("deploy {app} {version}", "please deploy shop 1.2", None),
         ("deploy {app}", 'deploy ""', {"app": ""}),
+        ("deploy {app}", "deploy 'a'b", {"app": "'a'b"}),
+        ("deploy {app}", "'deploy' shop", None),
         ("deploy {app}", "deploy don't", {"app": "don't"}),
         ("deploy {app}", 'deploy "open', {"app": '"open'}),
         ("deploy {app} [{version}]", "deploy shop", {"app": "shop", "version": ""}),
@@ -117,6 +119,8 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
             {"pattern": "good {one}", "confirm": {"within": "soon"}},
             {"pattern": "fine {one}"},
             {"pattern": "fine {two}"},
+            {"pattern": "bad {one}", "allow": {"user": ["ann"]}},
+            {"pattern": "worse {one}", "confirm": {"within": "0"}},
             groups=GROUPS,
         )
     assert [str(problem) for problem in failed.value.problems] == [
@@ -126,6 +130,8 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
         "commands[3]: a command cannot begin with 'help', which means something of its own",
         "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h",
         "commands[6]: there is another command 'fine'; say `name`",
+        "commands[7]: Object contains unknown field `user` - at `$.allow`",
+        "commands[8]: '0' leaves no time to confirm",
     ]
     for wrong in ({"commands": [], "comands": []}, [], "text", {"prefix": "flyte"}):
         with pytest.raises(InputError):

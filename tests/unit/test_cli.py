@@ -14,6 +14,7 @@ from flyteops.cli.command import Failure
 from flyteops.cli.log import Formatter
 from flyteops.cli.manual import every_command, reference
 from flyteops.cli.output import clean, one_line
+from flyteops.cli.pack import fields
 from flyteops.cli.root import COMMANDS, root
 from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
 from flyteops.settings import option_of, table
@@ -129,6 +130,21 @@ def test_a_check_of_a_pack_tells_about_the_server_too(flyte):
     code, out, err = flyte("pack", "run", "Shell", "--check", "--url", NOBODY)
     assert (code, out) == (1, "")
     assert err.startswith(f"Flyte: GET {NOBODY}/v1: ")
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        (None, ""),
+        ("no schema", ""),
+        ({"type": "string"}, "(string)"),
+        ({"type": "object", "properties": {"app": {}, "note": {}}, "required": ["app"]}, "(app, note?)"),
+        ({"$ref": "#/$defs/Order", "$defs": {"Order": {"properties": {"item": {}}}}}, "(item?)"),
+        ({"$ref": 1, "$defs": 2, "properties": 3, "required": 4, "type": 5}, ""),
+    ],
+)
+def test_a_schema_is_shown_as_its_fields(schema, shown):
+    assert fields(schema) == shown
 
 
 def test_only_packs_with_another_side_have_a_manifest(flyte):

@@ -10,6 +10,7 @@ import msgspec
 from flyteops.cli.api import DEFAULT_URL, connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
+from flyteops.model import Json
 from flyteops.packs import list_packs, manifest, prepare
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.client import Client
@@ -123,9 +124,26 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
     for command in view.commands:
-        click.echo(clean(f"  command  {command.name} → {', '.join(command.events) or 'no events declared'}"))
+        takes = fields(command.input_schema)
+        click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))
     for event in view.events:
-        click.echo(clean(f"  event    {event.name}"))
+        click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}"))
+
+
+def fields(schema: Json) -> str:
+    """Return what a JSON Schema is about, in a few words: the fields of an object, with ? for those that may be absent."""
+    whole = _object(schema)
+    named = str(whole.get("$ref", "")).rpartition("/")[2]
+    described = _object(_object(whole.get("$defs")).get(named, whole))
+    properties, required = _object(described.get("properties")), described.get("required")
+    if properties:
+        needed = required if isinstance(required, list) else []
+        return f"({', '.join(name if name in needed else f'{name}?' for name in properties)})"
+    return f"({described['type']})" if isinstance(described.get("type"), str) else ""
+
+
+def _object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
 
 
 @packs.command("delete")

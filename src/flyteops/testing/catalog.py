@@ -33,8 +33,11 @@ class CatalogContract(StoreCase):
         pack = PackDeclaration(
             name="Wörker ☃",
             labels={"env": "prod", "a": "b.c"},
-            commands=(CommandDeclaration("Deploy", ("Deployed", "DeployFailed")), CommandDeclaration("Check")),
-            events=(EventDeclaration("Asked", (link,)), EventDeclaration("Ticked")),
+            commands=(
+                CommandDeclaration("Deploy", ("Deployed", "DeployFailed"), {"type": "object", "properties": {"ä.$b": {}}}),
+                CommandDeclaration("Check"),
+            ),
+            events=(EventDeclaration("Asked", (link,), {"type": "string"}), EventDeclaration("Ticked")),
             links=(link,),
         ).seen(minutes(1))
         async with self.connect() as store:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from msgspec import UNSET, Meta, Raw, Struct, field
 
 from flyteops.errors import Problem
-from flyteops.model import CommandDeclaration, DataItem, Flow, Link, Pack, Step
+from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
 from flyteops.storage.base import Claimed
 from flyteops.web import instant
 from flyteops.web.link import Site
@@ -82,10 +82,12 @@ class CommandView(Answer, kw_only=True):
     name: str
     events: Sequence[str]
     links: list[Link]
+    input_schema: Json = None
 
     @classmethod
     def of(cls, command: CommandDeclaration, pack_id: str, site: Site) -> Self:
-        return cls(name=command.name, events=command.events, links=[site.take(pack_id, command.name)])
+        links = [site.take(pack_id, command.name)]
+        return cls(name=command.name, events=command.events, links=links, input_schema=command.input_schema)
 
 
 class EventDeclarationView(Answer, kw_only=True):
@@ -93,6 +95,11 @@ class EventDeclarationView(Answer, kw_only=True):
 
     name: str
     links: Sequence[Link] = ()
+    payload_schema: Json = None
+
+    @classmethod
+    def of(cls, event: EventDeclaration) -> Self:
+        return cls(name=event.name, links=event.links, payload_schema=event.payload_schema)
 
 
 class PackSummary(Answer, kw_only=True):
@@ -131,7 +138,7 @@ class PackView(PackSummary, kw_only=True):
             name=pack.name,
             labels=pack.labels,
             commands=[CommandView.of(command, pack_id, site) for command in pack.commands],
-            events=[EventDeclarationView(name=event.name, links=event.links) for event in pack.events],
+            events=[EventDeclarationView.of(event) for event in pack.events],
             last_seen=instant.write(pack.last_seen_at),
             links=[*pack.links, *site.pack(pack_id)],
             status=status_of(pack.last_seen_at, now),
