@@ -20,16 +20,16 @@ run: .venv/run ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
 
 test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
-	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres and not mongodb" $(ARGS)
+	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers" $(ARGS)
 
 check: .venv/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
-	@$(PYTEST) -m "not postgres and not mongodb" tests/e2e tests/docs $(ARGS)
+	@$(PYTEST) -m "not postgres and not mongodb and not servers" tests/e2e tests/docs $(ARGS)
 
-backends: .venv/dev ## run the tests on PostgreSQL and MongoDB; FLYTE_TEST_POSTGRES and FLYTE_TEST_MONGODB name the servers
-	@$(PYTEST) -m "postgres or mongodb" tests $(ARGS)
+backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, FLYTE_TEST_MONGODB and FLYTE_TEST_OIDC name them
+	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
 
 bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
 	@$(BIN)/python -m bench $(ARGS)

@@ -6,6 +6,7 @@
     ├── InputError              mend the input and send it again; `problems` lists every fault
     │   ├── TooLargeError       send less
     │   └── SettingsError       mend the environment or the command line
+    ├── UnauthorizedError       show a token that allows this
     ├── ForbiddenError          not allowed to this caller, whatever is sent
     ├── NotFoundError           name something that exists
     ├── ConflictError           the thing is in another state than the caller thinks; look again
@@ -75,6 +76,19 @@ class SettingsError(InputError):
     """The settings are not valid."""
 
     code = "invalid-settings"
+
+
+class UnauthorizedError(FlyteError):
+    """This needs a token.
+
+    `error` is what is wrong with the one that was shown, by the words of RFC 6750; None when there was none.
+    """
+
+    code = "unauthorized"
+
+    def __init__(self, message: str | None = None, *, error: str | None = None, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message, problems=problems)
+        self.error = error
 
 
 class ForbiddenError(FlyteError):

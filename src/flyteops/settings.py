@@ -5,7 +5,7 @@ file system or at the real environment: what is read is a mapping that the calle
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
@@ -134,6 +134,21 @@ def parse_origins(value: str) -> tuple[str, ...]:
     return found
 
 
+def parse_auth(value: str) -> str:
+    """Read how auth is done besides by an OpenID provider."""
+    if value.lower() != "tokens":
+        raise ValueError("is not known; give tokens, or leave it out")
+    return value.lower()
+
+
+def parse_issuer(value: str) -> str:
+    """Read the address of an OpenID provider, kept as it is: tokens must name it exactly so."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not the address of an OpenID provider; give one such as https://login.example.com/realm")
+    return value
+
+
 def parse_store(value: str) -> str:
     """Read the address of a store."""
     scheme = value.partition(":")[0].lower()
@@ -180,23 +195,14 @@ def parse_keys(value: str) -> tuple[str, ...]:
     return keys
 
 
-def refuse(what: str) -> Callable[[str], None]:
-    """Refuse a setting that belongs to something which is still to come."""
-
-    def parse(_value: str) -> None:
-        raise ValueError(f"is set, but {what} is not supported yet by this version; unset it to go on without")
-
-    return parse
-
-
 # ----------------------------------------------------------------------------------------------------------------- table
 
 
 class Setting(msgspec.Struct, frozen=True):
     """One setting: the variable that sets it, how its text is read, and what it means.
 
-    `metavar` stands for the value in help; `shown` is the default in words where the value itself does not tell. One that
-    is not `supported` is recognised and refused. The value of one that `is_secret` is not repeated in messages.
+    `metavar` stands for the value in help; `shown` is the default in words where the value itself does not tell. The value of
+    one that `is_secret` is not repeated in messages.
     """
 
     variable: str
@@ -205,12 +211,11 @@ class Setting(msgspec.Struct, frozen=True):
     group: str
     metavar: str = "TEXT"
     shown: str | None = None
-    supported: bool = True
     is_secret: bool = False
 
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
-AUTH = "Recognised, but not supported yet"
+AUTH = "Who may do what"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -397,6 +402,46 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shown="604800 (a week)",
         ),
     ] = timedelta(weeks=1)
+    auth: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_AUTH",
+            parse_auth,
+            "tokens: whoever wants something must show a token of this server's own. They work with an OpenID provider as well.",
+            AUTH,
+            "KIND",
+            shown="none; off without an OpenID provider",
+        ),
+    ] = None
+    admin_token_path: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_ADMIN_TOKEN_PATH",
+            parse_path,
+            "Where a server with FLYTE_AUTH=tokens writes an admin's token when there is none.",
+            AUTH,
+            "FILE",
+            shown="beside the SQLite file, with .admin-token at its end; else flyte.admin-token",
+        ),
+    ] = None
+    auth_policy_path: Annotated[
+        str | None,
+        Setting(
+            "FLYTE_AUTH_POLICY_PATH",
+            parse_path,
+            "The YAML file that says what needs which claims of a token; needs the issuer and the client id too.",
+            AUTH,
+            "FILE",
+        ),
+    ] = None
+    oidc_issuer_url: Annotated[
+        str | None,
+        Setting("FLYTE_OIDC_ISSUER_URL", parse_issuer, "The OpenID provider that issues tokens, as they name it.", AUTH, "URL"),
+    ] = None
+    oidc_issuer_client_id: Annotated[
+        str | None,
+        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", parse_text, "Whom tokens must be for: their audience.", AUTH, "ID"),
+    ] = None
     log_level: Annotated[
         str,
         Setting("LOGLEVEL", parse_log_level, f"What is logged: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),
@@ -404,18 +449,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_file: Annotated[
         str | None,
         Setting("LOGFILE", parse_path, "The file that the log is appended to.", LOGGING, "FILE", shown="standard error"),
-    ] = None
-    auth_policy_path: Annotated[
-        None,
-        Setting("FLYTE_AUTH_POLICY_PATH", refuse("auth"), "Who may do what.", AUTH, "FILE", supported=False),
-    ] = None
-    oidc_issuer_url: Annotated[
-        None,
-        Setting("FLYTE_OIDC_ISSUER_URL", refuse("auth"), "Who issues the tokens.", AUTH, "URL", supported=False),
-    ] = None
-    oidc_issuer_client_id: Annotated[
-        None,
-        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", refuse("auth"), "Whom the tokens are for.", AUTH, supported=False),
     ] = None
 
     @classmethod
@@ -443,7 +476,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             except ValueError as fault:
                 shown = "what is given" if setting.is_secret else repr(without_password(given))
                 problems.append(Problem(name, f"{shown} {fault}"))
-        problems.extend(_tls_faults(environ, overrides))
+        problems.extend(_lone_faults(environ, overrides, TLS, "TLS needs both, or neither for plain HTTP"))
+        problems.extend(_lone_faults(environ, overrides, OIDC, "auth by tokens of an OpenID provider needs all three"))
         problems.extend(_store_faults(environ, overrides))
         values.setdefault("store", values.get("mongodb_host") or cls().store)
         if values.get("tls_cert_path"):
@@ -454,6 +488,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def has_tls(self) -> bool:
         return self.tls_cert_path is not None
 
+    @property
+    def has_auth(self) -> bool:
+        return self.auth is not None or self.auth_policy_path is not None
+
 
 def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str, str]:
     if field in overrides:
@@ -461,12 +499,18 @@ def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: 
     return setting.variable, environ.get(setting.variable, "").strip()
 
 
-def _tls_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[Problem]:
+TLS = ("tls_cert_path", "tls_key_path")
+OIDC = ("auth_policy_path", "oidc_issuer_url", "oidc_issuer_client_id")
+"""What must be given together."""
+
+
+def _lone_faults(environ: Mapping[str, str], overrides: Mapping[str, str], fields: Sequence[str], why: str) -> Iterator[Problem]:
     settings = dict(table())
-    pair = [(_given(field, settings[field], environ, overrides)) for field in ("tls_cert_path", "tls_key_path")]
-    for (name, given), (other, other_given) in (pair, pair[::-1]):
-        if other_given and not given:
-            yield Problem(name, f"is not set, but {other} is; TLS needs both, or neither for plain HTTP")
+    given = dict(_given(field, settings[field], environ, overrides) for field in fields)
+    there = [name for name, text in given.items() if text]
+    for name, text in given.items():
+        if there and not text:
+            yield Problem(name, f"is not set, but {there[0]} is; {why}")
 
 
 def _store_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[Problem]:
@@ -531,8 +575,7 @@ def reference() -> str:
         if setting.group != group:
             group = setting.group
             lines += ["", f"## {group}", "", "| Variable | Option | Default | Meaning |", "|---|---|---|---|"]
-        option = f"`{option_of(field)} {setting.metavar}`" if setting.supported else ""
         shown = default_text(field, setting)
         default = "" if not shown else shown if setting.shown is not None else f"`{shown}`"
-        lines.append(f"| `{setting.variable}` | {option} | {default} | {setting.help} |")
+        lines.append(f"| `{setting.variable}` | `{option_of(field)} {setting.metavar}` | {default} | {setting.help} |")
     return "\n".join([*lines, ""])

@@ -113,6 +113,7 @@ async def test_the_api_page_loads_what_it_needs_from_here_and_nothing_else(api: 
     page = await api.get("/swagger")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-frame-options"] == "DENY"
     assert "://" not in page.text
     for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "swagger.js"):
         assert f'"/swagger/{name}"' in page.text

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.errors import UnavailableError
+from flyteops.errors import ConflictError, UnauthorizedError, UnavailableError
 from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, Note, PackDeclaration, Schedule, Step
-from flyteops.service import Service
+from flyteops.service import Order, Service
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter
 from tests.shared import PLACES
@@ -95,3 +95,26 @@ async def test_what_one_server_changes_makes_a_number_grow_for_the_others(servic
     deleted = await two.look_around()
     assert before.notes < saved.notes < deleted.notes
     assert (before.flows, before.items, before.packs) == (deleted.flows, deleted.items, deleted.packs)
+
+
+async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_they_look(services: list[Service]) -> None:
+    here, there, _ = services
+    token, text = await here.tokens.create(Order(pack_name="Worker"))
+    await there.refresh()
+    assert there.tokens.check(text) == token
+    await there.sweep()
+    await here.refresh()
+    assert here.tokens.last_used_at(token.token_id) is not None
+    await here.tokens.revoke(token.token_id)
+    await there.refresh()
+    with pytest.raises(UnauthorizedError):
+        there.tokens.check(text)
+
+
+async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:
+    made = [service.tokens.make(Order(is_admin=True), "first") for service in services]
+    results = await asyncio.gather(
+        *(service.tokens.add(token) for service, (token, _) in zip(services, made, strict=True)), return_exceptions=True
+    )
+    assert results.count(None) == 1
+    assert sum(isinstance(result, ConflictError) for result in results) == 2

@@ -18,6 +18,7 @@ from flyteops.errors import (
     NotFoundError,
     Problem,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
 )
 from flyteops.sdk import Event, Pack, fatal
@@ -58,7 +59,7 @@ def problem(status: int, body: dict[str, Any]) -> httpx2.Response:
     ("status", "error"),
     [
         (400, InputError),
-        (401, ForbiddenError),
+        (401, UnauthorizedError),
         (403, ForbiddenError),
         (404, NotFoundError),
         (409, ConflictError),

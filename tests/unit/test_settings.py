@@ -101,6 +101,8 @@ def test_a_fault_names_the_option_if_that_is_where_it_is():
         ("FLYTE_ALLOWED_ORIGINS", "https://a.example/path"),
         ("FLYTE_STORE", "flyte.db"),
         ("FLYTE_STORE", "sqlite://flyte.db"),
+        ("FLYTE_OIDC_ISSUER_URL", "login.example.com"),
+        ("FLYTE_OIDC_ISSUER_URL", "https://login.example.com/?realm=x"),
         ("LOGLEVEL", "loud"),
     ],
 )
@@ -110,9 +112,19 @@ def test_what_cannot_be_read_is_told_with_name_value_and_remedy(variable, value)
     assert "give " in message
 
 
-@pytest.mark.parametrize("variable", ["FLYTE_AUTH_POLICY_PATH", "FLYTE_OIDC_ISSUER_URL", "FLYTE_OIDC_ISSUER_CLIENT_ID"])
-def test_what_is_not_supported_yet_is_refused_rather_than_ignored(variable):
-    assert "not supported yet by this version" in faults({variable: "x"})[variable]
+@pytest.mark.parametrize("given", [1, 2])
+def test_auth_by_an_openid_provider_needs_all_of_its_settings(given):
+    values = {
+        "FLYTE_AUTH_POLICY_PATH": "p.yaml",
+        "FLYTE_OIDC_ISSUER_URL": "https://i.example/x/",
+        "FLYTE_OIDC_ISSUER_CLIENT_ID": "f",
+    }
+    told = faults(dict(list(values.items())[:given]))
+    assert list(told) == list(values)[given:]
+    assert all("is not set, but FLYTE_AUTH_POLICY_PATH is" in message for message in told.values())
+    settings = Settings.from_environment(values)
+    assert settings.has_auth
+    assert settings.oidc_issuer_url == "https://i.example/x/"
 
 
 @pytest.mark.parametrize(

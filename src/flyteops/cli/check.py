@@ -19,7 +19,7 @@ def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -
     # What could not be read has its default now, which nobody asked for: nothing is said about that.
     told = {problem.path for problem in problems}
     options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
-    faults = (_tls_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
+    faults = (_tls_faults, _auth_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
     for problem in [problem for find in faults for problem in find(settings)]:
         name = options.get(problem.path, problem.path)
         if name not in told:
@@ -55,6 +55,13 @@ def _tls_faults(settings: Settings) -> Iterator[Problem]:
 def _key_faults(settings: Settings) -> Iterator[Problem]:
     for fault in key_faults(settings):
         yield Problem("FLYTE_SECRETS_KEY_FILE", fault)
+
+
+def _auth_faults(settings: Settings) -> Iterator[Problem]:
+    if settings.auth_policy_path is not None:
+        from flyteops.cli.access import policy_faults  # noqa: PLC0415 - takes long to load, and not all need it
+
+        yield from policy_faults(settings.auth_policy_path)
 
 
 def _log_faults(settings: Settings) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
 
 if TYPE_CHECKING:
+    from flyteops.cli.access import Access
     from flyteops.cli.certificate import Tls
 
 LOGGER = logging.getLogger("flyte.server")
@@ -59,10 +60,9 @@ GRACE = 10
 def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for every setting."""
     for field, setting in reversed(table()):
-        if setting.supported:
-            shown = default_text(field, setting)
-            meaning = f"{setting.help}  [{setting.variable}{f'; default: {shown}' if shown else ''}]"
-            function = click.option(option_of(field), field, metavar=setting.metavar, help=meaning)(function)
+        shown = default_text(field, setting)
+        meaning = f"{setting.help}  [{setting.variable}{f'; default: {shown}' if shown else ''}]"
+        function = click.option(option_of(field), field, metavar=setting.metavar, help=meaning)(function)
     return function
 
 
@@ -90,7 +90,7 @@ def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> 
 def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
     """Let several servers share a port until a signal says stop; return the exit code."""
     with reserve_port(settings.host, settings.port) as reserved:
-        warn(reserved)
+        warn(settings, reserved)
         return asyncio.run(Workers(settings, reserved, environ).run())
 
 
@@ -109,18 +109,19 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     service = make_service(settings, store)
     async with stop_on_signal(hurry) as stop:
         try:
-            away = await first_start(store, service)
-            tls = make_tls(settings)
-            server = make_server(settings, service, tls)
+            tls, access = make_tls(settings), make_access(settings, service)
+            away = await first_start(store, service, access)
+            server = make_server(settings, service, tls, access)
             spare_collector()
             if worker:
                 announce_worker(listener, service, away)
             else:
                 announce(settings, listener, service, away)
-                warn(listener)
+                warn(settings, listener)
             async with background(
-                work(settings, store, service, stop),
-                *([keep_certificate(tls)] if tls is not None else []),
+                work(settings, store, service, access, stop),
+                *([] if tls is None else [keep_certificate(tls)]),
+                *([] if access is None else access.work()),
                 stop_server(server, service, stop),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
@@ -130,10 +131,10 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     LOGGER.info("stopped")
 
 
-async def first_start(store: Store, service: Service) -> str:
+async def first_start(store: Store, service: Service, access: "Access | None") -> str:
     """Start, if the store is there; return why it is not, "" if it is, and raise if that will not pass by itself."""
     try:
-        await start(store, service)
+        await start(store, service, access)
     except UnavailableError as error:
         if not store.is_shared:
             raise
@@ -141,22 +142,24 @@ async def first_start(store: Store, service: Service) -> str:
     return ""
 
 
-async def start(store: Store, service: Service) -> None:
+async def start(store: Store, service: Service, access: "Access | None") -> None:
     """Open the store and load what is kept in memory; leave the store closed when it cannot be used."""
     try:
         await store.open()
         await service.start()
+        if access is not None:
+            await access.make_first_token()
     except FlyteError as error:
         await store.close()
         service.wait_for_store(error.message)
         raise
 
 
-async def work(settings: Settings, store: Store, service: Service, stop: asyncio.Event) -> None:
+async def work(settings: Settings, store: Store, service: Service, access: "Access | None", stop: asyncio.Event) -> None:
     """Do what a server does besides answering requests, as soon as its store is there; one that never can be ends the server."""
     try:
         if not service.is_started:
-            await persist(partial(start, store, service), pause=asyncio.sleep, backoff=COMING)
+            await persist(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
             LOGGER.info("The store is there now: %s", contents(settings, service))
     except BaseException:  # whatever it is, nobody would be served for ever
         stop.set()
@@ -218,6 +221,15 @@ def make_tls(settings: Settings) -> "Tls | None":
     return Tls(Pair(settings.tls_cert_path, settings.tls_key_path))
 
 
+def make_access(settings: Settings, service: Service) -> "Access | None":
+    """Return what lets people in, None when everybody is."""
+    if not settings.has_auth:
+        return None
+    from flyteops.cli.access import Access  # noqa: PLC0415 - takes long to load, and not all need it
+
+    return Access(settings, service.tokens)
+
+
 async def keep_certificate(tls: "Tls") -> None:
     """Take over a new certificate when there is one, and warn once a day when the present one ends soon."""
     warned_on = None
@@ -241,11 +253,11 @@ async def load_certificate(tls: "Tls", now: datetime) -> None:
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
-def make_server(settings: Settings, service: Service, tls: "Tls | None" = None) -> Server:
+def make_server(settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None) -> Server:
     """Return the HTTP server of a started service."""
     options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=frozenset(settings.allowed_origins))
     config = uvicorn.Config(
-        create_app(service, options),
+        create_app(service, options, None if access is None else access.gate),
         http=Connection,
         ws="none",
         lifespan="off",
@@ -286,12 +298,16 @@ def warn_of(away: str) -> None:
         LOGGER.warning("%s It is tried again until it can be; requests are answered with 503 meanwhile.", away)
 
 
-def warn(listener: socket.socket) -> None:
-    """Log what somebody should know about the settings."""
-    if not is_loopback(listener):
+def warn(settings: Settings, listener: socket.socket) -> None:
+    """Log who is let in, and what somebody should know about the settings."""
+    if settings.has_auth:
+        from flyteops.cli.access import announce_access  # noqa: PLC0415 - takes long to load, and not all need it
+
+        announce_access(settings, is_local=is_loopback(listener))
+    elif not is_loopback(listener):
         LOGGER.warning(
             "Auth is off and %s can be reached from other computers: whoever reaches it can run commands in the packs."
-            " Set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
+            " Switch auth on, set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
             listener.getsockname()[0],
         )
     for problem in unknown_variables(os.environ):

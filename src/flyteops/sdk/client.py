@@ -21,6 +21,7 @@ from flyteops.errors import (
     Problem,
     StaleError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
 )
 from flyteops.model import Link
@@ -34,7 +35,7 @@ T = TypeVar("T")
 _KEEP_ALIVE = 4.0
 
 _REFUSALS: dict[int, type[FlyteError]] = {
-    401: ForbiddenError,
+    401: UnauthorizedError,
     403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,

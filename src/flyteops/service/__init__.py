@@ -3,5 +3,6 @@
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.service import Resolution, Service
+from flyteops.service.token import Order, Token, TokenBook
 
-__all__ = ["Housekeeping", "Resolution", "Seeds", "Service", "utc_now"]
+__all__ = ["Housekeeping", "Order", "Resolution", "Seeds", "Service", "Token", "TokenBook", "utc_now"]

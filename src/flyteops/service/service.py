@@ -61,6 +61,7 @@ from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
 from flyteops.service.verdict import accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
@@ -123,6 +124,7 @@ class Service:
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
         self._packs = PackRoll(store)
+        self.tokens = TokenBook(store, clock)
         self._flows = FlowBook(store)
         self._items: dict[str, DataItem] = {}
         self._vault = Vault(store, seals)
@@ -148,6 +150,7 @@ class Service:
         self._flows.load(await self._store.list_flows())
         self._put_items(await self._store.list_items())
         await self._vault.load(renews=True)
+        await self.tokens.refresh()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -193,6 +196,7 @@ class Service:
                     self._put_items(await self._store.list_items())
                 if around.notes != before.notes:
                     await self._vault.load()
+                    await self.tokens.refresh()
             except BaseException:  # whatever it is: next time, all is looked at again
                 self._around = Surroundings(-1, -1, -1, -1)
                 raise
@@ -554,6 +558,7 @@ class Service:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
         await self._packs.store_seen()
+        await self.tokens.store_uses()
         await self._packs.delete_dead(now, self._housekeeping)
         what = self._housekeeping.retention(now)
         for _ in range(PURGES_AT_ONCE):

@@ -4,6 +4,7 @@ from typing import Any
 
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, handler, wire
+from flyteops.web.auth import own
 from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
 from flyteops.web.operation import Operation, Parameter, Success
 from flyteops.web.query import GREATEST
@@ -345,6 +346,43 @@ OPERATIONS: tuple[Operation, ...] = (
         name="getEvent",
         tag="eventAudit",
         outcomes={200: Success("The event with all decisions about it.", audit.AuditEvent)},
+        errors=(404,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/tokens",
+        handler=own.create_token,
+        name="createToken",
+        tag="token",
+        body=own.TokenOrder,
+        example={"pack": "Deployer", "labels": {"env": "staging"}, "expiresIn": "90d"},
+        outcomes={201: Success("The token; keep it, for it is not shown again.", own.NewToken, has_location=True)},
+        errors=(400, 413),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/tokens",
+        handler=own.list_tokens,
+        name="listTokens",
+        tag="token",
+        outcomes={200: Success("The tokens.", own.TokenList)},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/tokens/{tokenId}",
+        handler=own.get_token,
+        name="getToken",
+        tag="token",
+        outcomes={200: Success("The token, without what its bearer shows.", own.TokenView)},
+        errors=(404,),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/tokens/{tokenId}",
+        handler=own.revoke_token,
+        name="revokeToken",
+        tag="token",
+        outcomes={204: Success("The token is not valid any more.")},
         errors=(404,),
     ),
 )

@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from flyteops.service import Service
 from flyteops.web.api import OPERATIONS
+from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
 from flyteops.web.guard import Guard
 from flyteops.web.openapi import describe
@@ -30,11 +31,11 @@ NOTHING_HERE = problem(
 )
 
 
-def create_app(service: Service, options: Options | None = None) -> App:
-    """Return the app that serves a started service; it neither starts nor stops it."""
+def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> App:
+    """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
     options = options or Options()
     guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger"]))
-    api = Api(service, options, [*OPERATIONS, *_about()], guard)
+    api = Api(service, options, [*OPERATIONS, *about()], guard, gate)
     if not options.allowed_origins:
         return api
     cors = CORSMiddleware(
@@ -44,16 +45,19 @@ def create_app(service: Service, options: Options | None = None) -> App:
         allow_headers=["*"],
         expose_headers=["Location"],
     )
-    return Gate(cors, guard)
+    return Doorstep(cors, guard)
 
 
 class Api:
     """The ASGI app. One function from the request to the reply, since every call in between is paid for by each request."""
 
-    def __init__(self, service: Service, options: Options, operations: Iterable[Operation], guard: Guard) -> None:
+    def __init__(
+        self, service: Service, options: Options, operations: Iterable[Operation], guard: Guard, gate: Gate | None
+    ) -> None:
         self._service = service
         self._options = options
         self._guard = guard
+        self._gate = gate
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -66,6 +70,8 @@ class Api:
             await REFUSAL.send(call.headers, send)
             return
         try:
+            if self._gate is not None:
+                call.token = await self._gate.admit(scope["method"], path, call.headers)
             resource, params = self._find(path)
             call.set_params(params)
             reply = NOTHING_HERE if resource is None else await resource.reply(call)
@@ -88,13 +94,14 @@ class Description:
         return Reply(200, self._document)
 
 
-def _about() -> Iterable[Operation]:
+def about() -> Iterable[Operation]:
+    """Return what tells of the API: its description and its page."""
     description, swagger = Description(OPERATIONS), SwaggerPage()
     for path, handler in (("/v1/swagger", description.get), ("/swagger", swagger.page), ("/swagger/{name}", swagger.file)):
         yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={}, needs_store=False)
 
 
-class Gate:
+class Doorstep:
     """Turns away other web sites before they are told what may be asked from other sites."""
 
     def __init__(self, app: App, guard: Guard) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from flyteops.document import to_yaml
 from flyteops.errors import NotFoundError, TooLargeError
-from flyteops.service import Service
+from flyteops.service import Service, Token
 from flyteops.web.link import Headers, Site, base_of
 from flyteops.web.query import Query
 from flyteops.web.wire import Answer
@@ -51,9 +51,12 @@ class DisconnectedError(Exception):
 
 
 class Call:
-    """A request; its path parameters are there once the path is known, its body once it has been read."""
+    """A request; its path parameters are there once the path is known, its body once it has been read.
 
-    __slots__ = ("_receive", "body", "headers", "options", "params", "scope", "service")
+    `token` is the one of our own by which it was let in, if it was by one.
+    """
+
+    __slots__ = ("_receive", "body", "headers", "options", "params", "scope", "service", "token")
 
     def __init__(self, service: Service, options: Options, scope: Scope, receive: Any) -> None:
         self.service = service
@@ -62,6 +65,7 @@ class Call:
         self.headers: Headers = dict(scope["headers"])
         self.params: dict[str, str] = {}
         self.body = b""
+        self.token: Token | None = None
         self._receive = receive
 
     def set_params(self, params: dict[str, str]) -> None:

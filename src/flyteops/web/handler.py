@@ -78,7 +78,10 @@ async def get_health(call: Call) -> Reply:
 
 async def register_pack(call: Call) -> Reply:
     """Register a pack, or replace the one with the same name and labels."""
-    pack = await call.service.register_pack(await in_document(call, declaration))
+    declared = await in_document(call, declaration)
+    if call.token is not None:
+        call.token.check_may_register(declared)
+    pack = await call.service.register_pack(declared)
     site = call.site
     return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
 

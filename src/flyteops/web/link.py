@@ -142,6 +142,11 @@ def event_path(event_id: str) -> str:
     return f"/v1/audit/events/{segment(event_id)}"
 
 
+def token_path(token_id: str) -> str:
+    """Return where a token is."""
+    return f"/v1/tokens/{segment(token_id)}"
+
+
 def collides(rel: str) -> bool:
     """Tell whether a pack's own link with this relation would be taken for one of ours."""
     return rel in ("self", "up") or rel.endswith(("/actionResult", "/takeAction", "/event"))

@@ -25,10 +25,12 @@ TAGS: Mapping[str, str] = {
     "datastore": "shared configuration that templates can read",
     "flowAudit": "what flows did",
     "eventAudit": "what was decided about events, and why",
+    "token": "who may do what, where auth is switched on",
 }
 
 REASONS: Mapping[int, str] = {
     400: "The input is not valid; `problems` lists every fault.",
+    401: "The server has auth switched on, and the request shows no token that allows this.",
     403: "The page of another web site may not do this; and nobody is given a secret.",
     404: "There is no such thing.",
     409: "The current state does not allow this.",
@@ -60,7 +62,12 @@ def describe(operations: Iterable[Operation]) -> Node:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
-        "components": {"schemas": components, "responses": {str(status): _problem(text) for status, text in REASONS.items()}},
+        "components": {
+            "schemas": components,
+            "responses": {str(status): _problem(text) for status, text in REASONS.items()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
     }
 
 
@@ -113,7 +120,7 @@ def _form(kind: Any) -> Node:
 
 def _responses(operation: Operation) -> Node:
     responses = {str(status): _outcome(outcome) for status, outcome in operation.outcomes.items()}
-    common = (403,) if operation.path == "/health" else (403, 500, 503)
+    common = (401, 403) if operation.path == "/health" else (401, 403, 500, 503)
     for status in sorted({*operation.errors, *common}):
         responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     if operation.path == "/health":

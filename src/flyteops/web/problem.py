@@ -1,7 +1,7 @@
 """What a caller is told when something goes wrong: which status an error has, and its details (RFC 9457)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ from flyteops.errors import (
     Problem,
     TemplateError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
 )
 from flyteops.web.exchange import HeaderList, Reply
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 STATUS: Mapping[type[Exception], int] = {
     InputError: 400,
     TemplateError: 400,
+    UnauthorizedError: 401,
     ForbiddenError: 403,
     NotFoundError: 404,
     ConflictError: 409,
@@ -39,6 +41,9 @@ STATUS: Mapping[type[Exception], int] = {
 PROBLEM_JSON = b"application/problem+json"
 
 RETRY_AFTER_SECONDS = b"1"
+
+REALM = b'Bearer realm="flyte"'
+"""How to get in (RFC 6750)."""
 
 
 class Fault(NamedTuple):
@@ -60,8 +65,14 @@ def reply_to(error: Exception) -> Reply:
         return problem(INTERNAL, "The log of the server says what.")
     fault = Fault(status, error.code, (type(error).__doc__ or "").splitlines()[0])
     detail = str(error) if isinstance(error, TemplateError) else error.message
-    headers: HeaderList = ((b"retry-after", RETRY_AFTER_SECONDS),) if isinstance(error, UnavailableError) else ()
-    return problem(fault, detail, problems=error.problems, headers=headers)
+    return problem(fault, detail, problems=error.problems, headers=tuple(_headers(error)))
+
+
+def _headers(error: FlyteError) -> Iterator[tuple[bytes, bytes]]:
+    if isinstance(error, UnavailableError):
+        yield b"retry-after", RETRY_AFTER_SECONDS
+    elif isinstance(error, UnauthorizedError):
+        yield b"www-authenticate", REALM if error.error is None else b'%b, error="%b"' % (REALM, error.error.encode())
 
 
 def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:

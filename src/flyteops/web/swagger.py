@@ -22,6 +22,7 @@ PAGE_HEADERS: HeaderList = (
         b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
         b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
+    (b"x-frame-options", b"DENY"),  # for browsers that do not know frame-ancestors
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-cache"),
 )

@@ -1,0 +1,170 @@
+"""Who is let in: the gate of a server, made from its settings and kept up to date while it runs."""
+
+import logging
+import os
+import shlex
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flyteops.cli.watch import Watch
+from flyteops.errors import ConflictError, InputError, Problem, StoreError
+from flyteops.service import Order, TokenBook
+from flyteops.settings import Settings
+from flyteops.storage import path_of
+from flyteops.web.api import OPERATIONS
+from flyteops.web.app import about
+from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.policy import Policy, uncovered
+from flyteops.web.auth.policyfile import read_policy
+
+LOGGER = logging.getLogger("flyte.auth")
+
+POLICY = "FLYTE_AUTH_POLICY_PATH"
+
+FIRST = "first"
+"""The id of the token that a server makes by itself; the same everywhere, so that of several servers one makes it."""
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def load_policy(path: str) -> Policy:
+    """Return the policy in a file; raise `InputError` with every fault."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        fault = Problem("", f"cannot be read: {error.strerror}; give a YAML file")
+        raise InputError("The auth policy cannot be read.", problems=[fault]) from error
+    return read_policy(data)
+
+
+def policy_faults(path: str) -> Iterator[Problem]:
+    """Yield what is wrong with a policy file, as faults of the setting that names it."""
+    try:
+        load_policy(path)
+    except InputError as error:
+        for problem in error.problems:
+            yield Problem(POLICY, f"{path!r} {problem}")
+
+
+def default_path(store: str) -> str:
+    """Return where the first admin's token is written: beside the store, if that is a file."""
+    return f"{path_of(store)}.admin-token" if store.startswith("sqlite:") else "flyte.admin-token"
+
+
+class SecretFile:
+    """A file that only this user can read. It gets its name when it is complete, so it is there as a whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._part = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+
+    def write(self, text: str) -> None:
+        """Have the text on the disk; raise `StoreError`."""
+        try:
+            self._part.unlink(missing_ok=True)
+            with open(self._part, "x", opener=_private) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            where = f"{str(self.path)!r}: {error.strerror}"
+            raise StoreError(f"Cannot write an admin's token to {where}. Name another file in FLYTE_ADMIN_TOKEN_PATH.") from error
+
+    def keep(self) -> None:
+        """Give it its name, in place of what had it before."""
+        self._part.replace(self.path)
+
+    def drop(self) -> None:
+        """Let there be none."""
+        self._part.unlink(missing_ok=True)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW, 0o600)
+
+
+class Access:
+    """The gate, and what keeps its policy and its keys up to date. Without an OpenID provider there are neither."""
+
+    def __init__(self, settings: Settings, tokens: TokenBook) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._issuer = None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
+        self._path = settings.auth_policy_path
+        self._secret = SecretFile(Path(settings.admin_token_path or default_path(settings.store)))
+        self.gate = Gate(tokens)
+        if self._issuer is not None and self._path is not None:
+            self._watch = Watch(self._path)
+            self.gate = Gate(tokens, load_policy(self._path), Verifier(self._issuer, settings.oidc_issuer_client_id or ""))
+
+    async def make_first_token(self) -> None:
+        """Write a token for an admin where the settings say, if auth is by tokens and nobody may do everything."""
+        if self._settings.auth is None or self._tokens.has_admin():
+            return
+        token, text = self._tokens.make(Order(is_admin=True, description="made at a start without an admin"), FIRST)
+        # First the file: a token that is known but written nowhere would keep everybody out for ever.
+        self._secret.write(f"{text}\n")
+        try:
+            await self._tokens.add(token)
+        except ConflictError:
+            self._secret.drop()
+            LOGGER.info("Another server has made the first admin's token at this moment; its log says where it is")
+            return
+        self._secret.keep()
+        LOGGER.warning(
+            "There was no admin's token, so one was written to %s, which only this user can read. To use it:"
+            ' export FLYTE_JWT="$(cat %s)". Then make one for each person with `flyte tokens create --admin`, and revoke %r.',
+            self._secret.path,
+            shlex.quote(str(self._secret.path)),
+            FIRST,
+        )
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what is to be done while the server runs."""
+        return [] if self._issuer is None else [self._issuer.keep(), self._keep_policy()]
+
+    async def _keep_policy(self) -> None:
+        async for is_new in self._watch.changes():
+            if not is_new:
+                continue
+            try:
+                self.gate.policy = load_policy(self._path or "")
+            except InputError as error:
+                LOGGER.error("The new auth policy is not used: %s", "; ".join(map(str, error.problems)))
+            else:
+                LOGGER.info("Requests are let through by the new auth policy now")
+                warn_of_gaps(self.gate.policy)
+
+
+def announce_access(settings: Settings, *, is_local: bool) -> None:
+    """Log who is let in, and what somebody should know about that."""
+    if not is_local and not settings.has_tls:
+        LOGGER.warning("Tokens go over the network unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
+    if settings.auth is not None:
+        LOGGER.info("Requests are let through with tokens of this server: `flyte tokens` makes, lists and revokes them")
+    if settings.oidc_issuer_url is None or settings.auth_policy_path is None:
+        return
+    LOGGER.info(
+        "Requests are let through by the policy in %r and tokens of %s", settings.auth_policy_path, settings.oidc_issuer_url
+    )
+    issuer = urlsplit(settings.oidc_issuer_url)
+    if issuer.scheme == "http" and issuer.hostname not in LOCAL:
+        LOGGER.warning("The keys of the issuer come unencrypted, so whoever is in between can forge tokens; use https.")
+    warn_of_gaps(load_policy(settings.auth_policy_path))
+
+
+def warn_of_gaps(policy: Policy) -> None:
+    """Log what nobody may do for want of an entry, and what everybody may do but should not."""
+    routes = [(operation.method, operation.path) for operation in (*OPERATIONS, *about())]
+    gaps = uncovered(policy, routes)
+    if gaps:
+        missing = ", ".join(gaps)
+        LOGGER.warning(
+            "The auth policy has no entry for %d of %d requests; nobody may make them: %s", len(gaps), len(routes), missing
+        )
+    maker = policy.find("POST", "/v1/tokens")
+    if maker is not None and maker.is_open:
+        LOGGER.warning("The auth policy lets everybody make admin tokens (POST /v1/tokens); give that entry claims.")

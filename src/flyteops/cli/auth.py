@@ -1,0 +1,119 @@
+"""`flyte auth`: what an auth policy decides about a request, and why."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from flyteops.cli.access import load_policy
+from flyteops.cli.command import Group
+from flyteops.cli.output import clean
+from flyteops.errors import FlyteError, UnauthorizedError
+from flyteops.service.token import PREFIX
+from flyteops.web.app import normal_path
+from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.policy import Claims, Match
+from flyteops.web.auth.token import Parts, check_claims, read_token
+
+STDIN = "-"
+
+
+@click.group(cls=Group)
+def auth() -> None:
+    """Explain what an auth policy decides."""
+
+
+@auth.command("check")
+@click.argument("method")
+@click.argument("path")
+@click.option(
+    "--policy", metavar="FILE", envvar="FLYTE_AUTH_POLICY_PATH", required=True, help="The policy file.  [FLYTE_AUTH_POLICY_PATH]"
+)
+@click.option("--token", metavar="TOKEN", envvar="FLYTE_JWT", help="The token; - reads it from standard input.  [FLYTE_JWT]")
+@click.option("--issuer", metavar="URL", envvar="FLYTE_OIDC_ISSUER_URL", help="Who must have issued it.  [FLYTE_OIDC_ISSUER_URL]")
+@click.option(
+    "--audience", metavar="ID", envvar="FLYTE_OIDC_ISSUER_CLIENT_ID", help="Whom it must be for.  [FLYTE_OIDC_ISSUER_CLIENT_ID]"
+)
+@click.option("--offline", is_flag=True, help="Do not fetch the issuer's keys, and so do not look at the signature.")
+async def check(  # noqa: PLR0913, PLR0917 - an option each
+    method: str, path: str, policy: str, token: str | None, issuer: str | None, audience: str | None, offline: bool
+) -> None:
+    """Tell what a server with this policy would say to a request, and why.
+
+    What the token says is shown, its signature is not. The exit code is 0 if the request is let through, and 1 if not.
+    """
+    match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode()))
+    say("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
+    if match is None:
+        raise refused("the policy has no entry for it")
+    say("needs", " or ".join(_wanted(match)) or "no token")
+    if match.is_open:
+        click.echo("let through")
+        return
+    if token is None:
+        raise refused("it shows no token")
+    text = sys.stdin.read().strip() if token == STDIN else token.strip()
+    if text.startswith(PREFIX):
+        raise FlyteError("this is a token of a server's own; `flyte tokens list` shows whether it is valid and for whom it is")
+    claims = await _checked(text, issuer, audience, offline=offline)
+    for name, values in match.wanted():
+        has = f"has {_json(claims[name])}" if name in claims else "has no such claim"
+        say(f"  {name}", f"{has}; wanted is {' or '.join(map(_json, values))}")
+    if not match.is_satisfied_by(claims):
+        raise refused("the token has none of the claims")
+    click.echo("let through" + (", if the issuer has signed the token" if offline else ""))
+
+
+async def _checked(token: str, issuer: str | None, audience: str | None, *, offline: bool) -> Claims:
+    """Show a token and return its claims; raise the error that the server would answer with."""
+    try:
+        parts = read_token(token)
+        _show(parts)
+        if issuer is None or audience is None:
+            raise click.UsageError("name the --issuer and the --audience, as the server's settings have them")
+        if offline:
+            check_claims(parts.claims, issuer, audience, datetime.now(UTC))
+            return parts.claims
+        claims = await Verifier(Issuer(issuer), audience).verify(token)
+    except UnauthorizedError as error:
+        raise refused(error.message.removesuffix(".")) from error
+    say("signature", f"good, by a key of {issuer}")
+    return claims
+
+
+def _show(parts: Parts) -> None:
+    key = "without key id" if parts.key_id is None else f"key {parts.key_id}"
+    say("token", f"{parts.algorithm or 'no algorithm'}, {key}")
+    for name, value in parts.claims.items():
+        say(f"  {name}", _json(value) + _as_time(name, value))
+
+
+def _as_time(name: str, value: Any) -> str:
+    if name not in ("exp", "nbf", "iat", "auth_time") or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    try:
+        return f"  {datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _wanted(match: Match) -> Iterator[str]:
+    for name, values in match.wanted():
+        yield f"{name} = {' or '.join(map(_json, values))}"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def say(label: str, text: str) -> None:
+    """Print a line of the explanation."""
+    click.echo(f"{clean(label):10} {clean(text)}")
+
+
+def refused(why: str) -> FlyteError:
+    """Return the error that says that a request is not let through."""
+    return FlyteError(f"refused, with 401: {why[:1].lower()}{why[1:]}")

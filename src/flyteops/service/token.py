@@ -1,0 +1,186 @@
+"""Tokens of our own: shown once when they are made, and known again by their hash."""
+
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+
+from flyteops.errors import InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
+from flyteops.model import Note, PackDeclaration, pack_id
+from flyteops.storage.base import Store
+
+PREFIX = "flyte_"
+"""What every token begins with, so that people and programs that look for lost secrets know one when they see it."""
+
+TOKEN, USE = "token", "token-use"
+"""The kinds of notes: a use has one of its own, so that noting it cannot bring back a token that was revoked meanwhile."""
+
+USE_KEPT_EVERY = timedelta(minutes=1)
+"""How exactly it is stored when a token was last used."""
+
+LONGEST_TEXT = 255
+
+UNKNOWN = sha256(b"").hexdigest()
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bearer of a token may do: everything, or what one pack may, which is known by its name and labels."""
+
+    token_id: str
+    hash: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    description: str = ""
+    is_admin: bool = False
+    pack_name: str = ""
+    labels: dict[str, str] = {}
+
+    def is_valid_at(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
+
+    @property
+    def claims(self) -> Mapping[str, str]:
+        """What it says, as tokens of others say it."""
+        return {"role": "admin"} if self.is_admin else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
+
+    def check_may_register(self, declaration: PackDeclaration) -> None:
+        """Raise `UnauthorizedError` unless the bearer is this pack, or may do everything."""
+        if not self.is_admin and (declaration.name, declaration.labels) != (self.pack_name, self.labels):
+            own = pack_id(self.pack_name, self.labels)
+            raise UnauthorizedError(
+                f"The token is for the pack {own!r}, which registers with exactly that name and those labels.",
+                error="insufficient_scope",
+            )
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that is wanted; it lasts for ever, or for some time."""
+
+    is_admin: bool = False
+    pack_name: str = ""
+    labels: dict[str, str] = {}
+    lasts: timedelta | None = None
+    description: str = ""
+
+
+class TokenBook:
+    """All tokens, in memory as well, so that a request that shows one does not wait for the store."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+        self._is_loaded = False
+        self._tokens: dict[str, Token] = {}
+        self._uses: dict[str, datetime] = {}
+        self._stored_uses: dict[str, datetime] = {}
+
+    async def refresh(self) -> None:
+        """Take over what is in the store."""
+        tokens = [msgspec.json.decode(note.value, type=Token) for note in await self._store.list_notes(TOKEN)]
+        self._tokens = {token.token_id: token for token in tokens}
+        for note in await self._store.list_notes(USE):
+            at = msgspec.json.decode(note.value, type=datetime)
+            self._stored_uses[note.key] = at
+            self._uses[note.key] = max(at, self._uses.get(note.key, at))
+        self._is_loaded = True
+
+    def make(self, order: Order, token_id: str | None = None) -> tuple[Token, str]:
+        """Return a token and its text, which nothing but this knows; raise `InputError` for an order that cannot be."""
+        problems = list(_faults(order))
+        if problems:
+            raise InputError("The token cannot be made.", problems=problems)
+        token_id = token_id or secrets.token_hex(6)
+        text = f"{PREFIX}{token_id}_{secrets.token_urlsafe(32)}"
+        now = self._clock()
+        token = Token(
+            token_id=token_id,
+            hash=sha256(text.encode()).hexdigest(),
+            created_at=now,
+            expires_at=None if order.lasts is None else now + order.lasts,
+            description=order.description,
+            is_admin=order.is_admin,
+            pack_name=order.pack_name,
+            labels=order.labels,
+        )
+        return token, text
+
+    async def add(self, token: Token) -> None:
+        """Let a token be known from now on; raise `ConflictError` when there is one of its id."""
+        await self._store.save_note(Note(TOKEN, token.token_id, msgspec.json.encode(token)), replaces=False)
+        self._tokens[token.token_id] = token
+
+    async def create(self, order: Order) -> tuple[Token, str]:
+        """Make a token that is known from now on; return it and its text, which cannot be had again."""
+        token, text = self.make(order)
+        await self.add(token)
+        return token, text
+
+    def list(self) -> Sequence[Token]:
+        """Return all tokens, the oldest first."""
+        return sorted(self._tokens.values(), key=lambda token: (token.created_at, token.token_id))
+
+    def get(self, token_id: str) -> Token:
+        """Return a token; raise `NotFoundError`."""
+        token = self._tokens.get(token_id)
+        if token is None:
+            raise NotFoundError(f"There is no token {token_id!r}.")
+        return token
+
+    def last_used_at(self, token_id: str) -> datetime | None:
+        """Return when a token was last shown, None if it never was."""
+        return self._uses.get(token_id)
+
+    async def revoke(self, token_id: str) -> None:
+        """Let a token be known no more; raise `NotFoundError`."""
+        await self._store.delete_note(TOKEN, token_id)
+        self._tokens.pop(token_id, None)
+        self._uses.pop(token_id, None)
+        self._stored_uses.pop(token_id, None)
+        with suppress(NotFoundError):
+            await self._store.delete_note(USE, token_id)
+
+    def has_admin(self) -> bool:
+        """Tell whether somebody may do everything, now."""
+        now = self._clock()
+        return any(token.is_admin and token.is_valid_at(now) for token in self._tokens.values())
+
+    def check(self, text: str) -> Token:
+        """Return the token that a text is; raise `UnauthorizedError` when it is none, or not any more.
+
+        As long as none were loaded, nobody can tell: raise `UnavailableError`.
+        """
+        if not self._is_loaded:
+            raise UnavailableError
+        token = self._tokens.get(text.removeprefix(PREFIX).partition("_")[0])
+        # Compared in constant time, also for an id that is not known.
+        is_known = hmac.compare_digest(UNKNOWN if token is None else token.hash, sha256(text.encode()).hexdigest())
+        if token is None or not is_known:
+            raise UnauthorizedError("The token is not known; perhaps it was revoked.", error="invalid_token")
+        now = self._clock()
+        if not token.is_valid_at(now):
+            raise UnauthorizedError("The token has expired.", error="invalid_token")
+        self._uses[token.token_id] = now
+        return token
+
+    async def store_uses(self) -> None:
+        """Store when tokens were last used, if that has changed by much."""
+        for token_id, at in list(self._uses.items()):
+            stored = self._stored_uses.get(token_id)
+            if token_id in self._tokens and (stored is None or at >= stored + USE_KEPT_EVERY):
+                await self._store.save_note(Note(USE, token_id, msgspec.json.encode(at)))
+                self._stored_uses[token_id] = at
+
+
+def _faults(order: Order) -> Iterable[Problem]:
+    if order.is_admin == bool(order.pack_name.strip()):
+        yield Problem("pack", "say the name of a pack, or that it is for an admin; not both")
+    if order.labels and order.is_admin:
+        yield Problem("labels", "belong to a pack; an admin has none")
+    if len(order.description) > LONGEST_TEXT:
+        yield Problem("description", f"must have at most {LONGEST_TEXT} characters")
+    if order.lasts is not None and order.lasts <= timedelta(0):
+        yield Problem("expiresIn", "must be a time from now on, such as 90d")

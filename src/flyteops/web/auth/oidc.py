@@ -1,0 +1,176 @@
+"""The issuer of tokens (OpenID Connect): where its keys are, and whether it has issued a token."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from flyteops.errors import UnavailableError
+from flyteops.service import utc_now
+from flyteops.web.auth.policy import Claims
+from flyteops.web.auth.token import Key, check_claims, invalid, is_signed_by, read_keys, read_token
+
+T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.auth")
+
+PATIENCE = 5.0
+"""How many seconds the issuer has to answer."""
+
+LARGEST = 1024 * 1024
+"""How many bytes an answer of the issuer may have."""
+
+LEAST_PAUSE = 10.0
+"""How many seconds pass at least between two looks for new keys, however many tokens with unknown keys come."""
+
+REFRESH_EVERY = 900.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""How long to wait before the issuer is asked again after a failure: longer each time, up to a minute."""
+
+KEPT_TOKENS = 2000
+"""How many tokens whose signatures were verified are remembered, for packs show the same one again and again."""
+
+
+class IssuerAwayError(UnavailableError):
+    """The issuer of tokens cannot be reached at the moment; nothing was changed."""
+
+
+class _Discovery(msgspec.Struct, frozen=True):
+    issuer: str
+    jwks_uri: str
+
+
+class _KeySet(msgspec.Struct, frozen=True):
+    keys: list[Any]
+
+
+class Issuer:
+    """Knows the keys of an issuer. Nobody waits for it but those who show a token that none of the known keys has signed."""
+
+    def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self.keys: list[Key] | None = None
+        self.fault = "it was not asked yet"
+        self._monotonic = monotonic
+        self._asked_at: float | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def keep(self) -> None:
+        """Fetch the keys, and again now and then, for ever."""
+        pause = FIRST_PAUSE
+        while True:
+            await self._ask()
+            if self.fault:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                pause = FIRST_PAUSE
+                await asyncio.sleep(REFRESH_EVERY)
+
+    async def look_again(self) -> bool:
+        """Fetch the keys anew unless that was done just now; return whether it was done."""
+        if self._asking is None and self._asked_at is not None and self._monotonic() < self._asked_at + LEAST_PAUSE:
+            return False
+        await self._ask()
+        return True
+
+    async def _ask(self) -> None:
+        """Fetch the keys; whoever wants the same meanwhile waits for the same answer."""
+        if self._asking is None:
+            self._asked_at = self._monotonic()
+            self._asking = asyncio.create_task(self._fetch())
+            self._asking.add_done_callback(self._asked)
+        await asyncio.shield(self._asking)
+
+    def _asked(self, _task: "asyncio.Task[None]") -> None:
+        self._asking = None
+
+    async def _fetch(self) -> None:
+        try:
+            keys = await fetch_keys(self.url)
+        except IssuerAwayError as error:
+            if not self.fault or self.keys is None:
+                kept = "no token can be verified" if self.keys is None else "the keys known so far stay in use"
+                LOGGER.warning("The keys of the issuer cannot be had: %s; %s. It is tried again.", error.message, kept)
+            self.fault = error.message
+        else:
+            if self.fault:
+                LOGGER.info("The issuer %s has %d keys", self.url, len(keys))
+            self.keys, self.fault = keys, ""
+
+
+async def fetch_keys(url: str) -> list[Key]:
+    """Return the keys that an issuer publishes; raise `IssuerAwayError` with what is wrong."""
+    try:
+        async with asyncio.timeout(2 * PATIENCE), httpx2.AsyncClient(timeout=PATIENCE) as client:
+            discovery = await _get(client, url.rstrip("/") + "/.well-known/openid-configuration", _Discovery)
+            if discovery.issuer != url:
+                raise IssuerAwayError(f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be exactly that")
+            if urlsplit(discovery.jwks_uri).scheme not in ("https", urlsplit(url).scheme):
+                raise IssuerAwayError(f"{url} has its keys at {discovery.jwks_uri!r}, which is less safe than itself")
+            keys = read_keys((await _get(client, discovery.jwks_uri, _KeySet)).keys)
+    except TimeoutError as error:
+        raise IssuerAwayError(f"{url} has not answered within {2 * PATIENCE:g} s") from error
+    if not keys:
+        raise IssuerAwayError(f"{discovery.jwks_uri} has no key that signatures can be verified with")
+    return keys
+
+
+async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
+    try:
+        async with client.stream("GET", url, headers={"Accept": "application/json"}) as answer:
+            if answer.status_code != 200:
+                raise IssuerAwayError(f"{url} answers {answer.status_code}")
+            body = b""
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > LARGEST:
+                    raise IssuerAwayError(f"{url} answers with more than {LARGEST} bytes")
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise IssuerAwayError(f"{url}: the answer is not what an OpenID provider says: {error}") from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+        raise IssuerAwayError(f"{url}: {str(error) or type(error).__name__}") from error
+
+
+class Verifier:
+    """Tells what a token says once it is known to be of the issuer, for us, and valid now."""
+
+    def __init__(self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.issuer = issuer
+        self.audience = audience
+        self._clock = clock
+        self._signed: dict[str, Claims] = {}
+        self._signed_by: list[Key] | None = None
+
+    async def verify(self, token: str) -> Claims:
+        """Return the claims of a token; raise `UnauthorizedError`, or `IssuerAwayError` as long as no keys are known."""
+        claims = await self._signed_claims(token)
+        check_claims(claims, self.issuer.url, self.audience, self._clock())
+        return claims
+
+    async def _signed_claims(self, token: str) -> Claims:
+        if self._signed_by is not self.issuer.keys:
+            self._signed_by = self.issuer.keys
+            self._signed = {}
+        found = self._signed.get(token)
+        if found is not None:
+            return found
+        parts = read_token(token)
+        # What is not for us or over anyway is no reason to look for new keys.
+        check_claims(parts.claims, self.issuer.url, self.audience, self._clock())
+        while not is_signed_by(token, parts, self.issuer.keys or ()):
+            if not await self.issuer.look_again():
+                if self.issuer.keys is None:
+                    raise IssuerAwayError(f"No token can be verified: {self.issuer.fault}.")
+                raise invalid("none of the issuer's keys has signed it")
+        if len(self._signed) >= KEPT_TOKENS:
+            del self._signed[next(iter(self._signed))]
+        self._signed[token] = parts.claims
+        return parts.claims

@@ -1,0 +1,136 @@
+"""Tokens of our own over HTTP: made, listed and revoked; and what they let do."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Annotated, Self
+
+from msgspec import Meta, Struct, field
+
+from flyteops.document import Document, read
+from flyteops.duration import parse_duration
+from flyteops.errors import InputError
+from flyteops.model import Link
+from flyteops.service import Order, Service, Token
+from flyteops.web import instant
+from flyteops.web.auth.policy import Entry, Policy
+from flyteops.web.body import in_document
+from flyteops.web.exchange import Call, Reply
+from flyteops.web.link import Site, token_path
+from flyteops.web.wire import Answer, Timestamp
+
+PACK, ADMIN = "pack", "admin"
+
+OWN_POLICY = Policy(
+    [
+        *(Entry(path) for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/health", "/health/*")),
+        Entry("/v1", ["GET"]),
+        Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # as itself, which whoever reads the body sees to
+        Entry("/v1/packs/:pack", ["GET"], {"pack": [":pack"], "role": [ADMIN]}),
+        Entry("/v1/packs/:pack/events", ["POST"], {"pack": [":pack"], "role": [ADMIN]}),
+        Entry("/v1/packs/:pack/actions/*", ["POST"], {"pack": [":pack"], "role": [ADMIN]}),
+        Entry("/*", claims={"role": [ADMIN]}),
+    ]
+)
+"""What tokens of our own let do; and, where no other policy is, what needs none."""
+
+
+class TokenOrder(Struct, rename="camel"):
+    """A token that is wanted: for a pack, which registers with exactly these labels, or for an admin."""
+
+    pack: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    admin: bool = False
+    expires_in: Annotated[str, Meta(description="a duration such as 90d; without it, the token lasts for ever")] | None = None
+    description: str = ""
+
+
+class TokenView(Answer, kw_only=True):
+    """A token, which itself is not shown again."""
+
+    id: str
+    pack: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    admin: bool = False
+    description: str = ""
+    created_at: Timestamp
+    expires_at: Timestamp | None = None
+    last_used_at: Timestamp | None = None
+    links: list[Link]
+
+    @classmethod
+    def of(cls, token: Token, service: Service, site: Site, text: str | None = None) -> "NewToken":
+        used_at = service.tokens.last_used_at(token.token_id)
+        return NewToken(
+            id=token.token_id,
+            pack=token.pack_name or None,
+            labels=token.labels,
+            admin=token.is_admin,
+            description=token.description,
+            created_at=instant.write(token.created_at),
+            expires_at=None if token.expires_at is None else instant.write(token.expires_at),
+            last_used_at=None if used_at is None else instant.write(used_at),
+            token=text,
+            links=[site.link(token_path(token.token_id), "self")],
+        )
+
+
+class NewToken(TokenView, kw_only=True):
+    """A token that was just made; `token` is what its bearer shows, and nobody can see it again."""
+
+    token: str | None = None
+
+
+class TokenList(Answer, kw_only=True):
+    """All tokens, the oldest first."""
+
+    links: list[Link]
+    tokens: list[TokenView]
+
+    @classmethod
+    def of(cls, tokens: Iterable[Token], service: Service, site: Site) -> Self:
+        links = site.around("/v1/tokens", "/v1", "/token")
+        return cls(links=links, tokens=[TokenView.of(token, service, site) for token in tokens])
+
+
+def order_of(document: Document) -> Order:
+    """Return the token that is wanted; raise `InputError`."""
+    wanted = read(document, TokenOrder)
+    lasts: timedelta | None = None
+    if wanted.expires_in is not None:
+        try:
+            lasts = parse_duration(wanted.expires_in)
+        except ValueError as error:
+            raise InputError(f"{error}.", problems=[document.problem(("expiresIn",), str(error))]) from error
+    return Order(
+        is_admin=wanted.admin, pack_name=wanted.pack or "", labels=wanted.labels, lasts=lasts, description=wanted.description
+    )
+
+
+async def create_token(call: Call) -> Reply:
+    """Make a token for a pack or for an admin.
+
+    The answer has the token itself, this once only. A pack's token lets it register as itself, send its events, and take and
+    complete its actions. An admin's lets do everything.
+    """
+    token, text = await call.service.tokens.create(await in_document(call, order_of))
+    location = (b"location", (call.site.base + token_path(token.token_id)).encode())
+    return Reply(201, TokenView.of(token, call.service, call.site, text), headers=(location, (b"cache-control", b"no-store")))
+
+
+async def list_tokens(call: Call) -> Reply:
+    """List the tokens, the oldest first."""
+    return Reply(200, TokenList.of(call.service.tokens.list(), call.service, call.site))
+
+
+async def get_token(call: Call) -> Reply:
+    """Show a token: for whom it is and when it was used."""
+    return Reply(200, TokenView.of(call.service.tokens.get(call.params["tokenId"]), call.service, call.site))
+
+
+async def revoke_token(call: Call) -> Reply:
+    """Revoke a token.
+
+    Other servers on the same store refuse it within a second.
+    """
+    await call.service.tokens.revoke(call.params["tokenId"])
+    return Reply(204)

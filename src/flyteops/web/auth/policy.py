@@ -1,0 +1,164 @@
+"""Which entry of an auth policy decides about a request, and whether a token has what it asks for. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+ANY_METHOD = "*"
+
+Claims = Mapping[str, Any]
+"""What a token says."""
+
+MOST_LEVELS = 32
+"""How many levels a path may have; nothing of ours has as many, so more are nobody's business."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What requests for a path need: nothing, or a token with one of the claims. No methods are all; `line` is where it stands.
+
+    In the path, ``*`` stands for one level or more and ``:name`` for one level. A claim's name or value that begins with a colon
+    is taken from the path.
+    """
+
+    path: str
+    methods: Sequence[str] = ()
+    claims: Mapping[str, Sequence[str]] = {}
+    line: int | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What the path names, in order."""
+        return [level[1:] for level in self.path.split("/") if level.startswith(":")]
+
+
+class Match(NamedTuple):
+    """The entry that decides, and what the path says for its names."""
+
+    entry: Entry
+    params: Mapping[str, str]
+
+    @property
+    def is_open(self) -> bool:
+        return not self.entry.claims
+
+    def wanted(self) -> list[tuple[str, list[str]]]:
+        """Return the claims of which a token needs one, with what is taken from the path filled in."""
+        return [(self._filled(name), [self._filled(value) for value in values]) for name, values in self.entry.claims.items()]
+
+    def _filled(self, text: str) -> str:
+        return self.params[text[1:]] if text.startswith(":") else text
+
+    def is_satisfied_by(self, claims: Claims) -> bool:
+        """Tell whether a token with these claims has one of those that are wanted."""
+        return any(not texts_of(claims.get(name)).isdisjoint(values) for name, values in self.wanted())
+
+
+def texts_of(claim: object) -> frozenset[str]:
+    """Return what a claim of a token says, as the texts that a policy has; nothing for a kind that no policy has."""
+    match claim:
+        case bool():
+            return frozenset(["true" if claim else "false"])
+        case str() | int():
+            return frozenset([str(claim)])
+        case float():
+            return frozenset([str(int(claim)) if claim.is_integer() else str(claim)])
+        case list() if all(isinstance(each, str) for each in claim):
+            return frozenset(claim)
+    return frozenset()
+
+
+class _Place:
+    """A level of paths. `under` are the levels below it by name; a place that `goes_on` stands for further levels as well."""
+
+    __slots__ = ("entries", "goes_on", "under", "under_any", "under_rest")
+
+    def __init__(self, *, goes_on: bool = False) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.goes_on = goes_on
+        self.under: dict[str, _Place] = {}
+        self.under_any: _Place | None = None
+        self.under_rest: _Place | None = None
+
+    def below(self, level: str) -> "_Place":
+        """Return the place for a level of an entry's path, made if need be."""
+        if level == "*":
+            self.under_rest = self.under_rest or _Place(goes_on=True)
+            return self.under_rest
+        if level.startswith(":"):
+            self.under_any = self.under_any or _Place()
+            return self.under_any
+        return self.under.setdefault(unquote(level), _Place())
+
+    def entry_for(self, method: str) -> Entry | None:
+        # HEAD tells nothing that GET does not.
+        names = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
+        return next((self.entries[name] for name in names if name in self.entries), None)
+
+
+class Policy:
+    """Entries, of which the closest to a request decides: level by level, a name goes before ``:name``, and that before ``*``."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._root = _Place()
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> Entry | None:
+        """Add an entry; return the one that is about some of the same requests already, if there is one, and leave it then."""
+        place = self._root
+        for level in levels_of(entry.path):
+            place = place.below(level)
+        methods = entry.methods or (ANY_METHOD,)
+        for method in methods:
+            if method in place.entries:
+                return place.entries[method]
+        place.entries.update(dict.fromkeys(methods, entry))
+        return None
+
+    def find(self, method: str, path: str) -> Match | None:
+        """Return the entry that decides about a request and what its path names, None if there is none.
+
+        The path is as it was sent: its levels are decoded here one by one, so that a slash in a name is part of that name, as it
+        is for whoever finds the resource.
+        """
+        try:
+            levels = [unquote(level, errors="strict") if "%" in level else level for level in levels_of(path)]
+        except UnicodeDecodeError:
+            return None
+        return None if len(levels) > MOST_LEVELS else _find(self._root, method, levels, 0, (), set())
+
+
+def uncovered(policy: Policy, routes: Iterable[tuple[str, str]]) -> list[str]:
+    """Return which requests, of those that a server knows by method and path, nobody may make for want of an entry."""
+    return [f"{method} {path}" for method, path in routes if policy.find(method, path) is None]
+
+
+def levels_of(path: str) -> list[str]:
+    """Return the levels of a path; those of the root are one without a name."""
+    return path.strip("/").split("/")
+
+
+def _find(  # noqa: PLR0911, PLR0913, PLR0917 - a search carries what it knows, and ends with the first way that leads there
+    place: _Place, method: str, levels: Sequence[str], at: int, taken: tuple[str, ...], failed: set[tuple[int, int]]
+) -> Match | None:
+    """Search from a place for the rest of the levels; what has `failed` once is not tried again."""
+    if at == len(levels):
+        entry = place.entry_for(method)
+        return None if entry is None else Match(entry, dict(zip(entry.names, taken, strict=True)))
+    if (id(place), at) in failed:
+        return None
+    level, at = levels[at], at + 1
+    if (named := place.under.get(level)) is not None and (found := _find(named, method, levels, at, taken, failed)):
+        return found
+    if place.under_any is not None and level and (found := _find(place.under_any, method, levels, at, (*taken, level), failed)):
+        return found
+    if place.under_rest is not None and (found := _find(place.under_rest, method, levels, at, taken, failed)):
+        return found
+    if place.goes_on and (found := _find(place, method, levels, at, taken, failed)):
+        return found
+    failed.add((id(place), at - 1))
+    return None

@@ -1,0 +1,121 @@
+"""Auth policy files: YAML in, a policy out, or everything that is wrong with it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+
+from flyteops.document import Document, kind_of, parse_yaml
+from flyteops.errors import InputError, Problem
+from flyteops.model import Json
+from flyteops.web.auth.policy import METHODS, Entry, Policy, levels_of
+
+KEYS = ("path", "methods", "claims")
+
+NAME = re.compile(r":[A-Za-z_][A-Za-z0-9_-]*")
+
+Path = tuple[str | int, ...]
+
+
+def read_policy(data: bytes) -> Policy:
+    """Return the policy in a file; raise `InputError` with every fault, each with its line."""
+    document = parse_yaml(data)
+    policy, problems = Policy([]), []
+    if not isinstance(document.value, list) or not document.value:
+        problems.append(document.problem((), "must be a list of entries, each with path, methods and claims"))
+    else:
+        for index, value in enumerate(document.value):
+            reader = _EntryReader(document, index)
+            entry = reader.read(value)
+            problems += reader.problems
+            if not reader.problems and (earlier := policy.add(entry)) is not None:
+                message = (
+                    f"is about some of the same requests as the entry in line {earlier.line}; make them one, or name the methods"
+                )
+                problems.append(document.problem((index, "path"), message))
+    if problems:
+        raise InputError("The auth policy is not valid.", problems=problems)
+    return policy
+
+
+class _EntryReader:
+    def __init__(self, document: Document, index: int) -> None:
+        self._document = document
+        self._index = index
+        self.problems: list[Problem] = []
+
+    def _complain(self, message: str, *path: str | int) -> None:
+        self.problems.append(self._document.problem((self._index, *path), message))
+
+    def read(self, value: Json) -> Entry:
+        """Return the entry, which is of use only if there are no `problems`."""
+        if not isinstance(value, dict):
+            self._complain(f"must be an entry with path, methods and claims, not {kind_of(value)}")
+            return Entry("")
+        # A word that is nearly right would open what it was to close.
+        for key in value:
+            if key not in KEYS:
+                near = get_close_matches(key.lower(), KEYS, n=1)
+                self._complain(f"{key!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""), key)
+        place = self._document.place((self._index,))
+        path = self._path(value.get("path"))
+        return Entry(path, self._methods(value.get("methods")), self._claims(value.get("claims"), path), place and place.line)
+
+    def _path(self, value: Json) -> str:
+        if not isinstance(value, str) or not value.startswith("/"):
+            self._complain("must be the path of requests, such as /v1/packs/:pack", "path")
+            return ""
+        for fault in _path_faults(value):
+            self._complain(fault, "path")
+        return value
+
+    def _methods(self, value: Json) -> Sequence[str]:
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not value:
+            self._complain("must be a list of methods such as [GET, POST]; left out, all are meant", "methods")
+            return ()
+        for index, method in enumerate(value):
+            if method not in METHODS:
+                near = get_close_matches(str(method).upper(), METHODS, n=1)
+                self._complain(f"{method!r} is no HTTP method" + (f"; did you mean {near[0]}?" if near else ""), "methods", index)
+        return [str(method) for method in value]
+
+    def _claims(self, value: Json, path: str) -> Mapping[str, Sequence[str]]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self._complain(f"must be claims with the values that let through, not {kind_of(value)}", "claims")
+            return {}
+        names = Entry(path).names
+        claims = {}
+        for name, values in value.items():
+            texts = list(_texts(values)) if isinstance(values, list) else []
+            claims[name] = texts
+            if not texts or len(texts) < len(values or ()):
+                self._complain("must be a list of texts, numbers or booleans, one at least", "claims", name)
+            for text in (name, *texts):
+                if text.startswith(":") and text[1:] not in names:
+                    self._complain(f"{text!r} is to be taken from the path, which has no {text!r}", "claims", name)
+        return claims
+
+
+def _texts(values: Iterable[Json]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, bool):
+            yield str(value).lower()
+        elif isinstance(value, str | int | float):
+            yield str(value)
+
+
+def _path_faults(path: str) -> Iterator[str]:
+    levels = levels_of(path)
+    for level in levels:
+        if not level and len(levels) > 1:
+            yield "has a level without a name between two slashes"
+        elif "*" in level and level != "*":
+            yield f"has '*' inside of {level!r}; it stands for whole levels"
+        elif level.startswith(":") and not NAME.fullmatch(level):
+            yield f"has {level!r}; a name has letters, digits, '_' and '-', and begins with a letter"
+    names = Entry(path).names
+    if len(set(names)) < len(names):
+        yield "has the same name twice"

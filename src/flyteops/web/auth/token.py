@@ -1,0 +1,151 @@
+"""JSON Web Tokens: what is in one, which keys can have signed it, and whether it is for us and now."""
+
+import base64
+import binascii
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from flyteops.errors import UnauthorizedError
+from flyteops.web.auth.policy import Claims
+
+LONGEST = 16_384
+"""How many characters a token may have."""
+
+MOST_KEYS = 64
+"""How many keys of an issuer are looked at."""
+
+LEEWAY = timedelta(seconds=60)
+"""How far the issuer's clock and ours may be apart."""
+
+LEAST_RSA_BITS = 2048
+
+RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
+_jws = jwt.PyJWS()
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Parts(NamedTuple):
+    """What a token says, whether it is true or not."""
+
+    header: Mapping[str, Any]
+    claims: Claims
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.header.get("alg", ""))
+
+    @property
+    def key_id(self) -> str | None:
+        found = self.header.get("kid")
+        return found if isinstance(found, str) else None
+
+
+def invalid(why: str) -> UnauthorizedError:
+    """Return the error about a token that is not valid."""
+    return UnauthorizedError(f"The token is not valid: {why}.", error="invalid_token")
+
+
+def read_token(token: str) -> Parts:
+    """Return what a token says; raise `UnauthorizedError` when it is none."""
+    if len(token) > LONGEST:
+        raise invalid(f"it is longer than {LONGEST} characters")
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise invalid("it is not a JSON Web Token, which has three parts")
+    try:
+        header, claims = (_decode_object(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+    except (msgspec.MsgspecError, ValueError, RecursionError, binascii.Error) as error:
+        raise invalid("its parts are not JSON") from error
+    return Parts(header, claims)
+
+
+class Key(NamedTuple):
+    """A public key of an issuer, and the algorithms that it may be used with."""
+
+    key_id: str | None
+    algorithms: Sequence[str]
+    key: Any
+
+
+def read_keys(entries: Sequence[Any]) -> list[Key]:
+    """Return the keys of a key set (RFC 7517) that signatures can be verified with; others are left out."""
+    return [key for entry in entries[:MOST_KEYS] if isinstance(entry, dict) for key in _key_of(entry)]
+
+
+def _key_of(entry: dict[str, Any]) -> Iterator[Key]:
+    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+        return
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            key: Any = jwt.PyJWK(_public(entry), "EdDSA" if entry.get("kty") == "OKP" else None).key
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return
+    known = tuple(_algorithms_of(key))
+    algorithms = known if entry.get("alg") is None else tuple(name for name in known if name == entry["alg"])
+    if algorithms:
+        key_id = entry.get("kid")
+        yield Key(key_id if isinstance(key_id, str) else None, algorithms, key)
+
+
+def _public(entry: dict[str, Any]) -> dict[str, Any]:
+    # The algorithm follows from the key itself, and a private part has no business here.
+    return {name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")}
+
+
+def _algorithms_of(key: Any) -> Iterator[str]:
+    match key:
+        case rsa.RSAPublicKey() if key.key_size >= LEAST_RSA_BITS:
+            yield from RSA
+        case ec.EllipticCurvePublicKey() if key.curve.name in CURVES:
+            yield CURVES[key.curve.name]
+        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            yield "EdDSA"
+
+
+def is_signed_by(token: str, parts: Parts, keys: Sequence[Key]) -> bool:
+    """Tell whether one of these keys has signed a token: that of the same id, or any if one of the two has no id."""
+    return any(_verifies(token, parts, key) for key in keys if parts.key_id is None or key.key_id in (None, parts.key_id))
+
+
+def _verifies(token: str, parts: Parts, key: Key) -> bool:
+    if parts.algorithm not in key.algorithms:
+        return False
+    try:
+        _jws.decode(token, key.key, algorithms=[parts.algorithm])
+    except (jwt.PyJWTError, ValueError):
+        return False
+    return True
+
+
+def check_claims(claims: Claims, issuer: str, audience: str, now: datetime) -> None:
+    """Raise `UnauthorizedError` unless a token of this issuer, for this audience, is valid at that time."""
+    if claims.get("iss") != issuer:
+        raise invalid("it is from another issuer")
+    given = claims.get("aud")
+    if audience not in (given if isinstance(given, list) else [given]):
+        raise invalid("it is for another audience")
+    ends, begins = _number(claims, "exp"), _number(claims, "nbf")
+    leeway = int(LEEWAY.total_seconds())  # a whole number, for the others may be of any size
+    if ends is None:
+        raise invalid("it has no end (exp)")
+    if ends + leeway <= now.timestamp():
+        raise invalid("it has expired")
+    if begins is not None and begins - leeway > now.timestamp():
+        raise invalid("it is not valid yet (nbf)")
+
+
+def _number(claims: Claims, name: str) -> float | None:
+    found = claims.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise invalid(f"its {name} is not a time")
+    return found
