@@ -177,7 +177,7 @@ def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs, small numbers: shows that it works, proves nothing")
-    parser.add_argument("--long", action="store_true", help="also with 1,000,000 finished executions: ten minutes more, and 4 GB")
+    parser.add_argument("--long", action="store_true", help="also with 1,000,000 finished executions: which takes long, and 1 GB")
     parser.add_argument(
         "--store", metavar="URL", help="compare a PostgreSQL with SQLite instead; as a role that may make schemas"
     )

@@ -284,6 +284,14 @@ async def test_who_does_not_read_takes_neither_time_nor_memory_from_others(serve
         assert len((await wire.answer())[2]) == 90_000
 
 
+async def test_who_sends_byte_by_byte_is_answered_and_keeps_nobody_waiting(server: Server) -> None:
+    slow, other = await server.connect(), await server.connect()
+    for number in range(len(data := request("POST", "/v1/packs", PACK))):
+        await slow.send(data[number : number + 1])
+        assert (await other.ask(request("GET", "/v1")))[0] == 200
+    assert (await slow.answer())[0] == 201
+
+
 async def test_nothing_is_made_for_who_has_left(server: Server, service: Service) -> None:
     await service.save_item(DataItem("large", "text/plain", b"x" * 90_000))
     answers = count_answers(server)
