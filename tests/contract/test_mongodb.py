@@ -1,12 +1,27 @@
 """The MongoDB backend keeps the storage contract, on a real server."""
 
+import gc
+import warnings
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import bson
 import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure
 
-from flyteops.storage.base import Store
+from flyteops.errors import FlyteError, StoreError, TooLargeError, UnavailableError
+from flyteops.model import ActionState, Progress
+from flyteops.ruling import Ask
+from flyteops.storage import open_store
+from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
+from flyteops.storage.mongodb.queue import waiting_in
 from flyteops.testing import StoreContract
+from flyteops.testing.case import ANYTHING, start, take
+from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
+from flyteops.testing.timer import Ruling
 from tests.mongodb import place
 
 pytestmark = pytest.mark.mongodb
@@ -20,3 +35,161 @@ class TestMongodb(StoreContract):
 
     def connect(self) -> Store:
         return MongoStore(self.url)
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[tuple[str, Any]]:
+    async with place() as url, AsyncMongoClient(url, tz_aware=True) as client:
+        yield url, client.get_default_database()
+
+
+async def test_what_a_server_that_was_killed_had_begun_is_finished_by_the_next(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    first, second = sample.action(), sample.action()
+    async with MongoStore(url) as store:
+        event = await start(store, first, second)
+    # As it is when the event was stored, and of what it creates only a part.
+    created = await raw.action.find({}).sort("flyte.seq", 1).to_list()
+    todo = bson.encode({"created": [{key: value for key, value in each.items() if key != "trigger"} for each in created]})
+    await raw.flyte_event.update_one({"_id": event.event_id}, {"$set": {"open": True, "todo": todo}})
+    for collection, key in (
+        (raw.action, second.action_id),
+        (raw.audit, second.action_id),
+        (raw.flyte_execution, second.correlation_id),
+    ):
+        assert (await collection.delete_one({"_id": key})).deleted_count == 1
+    async with MongoStore(url) as store:
+        assert [await take(store), await take(store)] == [first.action_id, second.action_id]
+        assert (await store.get_action(second.action_id)).trigger == event
+        assert len(await store.list_executions(ANYTHING, 0, 10)) == 2
+        assert await raw.flyte_event.find_one({"open": True}) is None
+
+
+async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_anything_else(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    first = sample.action()
+    following = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
+    result = sample.event("Done", minutes(2))
+    seen: list[Progress] = []
+
+    class Killed(Exception):  # noqa: N818 - what it says happens
+        pass
+
+    async def die(*_: object) -> None:
+        raise Killed
+
+    async with MongoStore(url) as store:
+        await start(store, first)
+        await take(store)
+        store._ledger.carry_out = die  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            await store.finish(first.action_id, result, always(creating(following)))
+        assert (await raw.action.find_one({"_id": first.action_id}))["state"]["value"] == "PENDING"
+
+    def decide(progress: Progress) -> None:
+        seen.append(progress)
+
+    async with MongoStore(url) as store:
+        assert await store.finish(first.action_id, sample.event("Other"), decide) is False
+        assert seen[-1].result == result
+        assert await take(store) == following.action_id
+        assert (await store.get_event(result.event_id)).action_id == first.action_id
+
+
+async def test_what_does_not_fit_into_a_document_is_refused_before_anything_is_stored(database: tuple[str, Any]) -> None:
+    sample = Sample()
+    text = b'"' + b"x" * (9 * 1024 * 1024) + b'"'
+    huge = sample.action(input=text)
+    async with MongoStore(database[0]) as store:
+        with pytest.raises(TooLargeError, match="in one document"):
+            await store.record(sample.event(payload=text), creating(huge))
+        assert not await store.list_events(EventFilter(), 0, 10)
+        small = sample.action(input=text)
+        await start(store, small)
+        await take(store)
+        with pytest.raises(TooLargeError):
+            await store.finish(small.action_id, sample.event("Done", payload=text), always(NOTHING))
+        assert await store.finish(small.action_id, sample.event("Done"), always(NOTHING))
+
+
+async def test_indexes_are_adjusted_at_the_start(database: tuple[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    url, raw = database
+    await raw.action.create_index([("state.time", 1)], name="ttl", expireAfterSeconds=5)
+    await raw.audit.create_index([("correlationId", 1)], name="odd", unique=True)
+    async with MongoStore(url, keep_for=timedelta(days=1)):
+        pass
+    for collection, field, seconds in ((raw.action, "state.time", 86_400), (raw.audit, "state.time", 183 * 86_400)):
+        found = [each for each in (await collection.index_information()).values() if each["key"] == [(field, 1)]]
+        assert [each["expireAfterSeconds"] for each in found] == [seconds]
+    found = [each for each in (await raw.audit.index_information()).values() if each["key"] == [("correlationId", 1)]]
+    assert [each.get("unique") for each in found] == [None]
+    assert "index 'odd' of 'audit' has other options" in caplog.text
+
+
+async def test_a_claim_is_one_walk_along_an_index_however_much_waits(database: tuple[str, Any]) -> None:
+    url, raw = database
+    async with MongoStore(url) as store:
+        await start(store, Sample().action())
+    which = waiting_in([(await raw.action.find_one({}))["flyte"]["queue"]])
+    indexes = [[field for field, _ in each["key"]] for each in (await raw.action.index_information()).values()]
+    assert [*list(which)[:2], "flyte.seq"] in indexes
+    command = {"find": "action", "filter": which, "sort": {"flyte.seq": 1}, "limit": 1}
+    try:
+        plan = await raw.command("explain", command, verbosity="queryPlanner")
+    except OperationFailure as error:
+        if error.code != 59:
+            raise
+        return  # a server that does not explain
+    assert "SORT_MERGE" in str(plan) or "'stage': 'SORT'" not in str(plan)
+    assert "COLLSCAN" not in str(plan)
+
+
+async def test_a_database_of_a_newer_flyte_is_left_alone(database: tuple[str, Any]) -> None:
+    url, raw = database
+    await raw.flyte_number.insert_one({"_id": "schema", "value": 99})
+    with pytest.raises(StoreError, match="newer Flyte"):
+        await MongoStore(url).open()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("mongodb://me:se@cr:et@127.0.0.1:1/flyte", StoreError),
+        ("mongodb://me:secret@127.0.0.1:1/flyte", UnavailableError),
+    ],
+)
+async def test_a_server_that_is_not_there_is_named_without_its_password(url: str, kind: type[FlyteError]) -> None:
+    with pytest.raises(kind) as caught:
+        await open_store(url).open()
+    assert "mongodb://me@127.0.0.1:1/flyte" in caught.value.message
+    assert "secret" not in caught.value.message
+    assert "cr:et" not in caught.value.message
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the driver forgets sockets that nobody answered
+        del caught
+        gc.collect()
+
+
+async def test_the_original_sees_only_states_that_it_knows(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    lost, later = sample.action(timeout=timedelta(minutes=5)), sample.action(not_before=minutes(60))
+    async with MongoStore(url) as store:
+        await start(store, lost, later)
+        await take(store)
+        await store.advance(minutes(5), Ruling(Ask()))
+        assert (await store.get_action(lost.action_id)).state is ActionState.UNKNOWN
+    for collection in (raw.action, raw.audit):
+        found = {each["_id"]: [state["value"] for state in each["states"]] async for each in collection.find({})}
+        assert found == {lost.action_id: ["NEW", "PENDING", "PENDING"], later.action_id: ["NEW"]}
+
+
+async def test_zeros_stand_for_times_that_nobody_gave(database: tuple[str, Any]) -> None:
+    url, raw = database
+    event = Sample().event()
+    async with MongoStore(url) as store:
+        await store.record(event, NOTHING)
+        assert (await raw.flyte_event.find_one({}))["createdAt"] == datetime(1, 1, 1, tzinfo=UTC)
+        assert (await store.get_event(event.event_id)).event.created_at is None

@@ -144,13 +144,13 @@ class Client:
 
     def refusal(self, error: Exception) -> FlyteError:
         """Translate what the driver says."""
-        if isinstance(error, InvalidURI):  # whose text may hold a password
+        if isinstance(error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)):
+            return _too_large() if isinstance(error, DocumentTooLarge) else InputError(f"The store cannot keep that: {error}.")
+        if isinstance(error, (InvalidURI, ValueError)):  # whose text may hold a password
             return StoreError(
                 f"{self._name} is no address of a MongoDB server; give mongodb://user:password@host:27017/database, special"
                 " characters in user and password percent-encoded."
             )
-        if isinstance(error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)):
-            return _too_large() if isinstance(error, DocumentTooLarge) else InputError(f"The store cannot keep that: {error}.")
         if isinstance(error, ConfigurationError):
             return StoreError(f"{self._name} cannot be used: {error}.")
         if isinstance(error, OperationFailure):

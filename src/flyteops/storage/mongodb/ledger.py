@@ -309,9 +309,10 @@ class Ledger:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
             if head is None:
                 raise NotFoundError(f"There is no action {action_id!r}.")
-            run = await database.flyte_execution.find_one({"_id": head["correlationId"]})
+            correlation_id = head.get("correlationId") or ""
+            run = await database.flyte_execution.find_one({"_id": correlation_id})
             if run is None or "seq" not in extra(head):
-                await adopt(database, self.queues, [head["correlationId"]])
+                await adopt(database, self.queues, [correlation_id])
             elif "pending" in run:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
             else:

@@ -42,7 +42,7 @@ async def take_over(database: Any, queues: Queues) -> int:
     done = 0
     for collection in (database.action, database.audit):
         while foreign := await collection.find(FOREIGN, {"correlationId": 1}).limit(AT_ONCE).to_list():
-            runs = sorted({each.get("correlationId") or "" for each in foreign})
+            runs = list(dict.fromkeys(each.get("correlationId") or "" for each in foreign))
             await adopt(database, queues, runs)
             done += len(runs)
             if done % 10_000 < AT_ONCE:
@@ -60,19 +60,27 @@ async def adopt(database: Any, queues: Queues, runs: Sequence[str]) -> None:
     members: dict[str, list[Document]] = {}
     for document in [*live, *(each for each in copies if each["_id"] not in known)]:
         members.setdefault(document.get("correlationId") or "", []).append(document)
-    for run, documents in members.items():
+    flows = await _flows(database, members.values())
+    for documents in members.values():
         documents.sort(key=_began_at)
-        flow = await find_version(database, documents[0].get("flowUUID") or "")
-        _complete(documents, None if flow is None else flow.flow)
-        await queues.ensure(database, [address_of(each) for each in documents if state_of(each) in OPEN])
-        await _enter(database, run, documents, is_live=any(each["_id"] in known for each in documents))
+        _complete(documents, flows[documents[0].get("flowUUID") or ""])
     everything = {each["_id"]: each for documents in members.values() for each in documents}
+    await queues.ensure(database, [address_of(each) for each in everything.values() if state_of(each) in OPEN])
+    await _enter(database, members, {each["_id"] for each in live})
     for collection, found in ((database.action, live), (database.audit, copies)):
-        foreign = [each["_id"] for each in found]
-        await write_all(
-            collection,
-            [UpdateOne({"_id": key, **FOREIGN}, {"$set": {"flyte": everything[key]["flyte"]}}) for key in foreign],
-        )
+        changes = [
+            UpdateOne({"_id": each["_id"], **FOREIGN}, {"$set": {"flyte": everything[each["_id"]]["flyte"]}}) for each in found
+        ]
+        await write_all(collection, changes)
+
+
+async def _flows(database: Any, runs: Iterable[Sequence[Document]]) -> Mapping[str, Flow | None]:
+    """Return the versions of flows that executions began with, by uuid."""
+    flows: dict[str, Flow | None] = {}
+    for uuid in {each.get("flowUUID") or "" for documents in runs for each in documents}:
+        found = await find_version(database, uuid)
+        flows[uuid] = None if found is None else found.flow
+    return flows
 
 
 def _began_at(document: Document) -> int:
@@ -117,27 +125,41 @@ def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int])
     return min([0, *taken]) - 1
 
 
-async def _enter(database: Any, run: str, documents: Sequence[Document], *, is_live: bool) -> None:
+async def _enter(database: Any, members: Mapping[str, Sequence[Document]], live: set[str]) -> None:
+    """Have a document for each execution, which knows all of its actions."""
+    known: dict[str, set[str]] = {}
+    async for run in database.flyte_execution.find({"_id": {"$in": list(members)}}, {"actions.id": 1}):
+        known[run["_id"]] = {member["id"] for member in run["actions"]}
+    changes = []
+    for run, documents in members.items():
+        missing = [each for each in documents if each["_id"] not in known.get(run, ())]
+        is_live = any(each["_id"] in live for each in documents)
+        changes.append(_entering(run, documents, missing, is_live=is_live))
+    await write_all(database.flyte_execution, changes)
+
+
+def _entering(run: str, documents: Sequence[Document], missing: Sequence[Document], *, is_live: bool) -> UpdateOne:
     first = documents[0]
     head = {
         "flowName": first.get("flowName") or "",
         "flowUUID": first.get("flowUUID") or "",
         "seq": extra(first)["seq"],
-        "version": 0,
-        "bytes": 0,
-        "actions": [],
     }
-    changed_at = max(int(text.rpartition(" ")[2]) for each in documents for text in states_of(each))
-    rest = {"isFinished": is_over(documents), "isArchived": not is_live}
-    await write_all(
-        database.flyte_execution,
-        [UpdateOne({"_id": run}, {"$setOnInsert": head, "$set": rest, "$max": {"changedAt": changed_at}}, upsert=True)],
+    return UpdateOne(
+        {"_id": run, "actions.id": {"$nin": [each["_id"] for each in missing]}},
+        {
+            "$setOnInsert": head,
+            "$set": {"isFinished": is_over(documents), "isArchived": not is_live},
+            "$push": {"actions": {"$each": [member_of(each) for each in missing]}},
+            "$max": {"changedAt": _changed_at(documents)},
+            "$inc": {"version": 1, "bytes": sum(extra(each).get("bytes", 0) for each in missing)},
+        },
+        upsert=True,
     )
-    for each in documents:
-        await database.flyte_execution.update_one(
-            {"_id": run, "actions.id": {"$ne": each["_id"]}},
-            {"$push": {"actions": member_of(each)}, "$inc": {"version": 1, "bytes": extra(each).get("bytes", 0)}},
-        )
+
+
+def _changed_at(documents: Iterable[Document]) -> int:
+    return max(int(text.rpartition(" ")[2]) for each in documents for text in states_of(each))
 
 
 def is_over(documents: Iterable[Document]) -> bool:
@@ -186,7 +208,5 @@ def _following(document: Document) -> Document:
 
 
 def _followed(run: str, documents: Sequence[Document]) -> UpdateOne:
-    changed_at = max(int(text.rpartition(" ")[2]) for each in documents for text in states_of(each))
-    return UpdateOne(
-        {"_id": run}, {"$set": {"isFinished": is_over(documents)}, "$max": {"changedAt": changed_at}, "$inc": {"version": 1}}
-    )
+    change = {"$set": {"isFinished": is_over(documents)}, "$max": {"changedAt": _changed_at(documents)}, "$inc": {"version": 1}}
+    return UpdateOne({"_id": run}, change)
