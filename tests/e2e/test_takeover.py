@@ -8,6 +8,10 @@ import pytest
 from bson import Binary, ObjectId
 from pymongo import AsyncMongoClient
 
+from flyteops.storage import open_store
+from flyteops.storage.base import ExecutionFilter
+from flyteops.storage.transfer import move
+from flyteops.testing.sample import NOTHING, Sample, always
 from tests.mongodb import place
 
 pytestmark = pytest.mark.mongodb
@@ -225,6 +229,16 @@ async def test_what_is_written_has_the_shape_that_the_original_knows(started, da
     assert (await store.flowHistory.find_one({"uuid": saved["uuid"]}))["steps"] == saved["steps"]
     kept = (await store.action.index_information()).values()
     assert [each["expireAfterSeconds"] for each in kept if "expireAfterSeconds" in each] == [31_557_600]
+
+
+async def test_what_the_original_wrote_can_be_moved_to_another_store(database, tmp_path):
+    async with open_store(database[0]) as store, open_store(f"sqlite:///{tmp_path}/flyte.db") as other:
+        await move(store, other, lambda *_: None)
+        runs = list(await other.list_executions(ExecutionFilter(), 0, 10))
+        assert runs == list(await store.list_executions(ExecutionFilter(), 0, 10))
+        assert [run.correlation_id for run in runs] == ["run-4", "run-3", "run-2", "run-1"]
+        assert runs[0].actions[0].result.payload == b'{"stdout":"10:00"}'
+        assert await other.finish(RUNNING["_id"], Sample().event("Output"), always(NOTHING))
 
 
 async def test_what_the_original_did_meanwhile_is_gone_on_with(started, database):

@@ -1,11 +1,11 @@
 """A store says what a few lines of plain Python say, whatever is asked of it in whatever order."""
 
 import asyncio
+import contextlib
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +15,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import ActionState, Event, NewAction, Outcome, PackRef, has_labels
+from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, ExecutionFilter, Retention
-from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.sample import Sample, always, creating, minutes
+from tests import mongodb
 
 FLOWS = st.sampled_from(["Deploy", "Check"])
 PACKS = st.sampled_from(["Worker", "Tester"])
@@ -111,16 +112,24 @@ class Comparison(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.place = tempfile.TemporaryDirectory()
+        self.stack = contextlib.AsyncExitStack()
         self.sample = Sample()
         self.model = Model()
-        self.store = SqliteStore(Path(self.place.name) / "flyte.db", readers=1)
+        self.url = self.run(self.stack.enter_async_context(self.place()))
+        self.store = open_store(self.url)
         self.run(self.store.open())
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def place() -> AsyncIterator[str]:
+        """Give out the URL of a place for a store, for one run alone."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/flyte.db"
 
     def teardown(self) -> None:
         self.run(self.store.close())
+        self.run(self.stack.aclose())
         self.runner.close()
-        self.place.cleanup()
 
     def run(self, verb: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(verb)
@@ -183,7 +192,7 @@ class Comparison(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.run(self.store.close())
-        self.store = SqliteStore(self.store.path, readers=1)
+        self.store = open_store(self.url)
         self.run(self.store.open())
 
     @rule(
@@ -234,3 +243,12 @@ class Comparison(RuleBasedStateMachine):
 
 TestComparison = Comparison.TestCase
 TestComparison.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+class MongoComparison(Comparison):
+    place = staticmethod(mongodb.place)
+
+
+@pytest.mark.mongodb
+class TestMongodb(MongoComparison.TestCase):  # type: ignore[misc, name-defined]
+    settings = settings(max_examples=10, stateful_step_count=40, deadline=None)

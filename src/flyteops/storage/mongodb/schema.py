@@ -21,10 +21,13 @@ VERSION = 1
 AUDIT_KEPT_FOR = timedelta(days=183)
 """How long the original keeps copies of actions."""
 
+TTL = "expireAfterSeconds"
+
+CHOICES = ("unique", "sparse", TTL, "partialFilterExpression", "collation")
+"""The options that matter to what an index is good for."""
+
 NUMBERS = ("flows", "items", "packs", "notes", "arrived")
 """What is counted for other servers to see that it has changed."""
-
-TTL = "expireAfterSeconds"
 
 
 class Index(NamedTuple):
@@ -103,9 +106,9 @@ async def _known(collection: Any) -> Mapping[str, Any]:
 
 async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None:
     collection = database[index.collection]
-    wanted = [(field, direction) for field, direction in index.keys]
+    wanted = list(index.keys)
     for name, options in known.items():
-        if [(field, int(direction)) for field, direction in options["key"] if not isinstance(direction, str)] == wanted:
+        if list(options["key"]) == wanted:  # whether 1 or 1.0
             await _adjust(database, index, name, options)
             return
     await collection.create_index(wanted, **index.options)
@@ -113,7 +116,7 @@ async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None
 
 async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, Any]) -> None:
     """Let an index that is there already do what is wanted of it."""
-    found = {option: options[option] for option in ("unique", "sparse", TTL) if options.get(option) not in (False, None)}
+    found = {option: options[option] for option in CHOICES if options.get(option) not in (False, None)}
     if found == index.options:
         return
     place = f"index {name!r} of {index.collection!r}"

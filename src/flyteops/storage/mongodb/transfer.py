@@ -167,14 +167,30 @@ async def _notes(database: Any) -> AsyncIterator[Stored]:
         yield StoredNote(note_of(document))
 
 
+async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
+    """Yield the actions that are kept: first those of which the original has kept copies only."""
+    async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
+        async for document in database.audit.find({"correlationId": run["_id"], **which}).sort("flyte.seq", 1):
+            yield document
+    async for document in database.action.find(which).sort("flyte.seq", 1):
+        yield document
+
+
 async def _events(database: Any) -> AsyncIterator[Stored]:
+    # The original keeps events in actions only.
+    foreign = {"$or": [{"trigger.flyte.id": None}, {"result.name": {"$gt": ""}, "result.flyte.id": None}]}
+    async for document in _documents(database, foreign):
+        action = action_of(document)
+        for event, field in ((action.trigger, "trigger"), (action.result, "result")):
+            if event is not None and "id" not in extra(document[field]):
+                yield StoredEvent(event)
     async for document in database.flyte_event.find({}, {"todo": 0}).sort("seq", 1):
         decisions = decode_decisions(document["decisions"]) if "decisions" in document else ()
         yield StoredEvent(event_of(document, document["_id"]), decisions)
 
 
 async def _actions(database: Any) -> AsyncIterator[Stored]:
-    async for document in database.action.find({}).sort("flyte.seq", 1):
+    async for document in _documents(database, {}):
         yield _stored_action(document)
 
 
