@@ -58,7 +58,16 @@ async def postgres(_folder: Path) -> AsyncIterator[Store]:
         yield store
 
 
-BACKENDS = {"sqlite": sqlite, "postgres": postgres}
+@contextlib.asynccontextmanager
+async def mongodb(_folder: Path) -> AsyncIterator[Store]:
+    from flyteops.storage.mongodb import MongoStore  # noqa: PLC0415 - its driver need not be there for the others
+    from tests.mongodb import place  # noqa: PLC0415
+
+    async with place() as url, MongoStore(url) as store:
+        yield store
+
+
+BACKENDS = {"sqlite": sqlite, "postgres": postgres, "mongodb": mongodb}
 
 STORIES = ("test_scenario", "test_waiting", "test_actions", "test_audit", "test_flows", "test_datastore", "test_packs")
 
