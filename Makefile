@@ -28,7 +28,7 @@ check: .venv/dev ## lint, types, layers: everything but the tests
 e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
 	@$(PYTEST) -m "not postgres and not mongodb and not servers" tests/e2e tests/docs $(ARGS)
 
-backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, FLYTE_TEST_MONGODB and FLYTE_TEST_OIDC name them
+backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC and _IMAP name them
 	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
 
 bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results

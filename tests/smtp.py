@@ -34,7 +34,7 @@ class MailServer:
     mails: list[Mail] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     place: str = ""
-    _connections: list[asyncio.BaseTransport] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def _next(self, what: str) -> str:
         return self.answers[what].pop(0) if self.answers.get(what) else "250 OK"
@@ -55,7 +55,13 @@ class MailServer:
         if answer.startswith("2"):
             secured = server.transport.get_extra_info("ssl_object") is not None
             self.mails.append(Mail(envelope.mail_from, envelope.rcpt_tos, envelope.content, envelope.mail_options, secured))
+            self.arrived.set()
         return answer
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        if self._next("QUIT") == "hang up":
+            server.transport.abort()
+        return "221 Bye"
 
     @staticmethod
     def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:

@@ -70,13 +70,17 @@ def test_every_variable_is_in_the_reference() -> None:
     assert len(environment.asked) == 11
 
 
-REQUIRED = {"FLYTE_SLACK_TOKEN": "xoxb-1", "SMTPSERVER": "mail.example.com"}
-"""What packs do not do without."""
+REQUIRED = {
+    "FLYTE_EMAIL_IMAP_URL": "imaps://flyte@mail.example.com",
+    "FLYTE_SLACK_TOKEN": "xoxb-1",
+    "SMTPSERVER": "mail.example.com",
+}
+"""What packs need to have all their commands and events."""
 
 
 @pytest.mark.parametrize(
     ("pack", "count"),
-    [(chat, 1), (email, 8), (http, 6), (shell, 2), (slack, 5), (ticker, 1)],
+    [(chat, 1), (email, 12), (http, 6), (shell, 2), (slack, 5), (ticker, 1)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_variable_of_a_pack_is_on_its_page(pack: ModuleType, count: int) -> None:

@@ -12,6 +12,7 @@ from flyteops.packs import email, http
 from flyteops.packs.chat import Room, pack_for
 from flyteops.sdk import Environment, Pack
 from tests.docs.blocks import blocks_of
+from tests.imap import PASSWORD, post, write_certificate
 from tests.smtp import mail_server
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference" / "packs"
@@ -19,8 +20,8 @@ PAGES = Path(__file__).parents[2] / "docs" / "reference" / "packs"
 pytestmark = pytest.mark.slow
 
 
-def flow_of(page: str) -> str:
-    return next(block.text for block in blocks_of(PAGES / page) if block.language == "yaml")
+def flow_of(page: str, number: int = 0) -> str:
+    return [block.text for block in blocks_of(PAGES / page) if block.language == "yaml"][number]
 
 
 @asynccontextmanager
@@ -69,3 +70,22 @@ async def test_the_flow_of_the_email_page_sends_a_mail(server: str) -> None:
             refused = await answer_to(room, "page bob@example.com: the disk is full")
     assert refused == "Not sent: bob@example.com: 550 no such user"
     assert mails.mails[0].message.get_content() == "page ann@example.com: the disk is full\n"
+
+
+@pytest.mark.servers
+async def test_the_flow_of_the_email_page_answers_people_and_no_programs(server: str, tmp_path: Path) -> None:
+    async with mail_server() as mails:
+        with post() as mailbox:
+            settings = {
+                "SMTPSERVER": mails.place,
+                "FLYTE_EMAIL_IMAP_URL": mailbox.url(),
+                "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD,
+                "FLYTE_EMAIL_CA_CERT_FILE": write_certificate(tmp_path),
+            }
+            async with running(server, flow_of("email.md", 1), email.create(settings)):
+                mailbox.deliver(b"From: away@example.com\nAuto-Submitted: auto-replied\nSubject: Away\n\nx\n")
+                mailbox.deliver(b"From: Ann <ann@example.com>\nSubject: Help\nMessage-ID: <1@example.com>\n\nx\n")
+                await mails.arrived.wait()
+    (answer,) = mails.mails
+    assert answer.recipients == ["ann@example.com"]
+    assert (answer.message["Subject"], answer.message["In-Reply-To"]) == ("Re: Help", "<1@example.com>")

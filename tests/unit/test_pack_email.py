@@ -218,6 +218,12 @@ async def test_a_message_that_is_refused_for_now_is_sent_again() -> None:
     assert server.seen == ["RCPT ann@example.com 250", "DATA 451", "RCPT ann@example.com 250", "DATA 250"]
 
 
+async def test_who_is_refused_in_every_attempt_is_told_once() -> None:
+    async with mail_server(answers={"bob@example.com": ["550 no", "550 no"], "DATA": ["451 full"]}) as server:
+        event = await send(server, {**LETTER, "to": ["ann@example.com", "bob@example.com"]})
+    assert event.payload["refused"] == [{"address": "bob@example.com", "code": 550, "message": "no"}]
+
+
 async def test_a_message_that_is_refused_is_not() -> None:
     async with mail_server(answers={"DATA": ["554 spam"]}) as server:
         assert await send(server, LETTER) == failed("554 spam")
@@ -229,6 +235,12 @@ async def test_a_message_that_may_have_been_taken_is_not_sent_twice() -> None:
         event = await send(server, LETTER)
     assert event.payload["error"].startswith(f"{server.place} did not say whether it took the message: ")
     assert server.seen == ["RCPT ann@example.com 250", "DATA han"]
+
+
+async def test_a_message_that_was_taken_is_not_sent_twice_because_the_server_hangs_up() -> None:
+    async with mail_server(answers={"QUIT": ["hang up"]}) as server:
+        assert (await send(server, LETTER)).name == "EmailSent"
+    assert len(server.mails) == 1
 
 
 async def test_a_message_larger_than_the_server_takes_is_refused() -> None:
@@ -338,3 +350,36 @@ def test_what_is_no_mail_server_is_refused(server: str) -> None:
 
 def test_no_password_is_shown() -> None:
     assert "s3cret" not in repr(email.settings.Settings.read({"SMTPSERVER": "mail.example.com", **LOGIN}))
+
+
+IMAP = {
+    "FLYTE_EMAIL_IMAP_URL": "imaps://flyte%40example.com@mail.example.com/Some%20folder",
+    "FLYTE_EMAIL_IMAP_PASSWORD": "s3cret",
+}
+
+
+def test_a_mailbox_may_be_all_there_is() -> None:
+    declaration = email.create(IMAP).declaration()
+    assert (list(declaration.commands), list(declaration.events)) == ([], ["ReceivedEmail"])
+    assert list(declaration.checks) == ["IMAP"]
+    reception = email.settings.Settings.read(IMAP).reception
+    assert reception is not None
+    assert reception.server.place == "Some folder of flyte@example.com at mail.example.com:993"
+    assert "s3cret" not in repr(reception)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("imaps://flyte:s3cret@mail.example.com", "holds a password; that belongs into FLYTE_EMAIL_IMAP_PASSWORD"),
+        ("imaps://mail.example.com", "'imaps://mail.example.com' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+        ("pop://a@b", "'pop://a@b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+        ("imap://a@b:99999", "'imap://a@b:99999' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+        ("imap://a@[b", "'imap://a@[b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
+    ],
+)
+def test_what_is_no_mailbox_is_refused(url: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        email.create({"FLYTE_EMAIL_IMAP_URL": url})
+    assert [str(problem) for problem in caught.value.problems] == [f"FLYTE_EMAIL_IMAP_URL: {why}"]
+    assert "s3cret" not in str(caught.value)

@@ -23,7 +23,7 @@ def _parse(text: str) -> list[Address]:
     try:
         header: Any = policy.default.header_factory("To", text)
         found = [_ascii_domain(address) for address in header.addresses]
-    except (MessageError, ValueError, IndexError) as error:
+    except (MessageError, ValueError, IndexError, RecursionError) as error:
         raise ValueError(message) from error
     wrong = any(isinstance(each, InvalidHeaderDefect) for each in header.defects)
     if wrong or not found or any(not address.username or not _is_domain(address.domain) for address in found):

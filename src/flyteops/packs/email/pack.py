@@ -7,8 +7,11 @@ import msgspec
 
 from flyteops.errors import FlyteError
 from flyteops.packs.email.letter import SendEmail, listed, write_letter
+from flyteops.packs.email.mailbox import Mailbox
+from flyteops.packs.email.received import ReceivedEmail
+from flyteops.packs.email.reception import Reception
 from flyteops.packs.email.settings import Settings
-from flyteops.packs.email.smtp import Delivery, Refusal, connect
+from flyteops.packs.email.smtp import Delivery, Refusal, SmtpServer, connect
 from flyteops.packs.original import read_input
 from flyteops.sdk import Event, Pack, fatal
 
@@ -41,13 +44,15 @@ def create(environ: Mapping[str, str]) -> Pack:
     """Make the pack; the settings are on its page."""
     settings = Settings.read(environ)
     pack = Pack("Email")
-    _declare_send_email(pack, settings)
+    if settings.smtp is not None:
+        _declare_send_email(pack, settings, settings.smtp)
+    if settings.reception is not None:
+        _declare_received_email(pack, settings.reception)
     return pack
 
 
-def _declare_send_email(pack: Pack, settings: Settings) -> None:
+def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> None:
     sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed)
-    server = settings.smtp
 
     @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
     async def send_email(raw: Any) -> Event:
@@ -72,6 +77,24 @@ def _declare_send_email(pack: Pack, settings: Settings) -> None:
         async with connect(server) as smtp:
             secured = "" if smtp.get_transport_info("ssl_object") is None else " over TLS"
         return f"connected to {server.place}{secured}{f' as {server.user}' if server.user else ''}"
+
+
+def _declare_received_email(pack: Pack, reception: Reception) -> None:
+    received = pack.event("ReceivedEmail", ReceivedEmail)
+
+    @pack.task
+    async def receive() -> None:
+        await reception.run(pack, received)
+
+    @pack.check("IMAP")
+    async def check() -> str:
+        box = Mailbox(reception.server)
+        try:
+            await box.open()
+            unread = len(await box.unread())
+        finally:
+            box.close()
+        return f"opened {reception.server.place}: {unread} unread"
 
 
 def _echo(asked: SendEmail, refused: list[Refusal]) -> dict[str, Any]:

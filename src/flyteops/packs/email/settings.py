@@ -4,24 +4,28 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self, get_args
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from flyteops.errors import Problem
 from flyteops.packs.email.address import parse_addresses
+from flyteops.packs.email.mailbox import ImapServer
+from flyteops.packs.email.reception import Reception
 from flyteops.packs.email.smtp import SmtpServer, Tls
 from flyteops.sdk import Reader
-from flyteops.sdk.environment import certificates, positive_seconds
+from flyteops.sdk.environment import byte_count, certificates, positive_seconds
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How mail leaves."""
+    """How mail leaves and arrives; there is at least one of both."""
 
-    smtp: SmtpServer
+    smtp: SmtpServer | None = None
     sender: str = ""
     attempts: int = 4
+    reception: Reception | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -33,12 +37,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             smtp=_smtp(reader, timeout, ca_cert_file),
             sender=reader.read("FLYTE_EMAIL_FROM", _sender, ""),
             attempts=1 + reader.read("FLYTE_EMAIL_RETRIES", _retries, 3),
+            reception=_reception(reader, timeout, ca_cert_file),
         )
         reader.finish()
         return settings
 
 
-def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServer:
+def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServer | None:
+    if not reader.environ.get("SMTPSERVER", "").strip() and reader.environ.get("FLYTE_EMAIL_IMAP_URL", "").strip():
+        return None
     nowhere: tuple[str, int | None] = ("", None)
     host, port = reader.require("SMTPSERVER", _server, "the mail server, such as mail.example.com:587", nowhere)
     user = reader.read("FLYTE_EMAIL_USER", str.strip, None)
@@ -50,6 +57,40 @@ def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServ
     return SmtpServer(
         host=host, port=port, tls=tls, user=user, password=password, timeout=timeout, ca_cert_file=ca_cert_file
     )  # fmt: skip
+
+
+def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> Reception | None:
+    server = reader.read("FLYTE_EMAIL_IMAP_URL", _mailbox, None)
+    own_password = reader.read("FLYTE_EMAIL_IMAP_PASSWORD", str, None)
+    poll_interval = reader.read("FLYTE_EMAIL_POLL_INTERVAL", positive_seconds, 60.0)
+    size_limit = reader.read("FLYTE_EMAIL_SIZE_LIMIT", byte_count, 5 * 1024 * 1024)
+    if server is None:
+        return None
+    password = own_password or reader.read("FLYTE_EMAIL_PASSWORD", str, "")
+    server = msgspec.structs.replace(server, password=password, timeout=timeout, ca_cert_file=ca_cert_file)
+    return Reception(server=server, poll_interval=poll_interval, size_limit=max(size_limit, 1))
+
+
+def _mailbox(text: str) -> ImapServer:
+    """Read `imaps://user@host:port/folder`; the scheme `imap` is for STARTTLS."""
+    message = f"{text!r} is not a mailbox such as imaps://flyte@mail.example.com/INBOX"
+    try:
+        url = urlsplit(text.strip())
+        port = url.port or {"imap": 143, "imaps": 993}.get(url.scheme, 0)
+    except ValueError as error:
+        raise ValueError(message) from error
+    if url.password is not None:
+        message = "holds a password; that belongs into FLYTE_EMAIL_IMAP_PASSWORD"
+        raise ValueError(message)
+    if not port or not url.hostname or not url.username or url.query or url.fragment:
+        raise ValueError(message)
+    return ImapServer(
+        host=url.hostname,
+        port=port,
+        implicit_tls=url.scheme == "imaps",
+        user=unquote(url.username),
+        folder=unquote(url.path.strip("/")) or "INBOX",
+    )
 
 
 def _server(text: str) -> tuple[str, int | None]:

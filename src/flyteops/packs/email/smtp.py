@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -73,13 +73,15 @@ class Delivery:
             raise FlyteError(message)
 
     async def _attempt(self) -> None:
-        self._later = []
         async with connect(self._server) as smtp:
             await smtp.mail(self._letter.sender, options=self._options(smtp), encoding="utf-8")
-            taken = [address for address in self._left if await self._is_taken(smtp, address)]
+            refusals = [refusal for address in self._left if (refusal := await self._ask(smtp, address))]
+            taken = [address for address in self._left if address not in {each.address for each in refusals}]
             if taken:
                 await self._hand_over(smtp)
         self.accepted += taken
+        self.refused += [each for each in refusals if not _passes(each.code)]
+        self._later = [each for each in refusals if _passes(each.code)]
         self._left = [each.address for each in self._later]
         if self._later:
             message = "; ".join(f"{each.address}: {each.code} {each.message}" for each in self._later)
@@ -94,14 +96,12 @@ class Delivery:
             options.append("SMTPUTF8")
         return options
 
-    async def _is_taken(self, smtp: aiosmtplib.SMTP, address: str) -> bool:
+    async def _ask(self, smtp: aiosmtplib.SMTP, address: str) -> Refusal | None:
         try:
             await smtp.rcpt(address, encoding="utf-8")
         except aiosmtplib.SMTPRecipientRefused as error:
-            refusal = Refusal(address, error.code, one_line(error.message))
-            (self._later if _passes(error.code) else self.refused).append(refusal)
-            return False
-        return True
+            return Refusal(address, error.code, one_line(error.message))
+        return None
 
     async def _hand_over(self, smtp: aiosmtplib.SMTP) -> None:
         try:
@@ -128,7 +128,8 @@ async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
     try:
         await smtp.connect()
         yield smtp
-        await smtp.quit()
+        with suppress(aiosmtplib.SMTPException, OSError):  # all is done; a message that was taken must not be sent again
+            await smtp.quit()
     except (aiosmtplib.SMTPException, OSError) as error:
         raise _told(server, error) from error
     finally:

@@ -79,12 +79,15 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 async def _look_up(allowed: AllowList) -> str:
     """Resolve every host that is allowed by its whole name, and tell whether it may be connected to."""
-    hosts = [pattern for pattern in allowed.hosts if not pattern.host.startswith("*")]
-    for pattern in hosts:
-        try:
-            allowed.admit_addresses(pattern.host, await resolve(pattern.host, pattern.port or 443))
-        except httpx2.ConnectError as error:
-            raise UnavailableError(str(error)) from error
+    faults = []
+    for pattern in allowed.hosts:
+        if not pattern.host.startswith("*"):
+            try:
+                allowed.admit_addresses(pattern.host, await resolve(pattern.host, pattern.port or 443))
+            except (FlyteError, httpx2.ConnectError) as error:
+                faults.append(str(error))
+    if faults:
+        raise UnavailableError("; ".join(faults))
     if not allowed.hosts:
         return "flows may ask every host that has a public address"
     return f"flows may ask {', '.join(pattern.host for pattern in allowed.hosts)}"

@@ -1,0 +1,213 @@
+"""What arrived, as flows get it: every mail can be read somehow, however broken it is."""
+
+import base64
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+# The parser's work grows with each of these, and with their products.
+_MOST_PARTS = 100
+_MOST_LINES = 200_000
+_MOST_BOUNDARIES = 50
+_MOST_DELIMITERS = 2_000
+_LONGEST_HEADER = 10_000
+_DEEPEST = 20
+
+_BARE_ADDRESS = re.compile(r"""[^\s<>,;:"'()]{1,64}@[^\s<>,;:"'()]{1,255}""")
+
+
+class _Policy(policy.EmailPolicy):
+    """Read no more of a header than its beginning."""
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        return super().header_fetch_parse(name, value[:_LONGEST_HEADER])
+
+
+_POLICY = _Policy()
+
+
+class AttachedFile(msgspec.Struct, rename="camel"):
+    """A file that came along, its content in base64."""
+
+    filename: str
+    content_type: str
+    size: int
+    content: str
+
+
+class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
+    """A mail: addresses are bare, and what the sender did not say is empty.
+
+    `truncated` says that it was larger than what is read, or had too many parts, so that something is missing.
+    """
+
+    message_id: str = ""
+    from_: str = msgspec.field(name="from", default="")
+    from_name: str = ""
+    to: list[str] = []
+    cc: list[str] = []
+    reply_to: list[str] = []
+    subject: str = ""
+    date: datetime | None = None
+    received_at: datetime
+    in_reply_to: str = ""
+    references: list[str] = []
+    automatic: bool = False
+    text: str = ""
+    html: str = ""
+    attachments: list[AttachedFile] = []
+    size: int
+    truncated: bool = False
+
+
+def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedEmail:
+    """Read a message, or the beginning of one that is `size` bytes long."""
+    read = b"\n".join(content.split(b"\n", _MOST_LINES)[:_MOST_LINES])
+    received = ReceivedEmail(size=size, received_at=received_at.astimezone(UTC), truncated=len(read) < max(size, len(content)))
+    message = _parse(read)
+    if message is None:
+        received.text, received.truncated = read.decode("utf-8", "replace"), True
+        return received
+    _read_headers(message, received)
+    parts = list(_parts(message, _DEEPEST))
+    received.truncated = received.truncated or len(parts) > _MOST_PARTS
+    for part in parts[:_MOST_PARTS]:
+        _read_part(part, received)
+    return received
+
+
+def _parse(content: bytes) -> EmailMessage | None:
+    """Return the message; None for what was made to keep the parser busy, or to break it."""
+    boundaries = content.count(b"boundary=")
+    if boundaries > _MOST_BOUNDARIES or (boundaries and content.count(b"\n--") > _MOST_DELIMITERS):
+        return None
+    try:
+        message: Any = message_from_bytes(content, policy=_POLICY)
+    except Exception:  # the parser of the standard library fails in many ways
+        return None
+    return message if isinstance(message, EmailMessage) else None
+
+
+def _read_headers(message: EmailMessage, received: ReceivedEmail) -> None:
+    senders = _addresses(message, "From") or [("", "")]
+    received.from_name, received.from_ = senders[0]
+    received.to, received.cc, received.reply_to = (
+        [address for _, address in _addresses(message, name)] for name in ("To", "Cc", "Reply-To")
+    )
+    received.message_id = _header(message, "Message-ID")
+    received.subject = _header(message, "Subject")
+    received.in_reply_to = _header(message, "In-Reply-To")
+    received.references = _header(message, "References").split()
+    received.date = _date(_header(message, "Date"))
+    received.automatic = _is_automatic(message)
+
+
+def _is_automatic(message: EmailMessage) -> bool:
+    """Tell whether a program wrote it: who answers such mail may answer itself without end."""
+    submitted = _header(message, "Auto-Submitted").lower()
+    precedence = _header(message, "Precedence").lower()
+    return (
+        submitted not in ("", "no")
+        or precedence in ("bulk", "junk", "list", "auto_reply")
+        or bool(_header(message, "X-Autoreply") or _header(message, "List-Id"))
+        or _header(message, "Return-Path") == "<>"
+    )
+
+
+def _read_part(part: EmailMessage, received: ReceivedEmail) -> None:
+    kind, filename = part.get_content_type(), _filename(part)
+    is_file = bool(filename) or _disposition(part) == "attachment"
+    if kind == "text/plain" and not is_file:
+        received.text = _joined(received.text, _text(part))
+    elif kind == "text/html" and not is_file:
+        received.html = _joined(received.html, _text(part))
+    else:
+        content = _content(part)
+        encoded = base64.b64encode(content).decode()
+        received.attachments = [*received.attachments, AttachedFile(filename, kind, len(content), encoded)]
+
+
+def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:
+    """Return what a message consists of; a message inside of it is one part."""
+    inner: Any = message.get_payload()
+    if message.get_content_maintype() != "multipart" or not isinstance(inner, list) or not deepest:
+        yield message
+        return
+    for part in inner:
+        yield from _parts(part, deepest - 1)
+
+
+def _content(part: EmailMessage) -> bytes:
+    try:
+        if part.is_multipart():
+            return b"".join(each.as_bytes() for each in part.get_payload())  # type: ignore[union-attr]
+        content = part.get_payload(decode=True)
+    except Exception:  # what was read cannot always be written again
+        return b""
+    return content if isinstance(content, bytes) else b""
+
+
+def _text(part: EmailMessage) -> str:
+    content = _content(part)
+    try:
+        text = content.decode(part.get_content_charset() or "utf-8", "replace")
+    except (LookupError, ValueError):
+        text = content.decode("utf-8", "replace")
+    return text.replace("\r\n", "\n")
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """Return a header as people read it, "" without one."""
+    try:
+        value = message[name]
+    except Exception:  # some broken headers break the parser of the standard library
+        value = next((value for each, value in message.raw_items() if each.lower() == name.lower()), "")[:_LONGEST_HEADER]
+    return _clean(str(value or ""))
+
+
+def _addresses(message: EmailMessage, name: str) -> list[tuple[str, str]]:
+    """Return names and bare addresses."""
+    try:
+        header = message[name]
+        found = [(address.display_name, address.addr_spec) for address in header.addresses] if header else []
+    except Exception:  # as in _header
+        found = [("", address) for address in _BARE_ADDRESS.findall(_header(message, name))]
+    return [(_clean(name), _clean(address)) for name, address in found if address]
+
+
+def _filename(part: EmailMessage) -> str:
+    try:
+        name = part.get_filename() or ""
+    except Exception:  # as in _header
+        name = ""
+    return _clean(name).replace("\\", "/").rpartition("/")[2]
+
+
+def _disposition(part: EmailMessage) -> str | None:
+    try:
+        return part.get_content_disposition()
+    except Exception:  # as in _header
+        return None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _clean(text: str) -> str:
+    """Return text on one line, without the bytes that were no text."""
+    return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
+
+
+def _joined(before: str, text: str) -> str:
+    return f"{before}\n{text}" if before else text

@@ -1,0 +1,73 @@
+"""Watch a mailbox and tell of what arrives, each mail once."""
+
+import asyncio
+import logging
+import random
+
+import msgspec
+
+from flyteops.errors import FlyteError, InputError, UnavailableError
+from flyteops.packs.email.mailbox import ImapServer, Mail, Mailbox
+from flyteops.packs.email.received import ReceivedEmail, read_email
+from flyteops.sdk import EventType, Pack
+from flyteops.sdk.retry import Backoff, Outage
+
+LOGGER = logging.getLogger("flyte.email")
+
+
+class Reception(msgspec.Struct, frozen=True, kw_only=True):
+    """How a mailbox is watched: where, how many seconds to wait at most, how many bytes of a mail are read."""
+
+    server: ImapServer
+    poll_interval: float = 60.0
+    size_limit: int = 5 * 1024 * 1024
+
+    async def run(self, pack: Pack, event: EventType[ReceivedEmail]) -> None:
+        """Watch without end; raise why the mailbox cannot be used at all, and try again when it could be before."""
+        clock, outage = pack.clock(), Outage("the mailbox", LOGGER)
+        failures, known = 0, False
+        while True:
+            box = Mailbox(self.server)
+            try:
+                await box.open()
+                known = True
+                while True:
+                    # Answers to the calls in between may have told of new mail, so only who finds none may wait.
+                    while await self._deliver_unread(box, pack, event):
+                        pass
+                    failures = 0
+                    outage.ended()
+                    await box.changed(self.poll_interval, clock.sleep)
+            except FlyteError as error:
+                if not known and not isinstance(error, UnavailableError):
+                    raise
+                failures += 1
+                outage.failed(error)
+            finally:
+                box.close()
+            await clock.back_off(Backoff().delay(failures, random.random()))  # noqa: S311 - no secret
+
+    async def _deliver_unread(self, box: Mailbox, pack: Pack, event: EventType[ReceivedEmail]) -> bool:
+        """Tell of what is unread; return whether there was something."""
+        delivered = False
+        for uid in await box.unread():
+            mail = await box.fetch(uid, self.size_limit)
+            if mail is None:
+                continue
+            received = await asyncio.to_thread(read_email, mail.content, size=mail.size, received_at=mail.received_at)
+            await self._deliver(mail, received, pack, event)
+            # If the pack ends before this, the mail is told once more, under the same key, and the server knows it already.
+            await box.mark(uid)
+            delivered = True
+        return delivered
+
+    async def _deliver(self, mail: Mail, received: ReceivedEmail, pack: Pack, event: EventType[ReceivedEmail]) -> None:
+        """Send the event; one that the server refuses is sent without what makes it large, and then left out."""
+        bare = msgspec.structs.replace(received, text="", html="", attachments=[], references=[], truncated=True)
+        for each in (received, bare):
+            try:
+                await pack.send(event(each), key=mail.key)
+            except InputError as error:
+                LOGGER.warning("the server refuses the mail %s: %s", received.message_id or mail.uid, error)
+            else:
+                return
