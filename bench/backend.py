@@ -141,19 +141,24 @@ async def measure_start(url: str, rounds: int, actions: int) -> Row:
     times: dict[str, list[float]] = {"empty": [], "full": []}
     async with place(url) as (empty_url, _), place(url) as (full_url, connection):
         for store in (empty_url, full_url):
-            with running(store, 1):
-                pass
+            await _start(store)
         await fill(connection, actions, "SUCCESS")
         for _ in range(rounds):
             for name, store in (("empty", empty_url), ("full", full_url)):
-                times[name].append(_start(store))
+                times[name].append(await _start(store))
     return {"actions": actions, "start_s_empty": median(times["empty"]), "start_s_full": median(times["full"])}
 
 
-def _start(store: str) -> float:
-    server = Server("", store)
+async def _start(store: str) -> float:
+    """Return how many seconds it takes until a server is ready."""
+    server, began = Server("", store), time.perf_counter()
     try:
-        return server.start()
+        server.start()
+        connection = await connect(server.port)
+        status, _ = await connection.request("GET", "/health/ready")  # is not answered before the store is open
+        assert status == 200
+        connection.close()
+        return time.perf_counter() - began
     finally:
         server.stop()
 

@@ -16,13 +16,16 @@ import pytest
 import uvicorn
 
 from flyteops.service import Service
+from flyteops.storage import open_store
 from flyteops.storage.base import Store
-from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
+from tests.shared import PLACES
 
 BASE = "http://flyte.test"
+
+Place = Callable[[], contextlib.AbstractAsyncContextManager[str]]
 
 
 class Clock:
@@ -43,46 +46,20 @@ def clock() -> Clock:
     return Clock()
 
 
-@contextlib.asynccontextmanager
-async def sqlite(folder: Path) -> AsyncIterator[Store]:
-    async with SqliteStore(folder / "flyte.db") as store:
-        yield store
-
-
-@contextlib.asynccontextmanager
-async def postgres(_folder: Path) -> AsyncIterator[Store]:
-    from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - its driver need not be there for the others
-    from tests.postgres import place  # noqa: PLC0415
-
-    async with place() as url, PostgresStore(url) as store:
-        yield store
-
-
-@contextlib.asynccontextmanager
-async def mongodb(_folder: Path) -> AsyncIterator[Store]:
-    from flyteops.storage.mongodb import MongoStore  # noqa: PLC0415 - its driver need not be there for the others
-    from tests.mongodb import place  # noqa: PLC0415
-
-    async with place() as url, MongoStore(url) as store:
-        yield store
-
-
-BACKENDS = {"sqlite": sqlite, "postgres": postgres, "mongodb": mongodb}
-
 STORIES = ("test_scenario", "test_waiting", "test_actions", "test_audit", "test_flows", "test_datastore", "test_packs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" in metafunc.fixturenames:
+    if "place" in metafunc.fixturenames:
         is_story = metafunc.module.__name__.rpartition(".")[2] in STORIES
-        others = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in BACKENDS if name != "sqlite" and is_story]
-        metafunc.parametrize("backend", ["sqlite", *others])
+        metafunc.parametrize("place", [pytest.param(None, id="sqlite"), *(PLACES if is_story else [])])
 
 
 @pytest.fixture
-async def store(backend: str, tmp_path: Path) -> AsyncIterator[Store]:
-    async with BACKENDS[backend](tmp_path) as store:
-        yield store
+async def store(place: Place | None, tmp_path: Path) -> AsyncIterator[Store]:
+    async with contextlib.AsyncExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/flyte.db" if place is None else await stack.enter_async_context(place())
+        yield await stack.enter_async_context(open_store(url))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from flyteops.cli.subject import BUGS
 from flyteops.torture import History, Torture, faults_in
-from tests.postgres import place
+from tests import postgres
+from tests.shared import PLACES
 
 # Clients that are cut off while they connect leave their sockets to the garbage collector, which complains.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -40,9 +41,9 @@ async def test_a_planted_fault_is_found(tmp_path, bug):
     assert any(WORDS[bug] in fault for fault in faults), faults[:5]
 
 
-@pytest.mark.postgres
 @pytest.mark.timeout(180)
-async def test_every_promise_is_kept_by_several_servers():
+@pytest.mark.parametrize("place", PLACES)
+async def test_every_promise_is_kept_by_several_servers(place):
     async with place() as store:
         ran = await run_command("--store", store, "--servers", "3", "--minutes", "0.25", "--seed", "5")
         assert ran.endswith("Every promise was kept.\n"), ran
@@ -53,7 +54,7 @@ async def test_every_promise_is_kept_by_several_servers():
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", BUGS)
 async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
-    async with place() as store:
+    async with postgres.place() as store:
         faults = await Torture(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=5).run(10)
     assert any(WORDS[bug] in fault for fault in faults), faults[:5]
 
