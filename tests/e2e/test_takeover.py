@@ -261,6 +261,8 @@ async def test_what_the_original_did_meanwhile_is_gone_on_with(started, database
         assert following["_id"] in taken["links"][0]["href"]
         await finish(client, CHAT, taken, "Sent", None)
         assert (await client.post(f"/packs/{SHELL}/actions/take")).status_code == 204
+        pending = await answer(await client.get("/actions", params={"state": "PENDING"}), 200)
+        assert pending["actions"] == []
         first = await answer(await client.get("/audit/flows/run-1"), 200)
         assert [each["value"] for each in first["actions"]["ask"]["states"]] == ["NEW", "PENDING", "SUCCESS"]
         second = await answer(await client.get("/audit/flows/run-2"), 200)
