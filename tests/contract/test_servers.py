@@ -97,7 +97,9 @@ async def test_what_one_server_changes_makes_a_number_grow_for_the_others(servic
     assert (before.flows, before.items, before.packs) == (deleted.flows, deleted.items, deleted.packs)
 
 
-async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_they_look(services: list[Service]) -> None:
+async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_they_look(
+    services: list[Service], clock: Clock
+) -> None:
     here, there, _ = services
     token, text = await here.tokens.create(Order(pack_name="Worker"))
     await there.refresh()
@@ -106,9 +108,13 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     await here.refresh()
     assert here.tokens.last_used_at(token.token_id) is not None
     await here.tokens.revoke(token.token_id)
+    clock.now += timedelta(minutes=2)
+    there.tokens.check(text)  # it has not heard of that yet
     await there.refresh()
     with pytest.raises(UnauthorizedError):
         there.tokens.check(text)
+    await there.sweep()
+    assert not await there._store.list_notes("token-use")
 
 
 async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:

@@ -103,6 +103,10 @@ class Access:
     async def make_first_token(self) -> None:
         """Write a token for an admin where the settings say, if auth is by tokens and nobody may do everything."""
         if self._settings.auth is None or self._tokens.has_admin():
+            tokens = self._tokens.list()
+            LOGGER.info(
+                "%d tokens of this server are known, %d of them of admins", len(tokens), sum(each.is_admin for each in tokens)
+            )
             return
         token, text = self._tokens.make(Order(is_admin=True, description="made at a start without an admin"), FIRST)
         # First the file: a token that is known but written nowhere would keep everybody out for ever.
