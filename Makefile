@@ -11,10 +11,10 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help run test check e2e backends bench docs lock clean
+.PHONY: help run test check e2e backends bench docs lock docker-run clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: .venv/run ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
@@ -40,6 +40,14 @@ docs: .venv/dev ## write the generated reference pages anew
 lock: .venv/dev ## resolve the dependencies anew and write the lock files
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --extra email --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras -c requirements/dev.lock pyproject.toml -o requirements/image.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -c requirements/dev.lock -o requirements/build.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group image -o requirements/hadolint.lock $(ARGS)
+
+docker-run: ## build the container image and run a server in it, with its data in the volume `flyte`
+	docker build --tag flyte .
+	docker run --rm --read-only --publish 127.0.0.1:8080:8080 --volume flyte:/data flyte $(ARGS)
 
 clean: ## remove what was built or installed here; data in .flyte stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -22,7 +22,9 @@ STANDARD = "-"
 
 @click.command(cls=Command)
 @click.argument("file")
-@click.option("--store", metavar="URL", help="The store to read; else FLYTE_STORE, else that of `flyte serve` in this folder.")
+@click.option(
+    "--store", metavar="URL", help="The store to read; else that of `flyte serve` with the same environment, in this folder."
+)
 async def backup(file: str, store: str | None) -> None:
     """Write all that a store holds into FILE; - is standard output.
 

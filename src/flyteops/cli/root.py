@@ -32,6 +32,7 @@ COMMANDS = {
     "chat": Entry("chat", "chat", "Talk to the flows of a server.", TRY),
     "render": Entry("render", "render", "Try a template without a server.", TRY),
     "serve": Entry("serve", "serve", "Run the server.", RUN),
+    "health": Entry("health", "health", "Ask the server here whether it is well.", RUN),
     "backup": Entry("backup", "backup", "Write all that a store holds into a file.", RUN),
     "restore": Entry("backup", "restore", "Load a backup into an empty store.", RUN),
     "move": Entry("move", "move", "Bring all that a store holds into another one.", RUN),

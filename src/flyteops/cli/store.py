@@ -11,6 +11,8 @@ from flyteops.settings import Settings
 from flyteops.storage import is_there, shown, store_faults
 from flyteops.storage.portable import Tally
 
+STORE, MONGODB = "FLYTE_STORE", "FLYTE_MGO_HOST"
+
 NOUNS = {
     "pack": "packs",
     "version": "versions of flows",
@@ -27,10 +29,14 @@ EVERY = 0.2
 
 
 def checked_store(option: str, environ: Mapping[str, str], url: str | None, *, must_be_there: bool) -> str:
-    """Return the address of a store, which FLYTE_STORE says when the option does not; raise `SettingsError` if it is none."""
-    given = {} if url is None else {"store": url}
-    settings, problems = Settings.read({"FLYTE_STORE": environ.get("FLYTE_STORE", "")}, given)
-    name = "FLYTE_STORE" if url is None else option
+    """Return the address of a store, which the environment says when the option does not; raise `SettingsError` if it is none."""
+    if url is None:
+        known = {name: environ[name] for name in (STORE, MONGODB) if name in environ}
+        settings, problems = Settings.read(known)
+        name = STORE if settings.mongodb_host is None else MONGODB
+    else:
+        settings, problems = Settings.read({}, {"store": url})
+        name = option
     faults = [problem.message for problem in problems] or [
         f"{shown(settings.store)!r} {fault}" for fault in _faults(settings.store, must_be_there)
     ]

@@ -54,20 +54,25 @@ class Workers:
             if not await _is_at_work(first) and not self._stop.is_set():
                 stopping.cancel()
                 return abs(await first.wait())
-            LOGGER.info(
-                "Flyte %s listens on %s with %d workers (process %d); store %s",
-                __version__,
-                self._address,
-                self._settings.workers,
-                os.getpid(),
-                shown(self._settings.store),
-            )
-            others = [await self._start() for _ in range(self._settings.workers - 1)]
-            keeping = [asyncio.create_task(self._keep(process)) for process in (first, *others)]
+            keeping = [asyncio.create_task(self._keep(first))]
+            if not self._stop.is_set():
+                self._announce()
+                others = [await self._start() for _ in range(self._settings.workers - 1)]
+                keeping += [asyncio.create_task(self._keep(process)) for process in others]
             await stopping
             await self._end(keeping)
         LOGGER.info("stopped, with all workers")
         return 0
+
+    def _announce(self) -> None:
+        LOGGER.info(
+            "Flyte %s listens on %s with %d workers (process %d); store %s",
+            __version__,
+            self._address,
+            self._settings.workers,
+            os.getpid(),
+            shown(self._settings.store),
+        )
 
     async def _pass_on(self) -> None:
         await self._stop.wait()
