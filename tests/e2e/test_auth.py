@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.server import READY, Server
 from tests.provider import Provider, jwk, serving
 
+pytestmark = pytest.mark.slow  # `make e2e` runs them
+
 POLICY = dedent(
     """
     - path: /v1

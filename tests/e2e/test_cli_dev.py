@@ -118,6 +118,7 @@ def test_a_message_runs_a_command_in_another_process_and_the_answer_appears(dev)
     assert not still_there(children)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_everything_without_a_word_in_the_log(dev, place):
     children = ready(dev)
     dev.send("half a li")
@@ -156,6 +157,7 @@ def run(place, *args, **options):
     return subprocess.run(command, cwd=place, text=True, capture_output=True, check=False, **options)
 
 
+@pytest.mark.slow
 def test_lines_from_a_pipe_are_answered_and_then_everything_ends(place):
     done = run(place, "--port", "0", input="who is there\n")
     assert (done.returncode, done.stderr) == (0, "")
@@ -163,6 +165,7 @@ def test_lines_from_a_pipe_are_answered_and_then_everything_ends(place):
     assert {log.name for log in (place / ".flyte").glob("*.log")} >= {"server.log", "shell.log", "ticker.log", "chat.log"}
 
 
+@pytest.mark.slow
 def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
     (place / "examples").rename(place / "elsewhere")
     done = run(place, "--port", "0", input="hello\n")
@@ -170,6 +173,7 @@ def test_without_flows_of_its_own_there_is_one_to_begin_with(place):
     assert re.search(r"flyte: Hello \S+! It is \d\d:\d\d", done.stdout)
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_is_told_with_its_last_words(place):
     done = run(place, "--port", "0", "--pack", "NoSuchPack", stdin=subprocess.DEVNULL, timeout=30)
     assert done.returncode == 1
@@ -177,6 +181,7 @@ def test_a_child_that_fails_is_told_with_its_last_words(place):
     assert "there is no pack 'NoSuchPack'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, place):
     ready(dev)
     second = pexpect.spawn(

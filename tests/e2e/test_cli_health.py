@@ -43,6 +43,7 @@ def test_a_server_that_is_not_there_is_not_well():
     assert f"127.0.0.1:{port} cannot be reached: " in said
 
 
+@pytest.mark.slow
 def test_what_listens_but_does_not_answer_is_not_well():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         code, said = health(FLYTE_PORT=str(mute.getsockname()[1]))

@@ -243,6 +243,7 @@ async def test_the_second_signal_ends_the_pack_at_once(server: Loopback, greeter
     assert server.fake.results == {}
 
 
+@pytest.mark.slow
 async def test_a_thread_that_never_ends_does_not_keep_the_pack(server: Loopback, greeter: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -12,6 +12,8 @@ from flyteops.sdk.client import Client
 from tests.certificate import Certificate, write_pair
 from tests.e2e.server import READY, Server
 
+pytestmark = pytest.mark.slow  # `make e2e` runs them
+
 
 @pytest.fixture(scope="module")
 def root():
