@@ -179,7 +179,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short runs, small numbers: shows that it works, proves nothing")
     parser.add_argument("--long", action="store_true", help="also with 1,000,000 finished executions: which takes long, and 1 GB")
     parser.add_argument(
-        "--store", metavar="URL", help="compare a PostgreSQL with SQLite instead; as a role that may make schemas"
+        "--store",
+        metavar="URL",
+        help="compare a PostgreSQL or MongoDB with SQLite instead; as a role that may make schemas or databases",
     )
     parser.add_argument("--servers", metavar="NUMBERS", default="1,2", help="how many servers on that store; default: 1,2")
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from pymongo import AsyncMongoClient
 
 from bench.client import Timings, Worker, connect
 from bench.fill import fill, plan_of_take
@@ -22,10 +23,25 @@ from bench.server import Server, scratch
 Row = dict[str, Any]
 
 
+def is_mongodb(url: str) -> bool:
+    return url.startswith("mongodb")
+
+
 @asynccontextmanager
 async def place(url: str) -> AsyncIterator[tuple[str, Any]]:
-    """Make an empty schema, and give out the URL that leads there and a connection; it goes afterwards."""
+    """Make an empty schema, and give out the URL that leads there and a connection; it goes afterwards.
+
+    On MongoDB it is a database, and there is no connection.
+    """
     name = f"bench_{secrets.token_hex(4)}"
+    if is_mongodb(url):
+        client: Any = AsyncMongoClient(url)
+        try:
+            yield f"{url.rstrip('/')}/{name}", None
+        finally:
+            await client.drop_database(name)
+            await client.close()
+        return
     connection = await asyncpg.connect(url, server_settings={"search_path": name})
     await connection.execute(f"CREATE SCHEMA {name}")
     try:
@@ -36,7 +52,9 @@ async def place(url: str) -> AsyncIterator[tuple[str, Any]]:
 
 
 async def database_cpu(connection: Any) -> float:
-    """Return the CPU seconds of all processes of the database; 0 when it is on another machine."""
+    """Return the CPU seconds of all processes of the database; 0 when it does not say which, or is on another machine."""
+    if connection is None:
+        return 0.0
     rows = await connection.fetch("SELECT pid FROM pg_stat_activity")
     return sum(cpu_of(pid) for (pid,) in rows)
 
@@ -80,11 +98,12 @@ async def cycles(servers: Sequence[Server], connections: int, seconds: float) ->
 
 async def measure_rates(url: str, counts: Sequence[int], seconds: float, rounds: int) -> list[Row]:
     """Measure cycles with so many servers on the store and one on SQLite, which take turns."""
+    kind = url.partition(":")[0]
     rows: list[Row] = []
     for connections in (1, 32, 128):
         found: dict[str, list[Row]] = {}
         for _ in range(rounds):
-            for name, store, count in [("sqlite", None, 1), *(("postgresql", url, count) for count in counts)]:
+            for name, store, count in [("sqlite", None, 1), *((kind, url, count) for count in counts)]:
                 row = await _rate(store, count, connections, seconds)
                 found.setdefault(f"{name} {count}", []).append(row)
         base = median(row["cycles_per_s"] for row in found["sqlite 1"])
@@ -167,6 +186,8 @@ async def measure_store(url: str, counts: Sequence[int], *, is_quick: bool) -> N
     """Measure all that there is to say about a store that servers share, and print it."""
     seconds, rounds, waiting, history = (1.0, 1, 2_000, 20_000) if is_quick else (5.0, 3, 100_000, 1_000_000)
     show(await measure_rates(url, counts, seconds, rounds))
+    if is_mongodb(url):
+        return  # what follows fills the tables of PostgreSQL
     show([await measure_take(url, seconds, rounds, waiting)])
     show([await measure_start(url, rounds, history)])
 
