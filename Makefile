@@ -25,8 +25,8 @@ test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" cho
 check: .venv/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
-e2e: .venv/dev ## run every end-to-end test with real processes, the slow ones too
-	@$(PYTEST) -m "not postgres and not mongodb and not servers" tests/e2e tests/docs $(ARGS)
+e2e: .venv/dev ## run the tests that take longer, most of them end to end with real processes
+	@$(PYTEST) -m "slow and not postgres and not mongodb and not servers" tests $(ARGS)
 
 backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC and _IMAP name them
 	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)

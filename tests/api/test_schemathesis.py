@@ -77,6 +77,7 @@ def known(address: str) -> None:
         api.post("/v1/packs/P/events", json={"event": "E"}).raise_for_status()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("known")
 @schema.parametrize()

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.server import READY, Server
 from tests.provider import Provider, jwk, serving
 
-pytestmark = pytest.mark.slow  # `make e2e` runs them
+pytestmark = pytest.mark.slow
 
 POLICY = dedent(
     """

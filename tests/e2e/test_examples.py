@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import start_server
 
-pytestmark = pytest.mark.slow  # `make e2e` runs them
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FLYTE = [sys.executable, "-m", "flyteops"]

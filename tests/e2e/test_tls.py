@@ -12,7 +12,7 @@ from flyteops.sdk.client import Client
 from tests.certificate import Certificate, write_pair
 from tests.e2e.server import READY, Server
 
-pytestmark = pytest.mark.slow  # `make e2e` runs them
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.e2e.server import READY
 from tests.e2e.test_auth import flyte
 from tests.e2e.test_old_clients import GO_REGISTRATION
 
-pytestmark = pytest.mark.slow  # `make e2e` runs them
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
