@@ -10,12 +10,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
 from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.log import Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
 
 T = TypeVar("T")
@@ -71,6 +73,7 @@ class Writer:
         self.ledger = ledger
         self._connection = ledger.connection
         self._path = path
+        self._log = Log(ledger.connection, path)
         self._limit = limit
         self._is_shared = False
         self._loop = asyncio.get_running_loop()
@@ -107,6 +110,8 @@ class Writer:
                 self._loop.call_soon_threadsafe(answer, batch)
             except RuntimeError:  # the loop is closed: nobody waits
                 continue
+            with suppress(sqlite3.Error):  # it is tried again after the next batch
+                self._log.bound()
 
     def _take(self) -> tuple[list[Job], bool]:
         batch: list[Job] = []

@@ -1,0 +1,42 @@
+"""The write-ahead log, which starts over only when nobody reads from it: somebody always may."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+from flyteops.storage.sqlite.schema import BUSY_TIMEOUT
+
+LONG = 6 * 1024 * 1024
+"""Bytes from which on the log is made to start over; SQLite does so by itself at four mebibytes if nobody reads."""
+
+PATIENCE = 2.0
+"""How many seconds the reads that are under way are waited for, with which nothing is written."""
+
+PAUSE = 5.0
+"""How many seconds pass until it is tried again after that was not enough."""
+
+
+class Log:
+    """The log of a database, by the connection that writes it."""
+
+    def __init__(self, connection: sqlite3.Connection, database: Path) -> None:
+        self._connection = connection
+        self._file = database.with_name(f"{database.name}-wal")
+        self._again_at = 0.0
+
+    def bound(self) -> None:
+        """Make the log start over if it is long; between two transactions. Reads that begin meanwhile are not waited for."""
+        if time.monotonic() < self._again_at or not self._is_long():
+            return
+        self._connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        try:
+            is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+        self._again_at = time.monotonic() + PAUSE if is_busy else 0.0
+
+    def _is_long(self) -> bool:
+        try:
+            return self._file.stat().st_size > LONG
+        except OSError:
+            return False
