@@ -13,7 +13,8 @@ PATIENCE = 2.0
 """How many seconds the reads that are under way are waited for, with which nothing is written."""
 
 PAUSE = 5.0
-"""How many seconds pass until it is tried again after that was not enough."""
+LONGEST_PAUSE = 60.0
+"""How many seconds pass until it is tried again after that was not enough: twice as many each time, for a backup reads long."""
 
 
 class Log:
@@ -23,6 +24,7 @@ class Log:
         self._connection = connection
         self._file = database.with_name(f"{database.name}-wal")
         self._again_at = 0.0
+        self._pause = PAUSE
 
     def bound(self) -> None:
         """Make the log start over if it is long; between two transactions. Reads that begin meanwhile are not waited for."""
@@ -33,7 +35,8 @@ class Log:
             is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
-        self._again_at = time.monotonic() + PAUSE if is_busy else 0.0
+        self._again_at = time.monotonic() + self._pause if is_busy else 0.0
+        self._pause = min(self._pause * 2, LONGEST_PAUSE) if is_busy else PAUSE
 
     def _is_long(self) -> bool:
         try:
