@@ -53,7 +53,7 @@ def test_the_packs_of_the_how_to_pass_the_tests_of_the_how_to(tmp_path: Path) ->
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stdout
     assert "5 passed" in outcome.stdout
-    for name in ("polite", "orders", "stock"):
+    for name in ("polite", "orders", "stock", "doorbell"):
         subprocess.run([sys.executable, "-W", "error", "-c", f"import {name}"], cwd=tmp_path, check=True)
 
 

@@ -138,7 +138,7 @@ async def test_a_connection_that_breaks_is_made_again(mailbox: Post, trusted: st
         mailbox.deliver(mail("after"))
         assert (await until_told(tester, 2))[1].payload["subject"] == "after"
     assert carried.connections >= 2
-    assert "the mailbox failed" in caplog.text
+    assert "the source mailbox failed" in caplog.text
 
 
 async def test_a_server_that_cannot_tell_is_asked_again_and_again(mailbox: Post, trusted: str) -> None:

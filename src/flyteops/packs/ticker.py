@@ -1,7 +1,7 @@
 """Ticker: an event every minute, for flows that do something regularly."""
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -25,18 +25,10 @@ def create(environ: Mapping[str, str]) -> Pack:
     pack = Pack("Ticker")
     tick = pack.event("Tick", payload=Tick)
 
-    @pack.task
-    async def send_ticks() -> None:
-        clock = pack.clock()
-        started_at, ticks = clock.monotonic(), 0
-        while True:
-            # The next tick is counted from the start, so that no delay adds up; one that is late by a tenth is left out.
-            ticks = max(ticks + 1, math.ceil((clock.monotonic() - started_at) / interval - 0.1))
-            await pack.sleep(max(0.0, started_at + ticks * interval - clock.monotonic()))
-            try:
-                await pack.send(tick(Tick(_rfc3339(clock.now().astimezone()))), within=interval)
-            except UnavailableError:
-                continue  # the outage is in the log already, and a late tick is of no use
+    @pack.source(every=interval, at_once=False)
+    async def ticker() -> None:
+        with suppress(UnavailableError):  # the outage is in the log already, and a late tick is of no use
+            await pack.send(tick(Tick(_rfc3339(pack.clock().now().astimezone()))), within=interval)
 
     return pack
 

@@ -9,6 +9,7 @@ import msgspec
 from flyteops.errors import InputError
 from flyteops.model import FATAL
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.source import Source
 
 Handler = Callable[..., Awaitable[Event]]
 Task = Callable[[], Awaitable[None]]
@@ -55,6 +56,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     events: dict[str, EventType[Any]] = {}
     commands: dict[str, Command] = {}
     tasks: tuple[Task, ...] = ()
+    sources: tuple[Source, ...] = ()
     checks: dict[str, Check] = {}
     poll_interval: float = 5.0
     concurrency: int = 10

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import h11
 import msgspec
 
-from flyteops.errors import FlyteError
+from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -36,10 +36,8 @@ async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Heal
     try:
         async with asyncio.timeout(within):
             return Health(healthy=True, status=await check() or "OK")
-    except FlyteError as error:
-        return Health(healthy=False, status=str(error))
     except Exception as error:  # code of others
-        return Health(healthy=False, status=f"{type(error).__name__}: {error}")
+        return Health(healthy=False, status=describe(error))
 
 
 @asynccontextmanager

@@ -19,11 +19,13 @@ from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
+from flyteops.sdk.source import Source, make_source
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
+S = TypeVar("S", bound=Callable[[], Any])
 
 
 class Pack:
@@ -65,6 +67,7 @@ class Pack:
         self._events: dict[str, EventType[Any]] = {}
         self._commands: dict[str, Command] = {}
         self._tasks: list[Task] = []
+        self._sources: dict[str, Source] = {}
         self._checks: dict[str, Check] = {}
 
     def __repr__(self) -> str:
@@ -119,6 +122,27 @@ class Pack:
             for event in command.events:
                 self._events.setdefault(event.name, event)
             return handler
+
+        return declare
+
+    def source(self, *, every: float | None = None, at_once: bool = True, name: str | None = None) -> Callable[[S], S]:
+        """Declare where events come from: a function that is kept going until the pack stops.
+
+        With `every` it is a poller: called every so many seconds, the first time at once unless told otherwise, and what it
+        returns is sent: an event, several, or None. It may be a plain function, which runs in a thread. Without, it is a
+        listener, which goes on and on: an async generator, whose events are sent, or a coroutine function that sends them
+        itself. What fails, or ends although it should not, is started again after a pause that grows from half a second to half a
+        minute; meanwhile health tells of it under its name. An error of `flyteops.errors` other than `UnavailableError`, raised
+        before it ever worked, ends the pack: a person must mend something.
+        """
+
+        def declare(function: S) -> S:
+            source = make_source(function, name=name, every=every, at_once=at_once)
+            if source.name in self._sources:
+                message = f"the source {source.name} is declared already"
+                raise InputError(message)
+            self._sources[source.name] = source
+            return function
 
         return declare
 
@@ -183,6 +207,7 @@ class Pack:
             events=dict(self._events),
             commands=dict(self._commands),
             tasks=tuple(self._tasks),
+            sources=tuple(self._sources.values()),
             checks=dict(self._checks),
         )
 

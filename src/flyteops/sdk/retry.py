@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from flyteops.errors import BusyError, UnavailableError
+from flyteops.errors import BusyError, FlyteError, UnavailableError
 
 T = TypeVar("T")
 
@@ -38,6 +38,11 @@ class Backoff(msgspec.Struct, frozen=True):
         return step * (0.5 + chance / 2)
 
 
+def describe(error: BaseException) -> str:
+    """Say in a line what happened: our own errors speak for themselves, those of others need their name."""
+    return str(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {error}"
+
+
 class Outage:
     """Tell the log once that something began to fail, and once that it works again."""
 
@@ -51,10 +56,12 @@ class Outage:
         """Count a failure that will be tried again."""
         self._failures += 1
         if self.reason is None:
-            self._logger.warning("%s failed: %s; trying again until it works", self.what, str(error).removesuffix("."))
+            trace = None if isinstance(error, FlyteError) else error
+            text = describe(error).removesuffix(".")
+            self._logger.warning("%s failed: %s; trying again until it works", self.what, text, exc_info=trace)
         else:
             self._logger.debug("%s failed again: %s", self.what, error)
-        self.reason = str(error)
+        self.reason = describe(error)
 
     def ended(self) -> None:
         """Note a success, or that nobody tries any more."""

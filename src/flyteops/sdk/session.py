@@ -19,7 +19,8 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Command, Declaration, Task
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.health import Health, health_endpoint, run_checks
-from flyteops.sdk.retry import Outage, persist
+from flyteops.sdk.retry import Outage, describe, persist
+from flyteops.sdk.source import Keeper
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class Session:
         self._executing: set[asyncio.Task[Any]] = set()
         self._lost: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
         self._failure: BaseException | None = None
         self._undelivered = 0
         self._last_words = False
@@ -77,7 +79,7 @@ class Session:
         """
         token = current_session.set(self)
         try:
-            async with health_endpoint(self.declaration.health_port, self._report):
+            async with health_endpoint(self.declaration.health_port, self.health):
                 with suppress(_StoppedError):
                     await self._register_first()
                     await self._work()
@@ -113,6 +115,9 @@ class Session:
             message = f"the event {event.name} was not accepted within {within:g} s"
             raise UnavailableError(message)
         sending.result()
+
+    async def _send(self, event: Event) -> None:
+        await self.send(event, None)
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it."""
@@ -169,7 +174,8 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        tasks = {asyncio.create_task(self._guard(task)) for task in self.declaration.tasks}
+        work = [*self.declaration.tasks, *(keeper.run for keeper in self._sources.values())]
+        tasks = {asyncio.create_task(self._guard(task)) for task in work}
         polls = {asyncio.create_task(self._guard(self._poll))} if self.declaration.commands else set()
         self._background = tasks | polls
         try:
@@ -307,7 +313,7 @@ class Session:
             return _failed(str(error))
         except (Exception, SystemExit) as error:
             LOGGER.exception("%s failed", command.name)
-            return _failed(f"{type(error).__name__}: {error}")
+            return _failed(describe(error))
 
     async def _execute(self, command: Command, action: Action) -> Event:
         task = asyncio.current_task()
@@ -389,8 +395,10 @@ class Session:
             task.cancel()
             stopped.cancel()
 
-    async def _report(self) -> dict[str, Health]:
-        return {"DefaultCheck": self._own_health(), **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
+    async def health(self) -> dict[str, Health]:
+        """Say how the pack is: its connection to the server, its sources, and the checks of its own."""
+        sources = {name: keeper.health() for name, keeper in self._sources.items()}
+        return {"DefaultCheck": self._own_health(), **sources, **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
 
     def _own_health(self) -> Health:
         for outage in self._outages.values():

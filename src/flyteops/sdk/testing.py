@@ -12,10 +12,12 @@ import httpx2
 import msgspec
 
 from flyteops.errors import FlyteError
+from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.event import Event
 from flyteops.sdk.pack import Pack
+from flyteops.sdk.session import Session
 
 API = "http://flyte.test"
 
@@ -241,7 +243,7 @@ class PackTester:
         self._pack = pack
         self._environment = msgspec.structs.replace(environment or Environment(api=API), api=API, health_port=None)
         self._patience = patience
-        self._stop = asyncio.Event()
+        self._session: Session | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -250,23 +252,19 @@ class PackTester:
         return self.server.events
 
     async def __aenter__(self) -> Self:
-        self._serving = asyncio.create_task(
-            self._pack.serve(self._environment, stop=self._stop, clock=self.clock, transport=self.server)
-        )
+        client = Client.of(self._environment, transport=self.server)
+        self._session = Session(self._pack.declaration(self._environment), client, self.clock)
+        self._serving = asyncio.create_task(_serve(self._session, client))
         await self._wait(lambda: bool(self.server.registrations), "a registration")
         await settle()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        serving, self._serving = self._serving, None
-        if serving is None:
-            return
-        self._stop.set()
-        if kind is None:
-            await serving
-        else:
-            serving.cancel()
-            await asyncio.wait({serving})
+        if kind is not None and self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})
+            self._serving = None
+        await self.stop()
 
     async def run(self, command: str, command_input: Any = None) -> Event:
         """Let the server ask for a command, and return the event that the pack answered."""
@@ -287,9 +285,15 @@ class PackTester:
     async def stop(self) -> None:
         """Stop the pack as SIGTERM would, wait for its end, and raise what made it end before."""
         serving, self._serving = self._serving, None
-        self._stop.set()
+        if self._session is not None:
+            self._session.stop()
         if serving is not None:
             await serving
+
+    async def health(self) -> dict[str, str]:
+        """Return what is not well, and why."""
+        health = {} if self._session is None else await self._session.health()
+        return {name: outcome.status for name, outcome in health.items() if not outcome.healthy}
 
     async def _wait(self, condition: Any, what: str) -> None:
         waiting = asyncio.create_task(self.server.until(condition))
@@ -305,6 +309,11 @@ class PackTester:
             serving.result()
         message = f"there was not {what} within {self._patience:g} s"
         raise FlyteError(message)
+
+
+async def _serve(session: Session, client: Client) -> None:
+    async with client:
+        await session.run()
 
 
 async def settle() -> None:

@@ -82,9 +82,9 @@ def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> N
 def _declare_received_email(pack: Pack, reception: Reception) -> None:
     received = pack.event("ReceivedEmail", ReceivedEmail)
 
-    @pack.task
+    @pack.source(name="mailbox")
     async def receive() -> None:
-        await reception.run(pack, received)
+        await reception.listen(pack, received)
 
     @pack.check("IMAP")
     async def check() -> str:

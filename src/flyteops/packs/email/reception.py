@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-import random
 
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, UnavailableError
+from flyteops.errors import InputError
 from flyteops.packs.email.mailbox import ImapServer, Mail, Mailbox
 from flyteops.packs.email.received import ReceivedEmail, read_email
 from flyteops.sdk import EventType, Pack
-from flyteops.sdk.retry import Backoff, Outage
 
 LOGGER = logging.getLogger("flyte.email")
 
@@ -22,30 +20,18 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval: float = 60.0
     size_limit: int = 5 * 1024 * 1024
 
-    async def run(self, pack: Pack, event: EventType[ReceivedEmail]) -> None:
-        """Watch without end; raise why the mailbox cannot be used at all, and try again when it could be before."""
-        clock, outage = pack.clock(), Outage("the mailbox", LOGGER)
-        failures, known = 0, False
-        while True:
-            box = Mailbox(self.server)
-            try:
-                await box.open()
-                known = True
-                while True:
-                    # Answers to the calls in between may have told of new mail, so only who finds none may wait.
-                    while await self._deliver_unread(box, pack, event):
-                        pass
-                    failures = 0
-                    outage.ended()
-                    await box.changed(self.poll_interval, clock.sleep)
-            except FlyteError as error:
-                if not known and not isinstance(error, UnavailableError):
-                    raise
-                failures += 1
-                outage.failed(error)
-            finally:
-                box.close()
-            await clock.back_off(Backoff().delay(failures, random.random()))  # noqa: S311 - no secret
+    async def listen(self, pack: Pack, event: EventType[ReceivedEmail]) -> None:
+        """Tell of mail as long as the connection holds; raise why the mailbox cannot be used."""
+        box = Mailbox(self.server)
+        try:
+            await box.open()
+            while True:
+                # Answers to the calls in between may have told of new mail, so only who finds none may wait.
+                while await self._deliver_unread(box, pack, event):
+                    pass
+                await box.changed(self.poll_interval, pack.clock().sleep)
+        finally:
+            box.close()
 
     async def _deliver_unread(self, box: Mailbox, pack: Pack, event: EventType[ReceivedEmail]) -> bool:
         """Tell of what is unread; return whether there was something."""

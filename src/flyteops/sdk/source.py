@@ -1,0 +1,144 @@
+"""Where events come from: pollers and listeners, kept going whatever happens to them."""
+
+import asyncio
+import inspect
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from flyteops.errors import FlyteError, UnavailableError
+from flyteops.sdk.clock import Clock
+from flyteops.sdk.event import Event
+from flyteops.sdk.health import Health
+from flyteops.sdk.retry import Backoff, Outage
+
+LOGGER = logging.getLogger("flyte.pack")
+
+STEADY = 10.0
+"""After how many seconds without a failure a listener that has nothing to tell counts as working."""
+
+_LATE = 0.1
+
+Round = Callable[[], AsyncIterator[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+class Source(msgspec.Struct, frozen=True, eq=False):
+    """What tells of events: a poller, asked `every` so many seconds, or a listener, which is not supposed to end."""
+
+    name: str
+    tell: Round
+    every: float | None = None
+    at_once: bool = True
+
+
+def make_source(function: Callable[[], Any], *, name: str | None, every: float | None, at_once: bool) -> Source:
+    """Make a source of any function that fits; raise `TypeError` for one that does not."""
+    if every is not None and every <= 0:
+        message = f"{function.__qualname__} cannot be asked every {every} s"
+        raise TypeError(message)
+    return Source(name or function.__name__, _round(function, every), every, at_once)
+
+
+def _round(function: Callable[[], Any], every: float | None) -> Round:
+    if inspect.isasyncgenfunction(function):
+        return function
+    if not inspect.iscoroutinefunction(function):
+        if every is None:
+            message = f"{function.__qualname__} must be declared with `async def`: a listener that blocks cannot be stopped"
+            raise TypeError(message)
+        return _told_by(lambda: asyncio.to_thread(lambda: _listed(function())))
+    return _told_by(function)
+
+
+def _told_by(look: Callable[[], Awaitable[Any]]) -> Round:
+    async def tell() -> AsyncIterator[Event]:
+        for event in _listed(await look()):
+            yield event
+
+    return tell
+
+
+def _listed(found: Event | Iterable[Event] | None) -> Iterable[Event]:
+    if found is None:
+        return ()
+    return [found] if isinstance(found, Event) else list(found)
+
+
+class Keeper:
+    """Keep one source going: start it again when it fails, after a pause that grows."""
+
+    def __init__(self, source: Source, clock: Clock, send: Send) -> None:
+        self._source = source
+        self._clock = clock
+        self._send = send
+        self._outage = Outage(f"the source {source.name}", LOGGER)
+        self._failures = 0
+        self._has_worked = False
+
+    def health(self) -> Health:
+        """Say whether it works now."""
+        reason = self._outage.reason
+        return Health(healthy=reason is None, status=reason or "working")
+
+    async def run(self) -> None:
+        """Run until cancelled; raise what a person must mend, if the source says so before it has ever worked."""
+        schedule = None if self._source.every is None else _Schedule(self._source.every, self._clock)
+        if schedule is not None and not self._source.at_once:
+            await schedule.due()
+        while True:
+            try:
+                await self._round(is_endless=schedule is None)
+            except Exception as error:  # code of others
+                if not self._has_worked and isinstance(error, FlyteError) and not isinstance(error, UnavailableError):
+                    raise
+                self._failures += 1
+                self._outage.failed(error)
+                await self._clock.back_off(Backoff().delay(self._failures, random.random()))  # noqa: S311 - no secret
+            else:
+                assert schedule is not None  # noqa: S101 - a listener does not get here
+                await schedule.due()
+
+    async def _round(self, *, is_endless: bool) -> None:
+        steady = asyncio.create_task(self._steady()) if is_endless else None
+        try:
+            async with aclosing(self._source.tell()) as events:  # type: ignore[type-var] # generators, all of them
+                async for event in events:
+                    await self._send(event)
+                    self._works()
+        finally:
+            if steady is not None:
+                steady.cancel()
+        if is_endless:
+            raise UnavailableError("it ended")
+        self._works()
+
+    async def _steady(self) -> None:
+        await self._clock.sleep(STEADY)
+        self._works()
+
+    def _works(self) -> None:
+        self._has_worked = True
+        self._failures = 0
+        self._outage.ended()
+
+
+class _Schedule:
+    """Every so many seconds, counted from the start, so that no delay adds up."""
+
+    def __init__(self, every: float, clock: Clock) -> None:
+        self._every = every
+        self._clock = clock
+        self._started_at = clock.monotonic()
+        self._turn = 0
+
+    async def due(self) -> None:
+        """Wait for the next turn; one that is late by more than a tenth is left out."""
+        passed = (self._clock.monotonic() - self._started_at) / self._every
+        self._turn = max(self._turn + 1, math.ceil(passed - _LATE))
+        await self._clock.sleep(max(0.0, self._started_at + self._turn * self._every - self._clock.monotonic()))
