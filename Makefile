@@ -39,11 +39,12 @@ docs: .venv/dev ## write the generated reference pages anew
 
 lock: .venv/dev ## resolve the dependencies anew and write the lock files
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --extra email --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --extra email --extra matrix --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
 
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras -c requirements/dev.lock pyproject.toml -o requirements/image.lock $(ARGS)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -c requirements/dev.lock -o requirements/build.lock $(ARGS)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group image -o requirements/hadolint.lock $(ARGS)
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group synapse -o requirements/synapse.lock $(ARGS)
 
 docker-run: ## build the container image and run a server in it, with its data in the volume `flyte`
 	docker build --tag flyte .
