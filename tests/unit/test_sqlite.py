@@ -20,6 +20,7 @@ from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.sqlite.log import LONG
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.case import before
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, decision, minutes
@@ -509,6 +510,22 @@ async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: Sql
     await store.record(event, creating(sample.action(name="Command1")))
     assert (await store.get_event(event.event_id)).event == event
     assert await store.claim(WORKER, NOON)
+
+
+@pytest.mark.slow
+async def test_the_log_starts_over_after_a_long_read_though_nothing_is_written_any_more(store: SqliteStore, path: Path) -> None:
+    sample, log = Sample(), path.with_name("flyte.db-wal")
+    await store.record(sample.event(), NOTHING)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM event").fetchone()
+    while log.stat().st_size <= LONG:
+        await store.record(sample.event(payload=b'"' + b"x" * 1_000_000 + b'"'), NOTHING)
+    await store.ping()
+    assert log.stat().st_size > LONG
+    reader.close()
+    while log.stat().st_size > LONG:
+        await asyncio.sleep(0.1)
 
 
 async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,19 +23,28 @@ class Log:
     def __init__(self, connection: sqlite3.Connection, database: Path) -> None:
         self._connection = connection
         self._file = database.with_name(f"{database.name}-wal")
-        self._again_at = 0.0
+        self._again_at: float | None = None
         self._pause = PAUSE
+
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until a log that could not start over should be tried again, written or not; None when there is none."""
+        return None if self._again_at is None else max(0.0, self._again_at - time.monotonic())
 
     def bound(self) -> None:
         """Make the log start over if it is long; between two transactions. Reads that begin meanwhile are not waited for."""
-        if time.monotonic() < self._again_at or not self._is_long():
+        if self.due_in:
+            return
+        self._again_at = None
+        if not self._is_long():
             return
         self._connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
         try:
             is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
-        self._again_at = time.monotonic() + self._pause if is_busy else 0.0
+        if is_busy:
+            self._again_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE) if is_busy else PAUSE
 
     def _is_long(self) -> bool:

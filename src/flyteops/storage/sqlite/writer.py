@@ -110,12 +110,22 @@ class Writer:
                 self._loop.call_soon_threadsafe(answer, batch)
             except RuntimeError:  # the loop is closed: nobody waits
                 continue
-            with suppress(sqlite3.Error):  # it is tried again after the next batch
-                self._log.bound()
+            self._bound_log()
+
+    def _bound_log(self) -> None:
+        with suppress(sqlite3.Error):  # it is tried again after the next batch
+            self._log.bound()
+
+    def _next(self) -> Job | None:
+        while True:
+            try:
+                return self._waiting.get(timeout=self._log.due_in)
+            except queue.Empty:
+                self._bound_log()
 
     def _take(self) -> tuple[list[Job], bool]:
         batch: list[Job] = []
-        job = self._waiting.get()
+        job = self._next()
         if self._is_shared:
             time.sleep(GATHERING)
         while job is not None:
