@@ -12,6 +12,9 @@ LONG = 6 * 1024 * 1024
 PATIENCE = 2.0
 """How many seconds the reads that are under way are waited for, with which nothing is written."""
 
+TRY = 0.1
+"""How many seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
+
 PAUSE = 5.0
 LONGEST_PAUSE = 60.0
 """How many seconds pass until it is tried again after that was not enough: twice as many each time, for a backup reads long."""
@@ -38,14 +41,21 @@ class Log:
         self._again_at = None
         if not self._is_long():
             return
-        self._connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        is_over = self._start_over()
+        if not is_over:
+            self._again_at = time.monotonic() + self._pause
+        self._pause = PAUSE if is_over else min(self._pause * 2, LONGEST_PAUSE)
+
+    def _start_over(self) -> bool:
+        until = time.monotonic() + PATIENCE
+        self._connection.execute(f"PRAGMA busy_timeout = {TRY * 1000:.0f}")
         try:
-            is_busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > until:
+                    return False
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
-        if is_busy:
-            self._again_at = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2, LONGEST_PAUSE) if is_busy else PAUSE
+        return True
 
     def _is_long(self) -> bool:
         try:
