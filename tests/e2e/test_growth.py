@@ -11,7 +11,7 @@ from tests.e2e.conftest import start_server
 MIB = 1024 * 1024
 MAX_DISK = 16 * MIB
 LOG = 8 * MIB
-"""How large the write-ahead log may be, which is looked at after each commit, so that one may go past its bound of six mebibytes."""
+"""How large the write-ahead log may be, looked at after each commit, so that one may go past its bound of six mebibytes."""
 
 TEXT = "x" * 16_000
 THREADS, CYCLES = 4, 300

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC240 - a test may block its loop for a file
+# ruff: noqa: ASYNC110, ASYNC240 - a test may block its loop for a file, which tells nobody when it changes
 """What is particular to the SQLite backend: its file, its faults, and how it finds things."""
 
 import asyncio
