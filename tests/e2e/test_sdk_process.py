@@ -31,12 +31,9 @@ async def greet(name: str) -> Event:
     return greeted(f"Hello {name}")
 
 @pack.command(events=[greeted])
-async def wait_for(pipe: str) -> Event:
-    import asyncio
-    def read() -> str:
-        print("started", flush=True)
-        return open(pipe).read()
-    return greeted(await asyncio.to_thread(read))
+def wait_for(pipe: str) -> Event:
+    print("started", flush=True)
+    return greeted(open(pipe).read())
 
 @pack.command(events=[greeted])
 async def hang() -> Event:
@@ -221,6 +218,19 @@ async def test_sigterm_lets_a_running_command_finish(server: Loopback, greeter: 
         await asyncio.to_thread(pipe.write_text, "goodbye")
         assert await process.wait() == 0
     assert server.fake.results == {action_id: Event("Greeted", "goodbye")}
+
+
+async def test_a_function_that_blocks_stops_neither_takes_nor_health(server: Loopback, greeter: Path, tmp_path: Path) -> None:
+    pipe, port = tmp_path / "pipe", str(free_port())
+    os.mkfifo(pipe)
+    async with program(greeter, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as process, httpx2.AsyncClient() as http:
+        action_id = server.fake.ask("WaitFor", str(pipe))
+        assert await printed(process) == "started"
+        assert await result(server, "Greet", "Ann") == Event("Greeted", "Hello Ann")
+        assert (await http.get(f"http://localhost:{port}/")).status_code == 200
+        await asyncio.to_thread(pipe.write_text, "at last")
+        await server.fake.until(lambda: action_id in server.fake.results)
+    assert server.fake.results[action_id] == Event("Greeted", "at last")
 
 
 async def test_what_does_not_finish_in_time_is_told_to_the_server(server: Loopback, greeter: Path) -> None:

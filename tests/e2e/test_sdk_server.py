@@ -1,7 +1,8 @@
 """Packs and the real server in one process; and the server of `flyteops.sdk.testing` held against the real one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -139,17 +140,11 @@ async def test_the_server_for_tests_answers_as_the_real_one(server: httpx2.Async
     assert await dialogue(fake, fake) == await dialogue(server, None)
 
 
-async def run_slow_pack(server: httpx2.AsyncBaseTransport, limit: str, seconds: float) -> dict[str, Any]:
+async def run_slow_pack(server: httpx2.AsyncBaseTransport, limit: str, work: Callable[[], Any]) -> dict[str, Any]:
     """Run a command that takes a while in a step with a time limit; return its action as the audit shows it in the end."""
     pack, environment, stop = Pack("Slow"), Environment(api=BASE, health_port=None), asyncio.Event()
 
-    worked = pack.event("Worked")
-
-    @pack.command(events=[worked])
-    async def work() -> Event:
-        await asyncio.sleep(seconds)
-        return worked()
-
+    pack.command("Work", events=[pack.event("Worked")])(work)
     transport = Counting(server)
     running = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport, clock=Hasty()))
     await transport.registered.wait()
@@ -168,8 +163,19 @@ async def run_slow_pack(server: httpx2.AsyncBaseTransport, limit: str, seconds: 
     return action
 
 
-async def test_a_pack_keeps_alive_what_it_has_in_hand(server: httpx2.AsyncBaseTransport) -> None:
-    action = await run_slow_pack(server, "300ms", 1.0)
+def block() -> Event:
+    time.sleep(1)
+    return Event("Worked")
+
+
+async def sleep() -> Event:
+    await asyncio.sleep(1)
+    return Event("Worked")
+
+
+@pytest.mark.parametrize("work", [block, sleep])
+async def test_a_pack_keeps_alive_what_it_has_in_hand(server: httpx2.AsyncBaseTransport, work: Callable[[], Any]) -> None:
+    action = await run_slow_pack(server, "300ms", work)
     assert action["state"]["value"] == "SUCCESS"
     assert [attempt.get("lostAt") for attempt in action["attempts"]] == [None]
 

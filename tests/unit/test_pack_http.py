@@ -127,13 +127,13 @@ async def test_who_asks_is_told_to_the_server_and_to_nobody_else(
     ("wrong", "why"),
     [
         ({"hedders": {}}, "Object contains unknown field `hedders`"),
-        ({"retries": 11}, "Expected `int` <= 10 - at `$.retries`"),
+        ({"retries": 11}, "retries: must be a whole number <= 10"),
         ({"json": 1, "text": "x"}, "give one body: json, form or text"),
         ({"method": "GET /x"}, "'GET /x' is not a method such as GET or POST"),
         ({"method": "CONNECT"}, "'CONNECT' is not a method such as GET or POST"),
         ({"timeout": "soon"}, "'soon' is not a duration such as 30s, 5m or 1h"),
         ({"timeout": 0}, "a timeout of 0 s leaves no time, or more than a day"),
-        ({"auth": {"bearer": "x", "username": "y"}}, "give either bearer, or username and password - at `$.auth`"),
+        ({"auth": {"bearer": "x", "username": "y"}}, "auth: give either bearer, or username and password"),
     ],
 )
 async def test_an_input_that_does_not_fit_is_fatal_and_says_why(wrong: dict[str, Any], why: str) -> None:

@@ -1,50 +1,56 @@
 """What a pack consists of, as it stands when the pack begins to run."""
 
+import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
 from flyteops.errors import InputError
 from flyteops.model import FATAL
+from flyteops.sdk.conversion import is_model, schema
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.input import Input
 from flyteops.sdk.source import Source
 
-Handler = Callable[..., Awaitable[Event]]
+Handler = Callable[..., Any]
 Task = Callable[[], Awaitable[None]]
 Check = Callable[[], Awaitable[str]]
 
 
 class Command(msgspec.Struct, frozen=True, eq=False):
-    """A command with its handler; `decoder` is None when the handler does not want the input."""
+    """A command with its handler; `results` are the types whose values the handler may return in place of an event."""
 
     name: str
-    handler: Handler
+    handler: Callable[..., Awaitable[Any]]
     events: tuple[EventType[Any], ...]
-    decoder: msgspec.json.Decoder[Any] | None
+    input: Input
+    results: dict[type, EventType[Any]] = {}
     takes: Any = Any
     help_url: str | None = None
 
     async def answer(self, raw_input: msgspec.Raw) -> Event:
         """Run the handler; raise `InputError` when the input or the handler's event is not what was declared."""
-        arguments = () if self.decoder is None else (self._decode(self.decoder, raw_input),)
-        event: object = await self.handler(*arguments)
-        names = [kind.name for kind in self.events]
-        if not isinstance(event, Event):
-            message = f"the command {self.name} returned {type(event).__name__}, not an event"
-            raise InputError(message)
-        if event.name not in (*names, FATAL):
-            message = f"the command {self.name} returned {event.name}, but declares {', '.join(names) or 'no events'}"
-            raise InputError(message)
-        return event
-
-    def _decode(self, decoder: msgspec.json.Decoder[Any], raw_input: msgspec.Raw) -> Any:
         try:
-            return decoder.decode(raw_input)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            places, names = self.input.arguments(raw_input)
+        except InputError as error:
             message = f"the input of {self.name} is not valid: {error}"
-            raise InputError(message) from error
+            raise InputError(message, problems=error.problems) from error
+        return self._event(await self.handler(*places, **names))
+
+    def _event(self, result: object) -> Event:
+        if type(result) in self.results:
+            return self.results[type(result)](result)
+        names = [kind.name for kind in self.events]
+        if not isinstance(result, Event):
+            message = f"the command {self.name} returned {type(result).__name__}, not an event"
+            raise InputError(message)
+        if result.name not in (*names, FATAL):
+            message = f"the command {self.name} returned {result.name}, but declares {', '.join(names) or 'no events'}"
+            raise InputError(message)
+        return result
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -93,26 +99,24 @@ def _help(url: str | None) -> dict[str, Any]:
 
 def _schema(key: str, kind: Any) -> dict[str, Any]:
     """Describe a type as JSON Schema, for whoever shows or writes flows; servers that do not know the key ignore it."""
-    if kind is Any:
-        return {}
-    try:
-        return {key: msgspec.json.schema(kind)}
-    except TypeError:  # some types can be read and written, but not described
-        return {}
+    described = None if kind is None and key == "inputSchema" else schema(kind)
+    return {} if described is None else {key: described}
 
 
-def input_decoder(handler: Handler) -> msgspec.json.Decoder[Any] | None:
-    """Make the decoder for a handler's only parameter; None if it has no parameter.
-
-    Decoding is lenient about text that stands for a number, a boolean or null, because a template in a flow always
-    renders text (the number 3 as `3.000000`).
-    """
-    parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
-    if not parameters:
-        return None
-    if len(parameters) > 1:
-        message = f"{handler.__qualname__} takes {len(parameters)} parameters; a command has one input"
+def results(handler: Handler) -> list[type]:
+    """Return the classes that a handler says it returns, events apart; raise `TypeError` for what cannot name an event."""
+    returned = inspect.signature(handler, eval_str=True).return_annotation
+    members = get_args(returned) if get_origin(returned) in (Union, UnionType) else (returned,)
+    found = [each for each in members if each not in (Event, Any, inspect.Signature.empty)]
+    wrong = next((each for each in found if not _is_record(each)), None)
+    if wrong is not None:
+        message = (
+            f"{handler.__qualname__} returns {getattr(wrong, '__name__', wrong)}; a command returns an Event, "
+            "or a Struct, dataclass or pydantic model of the event's name"
+        )
         raise TypeError(message)
-    annotation = parameters[0].annotation
-    kind = Any if annotation is inspect.Parameter.empty else annotation
-    return msgspec.json.Decoder(kind, strict=False)
+    return found
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or is_model(kind))

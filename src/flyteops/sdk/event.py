@@ -6,6 +6,7 @@ import msgspec
 
 from flyteops.errors import InputError
 from flyteops.model import FATAL
+from flyteops.sdk.conversion import convert, plain
 
 T = TypeVar("T")
 
@@ -22,11 +23,10 @@ class Event(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         try:
-            plain = msgspec.json.decode(msgspec.json.encode(self.payload))
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            msgspec.structs.force_setattr(self, "payload", plain(self.payload))
+        except ValueError as error:
             message = f"the payload of {self.name} cannot be written as JSON: {error}"
             raise InputError(message) from error
-        msgspec.structs.force_setattr(self, "payload", plain)
 
 
 class EventType(Generic[T]):
@@ -47,12 +47,11 @@ class EventType(Generic[T]):
     def __call__(self, payload: Any = None) -> Event:
         """Make an event; a payload that is not of the declared type raises `InputError`."""
         event = Event(self.name, payload)
-        if self.payload is not Any:
-            try:
-                msgspec.convert(event.payload, self.payload)
-            except msgspec.ValidationError as error:
-                message = f"the payload of {self.name} is not valid: {error}"
-                raise InputError(message) from error
+        try:
+            convert(event.payload, self.payload, strict=True)
+        except msgspec.ValidationError as error:
+            message = f"the payload of {self.name} is not valid: {error}"
+            raise InputError(message) from error
         return event
 
 

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 import httpx2
@@ -14,12 +14,14 @@ from flyteops.errors import InputError, SettingsError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
-from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, input_decoder
+from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
 from flyteops.sdk.source import Source, make_source
+from flyteops.sdk.thread import asynchronous, wait_for
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -98,32 +100,45 @@ class Pack:
         takes: Any = Any,
         help_url: str | None = None,
     ) -> Callable[[H], H]:
-        """Declare a command; the decorated coroutine function gets the input and returns one of `events`.
+        """Declare a command; the decorated function gets the input and returns one of `events`.
 
-        Without a name the function's own is used in CamelCase: `send_message` becomes `SendMessage`. The input is
-        decoded to the type of the function's parameter, which is published as its schema; a function that reads the plain
-        value itself says with `takes` what it expects. An exception becomes a FATAL event.
+        Without a name the function's own is used in CamelCase: `send_message` becomes `SendMessage`. A single parameter is the
+        whole input; several, or those after a `*`, are its fields. Their types are published as the input's schema; a function
+        that reads the plain value itself says with `takes` what it expects. A class in the return annotation is an event of
+        its name, whose payload the returned object is. A plain function runs in a thread. An exception becomes a FATAL event.
         """
 
         def declare(handler: H) -> H:
-            decoder = input_decoder(handler)
-            command = Command(
-                name=name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_")),
-                handler=_asynchronous(handler),
-                events=tuple(events),
-                decoder=decoder,
-                takes=decoder.type if takes is Any and decoder is not None else takes,
+            command_name = name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_"))
+            if command_name in self._commands:
+                message = f"the command {command_name} is declared already"
+                raise InputError(message)
+            declared = tuple(events)
+            returned = {kind: self._event_of(kind, declared) for kind in results(handler)}
+            command_input = Input.of(handler)
+            self._commands[command_name] = Command(
+                name=command_name,
+                handler=asynchronous(handler),
+                events=tuple(dict.fromkeys([*declared, *returned.values()])),
+                input=command_input,
+                results=returned,
+                takes=command_input.kind if takes is Any else takes,
                 help_url=help_url,
             )
-            if command.name in self._commands:
-                message = f"the command {command.name} is declared already"
-                raise InputError(message)
-            self._commands[command.name] = command
-            for event in command.events:
+            for event in self._commands[command_name].events:
                 self._events.setdefault(event.name, event)
             return handler
 
         return declare
+
+    def _event_of(self, kind: type, declared: tuple[EventType[Any], ...]) -> EventType[Any]:
+        """Return the event whose payload is of a class, or make one of the class's name."""
+        known = [*declared, *self._events.values()]
+        found = next((event for event in known if event.payload is kind), None)
+        if found is None and kind.__name__ in self._events:
+            message = f"the event {kind.__name__} is declared already, with another payload"
+            raise InputError(message)
+        return found or EventType(kind.__name__, kind)
 
     def source(self, *, every: float | None = None, at_once: bool = True, name: str | None = None) -> Callable[[S], S]:
         """Declare where events come from: a function that is kept going until the pack stops.
@@ -173,6 +188,17 @@ class Pack:
         server forgets keys after a day.
         """
         await _session().send(event, within, key)
+
+    async def progress(self, event: Event) -> None:
+        """Tell how far the running command is: sent in order, before the command's result, without keeping it waiting.
+
+        It does not end the action. A hundred may be on their way; then this waits. What the server refuses is logged.
+        """
+        await _session().progress(event)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait in a plain function for what others await: `pack.wait_for(pack.send(event))`."""
+        return wait_for(work)
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it: JSON for JSON content types, else text.

@@ -19,8 +19,10 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Command, Declaration, Task
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.health import Health, health_endpoint, run_checks
+from flyteops.sdk.progress import Progress
 from flyteops.sdk.retry import Outage, describe, persist
 from flyteops.sdk.source import Keeper
+from flyteops.sdk.thread import Threads
 
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ _JSON_TYPES = ("application/json", "text/json")
 _MAX_FATAL_TEXT = 10_000
 
 current_session: ContextVar["Session"] = ContextVar("current_session")
+_progress: ContextVar[Progress] = ContextVar("progress")
 
 
 class _StoppedError(Exception):
@@ -78,12 +81,14 @@ class Session:
         one, and `UnavailableError` when something could not be handed in before the end.
         """
         token = current_session.set(self)
+        threads = Threads(self.declaration.concurrency + len(self.declaration.sources))
         try:
             async with health_endpoint(self.declaration.health_port, self.health):
                 with suppress(_StoppedError):
                     await self._register_first()
                     await self._work()
         finally:
+            threads.close()
             current_session.reset(token)
         if self._failure is not None:
             raise self._failure
@@ -96,9 +101,7 @@ class Session:
 
         An event that is on its way when the pack is told to stop is still delivered.
         """
-        if event.name not in self.declaration.events:
-            message = f"the pack {self.declaration.name} does not declare the event {event.name}"
-            raise InputError(message)
+        self._expect(event)
         sending = self._begin(self._deliver_event(_encode(event, self.clock.now()), key or uuid4().hex))
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
@@ -115,6 +118,20 @@ class Session:
             message = f"the event {event.name} was not accepted within {within:g} s"
             raise UnavailableError(message)
         sending.result()
+
+    async def progress(self, event: Event) -> None:
+        """Tell how far the command is that this is called from."""
+        progress = _progress.get(None)
+        if progress is None:
+            message = "progress works in commands only; elsewhere use send"
+            raise RuntimeError(message)
+        self._expect(event)
+        await progress.tell(event)
+
+    def _expect(self, event: Event) -> None:
+        if event.name not in self.declaration.events:
+            message = f"the pack {self.declaration.name} does not declare the event {event.name}"
+            raise InputError(message)
 
     async def _send(self, event: Event) -> None:
         await self.send(event, None)
@@ -319,10 +336,15 @@ class Session:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - every action runs in a task
         self._executing.add(task)
+        progress = Progress(self._send)
+        _progress.set(progress)
         try:
-            return await command.answer(action.input)
+            event = await command.answer(action.input)
+            await progress.finish()
         finally:
+            progress.close()
             self._executing.discard(task)
+        return event
 
     def _why_cancelled(self, command: str) -> str:
         """Say what ended a command; raise again when the whole pack is to end at once."""

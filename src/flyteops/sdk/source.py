@@ -16,6 +16,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 from flyteops.sdk.health import Health
 from flyteops.sdk.retry import Backoff, Outage
+from flyteops.sdk.thread import in_thread
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -52,7 +53,7 @@ def _round(function: Callable[[], Any], every: float | None) -> Round:
         if every is None:
             message = f"{function.__qualname__} must be declared with `async def`: a listener that blocks cannot be stopped"
             raise TypeError(message)
-        return _told_by(lambda: asyncio.to_thread(lambda: _listed(function())))
+        return _told_by(lambda: in_thread(lambda: _listed(function())))
     return _told_by(function)
 
 

@@ -1,0 +1,208 @@
+"""Read plain JSON values as types: lenient where flows cannot say it better, and with every fault told at once."""
+
+import dataclasses
+import difflib
+import re
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from flyteops.errors import InputError, Problem
+from flyteops.sdk.conversion import convert, is_model
+
+_PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(.*)", re.DOTALL)
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "an object",
+    "datetime": "a time such as 2024-01-31T12:00:00Z",
+    "date": "a date such as 2024-01-31",
+    "duration": "a duration such as PT30S",
+    "uuid": "a UUID",
+}
+
+
+_GOT = {**_WORDS, "int": "a number", "float": "a number"}
+
+
+class _Field(msgspec.Struct, frozen=True):
+    key: str
+    kind: Any
+    required: bool
+
+
+def read(value: Any, kind: Any) -> Any:
+    """Make a value of a type, or raise one `InputError` with a problem for each fault."""
+    try:
+        return convert(value, kind)
+    except msgspec.ValidationError:
+        reader = _Reader()
+        mended = reader.read(value, kind, "")
+        problems = reader.problems
+    if not problems:
+        try:
+            return convert(mended, kind)
+        except msgspec.ValidationError as error:  # faults of the whole that no part has
+            problems = [Problem("", str(error))]
+    raise InputError("; ".join(map(str, problems)), problems=problems)
+
+
+class _Reader:
+    """Walk through a value and its type side by side, mend what can be mended, and collect the rest."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def read(self, value: Any, kind: Any, path: str) -> Any:
+        """Return the value as it can be converted; problems are kept."""
+        kind, may_be_null = _bare(kind)
+        if may_be_null and value is None:
+            return None
+        fields = _fields(kind)
+        if fields is not None:
+            return self._object(_parsed(value, dict), kind, fields, path)
+        element = _element(kind, list)
+        if element is not None and isinstance(items := _parsed(value, list), list):
+            return [self.read(each, element, f"{path}[{index}]") for index, each in enumerate(items)]
+        element = _element(kind, dict)
+        if element is not None and isinstance(items := _parsed(value, dict), dict):
+            return {key: self.read(each, element, _below(path, key)) for key, each in items.items()}
+        if may_be_null and value == "" and not _fits(value, kind):
+            return None
+        self.problems.extend(_faults(value, kind, path))
+        return value
+
+    def _object(self, value: Any, kind: Any, fields: list[_Field], path: str) -> Any:
+        if not isinstance(value, dict):
+            known = ", ".join(each.key if each.required else f"{each.key}?" for each in fields)
+            self.problems.append(Problem(path, f"must be an object with {known or 'any keys'}, not {_named(value)}"))
+            return value
+        read = dict(value)
+        for field in fields:
+            place = _below(path, field.key)
+            if field.key not in value:
+                if field.required:
+                    self.problems.append(Problem(place, _missing(field, [key for key in value if key not in _keys(fields)])))
+            elif value[field.key] == "" and not field.required and not _fits("", field.kind):
+                del read[field.key]  # what a template renders of something absent
+            else:
+                read[field.key] = self.read(value[field.key], field.kind, place)
+        if not self.problems and not _fits(read, kind):
+            self.problems.extend(_faults(read, kind, path))
+        return read
+
+
+def _bare(kind: Any) -> tuple[Any, bool]:
+    """Return a type without `Annotated` and `| None`, where no more than one type is left then, and whether it may be null."""
+    if get_origin(kind) is Annotated and _fields(get_args(kind)[0]) is not None:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind, kind is type(None)
+    others = [each for each in get_args(kind) if each is not type(None)]
+    return (others[0] if len(others) == 1 else kind), len(others) < len(get_args(kind))
+
+
+def _fields(kind: Any) -> list[_Field] | None:
+    """Return the fields of a type that is read from an object; None for others, and for models, which read themselves."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [_Field(each.encode_name, each.type, each.required) for each in msgspec.structs.fields(kind)]
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        return [_Field(each.name, hints[each.name], _is_required(each)) for each in dataclasses.fields(kind) if each.init]
+    required = getattr(kind, "__required_keys__", None)
+    if required is None:
+        return None
+    return [_Field(key, hint, key in required) for key, hint in get_type_hints(kind).items()]
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _keys(fields: list[_Field]) -> set[str]:
+    return {each.key for each in fields}
+
+
+def _element(kind: Any, container: type) -> Any:
+    """Return the type of what a list or the values of an object hold; None for other types."""
+    arguments = get_args(kind)
+    return arguments[-1] if get_origin(kind) is container and arguments else None
+
+
+def _parsed(value: Any, kind: type) -> Any:
+    """Return what a text says that is JSON of this kind; a template cannot render a list or an object in another way."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+    return found if isinstance(found, kind) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _faults(value: Any, kind: Any, path: str) -> list[Problem]:
+    try:
+        convert(value, kind)
+    except msgspec.ValidationError as error:
+        told: Any = error.__cause__
+        if is_model(kind) and hasattr(told, "errors"):
+            return [Problem(_joined(path, each["loc"]), each["msg"]) for each in told.errors()]
+        inner = _PLACE.fullmatch(str(error))
+        if inner is not None:  # in a tuple, say, or in one of several types
+            return [Problem(f"{path}{inner[2]}".removeprefix("."), _said(inner[1]))]
+        return [Problem(path, _told(str(error), value, kind))]
+    return []
+
+
+def _joined(path: str, places: tuple[str | int, ...]) -> str:
+    for place in places:
+        path = f"{path}[{place}]" if isinstance(place, int) else _below(path, place)
+    return path
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _missing(field: _Field, unknown: list[str]) -> str:
+    meant = difflib.get_close_matches(field.key, unknown, n=1)
+    return f"is missing; is {meant[0]} meant for it?" if meant else "is missing"
+
+
+def _told(message: str, value: Any, kind: Any) -> str:
+    """Say what msgspec says in the words of a flow's author; values are not repeated, for they may be secret."""
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(map(str, get_args(kind)))}"
+    members = getattr(kind, "__members__", None)
+    if members is not None:
+        return f"must be one of {', '.join(str(each.value) for each in members.values())}"
+    mend = "; put it into quotes" if kind is str and isinstance(value, int | float) else ""
+    return _said(message) + mend
+
+
+def _said(message: str) -> str:
+    match = _EXPECTED.fullmatch(message)
+    if match is None:
+        return message
+    expected, got, rest = match.groups()
+    wanted = " or ".join(_WORDS.get(each, each) for each in expected.split(" | "))
+    return f"must be {wanted}{rest}" if got is None else f"must be {wanted}, not {_GOT.get(got, got)}"
+
+
+def _named(value: Any) -> str:
+    name = type(value).__name__
+    return _GOT.get({"list": "array", "dict": "object"}.get(name, name), "null")
