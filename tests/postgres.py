@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -43,6 +43,39 @@ async def execute(*statements: str, url: str = URL) -> None:
     for statement in statements:
         await connection.execute(statement)
     await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """Stand between a server and its database; once told, the next answer to a COMMIT is lost, and its connection."""
+    address = urlsplit(url)
+    will_forget = False
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+        nonlocal will_forget
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if answers and will_forget and b"COMMIT\0" in data:
+                    will_forget = False
+                    break
+                writer.write(data)
+        writer.close()
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        database, to_database = await asyncio.open_connection(address.hostname, address.port)
+        upwards = asyncio.create_task(relay(reader, to_database, answers=False))
+        await relay(database, writer, answers=True)
+        to_database.close()
+        await upwards
+
+    def forget() -> None:
+        nonlocal will_forget
+        will_forget = True
+
+    async with await asyncio.start_server(join, "127.0.0.1") as listener:
+        host, port = listener.sockets[0].getsockname()
+        yield url_of(url, host=f"{host}:{port}"), forget
+        assert not will_forget
 
 
 def free_port() -> int:

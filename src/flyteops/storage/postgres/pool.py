@@ -192,10 +192,14 @@ class Pool:
 
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work in a transaction that may be repeated as a whole."""
+        return await self.transaction_once(lambda connection, _again: work(connection))
 
-        async def change(connection: Any, _again: bool) -> T:
+    async def transaction_once(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+        """Run work in a transaction; told that it is repeated, it must allow for its having been done before."""
+
+        async def change(connection: Any, again: bool) -> T:
             async with connection.transaction():
-                return await work(connection)
+                return await work(connection, again)
 
         return await self.repeat(change)
 

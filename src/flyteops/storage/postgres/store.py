@@ -163,15 +163,15 @@ class PostgresStore(Store):
         return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        async def delete(connection: Any) -> None:
+        async def delete(connection: Any, again: bool) -> None:
             seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
             if seen_at is None:
-                raise NotFoundError(f"There is no pack {pack_id!r}.")
-            if unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
+                _miss(f"There is no pack {pack_id!r}.", again)
+            elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
                 await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
                 await _changed(connection, "packs")
 
-        await self._whole(self._pool.transaction(delete))
+        await self._whole(self._pool.transaction_once(delete))
 
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
         # In one order, so that servers that do this at the same time do not wait for each other in a circle.
@@ -186,7 +186,7 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
-        await self._whole(self._pool.transaction(partial(_save_flow, version=version, timetables=timetables)))
+        await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
 
     async def list_flows(self) -> Sequence[FlowVersion]:
         rows = await self._pool.rows(
@@ -198,13 +198,13 @@ class PostgresStore(Store):
         return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
 
     async def delete_flow(self, name: str) -> None:
-        async def delete(connection: Any) -> None:
+        async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
-                raise NotFoundError(f"There is no flow {name!r}.")
+                _miss(f"There is no flow {name!r}.", again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
             await _changed(connection, "flows")
 
-        await self._whole(self._pool.transaction(delete))
+        await self._whole(self._pool.transaction_once(delete))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         rows = await self._pool.rows("SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid)
@@ -235,12 +235,12 @@ class PostgresStore(Store):
         return [DataItem(*row) for row in rows]
 
     async def delete_item(self, key: str) -> None:
-        async def delete(connection: Any) -> None:
+        async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
-                raise NotFoundError(f"There is no datastore item {key!r}.")
+                _miss(f"There is no datastore item {key!r}.", again)
             await _changed(connection, "items")
 
-        await self._whole(self._pool.transaction(delete))
+        await self._whole(self._pool.transaction_once(delete))
 
     # ------------------------------------------------------------------------------------------------------------ notes
 
@@ -248,12 +248,14 @@ class PostgresStore(Store):
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608
 
-        async def save(connection: Any) -> None:
+        async def save(connection: Any, again: bool) -> None:
             await _changed(connection, "notes")
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
-                raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+                kept = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key)
+                if not again or kept != note.value:
+                    raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
 
-        await self._whole(self._pool.transaction(save))
+        await self._whole(self._pool.transaction_once(save))
 
     async def list_notes(
         self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
@@ -269,13 +271,13 @@ class PostgresStore(Store):
         return [Note(kind, *row) for row in rows]
 
     async def delete_note(self, kind: str, key: str) -> None:
-        async def delete(connection: Any) -> None:
+        async def delete(connection: Any, again: bool) -> None:
             await _changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
-                raise NotFoundError(f"There is no {kind} {key!r}.")
+                _miss(f"There is no {kind} {key!r}.", again)
 
-        await self._whole(self._pool.transaction(delete))
+        await self._whole(self._pool.transaction_once(delete))
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
@@ -406,9 +408,17 @@ async def _changed(connection: Any, what: str) -> None:
     await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 
-async def _save_flow(connection: Any, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+def _miss(what: str, again: bool) -> None:
+    """Say that nothing is there to be deleted, unless that may be because it was deleted the first time."""
+    if not again:
+        raise NotFoundError(what)
+
+
+async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
     flow = version.flow
     await _changed(connection, "flows")  # first, for its row is what two servers that save flows wait for
+    if again and await connection.fetchval("SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid):
+        return
     await connection.execute("INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version))
     await connection.execute(
         "INSERT INTO flyte_flow VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET uuid = excluded.uuid", flow.name, version.uuid
