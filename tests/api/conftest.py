@@ -46,7 +46,16 @@ def clock() -> Clock:
     return Clock()
 
 
-STORIES = ("test_scenario", "test_waiting", "test_actions", "test_audit", "test_flows", "test_datastore", "test_packs")
+STORIES = (
+    "test_scenario",
+    "test_waiting",
+    "test_actions",
+    "test_audit",
+    "test_flows",
+    "test_datastore",
+    "test_packs",
+    "test_changes",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -35,6 +35,8 @@ POLICY = dedent(
       claims: {pack: [":pack"]}
     - path: /v1/audit/*
       claims: {superuser: [true]}
+    - path: /v1/datastore/:key
+      claims: {superuser: [true]}
     """
 ).encode()
 
@@ -446,3 +448,12 @@ async def test_a_provider_without_usable_keys_is_none(issuer: Issuer, provider: 
     provider.keys = []
     await issuer.look_again()
     assert "has no key that signatures can be verified with" in issuer.fault
+
+
+async def test_who_changed_something_is_kept_by_the_subject_of_the_token(api: httpx2.AsyncClient, provider: Provider) -> None:
+    token = provider.token(superuser=True, sub="248289", email="ann@example.com", name=["no", "text"])
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await api.put("/v1/datastore/k", files={"value": b"v"}, headers=headers)).status_code == 201
+    (entry,) = (await api.get("/v1/audit/changes", headers=headers)).json()["changes"]
+    assert entry["who"] == {"kind": "oidc", "id": "248289", "name": "ann@example.com"}
+    assert token not in str(entry)

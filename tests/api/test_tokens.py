@@ -220,3 +220,37 @@ async def test_it_is_kept_when_a_token_was_last_used_and_that_brings_back_no_rev
     again = Service(store, clock=clock)
     await again.start()
     assert [token.token_id for token in again.tokens.list()] == [unused["id"]]
+
+
+async def test_who_made_and_revoked_a_token_is_kept_and_nothing_that_lets_in(
+    service: Service, admin: httpx2.AsyncClient, pack: httpx2.AsyncClient
+) -> None:
+    await pack.post("/v1/packs", json={"name": "Deployer", "labels": LABELS})
+    ann = (await admin.post("/v1/tokens", json={"admin": True, "description": "Ann"})).json()
+    (first,) = [token for token in service.tokens.list() if token.is_admin and token.token_id != ann["id"]]
+    (packs,) = [token for token in service.tokens.list() if not token.is_admin]
+    await admin.delete(f"/v1/tokens/{ann['id']}")
+    found = (await admin.get("/v1/audit/changes")).json()["changes"]
+    assert [(each["kind"], each["name"], each["action"]) for each in found] == [
+        ("token", ann["id"], "revoked"),
+        ("token", ann["id"], "created"),
+        ("pack", "Deployer.env.staging", "created"),
+        ("token", packs.token_id, "created"),
+        ("token", first.token_id, "created"),
+    ]
+    assert [each["who"] for each in found] == [
+        {"kind": "token", "id": first.token_id},
+        {"kind": "token", "id": first.token_id},
+        {"kind": "token", "id": packs.token_id, "name": "Deployer.env.staging"},
+        {"kind": "token", "id": first.token_id},
+        {"kind": "server"},
+    ]
+    told = str(found)
+    assert "Ann" in told
+    assert ann["token"] not in told
+    assert not any(token.hash in told for token in (*service.tokens.list(), first))
+
+
+async def test_a_pack_does_not_learn_who_changed_what(pack: httpx2.AsyncClient) -> None:
+    for path in ("/v1/audit/changes", "/v1/audit/changes/1"):
+        assert (await pack.get(path)).status_code == 401

@@ -12,6 +12,7 @@ SOURCE = ROOT / "src" / "flyteops"
 PURE = [
     "errors.py",
     "model.py",
+    "change.py",
     "document.py",
     "flowfile.py",
     "engine.py",

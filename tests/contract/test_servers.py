@@ -2,14 +2,29 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flyteops.change import Chain
 from flyteops.errors import ConflictError, UnauthorizedError, UnavailableError
-from flyteops.model import Command, Dependencies, EventPattern, Flow, Happening, Note, PackDeclaration, Schedule, Step
-from flyteops.service import Order, Service
+from flyteops.model import (
+    Command,
+    DataItem,
+    Dependencies,
+    EventPattern,
+    Flow,
+    Happening,
+    Link,
+    Note,
+    PackDeclaration,
+    Schedule,
+    Step,
+)
+from flyteops.service import ChangeFilter, Order, Service
+from flyteops.service.state import survey
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter
 from tests.shared import PLACES
@@ -124,3 +139,50 @@ async def test_of_servers_that_make_the_first_token_at_once_one_does(services: l
     )
     assert results.count(None) == 1
     assert sum(isinstance(result, ConflictError) for result in results) == 2
+
+
+async def check_log(service: Service) -> Chain:
+    """Look whether the log of changes is whole, and everything as it says."""
+    found = await survey(service._store)
+    assert (found.chain.fault, found.differences()) == (None, [])
+    return found.chain
+
+
+async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entries_are_true(services: list[Service]) -> None:
+    changes = []
+    for number in range(8):
+        for name, service in zip("abc", services, strict=True):
+            changes += [
+                service.save_flow(Flow("same", f"{name}{number}")),
+                service.save_item(DataItem("same", "text/plain", f"{name}{number}".encode())),
+                service.register_pack(PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))),
+                service.tokens.create(Order(pack_name="P")),
+            ]
+    await asyncio.gather(*changes)
+    chain = await check_log(services[0])
+    found = await services[1].list_changes(ChangeFilter(kind="token"), 0, 1000)
+    assert len(found) == 24
+    assert chain.seq >= len(changes)
+
+
+async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_that(services: list[Service]) -> None:
+    here, there, _ = services
+    for number, service in enumerate((here, there, here, there)):
+        await service.save_flow(Flow("f", f"{number}"))
+        await service.save_item(DataItem("k", "text/plain", b"%d" % number))
+        await service.register_pack(PackDeclaration("P", links=(Link(f"http://{number}", "x"),)))
+    await there.delete_flow("f")
+    for kind in ("flow", "datastore", "pack"):
+        found = await here.list_changes(ChangeFilter(kind=kind))
+        for after, before in itertools.pairwise(found):
+            assert after.before == before.after
+    await check_log(here)
+
+
+async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_is(services: list[Service]) -> None:
+    store = services[0]._store
+    await store.save_item(DataItem("k", "text/plain", b"v"))
+    others = [Service(service._store) for service in services]
+    await asyncio.gather(*(service.start() for service in others))
+    assert [change.action for change in await others[0].list_changes(ChangeFilter())] == ["found"]
+    await check_log(others[0])

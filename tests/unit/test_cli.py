@@ -86,14 +86,22 @@ SERVER_ONLY = [
     *("cronsim", "flask_swagger_ui", "google", "httptools", "prompt_toolkit", "python_multipart", "re2", "rich", "starlette"),
     *("tzdata", "uvicorn", "uvloop", "yaml"),
 ]
-NEEDS_THE_SERVER = {"dev", "serve", "apply x", "render x", "flows show x"}
+NEEDS_THE_SERVER = {"audit verify", "dev", "serve", "apply x", "render x", "flows show x"}
 NEEDS_NOTHING = {
     *("pack list", "packs --help", "pack run Shell --help", "pack manifest Slack", f"version --url {NOBODY}", "completion bash"),
 }
 NEEDS_A_SERVER_SOMEWHERE = {
     *("chat", "flows list", "flows show x --json", "flows delete x", "packs list", "packs show x", "packs delete x"),
     *("data list", "data get x", "data show x", "data set x --value y", "data delete x", "executions list", "executions show x"),
-    *("actions list", "actions resolve x retry", "send-event x y", "why", "upload flow -f /dev/null -c text/plain"),
+    *(
+        "actions list",
+        "actions resolve x retry",
+        "send-event x y",
+        "why",
+        "audit changes",
+        "audit show 1",
+        "upload flow -f /dev/null -c text/plain",
+    ),
 }
 
 

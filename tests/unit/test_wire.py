@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from flyteops.web import handler, instant
+from flyteops import instant
+from flyteops.web import handler
 from flyteops.web.exchange import wants_yaml
 from flyteops.web.guard import is_own
 from flyteops.web.link import base_of, collides, segment

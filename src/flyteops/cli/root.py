@@ -46,6 +46,7 @@ COMMANDS = {
     "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
     "tokens": Entry("token", "tokens", "Make, list and revoke tokens for packs and people.", SHOW),
     "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
+    "audit": Entry("audit", "audit", "Tell who changed what, and whether that was tampered with.", SHOW),
     "auth": Entry("auth", "auth", "Explain what an auth policy decides.", MORE),
     "torture": Entry("torture", "torture", "Mistreat a scratch server, and see whether its promises hold.", MORE),
     "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),

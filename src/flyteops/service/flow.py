@@ -2,15 +2,17 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
+from flyteops.change import State, Thing, thing
 from flyteops.engine import FlowIndex, PreparedFlow, prepare
 from flyteops.errors import NotFoundError
 from flyteops.model import Flow, FlowVersion
+from flyteops.service.state import of_flow
 from flyteops.storage.base import Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -90,6 +92,16 @@ class FlowBook:
     def list(self) -> Sequence[Flow]:
         """Return all flows by name."""
         return [self._current[name].version.flow for name in sorted(self._current)]
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all flows are, as entries about changes have it."""
+        return {thing("flow", name): of_flow(prepared.version.flow) for name, prepared in self._current.items()}
+
+    def state(self, name: str) -> State | None:
+        """Return how a flow is, None when there is none."""
+        found = self._current.get(name)
+        return None if found is None else of_flow(found.version.flow)
 
     def find(self, name: str) -> PreparedFlow | None:
         """Return the current version of a flow."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from flyteops.change import Change, State
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Page
@@ -27,6 +28,23 @@ def records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecord]:
 def record(vault: Vault, whole: EventRecord) -> EventRecord:
     """Return an event without secrets in it."""
     return replace(whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions)))
+
+
+def changes(vault: Vault, page: Page[Change]) -> Page[Change]:
+    """Return a page of entries without secrets in them."""
+    return Page([change(vault, each) for each in page], is_cut=page.is_cut)
+
+
+def change(vault: Vault, whole: Change) -> Change:
+    """Return an entry without secrets in it. Where one was, the entry is not what its hash is of."""
+    return replace(whole, before=_state(vault, whole.before), after=_state(vault, whole.after))
+
+
+def _state(vault: Vault, state: State | None) -> State | None:
+    if state is None or state.text is None:
+        return state
+    # The text may be JSON itself, which writes a secret in another way than what is plain.
+    return replace(state, text=vault.mask_text(vault.mask(state.text.encode()).decode()))
 
 
 def _action(vault: Vault, action: Action) -> Action:

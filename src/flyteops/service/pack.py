@@ -1,20 +1,24 @@
 """The packs in memory, and when each was seen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 
-from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
+from flyteops.change import SERVER, Author, State, Thing, thing
+from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
+from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.state import of_pack
 from flyteops.storage.base import Store
 
 
 class PackRoll:
     """All packs. When they were seen is known at once, and stored now and then."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, changes: ChangeLog) -> None:
         self._store = store
+        self._changes = changes
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
@@ -32,14 +36,18 @@ class PackRoll:
         """Do what other servers have done."""
         self.load(await self._store.list_packs())
 
-    async def register(self, declaration: PackDeclaration, now: datetime) -> Pack:
+    async def register(self, declaration: PackDeclaration, now: datetime, by: Author) -> Pack:
         """Create the pack, or replace the one with the same name and labels."""
         if not declaration.name.strip():
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
         pack = declaration.seen(now)
-        await self._store.save_pack(pack)
-        self._forget(pack.id)
-        self._packs[pack.id] = pack
+        async with self._changes.turn():
+            known = self._packs.get(pack.id)
+            before = None if known is None else of_pack(known)
+            async with self._changes.recorded(by, thing("pack", pack.id), before, of_pack(pack)):
+                await self._store.save_pack(pack)
+                self._forget(pack.id)
+                self._packs[pack.id] = pack
         return pack
 
     async def list(self) -> Sequence[Pack]:
@@ -52,10 +60,13 @@ class PackRoll:
         """Return a pack; raise `NotFoundError`."""
         return self._fresh(await self._pack(pack_id))
 
-    async def delete(self, pack_id: str) -> None:
+    async def delete(self, pack_id: str, by: Author) -> None:
         """Forget the pack; what it sent and did stays in the audit."""
-        await self._store.delete_pack(pack_id)
-        self._forget(pack_id)
+        async with self._changes.turn():
+            pack = await self._pack(pack_id)
+            async with self._changes.recorded(by, thing("pack", pack_id), of_pack(pack), None):
+                await self._store.delete_pack(pack_id)
+                self._forget(pack_id)
 
     async def sender(self, pack_id: str, now: datetime) -> PackRef:
         """Return a pack that does something now; raise `NotFoundError`."""
@@ -64,6 +75,11 @@ class PackRoll:
             sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
         self._seen[pack_id] = now
         return sender
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all packs are, as entries about changes have it."""
+        return {thing("pack", pack.id): of_pack(pack) for pack in self._packs.values()}
 
     async def _pack(self, pack_id: str) -> Pack:
         pack = self._packs.get(pack_id)
@@ -101,10 +117,17 @@ class PackRoll:
         if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
             return
         self._dead_checked_on = local.date()
-        if self._store.is_shared:
-            await self.refresh()
         alive_since = now - housekeeping.dead_after
-        for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
-            with suppress(NotFoundError):  # another server was faster
-                await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
-            self._forget(pack.id)
+        async with self._changes.turn():
+            if self._store.is_shared:
+                await self.refresh()
+            for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
+                with suppress(NotFoundError, ConflictError):  # another server was faster, or has seen it
+                    await self._delete_dead(pack, alive_since)
+                self._forget(pack.id)
+
+    async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
+        async with self._changes.recorded(SERVER, thing("pack", pack.id), of_pack(pack), None):
+            await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
+            if self._store.is_shared and await self._store.find_pack(pack.id) is not None:
+                raise ConflictError(f"The pack {pack.id!r} was seen by another server.")

@@ -8,17 +8,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import (
     Moment,
-    Snapshot,
     evaluate,
     evaluate_result,
     fire,
@@ -29,16 +29,14 @@ from flyteops.engine import (
 from flyteops.errors import (
     ConflictError,
     FlyteError,
-    ForbiddenError,
-    InputError,
     LateError,
     NotFoundError,
-    Problem,
     StoreError,
     UnavailableError,
 )
 from flyteops.model import (
     FATAL,
+    Action,
     DataItem,
     Event,
     EventRecord,
@@ -56,14 +54,17 @@ from flyteops.model import (
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.sdk.retry import Outage
 from flyteops.service import mask
+from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
+from flyteops.service.state import of_action, of_flow, of_resolution
 from flyteops.service.timer import ClockWatch, Timer
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
-from flyteops.service.verdict import accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
+from flyteops.service.verdict import Resolution, accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import (
     ActionFilter,
@@ -83,8 +84,6 @@ if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secr
 LOGGER = logging.getLogger("flyte.service")
 
 T = TypeVar("T")
-
-Resolution = Literal["succeeded", "failed", "retry"]
 
 RETRY_AFTER = timedelta(seconds=1)
 """When to try again what is due and could not be done."""
@@ -123,19 +122,18 @@ class Service:
         self._monotonic = monotonic
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
-        self._packs = PackRoll(store)
-        self.tokens = TokenBook(store, clock)
+        self._changes = ChangeLog(store, clock, self._look)
+        self._packs = PackRoll(store, self._changes)
+        self.tokens = TokenBook(store, clock, self._changes)
         self._flows = FlowBook(store)
-        self._items: dict[str, DataItem] = {}
-        self._vault = Vault(store, seals)
-        self._snapshot = Snapshot({}, self._vault)
+        self._vault = Vault(store, self._changes, seals)
+        self._items = ItemBook(store, self._vault, self._changes)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
         self._around = Surroundings()
-        self._changing = asyncio.Lock()
         self._clock_fault = ""
         self._awaits = "The server has not started yet."
 
@@ -148,9 +146,11 @@ class Service:
             )
         self._packs.load(await self._store.list_packs())
         self._flows.load(await self._store.list_flows())
-        self._put_items(await self._store.list_items())
-        await self._vault.load(renews=True)
+        await self._items.refresh()
+        await self._vault.load()
         await self.tokens.refresh()
+        await self._changes.start()
+        await self._vault.renew()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -171,10 +171,6 @@ class Service:
         """How many flows and packs there are in memory."""
         return len(self._flows), len(self._packs)
 
-    def _put_items(self, items: Iterable[DataItem]) -> None:
-        self._items = {item.key: item for item in items}
-        self._snapshot = Snapshot(self._items, self._vault)
-
     @property
     def is_shared(self) -> bool:
         """Whether other servers may work on the same store, so that `refresh` must be called now and then."""
@@ -183,23 +179,32 @@ class Service:
     async def refresh(self) -> None:
         """Take over what other servers have changed of what is kept in memory, and compare the clock with the store's."""
         # One at a time with changes made here: what was read before those would undo them.
-        async with self._changing:
-            around = await self._store.look_around()
-            before, self._around = self._around, around
-            self._check_clock(around.now)
-            try:
-                if around.packs != before.packs:
-                    await self._packs.refresh()
-                if around.flows != before.flows:
-                    await self._flows.refresh()
-                if around.items != before.items:
-                    self._put_items(await self._store.list_items())
-                if around.notes != before.notes:
-                    await self._vault.load()
-                    await self.tokens.refresh()
-            except BaseException:  # whatever it is: next time, all is looked at again
-                self._around = Surroundings(-1, -1, -1, -1)
-                raise
+        async with self._changes.lock:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        around = await self._store.look_around()
+        before, self._around = self._around, around
+        self._check_clock(around.now)
+        try:
+            if around.packs != before.packs:
+                await self._packs.refresh()
+            if around.flows != before.flows:
+                await self._flows.refresh()
+            if around.items != before.items:
+                await self._items.refresh()
+            if around.notes != before.notes:
+                await self._vault.load()
+                await self.tokens.refresh()
+        except BaseException:  # whatever it is: next time, all is looked at again
+            self._around = Surroundings(-1, -1, -1, -1)
+            raise
+
+    async def _look(self) -> Mapping[Thing, State]:
+        """Return how all is that changes are kept of, for which what other servers have done is taken over."""
+        if self._store.is_shared:
+            await self._catch_up()
+        return {**self._flows.states, **self._items.states, **self._vault.states, **self._packs.states, **self.tokens.states}
 
     def _check_clock(self, now: datetime | None) -> None:
         ahead = timedelta(0) if now is None else self._clock() - now
@@ -242,9 +247,9 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
-    async def register_pack(self, declaration: PackDeclaration) -> Pack:
+    async def register_pack(self, declaration: PackDeclaration, by: Author = SERVER) -> Pack:
         """Create the pack, or replace the one with the same name and labels."""
-        return await self._packs.register(declaration, self._clock())
+        return await self._packs.register(declaration, self._clock(), by)
 
     async def list_packs(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
@@ -253,9 +258,9 @@ class Service:
     async def get_pack(self, pack_id: str) -> Pack:
         return await self._packs.get(pack_id)
 
-    async def delete_pack(self, pack_id: str) -> None:
+    async def delete_pack(self, pack_id: str, by: Author = SERVER) -> None:
         """Forget the pack; what it sent and did stays in the audit."""
-        await self._packs.delete(pack_id)
+        await self._packs.delete(pack_id, by)
 
     # -------------------------------------------------------------------------------------------- events and actions
 
@@ -319,7 +324,7 @@ class Service:
             text = self._vault.reveal(claimed.input)
         except UnavailableError as error:
             payload = msgspec.json.encode(error.message)
-            await self.resolve_action(claimed.action_id, "failed", payload=payload)
+            await self._resolve(await self._store.get_action(claimed.action_id), "failed", None, payload)
             return None
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
@@ -381,18 +386,31 @@ class Service:
         return await self._store.extend(action_id, now, check)
 
     async def resolve_action(
-        self, action_id: str, resolution: Resolution, *, name: str | None = None, payload: bytes | None = None
+        self,
+        action_id: str,
+        resolution: Resolution,
+        *,
+        name: str | None = None,
+        payload: bytes | None = None,
+        by: Author = SERVER,
     ) -> None:
         """Say what became of an action whose pack does not: that it succeeded or failed, or is to be handed out again.
 
         The first two make an event of the given name (Resolved, or FATAL for a failure) in the name of the action's pack, which
         is its result. Raise `ConflictError` unless the action is PENDING or UNKNOWN.
         """
+        async with self._changes.turn():
+            action = await self._store.get_action(action_id)
+            is_open(action)
+            after = of_resolution(resolution, name, payload)
+            async with self._changes.recorded(by, thing("action", action_id), of_action(action), after, "resolved"):
+                await self._resolve(action, resolution, name, payload)
+
+    async def _resolve(self, action: Action, resolution: Resolution, name: str | None, payload: bytes | None) -> None:
         if resolution == "retry":
-            self._room.announce([await self._store.release(action_id, self._clock(), accept, counts=True)])
+            self._room.announce([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
             return
         moment = self._moment()
-        action = await self._store.get_action(action_id)
         sender = PackRef(pack_id(action.pack_name, action.pack_labels), action.pack_name, action.pack_labels)
         event = Event(
             event_id=moment.new_id(),
@@ -401,7 +419,7 @@ class Service:
             payload=msgspec.json.encode({"resolution": resolution}) if payload is None else payload,
             received_at=moment.now,
         )
-        await self._finish(action_id, event, moment, is_open)
+        await self._finish(action.action_id, event, moment, is_open)
 
     async def list_actions(self, which: ActionFilter, start: int = 0, limit: int = 50) -> Sequence[ActionStatus]:
         """Return actions, oldest first."""
@@ -464,21 +482,23 @@ class Service:
         return Moment(
             now=self._clock(),
             seed=self._seeds(),
-            datastore=self._snapshot,
+            datastore=self._items.snapshot,
             monotonic=self._monotonic,
             secret=self._vault.refer,
         )
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
-    async def save_flow(self, flow: Flow) -> FlowVersion:
+    async def save_flow(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
         """Make this the current version of the flow of its name; executions that run go on with theirs."""
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         tables = timetables(prepared, version.saved_at)
-        async with self._changing:
-            await self._store.save_flow(version, tables)
-            self._flows.put(prepared)
+        async with self._changes.turn():
+            before = self._flows.state(flow.name)
+            async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
+                await self._store.save_flow(version, tables)
+                self._flows.put(prepared)
         self._timer.expect(table.next_at for table in tables if table.next_at is not None)
         return version
 
@@ -496,47 +516,38 @@ class Service:
         """Return a version of a flow, also one that has been replaced or deleted."""
         return await self._flows.get_version(uuid)
 
-    async def delete_flow(self, name: str) -> None:
+    async def delete_flow(self, name: str, by: Author = SERVER) -> None:
         """Forget the flow; executions of it that run go on with their version."""
-        async with self._changing:
-            await self._store.delete_flow(name)
-            self._flows.discard(name)
+        async with self._changes.turn():
+            flow = await self.get_flow(name)
+            async with self._changes.recorded(by, thing("flow", name), of_flow(flow), None):
+                await self._store.delete_flow(name)
+                self._flows.discard(name)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
-    async def save_item(self, item: DataItem) -> bool:
+    async def save_item(self, item: DataItem, by: Author = SERVER) -> bool:
         """Create or replace a datastore item; return True when it is new."""
-        if not item.value:
-            raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
-        async with self._changing:
-            if item.key in (self._items if item.is_secret else self._vault):
-                raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
-            if item.is_secret:
-                return await self._vault.save(item)
-            is_new = await self._store.save_item(item)
-            self._put_items([*self._items.values(), item])
-        return is_new
+        return await self._items.save(item, by)
 
     async def list_items(self) -> Sequence[DataItem]:
         """Return all datastore items by key; secret ones have no value."""
-        return sorted([*self._items.values(), *self._vault.items], key=lambda item: item.key)
+        return self._items.list()
 
     async def get_item(self, key: str) -> DataItem:
-        if key in self._vault:
-            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs get its value, in what flows ask of them.")
-        if key not in self._items:
-            raise NotFoundError(f"There is no datastore item {key!r}.")
-        return self._items[key]
+        return self._items.get(key)
 
-    async def delete_item(self, key: str) -> None:
-        async with self._changing:
-            if key in self._vault:
-                await self._vault.delete(key)
-                return
-            await self._store.delete_item(key)
-            self._put_items([item for item in self._items.values() if item.key != key])
+    async def delete_item(self, key: str, by: Author = SERVER) -> None:
+        await self._items.delete(key, by)
 
     # ------------------------------------------------------------------------------------------------------------ audit
+
+    async def list_changes(self, which: ChangeFilter, start: int = 0, limit: int = 50) -> Page[Change]:
+        """Return entries of the log of changes, newest first."""
+        return mask.changes(self._vault, await self._changes.find(which, start, limit))
+
+    async def get_change(self, seq: int) -> Change:
+        return mask.change(self._vault, await self._changes.get(seq))
 
     async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first."""

@@ -9,8 +9,10 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.errors import InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
+from flyteops.change import SERVER, Author, State, Thing, thing
+from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
+from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 
 PREFIX = "flyte_"
@@ -43,6 +45,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_at is None or now < self.expires_at
 
     @property
+    def state(self) -> State:
+        """How it is, as entries about changes have it: of its hash they have a hash only."""
+        known = {name: value for name, value in msgspec.to_builtins(self).items() if name != "hash"}
+        known["fingerprint"] = sha256(self.hash.encode()).hexdigest()
+        return State.of("application/json", msgspec.json.encode(known, order="deterministic"))
+
+    @property
     def claims(self) -> Mapping[str, str]:
         """What it says, as tokens of others say it."""
         return {"role": "admin"} if self.is_admin else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
@@ -70,8 +79,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class TokenBook:
     """All tokens, in memory as well, so that a request that shows one does not wait for the store."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog) -> None:
         self._store = store
+        self._changes = changes
         self._clock = clock
         self._is_loaded = False
         self._tokens: dict[str, Token] = {}
@@ -87,6 +97,11 @@ class TokenBook:
             self._stored_uses[note.key] = at
             self._uses[note.key] = max(at, self._uses.get(note.key, at))
         self._is_loaded = True
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all tokens are, as entries about changes have it."""
+        return {thing("token", token.token_id): token.state for token in self._tokens.values()}
 
     def make(self, order: Order, token_id: str | None = None) -> tuple[Token, str]:
         """Return a token and its text, which nothing but this knows; raise `InputError` for an order that cannot be."""
@@ -108,15 +123,20 @@ class TokenBook:
         )
         return token, text
 
-    async def add(self, token: Token) -> None:
+    async def add(self, token: Token, by: Author = SERVER) -> None:
         """Let a token be known from now on; raise `ConflictError` when there is one of its id."""
-        await self._store.save_note(Note(TOKEN, token.token_id, msgspec.json.encode(token)), replaces=False)
-        self._tokens[token.token_id] = token
+        note = Note(TOKEN, token.token_id, msgspec.json.encode(token))
+        async with self._changes.turn():
+            if token.token_id in self._tokens:
+                raise ConflictError(f"There is a token {token.token_id!r} already.")
+            async with self._changes.recorded(by, thing("token", token.token_id), None, token.state):
+                await self._store.save_note(note, replaces=False)
+                self._tokens[token.token_id] = token
 
-    async def create(self, order: Order) -> tuple[Token, str]:
+    async def create(self, order: Order, by: Author = SERVER) -> tuple[Token, str]:
         """Make a token that is known from now on; return it and its text, which cannot be had again."""
         token, text = self.make(order)
-        await self.add(token)
+        await self.add(token, by)
         return token, text
 
     def list(self) -> Sequence[Token]:
@@ -134,10 +154,13 @@ class TokenBook:
         """Return when a token was last shown, None if it never was."""
         return self._uses.get(token_id)
 
-    async def revoke(self, token_id: str) -> None:
+    async def revoke(self, token_id: str, by: Author = SERVER) -> None:
         """Let a token be known no more; raise `NotFoundError`."""
-        await self._store.delete_note(TOKEN, token_id)
-        self._tokens.pop(token_id, None)
+        async with self._changes.turn():
+            state = self.get(token_id).state
+            async with self._changes.recorded(by, thing("token", token_id), state, None, "revoked"):
+                await self._store.delete_note(TOKEN, token_id)
+                self._tokens.pop(token_id, None)
         self._uses.pop(token_id, None)
         self._stored_uses.pop(token_id, None)
         with suppress(NotFoundError):

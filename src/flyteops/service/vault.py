@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from hmac import compare_digest
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
+from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
 from flyteops.model import DataItem, Note
+from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
 
@@ -48,6 +50,11 @@ class Sealed(msgspec.Struct, frozen=True):
     description: str
     token: str
 
+    @property
+    def state(self) -> State:
+        """How it is, as entries about changes have it."""
+        return State.of_secret(self.content_type, self.token.encode(), self.description)
+
 
 class Secret(NamedTuple):
     """A secret whose value is known."""
@@ -68,25 +75,26 @@ class Secret(NamedTuple):
 class Vault:
     """All secrets of a store. Without `seals`, there can be none."""
 
-    def __init__(self, store: Store, seals: "Seals | None" = None) -> None:
+    def __init__(self, store: Store, changes: ChangeLog, seals: "Seals | None" = None) -> None:
         self._store = store
+        self._changes = changes
         self._seals = seals
         self._code_key = b""
+        self._states: dict[str, State] = {}
         self._secrets: dict[str, Secret] = {}
         self._locked: dict[str, DataItem] = {}
 
     # -------------------------------------------------------------------------------------------------------- the store
 
-    async def load(self, *, renews: bool = False) -> None:
-        """Take over what the store has; what no key opens is known by name only.
-
-        With `renews`, what an older key had encrypted is encrypted anew with the first.
-        """
+    async def load(self) -> None:
+        """Take over what the store has; what no key opens is known by name only."""
+        states: dict[str, State] = {}
         secrets: dict[str, Secret] = {}
         locked: dict[str, DataItem] = {}
         for note in await self._store.list_notes(KIND):
             sealed = msgspec.json.decode(note.value, type=Sealed)
             item = DataItem(note.key, sealed.content_type, b"", sealed.description, is_secret=True)
+            states[note.key] = sealed.state
             value = self._open(note.key, sealed.token)
             if value is None:
                 locked[note.key] = item
@@ -94,11 +102,9 @@ class Vault:
                 secrets[note.key] = Secret.of(item, value, sealed.token)
         for key in sorted(locked.keys() - self._locked.keys()):
             LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; what needs it fails.", key)
-        self._secrets, self._locked = secrets, locked
+        self._states, self._secrets, self._locked = states, secrets, locked
         if self._seals is not None:
             await self._load_code_key(self._seals)
-            if renews:
-                await self._renew(self._seals)
 
     def _open(self, key: str, token: str) -> str | None:
         known = self._secrets.get(key)
@@ -117,17 +123,24 @@ class Vault:
         if not self._code_key:
             LOGGER.warning("The keys for secrets are not those that this store was used with before; no secret can be used.")
 
-    async def _renew(self, seals: "Seals") -> None:
-        """Let the first key be enough for all that can be opened."""
-        for secret in list(self._secrets.values()):
-            if not seals.is_newest(secret.token.encode()):
-                await self._seal(seals, secret.item, secret.value)
+    async def renew(self) -> None:
+        """Encrypt anew with the first key what an older one had encrypted, so that it is enough for all that can be opened."""
+        seals = self._seals
+        if seals is None:
+            return
+        async with self._changes.turn():
+            for secret in list(self._secrets.values()):
+                if not seals.is_newest(secret.token.encode()):
+                    await self._seal(seals, secret.item, secret.value, SERVER, "rotated")
         for note in await self._store.list_notes(CODE_KIND):
             if self._code_key and not seals.is_newest(note.value):
                 await self._store.save_note(Note(CODE_KIND, CODE, seals.close(self._code_key)))
 
-    async def save(self, item: DataItem) -> bool:
-        """Create or replace a secret; return True when it is new. Raise `InputError` when it cannot be kept as one."""
+    async def save(self, item: DataItem, by: Author) -> bool:
+        """Create or replace a secret, within a turn of the log of changes; return True when it is new.
+
+        Raise `InputError` when it cannot be kept as one.
+        """
         if self._seals is None or not self._code_key:
             message = "cannot be kept secret: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
             raise InputError(f"The item {message}.", problems=[Problem("secret", message)])
@@ -136,21 +149,30 @@ class Vault:
         except UnicodeDecodeError as error:
             raise InputError("A secret must be UTF-8 text.", problems=[Problem("value", "must be UTF-8 text")]) from error
         is_new = item.key not in self
-        await self._seal(self._seals, msgspec.structs.replace(item, value=b"", is_secret=True), value)
+        await self._seal(self._seals, msgspec.structs.replace(item, value=b"", is_secret=True), value, by)
         return is_new
 
-    async def _seal(self, seals: "Seals", item: DataItem, value: str) -> None:
+    async def _seal(self, seals: "Seals", item: DataItem, value: str, by: Author, action: ActionName | None = None) -> None:
         token = seals.close(value.encode()).decode()
         sealed = Sealed(item.content_type, item.description, token)
-        await self._store.save_note(Note(KIND, item.key, msgspec.json.encode(sealed)))
-        self._secrets[item.key] = Secret.of(item, value, token)
-        self._locked.pop(item.key, None)
+        before = self._states.get(item.key)
+        async with self._changes.recorded(by, thing("datastore", item.key), before, sealed.state, action):
+            await self._store.save_note(Note(KIND, item.key, msgspec.json.encode(sealed)))
+            self._states[item.key] = sealed.state
+            self._secrets[item.key] = Secret.of(item, value, token)
+            self._locked.pop(item.key, None)
 
-    async def delete(self, key: str) -> None:
-        """Forget a secret."""
-        await self._store.delete_note(KIND, key)
-        self._secrets.pop(key, None)
-        self._locked.pop(key, None)
+    async def delete(self, key: str, by: Author) -> None:
+        """Forget a secret, within a turn of the log of changes."""
+        async with self._changes.recorded(by, thing("datastore", key), self._states.get(key), None):
+            await self._store.delete_note(KIND, key)
+            for known in (self._states, self._secrets, self._locked):
+                known.pop(key, None)
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all secrets are, as entries about changes have it."""
+        return {thing("datastore", key): state for key, state in self._states.items()}
 
     def __contains__(self, key: object) -> bool:
         return key in self._secrets or key in self._locked

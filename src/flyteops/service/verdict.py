@@ -1,12 +1,16 @@
 """Who may end an action, and what counts as its result. Pure: it is asked inside of the store's transactions."""
 
 from hmac import compare_digest
+from typing import Literal
 
 import msgspec
 
 from flyteops.errors import ConflictError
-from flyteops.model import ActionState, Event, Lease, PackRef, Progress, has_labels
+from flyteops.model import Action, ActionState, Event, Lease, PackRef, Progress, has_labels
 from flyteops.ruling import Late
+
+Resolution = Literal["succeeded", "failed", "retry"]
+"""What a person says became of an action."""
 
 UNFINISHED = (ActionState.PENDING, ActionState.UNKNOWN)
 
@@ -37,11 +41,11 @@ def accept(_progress: Progress) -> None:
     """Let a person do what the state of the action allows."""
 
 
-def is_open(progress: Progress) -> bool:
+def is_open(action: Action | Progress) -> bool:
     """Return True for an action that a person may end; raise `ConflictError` for another."""
-    if progress.state in UNFINISHED:
+    if action.state in UNFINISHED:
         return True
-    raise ConflictError(f"Action {progress.action_id!r} is {progress.state}; only what is PENDING or UNKNOWN can be resolved.")
+    raise ConflictError(f"Action {action.action_id!r} is {action.state}; only what is PENDING or UNKNOWN can be resolved.")
 
 
 def shown_lease(progress: Progress, token: str | None) -> Lease:

@@ -1,9 +1,10 @@
 """API v1: everything that can be asked for. This table is what is served and what the description of the API says."""
 
-from typing import Any
+from typing import Any, get_args
 
+from flyteops.change import Change, ThingKind
 from flyteops.model import Flow, PackDeclaration
-from flyteops.web import audit, handler, wire
+from flyteops.web import audit, change, handler, wire
 from flyteops.web.auth import own
 from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
 from flyteops.web.operation import Operation, Parameter, Success
@@ -346,6 +347,32 @@ OPERATIONS: tuple[Operation, ...] = (
         name="getEvent",
         tag="eventAudit",
         outcomes={200: Success("The event with all decisions about it.", audit.AuditEvent)},
+        errors=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit/changes",
+        handler=change.list_changes,
+        name="findChanges",
+        tag="changeAudit",
+        query=(
+            Parameter("kind", "what was changed", {"type": "string", "enum": list(get_args(ThingKind))}),
+            Parameter("name", "the name of the flow, the key of the item, or the id of the pack, token or action"),
+            Parameter("who", "who did it: an id, a name, or a kind such as server"),
+            Parameter("from", "from when on", {"type": "string", "format": "date-time"}, "2026-03-01T00:00:00Z"),
+            Parameter("until", "until before when", {"type": "string", "format": "date-time"}, "2026-03-02T00:00:00Z"),
+            *PAGE,
+        ),
+        outcomes={200: Success("The changes.", change.ChangeList)},
+        errors=(400,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit/changes/{seq}",
+        handler=change.get_change,
+        name="getChange",
+        tag="changeAudit",
+        outcomes={200: Success("The change.", Change)},
         errors=(404,),
     ),
     Operation(

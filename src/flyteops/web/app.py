@@ -71,7 +71,7 @@ class Api:
             return
         try:
             if self._gate is not None:
-                call.token = await self._gate.admit(scope["method"], path, call.headers)
+                call.bearer = await self._gate.admit(scope["method"], path, call.headers)
             resource, params = self._find(path)
             call.set_params(params)
             reply = NOTHING_HERE if resource is None else await resource.reply(call)

@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from msgspec import UNSET, Raw, UnsetType, field
 
+from flyteops import instant
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
 from flyteops.storage.base import ActionStatus
-from flyteops.web import instant
 from flyteops.web.link import Site
 from flyteops.web.wire import Answer, Timestamp
 

@@ -7,10 +7,10 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
+from flyteops import instant
 from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
-from flyteops.web import instant
 from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import collides
 from flyteops.web.multipart import Part, parse_form

@@ -8,9 +8,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from flyteops.change import Author, Change
 from flyteops.document import to_yaml
 from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service, Token
+from flyteops.web.auth.policy import Claims
+from flyteops.web.auth.principal import author_of
 from flyteops.web.link import Headers, Site, base_of
 from flyteops.web.query import Query
 from flyteops.web.wire import Answer
@@ -53,10 +56,10 @@ class DisconnectedError(Exception):
 class Call:
     """A request; its path parameters are there once the path is known, its body once it has been read.
 
-    `token` is the one of our own by which it was let in, if it was by one.
+    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one.
     """
 
-    __slots__ = ("_receive", "body", "headers", "options", "params", "scope", "service", "token")
+    __slots__ = ("_receive", "bearer", "body", "headers", "options", "params", "scope", "service")
 
     def __init__(self, service: Service, options: Options, scope: Scope, receive: Any) -> None:
         self.service = service
@@ -65,7 +68,7 @@ class Call:
         self.headers: Headers = dict(scope["headers"])
         self.params: dict[str, str] = {}
         self.body = b""
-        self.token: Token | None = None
+        self.bearer: Token | Claims | None = None
         self._receive = receive
 
     def set_params(self, params: dict[str, str]) -> None:
@@ -79,6 +82,11 @@ class Call:
     def site(self) -> Site:
         """Everything that has an address, on the host that the client used."""
         return Site(base_of(self.headers, self.scope["scheme"], self.scope.get("server")))
+
+    @property
+    def author(self) -> Author:
+        """Who makes the request, and from where."""
+        return author_of(self.bearer, self.scope.get("client"), self.headers)
 
     @property
     def is_yaml(self) -> bool:
@@ -184,7 +192,7 @@ class Reply(msgspec.Struct, frozen=True):
     """What is sent back. `value` is written in the format that the client asks for; bytes go out as they are."""
 
     status: int
-    value: Answer | bytes | dict[str, Any] | None = None
+    value: Answer | Change | bytes | dict[str, Any] | None = None
     content_type: bytes = b""
     headers: HeaderList = ()
 

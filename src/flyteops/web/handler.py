@@ -6,13 +6,14 @@ from typing import Any
 
 from msgspec import UNSET
 
+from flyteops import instant
 from flyteops.document import Document
 from flyteops.errors import NotFoundError, Problem, UnavailableError
 from flyteops.flowfile import lint, read_flow
 from flyteops.model import Execution, Flow, Step
-from flyteops.service import Service
+from flyteops.service import Service, Token
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
-from flyteops.web import audit, instant, wire
+from flyteops.web import audit, wire
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
 from flyteops.web.exchange import Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
@@ -79,9 +80,9 @@ async def get_health(call: Call) -> Reply:
 async def register_pack(call: Call) -> Reply:
     """Register a pack, or replace the one with the same name and labels."""
     declared = await in_document(call, declaration)
-    if call.token is not None:
-        call.token.check_may_register(declared)
-    pack = await call.service.register_pack(declared)
+    if isinstance(call.bearer, Token):
+        call.bearer.check_may_register(declared)
+    pack = await call.service.register_pack(declared, call.author)
     site = call.site
     return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
 
@@ -101,7 +102,7 @@ async def delete_pack(call: Call) -> Reply:
 
     What it sent and did stays in the audit.
     """
-    await call.service.delete_pack(call.params["packId"])
+    await call.service.delete_pack(call.params["packId"], call.author)
     return DONE
 
 
@@ -163,7 +164,7 @@ async def list_actions(call: Call) -> Reply:
     with call.query() as query:
         states = query.states("state")
         is_overdue, after = query.flag("overdue"), query.seconds("after")
-        start, limit = _page(query)
+        start, limit = page_of(query)
     now = call.service.now()
     which = ActionFilter(
         states=states,
@@ -183,7 +184,7 @@ async def resolve_action(call: Call) -> Reply:
     """
     told = await in_document(call, resolution)
     payload = None if told.payload is UNSET else encode(told.payload)
-    await call.service.resolve_action(call.params["actionId"], told.resolution, name=told.event, payload=payload)
+    await call.service.resolve_action(call.params["actionId"], told.resolution, name=told.event, payload=payload, by=call.author)
     return DONE
 
 
@@ -201,7 +202,7 @@ async def save_flow(call: Call) -> Reply:
     Executions go on with the version that they began with. What is allowed but hardly meant comes back as warnings.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
-    await call.service.save_flow(flow)
+    await call.service.save_flow(flow, call.author)
     site = call.site
     return Reply(201, wire.FlowView.of(flow, site, warnings), headers=_location(site, flow_path(flow.name)))
 
@@ -221,7 +222,7 @@ async def delete_flow(call: Call) -> Reply:
 
     Executions of it go on.
     """
-    await call.service.delete_flow(call.params["flowName"])
+    await call.service.delete_flow(call.params["flowName"], call.author)
     return DONE
 
 
@@ -235,7 +236,7 @@ async def save_item(call: Call) -> Reply:
     is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
     """
     item = data_item(call)
-    is_new = await call.service.save_item(item)
+    is_new = await call.service.save_item(item, call.author)
     return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
 
 
@@ -255,7 +256,7 @@ async def get_item(call: Call) -> Reply:
 
 async def delete_item(call: Call) -> Reply:
     """Delete a datastore item."""
-    await call.service.delete_item(call.params["key"])
+    await call.service.delete_item(call.params["key"], call.author)
     return DONE
 
 
@@ -276,9 +277,9 @@ async def list_executions(call: Call) -> Reply:
             action_pack_name=query.text("actionPackName"),
             action_pack_labels=query.labels("actionPackLabels"),
         )
-        start, limit = _page(query)
+        start, limit = page_of(query)
     executions = await call.service.list_executions(which, start, limit)
-    following = _following(query, start, executions)
+    following = following_of(query, start, executions)
     return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site, following))
 
 
@@ -299,12 +300,13 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
     return steps
 
 
-def _page(query: Query) -> tuple[int, int]:
+def page_of(query: Query) -> tuple[int, int]:
     """Return from where and how many; who asks for more than there may be at once gets that many."""
     return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=1), GREATEST_LIMIT)
 
 
-def _following(query: Query, start: int, page: Page[Any]) -> str | None:
+def following_of(query: Query, start: int, page: Page[Any]) -> str | None:
+    """Return the query that asks on behind a page that was cut, None when it was not."""
     return query.following(start + len(page)) if page.is_cut else None
 
 
@@ -315,9 +317,9 @@ async def list_events(call: Call) -> Reply:
     """
     with call.query() as query:
         which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
-        start, limit = _page(query)
+        start, limit = page_of(query)
     records = await call.service.list_events(which, start, limit)
-    return Reply(200, audit.AuditEventList.of(records, call.site, _following(query, start, records)))
+    return Reply(200, audit.AuditEventList.of(records, call.site, following_of(query, start, records)))
 
 
 async def get_event(call: Call) -> Reply:

@@ -25,6 +25,7 @@ TAGS: Mapping[str, str] = {
     "datastore": "shared configuration that templates can read",
     "flowAudit": "what flows did",
     "eventAudit": "what was decided about events, and why",
+    "changeAudit": "who changed what",
     "token": "who may do what, where auth is switched on",
 }
 

@@ -1,10 +1,12 @@
 """The query of a request, read field by field; all that is wrong with it is told at once."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlencode
 
+from flyteops import instant
 from flyteops.errors import InputError, Problem
 from flyteops.model import ActionState
 
@@ -70,6 +72,14 @@ class Query:
             return float(text)
         self.complain(name, f"must be a number of seconds, such as 30 or 0.5, and {GREATEST} at most")
         return 0.0
+
+    def instant(self, name: str) -> datetime | None:
+        """Return a point in time, None if it is not given."""
+        try:
+            return instant.read(self._fields.get(name), name)
+        except InputError as error:
+            self._problems += error.problems
+            return None
 
     def flag(self, name: str) -> bool:
         """Return whether a field says true."""

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from msgspec import UNSET, Meta, Raw, Struct, field
 
+from flyteops import instant
 from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
 from flyteops.storage.base import Claimed
-from flyteops.web import instant
 from flyteops.web.link import Site
 
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-03-01T12:30:00.25Z"]})]

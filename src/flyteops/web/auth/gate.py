@@ -33,8 +33,8 @@ class Gate:
         self._tokens = tokens
         self._verifier = verifier
 
-    async def admit(self, method: str, path: str, headers: Headers) -> Token | None:
-        """Return when a request may go on, with the token of our own that it needed; raise `UnauthorizedError` if it may not."""
+    async def admit(self, method: str, path: str, headers: Headers) -> Token | Claims | None:
+        """Return when a request may go on, with the token that it needed or what that says; else raise `UnauthorizedError`."""
         match = self.policy.find(method, path)
         if match is not None and match.is_open:
             return None
@@ -49,8 +49,9 @@ class Gate:
             raise UnauthorizedError(HOW)
         if self._verifier is None:
             raise UnauthorizedError(f"The token is not one of this server, which begin with {PREFIX}.", error="invalid_token")
-        _check(match, await self._verifier.verify(text))
-        return None
+        claims = await self._verifier.verify(text)
+        _check(match, claims)
+        return claims
 
 
 def _check(match: Match | None, claims: Claims) -> None:

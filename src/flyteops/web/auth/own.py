@@ -6,12 +6,12 @@ from typing import Annotated, Self
 
 from msgspec import Meta, Struct, field
 
+from flyteops import instant
 from flyteops.document import Document, read
 from flyteops.duration import parse_duration
 from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Order, Service, Token
-from flyteops.web import instant
 from flyteops.web.auth.policy import Entry, Policy
 from flyteops.web.body import in_document
 from flyteops.web.exchange import Call, Reply
@@ -112,7 +112,7 @@ async def create_token(call: Call) -> Reply:
     The answer has the token itself, this once only. A pack's token lets it register as itself, send its events, and take and
     complete its actions. An admin's lets do everything.
     """
-    token, text = await call.service.tokens.create(await in_document(call, order_of))
+    token, text = await call.service.tokens.create(await in_document(call, order_of), call.author)
     location = (b"location", (call.site.base + token_path(token.token_id)).encode())
     return Reply(201, TokenView.of(token, call.service, call.site, text), headers=(location, (b"cache-control", b"no-store")))
 
@@ -132,5 +132,5 @@ async def revoke_token(call: Call) -> Reply:
 
     Other servers on the same store refuse it within a second.
     """
-    await call.service.tokens.revoke(call.params["tokenId"])
+    await call.service.tokens.revoke(call.params["tokenId"], call.author)
     return Reply(204)

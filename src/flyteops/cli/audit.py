@@ -1,0 +1,170 @@
+"""`flyte audit`: who changed what, and whether what is kept of that is as it was written."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from difflib import unified_diff
+from typing import get_args
+
+import click
+import msgspec
+
+from flyteops.change import Change, Place, State, ThingKind
+from flyteops.cli.api import connect, decode, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.output import clean, dim, local_time, print_json, print_table
+from flyteops.cli.verify import verify
+from flyteops.duration import parse_duration
+
+
+@click.group(cls=Group)
+def audit() -> None:
+    """Tell who changed what, and whether somebody has tampered with that.
+
+    Every change of a flow, datastore item, pack or token is kept, and what people said became of actions.
+    """
+
+
+audit.add_command(verify)
+
+
+class ChangePage(msgspec.Struct):
+    """A page of changes, as the server answers."""
+
+    changes: list[Change]
+
+
+@audit.command("changes")
+@click.option("--kind", type=click.Choice(get_args(ThingKind)), help="Only changes of these.")
+@click.option("--name", metavar="NAME", help="Only those of the thing of this name, key or id.")
+@click.option("--who", metavar="WHO", help="Only those by this person or token, by id or name; or by `server`.")
+@click.option(
+    "--since", metavar="TIME", help="Only those from then on: a duration such as 7d, or a time such as 2026-03-01T12:30."
+)
+@click.option("--until", metavar="TIME", help="Only those before then.")
+@click.option(
+    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, the newest first."
+)
+@click.option("--diff", is_flag=True, help="Show what was changed in each.")
+@url_option
+@json_option
+async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
+    kind: str | None,
+    name: str | None,
+    who: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    diff: bool,
+    as_json: bool,
+) -> None:
+    """List changes, the newest first: when who changed what, and from where."""
+    wanted = {"kind": kind, "name": name, "who": who, "from": moment(since, "--since"), "until": moment(until, "--until")}
+    params = {field: value for field, value in wanted.items() if value is not None}
+    async with connect() as client:
+        answer = await client.request("GET", path("audit", "changes"), params={**params, "limit": str(limit)})
+    if as_json:
+        print_json(answer.content)
+        return
+    found = decode(answer.content, ChangePage).changes
+    empty = "No change matches." if params else "Nothing has been changed yet."
+    if diff and found:
+        click.echo("\n\n".join("\n".join(change_lines(change)) for change in found))
+        return
+    print_table(["change", "when", "who", "from", "what", "done"], [_row(change) for change in found], empty=empty)
+
+
+def moment(text: str | None, option: str) -> str | None:
+    """Return the time that an option says, as the API takes it; a duration is before now, a time without a zone is local."""
+    if text is None:
+        return None
+    try:
+        at = datetime.now(UTC) - parse_duration(text)
+    except (ValueError, OverflowError):
+        try:
+            at = datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            message = f"{text!r} is neither a duration such as 7d nor a time such as 2026-03-01 or 2026-03-01T12:30+01:00"
+            raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _row(change: Change) -> list[str]:
+    who = change.who.name or change.who.id or change.who.kind
+    what = f"{change.kind} {change.name}"
+    return [str(change.seq), local_time(change.time), who, change.place.address, what, _done(change)]
+
+
+def _done(change: Change) -> str:
+    return change.action if change.about is None else f"{change.action}: {change.about}"
+
+
+@audit.command("show")
+@click.argument("seq", metavar="CHANGE", type=click.IntRange(1))
+@url_option
+@json_option
+async def show_change(seq: int, as_json: bool) -> None:
+    """Show a change: who made it, from where, and what is different since."""
+    async with connect() as client:
+        answer = await client.request("GET", path("audit", "changes", str(seq)))
+    if as_json:
+        print_json(answer.content)
+        return
+    for line in change_lines(decode(answer.content, Change)):
+        click.echo(line)
+
+
+def change_lines(change: Change) -> Iterator[str]:
+    """Return a change as people read it."""
+    yield clean(f"change {change.seq}  {local_time(change.time)}  {change.kind} {change.name}: {_done(change)}").replace(
+        "\n", " "
+    )
+    yield f"  by    {clean(str(change.who))}"
+    if where := ", ".join(_where(change.place)):
+        yield f"  from  {clean(where)}"
+    yield dim(f"  hash  {change.hash}")
+    is_item = change.kind == "datastore"
+    before, after = (list(_lines(state, is_item=is_item)) for state in (change.before, change.after))
+    for line in list(unified_diff(before, after, lineterm=""))[2:]:
+        yield "  " + click.style(clean(line), fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
+
+
+def _where(place: Place) -> Iterator[str]:
+    if place.address:
+        yield place.address
+    if place.forwarded_for:
+        yield f"for {place.forwarded_for}, as it says"
+    if place.agent:
+        yield f"with {place.agent}"
+
+
+def _lines(state: State | None, *, is_item: bool) -> Iterator[str]:
+    if state is None:
+        return
+    if is_item:
+        yield f"content type: {state.content_type}"
+        if state.description:
+            yield f"description: {state.description}"
+    if state.is_secret:
+        yield f"(a secret, encrypted as {state.sha256[:16]}...)"
+    elif state.text is None:
+        yield f"({state.size} bytes that are no text, SHA-256 {state.sha256})"
+    else:
+        yield from _readable(state).splitlines()
+    if state.is_cut:
+        yield f"(cut here; {state.size} bytes in all, SHA-256 {state.sha256})"
+
+
+def _readable(state: State) -> str:
+    """Return the text of a state, of JSON with a line for each value."""
+    text = state.text or ""
+    if state.content_type != "application/json":
+        return text
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    try:
+        from flyteops.document import to_yaml  # noqa: PLC0415 - yaml is not part of the base install
+    except ModuleNotFoundError:
+        return msgspec.json.format(text, indent=2)
+    return to_yaml(value).decode()

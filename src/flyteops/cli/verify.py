@@ -1,0 +1,105 @@
+"""`flyte audit verify`: whether the log of changes is as it was written, and the store as the log says."""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from flyteops.change import Chain, Change, Difference
+from flyteops.cli.command import Command, json_option
+from flyteops.cli.output import clean, local_time, print_json
+from flyteops.cli.store import checked_store
+from flyteops.storage import open_store
+
+HEAD = re.compile(r"([0-9]{1,12}):([0-9a-f]{64})")
+
+PAUSE = 2.0
+"""Seconds after which what differs is looked at again: a server may have been in the midst of a change."""
+
+
+@click.command("verify", cls=Command)
+@click.option(
+    "--store", metavar="URL", help="The store to read; else that of `flyte serve` with the same environment, in this folder."
+)
+@click.option(
+    "--expect",
+    "expected",
+    metavar="CHANGE:HASH",
+    multiple=True,
+    help="A change and its hash, as they were noted earlier; may be repeated.",
+)
+@json_option
+async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) -> None:
+    """Look whether anything was tampered with; exits with 1 if so.
+
+    Reads the store itself, not a server, which may go on working meanwhile. Tells the first change that was modified, removed,
+    inserted or moved, and what in the store is not as the changes say. That the newest changes were removed, or all were written
+    anew, can only be seen by who has noted one: name it with --expect. The server's log has each with its hash.
+    """
+    from flyteops.service.state import survey  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
+
+    url = checked_store("--store", os.environ, store, must_be_there=True)
+    anchors = _anchors(expected)
+    found = await survey(open_store(url), anchors)
+    if found.differences():
+        await asyncio.sleep(PAUSE)
+        found = await survey(open_store(url), anchors)
+    chain, differences = found.chain, found.differences()
+    if as_json:
+        print_json(_as_json(chain, differences))
+    else:
+        _print(chain, differences)
+    if chain.fault is not None or differences:
+        click.get_current_context().exit(1)
+
+
+def _anchors(expected: tuple[str, ...]) -> Mapping[int, str]:
+    found = [HEAD.fullmatch(each.strip().lower()) for each in expected]
+    for text, each in zip(expected, found, strict=True):
+        if each is None:
+            message = f"{text!r} is not a number, a colon and 64 hexadecimal digits, as `flyte audit verify` prints them"
+            raise click.BadParameter(message, click.get_current_context(), param_hint="--expect")
+    return {int(each[1]): each[2] for each in found if each is not None}
+
+
+def _print(chain: Chain, differences: list[Difference]) -> None:
+    for change in chain.found:
+        click.echo(f"change {change.seq} says that a server found {clean(' '.join(change.thing))} changed past the log")
+    if chain.fault is not None:
+        click.echo(f"flyte: {clean(str(chain.fault))}", err=True)
+        return
+    for difference in differences:
+        click.echo(f"flyte: {clean(_told(difference))}", err=True)
+    if not differences:
+        click.echo(f"{chain.seq:,} changes are as they were written, and the store is as they say")
+    click.echo(f"the newest is {chain.head}")
+
+
+def _told(difference: Difference) -> str:
+    name = " ".join(difference.thing)
+    entry = difference.entry
+    if entry is None:
+        return f"{name} is in the store, but no change says how it came there"
+    if difference.state is None:
+        return f"{name} is not in the store, but {_by(entry)} says that it is"
+    return f"{name} is in the store, but not as {_by(entry)} says"
+
+
+def _by(entry: Change) -> str:
+    return f"change {entry.seq} ({entry.action} by {entry.who}, {local_time(entry.time)})"
+
+
+def _as_json(chain: Chain, differences: list[Difference]) -> dict[str, Any]:
+    return {
+        "changes": chain.seq,
+        "newest": chain.head,
+        "fault": None if chain.fault is None else chain.fault._asdict(),
+        "found": [change.seq for change in chain.found],
+        "differences": [
+            {"kind": each.thing[0], "name": each.thing[1], "change": None if each.entry is None else each.entry.seq}
+            for each in differences
+        ],
+    }

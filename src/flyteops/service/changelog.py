@@ -1,0 +1,276 @@
+"""The log of changes: an entry is in the store before the change that it is about is made.
+
+So nothing changes without an entry, whenever a server dies. A change that then fails is followed by an entry that says so; where
+the server died in between, the next start finds the thing as it was, and says that.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from flyteops import instant
+from flyteops.change import (
+    KEY,
+    KIND,
+    NOTHING,
+    SERVER,
+    ActionName,
+    Author,
+    Change,
+    State,
+    Thing,
+    bounded,
+    differences,
+    key_of,
+    open_note,
+    seal,
+)
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError
+from flyteops.model import Note
+from flyteops.storage.base import PAGE_BYTES, Page, Store
+
+LOGGER = logging.getLogger("flyte.changes")
+
+Look = Callable[[], Awaitable[Mapping[Thing, State]]]
+"""Says how the things are in the store now."""
+
+AT_ONCE = 50
+"""How many entries are read at a time."""
+
+MOST_TRIES = 1000
+"""How often other servers may be faster in writing the next entry."""
+
+UNDER_WAY = timedelta(minutes=1)
+"""How long a change may take: as long, another server may still be about to do what an entry says."""
+
+
+class Head(NamedTuple):
+    """The newest entry: its number and its hash; of an empty log, what the first entry names."""
+
+    seq: int
+    hash: str
+
+
+class ChangeFilter(Struct, frozen=True):
+    """Which entries to list; None asks for nothing. `who` is a kind of actor, an id or a name."""
+
+    kind: str | None = None
+    name: str | None = None
+    who: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def accepts(self, change: Change) -> bool:
+        """Tell whether an entry is among them."""
+        at = datetime.fromisoformat(change.time)
+        return (
+            self.kind in (None, change.kind)
+            and (self.name is None or bounded(self.name) == change.name)
+            and self.who in (None, change.who.kind, change.who.id, change.who.name)
+            and (self.since is None or self.since <= at)
+            and (self.until is None or at < self.until)
+        )
+
+
+class ChangeLog:
+    """Writes and reads entries. `lock` is held by whoever changes what is in memory, so that here one thing changes at a time."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime], look: Look) -> None:
+        self.lock = asyncio.Lock()
+        self._store = store
+        self._clock = clock
+        self._look = look
+        self._head: Head | None = None
+        self._owed: list[Change] = []
+
+    # ------------------------------------------------------------------------------------------------------------ writing
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until nobody else changes anything here, and know what others have changed."""
+        async with self.lock:
+            if self._store.is_shared:
+                await self._look()
+            yield
+
+    @asynccontextmanager
+    async def recorded(
+        self, by: Author, thing: Thing, before: State | None, after: State | None, action: ActionName | None = None
+    ) -> AsyncIterator[None]:
+        """Write an entry about the change that is made inside, within a `turn`; none when it changes nothing."""
+        if before == after:
+            yield
+            return
+        await self._pay()
+        change = await self._append(self._change(by, thing, action or _action(before, after), before, after))
+        try:
+            yield
+        except Exception:  # whatever it is, the change was not made
+            await self._retract(change)
+            raise
+        await self._agree(change)
+
+    def _change(self, by: Author, thing: Thing, action: ActionName, before: State | None, after: State | None) -> Change:
+        kind, name = thing
+        return Change(
+            seq=0,
+            time=instant.write(self._clock()),
+            who=by.who,
+            place=by.place,
+            kind=kind,
+            name=name,
+            action=action,
+            before=before,
+            after=after,
+            previous=NOTHING,
+        )
+
+    async def _append(self, change: Change) -> Change:
+        """Write an entry behind the newest one, whoever has written that."""
+        for _ in range(MOST_TRIES):
+            try:
+                return await self._put(change)
+            except ConflictError:
+                self._head = None
+        raise BusyError("The log of changes is written by too many at once; nothing was changed.")
+
+    async def _put(self, change: Change) -> Change:
+        """Write an entry behind the one that is the newest as far as this server knows; raise `ConflictError` if it is not."""
+        head = self._head or await self._newest()
+        sealed, note = seal(replace(change, seq=head.seq + 1, previous=head.hash))
+        await self._store.save_note(note, replaces=False)
+        self._head = Head(sealed.seq, sealed.hash)
+        LOGGER.info(
+            "Change %s: %s %r %s by %s from %s",
+            sealed.head,
+            sealed.kind,
+            sealed.name,
+            sealed.action,
+            sealed.who,
+            sealed.place.address or "here",
+        )
+        return sealed
+
+    async def _newest(self) -> Head:
+        for note in await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True):
+            if KEY.fullmatch(note.key):  # else somebody has put it there who is no server
+                return Head(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
+        return Head(0, NOTHING)
+
+    async def _retract(self, change: Change) -> None:
+        """Write that a change was not made, now or as soon as the store can be written again."""
+        failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
+        self._owed.append(replace(failed, time=instant.write(self._clock())))
+        try:
+            await self._pay()
+        except FlyteError:
+            LOGGER.warning("Change %s was not made; that is written once the store can be", change.head)
+        else:
+            await self._agree(change)
+
+    async def _pay(self) -> None:
+        while self._owed:
+            await self._append(self._owed[0])
+            del self._owed[0]
+
+    # ------------------------------------------------------------------------------------------- entries and things agree
+
+    async def start(self) -> None:
+        """Write how things are of which the newest entries say something else, and without any, how all are."""
+        while True:
+            try:
+                await self._settle()
+                return
+            except ConflictError:  # another server has written meanwhile, perhaps the same
+                self._head = None
+
+    async def _settle(self) -> None:
+        self._head = await self._newest()
+        states = await self._look()
+        said: dict[Thing, Change] = {}
+        for change in _read(await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True)):
+            said.setdefault(change.thing, change)
+        if said:
+            said = {thing: change for thing, change in said.items() if change.kind != "action" and not self._is_under_way(change)}
+            states = {thing: state for thing, state in states.items() if thing in said}
+        for thing, entry, state in differences(said, states):
+            if entry is not None:
+                LOGGER.warning("The %s %r is not as change %s says that it was left", *thing, entry.head)
+            await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
+
+    def _is_under_way(self, change: Change) -> bool:
+        return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + UNDER_WAY
+
+    async def _agree(self, change: Change) -> None:
+        """When another server has changed the same thing at the same time, let the last entry say how it is now."""
+        if not self._store.is_shared:
+            return
+        try:
+            await self._compare(change)
+        except FlyteError as error:
+            LOGGER.warning(
+                "Whether another server has changed the %s %r as well cannot be seen: %s", *change.thing, error.message
+            )
+
+    async def _compare(self, change: Change) -> None:
+        last = change
+        while True:
+            newer = _read(await self._store.list_notes(KIND, after=key_of(last.seq)))
+            others = [each for each in newer if each.thing == change.thing]
+            if not others and last is change:
+                return
+            last = others[-1] if others else last
+            state = (await self._look()).get(change.thing)
+            if state == last.after:
+                return
+            last = await self._append(self._change(SERVER, change.thing, "found", last.after, state))
+
+    # ------------------------------------------------------------------------------------------------------------ reading
+
+    async def find(self, which: ChangeFilter, start: int, limit: int) -> Page[Change]:
+        """Return entries, the newest first; a page is cut when it is longer than `PAGE_BYTES`, but never before the first."""
+        found: list[Change] = []
+        length, after = 0, None
+        while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
+            for note in notes:
+                changes = [change for change in _read([note]) if which.accepts(change)]
+                if changes and start:
+                    start -= 1
+                    continue
+                length += len(note.value) if changes else 0
+                if found and length > PAGE_BYTES:
+                    return Page(found, is_cut=True)
+                found += changes
+                if len(found) == limit:
+                    return Page(found)
+            after = notes[-1].key
+        return Page(found)
+
+    async def get(self, seq: int) -> Change:
+        """Return an entry; raise `NotFoundError`."""
+        before = key_of(seq - 1) if seq > 0 else ""
+        for change in _read(await self._store.list_notes(KIND, after=before, limit=1)):
+            if change.seq == seq:
+                return change
+        raise NotFoundError(f"There is no change {seq}.")
+
+
+def _action(before: State | None, after: State | None) -> ActionName:
+    return "created" if before is None else "removed" if after is None else "updated"
+
+
+def _read(notes: Iterable[Note]) -> list[Change]:
+    """Return entries; of those that somebody has damaged, which `flyte audit verify` tells, the ones that can be read."""
+    changes = []
+    for note in notes:
+        try:
+            changes.append(open_note(note))
+        except ValueError:
+            LOGGER.warning("Entry %r of the log of changes cannot be read; look with `flyte audit verify`", note.key)
+    return changes

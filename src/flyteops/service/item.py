@@ -1,0 +1,74 @@
+"""The datastore in memory: the items that everybody may see, and the secrets, under keys that they share."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from flyteops.change import Author, State, Thing, thing
+from flyteops.engine import Snapshot
+from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
+from flyteops.model import DataItem
+from flyteops.service.changelog import ChangeLog
+from flyteops.service.state import of_item
+from flyteops.service.vault import Vault
+from flyteops.storage.base import Store
+
+
+class ItemBook:
+    """All datastore items; `snapshot` is what templates see of them."""
+
+    def __init__(self, store: Store, vault: Vault, changes: ChangeLog) -> None:
+        self._store = store
+        self._vault = vault
+        self._changes = changes
+        self._items: dict[str, DataItem] = {}
+        self.snapshot = Snapshot({}, vault)
+
+    async def refresh(self) -> None:
+        """Take over what is in the store; secrets are the vault's."""
+        self._put(await self._store.list_items())
+
+    def _put(self, items: Iterable[DataItem]) -> None:
+        self._items = {item.key: item for item in items}
+        self.snapshot = Snapshot(self._items, self._vault)
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all items are that are no secrets, as entries about changes have it."""
+        return {thing("datastore", key): of_item(item) for key, item in self._items.items()}
+
+    async def save(self, item: DataItem, by: Author) -> bool:
+        """Create or replace a datastore item; return True when it is new."""
+        if not item.value:
+            raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
+        async with self._changes.turn():
+            if item.key in (self._items if item.is_secret else self._vault):
+                raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
+            if item.is_secret:
+                return await self._vault.save(item, by)
+            known = self._items.get(item.key)
+            before = None if known is None else of_item(known)
+            async with self._changes.recorded(by, thing("datastore", item.key), before, of_item(item)):
+                is_new = await self._store.save_item(item)
+                self._put([*self._items.values(), item])
+        return is_new
+
+    def list(self) -> Sequence[DataItem]:
+        """Return all datastore items by key; secret ones have no value."""
+        return sorted([*self._items.values(), *self._vault.items], key=lambda item: item.key)
+
+    def get(self, key: str) -> DataItem:
+        """Return an item; raise `ForbiddenError` for a secret, and `NotFoundError`."""
+        if key in self._vault:
+            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs get its value, in what flows ask of them.")
+        if key not in self._items:
+            raise NotFoundError(f"There is no datastore item {key!r}.")
+        return self._items[key]
+
+    async def delete(self, key: str, by: Author) -> None:
+        """Remove an item, secret or not; raise `NotFoundError`."""
+        async with self._changes.turn():
+            if key in self._vault:
+                await self._vault.delete(key, by)
+                return
+            async with self._changes.recorded(by, thing("datastore", key), of_item(self.get(key)), None):
+                await self._store.delete_item(key)
+                self._put([item for item in self._items.values() if item.key != key])

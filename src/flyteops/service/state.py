@@ -1,0 +1,103 @@
+"""How the things are that changes are kept of: as entries have them, and as a store has them now."""
+
+from collections.abc import Mapping
+from contextlib import aclosing
+
+import msgspec
+
+from flyteops.change import KIND, Chain, Difference, State, Thing, differences, thing
+from flyteops.model import Action, DataItem, Flow, Note, Pack, pack_id
+from flyteops.service.token import TOKEN, Token
+from flyteops.service.vault import KIND as SECRET
+from flyteops.service.vault import Sealed
+from flyteops.service.verdict import Resolution
+from flyteops.storage.base import Store
+from flyteops.storage.portable import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
+
+JSON = "application/json"
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def of_flow(flow: Flow) -> State:
+    """Return the state of a flow."""
+    return State.of(JSON, _encode(flow))
+
+
+def of_pack(pack: Pack) -> State:
+    """Return the state of a pack: what it says of itself, not when it was seen."""
+    return State.of(JSON, _encode(pack.declaration))
+
+
+def of_item(item: DataItem) -> State:
+    """Return the state of a datastore item that is no secret."""
+    return State.of(item.content_type, item.value, item.description)
+
+
+def of_action(action: Action) -> State:
+    """Return the state of an action before a person says what became of it."""
+    said = {
+        "state": action.state,
+        "command": action.name,
+        "pack": pack_id(action.pack_name, action.pack_labels),
+        "flow": action.flow_name,
+        "step": action.step_id,
+        "execution": action.correlation_id,
+    }
+    return State.of(JSON, _encode(said))
+
+
+def of_resolution(resolution: Resolution, event: str | None, payload: bytes | None) -> State:
+    """Return what a person says became of an action."""
+    given = {"resolution": resolution, "event": event, "payload": None if payload is None else msgspec.Raw(payload)}
+    return State.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
+
+
+def _of_note(note: Note, kind: type[Sealed | Token]) -> State:
+    try:
+        return msgspec.json.decode(note.value, type=kind).state
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # somebody has damaged it
+        return State.of("application/octet-stream", note.value)
+
+
+class Survey:
+    """Takes the records of a store, up to its notes: the chain of entries, and how the things are."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.states: dict[Thing, State] = {}
+        self._flows: dict[str, Flow] = {}
+
+    def add(self, record: Stored) -> bool:
+        """Take the next record; return whether more of them matter."""
+        match record:
+            case StoredPack(pack):
+                self.states[thing("pack", pack.id)] = of_pack(pack)
+            case StoredVersion(version):
+                self._flows[version.uuid] = version.flow
+            case StoredFlow(name, uuid) if uuid in self._flows:
+                self.states[thing("flow", name)] = of_flow(self._flows[uuid])
+            case StoredItem(item):
+                self.states[thing("datastore", item.key)] = of_item(item)
+            case StoredNote(note) if note.kind == KIND:
+                self.chain.add(note)
+            case StoredNote(note) if note.kind == SECRET:
+                self.states[thing("datastore", note.key)] = _of_note(note, Sealed)
+            case StoredNote(note) if note.kind == TOKEN:
+                self.states[thing("token", note.key)] = _of_note(note, Token)
+        return not isinstance(record, StoredEvent)
+
+    def differences(self) -> list[Difference]:
+        """Return what is not as the entries say, which only those of a whole chain can tell."""
+        return list(differences(self.chain.last, self.states)) if self.chain.fault is None else []
+
+
+async def survey(store: Store, anchors: Mapping[int, str] | None = None) -> Survey:
+    """Read all that a store holds at one moment as far as changes are kept of it; it need not be open."""
+    found = Survey(Chain(anchors))
+    async with aclosing(store.export()) as parts:
+        async for part in parts:
+            if not all(found.add(record) for record in part):
+                break
+    found.chain.end()
+    return found

@@ -1,0 +1,37 @@
+"""Who makes a request, and from where, as the log of changes keeps it."""
+
+from flyteops.change import Actor, Author, Place
+from flyteops.model import pack_id
+from flyteops.service import Token
+from flyteops.web.auth.policy import Claims
+from flyteops.web.link import Headers
+
+LONGEST = 200
+"""How many characters are kept of what a client says."""
+
+NAMES = ("preferred_username", "email", "name")
+"""The claims that say what people call somebody, the best first."""
+
+
+def author_of(bearer: Token | Claims | None, client: tuple[str, int] | None, headers: Headers) -> Author:
+    """Return who shows a token that lets them in, or shows none, and where the request came from."""
+    place = Place(
+        address=client[0] if client else "",
+        forwarded_for=_header(headers, b"x-forwarded-for"),
+        agent=_header(headers, b"user-agent"),
+    )
+    return Author(_actor(bearer), place)
+
+
+def _actor(bearer: Token | Claims | None) -> Actor:
+    if bearer is None:
+        return Actor(kind="anonymous")
+    if isinstance(bearer, Token):
+        name = bearer.description or ("" if bearer.is_admin else pack_id(bearer.pack_name, bearer.labels))
+        return Actor(kind="token", id=bearer.token_id, name=name[:LONGEST])
+    name = next((value for claim in NAMES if isinstance(value := bearer.get(claim), str)), "")
+    return Actor(kind="oidc", id=str(bearer.get("sub", ""))[:LONGEST], name=name[:LONGEST])
+
+
+def _header(headers: Headers, name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")[:LONGEST]

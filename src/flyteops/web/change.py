@@ -1,0 +1,53 @@
+"""Who changed what, over HTTP."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from flyteops.change import Change
+from flyteops.errors import NotFoundError
+from flyteops.model import Link
+from flyteops.service import ChangeFilter
+from flyteops.web.exchange import Call, Reply
+from flyteops.web.handler import following_of, page_of
+from flyteops.web.link import Site
+from flyteops.web.wire import Answer
+
+LONGEST_NUMBER = 12
+
+
+class ChangeList(Answer, kw_only=True):
+    """Entries of the log of changes, newest first."""
+
+    changes: list[Change]
+    links: list[Link]
+
+    @classmethod
+    def of(cls, changes: Iterable[Change], site: Site, following: str | None) -> Self:
+        return cls(changes=list(changes), links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following))
+
+
+async def list_changes(call: Call) -> Reply:
+    """Find who changed what, newest first.
+
+    Kept is every change of a flow, a datastore item, a pack or a token, and what people said became of actions. An answer that
+    would be longer than 16 MiB is cut, and has a link `next`.
+    """
+    with call.query() as query:
+        which = ChangeFilter(
+            kind=query.text("kind"),
+            name=query.text("name"),
+            who=query.text("who"),
+            since=query.instant("from"),
+            until=query.instant("until"),
+        )
+        start, limit = page_of(query)
+    changes = await call.service.list_changes(which, start, limit)
+    return Reply(200, ChangeList.of(changes, call.site, following_of(query, start, changes)))
+
+
+async def get_change(call: Call) -> Reply:
+    """Show an entry of the log of changes."""
+    text = call.params["seq"]
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
+        raise NotFoundError("Changes have numbers.")
+    return Reply(200, await call.service.get_change(int(text)))
