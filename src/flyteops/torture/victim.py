@@ -43,8 +43,16 @@ class Victim:
         fd = self.listener.fileno()
         subject = [sys.executable, "-m", "flyteops.cli.subject", str(self._clock), self._bug or "none"]
         arguments = ["serve", "--fd", str(fd), "--store", self._store, "--log-level", "warning"]
+        # The settings of who runs this are for a server of theirs: with auth on, say, nobody here would be let in.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")}
         self._process = await asyncio.create_subprocess_exec(
-            *subject, *arguments, pass_fds=[fd], stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            *subject,
+            *arguments,
+            env=environment,
+            pass_fds=[fd],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
         )
 
     async def kill(self) -> None:
