@@ -20,6 +20,7 @@ from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.log import LONG
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.case import before
@@ -345,7 +346,7 @@ async def test_what_a_failed_job_has_written_is_gone_and_its_neighbours_stay(sto
         pass
 
     def write_and_fail(ledger: Any) -> None:
-        ledger.save_item(DataItem("half", "text/plain", b"done"))
+        Catalog(ledger.connection).save_item(DataItem("half", "text/plain", b"done"))
         raise OwnError
 
     sample = Sample()

@@ -33,6 +33,7 @@ from flyteops.storage.base import (
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.sqlite import growth, timer, transfer
 from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
 from flyteops.storage.sqlite.writer import Writer
@@ -94,6 +95,9 @@ class SqliteStore(Store):
             raise UnavailableError("The store is closed.")
         return self._writer.submit(rank, run, undo)
 
+    async def _change(self, run: Callable[[Catalog], T]) -> T:
+        return await self._write(OTHER, lambda ledger: run(Catalog(ledger.connection)))
+
     async def _read(self, run: Callable[[Audit], T]) -> T:
         if self._writer is None:
             raise UnavailableError("The store is closed.")
@@ -106,13 +110,13 @@ class SqliteStore(Store):
         return Surroundings(is_loading=await self._read(Audit.is_loading))  # nobody else is here
 
     async def ping(self) -> None:
-        await self._write(OTHER, Ledger.ping)
+        await self._change(Catalog.ping)
         await self._read(Audit.find_nothing)
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
     async def save_pack(self, pack: Pack) -> None:
-        await self._write(OTHER, lambda ledger: ledger.save_pack(pack))
+        await self._change(lambda catalog: catalog.save_pack(pack))
 
     async def find_pack(self, pack_id: str) -> Pack | None:
         return await self._read(lambda audit: audit.find_pack(pack_id))
@@ -121,15 +125,15 @@ class SqliteStore(Store):
         return await self._read(Audit.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        await self._write(OTHER, lambda ledger: ledger.delete_pack(pack_id, unless_seen_since))
+        await self._change(lambda catalog: catalog.delete_pack(pack_id, unless_seen_since))
 
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
-        await self._write(OTHER, lambda ledger: ledger.touch_packs(seen))
+        await self._change(lambda catalog: catalog.touch_packs(seen))
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
-        await self._write(OTHER, lambda ledger: ledger.save_flow(version, timetables))
+        await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
     async def list_flows(self) -> Sequence[FlowVersion]:
         return await self._read(Audit.list_flows)
@@ -138,7 +142,7 @@ class SqliteStore(Store):
         return await self._read(Audit.list_current)
 
     async def delete_flow(self, name: str) -> None:
-        await self._write(OTHER, lambda ledger: ledger.delete_flow(name))
+        await self._change(lambda catalog: catalog.delete_flow(name))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         return await self._read(lambda audit: audit.get_flow_version(uuid))
@@ -146,18 +150,18 @@ class SqliteStore(Store):
     # -------------------------------------------------------------------------------------------------------- datastore
 
     async def save_item(self, item: DataItem) -> bool:
-        return await self._write(OTHER, lambda ledger: ledger.save_item(item))
+        return await self._change(lambda catalog: catalog.save_item(item))
 
     async def list_items(self) -> Sequence[DataItem]:
         return await self._read(Audit.list_items)
 
     async def delete_item(self, key: str) -> None:
-        await self._write(OTHER, lambda ledger: ledger.delete_item(key))
+        await self._change(lambda catalog: catalog.delete_item(key))
 
     # ------------------------------------------------------------------------------------------------------------ notes
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
-        await self._write(OTHER, lambda ledger: ledger.save_note(note, replaces=replaces))
+        await self._change(lambda catalog: catalog.save_note(note, replaces=replaces))
 
     async def list_notes(
         self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
@@ -165,7 +169,7 @@ class SqliteStore(Store):
         return await self._read(lambda audit: audit.list_notes(kind, after, limit, backwards=backwards))
 
     async def delete_note(self, kind: str, key: str) -> None:
-        await self._write(OTHER, lambda ledger: ledger.delete_note(kind, key))
+        await self._change(lambda catalog: catalog.delete_note(kind, key))
 
     # --------------------------------------------------------------------------------------------- the life of an event
 

@@ -1,0 +1,81 @@
+"""Packs, flows, datastore items and notes: what is put there, as it changes."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import DataItem, FlowVersion, Note, Pack
+from flyteops.ruling import Timetable
+from flyteops.storage.row import pack_row, to_microseconds, version_row
+
+
+class Catalog:
+    """The verbs of the port that change them. Each belongs inside a transaction of the writer."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def ping(self) -> None:
+        """Write something, so that a disk that is full or read-only is noticed."""
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        self._connection.execute(f"PRAGMA user_version = {version}")
+
+    def save_pack(self, pack: Pack) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO pack VALUES (?,?,?,?)", pack_row(pack))
+
+    def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
+        row = self._connection.execute("SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"There is no pack {pack_id!r}.")
+        if unless_seen_since is None or row[0] < to_microseconds(unless_seen_since):
+            self._connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id,))
+
+    def touch_packs(self, seen: Mapping[str, datetime]) -> None:
+        rows = [(at, pack_id, at) for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())]
+        self._connection.executemany("UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows)
+
+    def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+        flow = version.flow
+        self._connection.execute("INSERT INTO flow_version VALUES (?,?,?,?)", version_row(version))
+        self._connection.execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
+        kept = {
+            (step_id, rule): next_at
+            for step_id, rule, next_at in self._connection.execute(
+                "DELETE FROM timetable WHERE flow_name = ? RETURNING step_id, rule, next_at", (flow.name,)
+            ).fetchall()
+        }
+        for entry in timetables:
+            next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
+            next_at = kept.get((entry.step_id, entry.rule), next_at)
+            row = (flow.name, entry.step_index, entry.step_id, entry.rule, next_at)
+            self._connection.execute("INSERT INTO timetable VALUES (?,?,?,?,?)", row)
+
+    def delete_flow(self, name: str) -> None:
+        if not self._connection.execute("DELETE FROM flow WHERE name = ?", (name,)).rowcount:
+            raise NotFoundError(f"There is no flow {name!r}.")
+        self._connection.execute("DELETE FROM timetable WHERE flow_name = ?", (name,))
+
+    def save_item(self, item: DataItem) -> bool:
+        is_new = self._connection.execute("SELECT 1 FROM data_item WHERE key = ?", (item.key,)).fetchone() is None
+        self._connection.execute(
+            "INSERT INTO data_item VALUES (?,?,?,?) ON CONFLICT (key) DO UPDATE SET"
+            " content_type = excluded.content_type, description = excluded.description, value = excluded.value",
+            (item.key, item.content_type, item.description, item.value),
+        )
+        return is_new
+
+    def delete_item(self, key: str) -> None:
+        if not self._connection.execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
+            raise NotFoundError(f"There is no datastore item {key!r}.")
+
+    def save_note(self, note: Note, *, replaces: bool) -> None:
+        conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
+        row = (note.kind, note.key, note.value)
+        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608
+        if not done.rowcount:
+            raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+
+    def delete_note(self, kind: str, key: str) -> None:
+        if not self._connection.execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)).rowcount:
+            raise NotFoundError(f"There is no {kind} {key!r}.")
