@@ -44,7 +44,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         environment = cls(
             api=_read_api(reader),
             labels=reader.read("FLYTE_LABELS", labels, {}),
-            token=reader.read("FLYTE_JWT", _token, None),
+            token=reader.read("FLYTE_JWT", token, None),
             timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
             ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
@@ -77,6 +77,24 @@ class Reader:
         except ValueError as error:
             self.problems.append(Problem(name, str(error)))
             return default
+
+    def read_secret(self, name: str, parse: Callable[[str], T], default: D) -> T | D:
+        """Return the parsed value of a variable, or of the file that `NAME_FILE` names; what is wrong never shows the value."""
+        path = self.environ.get(f"{name}_FILE", "").strip()
+        if not path:
+            return self.read(name, parse, default)
+        if self.environ.get(name, "").strip():
+            self.problems.append(Problem(f"{name}_FILE", f"{name} is set too; which of them counts?"))
+            return default
+        try:
+            return parse(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))
+        except OSError as error:
+            self.problems.append(Problem(f"{name}_FILE", f"cannot read {path!r}: {error.strerror or error}"))
+        except UnicodeDecodeError:
+            self.problems.append(Problem(f"{name}_FILE", f"{path!r} holds no text"))
+        except ValueError as error:
+            self.problems.append(Problem(f"{name}_FILE", str(error)))
+        return default
 
     def require(self, name: str, parse: Callable[[str], T], what: str, default: T) -> T:
         """Return the parsed value; when the variable is absent or blank, that is a fault, which says `what` is expected."""
@@ -123,6 +141,15 @@ def byte_count(text: str) -> int:
     return int(text)
 
 
+def flag(text: str) -> bool:
+    """Read `true` or `false`."""
+    value = {"true": True, "false": False}.get(text.strip().lower())
+    if value is None:
+        message = f"{text!r} is neither true nor false"
+        raise ValueError(message)
+    return value
+
+
 def labels(text: str) -> dict[str, str]:
     """Read `key=value,key=value`; blanks around keys and values do not count, a value may hold `=`."""
     found: dict[str, str] = {}
@@ -151,7 +178,8 @@ def api_url(text: str) -> str:
     return url
 
 
-def _token(text: str) -> str:
+def token(text: str) -> str:
+    """Read a token."""
     if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
         message = "is not a token: it holds blanks or letters that no token has"
         raise ValueError(message)

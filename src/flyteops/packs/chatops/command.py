@@ -1,6 +1,7 @@
 """The commands that every chat has, on top of what the chat itself can do."""
 
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -19,9 +20,13 @@ from flyteops.packs.chatops.message import (
     SendRichMessageFailed,
     UpdateMessage,
     UpdateMessageFailed,
+    UpdateText,
 )
 from flyteops.packs.original import read_input
 from flyteops.sdk import Event, Pack, fatal
+
+S = TypeVar("S", bound=SendMessage)
+U = TypeVar("U", bound=UpdateText)
 
 
 class Chat(Protocol):
@@ -42,26 +47,31 @@ class Chat(Protocol):
 
 def declare_commands(pack: Pack, chat: Chat) -> None:
     """Give a pack the commands of a chat."""
-    _declare_send_message(pack, chat)
+
+    async def post(asked: SendMessage) -> str:
+        return await chat.post(asked.message or "", asked.channel_id or "", asked.thread_timestamp or "")
+
+    declare_send_message(pack, post, SendMessage)
     _declare_send_rich_message(pack, chat)
-    _declare_update_message(pack, chat)
-    _declare_get_channel_info(pack, chat)
+    declare_update_message(pack, chat.update, UpdateMessage)
+    declare_get_channel_info(pack, chat.find_channel, ChannelFound)
 
 
-def _declare_send_message(pack: Pack, chat: Chat) -> None:
+def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes: type[S]) -> None:
+    """Give a pack the command `SendMessage`; `takes` may be more than every chat takes."""
     sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed)
 
-    @pack.command("SendMessage", events=[sent, not_sent], takes=SendMessage)
+    @pack.command("SendMessage", events=[sent, not_sent], takes=takes)
     async def send_message(raw: Any) -> Event:
         try:
-            asked = read_input(raw, SendMessage)
+            asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
             return fatal(f"input is not valid: {error}")
         text, channel_id, thread = asked.message or "", asked.channel_id or "", asked.thread_timestamp or ""
         if missing := _missing({"message": text, "channel id": channel_id}):
             return not_sent(SendMessageFailed(text, thread, channel_id, missing))
         try:
-            return sent(MessageSent(text, thread, channel_id, await chat.post(text, channel_id, thread)))
+            return sent(MessageSent(text, thread, channel_id, await post(asked)))
         except FlyteError as error:
             return not_sent(SendMessageFailed(text, thread, channel_id, str(error)))
 
@@ -81,28 +91,29 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
             return not_sent(SendRichMessageFailed(asked.echo(), f"cannot send rich message={asked.text!r}: {error}"))
 
 
-def _declare_update_message(pack: Pack, chat: Chat) -> None:
+def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], takes: type[U]) -> None:
+    """Give a pack the command `UpdateMessage`; `takes` may be more than every chat takes."""
     updated, not_updated = pack.event("MessageUpdated", MessageUpdated), pack.event("UpdateMessageFailed", UpdateMessageFailed)
 
-    @pack.command("UpdateMessage", events=[updated, not_updated], takes=UpdateMessage)
+    @pack.command("UpdateMessage", events=[updated, not_updated], takes=takes)
     async def update_message(raw: Any) -> Event:
         try:
-            asked = read_input(raw, UpdateMessage)
+            asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
             return fatal(f"input is not valid: {error}")
         place = (asked.message or "", asked.channel_id or "", asked.timestamp or "")
-        content = asked.message or asked.blocks or asked.attachments
-        if missing := _missing({"message": content, "channel id": asked.channel_id, "timestamp": asked.timestamp}):
+        if missing := _missing({"message": not asked.is_empty, "channel id": asked.channel_id, "timestamp": asked.timestamp}):
             return not_updated(UpdateMessageFailed(*place, missing))
         try:
-            await chat.update(asked)
+            await update(asked)
         except FlyteError as error:
             return not_updated(UpdateMessageFailed(*place, str(error)))
         return updated(MessageUpdated(*place))
 
 
-def _declare_get_channel_info(pack: Pack, chat: Chat) -> None:
-    found, not_found = pack.event("GetChannelInfoSuccess", ChannelFound), pack.event("GetChannelInfoFail", ChannelNotFound)
+def declare_get_channel_info(pack: Pack, find: Callable[[str], Awaitable[Channel]], tells: type[ChannelFound]) -> None:
+    """Give a pack the command `GetChannelInfo`; what it `tells` may be more than every chat knows."""
+    found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound)
 
     @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)
     async def get_channel_info(raw: Any) -> Event:
@@ -111,7 +122,7 @@ def _declare_get_channel_info(pack: Pack, chat: Chat) -> None:
         except msgspec.ValidationError as error:
             return not_found(ChannelNotFound("", str(error)))
         try:
-            return found(ChannelFound(name, await chat.find_channel(name)))
+            return found(tells(name, await find(name)))
         except FlyteError as error:
             return not_found(ChannelNotFound(name, str(error)))
 

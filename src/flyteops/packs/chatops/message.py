@@ -64,14 +64,29 @@ class SendRichMessage(msgspec.Struct):
         return echoed
 
 
-class UpdateMessage(msgspec.Struct, rename="camel"):
-    """The input of the command: what a message that was sent before becomes; absent attachments and blocks go away."""
+class UpdateText(msgspec.Struct, rename="camel"):
+    """The input of the command where messages are text: what a message that was sent before becomes."""
 
     message: str | None = ""
     channel_id: str | None = ""
     timestamp: str | None = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be left of the message."""
+        return not self.message
+
+
+class UpdateMessage(UpdateText, rename="camel"):
+    """The input of the command where messages have more than text; absent attachments and blocks go away."""
+
     attachments: list[dict[str, Any]] | None = None
     blocks: list[dict[str, Any]] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be left of the message."""
+        return not (self.message or self.blocks or self.attachments)
 
 
 class GetChannelInfo(msgspec.Struct, rename="camel"):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flyteops.errors import FlyteError, ForbiddenError, NotFoundError, UnavailableError
+from flyteops.packs.chatops.cache import Cache
 from flyteops.packs.chatops.message import Channel, User
 from flyteops.packs.slack.api import WebApi
-from flyteops.packs.slack.cache import Cache
 
 LOGGER = logging.getLogger("flyte.slack")
 

@@ -31,6 +31,7 @@ from flyteops.packs.slack.envelope import SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
 from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader
+from flyteops.sdk.environment import flag, token
 from flyteops.sdk.retry import Outage, persist
 
 LOGGER = logging.getLogger("flyte.slack")
@@ -62,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             app_token=reader.read("FLYTE_SLACK_APP_TOKEN", _app_token, None),
             api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
             renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
-            own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", _flag, False),
+            own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", flag, False),
         )
         reader.finish()
         return settings
@@ -235,19 +236,13 @@ def _naming(variable: str) -> Iterator[None]:
 def _bot_token(text: str) -> str:
     if text.strip().startswith("xapp-"):
         raise ValueError("is an app-level token; that one belongs into FLYTE_SLACK_APP_TOKEN")
-    return _token(text)
+    return token(text)
 
 
 def _app_token(text: str) -> str:
     if text.strip().startswith("xox"):
         raise ValueError("is not an app-level token; those begin with xapp-")
-    return _token(text)
-
-
-def _token(text: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
-        raise ValueError("is not a token: it holds blanks or letters that no token has")
-    return text.strip()
+    return token(text)
 
 
 def _hours(text: str) -> float:
@@ -263,11 +258,3 @@ def _url(text: str) -> str:
         message = f"{text!r} is not an address such as {API_URL}"
         raise ValueError(message)
     return text.strip()
-
-
-def _flag(text: str) -> bool:
-    flag = {"true": True, "false": False}.get(text.strip().lower())
-    if flag is None:
-        message = f"{text!r} is neither true nor false"
-        raise ValueError(message)
-    return flag
