@@ -28,7 +28,7 @@ check: .venv/dev ## lint, types, layers: everything but the tests
 e2e: .venv/dev ## run the tests that take longer, most of them end to end with real processes
 	@$(PYTEST) -m "slow and not postgres and not mongodb and not servers" tests $(ARGS)
 
-backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC and _IMAP name them
+backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
 	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
 
 bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results

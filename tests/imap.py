@@ -66,6 +66,7 @@ def write_certificate(folder: Path) -> str:
 class Wire:
     """Carries bytes between a client and the server, without what the server says it can and is not to."""
 
+    url: str = URL
     port: int = 0
     missing: tuple[bytes, ...] = ()
     connections: int = 0
@@ -77,7 +78,7 @@ class Wire:
         self._writers.clear()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parts = urlsplit(URL)
+        parts = urlsplit(self.url)
         far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
         self.connections += 1
         self._writers += [writer, far_writer]
@@ -94,8 +95,8 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire(*missing: bytes) -> AsyncIterator[Wire]:
-    carried = Wire(missing=missing)
+async def wire(*missing: bytes, url: str = URL) -> AsyncIterator[Wire]:
+    carried = Wire(url, missing=missing)
     server = await asyncio.start_server(carried.carry, "127.0.0.1", 0)
     carried.port = server.sockets[0].getsockname()[1]
     async with server:

@@ -33,6 +33,7 @@ def test_the_packs_that_we_ship_are_found() -> None:
         "Chat": None,
         "Email": None,
         "Http": None,
+        "Matrix": None,
         "Shell": None,
         "Slack": None,
         "Ticker": None,

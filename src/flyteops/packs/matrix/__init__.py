@@ -1,0 +1,11 @@
+"""Matrix: messages, reactions and invitations in rooms of a homeserver become events, and flows answer there."""
+
+try:
+    from flyteops.packs.matrix.pack import create
+except ModuleNotFoundError as error:
+    from flyteops.errors import FlyteError
+
+    message = f'the pack Matrix needs {error.name}: pip install "flyteops[matrix]"'
+    raise FlyteError(message) from error
+
+__all__ = ["create"]

@@ -1,0 +1,91 @@
+"""What is said in Matrix, as the homeserver wants it."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from markdown_it import MarkdownIt
+
+MOST_BYTES = 60_000
+"""How large the content of a message may be: Matrix takes 65,536 bytes of it with all that belongs to it."""
+
+_MOST_MENTIONS = 20
+_MENTION = re.compile(r"@[a-z0-9._=/+-]+:[A-Za-z0-9.-]*[A-Za-z0-9](?::\d{1,5})?")
+_MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+
+Content = dict[str, Any]
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text, which may be formatted too; a notice is what bots say and other bots do not answer."""
+
+    plain: str
+    html: str = ""
+    is_notice: bool = False
+
+
+def markdown(source: str) -> Text:
+    """Return a text as it is, with the HTML that its Markdown stands for; HTML in it stays text."""
+    return Text(source, _MARKDOWN.render(source).strip())
+
+
+def message(text: Text, *, thread: str = "", reply_to: str = "") -> Content:
+    """Return the content of a message: in a thread, as an answer, or both."""
+    relation: Content = {"m.in_reply_to": {"event_id": reply_to}} if reply_to else {}
+    if thread:
+        # Who knows no threads sees an answer to their first message.
+        answered = {"m.in_reply_to": {"event_id": reply_to or thread}}
+        relation = {"rel_type": "m.thread", "event_id": thread, "is_falling_back": not reply_to} | answered
+    return _fit(text, lambda shown: _body(shown) | ({"m.relates_to": relation} if relation else {}))
+
+
+def edit(text: Text, event_id: str) -> Content:
+    """Return the content that puts a text in the place of a message."""
+    relation = {"rel_type": "m.replace", "event_id": event_id}
+
+    def build(shown: Text) -> Content:
+        content = _body(shown)
+        return {**content, "body": f"* {shown.plain}", "m.new_content": content, "m.relates_to": relation}
+
+    return _fit(text, build)
+
+
+def reaction(event_id: str, key: str) -> Content:
+    """Return the content of a reaction."""
+    return {"m.relates_to": {"rel_type": "m.annotation", "event_id": event_id, "key": key}}
+
+
+def _body(text: Text) -> Content:
+    # Only who is meant by id is alarmed: `@room` in the output of a script alarms nobody.
+    mentioned = list(dict.fromkeys(_MENTION.findall(text.plain)))[:_MOST_MENTIONS]
+    content: Content = {
+        "msgtype": "m.notice" if text.is_notice else "m.text",
+        "body": text.plain,
+        "m.mentions": {"user_ids": mentioned} if mentioned else {},
+    }
+    if text.html:
+        content |= {"format": "org.matrix.custom.html", "formatted_body": text.html}
+    return content
+
+
+def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
+    """Return the content of a text: without its format if that is too large, and cut if it still is."""
+
+    def is_too_large(shown: Text) -> bool:
+        return len(msgspec.json.encode(build(shown))) > MOST_BYTES
+
+    if not is_too_large(text):
+        return build(text)
+    bare = Text(text.plain, is_notice=text.is_notice)
+    if not is_too_large(bare):
+        return build(bare)
+    lengths = range(1, min(len(text.plain), MOST_BYTES) + 1)
+    fitting = bisect_left(lengths, True, key=lambda length: is_too_large(_cut(bare, length)))
+    return build(_cut(bare, fitting))
+
+
+def _cut(text: Text, length: int) -> Text:
+    note = f"\n[cut: the first {length} of {len(text.plain)} characters]"
+    return Text(text.plain[:length] + note, is_notice=text.is_notice)

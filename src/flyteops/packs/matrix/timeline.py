@@ -1,0 +1,225 @@
+"""What a homeserver tells, read: which of it is an event for flows, and what about. Much of it is as strangers wrote it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from flyteops.packs.chatops import message as chat
+from flyteops.packs.chatops.message import User
+from flyteops.packs.matrix.api import Identity
+
+_MEDIA = frozenset({"m.image", "m.file", "m.audio", "m.video", "m.sticker"})
+_KINDS = _MEDIA | {"m.text", "m.emote", "m.notice", "m.location"}
+
+_LONGEST_NAME = 255
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
+_QUOTED = re.compile(r"(?:>[^\n]*\n)+\n?")
+
+
+class Media(msgspec.Struct, frozen=True, rename="camel"):
+    """A file that was sent; `url` is where the homeserver keeps it, as `mxc://`. Name, type and size are what its sender says."""
+
+    url: str
+    name: str
+    mime_type: str = ""
+    size: int | None = None
+
+
+class ReceivedMessage(chat.ReceivedMessage, frozen=True, rename="camel", kw_only=True):
+    """Somebody said something, or sent a file; `reply_to` is the message that it answers, or ""."""
+
+    message_type: str = "m.text"
+    reply_to: str = ""
+    media: Media | None = None
+
+
+class Joined(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody came into a room; the bot as well."""
+
+    channel_id: str
+    user: User
+    timestamp: str
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """What somebody thinks of a message, mostly in one emoji."""
+
+    key: str
+    message_id: str
+
+
+class RoomEvent(msgspec.Struct, frozen=True):
+    """Something that happened in a room."""
+
+    type: str
+    event_id: str = ""
+    sender: str = ""
+    state_key: str | None = None
+    content: dict[str, Any] = {}
+    unsigned: dict[str, Any] = {}
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago it happened, as far as the homeserver knows."""
+        age = self.unsigned.get("age")
+        return age / 1000 if isinstance(age, int | float) else 0.0
+
+    @property
+    def comes(self) -> bool:
+        """Whether somebody came into the room with it, and does not just have another name now."""
+        before = _object(self.unsigned.get("prev_content")).get("membership")
+        return self.type == "m.room.member" and self.content.get("membership") == "join" and before != "join"
+
+
+class _Events(msgspec.Struct, frozen=True):
+    events: list[Any] = []
+
+
+class Timeline(_Events, frozen=True):
+    """The last of what happened in a room; `limited` tells that more happened, which is found before `prev_batch`."""
+
+    limited: bool = False
+    prev_batch: str = ""
+
+
+class JoinedRoom(msgspec.Struct, frozen=True):
+    """News of a room that the bot is in."""
+
+    timeline: Timeline = Timeline()
+    state: _Events = _Events()
+    summary: dict[str, Any] = {}
+
+
+class _Invitation(msgspec.Struct, frozen=True):
+    invite_state: _Events = _Events()
+
+
+class _RoomNews(msgspec.Struct, frozen=True):
+    join: dict[str, JoinedRoom] = {}
+    invite: dict[str, _Invitation] = {}
+
+
+class News(msgspec.Struct, frozen=True):
+    """What happened since the last time; `next_batch` is what to ask with the next time."""
+
+    next_batch: str
+    rooms: _RoomNews = _RoomNews()
+
+
+class Invitation(msgspec.Struct, frozen=True):
+    """Somebody asks the bot into a room."""
+
+    room_id: str
+    room_name: str
+    inviter: str
+
+
+class People:
+    """The people of a room, by what the homeserver tells of them along with what they do."""
+
+    def __init__(self, own: Identity, names: Mapping[str, str]) -> None:
+        self._own = own
+        self._names = names
+
+    def user(self, user_id: str) -> User:
+        """Return a user as flows see him.
+
+        `name` comes from the id, because people choose what is shown of them: two may be called the same. Those of other servers
+        have their whole id for a name.
+        """
+        local, _, server = user_id.removeprefix("@").partition(":")
+        name = local if server == self._own.server else user_id
+        shown = _INVISIBLE.sub(" ", self._names.get(user_id, "")).strip()[:_LONGEST_NAME] or local
+        first, _, last = shown.partition(" ")
+        return User(id=user_id, name=name, first_name=first, last_name=last.strip())
+
+
+def read_events(given: Iterable[Any]) -> Iterator[RoomEvent]:
+    """Read events; what is none is left out."""
+    for each in given:
+        try:
+            yield msgspec.convert(each, RoomEvent)
+        except msgspec.ValidationError:
+            continue
+
+
+def display_names(events: Iterable[RoomEvent]) -> dict[str, str]:
+    """Return what members of a room are called there."""
+    members = (event for event in events if event.type == "m.room.member" and event.state_key)
+    return {event.state_key or "": _text(event.content.get("displayname")) for event in members}
+
+
+def read_invitation(room_id: str, given: _Invitation, own: Identity) -> Invitation:
+    """Read an invitation; one that does not say by whom is by nobody."""
+    name = inviter = ""
+    for event in read_events(given.invite_state.events):
+        if event.type == "m.room.member" and event.state_key == own.user_id:
+            inviter = event.sender
+        elif event.type == "m.room.name":
+            name = _text(event.content.get("name"))[:_LONGEST_NAME]
+    return Invitation(room_id, name, inviter)
+
+
+def read_message(event: RoomEvent, room_id: str, people: People) -> ReceivedMessage | None:
+    """Read what somebody said; None for what is no message of its own, such as an edit."""
+    content, relation = event.content, _object(event.content.get("m.relates_to"))
+    kind = "m.sticker" if event.type == "m.sticker" else _text(content.get("msgtype"))
+    if kind not in _KINDS or relation.get("rel_type") == "m.replace":
+        return None
+    in_thread = relation.get("rel_type") == "m.thread"
+    reply_to = _text(_object(relation.get("m.in_reply_to")).get("event_id"))
+    if in_thread and relation.get("is_falling_back"):
+        reply_to = ""
+    text = _text(content.get("body"))
+    return ReceivedMessage(
+        channel_id=room_id,
+        user=people.user(event.sender),
+        message=_QUOTED.sub("", text, count=1) if reply_to and text.startswith("> ") else text,
+        timestamp=event.event_id,
+        thread_timestamp=(_text(relation.get("event_id")) if in_thread else "") or event.event_id,
+        message_type=kind,
+        reply_to=reply_to,
+        media=_media(content) if kind in _MEDIA else None,
+    )
+
+
+def read_reaction(event: RoomEvent) -> Reaction | None:
+    """Read a reaction."""
+    relation = _object(event.content.get("m.relates_to"))
+    key, message_id = _text(relation.get("key")), _text(relation.get("event_id"))
+    if relation.get("rel_type") != "m.annotation" or not key or not message_id:
+        return None
+    return Reaction(key[:_LONGEST_NAME], message_id)
+
+
+def without_address(event: RoomEvent, text: str, own: Identity) -> str | None:
+    """Return what somebody says to the bot after its name; None if it is not called."""
+    names = [own.user_id, own.user_id.partition(":")[0], own.display_name]
+    called = "|".join(re.escape(name) for name in names if name)
+    local = re.escape(own.user_id.partition(":")[0].removeprefix("@"))
+    mentioned = _object(event.content.get("m.mentions")).get("user_ids")
+    # A bare name calls the bot with a colon only, or else a bot named "deploy" would be called by `deploy shop`.
+    after = r"[\s:,]+" if isinstance(mentioned, list) and own.user_id in mentioned else r"\s*[:,]\s*"
+    found = re.match(rf"\s*(?:{re.escape(own.user_id)}[\s:,]+|(?:{called}|{local}){after})", text, re.IGNORECASE)
+    return None if found is None else text[found.end() :]
+
+
+def _media(content: dict[str, Any]) -> Media:
+    info, url = _object(content.get("info")), _text(content.get("url"))
+    size = info.get("size")
+    return Media(
+        url=url[:_LONGEST_NAME] if url.startswith("mxc://") else "",
+        name=(_text(content.get("filename")) or _text(content.get("body")))[:_LONGEST_NAME],
+        mime_type=_text(info.get("mimetype"))[:_LONGEST_NAME],
+        size=size if type(size) is int and size >= 0 else None,
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
