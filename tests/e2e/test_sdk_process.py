@@ -72,6 +72,7 @@ class Loopback:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+        self.fake.let_go()
         for writer in self._writers:
             writer.close()
 
@@ -82,7 +83,9 @@ class Loopback:
         connection = h11.Connection(h11.SERVER)
         with contextlib.suppress(OSError, h11.RemoteProtocolError):
             while (request := await self._read(connection, reader)) is not None:
-                answer = await self.fake.handle_async_request(request)
+                answer = await self._answer(request, reader)
+                if answer is None:
+                    break
                 body = await answer.aread()
                 headers = [(key, value) for key, value in answer.headers.items() if key.lower() != "content-length"]
                 if answer.status_code != 204:
@@ -97,6 +100,16 @@ class Loopback:
                 connection.start_next_cycle()
         self._writers.discard(writer)
         writer.close()
+
+    async def _answer(self, request: httpx2.Request, reader: asyncio.StreamReader) -> httpx2.Response | None:
+        """Answer as the real server does: who has gone is not given work that others could do."""
+        answering = asyncio.create_task(self.fake.handle_async_request(request))
+        gone = asyncio.create_task(reader.read(1))  # nothing else comes before the answer
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        other = gone if answering.done() else answering
+        other.cancel()
+        await asyncio.wait({other})
+        return None if other is answering else answering.result()
 
     async def _read(self, connection: h11.Connection, reader: asyncio.StreamReader) -> httpx2.Request | None:
         request, body = None, b""
@@ -168,8 +181,8 @@ async def printed(process: Process) -> str:
     return (await process.stdout.readline()).decode().rstrip("\n")
 
 
-async def result(server: Loopback, command: str, command_input: object = None) -> Event:
-    action_id = server.fake.ask(command, command_input)
+async def result(server: Loopback, command: str, command_input: object = None, *, pack: str | None = None) -> Event:
+    action_id = server.fake.ask(command, command_input, pack=pack)
     await server.fake.until(lambda: action_id in server.fake.results)
     return server.fake.results[action_id]
 
@@ -296,7 +309,7 @@ async def test_a_pack_that_is_refused_says_why_and_exits_with_1(server: Loopback
     async with program(greeter, api=server.url) as process:
         _, stderr = await process.communicate()
     assert process.returncode == 1
-    assert "Greeter stopped: 401 Unauthorized" in stderr.decode()
+    assert "Greeter stopped: This needs a token." in stderr.decode()
 
 
 async def test_health_follows_the_connection_to_the_server(server: Loopback, greeter: Path) -> None:

@@ -103,7 +103,7 @@ async def test_saying_returns_once_the_server_knows_or_raises_what_it_says() -> 
         release.set()
         await saying
         tester.server.fail(status=400, on="/events")
-        with pytest.raises(InputError, match="400"):
+        with pytest.raises(InputError, match="The input is not valid"):
             await room.say("refused")
         await room.say("goes on")
 

@@ -67,6 +67,62 @@ def test_faults_of_the_pack_and_of_the_environment_are_told_together() -> None:
     assert [problem.path for problem in caught.value.problems] == ["FLYTE_SHELL_TIMEOUT", "FLYTE_API", "FLYTE_LABELS"]
 
 
+MODULE = """
+from flyteops.sdk import Pack
+{body}
+"""
+
+ONE = "pack = Pack('Greeter')"
+TWO = "one, two = Pack('One'), Pack('Two')"
+CREATE = "def create(environ): return Pack(environ['HERE'])"
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "found"),
+    [(ONE, "", "Greeter"), (ONE, ":pack", "Greeter"), (TWO, ":two", "Two"), (CREATE, "", "Made"), (CREATE, ":create", "Made")],
+)
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_pack_is_found_at_the_place_of_its_code(
+    body: str, name: str, found: str, is_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"found_{abs(hash((body, name)))}_{is_file}"
+    (tmp_path / f"{module}.py").write_text(MODULE.format(body=body))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    place = f"./{module}.py{name}" if is_file else f"{module}{name or (':pack' if body == ONE else ':create')}"
+    assert load_pack(place, {"HERE": "Made"}).name == found
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "why"),
+    [
+        (ONE, "./no_such.py", "there is no file ./no_such.py"),
+        (
+            ONE,
+            "no_such_module:pack",
+            "the pack no_such_module:pack cannot be loaded: ModuleNotFoundError: No module named 'no_such_mo",
+        ),
+        (ONE, "{module}.py:paket", "{module}.py has no 'paket'; its packs: pack"),
+        (TWO, "{module}.py", "{module}.py has several packs; say which: {module}.py:one or {module}.py:two"),
+        ("", "{module}.py", "{module}.py has neither a pack nor a function `create` that makes one"),
+        ("number = 1", "{module}.py:number", "TypeError: {module}.py:number is neither a Pack nor a function that makes one"),
+        ("def create(environ): return 1", "{module}.py", "TypeError: {module}.py makes no Pack, but int"),
+        ("1 / 0", "{module}.py", "the pack {module}.py cannot be loaded: ZeroDivisionError: division by zero"),
+        ("def", "{module}.py", "the pack {module}.py cannot be loaded: SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_place_without_a_pack_is_explained(
+    body: str, place: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"absent_{abs(hash((body, place)))}"
+    (tmp_path / f"{module}.py").write_text(MODULE.format(body=body))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FlyteError) as caught:
+        load_pack(place.format(module=module), {})
+    assert why.format(module=module) in str(caught.value)
+
+
 def test_running_with_a_wrong_environment_exits_with_2_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run("Shell", {})

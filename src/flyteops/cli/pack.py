@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 import msgspec
@@ -11,10 +12,12 @@ from flyteops.cli.api import DEFAULT_URL, connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
 from flyteops.model import Json
-from flyteops.packs import list_packs, manifest, prepare
+from flyteops.packs import list_packs, manifest, prepare_all
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.client import Client
-from flyteops.sdk.health import run_checks
+from flyteops.sdk.declaration import Check
+from flyteops.sdk.group import run_packs
+from flyteops.sdk.health import DEFAULT_HEALTH_PORT, run_checks
 from flyteops.web.wire import PackList, PackView
 
 CHECK_WITHIN = 20.0
@@ -27,42 +30,85 @@ def pack() -> None:
 
 
 @pack.command("run")
-@click.argument("pack_name", metavar="NAME")
-@click.option("--name", "known_as", metavar="NAME", help="What the server knows it as; else PACK_NAME, else its own name.")
+@click.argument("names", metavar="PACK...", nargs=-1, required=True)
+@click.option(
+    "--name",
+    "known_as",
+    metavar="[PACK=]NAME",
+    multiple=True,
+    help="What the server knows a pack as; else PACK_NAME, where only one is run, else its own name.",
+)
 @click.option("--labels", metavar="KEY=VALUE,...", help="Labels that tell it from others of its name; else FLYTE_LABELS.")
 @click.option("--check", is_flag=True, help="Do not run it, but try what it needs and say how that is; exits with 1 if not well.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @url_option
 @click.pass_context
 def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    ctx: click.Context, pack_name: str, known_as: str | None, labels: str | None, check: bool, attached: bool
+    ctx: click.Context, names: tuple[str, ...], known_as: tuple[str, ...], labels: str | None, check: bool, attached: bool
 ) -> None:
-    """Run the installed pack NAME until SIGTERM or SIGINT; a second signal does not wait for commands in hand.
+    """Run packs until SIGTERM or SIGINT; a second signal does not wait for commands in hand.
 
-    It reads its settings from the environment: see the pack's own page.
+    PACK is the name of an installed pack, or the place of one: `module:pack`, or a file such as greeter.py. Packs read their
+    settings from the environment: see the page of each. Several of them share a process: one that fails starts again after a
+    pause, and the others do not notice.
     """
-    environ = dict(os.environ)
-    given = {"FLYTE_API": ctx.meta.get("url"), "PACK_NAME": known_as, "FLYTE_LABELS": labels}
-    environ.update({name: value for name, value in given.items() if value is not None})
-    if not environ.get("FLYTE_API", "").strip() and not environ.get("FLYTE_API_URL", "").strip():
-        environ["FLYTE_API"] = DEFAULT_URL
-    prepared, environment = prepare(pack_name, environ)
+    renamed = _renamed(names, known_as)
+    environ = {"FLYTE_API": ctx.meta.get("url"), "FLYTE_LABELS": labels}
+    environs = [(name, _environ({**environ, "PACK_NAME": renamed.get(name)})) for name in names]
+    if len(names) > 1 and os.environ.get("PACK_NAME", "").strip():
+        raise click.UsageError("PACK_NAME would name all of these packs alike: use --name PACK=NAME.")
+    prepared = prepare_all(environs)
     if check:
-        ctx.exit(asyncio.run(_check(prepared, environment)))
+        ctx.exit(asyncio.run(_check(prepared)))
+    if len(prepared) > 1:
+        ctx.exit(run_packs(prepared, health_port=_health_port(prepared[0][1])))
+    only, environment = prepared[0]
     if attached:
         from flyteops.cli.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
 
-        sys.exit(run_attached(prepared, environment))
-    prepared.run(environment=environment)
+        sys.exit(run_attached(only, environment))
+    only.run(environment=environment)
 
 
-async def _check(prepared: Pack, environment: Environment) -> int:
+def _renamed(names: tuple[str, ...], known_as: tuple[str, ...]) -> dict[str, str]:
+    """Return the packs that get another name; for a single pack the name is enough."""
+    renamed: dict[str, str] = {}
+    for text in known_as:
+        name, equals, other = text.rpartition("=")
+        if not equals and len(names) > 1:
+            raise click.BadParameter(f"which pack is {text}? Write PACK={text}.", param_hint="--name")
+        if equals and name not in names:
+            raise click.BadParameter(f"{name} is none of the packs that are run.", param_hint="--name")
+        renamed[name if equals else names[0]] = other
+    return renamed
+
+
+def _environ(given: Mapping[str, str | None]) -> dict[str, str]:
+    environ = dict(os.environ)
+    environ.update({name: value for name, value in given.items() if value is not None})
+    if not environ.get("FLYTE_API", "").strip() and not environ.get("FLYTE_API_URL", "").strip():
+        environ["FLYTE_API"] = DEFAULT_URL
+    return environ
+
+
+def _health_port(environment: Environment) -> int | None:
+    port = environment.health_port
+    return DEFAULT_HEALTH_PORT if isinstance(port, msgspec.UnsetType) else port
+
+
+async def _check(prepared: Sequence[tuple[Pack, Environment]]) -> int:
+    environment = prepared[0][1]
+
     async def find_server() -> str:
         async with Client.of(environment) as client:
             await client.link("pack/listPacks")
         return f"there is a server at {environment.api}"
 
-    checks = {"Flyte": find_server, **prepared.declaration(environment).checks}
+    checks: dict[str, Check] = {"Flyte": find_server}
+    for each, its_environment in prepared:
+        declaration = each.declaration(its_environment)
+        prefix = f"{declaration.name}/" if len(prepared) > 1 else ""
+        checks |= {f"{prefix}{name}": check for name, check in declaration.checks.items()}
     outcomes = await run_checks(checks, CHECK_WITHIN)
     for name, health in outcomes.items():
         click.echo(clean(f"{name}: {health.status}"), err=not health.healthy)

@@ -3,14 +3,16 @@
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
-from flyteops.errors import FlyteError, NotFoundError, Problem, SettingsError
+from flyteops.errors import FlyteError, InputError, NotFoundError, Problem, SettingsError
+from flyteops.model import pack_id
+from flyteops.packs.module import Announced, as_announced, find_announced, is_place
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.environment import settings_error
 
@@ -37,17 +39,19 @@ def list_packs() -> list[InstalledPack]:
 def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
     """Return the pack of that name, with its own settings read from `environ`.
 
-    Raise `NotFoundError` for an unknown name, `SettingsError` for wrong settings, and `FlyteError` when the pack cannot
-    be imported. An entry point names either a `Pack` or a function that makes one from the environment.
+    Instead of a name it may be a place: `module:pack`, or a file. Raise `NotFoundError` for an unknown name, `SettingsError` for
+    wrong settings, and `FlyteError` when the pack cannot be imported. What is found is either a `Pack` or a function that makes
+    one from the environment.
     """
-    point = _entry_point(name)
+    point = None if is_place(name) else _entry_point(name)
     try:
-        announced = _load(point)
-        return announced if isinstance(announced, Pack) else announced(environ)
+        announced = find_announced(name) if point is None else _load(point)
+        return _made(announced, name, environ)
     except FlyteError:
         raise
     except Exception as error:  # code of others
-        message = f"the pack {name} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+        what = name if point is None else f"{name} ({point.value})"
+        message = f"the pack {what} cannot be loaded: {type(error).__name__}: {error}"
         raise FlyteError(message) from error
 
 
@@ -82,6 +86,30 @@ def prepare(name: str, environ: Mapping[str, str]) -> tuple[Pack, Environment]:
     return pack, environment
 
 
+def prepare_all(environs: Sequence[tuple[str, Mapping[str, str]]]) -> list[tuple[Pack, Environment]]:
+    """Prepare several packs, each with its own environment; one error tells all that is wrong with them."""
+    found: list[tuple[Pack, Environment]] = []
+    problems: dict[Problem, None] = {}
+    for name, environ in environs:
+        try:
+            found.append(prepare(name, environ))
+        except SettingsError as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise settings_error(list(problems))
+    ids = [_id(pack, environment) for pack, environment in found]
+    twice = next((each for each in ids if ids.count(each) > 1), None)
+    if twice is not None:
+        message = f"two packs are called {twice}; give one of them another name: --name PACK=NAME"
+        raise InputError(message)
+    return found
+
+
+def _id(pack: Pack, environment: Environment) -> str:
+    declaration = pack.declaration(environment)
+    return pack_id(declaration.name, declaration.labels)
+
+
 def run(name: str, environ: Mapping[str, str] | None = None) -> None:
     """Run a pack as a program, as `Pack.run` does; an unknown or broken pack and a wrong environment exit with 2."""
     try:
@@ -103,11 +131,15 @@ def _entry_point(name: str) -> EntryPoint:
     return points[name]
 
 
-def _load(point: EntryPoint) -> Pack | Callable[[Mapping[str, str]], Pack]:
-    announced: object = point.load()
-    if isinstance(announced, Pack) or callable(announced):
-        return announced
-    message = f"{point.value} is neither a Pack nor a function that makes one"
+def _load(point: EntryPoint) -> Announced:
+    return as_announced(point.load(), point.value)
+
+
+def _made(announced: Announced, name: str, environ: Mapping[str, str]) -> Pack:
+    pack: object = announced if isinstance(announced, Pack) else announced(environ)
+    if isinstance(pack, Pack):
+        return pack
+    message = f"{name} makes no Pack, but {type(pack).__name__}"
     raise TypeError(message)
 
 

@@ -12,6 +12,8 @@ from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
+DEFAULT_HEALTH_PORT = 8090
+
 _REQUEST_TIMEOUT = 5.0
 _READ_SIZE = 65536
 

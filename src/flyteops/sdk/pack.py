@@ -17,6 +17,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.health import DEFAULT_HEALTH_PORT
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
@@ -48,7 +49,7 @@ class Pack:
         poll_interval: float = 5.0,
         concurrency: int = 10,
         stop_timeout: float = 25.0,
-        health_port: int | None = 8090,
+        health_port: int | None = DEFAULT_HEALTH_PORT,
     ) -> None:
         if not name:
             message = "a pack needs a name"
@@ -250,12 +251,7 @@ class Pack:
         Raise what the server says when it refuses the pack, and what a background task raised.
         """
         async with Client.of(environment, transport=transport) as client:
-            session = Session(self.declaration(environment), client, clock or Clock())
-            watch = asyncio.create_task(_stop_with(session, stop or asyncio.Event()))
-            try:
-                await session.run()
-            finally:
-                watch.cancel()
+            await Session(self.declaration(environment), client, clock or Clock()).run(stop)
 
     def run(self, environ: Mapping[str, str] | None = None, *, environment: Environment | None = None) -> None:
         """Run the pack as a program: read the environment, work until SIGTERM or SIGINT, and exit.
@@ -271,11 +267,6 @@ class Pack:
         configure_logging(settings.log_level)
         if code := Program(self.name, lambda stop: self.serve(settings, stop=stop)).run():
             sys.exit(code)
-
-
-async def _stop_with(session: Session, stop: asyncio.Event) -> None:
-    await stop.wait()
-    session.stop()
 
 
 def _session() -> Session:

@@ -66,7 +66,7 @@ class Session:
         self._lost: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._undelivered = 0
         self._last_words = False
 
@@ -74,20 +74,22 @@ class Session:
         """Take nothing more, finish what is in hand, and end."""
         self._stop.set()
 
-    async def run(self) -> None:
-        """Work until `stop` is called.
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Work until `stop` is called, or set.
 
         Raise the refusal when the server does not accept the pack, the error of a background task that ended with
         one, and `UnavailableError` when something could not be handed in before the end.
         """
         token = current_session.set(self)
         threads = Threads(self.declaration.concurrency + len(self.declaration.sources))
+        watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
             async with health_endpoint(self.declaration.health_port, self.health):
                 with suppress(_StoppedError):
                     await self._register_first()
                     await self._work()
         finally:
+            watch.cancel()
             threads.close()
             current_session.reset(token)
         if self._failure is not None:
@@ -95,6 +97,10 @@ class Session:
         if self._undelivered:
             message = f"{self._undelivered} results or events could not be handed in before the pack stopped"
             raise UnavailableError(message)
+
+    async def _stop_with(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.stop()
 
     async def send(self, event: Event, within: float | None, key: str | None = None) -> None:
         """Send an event, trying again until it is accepted, refused, or `within` seconds are over.
@@ -211,9 +217,9 @@ class Session:
         except FlyteError as error:  # said on purpose, and told once more by whoever runs the pack
             self._failure = error
             self.stop()
-        except Exception as error:  # code of others
+        except (Exception, SystemExit) as error:  # code of others
             LOGGER.exception("the background task %s failed; the pack stops", getattr(task, "__qualname__", task))
-            self._failure = error
+            self._failure = error if isinstance(error, Exception) else FlyteError(describe(error))
             self.stop()
 
     async def _finish(self) -> None:

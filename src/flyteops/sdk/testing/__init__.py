@@ -1,0 +1,7 @@
+"""Run a pack in a test, without a network: the pack's true code against a server in memory."""
+
+from flyteops.sdk.testing.clock import ManualClock, settle
+from flyteops.sdk.testing.server import FakeServer
+from flyteops.sdk.testing.tester import API, PackTester
+
+__all__ = ["API", "FakeServer", "ManualClock", "PackTester", "settle"]
