@@ -186,3 +186,29 @@ async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_i
     await asyncio.gather(*(service.start() for service in others))
     assert [change.action for change in await others[0].list_changes(ChangeFilter())] == ["found"]
     await check_log(others[0])
+
+
+class DiedError(BaseException):
+    """What a server does not live to see."""
+
+
+async def test_what_a_server_did_not_live_to_change_is_told_by_another(
+    services: list[Service], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died, lives, _ = services
+
+    async def die(*_: object) -> None:
+        raise DiedError
+
+    await died.save_flow(Flow("f", "old"))
+    monkeypatch.setattr(died._store, "save_flow", die)
+    with pytest.raises(DiedError):
+        await died.save_flow(Flow("f", "new"))
+    await lives.sweep()
+    assert (await lives.list_changes(ChangeFilter(), 0, 1))[0].action == "updated"  # it may be about to
+    clock.now += timedelta(minutes=2)
+    for _ in range(2):
+        await lives.sweep()
+    found, tried, first = await lives.list_changes(ChangeFilter())
+    assert (found.action, found.before, found.after) == ("found", tried.after, first.after)
+    await check_log(lives)

@@ -95,6 +95,8 @@ async def test_that_a_change_failed_is_written_once_the_store_can_be(store, capl
         await service.save_item(DataItem("k", "text/plain", b"v"))
     assert await service.list_items() == []
     store.fault = None
+    await service.sweep()
+    assert await said(service) == ["flow f created", "flow f failed"]
     await service.save_item(DataItem("k", "text/plain", b"v"))
     assert await said(service) == ["flow f created", "flow f failed", "datastore k created"]
     await check_whole(store)

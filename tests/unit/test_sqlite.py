@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -446,16 +446,12 @@ async def test_a_poll_that_finds_nothing_does_not_reach_the_writer(path: Path, m
         assert await store.claim(WORKER, NOON)
 
 
-def readers_plan(path: Path, which: Any) -> list[str]:
+def readers_plan(path: Path, read: Callable[[Audit], object]) -> list[str]:
     """Return how SQLite finds a page of a list."""
     texts: list[str] = []
     connection = schema.connect(path, query_only=True)
     connection.set_trace_callback(texts.append)
-    audit = Audit(connection)
-    if isinstance(which, EventFilter):
-        audit.list_events(which, 0, 10)
-    else:
-        audit.list_executions(which, 0, 10)
+    read(Audit(connection))
     connection.set_trace_callback(None)
     found = [str(row[3]) for text in texts for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
     connection.close()
@@ -483,8 +479,15 @@ async def test_lists_walk_along_an_index(store: SqliteStore, path: Path, which: 
         await store.record(sample.event(), creating(sample.action(pack_labels={"env": "prod"})))
     whole = ("SCAN e", "SCAN v", "SCAN a", "SCAN f")
     in_order = ("SCAN e USING COVERING INDEX execution_by_activity", "SCAN e USING INDEX execution_by_activity", "SCAN v")
-    for plan in readers_plan(path, which):
+    lists = Audit.list_events if isinstance(which, EventFilter) else Audit.list_executions
+    for plan in readers_plan(path, lambda audit: lists(audit, which, 0, 10)):
         assert not plan.startswith(whole) or plan.startswith(in_order), plan
+
+
+@pytest.mark.parametrize(("backwards", "sign"), [(True, "<"), (False, ">")])
+def test_a_page_of_notes_is_sought_where_the_last_one_ended(store: SqliteStore, path: Path, backwards: bool, sign: str) -> None:
+    plans = readers_plan(path, lambda audit: audit.list_notes("change", "7", 10, backwards=backwards))
+    assert plans == [f"SEARCH note USING PRIMARY KEY (kind=? AND key{sign}?)"]
 
 
 # ------------------------------------------------------------------------------------------------------------- growth

@@ -70,4 +70,4 @@ def test_a_broken_host_owns_no_origin(host: str) -> None:
 
 @pytest.mark.parametrize(("query", "page"), [(b"", (0, 50)), (b"start=7&limit=1000", (7, 1000)), (b"limit=1001", (0, 1000))])
 def test_a_page_has_fifty_entries_and_a_thousand_at_most(query: bytes, page: tuple[int, int]) -> None:
-    assert handler._page(Query(query)) == page
+    assert handler.page_of(Query(query)) == page

@@ -47,7 +47,7 @@ MOST_TRIES = 1000
 """How often other servers may be faster in writing the next entry."""
 
 UNDER_WAY = timedelta(minutes=1)
-"""How long a change may take: as long, another server may still be about to do what an entry says."""
+"""How long a change may take: as long, another server may still be about to do what an entry says; then one looks again."""
 
 
 class Head(NamedTuple):
@@ -88,6 +88,7 @@ class ChangeLog:
         self._look = look
         self._head: Head | None = None
         self._owed: list[Change] = []
+        self._settles_at: datetime | None = None
 
     # ------------------------------------------------------------------------------------------------------------ writing
 
@@ -190,7 +191,15 @@ class ChangeLog:
             except ConflictError:  # another server has written meanwhile, perhaps the same
                 self._head = None
 
+    async def sweep(self) -> None:
+        """Write what could not be written before, and now and then, how things are that a server that died has not changed."""
+        async with self.turn():
+            await self._pay()
+            if self._store.is_shared and self._settles_at is not None and self._clock() >= self._settles_at:
+                await self.start()
+
     async def _settle(self) -> None:
+        self._settles_at = self._clock() + UNDER_WAY
         self._head = await self._newest()
         states = await self._look()
         said: dict[Thing, Change] = {}

@@ -570,6 +570,7 @@ class Service:
         now = self._clock()
         await self._packs.store_seen()
         await self.tokens.store_uses()
+        await self._changes.sweep()
         await self._packs.delete_dead(now, self._housekeeping)
         what = self._housekeeping.retention(now)
         for _ in range(PURGES_AT_ONCE):

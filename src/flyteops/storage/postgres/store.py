@@ -261,12 +261,11 @@ class PostgresStore(Store):
         self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
     ) -> Sequence[Note]:
         sign, direction = ("<", "DESC") if backwards else (">", "ASC")
+        # With "$3 IS NULL OR" in it, the search would begin at the first key each time.
+        behind, values = ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
         rows = await self._pool.rows(
-            "SELECT key, value FROM flyte_note WHERE kind = $1 AND ($2::text IS NULL OR key "  # noqa: S608
-            f"{sign} $2) ORDER BY key {direction} LIMIT $3",
-            kind,
-            after,
-            limit,
+            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608
+            *values,
         )
         return [Note(kind, *row) for row in rows]
 

@@ -314,8 +314,10 @@ class Audit:
 
     def list_notes(self, kind: str, after: str | None, limit: int | None, *, backwards: bool) -> list[Note]:
         sign, direction = ("<", "DESC") if backwards else (">", "ASC")
+        # With "?2 IS NULL OR" in it, the search would begin at the first key each time.
+        behind = "" if after is None else f"AND key {sign} ?2"
         rows = self._connection.execute(
-            f"SELECT key, value FROM note WHERE kind = ?1 AND (?2 IS NULL OR key {sign} ?2) ORDER BY key {direction} LIMIT ?3",  # noqa: S608
+            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608
             (kind, after, -1 if limit is None else limit),
         )
         return [Note(kind, *row) for row in rows]
