@@ -11,6 +11,7 @@ import pytest
 
 from flyteops.document import parse_yaml
 from flyteops.packs import chat, email, http, list_packs, load_pack, manifest, shell, slack, ticker
+from flyteops.packs.project import Project
 from flyteops.packs.slack.pack import NEEDED_SCOPES
 from flyteops.sdk import Environment
 
@@ -52,9 +53,17 @@ def test_the_packs_of_the_how_to_pass_the_tests_of_the_how_to(tmp_path: Path) ->
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stdout
-    assert "6 passed" in outcome.stdout
-    for name in ("polite", "backup", "mover", "doorbell"):
+    assert "7 passed" in outcome.stdout
+    for name in ("polite", "backup", "mover", "doorbell", "shouter"):
         subprocess.run([sys.executable, "-W", "error", "-c", f"import {name}"], cwd=tmp_path, check=True)
+
+
+def test_the_how_to_begins_with_what_a_new_project_holds() -> None:
+    files = Project.called("Greeter").files()
+    for name in ("greeter.py", "test_greeter.py"):
+        (block,) = [block for block in blocks("howto/write-a-pack.md") if block.startswith(f"# {name}\n")]
+        shown, made = [[line for line in text.splitlines()[1:] if line] for text in (block, files[name])]
+        assert sorted(shown) == sorted(made)
 
 
 @pytest.mark.parametrize("block", blocks("reference/sdk.md"))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 import msgspec
@@ -13,6 +14,7 @@ from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
 from flyteops.model import Json
 from flyteops.packs import list_packs, manifest, prepare_all
+from flyteops.packs.project import Project
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.client import Client
 from flyteops.sdk.declaration import Check
@@ -113,6 +115,19 @@ async def _check(prepared: Sequence[tuple[Pack, Environment]]) -> int:
     for name, health in outcomes.items():
         click.echo(clean(f"{name}: {health.status}"), err=not health.healthy)
     return 0 if all(health.healthy for health in outcomes.values()) else 1
+
+
+@pack.command("new")
+@click.argument("name")
+def new_pack(name: str) -> None:
+    """Begin to write a pack: make a project with a module, a test that passes, and what it takes to install it.
+
+    It gets a folder of its own here. What is there already is never changed.
+    """
+    project = Project.called(name)
+    folder = project.write(Path())
+    click.echo(f"made {folder} with {', '.join(project.files())}")
+    click.echo(f"\n  cd {folder}\n  python -m pytest\n  flyte pack run {project.module}.py")
 
 
 @pack.command("manifest")

@@ -2,6 +2,6 @@
 
 from flyteops.sdk.testing.clock import ManualClock, settle
 from flyteops.sdk.testing.server import FakeServer
-from flyteops.sdk.testing.tester import API, PackTester
+from flyteops.sdk.testing.tester import API, PackTester, run_command
 
-__all__ = ["API", "FakeServer", "ManualClock", "PackTester", "settle"]
+__all__ = ["API", "FakeServer", "ManualClock", "PackTester", "run_command", "settle"]

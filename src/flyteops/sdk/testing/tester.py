@@ -111,3 +111,13 @@ class PackTester:
 async def _serve(session: Session, client: Client) -> None:
     async with client:
         await session.run()
+
+
+def run_command(pack: Pack, command: str, command_input: Any = None) -> Event:
+    """Run one command, and return the event that the pack answered; for tests that are no coroutines."""
+
+    async def run() -> Event:
+        async with PackTester(pack) as tester:
+            return await tester.run(command, command_input)
+
+    return asyncio.run(run())

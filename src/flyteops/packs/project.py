@@ -1,0 +1,195 @@
+"""A project of somebody who begins to write a pack: its files, and what it is called."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import msgspec
+
+from flyteops import __version__
+from flyteops.errors import ConflictError, InputError
+
+LONGEST_NAME = 60
+
+_TAKEN = frozenset({*keyword.kwlist, *sys.stdlib_module_names, "click", "flyteops", "httpx2", "msgspec", "pytest"})
+
+_MODULE = '''\
+"""The pack {name}: what it can do, and what it tells."""
+
+from dataclasses import dataclass
+
+from flyteops.sdk import Pack
+
+pack = Pack({quoted})
+
+
+@dataclass
+class Greeted:
+    """An event: somebody was greeted."""
+
+    text: str
+
+
+@pack.command()
+async def greet(*, name: str, greeting: str = "Hello") -> Greeted:
+    """Greet somebody; flows call this command `Greet`."""
+    return Greeted(f"{{greeting}} {{name}}")
+
+
+if __name__ == "__main__":
+    pack.run()
+'''
+
+_TEST = '''\
+"""The pack at work, without a server."""
+
+from {module} import Greeted, pack
+
+from flyteops.sdk import Event, fatal
+from flyteops.sdk.testing import run_command
+
+
+def test_it_greets() -> None:
+    assert run_command(pack, "Greet", {{"name": "Ann"}}) == Event("Greeted", Greeted("Hello Ann"))
+
+
+def test_it_says_what_is_missing() -> None:
+    assert run_command(pack, "Greet", {{}}) == fatal("the input of Greet is not valid: name: is missing")
+'''
+
+_PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{distribution}"
+version = "0.1.0"
+description = "The pack {name} for Flyte."
+readme = "README.md"
+requires-python = ">=3.11"
+dependencies = ["flyteops>={version}"]
+
+[project.entry-points."flyte.packs"]
+{quoted} = "{module}:pack"
+
+[dependency-groups]
+test = ["pytest"]
+
+[tool.hatch.build.targets.wheel]
+include = ["{module}.py"]
+"""
+
+_README = """\
+# {name}
+
+A pack for Flyte. It has the command `Greet` and the event `Greeted`, in `{module}.py`.
+
+```sh
+python -m pip install flyteops pytest
+python -m pytest
+flyte pack run {module}.py
+```
+
+The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets whoever says so in the chat; put it
+into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server.
+
+```yaml
+name: {folder}
+steps:
+  - id: greet
+    event: {{packName: Chat, name: ReceivedMessage}}
+    criteria: "{{{{ Event.Payload.message|match:'^greet me$' }}}}"
+    context: {{channel: "{{{{ Event.Payload.channelId }}}}"}}
+    command:
+      packName: {quoted}
+      name: Greet
+      input: {{name: "{{{{ Event.Payload.user.name }}}}"}}
+  - id: tell
+    dependsOn: [greet]
+    event: {{packName: {quoted}, name: Greeted}}
+    command:
+      packName: Chat
+      name: SendMessage
+      input: {{channelId: "{{{{ Context.channel }}}}", message: "{{{{ Event.Payload.text }}}}"}}
+```
+
+Where `python -m pip install .` was run, `flyte pack list` shows the pack, and `flyte pack run {shown}` runs it.
+"""
+
+_GITIGNORE = """\
+__pycache__/
+.pytest_cache/
+.venv/
+dist/
+"""
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project for a pack of this name; `folder` and `module` are made of its Latin letters and digits."""
+
+    name: str
+    folder: str
+    module: str
+
+    @classmethod
+    def called(cls, name: str) -> "Project":
+        """Find names for everything; raise `InputError` for a name that nothing can be called by."""
+        name = unicodedata.normalize("NFC", name.strip())
+        odd = sorted({letter for letter in name if not (letter.isalnum() or letter in " -_")})
+        if odd:
+            held = " ".join(map(repr, odd))
+            message = f"{name!r} cannot be the name of a pack: it holds {held}, not only letters, digits, blanks, - and _"
+            raise InputError(message)
+        if len(name) > LONGEST_NAME:
+            message = f"the name of a pack has {LONGEST_NAME} letters at most; this one has {len(name)}"
+            raise InputError(message)
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", plain).lower())
+        if all(map(str.isdecimal, words)):
+            message = f"{name!r} has no letters from a to z, which a module needs; take such a name, and change it in `Pack(…)`"
+            raise InputError(message)
+        return cls(name, "-".join(words), _module("_".join(words)))
+
+    def files(self) -> dict[str, str]:
+        """Return what is in the files of the project."""
+        words = {
+            "name": self.name,
+            "quoted": json.dumps(self.name, ensure_ascii=False),
+            "shown": f"'{self.name}'" if " " in self.name else self.name,
+            "folder": self.folder,
+            "module": self.module,
+            "distribution": self.folder if self.folder.startswith("flyte-") else f"flyte-{self.folder}",
+            "version": __version__,
+        }
+        return {
+            f"{self.module}.py": _MODULE.format_map(words),
+            f"test_{self.module}.py": _TEST.format_map(words),
+            "pyproject.toml": _PYPROJECT.format_map(words),
+            "README.md": _README.format_map(words),
+            ".gitignore": _GITIGNORE,
+        }
+
+    def write(self, place: Path) -> Path:
+        """Make the folder with its files; raise `ConflictError` when there is something of that name already."""
+        folder = place / self.folder
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            message = f"{folder} exists already; nothing was changed"
+            raise ConflictError(message) from None
+        except OSError as error:
+            message = f"{folder} cannot be made: {error.strerror}"
+            raise InputError(message) from error
+        for name, text in self.files().items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return folder
+
+
+def _module(name: str) -> str:
+    if name[0].isdecimal():
+        name = f"pack_{name}"
+    return f"{name}_pack" if name in _TAKEN else name
