@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +16,7 @@ from flyteops.model import (
     Dependencies,
     EventPattern,
     Flow,
+    FlowVersion,
     Happening,
     Link,
     Note,
@@ -23,6 +24,7 @@ from flyteops.model import (
     Schedule,
     Step,
 )
+from flyteops.ruling import Timetable
 from flyteops.service import ChangeFilter, Order, Service
 from flyteops.service.state import survey
 from flyteops.storage import open_store
@@ -188,6 +190,29 @@ async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_i
     await check_log(others[0])
 
 
+async def test_who_is_late_with_a_change_lets_the_last_entry_say_how_it_is(
+    services: list[Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, fast, _ = services
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+    save_flow = late._store.save_flow
+
+    async def save_late(version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+        waits.set()
+        await goes_on.wait()
+        await save_flow(version, timetables)
+
+    monkeypatch.setattr(late._store, "save_flow", save_late)
+    task = asyncio.create_task(late.save_flow(Flow("f", "late")))
+    await waits.wait()
+    await fast.save_flow(Flow("f", "fast"))
+    goes_on.set()
+    await task
+    found, second, first = await fast.list_changes(ChangeFilter())
+    assert (found.action, found.before, found.after) == ("found", second.after, first.after)
+    await check_log(fast)
+
+
 class DiedError(BaseException):
     """What a server does not live to see."""
 
@@ -195,7 +220,7 @@ class DiedError(BaseException):
 async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     services: list[Service], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died, lives, _ = services
+    died, lives, other = services
 
     async def die(*_: object) -> None:
         raise DiedError
@@ -205,6 +230,7 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     with pytest.raises(DiedError):
         await died.save_flow(Flow("f", "new"))
     await lives.sweep()
+    await Service(other._store, clock=clock).start()
     assert (await lives.list_changes(ChangeFilter(), 0, 1))[0].action == "updated"  # it may be about to
     clock.now += timedelta(minutes=2)
     for _ in range(2):

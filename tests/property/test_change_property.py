@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from flyteops.change import KIND, NOTHING, Actor, Chain, Change, Place, State, key_of, open_note, seal
 from flyteops.model import Note
 
-texts = st.text(max_size=20)
-states = st.one_of(st.none(), st.builds(State.of, texts, st.binary(max_size=40), texts))
+texts = st.text(max_size=8)
+states = st.one_of(st.none(), st.builds(State.of, texts, st.binary(max_size=8), texts))
 changes = st.builds(
     Change,
     seq=st.just(0),
@@ -39,9 +39,9 @@ def chained(entries):
     return notes
 
 
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=20)
 
-logs = st.lists(changes, min_size=1, max_size=6).map(chained)
+logs = st.lists(changes, min_size=1, max_size=4).map(chained)
 
 
 def walked(notes, anchors=None):
