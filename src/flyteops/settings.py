@@ -277,7 +277,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_ALLOWED_ORIGINS",
             parse_origins,
-            "Web pages from these origins, separated by commas, may use the API from a browser.",
+            "Web pages from these origins, separated by commas, may use the API from a browser; a server for this computer alone "
+            "also goes by their names.",
             NETWORK,
             "ORIGINS",
             shown="none but its own",

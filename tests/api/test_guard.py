@@ -8,6 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.service import Service
+from flyteops.web.app import create_app
+from flyteops.web.exchange import Options
+from tests.api.conftest import BASE
+
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
 EVENTS = "/v1/packs/P/events"
@@ -107,6 +112,48 @@ async def test_other_origins_are_promised_nothing(api: httpx2.AsyncClient) -> No
     assert answer.status_code == 403
     assert "access-control-allow-origin" not in answer.headers
     assert "access-control-allow-origin" not in (await api.get("/v1")).headers
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/audit/events", "/swagger"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("LOCALHOST.", 200),
+        ("flyte.localhost", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("192.0.2.7", 200),
+        ("workstation:8080", 200),
+        ("ops.example.com", 200),
+        ("", 200),
+        ("evil.example", 403),
+        ("evil.example:8080", 403),
+        ("evil.example.", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("[", 403),
+        ("\xff.example", 403),
+    ],
+)
+async def test_a_name_that_was_made_to_point_here_opens_nothing(service: Service, path: str, host: str, status: int) -> None:
+    options = Options(is_local=True, allowed_origins=frozenset(["https://ops.example.com"]))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE) as api:
+        for _ in range(2):
+            answer = await api.get(path, headers=[(b"Host", host.encode("latin-1"))])
+            assert answer.status_code == status, answer.text
+            # Neither what a page may set nor that it believes to be at home helps.
+            own = {"X-Forwarded-Host": "localhost", "X-Flyte-Host": "localhost", "Sec-Fetch-Site": "same-origin"}
+            answer = await api.get(path, headers=[(b"Host", host.encode("latin-1")), *own.items()])
+            assert answer.status_code == status
+        if status == 403:
+            assert answer.json()["code"] == "foreign-host"
+
+
+async def test_a_server_for_others_has_any_name(service: Service) -> None:
+    transport = httpx2.ASGITransport(create_app(service, Options()))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as api:
+        assert (await api.get("/v1", headers={"Host": "flyte.example.com"})).status_code == 200
 
 
 async def test_the_api_page_loads_what_it_needs_from_here_and_nothing_else(api: httpx2.AsyncClient) -> None:

@@ -159,6 +159,12 @@ def test_being_reachable_for_others_without_auth_is_warned_about(serve):
     assert "listens on http://127.0.0.1:" in "".join(server.lines)
 
 
+def test_a_server_for_this_computer_alone_goes_by_its_names_and_those_it_is_told(serve):
+    url = serve("--allowed-origins", "https://flyte.example.com").read_until(READY)[1]
+    for host, status in (("evil.example", 403), ("flyte.example.com", 200), ("localhost", 200)):
+        assert httpx2.get(f"{url}/v1", headers={"Host": host}).status_code == status
+
+
 def test_an_unknown_variable_is_warned_about(serve):
     serve(FLYTE_PROT="80").read_until("WARNING .*FLYTE_PROT: is not a setting of Flyte and is ignored; did you mean FLYTE_PORT")
 

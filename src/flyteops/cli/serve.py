@@ -116,7 +116,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         try:
             tls, access = make_tls(settings), make_access(settings, service)
             away = await first_start(store, service, access)
-            server = make_server(settings, service, tls, access)
+            server = make_server(settings, service, tls, access, is_local=is_loopback(listener))
             tune_interpreter()
             if worker:
                 announce_worker(listener, service, away)
@@ -262,9 +262,12 @@ async def load_certificate(tls: "Tls", now: datetime) -> None:
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
-def make_server(settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None) -> Server:
+def make_server(
+    settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None, *, is_local: bool = False
+) -> Server:
     """Return the HTTP server of a started service."""
-    options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=frozenset(settings.allowed_origins))
+    origins = frozenset(settings.allowed_origins)
+    options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=origins, is_local=is_local)
     config = uvicorn.Config(
         create_app(service, options, None if access is None else access.gate),
         http=Connection,

@@ -26,6 +26,12 @@ REFUSAL = problem(
     "Whoever runs the server can allow the pages of that origin in its settings.",
 )
 
+WRONG_HOST = problem(
+    Fault(403, "foreign-host", "This server is not the host that was asked for."),
+    "It listens on this computer alone, without auth, and goes by localhost, an address, or a name without a domain. "
+    "Whoever runs it can allow another name as an origin in its settings.",
+)
+
 NOTHING_HERE = problem(
     Fault(404, "not-found", "There is no such thing."), "Nothing is at this address; GET /v1 tells where everything is."
 )
@@ -34,7 +40,8 @@ NOTHING_HERE = problem(
 def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> App:
     """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
     options = options or Options()
-    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger"]))
+    local_names = options.is_local and gate is None
+    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger"]), local_names=local_names)
     api = Api(service, options, [*OPERATIONS, *about()], guard, gate)
     if not options.allowed_origins:
         return api
@@ -68,6 +75,9 @@ class Api:
         path = normal_path(scope["raw_path"])
         if self._guard.refuses(scope["method"], path, call.headers):
             await REFUSAL.send(call.headers, send)
+            return
+        if self._guard.misses(call.headers):
+            await WRONG_HOST.send(call.headers, send)
             return
         try:
             if self._gate is not None:

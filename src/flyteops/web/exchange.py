@@ -41,12 +41,14 @@ encode = msgspec.json.Encoder().encode
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it.
 
+    A server that `is_local` is for this computer alone: without auth, it has no other names than this computer's.
     Of a body that nobody wants, `max_leftover_bytes` are read before the client is told to keep the rest.
     """
 
     max_body_bytes: int = 10 * 1024 * 1024
     max_leftover_bytes: int = 64 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
+    is_local: bool = False
 
 
 class DisconnectedError(Exception):

@@ -2,9 +2,13 @@
 
 Compared is with the Host that the browser itself sent; the headers of proxies (X-Flyte-Host and the like) say nothing here. One
 thing other sites may do: lead a person to one of our pages.
+
+A page whose own name was made to point at the server (DNS rebinding) is not foreign by that. It is told by its name, where nobody
+but this computer can reach the server and so nobody else has a name for it.
 """
 
 from collections.abc import Container, Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from flyteops.web.link import Headers
@@ -13,11 +17,28 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """Knows which origins' pages may ask, and which `pages` of ours others may lead to."""
+    """Knows which origins' pages may ask, and which `pages` of ours others may lead to.
 
-    def __init__(self, allowed_origins: Iterable[str], pages: Container[str]) -> None:
+    With `local_names`, also that a server has no names but those of this computer, and the hosts of allowed origins.
+    """
+
+    def __init__(self, allowed_origins: Iterable[str], pages: Container[str], *, local_names: bool = False) -> None:
         self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
         self._pages = pages
+        self._local_names = local_names
+        self._allowed_names = frozenset(urlsplit(origin).hostname for origin in self._allowed_origins)
+        self._known_host = b""
+
+    def misses(self, headers: Headers) -> bool:
+        """Tell whether a request is for a host that this server is not."""
+        host = headers.get(b"host", b"")
+        if not self._local_names or not host or host == self._known_host:
+            return False
+        name = name_of(host.decode("latin-1"))
+        if name is None or not (is_local(name) or name in self._allowed_names):
+            return True
+        self._known_host = host
+        return False
 
     def refuses(self, method: str, path: str, headers: Headers) -> bool:
         """Tell whether a request comes from where it may not."""
@@ -46,6 +67,23 @@ def is_own(origin: str, host: str) -> bool:
         )
     except (KeyError, ValueError):
         return False
+
+
+def name_of(host: str) -> str | None:
+    """Return the name or address in a Host header, None when there is none in it."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def is_local(name: str) -> bool:
+    """Tell whether a name cannot be somebody else's: an address, one that ends in localhost, or one without a domain."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return "." not in name.rstrip(".") or name.rstrip(".").endswith(".localhost")
+    return True
 
 
 def leads_to_page(method: str, path: str, headers: Headers, pages: Container[str]) -> bool:
