@@ -11,7 +11,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help run test check e2e backends bench docs lock docker-run clean
+.PHONY: help run test check e2e fuzz backends bench docs lock docker-run clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ e2e: .venv/dev ## run the tests that take longer, most of them end to end with r
 
 backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
 	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
+
+fuzz: .venv/dev ## give the server inputs that nobody thought of (ARGS="--inputs 100000 --seed 1 --target flow")
+	@nice -n 19 $(BIN)/python -m fuzz $(ARGS)
 
 bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
 	@$(BIN)/python -m bench $(ARGS)
@@ -52,7 +55,7 @@ docker-run: ## build the container image and run a server in it, with its data i
 
 clean: ## remove what was built or installed here; data in .flyte stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
-	find src tests bench examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench fuzz examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Flyte needs Python 3.11 or later; none was found. Set PYTHON=/path/to/python3." >&2; exit 1; }

@@ -1,15 +1,16 @@
-"""Requests that nobody thought of, made from the description of the API; FLYTE_FUZZ_EXAMPLES says how many per operation."""
+"""Requests that nobody thought of, made from the description of the API, for a real server process.
 
-import asyncio
+FLYTE_FUZZ_EXAMPLES says how many per operation, FLYTE_FUZZ_SEED where chance begins.
+"""
+
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
@@ -19,14 +20,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from flyteops.service import Service
-from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.api import OPERATIONS
-from flyteops.web.app import create_app
 from flyteops.web.openapi import describe
-from tests.api.conftest import running
+from tests.e2e.server import READY, Server
 
 EXAMPLES = int(os.environ.get("FLYTE_FUZZ_EXAMPLES", "12"))
+SEED = int(os.environ.get("FLYTE_FUZZ_SEED", "1"))
 
 CHECKS = [
     not_a_server_error,
@@ -45,26 +44,18 @@ schema = schemathesis.openapi.from_dict(describe(OPERATIONS))
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the address of a server in a thread of its own."""
-    directory = tmp_path_factory.mktemp("fuzz")
-    ready, stop = threading.Event(), threading.Event()
-    found: list[str] = []
-
-    async def serve(path: Path) -> None:
-        async with SqliteStore(path / "flyte.db") as store:
-            service = Service(store)
-            await service.start()
-            async with running(create_app(service)) as server:
-                found.append(f"http://127.0.0.1:{server.port}")
-                ready.set()
-                await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve(directory)))
-    thread.start()
-    assert ready.wait(10)
-    yield found[0]
-    stop.set()
-    thread.join()
+    """Yield the address of a server process, which logs no error meanwhile and ends as a healthy one does."""
+    server = Server(tmp_path_factory.mktemp("fuzz"))
+    address = server.read_until(READY)[1]
+    log: list[str] = []
+    reading = threading.Thread(target=lambda: log.extend(server.process.stderr))
+    reading.start()
+    yield address
+    server.process.terminate()
+    assert server.process.wait(20) == 0
+    reading.join()
+    server.end()
+    assert not [line for line in log if " ERROR " in line]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +72,8 @@ def known(address: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("known")
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_no_request_brings_an_answer_that_is_not_described(case: schemathesis.Case, address: str) -> None:
     values = case.path_parameters
     if isinstance(values, dict) and len(str(values)) % 2 and case.method != "DELETE":

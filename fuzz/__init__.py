@@ -1,0 +1,1 @@
+"""Inputs that nobody thought of, made from real ones: `make fuzz`."""

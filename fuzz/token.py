@@ -1,0 +1,114 @@
+"""Tokens at the gate: of the issuer and of our own, with words exchanged before or after somebody signed them."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import strategies as st
+
+from flyteops.errors import UnauthorizedError
+from flyteops.service import Order, Service
+from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.policyfile import read_policy
+from flyteops.web.auth.token import read_keys
+from fuzz.mutation import mutated, reshaped
+from fuzz.server import Ask, opening
+from fuzz.target import Target
+from tests.provider import PRIVATE, jwk
+
+ISSUER, AUDIENCE = "http://127.0.0.1:9", "flyte"  # nobody answers there: the keys are known from the start
+POLICY = b"- path: /v1/flows\n  claims: {groups: [ops]}\n"
+KEYS = ("RSA", "ES256", "EdDSA")
+ALGORITHMS = {"RSA": "RS256", "ES256": "ES256", "EdDSA": "EdDSA"}
+PUBLIC = PRIVATE["RSA"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+NOW = int(time.time())
+HEADS = [json.dumps({"alg": algorithm, "kid": key, "typ": "JWT"}).encode() for key, algorithm in ALGORITHMS.items()]
+CLAIMS = [json.dumps({"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 86_400, "nbf": NOW, "sub": "s", "groups": ["ops"]}).encode()]
+
+WORDS = (
+    b'"alg":"none"', b'"alg":"None"', b'"alg":"HS256"', b'"alg":["RS256"]', b'"kid":null', b'"kid":"RSA2"', b'"kid":1',
+    b'"jwk":{}', b'"jku":"http://x"', b'"crit":["exp"]', b'"b64":false', b'"exp":"1"', b'"exp":1e308', b'"exp":-1',
+    b'"exp":true', b'"aud":["flyte"]', b'"aud":null', b'"aud":[[]]', b'"iss":""', b'"groups":"ops"', b'"groups":{}',
+    b'"nbf":9999999999', b"null", b"[]", b"{}", b",",
+)  # fmt: skip
+
+
+def base64url(data: bytes) -> str:
+    """Return data as tokens have it."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def signed(head: bytes, claims: bytes, signer: str) -> str:
+    """Return a token that somebody has signed: one of the issuer's keys, whoever knows the public key, or nobody."""
+    text = f"{base64url(head)}.{base64url(claims)}"
+    if signer in KEYS:
+        algorithm = jwt.get_algorithm_by_name(ALGORITHMS[signer])
+        signature = algorithm.sign(text.encode(), PRIVATE[signer])
+    else:
+        signature = {"hmac": hmac.digest(PUBLIC, text.encode(), hashlib.sha256), "nobody": b""}[signer]
+    return f"{text}.{base64url(signature)}"
+
+
+GENUINE = [signed(head, CLAIMS[0], key) for head, key in zip(HEADS, KEYS, strict=True)]
+
+
+def tokens() -> st.SearchStrategy[tuple[str, str]]:
+    """Return tokens and who signed them as they are; an empty name means that it was not the issuer."""
+    few = 3
+    claims = mutated(CLAIMS, WORDS, most_edits=few) | reshaped([json.loads(claims) for claims in CLAIMS])
+    made = st.tuples(
+        st.sampled_from(HEADS) | mutated(HEADS, WORDS, most_edits=few), claims, st.sampled_from([*KEYS, "hmac", "nobody"])
+    )
+    forged = mutated([token.encode() for token in GENUINE], [b".", b"=", b"-", b"_", b"eyJhbGciOiJub25lIn0"], most_edits=few)
+    own = mutated([b"OWN"], [b"flyte_", b"_", b"OWN"], most_edits=few)
+    return st.one_of(
+        made.map(lambda parts: (signed(*parts), parts[2] if parts[2] in KEYS else "")),
+        st.tuples(forged.map(lambda data: data.decode("latin-1")), st.just("")),
+        st.tuples(own.map(lambda data: data.decode("latin-1")), st.just("")),
+    )
+
+
+def may_pass(token: str, signer: str, own: str) -> bool:
+    """Tell whether a token could be let in: ours, the issuer's as it was signed, or one that says what it must."""
+    if token == own or token.rpartition(".")[0] in {genuine.rpartition(".")[0] for genuine in GENUINE}:
+        return True
+    if not signer:
+        return False
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    audience = claims["aud"]
+    return bool(claims["iss"] == ISSUER and (audience == AUDIENCE or AUDIENCE in audience) and claims["exp"] + 60 > time.time())
+
+
+@asynccontextmanager
+async def standing_at_the_gate(service: Service) -> AsyncIterator[Ask]:
+    """Serve a gate that knows one token of our own and the keys of an issuer."""
+    _, own = await service.tokens.create(Order(is_admin=True, lasts=timedelta(days=1)))
+    issuer = Issuer(ISSUER, monotonic=lambda: 0.0)
+    issuer.keys = read_keys([jwk(key) for key in KEYS])
+    gate = Gate(service.tokens, read_policy(POLICY), Verifier(issuer, AUDIENCE))
+
+    async def ask(given: Any) -> str:
+        token, signer = given
+        token = token.replace("OWN", own)
+        headers = {b"authorization": b"Bearer " + token.encode("latin-1", errors="replace")}
+        try:
+            await gate.admit("GET", "/v1/flows", headers)
+        except UnauthorizedError:
+            return "refused"
+        assert may_pass(token.strip(), signer, own), token
+        return "let in"
+
+    yield ask
+
+
+ROOMS = (Target("token", 15, tokens(), opening(standing_at_the_gate)),)
