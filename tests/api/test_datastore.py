@@ -182,6 +182,8 @@ async def test_a_secret_is_listed_and_deleted_but_never_given_back(keeper: httpx
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert "hunter2" not in answer.text
     assert (await keeper.put("/v1/datastore/token", files=files)).status_code == 409
+    described = (await keeper.get("/v1/swagger")).json()["paths"]["/v1/datastore/{key}"]["put"]["responses"]
+    assert "409" in described
     assert (await keeper.delete("/v1/datastore/token")).status_code == 204
     assert (await keeper.get("/v1/datastore/token")).status_code == 404
 

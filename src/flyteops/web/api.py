@@ -274,7 +274,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="datastore",
         body=wire.DataItemForm,
         outcomes={201: Success("The item is new.", has_location=True), 204: Success("The item was replaced.")},
-        errors=(400, 413),
+        errors=(400, 409, 413),
     ),
     Operation(
         method="GET",
