@@ -1,6 +1,6 @@
 """Measure packs as they are installed: how long until one is registered, and what it keeps in memory when it has nothing to do.
 
-``--most MB`` makes it fail when one keeps more. Times are told with the load of the machine beside them, and nothing is made of them.
+``--most MB`` makes it fail when one keeps more. Times are told, with the load of the machine beside them, and never decide.
 """
 
 import argparse

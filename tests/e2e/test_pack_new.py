@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from flyteops.packs import load_pack
+from flyteops.packs.chat import Room, pack_for
+from flyteops.packs.project import Project
+from tests.docs.blocks import blocks_of
+from tests.e2e.test_pack_pages import answer_to, running
+
 
 def flyte(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flyteops", *arguments]
@@ -32,6 +38,15 @@ def test_a_second_project_of_the_name_changes_nothing(tmp_path: Path) -> None:
     made = flyte("pack", "new", "greeter", folder=tmp_path)
     assert (made.returncode, made.stdout, made.stderr) == (1, "", "flyte: greeter exists already; nothing was changed\n")
     assert (tmp_path / "greeter" / "greeter.py").read_text() == "mine"
+
+
+@pytest.mark.slow
+async def test_the_flow_of_a_new_project_greets(server: str, tmp_path: Path) -> None:
+    folder = Project.called("Deploy App").write(tmp_path)
+    (flow,) = [block.text for block in blocks_of(folder / "README.md") if block.language == "yaml"]
+    room = Room()
+    async with running(server, flow, pack_for(room), load_pack(str(folder / "deploy_app.py"), {})):
+        assert await answer_to(room, "greet me") == f"Hello {room.user.name}"
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ flyte pack run {module}.py
 ```
 
 The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets whoever says so in the chat; put it
-into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server.
+into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server. (`flyte apply` is part of `flyteops[server]`.)
 
 ```yaml
 name: {folder}
