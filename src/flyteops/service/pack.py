@@ -43,6 +43,9 @@ class PackRoll:
         pack = declaration.seen(now)
         async with self._changes.turn():
             known = self._packs.get(pack.id)
+            if known is not None and known.declaration == pack.declaration:
+                self._seen[pack.id] = now  # as many do at once when the server was restarted
+                return pack
             before = None if known is None else of_pack(known)
             async with self._changes.recorded(by, thing("pack", pack.id), before, of_pack(pack)):
                 await self._store.save_pack(pack)
