@@ -135,13 +135,17 @@ class Api:
         return await persist(attempt, pause=self._pause, attempts=attempts or self._attempts)
 
     async def _authorized(self, method: str, place: tuple[str, ...], **options: Any) -> dict[str, Any]:
+        """Call with a token; by a password, once more with a new one when the homeserver no longer takes that of before."""
         used = self._token or await self._log_in("")
         try:
-            return await self._send(method, place, token=used, **options)
+            try:
+                return await self._send(method, place, token=used, **options)
+            except UnauthorizedError:
+                if not self._account.password:
+                    raise
+            return await self._send(method, place, token=await self._log_in(used), **options)
         except UnauthorizedError as error:
-            if not self._account.password:
-                raise self._refused(error) from error
-        return await self._send(method, place, token=await self._log_in(used), **options)
+            raise self._refused(error) from error
 
     async def _log_in(self, refused: str) -> str:
         """Return a token by the password, unless somebody got a new one since that which was refused."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ PAGE = 100
 MOST_MISSED = 1000
 """How many events of one room are caught up with."""
 
+_REMEMBERED = 5000
 _PLACE = "org.flyteops.sync"
 _KINDS = ["m.room.message", "m.sticker", "m.reaction", "m.room.member", "m.room.encrypted", "m.room.encryption"]
 _MEMBERS = {"lazy_load_members": True, "include_redundant_members": True}
@@ -70,6 +72,7 @@ class Listener:
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
         self._voice = Voice(api, rooms)
         self._ops = ChatOps(pack, self._voice)
+        self._seen: OrderedDict[str, None] = OrderedDict()
         self._told_unread: set[str] = set()
         self.identity: Identity | None = None
 
@@ -132,7 +135,10 @@ class Listener:
         for room_id, room in news.rooms.join.items():
             self._rooms.learn(room_id, room)
         await self._take_invitations(news)
-        await asyncio.gather(*(self._take_room(room_id, room, since) for room_id, room in news.rooms.join.items()))
+        taking = (self._take_room(room_id, room, since) for room_id, room in news.rooms.join.items())
+        for outcome in await asyncio.gather(*taking, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def _take_room(self, room_id: str, room: JoinedRoom, since: str) -> None:
         events, names = list(read_events(room.timeline.events)), display_names(read_events(room.state.events))
@@ -143,12 +149,18 @@ class Listener:
             entry = self._entry(events)
         people = People(self._own, names | display_names(events))
         for event in events[entry or 0 :]:
-            try:
-                await self._take_event(event, room_id, people)
-            except UnavailableError:
-                raise
-            except FlyteError as error:
-                LOGGER.error("%s in %s comes to nothing: %s", event.event_id, room_id, error)
+            if event.event_id not in self._seen:
+                try:
+                    await self._take_event(event, room_id, people)
+                except FlyteError as error:
+                    LOGGER.error("%s in %s comes to nothing: %s", event.event_id, room_id, error)
+                self._remember(event)
+
+    def _remember(self, event: RoomEvent) -> None:
+        """Keep in mind what is done, for the homeserver tells it again when something else of the same news failed."""
+        self._seen[event.event_id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
 
     def _entry(self, events: list[RoomEvent]) -> int | None:
         """Return where the bot came into the room: what was said before was not said to it."""
