@@ -243,7 +243,13 @@ async def test_encrypted_rooms_are_told_plainly_that_nothing_is_heard(ann: Perso
         await ann.client.room_put_state(other, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
         await ann.hear(lambda event: "I cannot help" in event["content"].get("body", "") and event != first)
         late = await tester.run("SendMessage", {"channelId": other, "message": "hi"})
-    assert (failed.payload["error"], late.payload["error"]) == (ENCRYPTED, ENCRYPTED)
+        invitations = len([event for event in tester.sent if event.name == "Invited"])
+    async with running(bot) as again:
+        await enter(again, ann, bot)  # so it knows what rooms there are
+        still = await again.run("SendMessage", {"channelId": other, "message": "hi"})
+        assert [event.name for event in again.sent].count("Invited") == 1
+    assert [event.payload["error"] for event in (failed, late, still)] == [ENCRYPTED] * 3
+    assert invitations == 2
     assert messages(tester) == []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections import OrderedDict
 from typing import Any
 
@@ -81,7 +82,7 @@ class Listener:
         async with self._api.session():
             self.identity = await self._api.identify()
             # What the bot is in, and asked into, is learned anew at each start; what was said is not told from here.
-            present = await self._sync(0, _news_filter(1))
+            present = await self._sync(0, _news_filter(1, secrets.token_hex(8)))
             for room_id, room in present.rooms.join.items():
                 self._rooms.learn(room_id, room)
             await self._take_invitations(present)
@@ -291,7 +292,11 @@ def _timeline(limit: int) -> dict[str, Any]:
     return {"types": _KINDS, "limit": limit, **_MEMBERS}
 
 
-def _news_filter(limit: int) -> str:
-    """Return what the homeserver is asked for: no more than is looked at."""
+def _news_filter(limit: int, once: str = "") -> str:
+    """Return what the homeserver is asked for: no more than is looked at.
+
+    Synapse gives the same answer to the same question for two minutes; `once` makes the question another one.
+    """
+    presence = {**_NOTHING, "not_senders": [f"@{once}:flyte.invalid"]} if once else _NOTHING
     room = {"timeline": _timeline(limit), "state": _STATE, "ephemeral": _NOTHING, "account_data": _NOTHING}
-    return msgspec.json.encode({"presence": _NOTHING, "account_data": _NOTHING, "room": room}).decode()
+    return msgspec.json.encode({"presence": presence, "account_data": _NOTHING, "room": room}).decode()
