@@ -81,6 +81,8 @@ def test_every_variable_is_in_the_reference() -> None:
 
 REQUIRED = {
     "FLYTE_EMAIL_IMAP_URL": "imaps://flyte@mail.example.com",
+    "FLYTE_MATRIX_HOMESERVER": "https://matrix.example.org",
+    "FLYTE_MATRIX_TOKEN": "x",
     "FLYTE_SLACK_TOKEN": "xoxb-1",
     "SMTPSERVER": "mail.example.com",
 }

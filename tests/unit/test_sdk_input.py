@@ -250,7 +250,15 @@ def test_parameters_that_no_input_can_fill_are_refused() -> None:
     async def strange(value: Item | Order) -> Event:
         raise AssertionError
 
-    for handler, why in ((variable, r"takes \*names: str"), (by_place, "takes app by its place only"), (strange, "Struct")):
+    async def unknown(value: "Itme") -> Event:  # type: ignore[name-defined] # noqa: F821 - that is the point
+        raise AssertionError
+
+    for handler, why in (
+        (variable, r"takes \*names: str"),
+        (by_place, "takes app by its place only"),
+        (strange, "Struct"),
+        (unknown, "does not know .name 'Itme' is not defined.: define it at the top"),
+    ):
         with pytest.raises(TypeError, match=why):
             pack_of(handler)
 

@@ -123,6 +123,34 @@ async def test_a_plain_function_that_is_broken_off_learns_of_it_when_it_waits_ag
         assert await asyncio.to_thread(told.wait, 10)
 
 
+async def test_a_plain_function_that_was_given_to_others_keeps_its_place_until_it_ends() -> None:
+    pack, started, go_on = Pack("P", concurrency=1), threading.Event(), threading.Event()
+    done = pack.event("Done", payload=str)
+
+    @pack.command(events=[done])
+    def hang() -> Event:
+        started.set()
+        go_on.wait(10)
+        return done("too late")
+
+    @pack.command(events=[done])
+    def answer() -> Event:
+        return done("first" if not go_on.is_set() else "next")
+
+    async with PackTester(pack) as tester:
+        tester.server.fail(2, status=503, on="/heartbeat")
+        lost = tester.server.ask("Hang", timeout=30)
+        await asyncio.to_thread(started.wait, 10)
+        await tester.advance(30)
+        waiting = tester.server.ask("Answer")
+        await tester.advance(0)
+        assert set(tester.server.results) == {lost}
+        go_on.set()
+        await tester.server.until(lambda: waiting in tester.server.results)
+        assert tester.server.results[waiting] == done("next")
+        assert tester.server.results[lost].payload["reason"] == "lost"
+
+
 # --------------------------------------------------------------------------------------------------------------- progress
 
 

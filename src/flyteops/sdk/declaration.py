@@ -13,7 +13,7 @@ from flyteops.model import FATAL
 from flyteops.sdk.conversion import is_model, schema
 from flyteops.sdk.event import Event, EventType
 from flyteops.sdk.health import DEFAULT_HEALTH_PORT
-from flyteops.sdk.input import Input
+from flyteops.sdk.input import Input, signature
 from flyteops.sdk.source import Source
 
 Handler = Callable[..., Any]
@@ -106,7 +106,7 @@ def _schema(key: str, kind: Any) -> dict[str, Any]:
 
 def results(handler: Handler) -> list[type]:
     """Return the classes that a handler says it returns, events apart; raise `TypeError` for what cannot name an event."""
-    returned = inspect.signature(handler, eval_str=True).return_annotation
+    returned = signature(handler).return_annotation
     members = get_args(returned) if get_origin(returned) in (Union, UnionType) else (returned,)
     found = [each for each in members if each not in (Event, Any, inspect.Signature.empty)]
     wrong = next((each for each in found if not _is_record(each)), None)

@@ -33,7 +33,7 @@ class Input(msgspec.Struct, frozen=True, eq=False):
 
         One parameter is the whole input. Several, or those after a `*`, are fields of an object.
         """
-        parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+        parameters = list(signature(handler).parameters.values())
         if not parameters:
             return cls()
         wrong = next((each for each in parameters if each.kind in _VARIABLE), None)
@@ -62,6 +62,15 @@ class Input(msgspec.Struct, frozen=True, eq=False):
             return (read(value, self.kind),), {}
         fields = read({} if value is None else value, self.kind)
         return (), {name: getattr(fields, name) for name in fields.__struct_fields__}
+
+
+def signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return what a handler takes and returns, as types; raise `TypeError` for annotations that only its author understands."""
+    try:
+        return inspect.signature(handler, eval_str=True)
+    except NameError as error:
+        message = f"{handler.__qualname__} is annotated with a name that its module does not know ({error}): define it at the top"
+        raise TypeError(message) from error
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
