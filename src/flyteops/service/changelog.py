@@ -37,8 +37,11 @@ from flyteops.storage.base import PAGE_BYTES, Page, Store
 
 LOGGER = logging.getLogger("flyte.changes")
 
-Look = Callable[[], Awaitable[Mapping[Thing, State]]]
-"""Says how the things are in the store now."""
+CatchUp = Callable[[], Awaitable[None]]
+"""Takes over into memory what other servers have changed."""
+
+States = Callable[[], Mapping[Thing, State]]
+"""Says how all things are, as far as the memory knows."""
 
 AT_ONCE = 50
 """How many entries are read at a time."""
@@ -81,11 +84,12 @@ class ChangeFilter(Struct, frozen=True):
 class ChangeLog:
     """Writes and reads entries. `lock` is held by whoever changes what is in memory, so that here one thing changes at a time."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], look: Look) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], catch_up: CatchUp, states: States) -> None:
         self.lock = asyncio.Lock()
         self._store = store
         self._clock = clock
-        self._look = look
+        self._catch_up = catch_up
+        self._states = states
         self._head: Head | None = None
         self._owed: list[Change] = []
         self._settles_at: datetime | None = None
@@ -96,9 +100,12 @@ class ChangeLog:
     async def turn(self) -> AsyncIterator[None]:
         """Wait until nobody else changes anything here, and know what others have changed."""
         async with self.lock:
-            if self._store.is_shared:
-                await self._look()
+            await self._look_around()
             yield
+
+    async def _look_around(self) -> None:
+        if self._store.is_shared:
+            await self._catch_up()
 
     @asynccontextmanager
     async def recorded(
@@ -201,7 +208,8 @@ class ChangeLog:
     async def _settle(self) -> None:
         self._settles_at = self._clock() + UNDER_WAY
         self._head = await self._newest()
-        states = await self._look()
+        await self._look_around()
+        states = self._states()
         said: dict[Thing, Change] = {}
         for change in _read(await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True)):
             said.setdefault(change.thing, change)
@@ -235,7 +243,8 @@ class ChangeLog:
             if not others and last is change:
                 return
             last = others[-1] if others else last
-            state = (await self._look()).get(change.thing)
+            await self._look_around()
+            state = self._states().get(change.thing)
             if state == last.after:
                 return
             last = await self._append(self._change(SERVER, change.thing, "found", last.after, state))

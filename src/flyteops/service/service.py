@@ -122,7 +122,7 @@ class Service:
         self._monotonic = monotonic
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
-        self._changes = ChangeLog(store, clock, self._look)
+        self._changes = ChangeLog(store, clock, self._catch_up, self._states)
         self._packs = PackRoll(store, self._changes)
         self.tokens = TokenBook(store, clock, self._changes)
         self._flows = FlowBook(store)
@@ -200,10 +200,8 @@ class Service:
             self._around = Surroundings(-1, -1, -1, -1)
             raise
 
-    async def _look(self) -> Mapping[Thing, State]:
-        """Return how all is that changes are kept of, for which what other servers have done is taken over."""
-        if self._store.is_shared:
-            await self._catch_up()
+    def _states(self) -> Mapping[Thing, State]:
+        """Return how all is that changes are kept of."""
         return {**self._flows.states, **self._items.states, **self._vault.states, **self._packs.states, **self.tokens.states}
 
     def _check_clock(self, now: datetime | None) -> None:
