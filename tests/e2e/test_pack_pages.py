@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -70,6 +71,23 @@ async def test_the_flow_of_the_email_page_sends_a_mail(server: str) -> None:
             refused = await answer_to(room, "page bob@example.com: the disk is full")
     assert refused == "Not sent: bob@example.com: 550 no such user"
     assert mails.mails[0].message.get_content() == "page ann@example.com: the disk is full\n"
+
+
+async def test_the_flow_of_the_how_to_shows_progress_in_one_message(server: str) -> None:
+    blocks = blocks_of(PAGES.parents[1] / "howto" / "write-a-pack.md")
+    (mover,) = [block.text for block in blocks if block.text.startswith("# mover.py")]
+    (flow,) = [block.text for block in blocks if block.text.startswith("name: move")]
+    names: dict[str, Any] = {}
+    exec(compile(mover.replace("pack.sleep(1)", "pack.sleep(0)"), "mover.py", "exec"), names)
+    room, said = Room(), []
+    async with running(server, flow, pack_for(room), names["pack"]):
+        posted = room.posted()
+        await room.say("move")
+        while len(said) < 4:
+            said.append(await anext(posted))
+    assert said[0].text == "Moving"
+    assert {message.text for message in said[1:]} == {"1 of 3", "2 of 3", "3 of 3"}
+    assert len({message.timestamp for message in said}) == 1
 
 
 @pytest.mark.servers

@@ -98,17 +98,23 @@ async def test_waiting_for_something_in_the_event_loop_is_refused_instead_of_sta
     assert event.payload.startswith("RuntimeError: wait_for works in plain functions of a running pack only")
 
 
-async def test_a_plain_function_that_is_broken_off_learns_of_it_when_it_waits_again() -> None:
+@pytest.mark.parametrize("waits", ["again", "already"])
+async def test_a_plain_function_that_is_broken_off_learns_of_it_where_it_waits(waits: str) -> None:
     pack = Pack("P", stop_timeout=0)
     started, told = threading.Event(), threading.Event()
     go_on = threading.Event()
 
+    async def sleep() -> None:
+        started.set()
+        await pack.sleep(1)
+
     @pack.command()
     def work() -> Event:
-        started.set()
-        go_on.wait(10)
+        if waits == "again":
+            started.set()
+            go_on.wait(10)
         try:
-            pack.wait_for(pack.sleep(1))
+            pack.wait_for(sleep())
         except asyncio.CancelledError:
             told.set()
             raise

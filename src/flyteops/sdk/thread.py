@@ -5,7 +5,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _threads: ContextVar["Threads"] = ContextVar("threads")
-_broken_off: ContextVar[threading.Event] = ContextVar("broken_off")
+_call: ContextVar["_Call"] = ContextVar("call")
 
 
 class Threads:
@@ -69,23 +69,48 @@ def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 async def in_thread(function: Callable[[], T]) -> T:
     """Run a function in a thread of the running pack; when that is broken off, the function goes on, but nobody listens."""
-    threads, broken_off, context = _threads.get(), threading.Event(), copy_context()
-    context.run(_broken_off.set, broken_off)
+    call, context = _Call(), copy_context()
+    context.run(_call.set, call)
     try:
-        return await threads.run(lambda: context.run(function))
+        return await _threads.get().run(lambda: context.run(function))
     except asyncio.CancelledError:
-        broken_off.set()
+        call.break_off()
         raise
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Wait in a function that runs in a thread for what the event loop does; raise `CancelledError` once it was broken off."""
-    broken_off = _broken_off.get(None)
-    if broken_off is None:
+    call = _call.get(None)
+    if call is None:
         work.close()
         message = "wait_for works in plain functions of a running pack only; elsewhere use await"
         raise RuntimeError(message)
-    if broken_off.is_set():
-        work.close()
-        raise asyncio.CancelledError
-    return asyncio.run_coroutine_threadsafe(work, _threads.get().loop).result()
+    return call.wait_for(work, _threads.get().loop)
+
+
+class _Call:
+    """A function at work in a thread."""
+
+    def __init__(self) -> None:
+        self._is_broken_off = False
+        self._awaited: Future[Any] | None = None
+        self._lock = threading.Lock()
+
+    def break_off(self) -> None:
+        """Let the function wait for nothing any more."""
+        with self._lock:
+            self._is_broken_off = True
+            awaited = self._awaited
+        if awaited is not None:
+            awaited.cancel()
+
+    def wait_for(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+        with self._lock:
+            if self._is_broken_off:
+                work.close()
+                raise asyncio.CancelledError
+            self._awaited = awaited = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return awaited.result()
+        except CancelledError as error:
+            raise asyncio.CancelledError from error
