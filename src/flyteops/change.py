@@ -30,7 +30,7 @@ LONGEST_TEXT = 65_536
 LONGEST_WORD = 1_000
 """How many characters of a name, a description or a content type are kept."""
 
-ThingKind = Literal["flow", "datastore", "pack", "token", "action"]
+ThingKind = Literal["flow", "datastore", "pack", "token", "hook", "action"]
 Thing = tuple[ThingKind, str]
 """What is changed: its kind and its name."""
 

@@ -91,6 +91,11 @@ def test_the_how_to_about_who_changed_what_can_be_followed(tmp_path, environment
 
 
 @pytest.mark.slow
+def test_the_how_to_about_webhooks_can_be_followed(tmp_path, environment, background):
+    follow(ROOT / "docs" / "howto" / "receive-webhooks.md", tmp_path, environment, background)
+
+
+@pytest.mark.slow
 def test_the_how_to_about_commands_in_a_chat_can_be_followed(tmp_path, environment, background):
     background("flyte serve")
     wait_for("flyte packs list", tmp_path, environment)

@@ -45,6 +45,7 @@ COMMANDS = {
     "actions": Entry("action", "actions", "List actions as they stand, and resolve lost ones.", SHOW),
     "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
     "tokens": Entry("token", "tokens", "Make, list and revoke tokens for packs and people.", SHOW),
+    "hooks": Entry("hook", "hooks", "Let GitHub, Alertmanager and others call, and see their calls.", SHOW),
     "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
     "audit": Entry("audit", "audit", "Tell who changed what, and whether that was tampered with.", SHOW),
     "auth": Entry("auth", "auth", "Explain what an auth policy decides.", MORE),

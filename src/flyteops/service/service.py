@@ -56,6 +56,8 @@ from flyteops.sdk.retry import Outage
 from flyteops.service import mask
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
+from flyteops.service.hook.book import HookBook
+from flyteops.service.hook.reception import Reception
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
@@ -125,6 +127,8 @@ class Service:
         self._changes = ChangeLog(store, clock, self._catch_up, self._states)
         self._packs = PackRoll(store, self._changes)
         self.tokens = TokenBook(store, clock, self._changes)
+        self.hooks = HookBook(store, clock, self._changes, self._packs, seals)
+        self.reception = Reception(self.hooks, self._accept, clock)
         self._flows = FlowBook(store)
         self._vault = Vault(store, self._changes, seals)
         self._items = ItemBook(store, self._vault, self._changes)
@@ -149,8 +153,10 @@ class Service:
         await self._items.refresh()
         await self._vault.load()
         await self.tokens.refresh()
+        await self.hooks.refresh()
         await self._changes.start()
         await self._vault.renew()
+        await self.hooks.start()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -196,13 +202,15 @@ class Service:
             if around.notes != before.notes:
                 await self._vault.load()
                 await self.tokens.refresh()
+                await self.hooks.refresh()
         except BaseException:  # whatever it is: next time, all is looked at again
             self._around = Surroundings(-1, -1, -1, -1)
             raise
 
     def _states(self) -> Mapping[Thing, State]:
         """Return how all is that changes are kept of."""
-        return {**self._flows.states, **self._items.states, **self._vault.states, **self._packs.states, **self.tokens.states}
+        books = (self._flows, self._items, self._vault, self._packs, self.tokens, self.hooks)
+        return {thing: state for book in books for thing, state in book.states.items()}
 
     def _check_clock(self, now: datetime | None) -> None:
         ahead = timedelta(0) if now is None else self._clock() - now
@@ -268,12 +276,16 @@ class Service:
         An event with a `key` that the pack has sent within the last day already is the same one: nothing
         happens, and the id is that of the first.
         """
+        return (await self._accept(pack_id, told, key))[0]
+
+    async def _accept(self, pack_id: str, told: Happening, key: str | None) -> tuple[str, bool]:
+        """Take in an event; return its id, and whether it is new."""
         moment = self._moment()
         event = await self._event(pack_id, told, moment)
         outcome = evaluate(event, self._flows.index, moment)
         event_id = await self._store.record(event, outcome, key=None if key is None else f"{key}\n{pack_id}")
         self._follow(outcome)
-        return event_id
+        return event_id, event_id == event.event_id
 
     async def _event(self, pack_id: str, told: Happening, moment: Moment) -> Event:
         sender = await self._packs.sender(pack_id, moment.now)
@@ -569,6 +581,7 @@ class Service:
         await self._packs.store_seen()
         await self.tokens.store_uses()
         await self._changes.sweep()
+        await self.hooks.calls.store()
         await self._packs.delete_dead(now, self._housekeeping)
         what = self._housekeeping.retention(now)
         for _ in range(PURGES_AT_ONCE):

@@ -7,6 +7,7 @@ import msgspec
 
 from flyteops.change import KIND, Chain, Difference, State, Thing, differences, thing
 from flyteops.model import Action, DataItem, Flow, Note, Pack, pack_id
+from flyteops.service.hook.hook import HOOK, Hook
 from flyteops.service.token import TOKEN, Token
 from flyteops.service.vault import KIND as SECRET
 from flyteops.service.vault import Sealed
@@ -53,7 +54,7 @@ def of_resolution(resolution: Resolution, event: str | None, payload: bytes | No
     return State.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
 
 
-def _of_note(note: Note, kind: type[Sealed | Token]) -> State:
+def _of_note(note: Note, kind: type[Sealed | Token | Hook]) -> State:
     try:
         return msgspec.json.decode(note.value, type=kind).state
     except (msgspec.MsgspecError, UnicodeDecodeError):  # somebody has damaged it
@@ -85,6 +86,8 @@ class Survey:
                 self.states[thing("datastore", note.key)] = _of_note(note, Sealed)
             case StoredNote(note) if note.kind == TOKEN:
                 self.states[thing("token", note.key)] = _of_note(note, Token)
+            case StoredNote(note) if note.kind == HOOK:
+                self.states[thing("hook", note.key)] = _of_note(note, Hook)
         return not isinstance(record, StoredEvent)
 
     def differences(self) -> list[Difference]:

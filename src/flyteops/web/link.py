@@ -147,6 +147,11 @@ def token_path(token_id: str) -> str:
     return f"/v1/tokens/{segment(token_id)}"
 
 
+def hook_path(name: str) -> str:
+    """Return where a hook is, and where others call it."""
+    return f"/v1/hooks/{segment(name)}"
+
+
 def collides(rel: str) -> bool:
     """Tell whether a pack's own link with this relation would be taken for one of ours."""
     return rel in ("self", "up") or rel.endswith(("/actionResult", "/takeAction", "/event"))

@@ -27,6 +27,7 @@ TAGS: Mapping[str, str] = {
     "eventAudit": "what was decided about events, and why",
     "changeAudit": "who changed what",
     "token": "who may do what, where auth is switched on",
+    "hook": "addresses at which others call, so that their calls become events",
 }
 
 REASONS: Mapping[int, str] = {
@@ -106,6 +107,8 @@ def _query_parameter(parameter: Parameter) -> Node:
 def _request_body(operation: Operation) -> Node:
     if operation.body is wire.DataItemForm:
         return {"required": True, "content": {"multipart/form-data": {"schema": _form(operation.body)}}}
+    if operation.body is bytes:
+        return {"content": {"*/*": {"schema": {}, "example": operation.example}}}
     media: Node = {"schema": _schema(operation.body)}
     if operation.example is not None:
         media["example"] = operation.example

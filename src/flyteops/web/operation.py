@@ -40,7 +40,8 @@ class Parameter(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that can be asked for, with all that serving and describing it needs; its handler says what it does.
 
-    Unless it `needs_store`, it is answered before the server has started, too.
+    Unless it `needs_store`, it is answered before the server has started, too. One that `reads_itself` reads its body, too, and
+    does something about what cannot be read.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -54,6 +55,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     example: Any = None
     needs_store: bool = True
+    reads_itself: bool = False
 
     @property
     def summary(self) -> str:
@@ -69,7 +71,7 @@ class Resource:
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._handlers = {
-            method: (operation.handler, operation.body is not None, operation.needs_store)
+            method: (operation.handler, None if operation.reads_itself else operation.body is not None, operation.needs_store)
             for method, operation in operations.items()
         }
         if "GET" in self._handlers:
@@ -83,7 +85,8 @@ class Resource:
             detail = f"{call.scope['method']} is not among what this resource allows: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))
         handler, wants_body, needs_store = found
-        await call.read(keep=wants_body)
+        if wants_body is not None:
+            await call.read(keep=wants_body)
         if needs_store:
             call.service.check_started()
         return await handler(call)

@@ -22,8 +22,9 @@ PACK, ADMIN = "pack", "admin"
 
 OWN_POLICY = Policy(
     [
-        *(Entry(path) for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/health", "/health/*")),
+        *(Entry(path) for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/hooks", "/hooks/*", "/health", "/health/*")),
         Entry("/v1", ["GET"]),
+        Entry("/v1/hooks/:hook", ["POST"]),  # others call, and the hook itself sees to who they are
         Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # as itself, which whoever reads the body sees to
         Entry("/v1/packs/:pack", ["GET"], {"pack": [":pack"], "role": [ADMIN]}),
         Entry("/v1/packs/:pack/events", ["POST"], {"pack": [":pack"], "role": [ADMIN]}),

@@ -1,0 +1,260 @@
+"""`flyte hooks`: addresses at which GitHub, Alertmanager and others call, so that their calls become events."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from flyteops.cli.api import connect, decode, fetch, path
+from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.data import CONTENT_TYPES, read_bytes
+from flyteops.cli.output import ago, clean, coloured, dim, local_time, print_json, print_table
+from flyteops.cli.why import verdict
+from flyteops.sdk.client import Client
+from flyteops.service.hook.scheme import Scheme
+from flyteops.service.hook.vendor import GENERIC, VENDORS
+from flyteops.web.audit import AuditEvent
+from flyteops.web.hook import KEEP_OLD, HookCallList, HookCallView, HookList, HookOrder, HookView, NewHook, RotationOrder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(cls=Group)
+def hooks() -> None:
+    """Let GitHub, GitLab, Alertmanager, Grafana, Jira and others call, and see what they said.
+
+    A call becomes an event of the pack Webhook that has the name of the hook.
+    """
+
+
+def secret_file_option(function: F) -> F:
+    """Add `--secret-file`."""
+    return click.option(
+        "--secret-file",
+        type=click.Path(path_type=Path, allow_dash=True),
+        help="Take the secret from this file (- is standard input) instead of making one.",
+    )(function)
+
+
+@hooks.command("create")
+@click.argument("name")
+@click.option("--vendor", type=click.Choice(list(VENDORS)), default=GENERIC, show_default=True, help="Who calls.")
+@click.option("--scheme", type=click.Choice(get_args(Scheme)), help="How it proves who it is; else as the vendor does it.")
+@click.option("--header", metavar="NAME", help="The header that has the signature or the secret.")
+@click.option("--prefix", metavar="TEXT", help="What stands before it, such as sha256=.")
+@click.option("--algorithm", metavar="NAME", help="What signs: sha256, sha512 or sha1.")
+@click.option("--encoding", metavar="NAME", help="How the signature is written: hex or base64.")
+@click.option("--timestamp-header", metavar="NAME", help="The header with the time that is signed before the body.")
+@click.option("--username", metavar="NAME", help="The user name that must come with the secret.")
+@click.option("--window", metavar="DURATION", help="How old a signed time may be; else 5m.")
+@click.option("--description", metavar="TEXT", default="", help="What it is for.")
+@secret_file_option
+@url_option
+@json_option
+async def create_hook(  # noqa: PLR0913, PLR0917 - an option each
+    name: str,
+    vendor: str,
+    scheme: Scheme | None,
+    header: str | None,
+    prefix: str | None,
+    algorithm: str | None,
+    encoding: str | None,
+    timestamp_header: str | None,
+    username: str | None,
+    window: str | None,
+    description: str,
+    secret_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a hook, and print what its vendor is told: the address and the secret, which is not shown again.
+
+    flyte hooks create github --vendor github
+    """
+    order = HookOrder(
+        name=name,
+        vendor=vendor,
+        scheme=scheme,
+        header=header,
+        prefix=prefix,
+        algorithm=algorithm,
+        encoding=encoding,
+        timestamp_header=timestamp_header,
+        username=username,
+        window=window,
+        description=description,
+        secret=read_secret(secret_file),
+    )
+    async with connect() as client:
+        answer = await client.request("POST", path("hooks"), json=order)
+    show_new(answer.content, as_json=as_json)
+
+
+def read_secret(file: Path | None) -> str | None:
+    """Return the secret in a file, without the end of its line; None if there is no file."""
+    if file is None:
+        return None
+    try:
+        return read_bytes(file).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        message = "the file is not text"
+        raise click.BadParameter(message, click.get_current_context(), param_hint="--secret-file") from error
+
+
+def show_new(content: bytes, *, as_json: bool) -> None:
+    """Print a hook that has a new secret."""
+    if as_json:
+        print_json(content)
+        return
+    hook = decode(content, NewHook)
+    click.echo(f"url     {hook.url}")
+    if hook.secret is not None:
+        click.echo(f"secret  {hook.secret}")
+        click.echo("The secret is not shown again.", err=True)
+    for warning in hook.warnings:
+        click.echo(clean(f"Warning: {warning}"), err=True)
+
+
+@hooks.command("list")
+@url_option
+@json_option
+async def list_hooks(as_json: bool) -> None:
+    """List the hooks."""
+    async with connect() as client:
+        answer = await client.request("GET", path("hooks"))
+    if as_json:
+        print_json(answer.content)
+        return
+    rows = [[hook.name, hook.vendor, hook.scheme, hook.url, hook.description] for hook in decode(answer.content, HookList).hooks]
+    print_table(
+        ["name", "vendor", "scheme", "url", "description"], rows, empty="There are no hooks; `flyte hooks create` makes one."
+    )
+
+
+@hooks.command("show")
+@click.argument("name")
+@url_option
+@json_option
+async def show_hook(name: str, as_json: bool) -> None:
+    """Show a hook, without its secret."""
+    async with connect() as client:
+        answer = await client.request("GET", path("hooks", name))
+    if as_json:
+        print_json(answer.content)
+        return
+    hook = decode(answer.content, HookView)
+    for word, value in hook_words(hook):
+        if value:
+            click.echo(clean(f"{word:<10} {value}"))
+
+
+def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
+    """Return what there is to say of a hook; some of it may be empty."""
+    yield "url", hook.url
+    yield "vendor", hook.vendor
+    yield "scheme", hook.scheme
+    yield "header", hook.header
+    yield "prefix", hook.prefix
+    yield "algorithm", " ".join(filter(None, [hook.algorithm, hook.encoding]))
+    yield "time in", hook.timestamp_header
+    yield "user name", hook.username
+    yield "window", hook.window
+    yield "created", local_time(hook.created_at)
+    yield "for", hook.description
+    for secret in hook.secrets:
+        ends = "" if secret.ends_at is None else f", valid until {local_time(secret.ends_at)}"
+        yield "secret", f"made {local_time(secret.created_at)}{ends}"
+
+
+@hooks.command("calls")
+@click.argument("name")
+@click.option("--bodies", is_flag=True, help="Show headers and bodies, too.")
+@url_option
+@json_option
+async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
+    """List the last calls of a hook, and why some were refused."""
+    async with connect() as client:
+        answer = await client.request("GET", path("hooks", name, "calls"))
+    if as_json:
+        print_json(answer.content)
+        return
+    calls = decode(answer.content, HookCallList).calls
+    if bodies and calls:
+        for call in calls:
+            show_call(call)
+        return
+    rows = [[ago(call.received_at), call.peer, call.outcome, call.reason or f"event {call.event_id}"] for call in calls]
+    print_table(["when", "from", "outcome", "why, or what it became"], rows, empty=f"Nobody has called {name} yet.")
+
+
+def show_call(call: HookCallView) -> None:
+    """Print a call as it came."""
+    click.echo(clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {call.reason or f'event {call.event_id}'}"))
+    for header, value in call.headers.items():
+        click.echo(dim(clean(f"  {header}: {value}")))
+    click.echo("  " + clean(call.body).replace("\n", "\n  "))
+
+
+@hooks.command("test")
+@click.argument("name")
+@click.option(
+    "-f", "--file", type=click.Path(path_type=Path, allow_dash=True), help="The body; - is standard input. Else a JSON object."
+)
+@click.option("-c", "--content-type", metavar="TYPE", help="Its content type; else what the file's extension says, or JSON.")
+@click.option("--event", metavar="NAME", default="", help="What the vendor calls the event, where a header says it: push.")
+@url_option
+@json_option
+async def test_hook(name: str, file: Path | None, content_type: str | None, event: str, as_json: bool) -> None:
+    """Call a hook as its vendor would, correctly signed, and tell which steps ran because of it.
+
+    The server signs and calls by itself: its network is not tried.
+    """
+    body = b'{"test": true}' if file is None else read_bytes(file)
+    kind = content_type or ("application/json" if file is None else CONTENT_TYPES.get(file.suffix.lower(), "application/json"))
+    async with connect() as client:
+        answer = await client.request(
+            "POST", path("hooks", name, "test"), content=body, content_type=kind, params={"event": event} if event else None
+        )
+        if as_json:
+            print_json(answer.content)
+            return
+        await show_outcome(client, decode(answer.content, HookCallView))
+
+
+async def show_outcome(client: Client, call: HookCallView) -> None:
+    """Tell what became of a call."""
+    click.echo(f"{coloured(call.outcome)}  event {call.event_id}")
+    record = await fetch(client, path("audit", "events", call.event_id), AuditEvent)
+    async for line in verdict(record):
+        click.echo(line)
+
+
+@hooks.command("rotate")
+@click.argument("name")
+@click.option(
+    "--keep-old-for", metavar="DURATION", default=KEEP_OLD, show_default=True, help="How long the present secret stays valid."
+)
+@secret_file_option
+@url_option
+@json_option
+async def rotate_hook(name: str, keep_old_for: str, secret_file: Path | None, as_json: bool) -> None:
+    """Give a hook another secret; the present one stays valid for a while."""
+    order = RotationOrder(secret=read_secret(secret_file), keep_old_for=keep_old_for)
+    async with connect() as client:
+        answer = await client.request("POST", path("hooks", name, "secret"), json=order)
+    show_new(answer.content, as_json=as_json)
+
+
+@hooks.command("delete")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@url_option
+@json_option
+async def delete_hooks(names: tuple[str, ...], as_json: bool) -> None:
+    """Delete hooks: from now on, nobody gets in there."""
+    async with connect() as client:
+        for name in names:
+            await client.request("DELETE", path("hooks", name))
+            if not as_json:
+                click.echo(f"deleted hook {name}")
+    if as_json:
+        print_json({"deleted": names})

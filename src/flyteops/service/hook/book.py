@@ -1,0 +1,214 @@
+"""All hooks: made, changed and removed, in the store and in memory, so that a call does not wait for the store to be known."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
+from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
+from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
+from flyteops.service.changelog import ChangeLog
+from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
+from flyteops.service.hook.record import CallLog
+from flyteops.service.pack import PackRoll
+from flyteops.storage.base import Store
+
+if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+    from flyteops.service.seal import Seals
+
+LOGGER = logging.getLogger("flyte.hooks")
+
+PACK = "Webhook"
+"""The pack in whose name calls become events."""
+
+MOST_SECRETS = 2
+
+PAYLOAD_SCHEMA: Json = {
+    "type": "object",
+    "required": ["hook", "vendor", "event", "deliveryId", "receivedAt", "contentType", "headers", "query", "body"],
+    "properties": {
+        "hook": {"type": "string", "description": "the name of the hook"},
+        "vendor": {"type": "string"},
+        "event": {"type": ["string", "null"], "description": "what the vendor calls it"},
+        "deliveryId": {"type": ["string", "null"], "description": "the vendor's number of the call, the same if it is repeated"},
+        "receivedAt": {"type": "string", "format": "date-time"},
+        "contentType": {"type": "string"},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}, "description": "names in lower case"},
+        "query": {"type": "object"},
+        "body": {"description": "the JSON, the fields of the form, or the text"},
+    },
+}
+
+
+class HookBook:
+    """All hooks, and their last calls. Without `seals`, their secrets are in the store as they are."""
+
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, packs: PackRoll, seals: "Seals | None" = None
+    ) -> None:
+        self.calls = CallLog(store)
+        self._store = store
+        self._clock = clock
+        self._changes = changes
+        self._packs = packs
+        self._seals = seals
+        self._hooks: dict[str, Hook] = {}
+        self._opened: dict[str, str] = {}
+        self._is_loaded = False
+
+    # -------------------------------------------------------------------------------------------------------- the store
+
+    async def refresh(self) -> None:
+        """Take over what is in the store."""
+        hooks = [msgspec.json.decode(note.value, type=Hook) for note in await self._store.list_notes(HOOK)]
+        kept = {each.text: each for hook in hooks for each in hook.secrets}
+        opened = {text: self._opened.get(text) or self._open(each) for text, each in kept.items()}
+        self._opened = {text: secret for text, secret in opened.items() if secret is not None}
+        for hook in hooks:
+            if not all(each.text in self._opened for each in hook.secrets) and self._hooks.get(hook.name) != hook:
+                LOGGER.warning("A secret of the hook %r cannot be decrypted with the keys that this server has.", hook.name)
+        self._hooks = {hook.name: hook for hook in hooks}
+        self._is_loaded = True
+
+    def _open(self, kept: Kept) -> str | None:
+        if not kept.is_sealed:
+            return kept.text.partition(".")[2]
+        opened = None if self._seals is None else self._seals.open(kept.text.encode())
+        return None if opened is None else opened.decode()
+
+    def _close(self, secret: str, now: datetime) -> Kept:
+        if self._seals is None:
+            return Kept(text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now)
+        return Kept(text=self._seals.close(secret.encode()).decode(), is_sealed=True, created_at=now)
+
+    async def start(self) -> None:
+        """Encrypt secrets with the newest key that are not, and see that the pack is there if there are hooks."""
+        async with self._changes.turn():
+            for hook in list(self._hooks.values()):
+                renewed = tuple(self._renewed(each) for each in hook.secrets)
+                if renewed != hook.secrets:
+                    await self._put(replace(hook, secrets=renewed), SERVER, "rotated")
+        if self._hooks:
+            await self.register()
+
+    def _renewed(self, kept: Kept) -> Kept:
+        if self._seals is None or kept.text not in self._opened:
+            return kept
+        if kept.is_sealed and self._seals.is_newest(kept.text.encode()):
+            return kept
+        return replace(self._close(self._opened[kept.text], kept.created_at), ends_at=kept.ends_at)
+
+    async def _put(self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False) -> None:
+        """Store a hook, within a turn of the log of changes."""
+        known = self._hooks.get(hook.name)
+        async with self._changes.recorded(
+            by, thing("hook", hook.name), None if known is None else known.state, hook.state, action
+        ):
+            await self._store.save_note(Note(HOOK, hook.name, msgspec.json.encode(hook)), replaces=not is_new)
+            self._hooks[hook.name] = hook
+            for each in hook.secrets:
+                self._opened[each.text] = self._opened.get(each.text) or self._open(each) or ""
+
+    async def register(self, by: Author = SERVER) -> None:
+        """Let the pack be known, with an event for each hook; without any, let it be known no more."""
+        events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
+        await self._packs.register(PackDeclaration(PACK, events=events), self._clock(), by)
+
+    # ------------------------------------------------------------------------------------------------------------ changes
+
+    @property
+    def states(self) -> Mapping[Thing, State]:
+        """How all hooks are, as entries about changes have it."""
+        return {thing("hook", hook.name): hook.state for hook in self._hooks.values()}
+
+    async def create(self, wish: Wish, by: Author = SERVER) -> tuple[Hook, str | None]:
+        """Make a hook; return it, and its secret if that was made here: it cannot be had again."""
+        now = self._clock()
+        hook = wish.hook(now)
+        made = new_secret(hook.signing) if wish.secret is None and hook.signing.scheme != "none" else None
+        secret = wish.secret or made
+        if secret is not None:
+            hook = replace(hook, secrets=(self._close(secret, now),))
+        async with self._changes.turn():
+            if hook.name in self._hooks:
+                raise ConflictError(f"There is a hook {hook.name!r} already.")
+            await self._put(hook, by, is_new=True)
+        await self.register(by)
+        return hook, made
+
+    async def update(self, wish: Wish, by: Author = SERVER) -> Hook:
+        """Let a hook be another, of the same name and with the same secrets; raise `NotFoundError`."""
+        async with self._changes.turn():
+            known = self.get(wish.name)
+            changed = wish.hook(known.created_at)
+            if (changed.signing.scheme == "none") is bool(known.secrets) or wish.secret is not None:
+                raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
+            hook = replace(changed, secrets=known.secrets)
+            await self._put(hook, by)
+        return hook
+
+    async def rotate(self, name: str, secret: str | None, keep_for: timedelta, by: Author = SERVER) -> tuple[Hook, str | None]:
+        """Give a hook another secret, while the present one is valid for some more time; return it as `create` does."""
+        now = self._clock()
+        async with self._changes.turn():
+            known = self.get(name)
+            if not known.secrets:
+                raise ConflictError(f"The hook {name!r} lets everybody call; it has no secret.")
+            problems = [] if secret is None else list(secret_faults(known.signing, secret))
+            if problems:
+                raise InputError(f"This cannot be the secret: {problems[0]}.", problems=problems)
+            made = new_secret(known.signing) if secret is None else None
+            present = replace(known.secrets[0], ends_at=now + keep_for)
+            kept = (self._close(secret or made or "", now), *([present] if keep_for else []))
+            hook = replace(known, secrets=kept[:MOST_SECRETS])
+            await self._put(hook, by, "rotated")
+        return hook, made
+
+    async def delete(self, name: str, by: Author = SERVER) -> None:
+        """Remove a hook; raise `NotFoundError`. What its calls became stays in the audit."""
+        async with self._changes.turn():
+            hook = self.get(name)
+            async with self._changes.recorded(by, thing("hook", name), hook.state, None):
+                await self._store.delete_note(HOOK, name)
+                del self._hooks[name]
+        await self.calls.forget(name)
+        if self._hooks:
+            await self.register(by)
+        else:
+            await self._forget_pack(by)
+
+    async def _forget_pack(self, by: Author) -> None:
+        try:
+            await self._packs.delete(PACK, by)
+        except NotFoundError:
+            LOGGER.debug("The pack of the hooks was removed already")
+
+    # ------------------------------------------------------------------------------------------------------------ reading
+
+    def list(self) -> Sequence[Hook]:
+        """Return all hooks by name."""
+        return sorted(self._hooks.values(), key=lambda hook: hook.name)
+
+    def find(self, name: str) -> Hook | None:
+        """Return a hook, None if there is none; as long as none were loaded, raise `UnavailableError`."""
+        if not self._is_loaded:
+            raise UnavailableError
+        return self._hooks.get(name)
+
+    def get(self, name: str) -> Hook:
+        """Return a hook; raise `NotFoundError`."""
+        hook = self.find(name)
+        if hook is None:
+            raise NotFoundError(f"There is no hook {name!r}.")
+        return hook
+
+    def secrets_of(self, hook: Hook) -> Sequence[str]:
+        """Return the secrets by which its callers are known now; none of those that no key opens."""
+        now = self._clock()
+        valid = [each.text for each in hook.secrets if each.is_valid_at(now)]
+        return [self._opened[text] for text in valid if self._opened.get(text)]

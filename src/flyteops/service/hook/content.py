@@ -1,0 +1,121 @@
+"""What a call of a hook says: its body as a JSON value, and the headers and the query that flows may want. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from flyteops.document import decode_json, mended_json, parse_json
+from flyteops.errors import InputError
+from flyteops.model import Json
+from flyteops.service.hook.scheme import Request
+
+CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
+"""Those that text may be in; others are rare, and some of what Python knows by such a name is no charset."""
+
+FORM = "application/x-www-form-urlencoded"
+
+MOST_FIELDS = 1000
+
+WANTED = re.compile(r"user-agent|content-type|idempotency-key|(x|webhook|ce)-.+")
+"""Which headers events have."""
+
+SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|signature|passw|credential|api-?key|-key$|auth(?!or)")
+"""Which headers nobody is shown, wherever they are from: secrets by any name. `idempotency-key` is none."""
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Content(msgspec.Struct, frozen=True):
+    """The body: its media type, the value, and the same as JSON text with nothing lost, such as large numbers."""
+
+    media_type: str
+    value: Json
+    text: msgspec.Raw
+
+
+def read_content(request: Request) -> Content:
+    """Return what the body says; raise `InputError` if it is nothing that flows could read."""
+    encoding = request.header("content-encoding") or "identity"
+    if encoding.lower() != "identity":
+        raise InputError(f"The body is compressed ({encoding}), which hooks do not take.")
+    media_type, parameters = _media_type(request.header("content-type") or "")
+    if not request.body:
+        return Content(media_type, None, msgspec.Raw(b"null"))
+    if media_type in ("", "application/json", "text/json") or media_type.endswith("+json"):
+        return _json(media_type, _utf8(request.body, parameters))
+    if media_type == FORM:
+        return _form(request.body, parameters)
+    if media_type.startswith("text/"):
+        text = _text(request.body, parameters)
+        return Content(media_type, text, msgspec.Raw(msgspec.json.encode(text)))
+    raise InputError(f"The content type {media_type!r} is none of JSON, {FORM} and text.")
+
+
+def _media_type(header: str) -> tuple[str, Mapping[str, str]]:
+    media_type, *parts = header.split(";")
+    pairs = [part.partition("=") for part in parts]
+    return media_type.strip().lower(), {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _text(body: bytes, parameters: Mapping[str, str]) -> str:
+    charset = parameters.get("charset", "utf-8").lower()
+    if charset not in CHARSETS:
+        raise InputError(f"The charset {charset!r} is none that hooks know.")
+    try:
+        return body.removeprefix(BOM).decode(charset) if charset.startswith("utf") else body.decode(charset)
+    except UnicodeDecodeError as error:
+        raise InputError(f"The body is not text in {charset}.") from error
+
+
+def _utf8(body: bytes, parameters: Mapping[str, str]) -> bytes:
+    return _text(body, parameters).encode()
+
+
+def _json(media_type: str, text: bytes) -> Content:
+    text = mended_json(text) if b"\\u" in text else text
+    return Content(media_type, parse_json(text).value, msgspec.Raw(text))
+
+
+def _form(body: bytes, parameters: Mapping[str, str]) -> Content:
+    fields = gathered(_text(body, parameters))
+    payload = fields.get("payload")
+    if len(fields) == 1 and isinstance(payload, str):  # how GitHub puts JSON into a form
+        try:
+            decode_json(payload.encode())
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass
+        else:
+            return _json(FORM, payload.encode())
+    return Content(FORM, fields, msgspec.Raw(msgspec.json.encode(fields)))
+
+
+def gathered(text: str) -> dict[str, Json]:
+    """Return the fields of a form or a query: a text each, or a list of those of the same name."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError as error:
+        raise InputError(f"The form or query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
+    fields: dict[str, Json] = {}
+    for name, value in pairs:
+        fields[name] = value if name not in fields else [*_list(fields[name]), value]
+    return fields
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else [value]
+
+
+def is_secret(name: str, secret_headers: Iterable[str]) -> bool:
+    """Tell whether nobody may see what a header says."""
+    return name in secret_headers or (name != "idempotency-key" and SECRET.search(name) is not None)
+
+
+def told_headers(request: Request, secret_headers: Iterable[str]) -> dict[str, str]:
+    """Return the headers that an event has."""
+    return {
+        name: value
+        for name, value in sorted(request.headers.items())
+        if WANTED.fullmatch(name) and not is_secret(name, secret_headers)
+    }

@@ -1,0 +1,153 @@
+"""The last calls of each hook: kept in the store, so that every server shows those of all, and bounded, whoever calls how often.
+
+A call is noted in memory, and stored a little later, so that nobody who calls waits for that. What a server that is killed had
+not stored yet is lost; the events themselves are not.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from flyteops.errors import NotFoundError, UnavailableError
+from flyteops.model import Note
+from flyteops.service.hook.content import is_secret
+from flyteops.service.hook.scheme import Request
+from flyteops.storage.base import Store
+
+CALL = "hook-call"
+"""The kind of the notes."""
+
+KEPT = 20
+"""How many are kept of those that were accepted, and of those that were refused, so that the one do not push out the other."""
+
+LONGEST_BODY = 2048
+LONGEST_HEADER = 200
+MOST_HEADERS = 40
+
+MASK = "***"
+
+Outcome = Literal["accepted", "repeated", "refused"]
+
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call as it came, and what became of it; a `code` and a `reason` say why it was refused.
+
+    The body is the beginning of it, as text; `size` is how many bytes it has, None if it was not read to its end. One that was
+    `repeated` has the event of the first.
+    """
+
+    received_at: datetime
+    peer: str
+    outcome: Outcome
+    code: str = ""
+    reason: str = ""
+    event_id: str = ""
+    headers: dict[str, str] = {}
+    query: str = ""
+    body: str = ""
+    size: int | None = None
+
+    @property
+    def group(self) -> str:
+        """Those among which it is one of the last."""
+        return "refused" if self.outcome == "refused" else "accepted"
+
+
+def shown_headers(request: Request, secret_headers: Sequence[str]) -> dict[str, str]:
+    """Return the headers of a call as people may see them."""
+    return {
+        name: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
+        for name, value in sorted(request.headers.items())[:MOST_HEADERS]
+    }
+
+
+class CallLog:
+    """Keeps and shows the last calls."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[tuple[str, str], deque[HookCall]] = {}
+
+    def add(self, hook: str, call: HookCall) -> None:
+        """Note a call, to be stored soon."""
+        self._waiting.setdefault((hook, call.group), deque(maxlen=KEPT)).append(call)
+
+    async def store(self) -> None:
+        """Store what was noted, and remove what is too much."""
+        while self._waiting:
+            (hook, group), calls = self._waiting.popitem()
+            try:
+                while calls:
+                    await self._store.save_note(Note(CALL, _key(hook, calls[0]), msgspec.json.encode(calls[0])))
+                    calls.popleft()
+            except UnavailableError:
+                for call in [*calls, *self._waiting.pop((hook, group), [])]:
+                    self.add(hook, call)
+                raise
+            await self._trim(hook, group)
+
+    async def _trim(self, hook: str, group: str) -> None:
+        for note in (await self._notes(hook, group, limit=3 * KEPT))[KEPT:]:
+            await self._delete(note)
+
+    async def _delete(self, note: Note) -> None:
+        with suppress(NotFoundError):  # another server was faster
+            await self._store.delete_note(CALL, note.key)
+
+    async def _notes(self, hook: str, group: str, limit: int) -> list[Note]:
+        """Return the notes of a group, the newest first."""
+        prefix = f"{hook}.{group}."
+        notes = await self._store.list_notes(
+            CALL, after=f"{prefix}:", limit=limit, backwards=True
+        )  # a colon is behind all digits
+        return [note for note in notes if note.key.startswith(prefix)]
+
+    async def list(self, hook: str) -> Sequence[HookCall]:
+        """Return the last calls, the newest first."""
+        await self.store()
+        found = [
+            msgspec.json.decode(note.value, type=HookCall)
+            for group in ("accepted", "refused")
+            for note in await self._notes(hook, group, KEPT)
+        ]
+        return sorted(found, key=lambda call: call.received_at, reverse=True)
+
+    async def forget(self, hook: str) -> None:
+        """Remove all calls of a hook."""
+        for group in ("accepted", "refused"):
+            self._waiting.pop((hook, group), None)
+            while notes := await self._notes(hook, group, limit=100):
+                for note in notes:
+                    await self._delete(note)
+
+
+def _key(hook: str, call: HookCall) -> str:
+    micros = (call.received_at - EPOCH) // timedelta(microseconds=1)
+    return f"{hook}.{call.group}.{micros:018d}{secrets.randbelow(10**9):09d}"
+
+
+def noted(request: Request, secret_headers: Sequence[str], peer: str, at: datetime) -> Callable[..., HookCall]:
+    """Return what notes a call once it is known what becomes of it."""
+
+    def note(outcome: Outcome, *, code: str = "", reason: str = "", event_id: str = "", is_whole: bool = True) -> HookCall:
+        return HookCall(
+            received_at=at,
+            peer=peer,
+            outcome=outcome,
+            code=code,
+            reason=reason,
+            event_id=event_id,
+            headers=shown_headers(request, secret_headers),
+            query=request.query.decode("latin-1")[:LONGEST_HEADER],
+            body=request.body[:LONGEST_BODY].decode("utf-8", "replace"),
+            size=len(request.body) if is_whole else None,
+        )
+
+    return note

@@ -1,0 +1,311 @@
+"""Hooks over HTTP: called by others, and made, listed, tried and removed by those who may."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Annotated, Self
+
+from msgspec import Meta, Struct, field
+
+from flyteops import instant
+from flyteops.document import Document, read
+from flyteops.duration import parse_duration, write_duration
+from flyteops.errors import InputError, Problem, TooLargeError
+from flyteops.model import Link
+from flyteops.service.hook.hook import Hook, Kept, Wish
+from flyteops.service.hook.record import HookCall
+from flyteops.service.hook.scheme import Request, Scheme
+from flyteops.service.hook.vendor import GENERIC, VENDORS
+from flyteops.web.body import in_document
+from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.web.link import Site, event_path, hook_path
+from flyteops.web.wire import Answer, Timestamp
+
+KEEP_OLD = "1d"
+"""How long the secret before stays valid, unless somebody says otherwise."""
+
+NOT_KEPT: HeaderList = ((b"cache-control", b"no-store"),)
+
+Word = Annotated[str | None, Meta(description="as the vendor does it, if left out")]
+
+
+class HookOrder(Struct, rename="camel"):
+    """A hook that is wanted. What is left out is as its vendor does it; a secret that is left out is made."""
+
+    name: Annotated[str, Meta(description="the last part of its address, and the name of its events")] = ""
+    vendor: Annotated[str, Meta(extra_json_schema={"enum": list(VENDORS)})] = GENERIC
+    scheme: Scheme | None = None
+    header: Word = None
+    prefix: Word = None
+    algorithm: Word = None
+    encoding: Word = None
+    timestamp_header: Word = None
+    username: Word = None
+    window: Annotated[str | None, Meta(description="how old a signed time may be, such as 5m")] = None
+    description: str = ""
+    secret: str | None = None
+
+
+class RotationOrder(Struct, rename="camel"):
+    """Another secret for a hook, made if it is left out, and how long the present one stays valid."""
+
+    secret: str | None = None
+    keep_old_for: Annotated[str, Meta(description="a duration such as 1d, or 0s")] = KEEP_OLD
+
+
+class SecretView(Answer, kw_only=True):
+    """When a secret was made, and when it ends if it was replaced; the secret itself is not shown."""
+
+    created_at: Timestamp
+    ends_at: Timestamp | None = None
+
+    @classmethod
+    def of(cls, kept: Kept) -> Self:
+        ends_at = None if kept.ends_at is None else instant.write(kept.ends_at)
+        return cls(created_at=instant.write(kept.created_at), ends_at=ends_at)
+
+
+class HookView(Answer, kw_only=True):
+    """A hook; `url` is what its vendor is told to call."""
+
+    name: str
+    vendor: str
+    scheme: Scheme
+    header: str = ""
+    prefix: str = ""
+    algorithm: str = ""
+    encoding: str = ""
+    timestamp_header: str = ""
+    username: str = ""
+    window: str
+    description: str = ""
+    url: str
+    created_at: Timestamp
+    secrets: list[SecretView] = field(default_factory=list)
+    links: list[Link]
+
+    @classmethod
+    def of(cls, hook: Hook, site: Site, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
+        signing, path = hook.signing, hook_path(hook.name)
+        is_hmac = signing.scheme == "hmac"
+        return NewHook(
+            name=hook.name,
+            vendor=hook.vendor,
+            scheme=signing.scheme,
+            header=signing.header,
+            prefix=signing.prefix,
+            algorithm=signing.algorithm if is_hmac else "",
+            encoding=signing.encoding if is_hmac else "",
+            timestamp_header=signing.timestamp_header,
+            username=signing.username,
+            window=write_duration(signing.window),
+            description=hook.description,
+            url=site.base + path,
+            created_at=instant.write(hook.created_at),
+            secrets=[SecretView.of(kept) for kept in hook.secrets],
+            secret=secret,
+            warnings=warnings,
+            links=[*site.around(path, "/v1/hooks", "/hook"), site.named(f"{path}/calls", "hook/listHookCalls")],
+        )
+
+
+class NewHook(HookView, kw_only=True):
+    """A hook that was just made or got another secret; `secret` is what its vendor is told, and nobody can see it again."""
+
+    secret: str | None = None
+    warnings: Sequence[str] = ()
+
+
+class HookList(Answer, kw_only=True):
+    """All hooks, by name."""
+
+    links: list[Link]
+    hooks: list[HookView]
+
+    @classmethod
+    def of(cls, hooks: Iterable[Hook], site: Site) -> Self:
+        return cls(links=site.around("/v1/hooks", "/v1", "/hook"), hooks=[HookView.of(hook, site) for hook in hooks])
+
+
+class HookCallView(Answer, kw_only=True):
+    """A call: what came from where, and what became of it. `body` is its beginning; `size` how many bytes it has."""
+
+    received_at: Timestamp
+    outcome: str
+    code: str = ""
+    reason: str = ""
+    peer: str = ""
+    event_id: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    query: str = ""
+    body: str = ""
+    size: int | None = None
+    links: list[Link] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, call: HookCall, site: Site) -> Self:
+        return cls(
+            received_at=instant.write(call.received_at),
+            outcome=call.outcome,
+            code=call.code,
+            reason=call.reason,
+            peer=call.peer,
+            event_id=call.event_id,
+            headers=call.headers,
+            query=call.query,
+            body=call.body,
+            size=call.size,
+            links=[site.named(event_path(call.event_id), "eventAudit/getEvent")] if call.event_id else [],
+        )
+
+
+class HookCallList(Answer, kw_only=True):
+    """The last calls of a hook, the newest first."""
+
+    links: list[Link]
+    calls: list[HookCallView]
+
+
+def wish_of(document: Document) -> Wish:
+    """Return the hook that is wanted; raise `InputError`."""
+    wanted = read(document, HookOrder)
+    return Wish(
+        name=wanted.name,
+        vendor=wanted.vendor,
+        scheme=wanted.scheme,
+        header=wanted.header,
+        prefix=wanted.prefix,
+        algorithm=wanted.algorithm,
+        encoding=wanted.encoding,
+        timestamp_header=wanted.timestamp_header,
+        username=wanted.username,
+        window=None if wanted.window is None else _duration(document, "window", wanted.window),
+        description=wanted.description,
+        secret=wanted.secret,
+    )
+
+
+def rotation_of(document: Document) -> tuple[str | None, timedelta]:
+    """Return the secret that is wanted, and how long the present one is to stay; raise `InputError`."""
+    wanted = read(document, RotationOrder)
+    return wanted.secret, _duration(document, "keepOldFor", wanted.keep_old_for)
+
+
+def _duration(document: Document, name: str, text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"{error}.", problems=[document.problem((name,), str(error))]) from error
+
+
+# ---------------------------------------------------------------------------------------------------------------- others
+
+
+def _request(call: Call) -> Request:
+    headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in call.headers.items()}
+    return Request(headers, call.scope["query_string"], call.body)
+
+
+def _peer(call: Call) -> str:
+    client = call.scope.get("client")
+    return client[0] if client else ""
+
+
+async def call_hook(call: Call) -> Reply:
+    """Call a hook, as GitHub, Alertmanager or others do.
+
+    Who calls needs no token of this server's: a signature or a secret, as the hook says, lets them in. The call becomes an event
+    of the pack `Webhook` with the name of the hook. One that was accepted within the last day already is answered alike, and
+    becomes nothing. 401 means that there is no such hook or that it does not let the caller in; its last calls say why.
+    """
+    name = call.params["hookName"]
+    try:
+        await call.read(keep=True)
+    except TooLargeError as error:
+        call.service.reception.turn_away(name, _request(call), _peer(call), error)
+        raise
+    received = await call.service.reception.receive(name, _request(call), _peer(call))
+    return Reply(202, headers=((b"location", (call.site.base + event_path(received.event_id)).encode()),))
+
+
+# ------------------------------------------------------------------------------------------------------------ management
+
+
+async def create_hook(call: Call) -> Reply:
+    """Make a hook.
+
+    The answer has the address for its vendor and the secret, this once only, unless the secret was given.
+    """
+    hook, made = await call.service.hooks.create(await in_document(call, wish_of), call.author)
+    location = (b"location", (call.site.base + hook_path(hook.name)).encode())
+    return Reply(201, HookView.of(hook, call.site, made, tuple(_warnings(hook))), headers=(location, *NOT_KEPT))
+
+
+def _warnings(hook: Hook) -> Iterable[str]:
+    if hook.signing.scheme == "none":
+        yield "Whoever knows the address can call it: with the scheme none, nothing says who it is."
+    elif not all(kept.is_sealed for kept in hook.secrets):
+        yield "The secret is in the store as it is: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE."
+
+
+async def list_hooks(call: Call) -> Reply:
+    """List the hooks, by name."""
+    return Reply(200, HookList.of(call.service.hooks.list(), call.site))
+
+
+async def get_hook(call: Call) -> Reply:
+    """Show a hook, without its secret."""
+    return Reply(200, HookView.of(call.service.hooks.get(call.params["hookName"]), call.site))
+
+
+async def update_hook(call: Call) -> Reply:
+    """Let a hook be another, with the same name and secrets."""
+    wish = await in_document(call, wish_of)
+    name = call.params["hookName"]
+    if wish.name not in ("", name):
+        problem = Problem("name", f"must be {name!r} or left out: a hook keeps its name")
+        raise InputError("A hook keeps its name.", problems=[problem])
+    wish = Wish(**{field: getattr(wish, field) for field in Wish.__struct_fields__ if field != "name"}, name=name)
+    return Reply(200, HookView.of(await call.service.hooks.update(wish, call.author), call.site))
+
+
+async def delete_hook(call: Call) -> Reply:
+    """Remove a hook with its last calls.
+
+    What the calls became stays in the audit.
+    """
+    await call.service.hooks.delete(call.params["hookName"], call.author)
+    return Reply(204)
+
+
+async def rotate_hook(call: Call) -> Reply:
+    """Give a hook another secret.
+
+    The present one stays valid for a day, or as long as `keepOldFor` says, so that there is time to tell the vendor.
+    """
+    secret, keep_for = await in_document(call, rotation_of)
+    hook, made = await call.service.hooks.rotate(call.params["hookName"], secret, keep_for, call.author)
+    return Reply(200, HookView.of(hook, call.site, made, tuple(_warnings(hook))), headers=NOT_KEPT)
+
+
+async def list_hook_calls(call: Call) -> Reply:
+    """Show the last calls of a hook, and why some were refused.
+
+    Kept are the last 20 that were accepted and the last 20 that were refused, without secrets. Other servers on the same store
+    add theirs within a few seconds.
+    """
+    hook = call.service.hooks.get(call.params["hookName"])
+    calls = await call.service.hooks.calls.list(hook.name)
+    path = f"{hook_path(hook.name)}/calls"
+    links = call.site.around(path, hook_path(hook.name), "/hook")
+    return Reply(200, HookCallList(calls=[HookCallView.of(each, call.site) for each in calls], links=links))
+
+
+async def test_hook(call: Call) -> Reply:
+    """Call a hook with this body, signed as its vendor would.
+
+    The server does it itself, so this tells nothing about the way from the vendor to the server. The event is a real one.
+    """
+    content_type = call.headers.get(b"content-type", b"").decode("latin-1")
+    event = call.query().text("event") or ""
+    received = await call.service.reception.try_out(call.params["hookName"], call.body, content_type, event)
+    return Reply(200, HookCallView.of(received, call.site))
