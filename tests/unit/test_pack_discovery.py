@@ -107,6 +107,7 @@ def test_a_pack_is_found_at_the_place_of_its_code(
         ("", "{module}.py", "{module}.py has neither a pack nor a function `create` that makes one"),
         ("number = 1", "{module}.py:number", "TypeError: {module}.py:number is neither a Pack nor a function that makes one"),
         ("def create(environ): return 1", "{module}.py", "TypeError: {module}.py makes no Pack, but int"),
+        (f"{ONE}; pack.run()", "{module}.py", 'put `pack.run()` below `if __name__ == "__main__":`'),
         ("1 / 0", "{module}.py", "the pack {module}.py cannot be loaded: ZeroDivisionError: division by zero"),
         ("def", "{module}.py", "the pack {module}.py cannot be loaded: SyntaxError: invalid syntax"),
     ],

@@ -12,7 +12,7 @@ import msgspec
 
 from flyteops.errors import FlyteError, InputError, NotFoundError, Problem, SettingsError
 from flyteops.model import pack_id
-from flyteops.packs.module import Announced, as_announced, find_announced, is_place
+from flyteops.packs.module import Announced, as_announced, find_announced, is_place, loading
 from flyteops.sdk import Environment, Pack
 from flyteops.sdk.environment import settings_error
 
@@ -132,7 +132,8 @@ def _entry_point(name: str) -> EntryPoint:
 
 
 def _load(point: EntryPoint) -> Announced:
-    return as_announced(point.load(), point.value)
+    with loading():
+        return as_announced(point.load(), point.value)
 
 
 def _made(announced: Announced, name: str, environ: Mapping[str, str]) -> Pack:

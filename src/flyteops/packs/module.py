@@ -2,13 +2,15 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.sdk import Pack
+from flyteops.sdk.pack import is_loading
 
 Announced = Pack | Callable[[Mapping[str, str]], Pack]
 
@@ -18,13 +20,24 @@ def is_place(name: str) -> bool:
     return ":" in name or name.endswith(".py") or "/" in name
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import something to find a pack in it, which must not run by that."""
+    token = is_loading.set(True)
+    try:
+        yield
+    finally:
+        is_loading.reset(token)
+
+
 def find_announced(place: str) -> Announced:
     """Return what stands at a place; raise `NotFoundError` if there is nothing, and whatever importing raises.
 
     Without a name it is the only pack of the module, or its function `create`.
     """
     where, _, name = place.partition(":")
-    module = _module(where)
+    with loading():
+        module = _module(where)
     if name:
         found = getattr(module, name, None)
         if found is None:

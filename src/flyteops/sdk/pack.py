@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 import httpx2
@@ -29,6 +30,10 @@ H = TypeVar("H", bound=Handler)
 C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
 S = TypeVar("S", bound=Callable[[], Any])
+
+
+is_loading: ContextVar[bool] = ContextVar("is_loading", default=False)
+"""Whether a module is being imported just to find the pack in it."""
 
 
 class Pack:
@@ -259,6 +264,9 @@ class Pack:
         The first signal lets commands in hand finish, the second breaks them off. Exit codes: 0 stopped as told,
         1 failed, 2 the environment is not valid, 128 + n broken off by signal n.
         """
+        if is_loading.get():
+            message = f'{self.name} runs as soon as its module is imported; put `pack.run()` below `if __name__ == "__main__":`'
+            raise InputError(message)
         try:
             settings = environment or Environment.read(os.environ if environ is None else environ)
         except SettingsError as error:
