@@ -166,6 +166,15 @@ def test_whatever_somebody_writes_can_be_read(value: Any) -> None:
                 without_address(made, received.message, OWN)
 
 
+@pytest.mark.parametrize("event_id", ["$é:flyte.test", "", "$" + "x" * 300, "$a b"])
+def test_every_event_has_a_key_that_flyte_takes_and_that_is_its_own(event_id: str) -> None:
+    key = RoomEvent("m.room.message", event_id).key
+    assert key.isascii()
+    assert 0 < len(key) <= 200
+    assert key != RoomEvent("m.room.message", f"{event_id}2").key
+    assert RoomEvent("m.room.message", "$-_aB3").key == "$-_aB3"
+
+
 def test_messages_of_unknown_kinds_are_none() -> None:
     people = People(OWN, {})
     kinds = ["m.key.verification.request", "org.example.poll", None, ["m.text"], 5]

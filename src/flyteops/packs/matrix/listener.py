@@ -219,7 +219,7 @@ class Listener:
             channel_id=received.channel_id,
             timestamp=received.timestamp,
             thread=received.thread_timestamp,
-            key=event.event_id[:200],
+            key=event.key,
             is_addressed=to_us is not None or self._rooms.is_direct(received.channel_id),
         )
 
@@ -256,7 +256,7 @@ class Listener:
             await self._api.send(room_id, "m.room.message", notice, f"encrypted.{event.event_id}")
 
     async def _tell(self, payload: msgspec.Struct, event: RoomEvent) -> None:
-        await self._pack.send(self._event(payload), key=event.event_id[:200])
+        await self._pack.send(self._event(payload), key=event.key)
 
     def _event(self, payload: msgspec.Struct) -> Event:
         return self._events[type(payload)](payload)

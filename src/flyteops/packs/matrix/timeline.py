@@ -1,5 +1,6 @@
 """What a homeserver tells, read: which of it is an event for flows, and what about. Much of it is as strangers wrote it."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -59,6 +60,12 @@ class RoomEvent(msgspec.Struct, frozen=True):
     state_key: str | None = None
     content: dict[str, Any] = {}
     unsigned: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        """A name for it that Flyte takes: its id, unless a server far away has made up something strange."""
+        is_plain = re.fullmatch(r"[\x21-\x7e]{1,200}", self.event_id) is not None
+        return self.event_id if is_plain else hashlib.sha256(self.event_id.encode()).hexdigest()
 
     @property
     def age(self) -> float:
