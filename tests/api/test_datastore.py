@@ -114,7 +114,9 @@ async def test_a_stored_page_can_do_nothing_in_a_browser(api: httpx2.AsyncClient
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("key", ["a/b", "a%2Fb", "ä ö", "x?y#z", "日本", "a+b"])
+@pytest.mark.parametrize(
+    "key", ["a/b", "a%2Fb", "ä ö", "x?y#z", "日本", "a+b", "..", "../../etc/passwd", "a\r\nX: y\n", "k" * 10_000]
+)
 async def test_keys_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, key: str) -> None:
     address = "/v1/datastore/" + "".join(f"%{byte:02X}" for byte in key.encode())
     assert (await api.put(address, files={"value": ("x", b"1")})).status_code == 201

@@ -217,6 +217,7 @@ def test_bytes_that_are_no_text_become_replacement_characters() -> None:
         ("{{ base64Decode('=') }}", (1, 4)),
         ("{% endautoescape %}{{ s.x }}{% autoescape off %}{{ 1 }}", (1, 23)),
         ("{% endautoescape %}", (1, 20)),
+        ("x\n{% macro s() export %}{% endmacro %}", (2, 4)),
     ],
 )
 def test_errors_tell_the_place_in_the_source(source: str, place: tuple[int, int]) -> None:

@@ -52,7 +52,7 @@ class _Printer:
 
     def _plain(self, value: Any) -> str:
         match = _VERB.match("%v")
-        assert match is not None  # noqa: S101
+        assert match is not None  # noqa: S101 - for the type checker
         return self.show(_Verb(match), value)
 
     def _replace(self, match: re.Match[str]) -> str:

@@ -87,7 +87,7 @@ class Parser:
         self.secrets: list[str] = []
         self.bound: set[str] = set()
         self.blocks: set[str] = set()
-        self.exported: list[str] = []
+        self.exported: list[tuple[str, int]] = []
         self.work = 0
         self.statements = 0
         self.only_expression: Evaluate | None = None

@@ -106,9 +106,9 @@ class Template:
         return result
 
     def _check_exports(self, state: State) -> None:
-        for name in self._exported:
+        for name, place in self._exported:
             if name in state.context or name in FUNCTIONS:
-                raise TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'")
+                raise located(TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'"), self.source, place)
 
     def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
         """Return each of `variables` with its value as JSON, cut to 200 characters; what cannot be read is ``null``."""

@@ -45,7 +45,11 @@ def _first(value: bytes) -> bytes:
 
 def segment(text: str) -> str:
     """Return text as one segment of a path."""
-    return text if text.isascii() and text.isalnum() else quote(text, safe=SAFE_IN_SEGMENT)
+    if text.isascii() and text.isalnum():
+        return text
+    if text in (".", ".."):
+        return text.replace(".", "%2E")  # as they are, clients would take them for this level and the one above
+    return quote(text, safe=SAFE_IN_SEGMENT)
 
 
 class Site:

@@ -191,7 +191,7 @@ async def _notes(connection: Any, names: Sequence[tuple[str, str]]) -> Sequence[
 
 
 async def _events(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
-    rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608
+    rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608 - texts of ours, values apart
     return [StoredEvent(event_of(event), () if decisions is None else decode_decisions(decisions)) for *event, decisions in rows]
 
 

@@ -58,7 +58,7 @@ EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.
 def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these sequence numbers, by number."""
     rows = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608
+        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608 - texts of ours, values apart
         (_json(seqs),),
     )
     return {row[0]: event_of(row[1:]) for row in rows}
@@ -147,7 +147,7 @@ class Audit:
     def _event_records(self, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
         events = read_events(self._connection, seqs)
         rows = self._connection.execute(
-            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608
+            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608 - texts of ours, values apart
             f" WHERE v.seq {ANY_OF}",
             (_json(seqs),),
         )
@@ -196,17 +196,17 @@ class Audit:
             values.append(which.flow_name)
         if queues is not None and self._are_few(queues):
             step = "" if which.step_id is None else "AND step_id = ?"
-            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608
+            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608 - texts of ours, values apart
             values.extend([_json(queues)] if which.step_id is None else [_json(queues), which.step_id])
         elif queues is not None or which.step_id is not None:
             step = "" if which.step_id is None else "AND a.step_id = ?"
             queue = "" if queues is None else f"AND a.queue_id {ANY_OF}"
-            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608
+            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608 - texts of ours, values apart
             values.extend([] if which.step_id is None else [which.step_id])
             values.extend([] if queues is None else [_json(queues)])
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._connection.execute(
-            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608
+            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608 - texts of ours, values apart
             (*values, limit, start),
         )
         return [row[0] for row in rows]
@@ -224,7 +224,7 @@ class Audit:
 
     def _are_few(self, queues: Sequence[int]) -> bool:
         found = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608
+            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608 - texts of ours, values apart
             (_json(queues), FEW + 1),
         )
         return bool(found.fetchone()[0] <= FEW)
@@ -234,12 +234,12 @@ class Audit:
         heads = {
             row[0]: (row[1], row[2], row[3])
             for row in self._connection.execute(
-                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608
+                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608 - texts of ours, values apart
                 (_json(seqs),),
             )
         }
         rows = self._connection.execute(
-            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608
+            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608 - texts of ours, values apart
             " a.step_id, a.step_index, a.context, a.states, a.due_at, a.seq, a.timeout"
             f" FROM action a JOIN queue q ON q.queue_id = a.queue_id WHERE a.execution_seq {ANY_OF} ORDER BY a.seq",
             (_json(seqs),),
@@ -273,7 +273,7 @@ class Audit:
         conditions, values = _conditions(which)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._connection.execute(
-            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608
+            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608 - texts of ours, values apart
             " a.due_at FROM action a JOIN queue q ON q.queue_id = a.queue_id JOIN execution e ON e.seq = a.execution_seq"
             f" {where} ORDER BY a.seq LIMIT ? OFFSET ?",
             (*values, limit, start),
@@ -317,7 +317,7 @@ class Audit:
         # With "?2 IS NULL OR" in it, the search would begin at the first key each time.
         behind = "" if after is None else f"AND key {sign} ?2"
         rows = self._connection.execute(
-            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608
+            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608 - texts of ours, values apart
             (kind, after, -1 if limit is None else limit),
         )
         return [Note(kind, *row) for row in rows]

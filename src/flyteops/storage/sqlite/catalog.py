@@ -72,7 +72,7 @@ class Catalog:
     def save_note(self, note: Note, *, replaces: bool) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         row = (note.kind, note.key, note.value)
-        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608
+        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608 - texts of ours, values apart
         if not done.rowcount:
             raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
 

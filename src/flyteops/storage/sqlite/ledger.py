@@ -400,7 +400,7 @@ class Ledger:
 
     def _find_action(self, condition: str, value: object) -> Found | None:
         row = self._execute(
-            "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"  # noqa: S608
+            "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"  # noqa: S608 - texts of ours, values apart
             " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
             f" FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE {condition}",
             (value,),

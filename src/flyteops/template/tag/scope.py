@@ -107,7 +107,7 @@ def macro_tag(parser: Parser, opening: Token) -> Node:
     parser.expect(SYMBOL, "Expected '('.", "(")
     parameters = _read_parameters(parser)
     if parser.accept(KEYWORD, "export"):
-        parser.exported.append(name)
+        parser.exported.append((name, opening[2]))
     parser.close("Malformed macro-tag.")
     parser.bound.update([name, *(parameter for parameter, _ in parameters)])
     before = parser.work
