@@ -327,7 +327,11 @@ async def test_with_auth_others_may_call_and_nothing_else(
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as vendor:
         headers = by_github(hook["secret"], PUSH)
         assert (await vendor.post("/v1/hooks/github", content=PUSH, headers=headers)).status_code == 202
-        assert (await vendor.get("/hooks")).status_code != 401
+        for path in ("/hooks", "/hooks/hooks.js", "/hooks/hooks.css"):
+            answer = await vendor.get(path)
+            assert answer.status_code == 200
+            assert "unsafe" not in answer.headers["content-security-policy"]
+        assert (await vendor.get("/hooks/other.js")).status_code == 404
         refused = [("GET", "/v1/hooks"), ("POST", "/v1/hooks"), ("GET", "/v1/hooks/github"), ("PUT", "/v1/hooks/github")]
         refused += [("DELETE", "/v1/hooks/github"), ("GET", "/v1/hooks/github/calls")]
         refused += [("POST", "/v1/hooks/github/secret"), ("POST", "/v1/hooks/github/test"), ("POST", "/v1/hooks/github/")]

@@ -1,35 +1,18 @@
 """The interactive page of the API works in a real browser, without anything from elsewhere."""
 
-import os
-import shutil
 import subprocess
 
 import pytest
 
 from flyteops.web.api import OPERATIONS
+from tests.e2e.browser import QUIET, chromium
 
 pytestmark = pytest.mark.slow
-
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
 def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI promised a Chromium, and there is none")
-        pytest.skip("there is no Chromium here")
-    return found
+    return chromium()
 
 
 def test_every_operation_is_on_the_page(server, browser, tmp_path):

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def hooks() -> None:
     """Let GitHub, GitLab, Alertmanager, Grafana, Jira and others call, and see what they said.
 
-    A call becomes an event of the pack Webhook that has the name of the hook.
+    A call becomes an event of the pack Webhook that has the name of the hook. The page /hooks shows the last calls.
     """
 
 

@@ -11,6 +11,7 @@ from flyteops.web.api import OPERATIONS
 from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
 from flyteops.web.guard import Guard
+from flyteops.web.hookpage import HookPage
 from flyteops.web.openapi import describe
 from flyteops.web.operation import Operation, Resource
 from flyteops.web.problem import Fault, problem, reply_to
@@ -41,7 +42,7 @@ def create_app(service: Service, options: Options | None = None, gate: Gate | No
     """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
     options = options or Options()
     local_names = options.is_local and gate is None
-    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger"]), local_names=local_names)
+    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger", "/hooks"]), local_names=local_names)
     api = Api(service, options, [*OPERATIONS, *about()], guard, gate)
     if not options.allowed_origins:
         return api
@@ -105,9 +106,15 @@ class Description:
 
 
 def about() -> Iterable[Operation]:
-    """Return what tells of the API: its description and its page."""
-    description, swagger = Description(OPERATIONS), SwaggerPage()
-    for path, handler in (("/v1/swagger", description.get), ("/swagger", swagger.page), ("/swagger/{name}", swagger.file)):
+    """Return what is for people: the description of the API with its page, and the page of the hooks."""
+    description, swagger, hooks = Description(OPERATIONS), SwaggerPage(), HookPage()
+    for path, handler in (
+        ("/v1/swagger", description.get),
+        ("/swagger", swagger.page),
+        ("/swagger/{name}", swagger.file),
+        ("/hooks", hooks.page),
+        ("/hooks/{name}", hooks.file),
+    ):
         yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={}, needs_store=False)
 
 

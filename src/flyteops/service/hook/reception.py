@@ -21,7 +21,7 @@ from flyteops.service.hook.scheme import Proof, Refusal, Request, Signing, sign,
 
 LOGGER = logging.getLogger("flyte.hooks")
 
-REFUSED = "The call was not accepted: there is no such hook, or it does not let you in. Who may, sees why: `flyte hooks calls`."
+REFUSED = "The call was not accepted: there is no such hook, or it does not let you in. Who may, sees why: on the page /hooks."
 """What everybody is told, so that nobody learns which hooks there are."""
 
 NOBODY = Signing(scheme="hmac", header="X-Signature-256")
