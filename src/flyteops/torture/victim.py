@@ -69,12 +69,23 @@ class Victim:
         process.send_signal(signal.SIGCONT)
 
     async def fill_disk(self, seconds: float) -> None:
-        """Let the server write no file beyond the size that its files have now, for a while."""
+        """Let the server write no file beyond the size that its files have now, for a while.
+
+        It is up by then: one that begins on a full disk says so and ends, as it should.
+        """
+        await self._answer()
         pid = self._running().pid
         sizes = [path.stat().st_size for path in self._folder.glob("flyte.db*")]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes, default=0) + 4096, resource.RLIM_INFINITY))
         await asyncio.sleep(seconds)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    async def _answer(self) -> None:
+        """Return when the server answers."""
+        reader, writer = await asyncio.open_connection(*self.listener.getsockname())
+        writer.write(b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readline()
+        writer.close()
 
     def set_clock(self, seconds: float) -> None:
         """Give the server a time that is off by that much."""
