@@ -55,6 +55,7 @@ STORIES = (
     "test_datastore",
     "test_packs",
     "test_changes",
+    "test_hook_flows",
 )
 
 

@@ -17,6 +17,7 @@ from flyteops.service import Order, Service
 from flyteops.service.hook.book import PACK
 from flyteops.service.hook.record import KEPT
 from flyteops.service.seal import Seals
+from flyteops.service.state import survey
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
@@ -96,9 +97,10 @@ async def test_a_call_of_github_becomes_an_event_that_flows_react_to(
     (event,) = await events(api)
     assert answer.headers["location"].endswith(event["id"])
     payload = event["payload"]
-    assert payload.pop("headers") == {
+    headers = payload.pop("headers")
+    assert headers.pop("user-agent")
+    assert headers == {
         "content-type": "application/json",
-        "user-agent": payload.get("headers", {}).get("user-agent") or f"python-httpx2/{httpx2.__version__}",
         "x-github-delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
         "x-github-event": "push",
     }
@@ -147,8 +149,8 @@ async def test_who_does_not_know_the_secret_or_changes_the_body_is_refused_and_w
     if vendor != "alertmanager":  # which shows its secret, and signs nothing
         assert (await api.post("/v1/hooks/h", content=PUSH + b" ", headers=headers)).status_code == 401
     assert (await api.post("/v1/hooks/h", content=PUSH, headers=headers)).status_code == 202
-    codes = [call.get("code") for call in await calls(api, "h")]
-    assert codes[-2:] == ["bad-signature", "no-signature"] or sorted(filter(None, codes))[:1] == ["bad-signature"]
+    codes = {call.get("code", call["outcome"]) for call in await calls(api, "h")}
+    assert codes == {"accepted", "bad-signature", "no-signature"}
     assert len(await events(api)) == 1
     shown = json.dumps(await calls(api, "h")) + json.dumps((await api.get("/v1/hooks/h")).json()) + json.dumps(await events(api))
     assert hook["secret"] not in shown
@@ -286,7 +288,7 @@ async def test_json_forms_and_text_are_read(
     ("headers", "body", "why"),
     [
         ({"Content-Type": "application/json"}, b"{", "not valid JSON"),
-        ({"Content-Type": "application/json"}, b"[" * 300 + b"]" * 300, "nested"),
+        ({"Content-Type": "application/json"}, b"[" * 300 + b"]" * 300, "deep"),
         ({"Content-Type": "application/json"}, b'"\xff"', "not text in utf-8"),
         ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"\x1f\x8b", "compressed"),
         ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x--", "none of JSON"),
@@ -305,7 +307,7 @@ async def test_what_cannot_be_read_is_refused_and_told_to_a_genuine_caller_only(
     assert answer.status_code == 400
     (call,) = await calls(api, "open")
     assert call["code"] == "unreadable"
-    assert why in call["reason"] or why == "nested"
+    assert why in call["reason"]
     assert (await api.post("/v1/hooks/closed", content=body, headers=headers)).status_code == 401
     assert await events(api) == []
 
@@ -425,10 +427,15 @@ async def test_while_a_secret_is_rotated_both_are_good_and_then_the_new_one_only
     assert [await status(new), await status("correct horse")] == [401, 202]
 
 
-async def test_who_made_rotated_and_removed_a_hook_is_kept(api: httpx2.AsyncClient, create: Create) -> None:
+async def test_who_made_rotated_and_removed_a_hook_is_kept_and_the_store_is_as_that_says(
+    api: httpx2.AsyncClient, create: Create, store: Store
+) -> None:
     hook = await create("github", "github")
     assert (await api.put("/v1/hooks/github", json={"vendor": "github", "description": "shop"})).json()["description"] == "shop"
     await api.post("/v1/hooks/github/secret", json={})
+    surveyed = await survey(store)
+    assert ("hook", "github") in surveyed.states
+    assert surveyed.differences() == []
     assert (await api.delete("/v1/hooks/github")).status_code == 204
     found = (await api.get("/v1/audit/changes?kind=hook")).json()["changes"]
     assert [each["action"] for each in found] == ["removed", "rotated", "updated", "created"]
