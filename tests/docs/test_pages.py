@@ -76,6 +76,7 @@ def follow(page, folder, environment, background):
                 assert matches(command.expected, printed), f"$ {command.line}\n{printed}\n--- expected ---\n{command.expected}"
 
 
+@pytest.mark.slow
 def test_the_tutorial_can_be_followed(tmp_path, environment, background):
     follow(ROOT / "docs" / "tutorial" / "first-flow.md", tmp_path, environment, background)
 
@@ -104,6 +105,7 @@ def test_the_how_to_about_commands_in_a_chat_can_be_followed(tmp_path, environme
     follow(ROOT / "docs" / "howto" / "chat-ops.md", tmp_path, environment, background)
 
 
+@pytest.mark.slow
 def test_the_readme_can_be_followed(tmp_path, environment, background):
     background("flyte serve")
     wait_for("flyte packs list", tmp_path, environment)

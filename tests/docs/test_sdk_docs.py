@@ -41,6 +41,7 @@ class Recorder(Mapping[str, str]):
         return len(self.variables)
 
 
+@pytest.mark.slow
 def test_the_packs_of_the_how_to_pass_the_tests_of_the_how_to(tmp_path: Path) -> None:
     for block in blocks("howto/write-a-pack.md"):
         first = re.match(r"# (\w+\.py)\n", block)

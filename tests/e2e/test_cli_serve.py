@@ -12,6 +12,8 @@ import pytest
 
 from tests.e2e.server import READY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_says_where_it_is_and_stops_when_told(serve, number):

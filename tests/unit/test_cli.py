@@ -115,6 +115,7 @@ def in_the_base_install(words, folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", sorted(NEEDS_NOTHING))
 def test_the_base_install_can_do_what_packs_need(words, tmp_path):
     done = in_the_base_install(words, tmp_path)
@@ -162,6 +163,7 @@ def test_only_packs_with_another_side_have_a_manifest(flyte):
     assert (code, out, err.strip()) == (1, "", "flyte: the pack Shell has no manifest, for it needs none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", sorted(NEEDS_A_SERVER_SOMEWHERE))
 def test_the_base_install_can_talk_to_a_server(words, tmp_path):
     done = in_the_base_install(words, tmp_path)

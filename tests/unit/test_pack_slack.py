@@ -195,6 +195,7 @@ async def test_channels_are_listed_once_and_again_when_the_list_is_old_or_lacks_
     assert len(slack.called("conversations.list")) == 8
 
 
+@pytest.mark.slow
 async def test_without_the_scope_for_private_channels_public_ones_are_found_and_without_any_the_scope_is_named(
     slack: Slack,
 ) -> None:
