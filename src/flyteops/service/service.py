@@ -187,11 +187,11 @@ class Service:
         # One at a time with changes made here: what was read before those would undo them.
         async with self._changes.lock:
             await self._catch_up()
+            self._check_clock(self._around.now)
 
     async def _catch_up(self) -> None:
         around = await self._store.look_around()
         before, self._around = self._around, around
-        self._check_clock(around.now)
         try:
             if around.packs != before.packs:
                 await self._packs.refresh()
