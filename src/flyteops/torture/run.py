@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from flyteops.torture.crew import Crew
 from flyteops.torture.history import History, faults_in
@@ -49,31 +51,26 @@ class Torture:
                 await victim.start()
             await crew.prepare()
             await self._harm(crew, seconds)
-            faults = await self._rest(crew)
-            executions = await crew.executions()
+            crew.misbehaves = 0
+            async with at_work(crew.work, WORKERS):
+                stuck = await self._rest(crew)
+                executions, faults = await self._look(crew)
             begun, results = len(self.history.begun), len(self.history.results)
             self._report(f"{len(executions)} executions; {begun} events and {results} results were acknowledged")
-            faults += faults_in(self.history, executions)
             codes = [await victim.end() for victim in self.victims]
-            return faults + [f"a server ended with exit code {code}" for code in codes if code]
+            return stuck + faults + [f"a server ended with exit code {code}" for code in codes if code]
         finally:
             await crew.http.aclose()
             for victim in self.victims:
                 victim.close()
 
     async def _harm(self, crew: Crew, seconds: float) -> None:
-        senders = [asyncio.create_task(crew.send()) for _ in range(SENDERS)]
-        workers = [asyncio.create_task(crew.work()) for _ in range(WORKERS)]
         end = time.monotonic() + seconds
-        try:
+        async with at_work(crew.send, SENDERS), at_work(crew.work, WORKERS):
             while time.monotonic() < end:
                 await asyncio.sleep(0.3 + 1.2 * self._chance.random())
                 await self.harm.do()
                 self._tell(end)
-        finally:
-            for task in (*senders, *workers):
-                task.cancel()
-            await asyncio.gather(*senders, *workers, return_exceptions=True)
 
     def _tell(self, end: float) -> None:
         harms = ", ".join(f"{count} {name}" for name, count in self.harm.done.items())
@@ -81,17 +78,35 @@ class Torture:
         self._report(f"{left:4d} s left: {harms}; {len(self.history.begun)} events, {len(self.history.results)} results")
 
     async def _rest(self, crew: Crew) -> list[str]:
-        """Let well-behaved packs finish what is open."""
-        crew.misbehaves = 0
-        workers = [asyncio.create_task(crew.work()) for _ in range(WORKERS)]
+        """Return when nothing is open any more, or what is stuck."""
         end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
-        try:
-            while (left := await crew.open_actions()) and time.monotonic() < end:
-                if len(self.history.results) > answered:
-                    end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
-                await asyncio.sleep(0.2)
-        finally:
-            for task in workers:
-                task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        while (left := await crew.open_actions()) and time.monotonic() < end:
+            if len(self.history.results) > answered:
+                end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
+            await asyncio.sleep(0.2)
         return [f"{left} actions did not come to an end; nothing was answered for {self._rest_seconds:g} s"] if left else []
+
+    async def _look(self, crew: Crew) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the executions, and what is wrong with them.
+
+        What one of several servers had begun when it was killed is finished by the others, some seconds later.
+        """
+        end = time.monotonic() + (self._rest_seconds if len(self.victims) > 1 else 0)
+        while True:
+            executions = await crew.executions()
+            faults = faults_in(self.history, executions)
+            if not faults or time.monotonic() >= end:
+                return executions, faults
+            await asyncio.sleep(1)
+
+
+@asynccontextmanager
+async def at_work(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> AsyncIterator[None]:
+    """Have so many do the work meanwhile."""
+    tasks = [asyncio.create_task(work()) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
