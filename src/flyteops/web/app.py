@@ -11,12 +11,11 @@ from flyteops.web.api import OPERATIONS
 from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
 from flyteops.web.guard import Guard
-from flyteops.web.hookpage import HookPage
 from flyteops.web.openapi import describe
 from flyteops.web.operation import Operation, Resource
+from flyteops.web.page import hooks_page, swagger_page
 from flyteops.web.problem import Fault, problem, reply_to
 from flyteops.web.route import Router
-from flyteops.web.swagger import SwaggerPage
 
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -107,7 +106,7 @@ class Description:
 
 def about() -> Iterable[Operation]:
     """Return what is for people: the description of the API with its page, and the page of the hooks."""
-    description, swagger, hooks = Description(OPERATIONS), SwaggerPage(), HookPage()
+    description, swagger, hooks = Description(OPERATIONS), swagger_page(), hooks_page()
     for path, handler in (
         ("/v1/swagger", description.get),
         ("/swagger", swagger.page),

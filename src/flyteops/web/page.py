@@ -1,0 +1,65 @@
+"""Pages for people. All that they need comes from this server, so that they work without the internet, and run nothing else."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from flyteops.errors import NotFoundError
+from flyteops.web.exchange import Call, HeaderList, Reply
+
+HTML = b"text/html; charset=utf-8"
+CONTENT_TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8", ".png": b"image/png"}
+
+OWN = Path(__file__).parent / "static"
+
+INLINE = b"'self' 'unsafe-inline'"
+"""Where the styles of a page come from that cannot do without those in its elements."""
+
+
+class Page:
+    """A page and the files that it loads, read once; no other file is given out."""
+
+    def __init__(self, page: Path, files: Iterable[Path], *, styles: bytes = b"'self'") -> None:
+        headers = _headers(styles)
+        self._page = Reply(200, page.read_bytes(), HTML, headers)
+        self._files = {file.name: Reply(200, file.read_bytes(), CONTENT_TYPES[file.suffix], headers) for file in files}
+
+    async def page(self, call: Call) -> Reply:
+        return self._page
+
+    async def file(self, call: Call) -> Reply:
+        name = call.params["name"]
+        if name not in self._files:
+            raise NotFoundError(f"There is no file {name!r} for the page.")
+        return self._files[name]
+
+
+def swagger_page() -> Page:
+    """Return the page on which people try the API."""
+    files = [_swagger_ui() / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")]
+    return Page(OWN / "swagger.html", [*files, OWN / "swagger.js"], styles=INLINE)
+
+
+def hooks_page() -> Page:
+    """Return the page that shows hooks and their last calls; it asks the API for them, with a token if need be."""
+    return Page(OWN / "hooks.html", [OWN / "hooks.js", OWN / "hooks.css"])
+
+
+def _headers(styles: bytes) -> HeaderList:
+    return (
+        (
+            b"content-security-policy",
+            b"default-src 'none'; script-src 'self'; style-src %b; img-src 'self' data:; connect-src 'self'; "
+            b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % styles,
+        ),
+        (b"x-frame-options", b"DENY"),  # for browsers that do not know frame-ancestors
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-cache"),
+    )
+
+
+def _swagger_ui() -> Path:
+    spec = find_spec("flask_swagger_ui")  # found, not imported: it would bring Flask along
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("The files of Swagger UI are missing; install flyteops[server].")
+    return Path(spec.origin).parent / "dist"
