@@ -3,10 +3,15 @@
 import asyncio
 import json
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Self
 
 from aiohttp import WSMsgType, web
+
+from flyteops.packs.slack import create
+from flyteops.sdk.testing import PackTester
 
 BOT_TOKEN = "xoxb-secret-of-the-bot"
 APP_TOKEN = "xapp-secret-of-the-app"
@@ -188,3 +193,19 @@ class Slack:
         async with self._changed:
             self._changed.notify_all()
         return socket
+
+
+ANN = {"id": "U1", "name": "ann", "email": "ann@test", "title": "Dr", "firstName": "Ann", "lastName": "Lee"}
+BOB = {**ANN, "id": "U2", "name": "bob", "email": "bob@test", "firstName": "Bob"}
+HELLO = {"type": "message", "channel": "C1", "user": "U1", "text": "hello", "ts": "1700000001.000100"}
+
+
+@asynccontextmanager
+async def running(slack: Slack, **variables: str) -> AsyncIterator[PackTester]:
+    async with PackTester(create(slack.environ(**variables))) as tester:
+        await slack.connected()
+        yield tester
+
+
+def payloads(tester: PackTester, name: str) -> list[Any]:
+    return [event.payload for event in tester.sent if event.name == name]
