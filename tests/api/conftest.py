@@ -171,10 +171,19 @@ class Wire:
 class Server:
     """A running HTTP server."""
 
-    def __init__(self, port: int, config: uvicorn.Config) -> None:
+    def __init__(self, port: int, uvicorn_server: uvicorn.Server) -> None:
         self.port = port
-        self.config = config
+        self.config = uvicorn_server.config
+        self._uvicorn = uvicorn_server
         self._wires: list[Wire] = []
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._uvicorn.server_state.connections)
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._uvicorn.should_exit = True
 
     async def connect(self) -> Wire:
         wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -199,16 +208,22 @@ class _Uvicorn(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def running(app: Any, **settings: Any) -> AsyncIterator[Server]:
     """Run the app in a real HTTP server for a while."""
-    settings = {"lifespan": "off", "log_config": None, "http": Connection, "timeout_graceful_shutdown": 1, **settings}
-    config = uvicorn.Config(app, **settings)
-    uvicorn_server = _Uvicorn(config)
+    settings = {
+        "lifespan": "off",
+        "log_config": None,
+        "http": Connection,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 1,
+        **settings,
+    }
+    uvicorn_server = _Uvicorn(uvicorn.Config(app, **settings))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         task = asyncio.create_task(uvicorn_server._serve([listener]))
         await uvicorn_server.ready.wait()
-        server = Server(listener.getsockname()[1], config)
+        server = Server(listener.getsockname()[1], uvicorn_server)
         yield server
         await server.hang_up()
-        uvicorn_server.should_exit = True
+        server.stop()
         await task
 
 

@@ -228,7 +228,7 @@ async def test_the_answer_can_be_verified_with_a_few_lines(api: httpx2.AsyncClie
 async def test_it_is_kept_from_where_a_request_came_bounded(service: Service) -> None:
     headers = {"User-Agent": "curl é" + "x" * 500, "X-Forwarded-For": "203.0.113.9"}
     async with (
-        running(create_app(service), proxy_headers=False) as server,
+        running(create_app(service)) as server,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

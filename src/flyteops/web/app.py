@@ -16,6 +16,7 @@ from flyteops.web.operation import Operation, Resource
 from flyteops.web.page import hooks_page, swagger_page
 from flyteops.web.problem import Fault, problem, reply_to
 from flyteops.web.route import Router
+from flyteops.web.shortcut import Shortcut
 
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -52,7 +53,7 @@ def create_app(service: Service, options: Options | None = None, gate: Gate | No
         allow_headers=["*"],
         expose_headers=["Location"],
     )
-    return Doorstep(cors, guard)
+    return Doorstep(cors, guard, api.shortcut)
 
 
 class Api:
@@ -68,6 +69,7 @@ class Api:
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
+        self.shortcut = Shortcut(service, options, guard, gate)
         self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -120,7 +122,8 @@ def about() -> Iterable[Operation]:
 class Doorstep:
     """Turns away other web sites before they are told what may be asked from other sites."""
 
-    def __init__(self, app: App, guard: Guard) -> None:
+    def __init__(self, app: App, guard: Guard, shortcut: Shortcut) -> None:
+        self.shortcut = shortcut
         self._app = app
         self._guard = guard
 

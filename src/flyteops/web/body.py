@@ -12,7 +12,7 @@ from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, pars
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web.exchange import LARGE, Call, size_text
-from flyteops.web.link import collides
+from flyteops.web.link import Headers, collides
 from flyteops.web.multipart import Part, parse_form
 from flyteops.web.wire import EventBody, EventText, Resolved
 
@@ -38,14 +38,14 @@ async def happening(call: Call) -> Happening:
 
 def _happening(call: Call) -> Happening:
     body = call.body
-    told = None if call.is_yaml else _told(body)
+    told = None if call.is_yaml else told_plainly(body)
     if told is None and not call.is_yaml:
         body = mended_json(body)
-        told = _told(body)
+        told = told_plainly(body)
     return told or _told_in_full(call, body)
 
 
-def _told(body: bytes) -> Happening | None:
+def told_plainly(body: bytes) -> Happening | None:
     """Return the event if it is as nearly every client writes it, None when it needs a closer look."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
@@ -102,9 +102,9 @@ def _document(call: Call) -> Document:
     return document
 
 
-def idempotency_key(call: Call) -> str | None:
+def idempotency_key(headers: Headers) -> str | None:
     """Return the key by which an event that is sent again is known; raise `InputError`."""
-    key = call.headers.get(b"idempotency-key")
+    key = headers.get(b"idempotency-key")
     if key is None:
         return None
     if not key.strip() or len(key) > LONGEST_KEY or not key.isascii():

@@ -8,6 +8,8 @@ everything that Flyte does for it.
 import asyncio
 from asyncio import TimerHandle, Transport
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 import httptools
 from uvicorn import Config
@@ -18,6 +20,7 @@ from uvicorn.server import ServerState
 from flyteops.web.cycle import STATUS_LINES, Cycle
 from flyteops.web.exchange import Reply
 from flyteops.web.problem import Fault, problem
+from flyteops.web.shortcut import Errand, Shortcut
 
 MAX_HEAD = 65_536
 """Bytes that the head of a request, or what follows its body, may have."""
@@ -50,6 +53,8 @@ class Connection(asyncio.Protocol):
 
     transport: Transport
     flow: FlowControl
+    local: tuple[str, tuple[str, int | None] | None]
+    """The scheme, and the address of this end."""
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: object = None, _loop: asyncio.AbstractEventLoop | None = None
@@ -57,6 +62,7 @@ class Connection(asyncio.Protocol):
         """Be ready for a connection; called by uvicorn's server, with these names."""
         self.loop = _loop or asyncio.get_running_loop()
         self._app = config.loaded_app
+        self._shortcut: Shortcut | None = getattr(self._app, "shortcut", None)
         self._server = server_state
         self._common_of: list[tuple[bytes, bytes]] = []
         self._common = b""
@@ -70,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._fault: Fault | None = None
         # Whose body is being read, who is being answered, and who has to wait for that.
         self._read: Cycle | None = None
-        self._answered: Cycle | None = None
+        self._answered: Cycle | Errand | None = None
         self._waiting: deque[Cycle] = deque()
         # How long it may take.
         self._idle_since = 0.0
@@ -85,13 +91,14 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
+        self.local = scheme, server = "https" if is_ssl(transport) else "http", get_local_addr(transport)
         self._about = {
             "type": "http",
             "asgi": ASGI,
             "http_version": "1.1",
-            "server": get_local_addr(transport),
+            "server": server,
             "client": get_remote_addr(transport),
-            "scheme": "https" if is_ssl(transport) else "http",
+            "scheme": scheme,
             "root_path": "",
         }
         self._idle_since = self.loop.time()
@@ -120,6 +127,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self._stage is None and self._answered is None and self._shortcut is not None and not self.flow.write_paused:
+            errand = self._shortcut.find(data, self)
+            if errand is not None:
+                self._answered = errand
+                self._start(errand.run())
+                return
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
@@ -223,7 +236,10 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, cycle: Cycle) -> None:
         self._answered = cycle
-        task = self.loop.create_task(cycle.run(self._app))
+        self._start(cycle.run(self._app))
+
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(answering)
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 

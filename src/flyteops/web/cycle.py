@@ -21,7 +21,10 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 
 GO_AHEAD = STATUS_LINES[100] + b"\r\n"
 
-FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), (b"connection", b"close"))}
+CLOSE = (b"connection", b"close")
+"""The header that ends the connection with the answer."""
+
+FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), CLOSE)}
 
 
 class Line(Protocol):
@@ -161,18 +164,26 @@ class Cycle:
             self._line.end()
 
     def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        lines = [STATUS_LINES[status], self._line.common]
+        kept = []
         is_delimited = status == HTTPStatus.NO_CONTENT
-        for name, value in headers:
-            if b"\n" in value or b"\r" in value:
-                raise ValueError(f"the header {name.decode()} would be more than one")
-            if name == b"content-length":
+        for header in headers:
+            if header[0] == b"content-length":
                 is_delimited = True
-            elif name == b"connection" and value == b"close":
+            elif header == CLOSE:
                 self.keep_alive = False
                 continue
-            lines.append(b"%b: %b\r\n" % (name, value))
+            kept.append(header)
         # Where a body of unknown length ends is told by the end of the connection.
         self.keep_alive = self.keep_alive and is_delimited
-        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(lines)
+        return head_of(status, self._line.common, kept, keep_alive=self.keep_alive)
+
+
+def head_of(status: int, common: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+    """Return the head of an answer, `common` being header lines; raise `ValueError` for a value that would be several of them."""
+    lines = [STATUS_LINES[status], common]
+    for name, value in headers:
+        if b"\n" in value or b"\r" in value:
+            raise ValueError(f"the header {name.decode()} would be more than one")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    return b"".join(lines)

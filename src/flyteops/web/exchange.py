@@ -93,8 +93,7 @@ class Call:
     @property
     def is_yaml(self) -> bool:
         """Whether the body is said to be YAML; whatever else it is said to be, it is read as JSON."""
-        content_type = self.headers.get(b"content-type", b"")
-        return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
+        return is_yaml(self.headers)
 
     def query(self) -> Query:
         """Return the query's fields."""
@@ -200,27 +199,36 @@ class Reply(msgspec.Struct, frozen=True):
 
     async def send(self, request: Headers, send: Any) -> None:
         """Send the reply to a request with these headers; to HEAD the server below sends the head of it only."""
-        if self.status == 204:
-            await send({"type": "http.response.start", "status": 204, "headers": list(self.headers)})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        content_type, body = await self._content(request)
-        headers = [(b"content-length", b"%d" % len(body)), *self.headers]
-        if content_type:
-            headers += [(b"content-type", content_type), NO_SNIFFING]
+        content_type, body = self.text()
+        if body is not self.value and self.value is not None and wants_yaml(request.get(b"accept", b"")):
+            value = msgspec.json.decode(body)
+            content_type, body = YAML, to_yaml(value) if len(body) < LARGE else await asyncio.to_thread(to_yaml, value)
+        headers = self.head(content_type, body)
         if self.status >= 400 and b"expect" in request:
             headers.append((b"connection", b"close"))  # the body that the client now keeps to itself will never come
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _content(self, request: Headers) -> tuple[bytes, bytes]:
+    def text(self) -> tuple[bytes, bytes]:
+        """Return the body with its content type, a value as JSON."""
         if self.value is None or isinstance(self.value, bytes):
             return self.content_type, self.value or b""
-        text = encode(self.value)
-        if wants_yaml(request.get(b"accept", b"")):
-            value = msgspec.json.decode(text)
-            return YAML, to_yaml(value) if len(text) < LARGE else await asyncio.to_thread(to_yaml, value)
-        return JSON, text
+        return JSON, encode(self.value)
+
+    def head(self, content_type: bytes, body: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers with which a body is sent."""
+        if self.status == 204:
+            return list(self.headers)
+        headers = [(b"content-length", b"%d" % len(body)), *self.headers]
+        if content_type:
+            headers += [(b"content-type", content_type), NO_SNIFFING]
+        return headers
+
+
+def is_yaml(headers: Headers) -> bool:
+    """Tell whether a body is said to be YAML."""
+    content_type = headers.get(b"content-type", b"")
+    return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
 
 
 def wants_yaml(accept: bytes) -> bool:

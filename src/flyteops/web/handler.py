@@ -111,8 +111,13 @@ async def send_event(call: Call) -> Reply:
 
     When this is answered, the event and every action that it triggers are durable. The sender is the pack in the path.
     """
-    event_id = await call.service.accept_event(call.params["packId"], await happening(call), key=idempotency_key(call))
-    return Reply(202, headers=_location(call.site, event_path(event_id)))
+    told, key = await happening(call), idempotency_key(call.headers)
+    return accepted_event(await call.service.accept_event(call.params["packId"], told, key=key), call.site)
+
+
+def accepted_event(event_id: str, site: Site) -> Reply:
+    """Return what is answered about an event that has been taken in."""
+    return Reply(202, headers=_location(site, event_path(event_id)))
 
 
 async def take_action(call: Call) -> Reply:

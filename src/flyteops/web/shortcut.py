@@ -1,0 +1,216 @@
+"""A shorter way for the three requests that make up nearly all of the load: an event, a take that does not wait, and a result.
+
+It is open to a request that comes in one piece and is as nearly every client writes it. Whatever is special about a request, or
+wrong with it, is a matter for the general way, which does the same for all others. What is HTTP and what is not stays the
+parser's business: it reads the header lines of a client once, and they are known when they come again.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import httptools
+
+from flyteops.errors import InputError
+from flyteops.model import Happening
+from flyteops.service import Service
+from flyteops.web.auth.gate import Gate
+from flyteops.web.body import idempotency_key, told_plainly
+from flyteops.web.cycle import head_of
+from flyteops.web.exchange import LARGE, Options, Reply, is_yaml, wants_yaml
+from flyteops.web.guard import Guard
+from flyteops.web.handler import ACCEPTED, DONE, accepted_event
+from flyteops.web.link import Headers, Site, base_of
+from flyteops.web.problem import reply_to
+from flyteops.web.wire import ActionView
+
+SEGMENT = rb"[\w.~-]{1,500}"
+
+REQUEST_LINE = re.compile(
+    rb"POST (?P<path>/v1/packs/(?P<pack>%b)/(?:(?P<event>events)|actions/(?:take|(?P<action>%b)/result)))"
+    rb"(?:\?(?:(?:actionName|commandName)=(?P<command>%b)|lease=(?P<lease>%b)))? HTTP/1\.1\r\n" % ((SEGMENT,) * 4)
+)
+
+LONGEST_HEADERS = 4096
+"""Bytes of header lines that may come by this way."""
+
+HEADERS_KEPT = 1_000
+"""How many different header lines are known again before all are forgotten: a client repeats its own."""
+
+FOR_THE_GENERAL_WAY = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"origin", b"sec-fetch-site"])
+"""Headers that make a request special, whatever they say."""
+
+
+class Line(Protocol):
+    """The connection that a request has come on."""
+
+    transport: asyncio.Transport
+    local: tuple[str, tuple[str, int | None] | None]
+
+    @property
+    def common(self) -> bytes:
+        """The header lines that every answer has."""
+
+    def end(self) -> None:
+        """Go on with the next request, as this one has been answered."""
+
+
+class Sender(NamedTuple):
+    """What header lines say: how long the body is, by which address the client knows the server, and its idempotency key."""
+
+    headers: Headers
+    length: int
+    site: Site
+    key: str | None
+
+
+Work = Callable[["Errand"], Awaitable[Reply | None]]
+"""Does what is asked for, and returns what is answered; None when there is nobody left to be answered."""
+
+
+class Errand:
+    """A request that came by this way, and its answer: what a `Cycle` is for all others."""
+
+    __slots__ = ("_line", "_more", "_work", "is_begun", "is_gone", "keep_alive")
+
+    def __init__(self, line: Line, work: Work, more: bytes) -> None:
+        """Be ready to `run`; `more` are the header lines that every answer of the app has."""
+        self.is_begun = self.is_gone = False
+        self.keep_alive = True
+        self._line = line
+        self._work = work
+        self._more = more
+
+    def leave(self) -> None:
+        """Note that the client has gone."""
+        self.is_gone = True
+
+    async def run(self) -> None:
+        """Do what is asked for, and answer."""
+        line = self._line
+        try:
+            reply = await self._work(self)
+        except Exception as error:  # the request boundary: nothing may pass it
+            reply = reply_to(error)
+        except BaseException:  # the server stops and waits no longer
+            line.transport.close()
+            raise
+        if reply is None or self.is_gone:
+            return
+        content_type, body = reply.text()
+        self.is_begun = True
+        line.transport.write(
+            head_of(reply.status, line.common + self._more, reply.head(content_type, body), keep_alive=self.keep_alive) + body
+        )
+        if not self.keep_alive:
+            line.transport.close()
+        line.end()
+
+
+class Shortcut:
+    """Finds the requests that may come by this way, and does what they ask for."""
+
+    def __init__(self, service: Service, options: Options, guard: Guard, gate: Gate | None) -> None:
+        self._service = service
+        self._guard = guard
+        self._gate = gate
+        self._longest_body = min(options.max_body_bytes, LARGE)
+        self._more = b"vary: Origin\r\n" if options.allowed_origins else b""  # as of an app that pages of other sites may use
+        self._senders: dict[object, Sender | None] = {}
+
+    def find(self, data: bytes, line: Line) -> Errand | None:
+        """Return the request that has come on a line, None unless the bytes are the whole of one for this way."""
+        asked = REQUEST_LINE.match(data)
+        if asked is None:
+            return None
+        begin = asked.end()
+        end = data.find(b"\r\n\r\n", begin, begin + LONGEST_HEADERS)
+        body = data[end + 4 :]
+        if end < 0 or len(body) > self._longest_body or not self._service.is_started:
+            return None
+        sender = self._sender(data[begin:end], line)
+        work = None if sender is None or sender.length != len(body) else self._work(asked, sender, body)
+        if sender is None or work is None:
+            return None
+        if self._gate is not None:
+            work = partial(admitted, self._gate, asked["path"].decode(), sender.headers, work)
+        return Errand(line, work, self._more)
+
+    def _sender(self, headers: bytes, line: Line) -> Sender | None:
+        known = (headers, line.local)
+        if known in self._senders:
+            return self._senders[known]
+        sender = read_headers(headers, line, self._guard)
+        if sender is None or sender.key is None:  # a key comes only once
+            if len(self._senders) >= HEADERS_KEPT:
+                self._senders.clear()
+            self._senders[known] = sender
+        return sender
+
+    def _work(self, asked: re.Match[bytes], sender: Sender, body: bytes) -> Work | None:
+        pack_id, is_event, action_id = asked["pack"].decode(), asked["event"] is not None, asked["action"]
+        if not is_event and action_id is None:
+            return partial(self._take, sender.site, pack_id, _text(asked["command"]))
+        told = told_plainly(body)
+        if told is None:
+            return None
+        if is_event:
+            return partial(self._accept, sender, pack_id, told)
+        return partial(self._complete, pack_id, action_id.decode(), told, _text(asked["lease"]))
+
+    async def _accept(self, sender: Sender, pack_id: str, told: Happening, _errand: Errand) -> Reply:
+        return accepted_event(await self._service.accept_event(pack_id, told, key=sender.key), sender.site)
+
+    async def _take(self, site: Site, pack_id: str, command: str | None, errand: Errand) -> Reply | None:
+        claimed = await self._service.take(pack_id, command)
+        if not claimed:
+            return DONE
+        if errand.is_gone:
+            await self._service.hand_back(claimed)
+            return None
+        return Reply(200, ActionView.of(pack_id, claimed[0], site))
+
+    async def _complete(self, pack_id: str, action_id: str, told: Happening, lease: str | None, _errand: Errand) -> Reply:
+        await self._service.complete(pack_id, action_id, told, lease=lease)
+        return ACCEPTED
+
+
+async def admitted(gate: Gate, path: str, headers: Headers, work: Work, errand: Errand) -> Reply | None:
+    """Do the work if whoever asks may have it done; else raise `UnauthorizedError`."""
+    await gate.admit("POST", path, headers)
+    return await work(errand)
+
+
+def _text(part: bytes | None) -> str | None:
+    return None if part is None else part.decode()
+
+
+class _Headers:
+    """What the parser tells."""
+
+    def __init__(self) -> None:
+        self.found: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.found[name.lower()] = value
+
+
+def read_headers(lines: bytes, line: Line, guard: Guard) -> Sender | None:
+    """Return what header lines say, None when a request with them is a matter for the general way."""
+    headers = _Headers()
+    parser = httptools.HttpRequestParser(headers)
+    try:
+        parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    found = headers.found
+    length = found.get(b"content-length", b"")
+    is_special = is_yaml(found) or wants_yaml(found.get(b"accept", b"")) or not FOR_THE_GENERAL_WAY.isdisjoint(found)
+    if is_special or guard.misses(found) or not (length.isdigit() and parser.should_keep_alive()):
+        return None
+    try:
+        return Sender(found, int(length), Site(base_of(found, *line.local)), idempotency_key(found))
+    except InputError:
+        return None

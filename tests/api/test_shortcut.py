@@ -1,0 +1,370 @@
+"""The short way of the busy requests: it answers, byte for byte, what the general way answers."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flyteops.model import PackDeclaration
+from flyteops.service import Order, Service
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.app import create_app
+from flyteops.web.auth.gate import Gate
+from flyteops.web.exchange import Options
+from tests.api.conftest import Clock, Server, Wire, running
+
+LIMIT = 20_000
+FLOW = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}}
+TIMED = {"event": {"name": "T", "packName": "P"}, "command": {"name": "D", "packName": "P", "timeout": "1h"}}
+GO = "User-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: gzip"
+EVENT = b'{"event":"E","payload":{"a":1}}'
+RESULT = b'{"event":"R","payload":"done"}'
+
+
+def request(path: str, body: bytes = b"", headers: str = GO, *, line: str = "POST {} HTTP/1.1") -> bytes:
+    head = f"{line.format(path)}\r\nHost: flyte.test\r\nContent-Length: {len(body)}\r\n"
+    return (head + (headers and headers + "\r\n") + "\r\n").encode() + body
+
+
+class Twin:
+    """One of two servers that are the same but for their short way, which one has; it counts what goes the general way."""
+
+    def __init__(self, service: Service, *, has_shortcut: bool, gate: Gate | None = None) -> None:
+        options = Options(max_body_bytes=LIMIT, allowed_origins=frozenset(["https://ops.example.com"]))
+        self._app: Any = create_app(service, options, gate)
+        self.counted = 0
+        self.shortcut = self._app.shortcut if has_shortcut else None
+        self.server: Server
+        self.wire: Wire
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.counted += 1
+        await self._app(scope, receive, send)
+
+    async def ask(self, *data: bytes) -> tuple[int, dict[str, str], bytes]:
+        status, headers, body = await self.wire.ask(*data)
+        headers.pop("date", None)  # there is none when what came is no request
+        if "location" in headers:
+            headers["location"] = headers["location"].replace(str(self.server.port), "PORT")
+        return status, headers, body
+
+
+class Twins:
+    """Two servers that are asked the same."""
+
+    def __init__(self, short: Twin, general: Twin) -> None:
+        self.short = short
+        self.general = general
+
+    async def ask(self, *data: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Return the answer that both have given."""
+        answer = await self.short.ask(*data)
+        assert answer == await self.general.ask(*data)
+        return answer
+
+    async def reconnect(self) -> None:
+        for twin in (self.short, self.general):
+            await twin.wire.close()
+            twin.wire = await twin.server.connect()
+
+    async def take(self) -> str:
+        """Return the path for the result of the next action."""
+        status, _, body = await self.ask(request("/v1/packs/P/actions/take"))
+        assert status == 200
+        href: str = json.loads(body)["links"][0]["href"]
+        return href.removeprefix("http://flyte.test")
+
+
+@asynccontextmanager
+async def making_twins(folder: Path) -> AsyncIterator[Twins]:
+    async with AsyncExitStack() as stack:
+        twins = []
+        for number in range(2):
+            store = await stack.enter_async_context(SqliteStore(folder / f"{number}.db"))
+            seeds = itertools.count()
+            service = Service(store, clock=Clock(), seeds=lambda seeds=seeds: next(seeds).to_bytes(16))  # type: ignore[misc]
+            await service.start()
+            twins.append(twin := Twin(service, has_shortcut=number == 0))
+            twin.server = await stack.enter_async_context(running(twin))
+            twin.wire = await twin.server.connect()
+        both = Twins(*twins)
+        await both.ask(request("/v1/packs", b'{"name":"P"}'))
+        await both.ask(request("/v1/flows", json.dumps({"name": "f", "steps": [FLOW, TIMED]}).encode()))
+        both.short.counted = both.general.counted = 0
+        yield both
+
+
+@pytest.fixture
+async def twins(tmp_path: Path) -> AsyncIterator[Twins]:
+    async with making_twins(tmp_path) as twins:
+        yield twins
+
+
+async def test_what_packs_send_all_day_goes_the_short_way(twins: Twins) -> None:
+    take = "/v1/packs/P/actions/take"
+    for _ in range(3):
+        assert (await twins.ask(request(take, b"null")))[0] == 204
+        assert (await twins.ask(request("/v1/packs/P/events", EVENT)))[0] == 202
+        assert (await twins.ask(request(f"{take}?commandName=Other", b"")))[0] == 204
+        result = await twins.take()
+        assert (await twins.ask(request(result, RESULT)))[0] == 202
+        assert (await twins.ask(request(result, RESULT)))[0] == 202  # again
+        assert (await twins.ask(request(result, EVENT)))[0] == 409
+    assert (await twins.ask(request("/v1/packs/P/events", b'{"event":"T"}')))[0] == 202
+    result = await twins.take()
+    assert "lease=" in result
+    assert (await twins.ask(request(result, RESULT)))[0] == 202
+    keyed = f"{GO}\r\nIdempotency-Key: k1"
+    first = await twins.ask(request("/v1/packs/P/events", EVENT, keyed))
+    assert await twins.ask(request("/v1/packs/P/events", EVENT, keyed)) == first
+    assert (await twins.ask(request("/v1/packs/Q/events", EVENT)))[0] == 404
+    assert (await twins.ask(request("/v1/packs/Q/actions/take")))[0] == 404
+    assert (await twins.ask(request("/v1/packs/P/actions/none/result", RESULT)))[0] == 404
+    assert (twins.short.counted, twins.general.counted > 20) == (0, True)
+
+
+EVENTS = "/v1/packs/P/events"
+
+SPECIAL: dict[str, tuple[int, Any]] = {
+    "YAML comes": (202, request(EVENTS, b"event: E\n", "Content-Type: application/x-yaml")),
+    "YAML is asked for": (202, request(EVENTS, EVENT, "Accept: application/x-yaml")),
+    "the page of another site asks": (403, request(EVENTS, EVENT, "Origin: https://evil.example.com")),
+    "a page that may asks": (202, request(EVENTS, EVENT, "Origin: https://ops.example.com")),
+    "a browser says so": (403, request(EVENTS, EVENT, "Sec-Fetch-Site: cross-site")),
+    "the connection ends": (202, request(EVENTS, EVENT, "Connection: close")),
+    "an old protocol": (202, request(EVENTS, EVENT, line="POST {} HTTP/1.0")),
+    "another method": (405, request(EVENTS, EVENT, line="PUT {} HTTP/1.1")),
+    "half a character": (202, request(EVENTS, b'{"event":"E","payload":"\\ud800"}')),
+    "no JSON": (400, request(EVENTS, b'{"event":"E"')),
+    "no event": (400, request(EVENTS, b"{}")),
+    "too long": (413, request(EVENTS, b'{"event":"E","payload":"%b"}' % (b"x" * LIMIT))),
+    "a key that is none": (400, request(EVENTS, EVENT, "Idempotency-Key: " + "k" * 300)),
+    "more slashes": (202, request(EVENTS + "/", EVENT)),
+    "an escaped path": (202, request("/v1/packs/%50/events", EVENT)),
+    "a query": (202, request(EVENTS + "?a=b", EVENT)),
+    "a list is asked for": (200, request("/v1/packs/P/actions/take?max=2")),
+    "a query that is wrong": (400, request("/v1/packs/P/actions/take?wait=x")),
+    "two names": (200, request("/v1/packs/P/actions/take?commandName=C&actionName=C")),
+    "large headers": (202, request(EVENTS, EVENT, "X-Large: " + "x" * 5000)),
+    "chunks": (
+        202,
+        request(EVENTS, b"1f\r\n" + EVENT + b"\r\n0\r\n\r\n").replace(b"Content-Length: 42", b"Transfer-Encoding: chunked"),
+    ),
+    "no length": (400, request(EVENTS).replace(b"Content-Length: 0\r\n", b"")),
+}
+
+
+async def test_what_is_special_goes_the_general_way(twins: Twins) -> None:
+    for what, (status, data) in SPECIAL.items():
+        before = twins.short.counted
+        for _ in range(2):  # the second time, its headers have been seen before
+            assert (what, (await twins.ask(data))[0]) == (what, status)
+            await twins.reconnect()
+        assert (what, twins.short.counted) == (what, before + 2)
+
+
+@pytest.mark.parametrize("data", [b"no request", request(EVENTS, EVENT, "Content-Length: 1"), request(EVENTS, EVENT, "X y: z")])
+async def test_what_is_no_request_is_refused_on_both_ways(twins: Twins, data: bytes) -> None:
+    assert (await twins.ask(data))[0] == 400
+
+
+async def test_a_wish_to_be_told_to_go_on_is_granted(twins: Twins) -> None:
+    assert (await twins.ask(request(EVENTS, EVENT, "Expect: 100-continue")))[0] in (100, 202)
+
+
+async def test_what_comes_in_pieces_or_together_is_answered_all_the_same(twins: Twins) -> None:
+    event, take = request(EVENTS, EVENT), request("/v1/packs/P/actions/take")
+    await twins.ask(event[:-5], event[-5:])
+    for twin in (twins.short, twins.general):
+        await twin.wire.send(event + take[:20], take[20:] + take + event, take)
+        assert [(await twin.wire.answer())[0] for _ in range(5)] == [202, 200, 200, 202, 200]
+    assert (await twins.ask(take))[0] == 204
+
+
+async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins: Twins) -> None:
+    names = ["a.test", "b.test:81"]
+    for name in [*names, *names]:
+        _, headers, _ = await twins.ask(request(EVENTS, EVENT, f"X-Flyte-Host: {name}\r\nX-Forwarded-Proto: https"))
+        assert headers["location"].startswith(f"https://{name}/v1/audit/events/")
+    for name in ("a b", ""):
+        nameless = request(EVENTS, EVENT, f"X-Flyte-Host: {name}").replace(b"Host: flyte.test\r\n", b"")
+        assert (await twins.ask(nameless))[1]["location"].startswith("http://127.0.0.1:PORT/v1/audit/events/")
+    assert twins.short.counted == 0
+
+
+async def test_any_number_of_different_headers_is_known(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyteops.web.shortcut.HEADERS_KEPT", 3)
+    for number in range(10):
+        assert (await twins.ask(request(EVENTS, EVENT, f"X-Request-Id: {number}")))[0] == 202
+    assert twins.short.counted == 0
+
+
+async def test_who_may_not_is_not_let_in_by_the_short_way(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "flyte.db") as store:
+        service = Service(store, clock=Clock())
+        await service.start()
+        for name in ("P", "Q"):
+            await service.register_pack(PackDeclaration(name))
+        token, text = await service.tokens.create(Order(pack_name="P"))
+        twin = Twin(service, has_shortcut=True, gate=Gate(service.tokens))
+        async with running(twin) as twin.server:
+            twin.wire = await twin.server.connect()
+
+            async def asked(name: str, *headers: str) -> int:
+                paths = (f"/v1/packs/{name}/events", f"/v1/packs/{name}/actions/take", f"/v1/packs/{name}/actions/x/result")
+                answers = [await twin.ask(request(path, EVENT, "\r\n".join([GO, *headers]))) for path in paths]
+                statuses = {status for status, _, _ in answers}
+                return 401 if statuses == {401} else 202 if statuses == {202, 204, 404} else 0
+
+            bearer = f"Authorization: Bearer {text}"
+            assert [await asked("P"), await asked("P", bearer), await asked("Q", bearer)] == [401, 202, 401]
+            await service.tokens.revoke(token.token_id)
+            assert await asked("P", bearer) == 401
+        assert twin.counted == 0
+
+
+NAMES = st.sampled_from(["P", "Q", "%50", "P.", ""])
+PATHS = st.one_of(
+    NAMES.map(lambda name: f"/v1/packs/{name}/events"),
+    st.tuples(NAMES, st.sampled_from(["", "?commandName=C", "?actionName=D", "?max=1", "?", "?commandName="])).map(
+        lambda parts: f"/v1/packs/{parts[0]}/actions/take{parts[1]}"
+    ),
+    st.tuples(NAMES, st.sampled_from(["{}", "{}?lease=x", "{}?lease", "x"])).map(
+        lambda parts: f"/v1/packs/{parts[0]}/actions/{parts[1].replace('{}', 'LAST').replace('?', '/result?')}"
+    ),
+)
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            GO,
+            "Accept: */*",
+            "Accept: application/yaml;q=0.5, application/json;q=0.4",
+            "content-type: text/plain",
+            "CONTENT-TYPE: text/yaml; charset=utf-8",
+            "Origin: http://flyte.test",
+            "Host: other.test",
+            "Idempotency-Key: one",
+            "Idempotency-Key: \xe9",
+            "X-Flyte-Host: ops.test",
+            "X-Forwarded-Proto: HTTPS",
+            "Connection: keep-alive",
+            "Connection: Close",
+            "Content-Length: 31",
+            " folded",
+            "Transfer-Encoding: identity",
+        ]
+    ),
+    max_size=4,
+)
+BODIES = st.one_of(
+    st.sampled_from(
+        [EVENT, RESULT, b"", b"null", b'{"event":"T","createdAt":"2026-01-01T00:00:00Z"}', b'{"event":"E","createdAt":"x"}']
+    ),
+    st.recursive(st.none() | st.text(max_size=5) | st.floats(), lambda inner: st.lists(inner, max_size=3)).map(
+        lambda value: json.dumps({"event": "E", "payload": value}).encode()
+    ),
+    st.binary(max_size=20),
+)
+
+
+async def test_both_ways_answer_the_same(twins: Twins) -> None:
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=300, deadline=None)
+    @given(PATHS, HEADERS, BODIES)
+    def same(path: str, headers: list[str], body: bytes) -> None:
+        asyncio.run_coroutine_threadsafe(asked(request(path, body, "\r\n".join(headers))), loop).result()
+
+    async def asked(data: bytes) -> None:
+        await twins.reconnect()
+        await twins.ask(data)
+
+    await asyncio.to_thread(same)
+    assert 0 < twins.short.counted < twins.general.counted
+
+
+class HeldStore(SqliteStore):
+    """A store that, once it is held, keeps what it has claimed and recorded to itself until it is let go."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.has_done, self.may_tell = asyncio.Event(), asyncio.Event()
+        self.may_tell.set()
+
+    def hold(self) -> None:
+        self.has_done.clear()
+        self.may_tell.clear()
+
+    async def _told(self, what: Any) -> Any:
+        self.has_done.set()
+        await self.may_tell.wait()
+        return what
+
+    async def claim(self, *args: Any, **more: Any) -> Any:
+        return await self._told(await super().claim(*args, **more))
+
+    async def record(self, *args: Any, **more: Any) -> Any:
+        return await self._told(await super().record(*args, **more))
+
+
+@pytest.fixture
+async def held(tmp_path: Path) -> AsyncIterator[HeldStore]:
+    async with HeldStore(tmp_path / "held.db") as store:
+        yield store
+
+
+@pytest.fixture
+async def twin(held: HeldStore) -> AsyncIterator[Twin]:
+    service = Service(held, clock=Clock())
+    await service.start()
+    twin = Twin(service, has_shortcut=True)
+    async with running(twin, timeout_graceful_shutdown=10) as twin.server:
+        twin.wire = await twin.server.connect()
+        await twin.ask(request("/v1/packs", b'{"name":"P"}'))
+        await twin.ask(request("/v1/flows", json.dumps({"name": "f", "steps": [FLOW]}).encode()))
+        yield twin
+
+
+async def test_what_a_client_takes_that_leaves_meanwhile_goes_to_others(twin: Twin, held: HeldStore) -> None:
+    await twin.ask(request(EVENTS, EVENT))
+    gone = await twin.server.connect()
+    held.hold()
+    await gone.send(request("/v1/packs/P/actions/take"))
+    await held.has_done.wait()
+    gone.abort()
+    await until(lambda: twin.server.connection_count == 1)
+    held.may_tell.set()
+    status, _, body = await twin.ask(request("/v1/packs/P/actions/take?wait=30"))
+    assert (status, json.loads(body)["command"]) == (200, "C")
+
+
+async def test_what_is_under_way_when_the_server_stops_is_answered(twin: Twin, held: HeldStore) -> None:
+    held.hold()
+    await twin.wire.send(request(EVENTS, EVENT))
+    await held.has_done.wait()
+    twin.server.stop()
+    await refusing(twin.server)
+    held.may_tell.set()
+    status, headers, _ = await twin.wire.answer()
+    assert (status, headers["connection"], await twin.wire.rest()) == (202, "close", b"")
+    assert twin.counted == 2
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 - nothing tells it
+        await asyncio.sleep(0)
+
+
+async def refusing(server: Server) -> None:
+    """Return when the server accepts no more connections."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await server.connect()
