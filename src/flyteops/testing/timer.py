@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, ActionState, Address, Lease, Outcome, Progress
+from flyteops.model import FATAL, ActionState, Address, Lease, NewAction, Outcome, Progress
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 from flyteops.storage.base import ActionFilter, Claimed, Retention, Store
 from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
@@ -227,14 +227,34 @@ class TimerContract(StoreCase):
             await asyncio.sleep(0)
             for each in claims[::2]:
                 each.cancel()
-            await asyncio.gather(*claims, return_exceptions=True)
-            kept = {claimed.action_id for each in claims if not each.cancelled() for claimed in each.result()}
-            await store.ping()
-            left = set()
-            while claimed := await store.claim(WORKER, NOON):
-                left.add(claimed[0].action_id)
-            assert kept | left == {action.action_id for action in actions}
-            assert not kept & left
+            await self.check_all_are_somewhere(store, actions, claims)
+
+    async def test_a_claim_that_is_given_up_in_the_moment_it_is_answered_goes_back(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            actions = [sample.action() for _ in range(20)]
+            await start(store, *actions)
+            claims = [asyncio.ensure_future(store.claim(WORKER, NOON)) for _ in actions]
+
+            async def give_up(claim: "asyncio.Future[Sequence[Claimed]]") -> None:
+                await store.record(sample.event("Said"), NOTHING)
+                claim.cancel()
+
+            await asyncio.gather(*map(give_up, claims))
+            await self.check_all_are_somewhere(store, actions, claims)
+
+    async def check_all_are_somewhere(
+        self, store: Store, actions: Sequence[NewAction], claims: "Sequence[asyncio.Future[Sequence[Claimed]]]"
+    ) -> None:
+        """Check that each action was either handed out or can be, never both and never neither."""
+        await asyncio.gather(*claims, return_exceptions=True)
+        kept = {claimed.action_id for each in claims if not each.cancelled() for claimed in each.result()}
+        await store.ping()
+        left = set()
+        while claimed := await store.claim(WORKER, NOON):
+            left.add(claimed[0].action_id)
+        assert kept | left == {action.action_id for action in actions}
+        assert not kept & left
 
     async def test_several_can_be_claimed_at_once(self) -> None:
         sample = Sample()

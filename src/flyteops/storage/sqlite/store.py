@@ -182,12 +182,18 @@ class SqliteStore(Store):
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
-        # What nobody is left to be told of goes back as soon as it is there.
-        return await self._write(
+        # What nobody is left to be told of goes back as soon as it is there, or at once when it was on its way already.
+        claiming = self._write(
             CLAIM,
             lambda ledger: ledger.claim(pack, at, action_name, limit, seed),
             lambda claimed: self._give_back(claimed, at),
         )
+        try:
+            return await claiming
+        except asyncio.CancelledError:
+            if not claiming.cancelled() and claiming.exception() is None:
+                self._give_back(claiming.result(), at)
+            raise
 
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
