@@ -15,7 +15,7 @@ from flyteops.model import (
     Transition,
 )
 from flyteops.storage.base import Claimed, EventFilter, Store
-from flyteops.testing.case import ANYTHING, StoreCase, event_ids, ids, raises, start, take
+from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 
 
@@ -220,6 +220,37 @@ class ActionContract(StoreCase):
         )
         assert seen
         assert seen[-1] == expected
+
+    async def test_what_has_happened_to_an_action_since_it_was_handed_out_is_known_when_its_result_comes(self) -> None:
+        sample = Sample()
+        released, joined = sample.action(), sample.action()
+        second = sample.action(step_id="second", step_index=1, correlation_id=joined.correlation_id)
+        seen: list[Progress] = []
+
+        def decide(progress: Progress) -> Outcome:
+            seen.append(progress)
+            return NOTHING
+
+        async with self.connect() as store:
+            await start(store, released, joined)
+            await asyncio.gather(take(store), take(store))
+            await store.release(released.action_id, minutes(1), lambda _: None, counts=False)
+            with raises(ConflictError):
+                await store.finish(released.action_id, sample.event("Deployed"), decide)
+            assert seen[-1].state is ActionState.NEW
+            await start(store, second)
+            await store.finish(joined.action_id, sample.event("Deployed"), decide)
+            assert [sibling.step_id for sibling in seen[-1].siblings] == ["first", "second"]
+
+    async def test_a_result_of_what_was_removed_since_it_was_handed_out_is_refused(self) -> None:
+        sample = Sample()
+        removed = sample.action()
+        async with self.connect() as store:
+            await start(store, removed)
+            await take(store)
+            await store.purge(before(minutes(60)))
+            with raises(NotFoundError):
+                await store.finish(removed.action_id, sample.event("Deployed"), always(NOTHING))
 
     async def test_what_follows_from_a_result_is_stored_with_it(self) -> None:
         sample = Sample()

@@ -90,6 +90,7 @@ def _remove(ledger: Ledger, seqs: Sequence[int]) -> int:
             referred += [(event_seq,) for event_seq in (trigger_seq, result_seq, *late) if event_seq is not None]
     ledger.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
     ledger.connection.executemany("DELETE FROM execution WHERE seq = ?", [(seq,) for seq in seqs])
+    ledger.forget_handed_out()
     ledger.drop_queues(queue_ids)
     return len(seqs)
 

@@ -1,8 +1,8 @@
 """What the writer does inside its transaction about events, actions and what follows from them, on one connection.
 
 Rows of one kind are gathered and written in bulk by `flush`, which whoever reads what may have been gathered calls first. What
-is kept in memory (names of queues and sources, the heads of queues) mirrors the database, which has no other writer;
-`forget` drops it after a rollback.
+is kept in memory (names of queues and sources, the heads of queues, what was handed out) mirrors the database, which has no other
+writer; `forget` drops it after a rollback.
 """
 
 import sqlite3
@@ -48,6 +48,12 @@ PREFETCH = 64
 SMALL = 16_384
 """Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
 
+SHORT = 1_024
+"""Bytes of context that are kept in memory with an action that is handed out; those with more are read when they end."""
+
+HANDED_OUT_KEPT = 5_000
+"""How many actions that were handed out are remembered before all are forgotten, which are read when they end."""
+
 SOURCES_KEPT = 10_000
 """How many senders and event names are remembered before all are forgotten, for the sake of packs that invent names."""
 
@@ -57,19 +63,11 @@ MATCHES_KEPT = 10_000
 Key = tuple[tuple[str, str], ...]
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue; `input` is None when it is long, `timeout` (microseconds) when it has no limit."""
-
-    seq: int
-    execution_seq: int
-    action_id: str
-    attempt: int
-    timeout: int | None
-    input: bytes | None
-
-
 class Found(msgspec.Struct, frozen=True):
-    """An action as it is in the database, with its execution."""
+    """An action as it is in the database, with its execution; `is_alone` when that is known to have no other.
+
+    One that waits to be handed out has an empty context when that is long.
+    """
 
     seq: int
     execution_seq: int
@@ -86,10 +84,34 @@ class Found(msgspec.Struct, frozen=True):
     correlation_id: str
     flow_name: str
     flow_uuid: str
+    is_alone: bool = False
 
     @property
     def visible_state(self) -> ActionState:
         return STATES[self.state]
+
+
+FIND = (
+    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"
+    " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
+    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE "
+)
+
+NEXT = (
+    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',"
+    " iif(length(a.context) <= ?, a.context, x''), NULL, a.attempt + 1, a.timeout, NULL, e.correlation_id, e.flow_name,"
+    " e.flow_uuid, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),"
+    " iif(length(a.input) <= ?, a.input, NULL)"
+    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?"
+)
+"""The head of a queue, as it will be found once it is handed out."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A NEW action at the head of its queue, as it will be once it is handed out; `input` is None when it is long."""
+
+    action: Found
+    input: bytes | None
 
 
 class Queue:
@@ -123,6 +145,8 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        # What an event begins has an id that was made for it. It is looked for only after a batch has failed, which may be why.
+        self.is_careful = False
         self.execute = self._execute = connection.execute
         self._begin_gathering()
         self.forget()
@@ -178,6 +202,7 @@ class Ledger:
         """Drop what is in memory, because the transaction or a part of it was rolled back."""
         self._begin_gathering()
         self._begun: dict[str, int] = {}
+        self._handed_out: dict[str, Found] = {}
         self.finished_from = 0
         self._sources: dict[tuple[str, str, str, Key], int] = {}
         rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
@@ -255,29 +280,44 @@ class Ledger:
 
     def _claim_first(self, queue: Queue, pack: PackRef, at: datetime, seed: bytes) -> Claimed:
         first = queue.heads.popleft()
+        action, given = first.action, first.input
         now = to_microseconds(at)
-        attempt = first.attempt + 1
         lease = timeout = expires_at = None
-        if first.timeout is not None:
-            lease = lease_token(seed, first.action_id, attempt)
-            timeout = timedelta(microseconds=first.timeout)
-            due_at = now + first.timeout
+        if action.timeout is not None:
+            lease = lease_token(seed, action.action_id, action.attempt)
+            timeout = timedelta(microseconds=action.timeout)
+            due_at = now + action.timeout
             expires_at = to_instant(due_at)
-            self._attempts.append((first.seq, attempt, lease, pack.id, now))
-            self._due.append((due_at, first.seq))
-        self._claims.append((f",PENDING {now}", attempt, first.seq))
-        self.touch(first.execution_seq, now)
-        found = first.input
-        if found is None:
-            found = self._execute("SELECT input FROM action WHERE seq = ?", (first.seq,)).fetchone()[0]
-        return Claimed(first.action_id, queue.command, found, attempt, lease, timeout, expires_at)
+            self._attempts.append((action.seq, action.attempt, lease, pack.id, now))
+            self._due.append((due_at, action.seq))
+        else:
+            self._remember(action)
+        self._claims.append((f",PENDING {now}", action.attempt, action.seq))
+        self.touch(action.execution_seq, now)
+        if given is None:
+            given = self._execute("SELECT input FROM action WHERE seq = ?", (action.seq,)).fetchone()[0]
+        return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at)
+
+    def _remember(self, action: Found) -> None:
+        """Keep what is known of an action that is handed out, for its result comes next; nothing else happens to most of them."""
+        if action.context:
+            if len(self._handed_out) >= HANDED_OUT_KEPT:
+                self._handed_out.clear()
+            self._handed_out[action.action_id] = action
+
+    def forget_handed_out(self, action_id: str | None = None) -> None:
+        """Forget what is known of an action that was handed out, or of all, as something else than its result happens to it."""
+        if action_id is None:
+            self._handed_out.clear()
+        else:
+            self._handed_out.pop(action_id, None)
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         best = None
         for queue in [queue for queue in self._matching(pack, command) if queue.is_waiting]:
             if not queue.heads and not self._refill(queue):
                 queue.is_waiting = False
-            elif best is None or queue.heads[0].seq < best.heads[0].seq:
+            elif best is None or queue.heads[0].action.seq < best.heads[0].action.seq:
                 best = queue
         return best
 
@@ -296,12 +336,8 @@ class Ledger:
 
     def _refill(self, queue: Queue) -> bool:
         self.flush()
-        rows = self._execute(
-            "SELECT seq, execution_seq, action_id, attempt, timeout, iif(length(input) <= ?, input, NULL) FROM action"
-            " WHERE queue_id = ? AND state = 'NEW' ORDER BY seq LIMIT ?",
-            (SMALL, queue.queue_id, PREFETCH),
-        )
-        queue.heads.extend(Waiting(*row) for row in rows)
+        rows = self._execute(NEXT, (SHORT, SMALL, queue.queue_id, PREFETCH))
+        queue.heads.extend([Waiting(Found(*columns), given) for *columns, given in rows])
         return bool(queue.heads)
 
     def make_available(self, queue_ids: Iterable[int]) -> None:
@@ -332,6 +368,7 @@ class Ledger:
 
     def end(self, found: Found, result: Event, outcome: Outcome) -> None:
         """Let an action end with a result."""
+        self.forget_handed_out(found.action_id)
         self._begun[found.correlation_id] = found.execution_seq
         result_seq = self.add(result, outcome, found.seq)
         state = "FATAL" if result.name == FATAL else "SUCCESS"
@@ -351,6 +388,9 @@ class Ledger:
 
     def find(self, action_id: str) -> Found:
         """Return an action as it stands; raise `NotFoundError`."""
+        found = self._handed_out.get(action_id)
+        if found is not None:
+            return found
         found = self._find_action("a.action_id = ?", action_id)
         if found is None or found.execution_seq in self._unsettled:
             self.flush()
@@ -366,7 +406,6 @@ class Ledger:
     def progress_of(self, found: Found) -> Progress:
         """Return how an action and its execution stand."""
         queue = self._queues[found.queue_id]
-        siblings = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (found.execution_seq,))
         return Progress(
             action_id=found.action_id,
             name=queue.command,
@@ -379,13 +418,19 @@ class Ledger:
             step_index=found.step_index,
             context=decode_strings(found.context),
             state=found.visible_state,
-            siblings=tuple([Sibling(step, index, STATES[at]) for step, index, at in siblings]),
+            siblings=self._siblings(found),
             result=self._result_of(found),
             attempt=found.attempt,
             leases=() if found.timeout is None else self._leases(found.seq),
             timeout=None if found.timeout is None else timedelta(microseconds=found.timeout),
             due_at=None if found.due_at is None else to_instant(found.due_at),
         )
+
+    def _siblings(self, found: Found) -> tuple[Sibling, ...]:
+        if found.is_alone:
+            return (Sibling(found.step_id, found.step_index, found.visible_state),)
+        rows = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (found.execution_seq,))
+        return tuple([Sibling(step_id, step_index, STATES[state]) for step_id, step_index, state in rows])
 
     def _result_of(self, found: Found) -> Event | None:
         if found.result_seq is None:
@@ -399,12 +444,7 @@ class Ledger:
         return tuple([Lease(number, lease, bool(is_lost)) for number, lease, is_lost in rows])
 
     def _find_action(self, condition: str, value: object) -> Found | None:
-        row = self._execute(
-            "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"  # noqa: S608 - texts of ours, values apart
-            " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
-            f" FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE {condition}",
-            (value,),
-        ).fetchone()
+        row = self._execute(FIND + condition, (value,)).fetchone()
         return None if row is None else Found(*row)
 
     def add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
@@ -461,17 +501,22 @@ class Ledger:
         correlation_id = action.correlation_id
         seq = self._begun.get(correlation_id)
         if seq is None:
-            row = self._execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
-            if row is None:
+            seq = self._old_execution(correlation_id, now) if self.is_careful else None
+            if seq is None:
                 self._last_execution += 1
                 seq = self._last_execution
                 self._executions.append((seq, correlation_id, action.flow_name, action.flow_uuid, now))
                 self._gathered += 1
-            else:
-                seq = row[0]
-                self.touch(seq, now)
             self._begun[correlation_id] = seq
         return seq
+
+    def _old_execution(self, correlation_id: str, now: int) -> int | None:
+        """Return the execution of this id if there is one."""
+        row = self._execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
+        if row is None:
+            return None
+        self.touch(row[0], now)
+        return int(row[0])
 
     # ------------------------------------------------------------------------------------------------- queues, sources
 

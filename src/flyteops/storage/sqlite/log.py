@@ -15,6 +15,9 @@ PATIENCE = 2.0
 TRY = 0.1
 """How many seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
 
+LOOK_EVERY = 0.05
+"""How many seconds pass at least between two looks at how long it is, and not only the time of a transaction."""
+
 PAUSE = 5.0
 LONGEST_PAUSE = 60.0
 """How many seconds pass until it is tried again after that was not enough: twice as many each time, for a backup reads long."""
@@ -26,24 +29,27 @@ class Log:
     def __init__(self, connection: sqlite3.Connection, database: Path) -> None:
         self._connection = connection
         self._file = database.with_name(f"{database.name}-wal")
+        self._not_before = 0.0
         self._again_at: float | None = None
         self._pause = PAUSE
 
     @property
     def due_in(self) -> float | None:
-        """Seconds until a log that could not start over should be tried again, written or not; None when there is none."""
+        """Seconds until it should be looked at (again), written or not; None when it need not be."""
         return None if self._again_at is None else max(0.0, self._again_at - time.monotonic())
 
     def bound(self) -> None:
         """Make the log start over if it is long; between two transactions. Reads that begin meanwhile are not waited for."""
-        if self.due_in:
+        now = time.monotonic()
+        if now < self._not_before:
+            self._again_at = self._not_before
             return
-        self._again_at = None
+        self._not_before, self._again_at = now + LOOK_EVERY, None
         if not self._is_long():
             return
         is_over = self._start_over()
         if not is_over:
-            self._again_at = time.monotonic() + self._pause
+            self._not_before = self._again_at = time.monotonic() + self._pause
         self._pause = PAUSE if is_over else min(self._pause * 2, LONGEST_PAUSE)
 
     def _start_over(self) -> bool:

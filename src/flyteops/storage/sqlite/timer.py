@@ -41,6 +41,7 @@ def release(ledger: Ledger, action_id: str, at: datetime, check: Check, *, count
         ledger.execute("DELETE FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, found.attempt))
         ledger.execute("UPDATE action SET attempt = attempt - 1 WHERE seq = ?", (found.seq,))
     _change(ledger, found, "NEW", now, None)
+    ledger.forget_handed_out(action_id)
     ledger.make_available([found.queue_id])
     return ledger.address(found.queue_id)
 

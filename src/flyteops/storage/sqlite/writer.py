@@ -142,6 +142,7 @@ class Writer:
     def _do(self, batch: Sequence[Job]) -> None:
         try:
             if not self._do_together(batch):
+                self.ledger.is_careful = True
                 self._do_one_by_one(batch)
         except sqlite3.Error as error:
             self._undo()
@@ -149,6 +150,8 @@ class Writer:
         except BaseException:  # nothing of the batch may stay
             self._undo()
             raise
+        finally:
+            self.ledger.is_careful = False
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
         """Do all jobs as if they were one; return False, with nothing done, when a single one of them must be undone."""
