@@ -375,7 +375,10 @@ async def impatient(service: Service, options: Options) -> AsyncIterator[Server]
         yield server
 
 
-@pytest.mark.parametrize("data", [b"GET /v1 HTT", request("POST", "/v1/packs", PACK)[:-1]])
+EVENT = request("POST", "/v1/packs/P/events", b'{"event":"E"}')
+
+
+@pytest.mark.parametrize("data", [b"GET /v1 HTT", request("POST", "/v1/packs", PACK)[:-1], EVENT[:-13], EVENT[:-1]])
 async def test_a_request_that_does_not_go_on_is_given_up(impatient: Server, data: bytes) -> None:
     wire = await impatient.connect()
     await wire.send(data)

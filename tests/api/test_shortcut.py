@@ -70,6 +70,14 @@ class Twins:
         assert answer == await self.general.ask(*data)
         return answer
 
+    async def ask_slowly(self, *parts: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send parts so that the servers most likely see them one by one."""
+        for part in parts[:-1]:
+            for twin in (self.short, self.general):
+                await twin.wire.send(part)
+            await asyncio.sleep(0.02)
+        return await self.ask(parts[-1])
+
     async def reconnect(self) -> None:
         for twin in (self.short, self.general):
             await twin.wire.close()
@@ -189,6 +197,14 @@ async def test_what_comes_in_pieces_or_together_is_answered_all_the_same(twins: 
     assert (await twins.ask(take))[0] == 204
 
 
+async def test_head_and_body_that_come_apart_go_the_short_way_too(twins: Twins) -> None:
+    for _ in range(2):
+        event = request(EVENTS, EVENT)
+        assert (await twins.ask_slowly(event[:-31], event[-31:]))[0] == 202
+        assert (await twins.ask_slowly(event[:-40], event[-40:-5], event[-5:]))[0] == 202
+    assert twins.short.counted == 2  # what comes in many parts is not waited for
+
+
 async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins: Twins) -> None:
     names = ["a.test", "b.test:81"]
     for name in [*names, *names]:
@@ -279,13 +295,14 @@ async def test_both_ways_answer_the_same(twins: Twins) -> None:
     loop = asyncio.get_running_loop()
 
     @settings(max_examples=300, deadline=None)
-    @given(PATHS, HEADERS, BODIES)
-    def same(path: str, headers: list[str], body: bytes) -> None:
-        asyncio.run_coroutine_threadsafe(asked(request(path, body, "\r\n".join(headers))), loop).result()
+    @given(PATHS, HEADERS, BODIES, st.integers(0, 500))
+    def same(path: str, headers: list[str], body: bytes, cut: int) -> None:
+        data = request(path, body, "\r\n".join(headers))
+        asyncio.run_coroutine_threadsafe(asked(data[:-cut], data[-cut:]), loop).result()
 
-    async def asked(data: bytes) -> None:
+    async def asked(*parts: bytes) -> None:
         await twins.reconnect()
-        await twins.ask(data)
+        await twins.ask(*parts)
 
     await asyncio.to_thread(same)
     assert 0 < twins.short.counted < twins.general.counted
@@ -344,6 +361,16 @@ async def test_what_a_client_takes_that_leaves_meanwhile_goes_to_others(twin: Tw
     held.may_tell.set()
     status, _, body = await twin.ask(request("/v1/packs/P/actions/take?wait=30"))
     assert (status, json.loads(body)["command"]) == (200, "C")
+
+
+async def test_what_has_come_in_part_when_the_server_stops_is_answered_once_it_is_whole(twin: Twin) -> None:
+    event = request(EVENTS, EVENT)
+    await twin.wire.send(event[:-31])
+    await asyncio.sleep(0.02)
+    twin.server.stop()
+    await refusing(twin.server)
+    status, headers, _ = await twin.wire.ask(event[-31:])
+    assert (status, headers["connection"]) == (202, "close")
 
 
 async def test_what_is_under_way_when_the_server_stops_is_answered(twin: Twin, held: HeldStore) -> None:

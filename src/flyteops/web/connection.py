@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self._app = config.loaded_app
         self._shortcut: Shortcut | None = getattr(self._app, "shortcut", None)
+        self._held = b""
         self._server = server_state
         self._common_of: list[tuple[bytes, bytes]] = []
         self._common = b""
@@ -127,12 +128,29 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._stage is None and self._answered is None and self._shortcut is not None and not self.flow.write_paused:
-            errand = self._shortcut.find(data, self)
-            if errand is not None:
-                self._answered = errand
-                self._start(errand.run())
-                return
+        held, self._held = self._held, b""
+        if held:
+            data, self._stage = held + data, None
+        if not self._goes_the_short_way(data, is_second=bool(held)):
+            self._read_on(data)
+        elif self._stage is not None or self._timer is not None:
+            self._mind_the_time()
+
+    def _goes_the_short_way(self, data: bytes, *, is_second: bool) -> bool:
+        """Begin with a request that goes the short way; wait for its second part, as many clients send head and body apart."""
+        if self._shortcut is None or self._stage is not None or self._answered is not None or self.flow.write_paused:
+            return False
+        found = self._shortcut.find(data, self)
+        if isinstance(found, Errand):
+            self._answered = found
+            self._start(found.run())
+        elif found and not is_second:
+            self._held, self._stage = data, BODY
+        else:
+            return False
+        return True
+
+    def _read_on(self, data: bytes) -> None:
         self._unread += len(data)
         try:
             self.parser.feed_data(data)
@@ -256,6 +274,9 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Hang up, after those requests have been answered that have come; called by uvicorn's server."""
+        if self._held:
+            data, self._held, self._stage = self._held, b"", None
+            self._read_on(data)
         last = self._waiting[-1] if self._waiting else self._answered
         if last is None:
             self.transport.close()

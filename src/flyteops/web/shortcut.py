@@ -1,6 +1,6 @@
 """A shorter way for the three requests that make up nearly all of the load: an event, a take that does not wait, and a result.
 
-It is open to a request that comes in one piece and is as nearly every client writes it. Whatever is special about a request, or
+It is open to a request that is as nearly every client writes it, and comes in one piece or two. Whatever is special about it, or
 wrong with it, is a matter for the general way, which does the same for all others. What is HTTP and what is not stays the
 parser's business: it reads the header lines of a client once, and they are known when they come again.
 """
@@ -120,20 +120,22 @@ class Shortcut:
         self._more = b"vary: Origin\r\n" if options.allowed_origins else b""  # as of an app that pages of other sites may use
         self._senders: dict[object, Sender | None] = {}
 
-    def find(self, data: bytes, line: Line) -> Errand | None:
-        """Return the request that has come on a line, None unless the bytes are the whole of one for this way."""
+    def find(self, data: bytes, line: Line) -> Errand | bool:
+        """Return the request that has come on a line; else whether the bytes may be the begin of one for this way."""
         asked = REQUEST_LINE.match(data)
         if asked is None:
-            return None
+            return False
         begin = asked.end()
         end = data.find(b"\r\n\r\n", begin, begin + LONGEST_HEADERS)
-        body = data[end + 4 :]
-        if end < 0 or len(body) > self._longest_body or not self._service.is_started:
-            return None
+        if end < 0 or not self._service.is_started:
+            return False
         sender = self._sender(data[begin:end], line)
-        work = None if sender is None or sender.length != len(body) else self._work(asked, sender, body)
-        if sender is None or work is None:
-            return None
+        body = data[end + 4 :]
+        if sender is None or sender.length != len(body):
+            return sender is not None and len(body) < sender.length <= self._longest_body
+        work = None if len(body) > self._longest_body else self._work(asked, sender, body)
+        if work is None:
+            return False
         if self._gate is not None:
             work = partial(admitted, self._gate, asked["path"].decode(), sender.headers, work)
         return Errand(line, work, self._more)
@@ -192,23 +194,29 @@ class _Headers:
 
     def __init__(self) -> None:
         self.found: dict[bytes, bytes] = {}
+        self.keep_alive = False
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.found[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()  # asked later, of a request without a body, it would not know
 
 
 def read_headers(lines: bytes, line: Line, guard: Guard) -> Sender | None:
     """Return what header lines say, None when a request with them is a matter for the general way."""
     headers = _Headers()
-    parser = httptools.HttpRequestParser(headers)
     try:
-        parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
+        headers.parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
+    finally:
+        del headers.parser  # they refer to each other
     found = headers.found
     length = found.get(b"content-length", b"")
     is_special = is_yaml(found) or wants_yaml(found.get(b"accept", b"")) or not FOR_THE_GENERAL_WAY.isdisjoint(found)
-    if is_special or guard.misses(found) or not (length.isdigit() and parser.should_keep_alive()):
+    if is_special or guard.misses(found) or not (length.isdigit() and headers.keep_alive):
         return None
     try:
         return Sender(found, int(length), Site(base_of(found, *line.local)), idempotency_key(found))
