@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
-from flyteops.model import DataItem, Outcome
+from flyteops.model import ActionState, DataItem, Outcome, Progress
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
@@ -386,6 +386,22 @@ async def test_the_queues_are_right_after_a_batch_was_rolled_back(store: SqliteS
         await store._write(OTHER, empty_and_fail)
     (claimed,) = await store.claim(WORKER, NOON)
     assert claimed.action_id == action.action_id
+
+
+async def test_results_that_share_a_commit_see_each_other(store: SqliteStore) -> None:
+    sample = Sample()
+    first = sample.action()
+    second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
+    seen: list[list[ActionState]] = []
+
+    def decide(progress: Progress) -> Outcome:
+        seen.append([sibling.state for sibling in progress.siblings])
+        return NOTHING
+
+    await store.record(sample.event(), creating(first, second))
+    await store.claim(WORKER, NOON, limit=2)
+    await store._write(OTHER, lambda ledger: [ledger.finish(each.action_id, sample.event(), decide) for each in (first, second)])
+    assert seen == [[ActionState.PENDING, ActionState.PENDING], [ActionState.SUCCESS, ActionState.PENDING]]
 
 
 # ---------------------------------------------------------------------------------------------------------- the plans

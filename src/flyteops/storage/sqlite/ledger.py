@@ -429,6 +429,8 @@ class Ledger:
     def _siblings(self, found: Found) -> tuple[Sibling, ...]:
         if found.is_alone:
             return (Sibling(found.step_id, found.step_index, found.visible_state),)
+        if found.execution_seq in self._unsettled:
+            self.flush()
         rows = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (found.execution_seq,))
         return tuple([Sibling(step_id, step_index, STATES[state]) for step_id, step_index, state in rows])
 
