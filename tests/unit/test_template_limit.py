@@ -276,13 +276,15 @@ def test_a_budget_is_shared_by_the_renderings_that_have_it() -> None:
     assert template.compile("cheap").render({}, runtime) == "cheap"
 
 
-def test_a_budget_bounds_what_is_printed_together() -> None:
+@pytest.mark.parametrize("source", ["{{ s|ljust:100 }}", "{{ s }}"])
+def test_a_budget_bounds_what_is_printed_together(source: str) -> None:
     runtime = template.Runtime(budget=template.Budget("these templates", length=250))
-    compiled = template.compile("{{ s|ljust:100 }}")
-    compiled.render({"s": ""}, runtime)
-    compiled.render({"s": ""}, runtime)
+    compiled, context = template.compile(source), {"s": "x" * 100}
+    compiled.render(context, runtime)
+    compiled.render(context, runtime)
     with pytest.raises(TemplateLimitError, match="these templates make more than 250 characters together"):
-        compiled.render({"s": ""}, runtime)
+        compiled.render(context, runtime)
+    assert compiled.values(context, runtime) == {"s": "null"}
 
 
 def test_after_the_deadline_of_a_budget_only_what_is_cheap_is_rendered() -> None:

@@ -25,7 +25,7 @@ from flyteops.template.node import (
     sequence,
     text_node,
 )
-from flyteops.template.path import Evaluate, Part, called_path, plain_path
+from flyteops.template.path import Evaluate, Part, Peek, called_path, peek_at, plain_path
 from flyteops.template.secret import PLAIN, SECRET_FORMS, secret_reference
 from flyteops.template.source import located
 from flyteops.template.value import Function
@@ -50,11 +50,12 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A path that a template reads: how it is written and how it is computed."""
+    """A path that a template reads: how it is written and how it is computed, and how it is when nothing is to be called."""
 
     root: str
     shown: str
     evaluate: Evaluate
+    peek: Peek | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,12 +430,14 @@ class Parser:
                 parts[-1].arguments = [*(parts[-1].arguments or ()), *self._arguments(token)]
                 plain = False
         root = first[1]
+        peek: Peek | None = None
         if plain:
-            names = tuple(str(part.name) for part in parts)
-            evaluate = plain_path(root, names[1:], self.source, first[2])
+            names = tuple(str(part.name) for part in parts[1:])
+            evaluate = plain_path(root, names, self.source, first[2])
+            peek = peek_at(root, names)
         else:
             evaluate = called_path(parts, self.language.functions.get(root), self.source, first[2])
-        self.readings.append(Reading(root, self._shown(start), evaluate))
+        self.readings.append(Reading(root, self._shown(start), evaluate, peek))
         return evaluate
 
     def _shown(self, start: int) -> str:

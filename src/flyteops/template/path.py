@@ -1,6 +1,6 @@
 """Names to values: `Event.Payload.items.0` and calls such as `datastore('teams').lead`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ from flyteops.template.value import (
 )
 
 Evaluate = Callable[[State], Any]
+
+Peek = Callable[[Mapping[str, Any]], str | None]
+"""Returns the text at a path of a context, None where only an `Evaluate` says what is there, and whether that is an error."""
 
 _MISSING = object()
 _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
@@ -119,6 +122,24 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
         return value
 
     return read
+
+
+def peek_at(root: str, names: Sequence[str]) -> Peek:
+    """Compile a path of names only to what finds most of them: a text that needs no rendering to be read."""
+
+    def peek(context: Mapping[str, Any]) -> str | None:
+        value = context.get(root)
+        for name in names:
+            kind = type(value)
+            if kind is dict:
+                value = value.get(name)  # type: ignore[union-attr]
+            elif kind is Struct:
+                value = value.fields.get(name)  # type: ignore[union-attr]
+            else:
+                return None
+        return value if type(value) is str else None
+
+    return peek
 
 
 def called_path(parts: Sequence[Part], function: Function | None, source: str, offset: int) -> Evaluate:

@@ -10,8 +10,8 @@ from flyteops.template.function import EXPLAINED, FUNCTIONS
 from flyteops.template.lexer import SYMBOL, lex
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.node import Node
-from flyteops.template.parser import Language, Output, Parser
-from flyteops.template.path import Evaluate
+from flyteops.template.parser import Language, Output, Parser, Reading
+from flyteops.template.path import Evaluate, Peek
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.source import located
 from flyteops.template.state import State
@@ -28,8 +28,8 @@ _SHOWN_LENGTH = 200
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _root_scope() -> dict[str, Any]:
-    return {"pongo2": {"version": "dev"}}
+_ROOT_SCOPE = {"pongo2": {"version": "dev"}}
+"""What a rendering begins with; each gets a copy, to which tags add names."""
 
 
 class Template:
@@ -39,7 +39,7 @@ class Template:
     it wants; `constant` says that it is text alone, which renders to itself.
     """
 
-    __slots__ = ("_evaluate", "_exported", "_node", "_shown", "bound", "constant", "outputs", "secrets", "source")
+    __slots__ = ("_evaluate", "_exported", "_node", "_peek", "_shown", "bound", "constant", "outputs", "secrets", "source")
 
     source: str
     bound: frozenset[str]
@@ -53,6 +53,7 @@ class Template:
         self.secrets = tuple(parser.secrets)
         self._node = node
         self._evaluate = evaluate
+        self._peek = _only_path(parser, evaluate)
         self._shown = _explained(parser)
         self.constant = not parser.readings and "{" not in self.source and "\x01" not in self.source
         self.bound = frozenset(parser.bound)
@@ -74,7 +75,13 @@ class Template:
 
         Integers in the context are JSON numbers and therefore count as floats.
         """
-        state = State(context, _root_scope(), runtime, compile_template)
+        if self._peek is not None:
+            known = self._peek(context)
+            if known is not None and len(known) <= runtime.limits.output_length:
+                if runtime.budget is not None:
+                    runtime.budget.spend(0, len(known))
+                return known if known.isascii() else clean(known)
+        state = State(context, _ROOT_SCOPE.copy(), runtime, compile_template)
         length = 0
         try:
             result = self._render(state)
@@ -88,7 +95,7 @@ class Template:
 
     def render_in(self, state: State, context: Mapping[str, object]) -> str:
         """Render as part of another rendering, within what is left of its limits."""
-        state.context, state.scope = context, _root_scope()
+        state.context, state.scope = context, _ROOT_SCOPE.copy()
         return state.captured(self._captured) if self._evaluate is None else self._render(state)
 
     def _captured(self, state: State) -> None:
@@ -112,24 +119,35 @@ class Template:
 
     def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
         """Return each of `variables` with its value as JSON, cut to 200 characters; what cannot be read is ``null``."""
-        return {name: _shown(evaluate, context, runtime) for name, evaluate in self._shown.items()}
+        return {name: _shown(reading, context, runtime) for name, reading in self._shown.items()}
 
 
-def _explained(parser: Parser) -> dict[str, Evaluate]:
+def _only_path(parser: Parser, evaluate: Evaluate | None) -> Peek | None:
+    """Return how to read the path that a template consists of, if it does."""
+    if len(parser.readings) != 1:
+        return None
+    reading = parser.readings[0]
+    return reading.peek if reading.evaluate is evaluate and reading.root not in _ROOT_SCOPE else None
+
+
+def _explained(parser: Parser) -> dict[str, Reading]:
     """Return what a template reads from the context, and how, by the way that it is shown."""
-    shown: dict[str, Evaluate] = {}
+    shown: dict[str, Reading] = {}
     for reading in parser.readings:
         root = reading.root
         hidden = root in parser.bound or root in _CONVENTIONS or (root in FUNCTIONS and root not in EXPLAINED)
         if not hidden:
-            shown.setdefault(reading.shown, reading.evaluate)
+            shown.setdefault(reading.shown, reading)
     return shown
 
 
-def _shown(evaluate: Evaluate, context: Mapping[str, object], runtime: Runtime) -> str:
-    state = State(context, _root_scope(), runtime, compile_template)
+def _shown(reading: Reading, context: Mapping[str, object], runtime: Runtime) -> str:
+    known = None if reading.peek is None else reading.peek(context)
+    if known is not None and (runtime.budget is None or runtime.budget.room >= 0):
+        return _encode(clean(known[:_SHOWN_LENGTH]))[:_SHOWN_LENGTH]
+    state = State(context, _ROOT_SCOPE.copy(), runtime, compile_template)
     try:
-        shown = _json(evaluate(state), 0)[:_SHOWN_LENGTH]
+        shown = _json(reading.evaluate(state), 0)[:_SHOWN_LENGTH]
         state.settle(0)
         return shown
     except (FlyteError, RecursionError):
