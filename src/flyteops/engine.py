@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -98,6 +98,15 @@ class Moment:
     stands for a secret, while the templates of an input are rendered (`is_input`).
     """
 
+    is_input = False
+    _made = 0
+    _budget: Budget
+    _runtime: Runtime | None = None
+    _digits = ""
+    _ends_at: float | None = None
+    _room: float = EVENT_LENGTH
+    _random: Random | None = None
+
     def __init__(
         self,
         *,
@@ -111,20 +120,12 @@ class Moment:
         self.seed = seed
         self.datastore = datastore
         self._secret = secret
-        self.is_input = False
         self.monotonic = monotonic
-        self._made = 0
-        self._digits = ""
         self._time = f"{int(now.timestamp() * 1000):011x}"
-        self._ends_at: float | None = None
-        self._room: float = EVENT_LENGTH
-        self._budget = Budget("the templates of a step")
-        self._runtime: Runtime | None = None
-        self._random: Random | None = None
 
     @property
     def runtime(self) -> Runtime:
-        """What templates get from outside; made when the first is rendered, for most events need none."""
+        """What templates get from outside, within a step; made when the first is rendered, for most events need none."""
         if self._runtime is None:
             self._runtime = Runtime(
                 datastore=self.datastore,
@@ -155,9 +156,11 @@ class Moment:
         now = self.monotonic()
         if self._ends_at is None:
             self._ends_at = now + EVENT_SECONDS
+            self._budget = Budget("the templates of a step")
         length = min(ACTION_LENGTH, max(self._room, SMALL_LENGTH))
         deadline = min(now + STEP_SECONDS, self._ends_at)
-        self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=sum(map(len, context.values())))
+        taken = sum(map(len, context.values())) if context else 0
+        self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)
 
     def end_step(self) -> None:
         """Take what the step has made off what is left for the event."""
@@ -203,6 +206,10 @@ class PreparedFlow(NamedTuple):
     version: FlowVersion
     steps: Sequence[PreparedStep]
     listening: Mapping[EventKey, Sequence[PreparedStep]]
+
+    def waiting(self, event: Event) -> Sequence[PreparedStep]:
+        """Return the steps that wait for such an event, in their order."""
+        return self.listening.get((event.pack.name, event.name), ())
 
 
 def prepare(version: FlowVersion) -> PreparedFlow:
@@ -301,7 +308,7 @@ class FlowIndex:
             else:
                 del self._listening[key]
 
-    def listening(self, event: Event) -> Sequence[tuple[PreparedFlow, tuple[PreparedStep, ...]]]:
+    def listening(self, event: Event) -> "Listening":
         """Return the flows with trigger steps for this event, by name, each with those steps in their order."""
         return self._listening.get((event.pack.name, event.name), ())
 
@@ -313,10 +320,17 @@ def _triggers(flow: PreparedFlow) -> dict[EventKey, list[PreparedStep]]:
 
 # ------------------------------------------------------------------------------------------------------------ evaluation
 
+Listening = Sequence[tuple[PreparedFlow, Sequence[PreparedStep]]]
+"""Flows, each with the steps of it that an event is to begin an execution with."""
+
+NOTHING = Outcome()
+"""What follows from nearly all events."""
+
 
 def evaluate(event: Event, index: FlowIndex, moment: Moment) -> Outcome:
     """Return what follows from an event: for each flow that listens, one new execution if any of its trigger steps passes."""
-    return _Evaluation(event, moment).begin(index)
+    listening = index.listening(event)
+    return _Evaluation(event, moment).begin(listening).outcome if listening else NOTHING
 
 
 def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress: Progress, moment: Moment) -> Outcome:
@@ -324,8 +338,10 @@ def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress
 
     `flow` is the version that the execution began with.
     """
-    evaluation = _Evaluation(event, moment)
-    return evaluation.begin(index) + evaluation.resume(flow, progress)
+    listening, waiting = index.listening(event), flow.waiting(event)
+    if not listening and not waiting:
+        return NOTHING
+    return _Evaluation(event, moment).begin(listening).resume(flow, waiting, progress).outcome
 
 
 def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) -> tuple[Event, Outcome]:
@@ -340,7 +356,7 @@ def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) 
         received_at=moment.now,
         created_at=due_at,
     )
-    return event, _Evaluation(event, moment).begin_one(flow, prepared)
+    return event, _Evaluation(event, moment).begin([(flow, (prepared,))]).outcome
 
 
 def timetables(flow: PreparedFlow, now: datetime) -> tuple[Timetable, ...]:
@@ -406,13 +422,6 @@ class _Parent(NamedTuple):
     context: Mapping[str, str]
 
 
-_Tried = tuple[Decision, NewAction | None]
-
-
-def _outcome(tried: Sequence[_Tried]) -> Outcome:
-    return Outcome(tuple(decision for decision, _ in tried), tuple(action for _, action in tried if action is not None))
-
-
 class _Evaluation:
     """The evaluation of one event: its payload is parsed once, and only if a step looks at it."""
 
@@ -420,6 +429,12 @@ class _Evaluation:
         self._event = event
         self._moment = moment
         self._event_value: object = None
+        self._decisions: list[Decision] = []
+        self._actions: list[NewAction] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(tuple(self._decisions), tuple(self._actions))
 
     def _scope(self, context: Mapping[str, str]) -> dict[str, object]:
         if self._event_value is None:
@@ -438,44 +453,42 @@ class _Evaluation:
             received_at=event.received_at,
         )
 
-    def begin(self, index: FlowIndex) -> Outcome:
-        tried: list[_Tried] = []
-        for flow, steps in index.listening(self._event):
+    def begin(self, listening: Listening) -> Self:
+        for flow, steps in listening:
             parent = _Parent(self._moment.new_id(), {})
-            tried.extend(self._try(flow, prepared, parent) for prepared in steps)
-        return _outcome(tried)
+            for prepared in steps:
+                self._decisions.append(self._try(flow, prepared, parent))
+        return self
 
-    def begin_one(self, flow: PreparedFlow, prepared: PreparedStep) -> Outcome:
-        return _outcome([self._try(flow, prepared, _Parent(self._moment.new_id(), {}))])
-
-    def resume(self, flow: PreparedFlow, progress: Progress) -> Outcome:
+    def resume(self, flow: PreparedFlow, waiting: Sequence[PreparedStep], progress: Progress) -> Self:
         parent = _Parent(progress.correlation_id, progress.context)
         standing = Standing.of(progress)
-        tried: list[_Tried] = []
-        for prepared in flow.listening.get((self._event.pack.name, self._event.name), ()):
+        for prepared in waiting:
             reason = why_not_yet(prepared.step, standing)
             if reason is None:
-                tried.append(self._try(flow, prepared, parent))
+                decision = self._try(flow, prepared, parent)
             else:
-                tried.append((_decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id), None))
-        return _outcome(tried)
+                decision = _decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id)
+            self._decisions.append(decision)
+        return self
 
-    def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> "_Tried":
+    def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> Decision:
         try:
             self._moment.begin_step(parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
-            return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values), None
+            return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
         except _FailedError as failed:
-            return _failure(flow, prepared, failed), None
+            return _failure(flow, prepared, failed)
         except UNFORESEEN as error:
-            return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}"))), None
+            return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}")))
         finally:
             self._moment.end_step()
+        self._actions.append(action)
         ids = {"correlation_id": action.correlation_id, "action_id": action.action_id}
-        return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids), action
+        return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids)
 
-    def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: "_Parent") -> tuple[NewAction, str, dict[str, str]]:
+    def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
             raise _FailedError(*prepared.fault)
         scope = self._scope(parent.context)

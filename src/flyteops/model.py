@@ -384,9 +384,6 @@ class Outcome(msgspec.Struct, frozen=True):
     decisions: tuple[Decision, ...] = ()
     actions: tuple[NewAction, ...] = ()
 
-    def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.decisions + other.decisions, self.actions + other.actions)
-
 
 class Sibling(msgspec.Struct, frozen=True):
     """An action of an execution, as far as the evaluation of the next steps needs it."""
