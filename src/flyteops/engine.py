@@ -4,21 +4,17 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 "why did it not run" stand on. The rules are in the docs under "The life of an event".
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
-from random import Random
 from typing import NamedTuple, Self
 
 import msgspec
 
 from flyteops import template
-from flyteops.document import decode_json
-from flyteops.errors import TemplateError, TemplateRenderError
+from flyteops.errors import TemplateError
 from flyteops.model import (
     FATAL,
     SCHEDULED,
-    DataItem,
     Decision,
     Event,
     FlowVersion,
@@ -31,8 +27,9 @@ from flyteops.model import (
     has_labels,
     pack_id,
 )
+from flyteops.moment import Moment
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
-from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Runtime, Template, ValueTemplate, compile_value
+from flyteops.template import Template, ValueTemplate, compile_value
 from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -42,141 +39,8 @@ FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a template should never raise; if one does all the same, it spoils its own step and no other."""
 
-STEP_SECONDS = 1.0
-"""How long all templates of one step may take together."""
-
-EVENT_SECONDS = 2.0
-"""How long all templates of all steps may take for one event; after it only templates that take next to no time pass."""
-
-ACTION_LENGTH = 4_194_304
-"""Most characters of an action: the input and labels that templates make of it, and its context."""
-
-EVENT_LENGTH = 33_554_432
-"""Most characters of all actions of one event; after it each may still have `SMALL_LENGTH`."""
-
-SMALL_LENGTH = 65_536
-
-ID_DIGITS = 13
-"""How many hex digits of an id are chance; those before them are its time."""
-
 SHOWN = 200
 """How many characters of a text a decision shows."""
-
-
-# ------------------------------------------------------------------------------------------------------------ the moment
-
-
-class Snapshot:
-    """The datastore at a moment, as templates see it; JSON is parsed at its first use. `secrets` are keys of what they do not."""
-
-    def __init__(self, items: Mapping[str, DataItem], secrets: Container[str] = ()) -> None:
-        self._items = items
-        self._secrets = secrets
-        self._values: dict[str, Json] = {}
-
-    def __call__(self, key: str) -> Json:
-        """Return the item's value: JSON for JSON content types, else text. Raise `KeyError` when there is none."""
-        if key not in self._values:
-            if key in self._secrets:
-                raise TemplateError(f"the datastore item {key} is a secret; write secret('{key}')")
-            item = self._items[key]
-            self._values[key] = _parsed(item) if item.is_json else item.value.decode(errors="replace")
-        return self._values[key]
-
-
-def _parsed(item: DataItem) -> Json:
-    try:
-        return decode_json(item.value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TemplateError(f"datastore item {item.key!r} is declared as {item.content_type}, but is no JSON: {error}") from error
-
-
-class Moment:
-    """Everything but the event and the flows that an evaluation depends on, and the ids that come of it.
-
-    `seed` decides all randomness, `monotonic` (seconds) bounds how long templates may take. `secret(name, form)` returns what
-    stands for a secret, while the templates of an input are rendered (`is_input`).
-    """
-
-    is_input = False
-    _made = 0
-    _budget: Budget
-    _runtime: Runtime | None = None
-    _digits = ""
-    _ends_at: float | None = None
-    _room: float = EVENT_LENGTH
-    _random: Random | None = None
-
-    def __init__(
-        self,
-        *,
-        now: datetime,
-        seed: bytes,
-        datastore: Callable[[str], Json],
-        monotonic: Callable[[], float],
-        secret: Callable[[str, str], str] | None = None,
-    ) -> None:
-        self.now = now
-        self.seed = seed
-        self.datastore = datastore
-        self._secret = secret
-        self.monotonic = monotonic
-        self._time = f"{int(now.timestamp() * 1000):011x}"
-
-    @property
-    def runtime(self) -> Runtime:
-        """What templates get from outside, within a step; made when the first is rendered, for most events need none."""
-        if self._runtime is None:
-            self._runtime = Runtime(
-                datastore=self.datastore,
-                secret=self._refer,
-                random=self._chances,
-                now=self.now,
-                clock=self.monotonic,
-                budget=self._budget,
-            )
-        return self._runtime
-
-    def _chances(self) -> Random:
-        """Return the random numbers of templates; made at the first use, for seeding costs more than most templates."""
-        if self._random is None:
-            self._random = Random(self.seed)  # noqa: S311 - templates use it, nothing else
-        return self._random
-
-    def _refer(self, name: str, form: str) -> str:
-        """Return what stands for a secret; only the templates of inputs get it."""
-        if not self.is_input:
-            raise TemplateRenderError(ABOUT_SECRETS)
-        if self._secret is None:
-            raise KeyError(name)
-        return self._secret(name, form)
-
-    def begin_step(self, context: Mapping[str, str]) -> None:
-        """Give the next step its share of what an event may cost; `context` is what it takes over."""
-        now = self.monotonic()
-        if self._ends_at is None:
-            self._ends_at = now + EVENT_SECONDS
-            self._budget = Budget("the templates of a step")
-        length = min(ACTION_LENGTH, max(self._room, SMALL_LENGTH))
-        deadline = min(now + STEP_SECONDS, self._ends_at)
-        taken = sum(map(len, context.values())) if context else 0
-        self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)
-
-    def end_step(self) -> None:
-        """Take what the step has made off what is left for the event."""
-        self._room -= self._budget.made
-
-    def chance(self) -> float:
-        """Return a number from 0 to 1 that the seed decides, without touching what templates draw from."""
-        return blake2b(self.seed, digest_size=1, person=b"chance").digest()[0] / 255
-
-    def new_id(self) -> str:
-        """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
-        if len(self._digits) < ID_DIGITS:
-            self._made += 1
-            self._digits = blake2b(self.seed + self._made.to_bytes(4)).hexdigest()
-        digits, self._digits = self._digits[:ID_DIGITS], self._digits[ID_DIGITS:]
-        return self._time + digits
 
 
 # -------------------------------------------------------------------------------------------------------- prepared flows

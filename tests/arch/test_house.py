@@ -16,6 +16,7 @@ PURE = [
     "change.py",
     "document.py",
     "flowfile.py",
+    "moment.py",
     "engine.py",
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("template/**/*.py")),
 ]

@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyteops.engine import FlowIndex, Moment, evaluate, evaluate_result, prepare
+from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
 from flyteops.model import ActionState, Command, Event, EventPattern, Flow, FlowVersion, PackRef, Progress, Sibling, Step
+from flyteops.moment import Moment
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 IDS = ["", "a", "b", "c", "d"]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from flyteops.change import Author, State, Thing, thing
-from flyteops.engine import Snapshot
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
+from flyteops.moment import Snapshot
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.state import of_item
 from flyteops.service.vault import Vault

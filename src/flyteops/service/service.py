@@ -18,7 +18,6 @@ import msgspec
 
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import (
-    Moment,
     evaluate,
     evaluate_result,
     fire,
@@ -51,6 +50,7 @@ from flyteops.model import (
     Progress,
     pack_id,
 )
+from flyteops.moment import Moment
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.sdk.retry import Outage
 from flyteops.service import mask
