@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from flyteops.model import PackDeclaration
 from flyteops.service import Order, Service
@@ -148,6 +149,8 @@ SPECIAL: dict[str, tuple[int, Any]] = {
     "a page that may asks": (202, request(EVENTS, EVENT, "Origin: https://ops.example.com")),
     "a browser says so": (403, request(EVENTS, EVENT, "Sec-Fetch-Site: cross-site")),
     "the connection ends": (202, request(EVENTS, EVENT, "Connection: close")),
+    "the connection ends with a take": (204, request("/v1/packs/P/actions/take?actionName=X", headers="Connection: close")),
+    "no action can be named so": (404, request("/v1/packs/P/actions/take/result", RESULT)),
     "an old protocol": (202, request(EVENTS, EVENT, line="POST {} HTTP/1.0")),
     "another method": (405, request(EVENTS, EVENT, line="PUT {} HTTP/1.1")),
     "half a character": (202, request(EVENTS, b'{"event":"E","payload":"\\ud800"}')),
@@ -203,6 +206,23 @@ async def test_head_and_body_that_come_apart_go_the_short_way_too(twins: Twins) 
         assert (await twins.ask_slowly(event[:-31], event[-31:]))[0] == 202
         assert (await twins.ask_slowly(event[:-40], event[-40:-5], event[-5:]))[0] == 202
     assert twins.short.counted == 2  # what comes in many parts is not waited for
+
+
+async def test_a_request_without_headers_does_not_borrow_those_of_the_next(twins: Twins) -> None:
+    bare = f"POST {EVENTS} HTTP/1.1\r\n\r\n".encode()
+    for twin in (twins.short, twins.general):
+        await twin.wire.send(bare + request("/v1/packs/Q/events", EVENT))
+        assert [(await twin.wire.answer())[0] for _ in range(2)] == [400, 404]
+
+
+async def test_line_ends_between_requests_do_not_add_up(twins: Twins) -> None:
+    for _ in range(5):
+        assert (await twins.ask(request(EVENTS, EVENT)))[0] == 202
+        for twin in (twins.short, twins.general):
+            await twin.wire.send(b"\r\n" * 10_000)
+            other = await twin.server.connect()  # what it is answered comes after the line ends have been read
+            assert (await other.ask(request(EVENTS, EVENT)))[0] == 202
+    assert twins.short.counted == 0
 
 
 async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins: Twins) -> None:
@@ -309,7 +329,12 @@ async def test_both_ways_answer_the_same(twins: Twins) -> None:
 
 
 class HeldStore(SqliteStore):
-    """A store that, once it is held, keeps what it has claimed and recorded to itself until it is let go."""
+    """A store that, once it is held, keeps what it has claimed and recorded to itself until it is let go.
+
+    When it `spoils`, what it has claimed has names that cannot be written.
+    """
+
+    spoils = False
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -326,7 +351,8 @@ class HeldStore(SqliteStore):
         return what
 
     async def claim(self, *args: Any, **more: Any) -> Any:
-        return await self._told(await super().claim(*args, **more))
+        claimed = await self._told(await super().claim(*args, **more))
+        return [replace(each, name="\ud800") for each in claimed] if self.spoils else claimed
 
     async def record(self, *args: Any, **more: Any) -> Any:
         return await self._told(await super().record(*args, **more))
@@ -383,6 +409,14 @@ async def test_what_is_under_way_when_the_server_stops_is_answered(twin: Twin, h
     status, headers, _ = await twin.wire.answer()
     assert (status, headers["connection"], await twin.wire.rest()) == (202, "close", b"")
     assert twin.counted == 2
+
+
+async def test_what_cannot_be_written_is_an_error_and_no_silence(twin: Twin, held: HeldStore) -> None:
+    await twin.ask(request(EVENTS, EVENT))
+    held.spoils = True
+    status, _, body = await twin.ask(request("/v1/packs/P/actions/take"))
+    assert (status, json.loads(body)["code"]) == (500, "internal")
+    assert (await twin.ask(request(EVENTS, EVENT)))[0] == 202
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -29,7 +29,7 @@ from flyteops.web.wire import ActionView
 SEGMENT = rb"[\w.~-]{1,500}"
 
 REQUEST_LINE = re.compile(
-    rb"POST (?P<path>/v1/packs/(?P<pack>%b)/(?:(?P<event>events)|actions/(?:take|(?P<action>%b)/result)))"
+    rb"POST (?P<path>/v1/packs/(?P<pack>%b)/(?:(?P<event>events)|actions/(?:take|(?P<action>(?!take/)%b)/result)))"
     rb"(?:\?(?:(?:actionName|commandName)=(?P<command>%b)|lease=(?P<lease>%b)))? HTTP/1\.1\r\n" % ((SEGMENT,) * 4)
 )
 
@@ -92,21 +92,24 @@ class Errand:
         line = self._line
         try:
             reply = await self._work(self)
+            answer = None if reply is None else self._written(reply)
         except Exception as error:  # the request boundary: nothing may pass it
-            reply = reply_to(error)
+            answer = self._written(reply_to(error))
         except BaseException:  # the server stops and waits no longer
             line.transport.close()
             raise
-        if reply is None or self.is_gone:
+        if answer is None or self.is_gone:
             return
-        content_type, body = reply.text()
         self.is_begun = True
-        line.transport.write(
-            head_of(reply.status, line.common + self._more, reply.head(content_type, body), keep_alive=self.keep_alive) + body
-        )
+        line.transport.write(answer)
         if not self.keep_alive:
             line.transport.close()
         line.end()
+
+    def _written(self, reply: Reply) -> bytes:
+        content_type, body = reply.text()
+        headers = reply.head(content_type, body)
+        return head_of(reply.status, self._line.common + self._more, headers, keep_alive=self.keep_alive) + body
 
 
 class Shortcut:
@@ -126,7 +129,7 @@ class Shortcut:
         if asked is None:
             return False
         begin = asked.end()
-        end = data.find(b"\r\n\r\n", begin, begin + LONGEST_HEADERS)
+        end = data.find(b"\r\n\r\n", begin - 2, begin + LONGEST_HEADERS)  # a head without headers ends with the first line
         if end < 0 or not self._service.is_started:
             return False
         sender = self._sender(data[begin:end], line)
