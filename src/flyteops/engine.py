@@ -349,8 +349,18 @@ class _Evaluation:
         finally:
             self._moment.end_step()
         self._actions.append(action)
-        ids = {"correlation_id": action.correlation_id, "action_id": action.action_id}
-        return _decision(flow, prepared, "ran", "passed", detail, values=values, **ids)
+        return Decision(
+            flow_name=action.flow_name,
+            flow_uuid=action.flow_uuid,
+            step_id=action.step_id,
+            step_index=action.step_index,
+            outcome="ran",
+            reason="passed",
+            detail=detail,
+            values=values,
+            correlation_id=action.correlation_id,
+            action_id=action.action_id,
+        )
 
     def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
@@ -358,7 +368,8 @@ class _Evaluation:
         scope = self._scope(parent.context)
         context = {**parent.context, **self._render_all("context", prepared.context, scope)}
         scope["Context"] = context
-        self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))
+        if prepared.event_labels:
+            self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))
         detail, values = self._check_criteria(prepared.criteria, scope)
         command = prepared.step.command
         action = NewAction(

@@ -22,7 +22,7 @@ FATAL = "FATAL"
 
 def has_labels(offered: Labels, wanted: Labels) -> bool:
     """Tell whether `offered` contains every pair of `wanted`."""
-    return all(offered.get(key) == value for key, value in wanted.items())
+    return wanted.items() <= offered.items()
 
 
 # --------------------------------------------------------------------------------------------------------------- packs

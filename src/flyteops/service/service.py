@@ -106,6 +106,10 @@ PURGE_STEP = 1000
 PURGES_AT_ONCE = 50
 
 
+def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
+    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
+
+
 class Service:
     """Flyte's use cases on one store. Call `start` before anything else; one instance belongs to one event loop."""
 
@@ -281,15 +285,11 @@ class Service:
     async def _accept(self, pack_id: str, told: Happening, key: str | None) -> tuple[str, bool]:
         """Take in an event; return its id, and whether it is new."""
         moment = self._moment()
-        event = await self._event(pack_id, told, moment)
+        event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
         outcome = evaluate(event, self._flows.index, moment)
         event_id = await self._store.record(event, outcome, key=None if key is None else f"{key}\n{pack_id}")
         self._follow(outcome)
         return event_id, event_id == event.event_id
-
-    async def _event(self, pack_id: str, told: Happening, moment: Moment) -> Event:
-        sender = await self._packs.sender(pack_id, moment.now)
-        return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
 
     def _follow(self, outcome: Outcome) -> None:
         """Tell those who wait what has been created, and the timer when it is needed."""
@@ -352,7 +352,7 @@ class Service:
         `LateError` when it was lost before; then the result is kept, but not applied.
         """
         moment = self._moment()
-        event = await self._event(pack_id, told, moment)
+        event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
         await self._finish(action_id, event, moment, lambda progress: rule_on_result(event, progress, lease))
 
     async def _finish(self, action_id: str, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> None:

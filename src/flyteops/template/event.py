@@ -22,13 +22,14 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
 
     The payload is taken as it is and must not change afterwards; its numbers become floats where they are read.
     """
+    received = _time(received_at)
     pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": Labels(pack_labels)})
     fields = {
         "Name": name,
         "Pack": pack,
         "Payload": element(payload),
-        "CreatedAt": _time(created_at),
-        "ReceivedAt": _time(received_at),
+        "CreatedAt": received if created_at is received_at else _time(created_at),
+        "ReceivedAt": received,
     }
     return Struct("execution.Event", fields)
 
