@@ -6,16 +6,12 @@ writer; `forget` drops it after a rollback.
 """
 
 import sqlite3
-from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-
-import msgspec
 
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     FATAL,
-    ActionState,
     Address,
     Event,
     Lease,
@@ -24,7 +20,6 @@ from flyteops.model import (
     PackRef,
     Progress,
     Sibling,
-    has_labels,
 )
 from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
@@ -41,15 +36,7 @@ from flyteops.storage.row import (
     to_text,
 )
 from flyteops.storage.sqlite.audit import read_events
-
-PREFETCH = 64
-"""How many actions are read from a queue at a time."""
-
-SMALL = 16_384
-"""Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
-
-SHORT = 1_024
-"""Bytes of context that are kept in memory with an action that is handed out; those with more are read when they end."""
+from flyteops.storage.sqlite.waiting import FIND, NEXT, PREFETCH, SHORT, SMALL, Found, Key, Place, Queue, Waiting, waiting_as
 
 HANDED_OUT_KEPT = 5_000
 """How many actions that were handed out are remembered before all are forgotten, which are read when they end."""
@@ -59,85 +46,6 @@ SOURCES_KEPT = 10_000
 
 MATCHES_KEPT = 10_000
 """How many answers to "which queues serve this pack" are remembered before all are forgotten."""
-
-Key = tuple[tuple[str, str], ...]
-
-
-class Found(msgspec.Struct, frozen=True):
-    """An action as it is in the database, with its execution; `is_alone` when that is known to have no other.
-
-    One that waits to be handed out has an empty context when that is long.
-    """
-
-    seq: int
-    execution_seq: int
-    action_id: str
-    step_id: str
-    step_index: int
-    queue_id: int
-    state: str
-    context: bytes
-    result_seq: int | None
-    attempt: int
-    timeout: int | None
-    due_at: int | None
-    correlation_id: str
-    flow_name: str
-    flow_uuid: str
-    is_alone: bool = False
-
-    @property
-    def visible_state(self) -> ActionState:
-        return STATES[self.state]
-
-
-FIND = (
-    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"
-    " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
-    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE "
-)
-
-NEXT = (
-    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',"
-    " iif(length(a.context) <= ?, a.context, x''), NULL, a.attempt + 1, a.timeout, NULL, e.correlation_id, e.flow_name,"
-    " e.flow_uuid, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),"
-    " iif(length(a.input) <= ?, a.input, NULL)"
-    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?"
-)
-"""The head of a queue, as it will be found once it is handed out."""
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue, as it will be once it is handed out; `input` is None when it is long."""
-
-    action: Found
-    input: bytes | None
-
-
-class Queue:
-    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, a prefix of what the database has.
-
-    `is_waiting` may be True of a queue without NEW actions, never False of one that has some.
-    """
-
-    __slots__ = ("command", "heads", "is_waiting", "labels", "pack_name", "queue_id")
-
-    def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
-        self.queue_id = queue_id
-        self.pack_name = pack_name
-        self.command = command
-        self.labels = labels
-        self.heads: deque[Waiting] = deque()
-        self.is_waiting = True
-
-    @property
-    def key(self) -> tuple[str, str, Key]:
-        return self.pack_name, self.command, tuple(sorted(self.labels.items()))
-
-    def serves(self, pack: PackRef, command: str | None) -> bool:
-        if pack.name != self.pack_name or command not in (None, self.command):
-            return False
-        return has_labels(pack.labels, self.labels)
 
 
 class Ledger:
@@ -238,7 +146,7 @@ class Ledger:
         """Forget those of the queues that have no actions any more; what was gathered must have been written before."""
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
-            queue.heads.clear()
+            queue.drop_heads()
             if self._execute("SELECT 1 FROM action WHERE queue_id = ? LIMIT 1", (queue_id,)).fetchone() is None:
                 self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
                 del self._queues[queue_id]
@@ -295,6 +203,7 @@ class Ledger:
         self._claims.append((f",PENDING {now}", action.attempt, action.seq))
         self.touch(action.execution_seq, now)
         if given is None:
+            self.flush()
             given = self._execute("SELECT input FROM action WHERE seq = ?", (action.seq,)).fetchone()[0]
         return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at)
 
@@ -335,16 +244,19 @@ class Ledger:
         return found
 
     def _refill(self, queue: Queue) -> bool:
+        if queue.is_whole:
+            return False
         self.flush()
         rows = self._execute(NEXT, (SHORT, SMALL, queue.queue_id, PREFETCH))
         queue.heads.extend([Waiting(Found(*columns), given) for *columns, given in rows])
+        queue.is_whole = len(queue.heads) < PREFETCH
         return bool(queue.heads)
 
     def make_available(self, queue_ids: Iterable[int]) -> None:
         """Note that actions in the midst of these queues became NEW; what was gathered must have been written before."""
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
-            queue.heads.clear()
+            queue.drop_heads()
             queue.is_waiting = True
 
     def address(self, queue_id: int) -> Address:
@@ -457,7 +369,10 @@ class Ledger:
         decisions = encode_decisions(outcome.decisions) if outcome.decisions else None
         created_at = None if event.created_at is None else event.created_at.isoformat()
         source_id = self._source_id(event)
+        last = self._last_execution
         executions = [self._execution_seq(action, now) for action in outcome.actions]
+        if action_seq is None and any(execution_seq <= last for execution_seq in executions):
+            self._forget_who_is_alone()
         self._last_event += 1
         seq = self._last_event
         referrers = len(actions) + (action_seq is not None)
@@ -465,33 +380,45 @@ class Ledger:
         if decisions is not None:
             self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
         for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):
-            self._last_action += 1
-            due_at = None if action.not_before is None else to_microseconds(action.not_before)
-            self._actions.append(
-                (
-                    self._last_action,
-                    action.action_id,
-                    execution_seq,
-                    action.step_index,
-                    action.step_id,
-                    queue_id,
-                    seq,
-                    None,
-                    "NEW" if due_at is None else LATER,
-                    f"NEW {now}",
-                    context,
-                    action.input,
-                    0,
-                    None if action.timeout is None else action.timeout // MICROSECOND,
-                    due_at,
-                    None if due_at is None else max(due_at - now, 0),
-                )
-            )
-            if due_at is None:
-                self._queues[queue_id].is_waiting = True
-            self._unsettled.add(execution_seq)
+            is_alone = execution_seq > last and executions.count(execution_seq) == 1
+            self._add_action(action, Place(execution_seq, queue_id, context, is_alone), seq, now)
         self._gathered += 1
         return seq
+
+    def _add_action(self, action: NewAction, place: Place, trigger_seq: int, now: int) -> None:
+        self._last_action += 1
+        seq = self._last_action
+        due_at = None if action.not_before is None else to_microseconds(action.not_before)
+        timeout = None if action.timeout is None else action.timeout // MICROSECOND
+        self._actions.append(
+            (
+                seq,
+                action.action_id,
+                place.execution_seq,
+                action.step_index,
+                action.step_id,
+                place.queue_id,
+                trigger_seq,
+                None,
+                "NEW" if due_at is None else LATER,
+                f"NEW {now}",
+                place.context,
+                action.input,
+                0,
+                timeout,
+                due_at,
+                None if due_at is None else max(due_at - now, 0),
+            )
+        )
+        if due_at is None:
+            self._queues[place.queue_id].append(waiting_as(seq, action, place, timeout))
+        self._unsettled.add(place.execution_seq)
+
+    def _forget_who_is_alone(self) -> None:
+        """Drop what is known of executions, as an event adds to one that was begun by another."""
+        self._handed_out.clear()
+        for queue in self._queues.values():
+            queue.drop_heads()
 
     def touch(self, execution_seq: int, now: int) -> None:
         """Note that something has happened in an execution."""
@@ -531,6 +458,7 @@ class Ledger:
                 (action.pack_name, action.name, to_text(action.pack_labels)),
             ).fetchone()[0]
             queue = Queue(queue_id, action.pack_name, action.name, dict(action.pack_labels))
+            queue.is_whole = True
             self._queues[queue_id] = queue
             self._queue_ids[key] = queue_id
             self._matches = {}

@@ -8,7 +8,8 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
-from flyteops.storage.sqlite.ledger import Found, Ledger
+from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.waiting import Found
 
 
 def extend(ledger: Ledger, action_id: str, at: datetime, check: Check) -> datetime | None:
