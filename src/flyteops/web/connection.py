@@ -269,9 +269,10 @@ class Connection(asyncio.Protocol):
         self._idle_since = self.loop.time()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self._waiting:
+        if self._waiting:  # more is read only when all that has come is answered
             self._answer(self._waiting.popleft())
+        else:
+            self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Hang up, after those requests have been answered that have come; called by uvicorn's server."""
