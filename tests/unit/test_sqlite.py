@@ -313,6 +313,17 @@ async def test_too_many_waiting_writes_are_refused_at_once(path: Path) -> None:
         await store.ping()
 
 
+async def test_what_nobody_waits_for_any_more_when_the_store_is_closed_is_handed_out_by_the_next(path: Path) -> None:
+    sample = Sample()
+    async with SqliteStore(path) as store:
+        await store.record(sample.event("Said"), creating(sample.action()))
+        claim = asyncio.ensure_future(store.claim(WORKER, NOON))
+        await asyncio.sleep(0)
+        claim.cancel()
+    async with SqliteStore(path) as store:
+        assert await store.claim(WORKER, NOON)
+
+
 async def test_a_fault_of_ours_fails_the_job_and_not_the_writer(store: SqliteStore) -> None:
     sample = Sample()
 

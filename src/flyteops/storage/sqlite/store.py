@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from flyteops.errors import BusyError, InputError, StoreError, UnavailableError
+from flyteops.errors import BusyError, FlyteError, InputError, StoreError, UnavailableError
 from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
 from flyteops.ruling import Timetable
 from flyteops.storage.base import (
@@ -67,6 +67,8 @@ class SqliteStore(Store):
         self._readers.open()
 
     async def close(self) -> None:
+        with suppress(FlyteError):
+            await self._write(OTHER, lambda _: None)  # claims before it that nobody waits for are on their way back then
         writer, self._writer = self._writer, None
         if writer is None:
             return
