@@ -57,6 +57,7 @@ async def test_health_fails_when_the_store_does_not_answer(faulty: httpx2.AsyncC
     assert (await faulty.get("/health")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_health_does_not_wait_for_a_store_that_somebody_else_holds(faulty: httpx2.AsyncClient, store: Faulty) -> None:
     with contextlib.closing(sqlite3.connect(store.path)) as other:
         other.execute("BEGIN IMMEDIATE")

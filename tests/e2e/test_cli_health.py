@@ -20,6 +20,7 @@ def health(*args, **environ):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_is_asked_where_its_settings_say(serve):
     url = serve().read_until(READY)[1]
     port = url.rpartition(":")[2]

@@ -20,6 +20,7 @@ def flyte(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "LANG": "C.UTF-8"})
 
 
+@pytest.mark.slow
 def test_a_new_project_is_told_of_and_its_tests_pass(tmp_path: Path) -> None:
     made = flyte("pack", "new", "Greeter", folder=tmp_path)
     assert (made.returncode, made.stderr) == (0, "")

@@ -196,6 +196,7 @@ async def test_a_pack_that_starts_before_its_server_registers_when_it_is_there(g
     await server.stop()
 
 
+@pytest.mark.slow
 async def test_a_result_outlives_a_server_in_trouble(server: Loopback, greeter: Path) -> None:
     server.fake.fail(2, status=500, on="/result")
     async with program(greeter, api=server.url):

@@ -122,6 +122,7 @@ def test_the_base_install_can_do_what_packs_need(words, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_pack_that_lacks_what_it_needs_says_what_to_install(flyte, tmp_path):
     code = "import sys; sys.modules['aiohttp'] = None; from flyteops.cli import main; main(sys.argv[1:])"
     listed, run = (

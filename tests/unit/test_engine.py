@@ -362,6 +362,7 @@ def test_templates_of_one_event_have_a_longest_time_together_and_cheap_ones_stil
     assert outcome.actions[-1].step_id == "cheap"
 
 
+@pytest.mark.slow
 def test_a_continuation_with_thousands_of_steps_takes_linear_time():
     count = 4_000
     flow = a_flow(*(a_step(f"s{number}", event="Done", pack="Shell") | {"dependsOn": ["s0"]} for number in range(count)))

@@ -117,6 +117,7 @@ async def test_huge_output_is_read_to_its_end_quickly_and_not_kept() -> None:
     assert time.perf_counter() - begin < 5
 
 
+@pytest.mark.slow
 async def test_a_script_that_takes_too_long_is_killed_with_all_its_children(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:
@@ -126,6 +127,7 @@ async def test_a_script_that_takes_too_long_is_killed_with_all_its_children(tmp_
         assert await held.read() == b"started\n"  # to its end: nobody is left who holds the pipe
 
 
+@pytest.mark.slow
 async def test_a_script_that_does_not_listen_to_reason_is_killed_by_force(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:

@@ -274,6 +274,7 @@ async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
     assert await service.advance() == datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
+@pytest.mark.slow
 async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clocks):
     await service.register_pack(PackDeclaration(name="Worker"))
     count = 1_200
