@@ -191,8 +191,14 @@ class Server:
         return wire
 
     async def hang_up(self) -> None:
+        """Close all wires, and return when the server has noticed."""
         for wire in self._wires:
             await wire.close()
+        if self._wires:
+            with contextlib.suppress(TimeoutError):  # others may be connected, too
+                async with asyncio.timeout(5):
+                    while self.connection_count:  # noqa: ASYNC110 - nothing tells it
+                        await asyncio.sleep(0.001)
 
 
 class _Uvicorn(uvicorn.Server):

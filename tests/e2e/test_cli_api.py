@@ -16,6 +16,8 @@ import pytest
 from flyteops.cli import main
 from tests.e2e.conftest import start_server
 
+pytestmark = pytest.mark.slow
+
 FLOW = """\
 name: {name}
 description: {description}
@@ -454,7 +456,6 @@ def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
     assert "not waited for any longer: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
 
 
-@pytest.mark.slow
 def test_answers_that_another_chat_of_the_same_name_took_are_shown_all_the_same(url, flyte):
     flyte("apply", "-", stdin=PARROT)
     env = os.environ | {"FLYTE_API": url}

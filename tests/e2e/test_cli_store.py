@@ -18,6 +18,8 @@ from flyteops.testing.transfer import records_of
 from tests.e2e.conftest import start_server
 from tests.postgres import place
 
+pytestmark = pytest.mark.slow
+
 FLYTE = [sys.executable, "-m", "flyteops"]
 
 
@@ -82,7 +84,6 @@ class Senders:
         assert self._has_many.wait(30)
 
 
-@pytest.mark.slow
 async def test_a_backup_of_a_server_under_load_holds_all_that_was_acknowledged_before(tmp_path):
     process, url = start_server(tmp_path)
     step = {"id": "a", "event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P"}}
@@ -144,7 +145,6 @@ async def test_what_cannot_be_written_or_read_is_one_clear_line(tmp_path):
     assert not (tmp_path / "missing.db").exists()
 
 
-@pytest.mark.slow
 async def test_a_move_that_was_killed_is_gone_on_with(tmp_path):
     await fill(tmp_path / "old.db", 3000)
     command = ["move", "--from", "sqlite:///old.db", "--to", "sqlite:///new.db"]
@@ -190,7 +190,6 @@ def test_a_move_needs_two_stores(tmp_path):
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
 async def test_everything_moves_to_postgresql_and_back(tmp_path):
     await fill(tmp_path / "old.db", 1200)
     async with place() as url:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.e2e.old_clients import GoClient, OldestGoClient, PythonClient, ZeroTimeGoClient, exchange
 
+pytestmark = pytest.mark.slow
+
 GO_REGISTRATION = (
     b'{"name":"T","labels":{"env":"dev","x":"y=z"},"events":[{"name":"Echoed"}],"commands":[{"name":"Echo","events":["Echoed"]},'
     b'{"name":"Boom","events":[]}],"links":[{"href":"http://help/","rel":"help"}]}'

@@ -19,6 +19,8 @@ import pytest
 from flyteops.sdk import Event
 from flyteops.sdk.testing import FakeServer
 
+pytestmark = pytest.mark.slow
+
 PACK = """
 import sys
 from flyteops.sdk import Event, Pack
@@ -196,7 +198,6 @@ async def test_a_pack_that_starts_before_its_server_registers_when_it_is_there(g
     await server.stop()
 
 
-@pytest.mark.slow
 async def test_a_result_outlives_a_server_in_trouble(server: Loopback, greeter: Path) -> None:
     server.fake.fail(2, status=500, on="/result")
     async with program(greeter, api=server.url):
@@ -267,7 +268,6 @@ async def test_the_second_signal_ends_the_pack_at_once(server: Loopback, greeter
     assert server.fake.results == {}
 
 
-@pytest.mark.slow
 async def test_a_thread_that_never_ends_does_not_keep_the_pack(server: Loopback, greeter: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
