@@ -237,7 +237,7 @@ async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins
 
 
 async def test_any_number_of_different_headers_is_known(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flyteops.web.shortcut.HEADERS_KEPT", 3)
+    monkeypatch.setattr("flyteops.web.shortcut.HEADS_KEPT", 3)
     for number in range(10):
         assert (await twins.ask(request(EVENTS, EVENT, f"X-Request-Id: {number}")))[0] == 202
     assert twins.short.counted == 0

@@ -9,23 +9,20 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
-from flyteops.model import ActionState, DataItem, Outcome, Progress
+from flyteops.model import DataItem, Outcome
 from flyteops.storage import open_store, shown
-from flyteops.storage.base import Claimed, EventFilter, ExecutionFilter
-from flyteops.storage.sqlite import SqliteStore, ledger, schema, waiting
+from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
-from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import LONG
 from flyteops.storage.sqlite.store import OTHER
-from flyteops.storage.sqlite.waiting import SHORT, SMALL
 from flyteops.testing.case import before
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, decision, minutes
 
@@ -383,99 +380,6 @@ async def test_what_cannot_be_looked_for_is_the_callers_fault(store: SqliteStore
         await store.list_events(EventFilter(), 10**30, 1)
     with pytest.raises(InputError):
         await store.finish("\ud800", Sample().event(), always(NOTHING))
-
-
-async def test_the_queues_are_right_after_a_batch_was_rolled_back(store: SqliteStore) -> None:
-    """A claim that empties a queue and is rolled back must leave the queue to be asked again."""
-    sample = Sample()
-    action = sample.action()
-    await store.record(sample.event(event_id="taken"), creating(action))
-
-    def empty_and_fail(ledger: Any) -> None:
-        assert ledger.claim(WORKER, NOON, None)[0].action_id == action.action_id
-        assert not ledger.claim(WORKER, NOON, None)
-        raise sqlite3.OperationalError("disk I/O error")
-
-    with pytest.raises(UnavailableError):
-        await store._write(OTHER, empty_and_fail)
-    (claimed,) = await store.claim(WORKER, NOON)
-    assert claimed.action_id == action.action_id
-
-
-async def test_results_that_share_a_commit_see_each_other(store: SqliteStore) -> None:
-    sample = Sample()
-    first = sample.action()
-    second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
-    seen: list[list[ActionState]] = []
-
-    def decide(progress: Progress) -> Outcome:
-        seen.append([sibling.state for sibling in progress.siblings])
-        return NOTHING
-
-    await store.record(sample.event(), creating(first, second))
-    await store.claim(WORKER, NOON, limit=2)
-    await store._write(OTHER, lambda ledger: [ledger.finish(each.action_id, sample.event(), decide) for each in (first, second)])
-    assert seen == [[ActionState.PENDING, ActionState.PENDING], [ActionState.SUCCESS, ActionState.PENDING]]
-
-
-async def test_results_know_what_joined_their_execution_in_the_transaction_that_began_it(store: SqliteStore) -> None:
-    sample = Sample()
-    first = sample.action()
-    second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
-    seen: list[Progress] = []
-    await store._write(OTHER, lambda ledger: [ledger.record(sample.event(), creating(each)) for each in (first, second)])
-    await store.claim(WORKER, NOON)
-    assert not await store.finish(first.action_id, sample.event(), seen.append)
-    assert [sibling.step_id for sibling in seen[0].siblings] == ["first", "second"]
-
-
-@pytest.mark.parametrize("limit", [None, timedelta(minutes=5)])
-@pytest.mark.parametrize("context", ["short", "long" * SHORT])
-@pytest.mark.parametrize("count", [1, 2])
-async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path, limit: Any, context: str, count: int) -> None:
-    sample = Sample()
-    actions = [
-        sample.action(correlation_id="run", step_index=number, timeout=limit, context={"x": context}) for number in range(count)
-    ]
-    seen: list[Progress] = []
-    async with SqliteStore(path) as store:
-        await store.record(sample.event(), creating(*actions))
-        await store.claim(WORKER, NOON, limit=count)
-        for action in actions:
-            assert not await store.finish(action.action_id, sample.event(), seen.append)
-    remembered = tuple(seen)
-    async with SqliteStore(path) as store:
-        for action in actions:
-            assert not await store.finish(action.action_id, sample.event(), seen.append)
-    assert tuple(seen[count:]) == remembered
-
-
-async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ledger, waiting):
-        monkeypatch.setattr(module, "PREFETCH", 3)
-    sample = Sample()
-    actions = [sample.action(input=b"x" * (SMALL + number % 2)) for number in range(20)]
-    async with SqliteStore(path) as store:
-        await store.record(sample.event(), creating(actions[0]))
-    taken: list[Claimed] = []
-    async with SqliteStore(path) as store:
-        for number, action in enumerate(actions[1:]):
-            await store.record(sample.event(), creating(action))
-            taken += await store.claim(WORKER, NOON, limit=number % 2)
-        taken += await store.claim(WORKER, NOON, limit=20)
-    assert [(each.action_id, each.input) for each in taken] == [(action.action_id, action.input) for action in actions]
-
-
-async def test_a_long_input_is_handed_out_in_the_transaction_it_came_in(store: SqliteStore) -> None:
-    sample = Sample()
-    action = sample.action(input=b"x" * (SMALL + 1))
-
-    def record_and_claim(ledger: Ledger) -> list[Claimed]:
-        ledger.record(sample.event(), creating(action))
-        return ledger.claim(WORKER, NOON, None)
-
-    (claimed,) = await store._write(OTHER, record_and_claim)
-    assert claimed.input == action.input
 
 
 # ---------------------------------------------------------------------------------------------------------- the plans

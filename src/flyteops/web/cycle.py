@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
-from flyteops.web.exchange import Scope
+from flyteops.web.exchange import CLOSE, Scope
 
 LOGGER = logging.getLogger("flyte.web")
 
@@ -20,9 +20,6 @@ Message = Mapping[str, Any]
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 GO_AHEAD = STATUS_LINES[100] + b"\r\n"
-
-CLOSE = (b"connection", b"close")
-"""The header that ends the connection with the answer."""
 
 FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), CLOSE)}
 

@@ -29,6 +29,9 @@ YAML_TYPES = (b"application/x-yaml", b"application/yaml", b"text/yaml")
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
+CLOSE = (b"connection", b"close")
+"""The header that ends the connection with the answer."""
+
 ROOM_AROUND_A_VALUE = 64 * 1024
 """How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
 
@@ -116,15 +119,16 @@ class Call:
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._wait_until_gone())
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not leaving.done():
-                return working.result()
+            if leaving.done():
+                raise DisconnectedError
+        except (DisconnectedError, asyncio.CancelledError):
             working.cancel()
             with suppress(asyncio.CancelledError):
                 await undo(await working)
-            raise DisconnectedError
+            raise
         finally:
             leaving.cancel()
-            working.cancel()
+        return working.result()
 
     async def _wait_until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -200,12 +204,12 @@ class Reply(msgspec.Struct, frozen=True):
     async def send(self, request: Headers, send: Any) -> None:
         """Send the reply to a request with these headers; to HEAD the server below sends the head of it only."""
         content_type, body = self.text()
-        if body is not self.value and self.value is not None and wants_yaml(request.get(b"accept", b"")):
+        if not isinstance(self.value, bytes | None) and wants_yaml(request.get(b"accept", b"")):
             value = msgspec.json.decode(body)
             content_type, body = YAML, to_yaml(value) if len(body) < LARGE else await asyncio.to_thread(to_yaml, value)
         headers = self.head(content_type, body)
         if self.status >= 400 and b"expect" in request:
-            headers.append((b"connection", b"close"))  # the body that the client now keeps to itself will never come
+            headers.append(CLOSE)  # the body that the client now keeps to itself will never come
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -5,7 +5,6 @@ wrong with it, is a matter for the general way, which does the same for all othe
 parser's business: it reads the header lines of a client once, and they are known when they come again.
 """
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,7 +17,7 @@ from flyteops.model import Happening
 from flyteops.service import Service
 from flyteops.web.auth.gate import Gate
 from flyteops.web.body import idempotency_key, told_plainly
-from flyteops.web.cycle import head_of
+from flyteops.web.cycle import Line, head_of
 from flyteops.web.exchange import LARGE, Options, Reply, is_yaml, wants_yaml
 from flyteops.web.guard import Guard
 from flyteops.web.handler import ACCEPTED, DONE, accepted_event
@@ -36,28 +35,20 @@ REQUEST_LINE = re.compile(
 LONGEST_HEADERS = 4096
 """Bytes of header lines that may come by this way."""
 
-HEADERS_KEPT = 1_000
+HEADS_KEPT = 1_000
 """How many different header lines are known again before all are forgotten: a client repeats its own."""
 
 FOR_THE_GENERAL_WAY = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"origin", b"sec-fetch-site"])
 """Headers that make a request special, whatever they say."""
 
 
-class Line(Protocol):
-    """The connection that a request has come on."""
+class LocatedLine(Line, Protocol):
+    """A connection that knows its scheme, and the address of this end."""
 
-    transport: asyncio.Transport
     local: tuple[str, tuple[str, int | None] | None]
 
-    @property
-    def common(self) -> bytes:
-        """The header lines that every answer has."""
 
-    def end(self) -> None:
-        """Go on with the next request, as this one has been answered."""
-
-
-class Sender(NamedTuple):
+class Head(NamedTuple):
     """What header lines say: how long the body is, by which address the client knows the server, and its idempotency key."""
 
     headers: Headers
@@ -121,9 +112,9 @@ class Shortcut:
         self._gate = gate
         self._longest_body = min(options.max_body_bytes, LARGE)
         self._more = b"vary: Origin\r\n" if options.allowed_origins else b""  # as of an app that pages of other sites may use
-        self._senders: dict[object, Sender | None] = {}
+        self._heads: dict[object, Head | None] = {}
 
-    def find(self, data: bytes, line: Line) -> Errand | bool:
+    def find(self, data: bytes, line: LocatedLine) -> Errand | bool:
         """Return the request that has come on a line; else whether the bytes may be the begin of one for this way."""
         asked = REQUEST_LINE.match(data)
         if asked is None:
@@ -132,41 +123,41 @@ class Shortcut:
         end = data.find(b"\r\n\r\n", begin - 2, begin + LONGEST_HEADERS)  # a head without headers ends with the first line
         if end < 0 or not self._service.is_started:
             return False
-        sender = self._sender(data[begin:end], line)
+        head = self._head(data[begin:end], line)
         body = data[end + 4 :]
-        if sender is None or sender.length != len(body):
-            return sender is not None and len(body) < sender.length <= self._longest_body
-        work = None if len(body) > self._longest_body else self._work(asked, sender, body)
+        if head is None or head.length != len(body):
+            return head is not None and len(body) < head.length <= self._longest_body
+        work = None if len(body) > self._longest_body else self._work(asked, head, body)
         if work is None:
             return False
         if self._gate is not None:
-            work = partial(admitted, self._gate, asked["path"].decode(), sender.headers, work)
+            work = partial(admitted, self._gate, asked["path"].decode(), head.headers, work)
         return Errand(line, work, self._more)
 
-    def _sender(self, headers: bytes, line: Line) -> Sender | None:
+    def _head(self, headers: bytes, line: LocatedLine) -> Head | None:
         known = (headers, line.local)
-        if known in self._senders:
-            return self._senders[known]
-        sender = read_headers(headers, line, self._guard)
-        if sender is None or sender.key is None:  # a key comes only once
-            if len(self._senders) >= HEADERS_KEPT:
-                self._senders.clear()
-            self._senders[known] = sender
-        return sender
+        if known in self._heads:
+            return self._heads[known]
+        head = read_headers(headers, line, self._guard)
+        if head is None or head.key is None:  # a key comes only once
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[known] = head
+        return head
 
-    def _work(self, asked: re.Match[bytes], sender: Sender, body: bytes) -> Work | None:
+    def _work(self, asked: re.Match[bytes], head: Head, body: bytes) -> Work | None:
         pack_id, is_event, action_id = asked["pack"].decode(), asked["event"] is not None, asked["action"]
         if not is_event and action_id is None:
-            return partial(self._take, sender.site, pack_id, _text(asked["command"]))
+            return partial(self._take, head.site, pack_id, _text(asked["command"]))
         told = told_plainly(body)
         if told is None:
             return None
         if is_event:
-            return partial(self._accept, sender, pack_id, told)
+            return partial(self._accept, head, pack_id, told)
         return partial(self._complete, pack_id, action_id.decode(), told, _text(asked["lease"]))
 
-    async def _accept(self, sender: Sender, pack_id: str, told: Happening, _errand: Errand) -> Reply:
-        return accepted_event(await self._service.accept_event(pack_id, told, key=sender.key), sender.site)
+    async def _accept(self, head: Head, pack_id: str, told: Happening, _errand: Errand) -> Reply:
+        return accepted_event(await self._service.accept_event(pack_id, told, key=head.key), head.site)
 
     async def _take(self, site: Site, pack_id: str, command: str | None, errand: Errand) -> Reply | None:
         claimed = await self._service.take(pack_id, command)
@@ -207,7 +198,7 @@ class _Headers:
         self.keep_alive = self.parser.should_keep_alive()  # asked later, of a request without a body, it would not know
 
 
-def read_headers(lines: bytes, line: Line, guard: Guard) -> Sender | None:
+def read_headers(lines: bytes, line: LocatedLine, guard: Guard) -> Head | None:
     """Return what header lines say, None when a request with them is a matter for the general way."""
     headers = _Headers()
     try:
@@ -222,6 +213,6 @@ def read_headers(lines: bytes, line: Line, guard: Guard) -> Sender | None:
     if is_special or guard.misses(found) or not (length.isdigit() and headers.keep_alive):
         return None
     try:
-        return Sender(found, int(length), Site(base_of(found, *line.local)), idempotency_key(found))
+        return Head(found, int(length), Site(base_of(found, *line.local)), idempotency_key(found))
     except InputError:
         return None

@@ -16,7 +16,7 @@ TRY = 0.1
 """How many seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
 
 LOOK_EVERY = 0.05
-"""How many seconds pass at least between two looks at how long it is, and not only the time of a transaction."""
+"""How many seconds pass at least between two looks at how long it is: there may be a thousand transactions in one."""
 
 PAUSE = 5.0
 LONGEST_PAUSE = 60.0
