@@ -71,18 +71,35 @@ class Wire:
     missing: tuple[bytes, ...] = ()
     connections: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _carrying: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry what comes on a new connection."""
+        self._writers.append(writer)
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def end(self) -> None:
+        """Carry no more, also of connections that had just begun."""
+        carrying = [*self._carrying]
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+        self.cut()
+        await asyncio.sleep(0)  # lets the transports close
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parts = urlsplit(self.url)
-        far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
-        self.connections += 1
-        self._writers += [writer, far_writer]
         with contextlib.suppress(OSError):
+            far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
+            self.connections += 1
+            self._writers.append(far_writer)
             await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,8 +114,11 @@ class Wire:
 @contextlib.asynccontextmanager
 async def wire(*missing: bytes, url: str = URL) -> AsyncIterator[Wire]:
     carried = Wire(url, missing=missing)
-    server = await asyncio.start_server(carried.carry, "127.0.0.1", 0)
+    server = await asyncio.start_server(carried.begin, "127.0.0.1", 0)
     carried.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield carried
-        carried.cut()
+        try:
+            yield carried
+        finally:
+            server.close()
+            await carried.end()
