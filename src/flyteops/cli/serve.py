@@ -28,7 +28,7 @@ from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listene
 from flyteops.cli.log import configure
 from flyteops.cli.worker import AT_WORK, Workers
 from flyteops.errors import FlyteError, SettingsError, UnavailableError
-from flyteops.sdk.retry import Backoff, Outage, persist
+from flyteops.sdk.retry import Backoff, persist
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store, shown
@@ -169,7 +169,7 @@ async def work(settings: Settings, store: Store, service: Service, access: "Acce
     except BaseException:  # whatever it is, nobody would be served for ever
         stop.set()
         raise
-    await asyncio.gather(sweep(service, stop), keep_time(service), *([keep_current(service)] if service.is_shared else []))
+    await asyncio.gather(sweep(service, stop), service.keep_time(), *([keep_current(service)] if service.is_shared else []))
 
 
 def make_service(settings: Settings, store: Any) -> Service:
@@ -328,42 +328,28 @@ def warn(settings: Settings, listener: socket.socket) -> None:
 
 async def sweep(service: Service, stop: asyncio.Event) -> None:
     """Do the housekeeping every few seconds; a failure is logged, and the next time it is tried again."""
-    outage = Outage("The housekeeping", LOGGER)
+    loop = service.loops.loop("The housekeeping", LOGGER)
     while not stop.is_set():
         try:
             await service.sweep()
-            outage.ended()
-        except UnavailableError as error:
-            outage.failed(error)
-        except Exception:  # the housekeeping goes on, whatever it is
-            LOGGER.exception("the housekeeping failed; it is tried again in %g s", SWEEP_EVERY)
+            loop.succeeded()
+        except Exception as error:  # the housekeeping goes on, whatever it is; the loop reports it
+            loop.failed(error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SWEEP_EVERY):
                 await stop.wait()
 
 
-async def keep_time(service: Service) -> None:
-    """Do what is due when it is due; what nobody foresaw is logged, and it goes on."""
-    while True:
-        try:
-            await service.keep_time()
-        except Exception:  # time goes on, whatever it is
-            LOGGER.exception("what is due could not be done; it is tried again in %g s", SWEEP_EVERY)
-            await asyncio.sleep(SWEEP_EVERY)
-
-
 async def keep_current(service: Service) -> None:
     """Take over what other servers on the same store change, within a second."""
-    outage = Outage("Looking for what other servers have changed", LOGGER)
+    loop = service.loops.loop("Loading the changes of other servers", LOGGER, is_essential=True)
     while True:
         await asyncio.sleep(REFRESH_EVERY)
         try:
             await service.refresh()
-            outage.ended()
-        except UnavailableError as error:
-            outage.failed(error)
-        except Exception:  # it goes on, whatever it is
-            LOGGER.exception("what other servers have changed could not be taken over; it is tried again")
+            loop.succeeded()
+        except Exception as error:  # it goes on, whatever it is; the loop reports it
+            loop.failed(error)
 
 
 async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:

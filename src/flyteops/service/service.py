@@ -27,7 +27,6 @@ from flyteops.engine import (
 )
 from flyteops.errors import (
     ConflictError,
-    FlyteError,
     LateError,
     NotFoundError,
     StoreError,
@@ -52,8 +51,8 @@ from flyteops.model import (
 )
 from flyteops.moment import Moment
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
-from flyteops.sdk.retry import Outage
 from flyteops.service import mask
+from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.hook.book import HookBook
@@ -141,6 +140,7 @@ class Service:
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
+        self.loops = BackgroundLoops(monotonic)
         self._around = Surroundings()
         self._clock_fault = ""
         self._awaits = "The server has not started yet."
@@ -253,7 +253,11 @@ class Service:
             await self.check_health()
         except UnavailableError as error:
             return [error.message]
-        return []
+        return self.loops.problems(essential=True)
+
+    def warnings(self) -> Sequence[str]:
+        """Return what somebody should look at although the server does its work."""
+        return self.loops.problems(essential=False)
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -456,15 +460,15 @@ class Service:
 
     async def keep_time(self) -> None:
         """Do what is due whenever it is, until cancelled; what fails is tried again."""
-        outage = Outage("Doing what is due", LOGGER)
+        loop = self.loops.loop("Processing due timers", LOGGER, is_essential=True)
         while True:
             self._timer.restart()
             try:
                 next_at = await self.advance()
-                outage.ended()
-            except FlyteError as error:
-                if error.message != self._clock_fault:
-                    outage.failed(error)
+                loop.succeeded()
+            except Exception as error:  # time goes on, whatever it is; the loop reports it
+                if str(error) != self._clock_fault:
+                    loop.failed(error)
                 next_at = self._clock() + RETRY_AFTER
             self._timer.expect([] if next_at is None else [next_at])
             await self._timer.wait()

@@ -60,9 +60,10 @@ async def get_liveness(call: Call) -> Reply:
 async def get_readiness(call: Call) -> Reply:
     """Tell whether the server can do its work now, and if not, why."""
     reasons = await call.service.why_not_ready()
-    return (
-        Reply(503, wire.Condition(status="not ready", reasons=reasons)) if reasons else Reply(200, wire.Condition(status="ready"))
-    )
+    warnings = call.service.warnings()
+    if reasons:
+        return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
+    return Reply(200, wire.Condition(status="ready", warnings=warnings))
 
 
 async def get_health(call: Call) -> Reply:

@@ -195,10 +195,11 @@ class Heartbeat(Answer, kw_only=True):
 
 
 class Condition(Answer, kw_only=True):
-    """How the server is."""
+    """The health of the server: `reasons` say why it is not ready, `warnings` are faults that do not stop it."""
 
     status: Literal["alive", "ready", "not ready"]
     reasons: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 class FlowSummary(Answer, kw_only=True):

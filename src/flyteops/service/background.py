@@ -1,0 +1,64 @@
+"""Health of the background loops: each counts and logs its failures, and readiness names one that keeps failing."""
+
+import logging
+from collections.abc import Callable
+from time import monotonic as steady_clock
+
+from flyteops.sdk.retry import Outage
+
+FAILING_AFTER = 15.0
+"""Seconds without a success, counted from the first failure, after which readiness reports a loop."""
+
+
+class BackgroundLoop:
+    """One loop of the server. Report each round with `succeeded` or `failed`; both are cheap.
+
+    While an `is_essential` loop, one without which flows stand still, keeps failing, the server is not ready. The failures of any
+    other loop are warnings.
+    """
+
+    def __init__(self, name: str, logger: logging.Logger, monotonic: Callable[[], float], *, is_essential: bool) -> None:
+        self.name = name
+        self.is_essential = is_essential
+        self.failures = 0
+        self._outage = Outage(name, logger)
+        self._monotonic = monotonic
+        self._failing_since: float | None = None
+
+    def succeeded(self) -> None:
+        """Note that a round ended as it should."""
+        self.failures = 0
+        self._failing_since = None
+        self._outage.ended()
+
+    def failed(self, error: Exception) -> None:
+        """Count a failed round; the first of several is logged, with its traceback unless the error is one of Flyte's."""
+        self.failures += 1
+        if self._failing_since is None:
+            self._failing_since = self._monotonic()
+        self._outage.failed(error)
+
+    @property
+    def problem(self) -> str:
+        """The reason for readiness to report this loop, "" while it works or has failed for a short time only."""
+        if self._failing_since is None or self._monotonic() - self._failing_since < FAILING_AFTER:
+            return ""
+        return f"{self.name} has failed {self.failures} times in a row: {self._outage.reason}"
+
+
+class BackgroundLoops:
+    """The background loops of a server, by name."""
+
+    def __init__(self, monotonic: Callable[[], float] = steady_clock) -> None:
+        self._monotonic = monotonic
+        self._loops: dict[str, BackgroundLoop] = {}
+
+    def loop(self, name: str, logger: logging.Logger, *, is_essential: bool = False) -> BackgroundLoop:
+        """Return the loop of this name, registering it at first. `name` begins a sentence: "The housekeeping"."""
+        if name not in self._loops:
+            self._loops[name] = BackgroundLoop(name, logger, self._monotonic, is_essential=is_essential)
+        return self._loops[name]
+
+    def problems(self, *, essential: bool) -> list[str]:
+        """Return the problems of the loops that are essential, or of those that are not."""
+        return [loop.problem for loop in self._loops.values() if loop.is_essential == essential and loop.problem]
