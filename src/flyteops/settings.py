@@ -81,6 +81,13 @@ def parse_workers(value: str) -> int:
     return int(value)
 
 
+def parse_pool_size(value: str) -> int:
+    """Read a number of database connections, from 1 to 1000."""
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= 1000:
+        raise ValueError("is not a number of connections; give a whole number from 1 to 1000")
+    return int(value)
+
+
 def parse_disk(value: str) -> int:
     """Read a size such as 500MB or 20GiB, or a number of bytes; at least 16 MiB."""
     found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMGT])(i?)B?|B)?", value, re.IGNORECASE)
@@ -155,8 +162,9 @@ def parse_store(value: str) -> str:
     if scheme in ("mongodb", "mongodb+srv"):
         return parse_mongodb(value)
     if scheme in ("postgresql", "postgres"):
-        parts = urlsplit(value)
-        if not parts.path.strip("/"):
+        rest, _, options = value.partition("://")[2].partition("?")
+        path = rest.rpartition("@")[2].partition("/")[2]
+        if not path and not re.search(r"(^|&)(dbname|database|service)=.", options):
             raise ValueError("names no database; give postgresql://user:password@host:5432/database")
         return value
     if not re.fullmatch(r"sqlite:///.+", value):
@@ -177,6 +185,7 @@ def parse_mongodb(value: str) -> str:
 
 def without_password(value: str) -> str:
     """Return what was given as it may be shown to anybody."""
+    value = re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
     return re.sub(r"((?:^(?!\S*://)|://)[^:/?#\s]*):\S*@", r"\1:***@", value)
 
 
@@ -308,6 +317,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shown="no proxy",
         ),
     ] = None
+    store_pool_size: Annotated[
+        int,
+        Setting(
+            "FLYTE_STORE_POOL_SIZE",
+            parse_pool_size,
+            "How many connections to PostgreSQL each server process shares among requests; it uses one more for notifications.",
+            STORE,
+            "NUMBER",
+        ),
+    ] = 10
     mongodb_host: Annotated[
         str | None,
         Setting(

@@ -36,6 +36,9 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
     if settings.store_direct_url is not None and not is_postgres(settings.store):
         fault = f"is for PostgreSQL only, but the store is {shown(settings.store)!r}; leave it out"
         yield Problem("FLYTE_STORE_DIRECT_URL", fault)
+    elif settings.store_direct_url is not None:
+        for fault in store_faults(settings.store_direct_url):
+            yield Problem("FLYTE_STORE_DIRECT_URL", f"{shown(settings.store_direct_url)!r} {fault}")
 
 
 def _worker_faults(settings: Settings) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.storage.base import Store
+from flyteops.storage.conninfo import conninfo_faults, shown_uri
 
 __all__ = ["is_postgres", "is_shared", "is_there", "open_store", "shown", "store_faults"]
 
@@ -15,21 +16,27 @@ __all__ = ["is_postgres", "is_shared", "is_there", "open_store", "shown", "store
 POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
 
+POOL_SIZE = 10
+"""How many connections to PostgreSQL are shared, unless something else is set."""
 
-def open_store(url: str, *, keep_for: timedelta | None = None, direct_url: str | None = None) -> Store:
+
+def open_store(
+    url: str, *, keep_for: timedelta | None = None, direct_url: str | None = None, pool_size: int | None = None
+) -> Store:
     """Return the store that a URL names, not opened yet.
 
     ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
     nothing after it is an option. ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
     have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
 
-    `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy.
+    `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy, and
+    `pool_size` is how many connections to it are shared.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return _sqlite(url, rest)
     if is_postgres(url):
-        return _postgres(url, direct_url)
+        return _postgres(url, direct_url, pool_size)
     if scheme in MONGODB:
         return _mongodb(url, keep_for)
     raise _refusal(
@@ -48,15 +55,17 @@ def shown(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
         return url
-    account, _, place = rest.partition("?")[0].rpartition("@")
-    user = account.partition(":")[0]
+    if scheme in POSTGRES:
+        return shown_uri(url)
+    account, _, place = rest.rpartition("@")  # before the options are cut off: a password may hold a ?
+    user, place = account.partition(":")[0], place.partition("?")[0]
     return f"{scheme}://{user}@{place}" if user else f"{scheme}://{place}"
 
 
-def _postgres(url: str, direct_url: str | None) -> Store:
+def _postgres(url: str, direct_url: str | None, pool_size: int | None) -> Store:
     from flyteops.storage.postgres import PostgresStore  # noqa: PLC0415 - a backend is loaded only where it is used
 
-    return PostgresStore(url, direct_url=direct_url, name=shown(url))
+    return PostgresStore(url, direct_url=direct_url, name=shown(url), size=pool_size or POOL_SIZE)
 
 
 def _mongodb(url: str, keep_for: timedelta | None) -> Store:
@@ -95,6 +104,8 @@ def store_faults(url: str) -> Iterator[str]:
         if url.partition("://")[0] in schemes:
             if find_spec(driver) is None:
                 yield f"needs a driver that is not installed; install flyteops[server,{extra}]"
+            elif driver == "asyncpg":
+                yield from conninfo_faults(url)
             return
     path = Path(path_of(url))
     folder = path.parent

@@ -1,6 +1,8 @@
 """Connections: a few that are shared, with bounds on how many wait for them, and the driver's errors in our words."""
 
 import asyncio
+import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -8,12 +10,11 @@ from typing import Any, TypeVar
 import asyncpg
 
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, UnavailableError
+from flyteops.storage.postgres.connector import Connector, is_proxied
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
-STATEMENT_SECONDS = 15.0
-"""How long a statement may take before the server counts as not answering."""
 
 REPEATS = 20
 """How often a transaction is begun again that was in the way of another."""
@@ -41,8 +42,29 @@ WRONG = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidSchemaNameError,
     asyncpg.SyntaxOrAccessError,
+    ssl.SSLError,
 )
 """What a person must put right before anything can be begun."""
+
+
+FULL = ("no more connections allowed", "too many clients already", "too many connections", "remaining connection slots")
+"""Messages of PostgreSQL and PgBouncer about a limit on connections."""
+
+DIRECT_URL_IS_MISSING = (
+    "{name} is a proxy that pools transactions, such as PgBouncer with pool_mode = transaction. Notifications do not pass it,"
+    " so FLYTE_STORE_DIRECT_URL must name the database itself; or let the proxy pool sessions."
+)
+
+HINTS = (
+    ("rejected SSL upgrade", " The server has TLS switched off: switch it on, or set sslmode=disable in the URL."),
+    (
+        "unsupported startup parameter",
+        " The proxy refuses options of the URL: leave them out and use ALTER ROLE ... SET, or add them to"
+        " ignore_startup_parameters or track_extra_parameters of PgBouncer.",
+    ),
+    ("in statement pooling mode", " Let PgBouncer pool sessions or transactions."),
+)
+"""Messages that no waiting changes, and the advice to give."""
 
 
 async def _leave(_connection: Any) -> None:
@@ -59,8 +81,8 @@ class Pool:
     `limit` is how many operations may be under way or waiting at a time, `size` how many of them run.
     """
 
-    def __init__(self, url: str, name: str, *, size: int, limit: int, prepares: bool) -> None:
-        self._url = url
+    def __init__(self, connector: Connector, name: str, *, size: int, limit: int, prepares: bool) -> None:
+        self._connector = connector
         self._name = name
         self._size = size
         self._limit = limit
@@ -76,25 +98,35 @@ class Pool:
         """
         try:
             pool = await asyncpg.create_pool(
-                self._url,
                 min_size=0,  # with more, the driver tells the log of every connection that it has lost
                 max_size=self._size,
-                timeout=CONNECT_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
+                connect=self._connect,
                 reset=_leave,
-                # What it keeps for each connection is of no use behind a proxy that hands out another each time.
-                statement_cache_size=200 if self._prepares else 0,
-                server_settings={"application_name": "flyte", "jit": "off"} if self._prepares else None,
             )
             try:
-                async with self._connection(pool) as connection, connection.transaction():
-                    await prepare(connection)
+                async with self._connection(pool) as connection:
+                    await self._check_proxy(connection)
+                    async with connection.transaction():
+                        await prepare(connection)
             except BaseException:  # whatever it is, the connection is let go
                 pool.terminate()
                 raise
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
             raise self.refusal_to_open(error) from error
         self._pool = pool
+
+    async def _connect(self, *_: object, **__: object) -> Any:
+        # What it keeps for each connection is of no use behind a proxy that hands out another each time.
+        return await self._connector.connect(statement_cache_size=200 if self._prepares else 0)
+
+    async def _check_proxy(self, connection: Any) -> None:
+        """Raise `StoreError` if a proxy pools transactions and the address of the database itself is not known."""
+        if not self._prepares:
+            return
+        async with connection.transaction():
+            proxied = await is_proxied(connection)
+        if proxied and await self._connector.shares_sessions():
+            raise StoreError(DIRECT_URL_IS_MISSING.format(name=self._name))
 
     async def close(self) -> None:
         """Let what was begun end, then let go; may be called twice."""
@@ -134,7 +166,7 @@ class Pool:
 
     @asynccontextmanager
     async def _connection(self, pool: Any) -> AsyncIterator[Any]:
-        async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+        async with pool.acquire(timeout=max(CONNECT_SECONDS, self._connector.seconds)) as connection:
             yield connection
 
     async def _done(self, work: Callable[[Any], Awaitable[T]], connection: Any) -> T:
@@ -172,12 +204,11 @@ class Pool:
     async def snapshot(self) -> AsyncIterator[Any]:
         """Give a connection of its own to read from, in one snapshot, for as long as it takes; the pool need not be open."""
         try:
-            connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, statement_cache_size=0)
-            try:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    yield connection
-            finally:
-                await connection.close(timeout=CONNECT_SECONDS)
+            async with (
+                self._connector.opened() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
         except (asyncpg.PostgresError, *LOST) as error:
             raise self.refusal(error) from error
 
@@ -209,11 +240,33 @@ class Pool:
             return ConflictError(f"It exists already ({error}); nothing was changed.")
         if isinstance(error, (asyncpg.DataError, OverflowError)):
             return InputError(f"The store cannot keep that: {error}.")
-        reason = str(error) or ("it does not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-        return UnavailableError(f"{self._name} cannot be used at the moment ({reason}).")
+        return UnavailableError(f"{self._name} cannot be used at the moment ({self._reason(error)}).")
 
     def refusal_to_open(self, error: BaseException) -> FlyteError:
         """Translate what the driver says at the beginning."""
-        if isinstance(error, WRONG) and not isinstance(error, OSError):
-            return StoreError(f"{self._name} does not let this server work: {error}.")
+        hint = next((hint for text, hint in HINTS if text in str(error)), "")
+        if hint or (isinstance(error, WRONG) and (isinstance(error, ssl.SSLError) or not isinstance(error, OSError))):
+            return StoreError(f"{self._name} does not let this server work: {self._reason(error)}.{hint}")
         return self.refusal(error)
+
+    def _reason(self, error: BaseException) -> str:
+        """Return the driver's message without passwords, and with the file or setting that is concerned."""
+        if isinstance(error, TimeoutError):
+            return "it does not answer in time"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is refused ({error.verify_message}); {self._roots()}"
+        reason = self._connector.conninfo.hide(str(error).strip()) or type(error).__name__
+        if isinstance(error, asyncpg.TooManyConnectionsError) or any(text in reason for text in FULL):
+            return (
+                f"it has no connection left: {reason.removesuffix('.')}; raise the limit there, or lower FLYTE_STORE_POOL_SIZE,"
+                f" which is {self._size} for each server process"
+            )
+        return reason.removesuffix(".")
+
+    def _roots(self) -> str:
+        roots = self._connector.conninfo.tls.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or "~/.postgresql/root.crt"
+        return (
+            "the trusted certificates are those of the system"
+            if roots == "system"
+            else f"the trusted certificates are in {roots}"
+        )

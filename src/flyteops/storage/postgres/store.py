@@ -41,9 +41,11 @@ from flyteops.storage.base import (
     Store,
     Surroundings,
 )
+from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.batch import Batcher
+from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
@@ -58,6 +60,13 @@ FASTER = 50
 """How often a result is decided upon again because others changed its execution meanwhile."""
 
 
+def _conninfo(url: str) -> Conninfo:
+    try:
+        return parse_conninfo(url)
+    except ValueError as error:
+        raise StoreError(f"The URL of the PostgreSQL database {error}.") from None
+
+
 class PostgresStore(Store):
     """A store in a PostgreSQL database. `size` is how many statements run at a time, `limit` how many verbs may wait.
 
@@ -70,12 +79,14 @@ class PostgresStore(Store):
     def __init__(
         self, url: str, *, direct_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
     ) -> None:
-        self._pool = Pool(url, name, size=size, limit=limit, prepares=direct_url is None)
+        self._direct_url = direct_url
+        connector = Connector(_conninfo(url), pools_transactions=direct_url is not None)
+        self._pool = Pool(connector, name, size=size, limit=limit, prepares=direct_url is None)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._pool, direct_url or url, self._name, self._pass_on)
+        self._wakeup = Wakeup(self._pool, Connector(_conninfo(direct_url or url)), self._name, self._pass_on)
         self._claims = itertools.count(1)
         self._records: Batcher[ledger.Entry, str] = Batcher(self._together(ledger.record), limit=limit)
         self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
@@ -87,8 +98,20 @@ class PostgresStore(Store):
         if self._is_open:
             raise StoreError("The store is open already.")
         await self._pool.open(migrate)
+        if self._direct_url is not None:
+            await self._check_direct_url()
         self._is_open = True
         self._wakeup.start()
+
+    async def _check_direct_url(self) -> None:
+        """Raise `StoreError` when notifications from here do not arrive there; pass over an address that does not answer."""
+        try:
+            await self._wakeup.check()
+        except UnavailableError:
+            return  # the loop that listens reports it, and tries again
+        except BaseException:
+            await self._pool.close()
+            raise
 
     async def close(self) -> None:
         self._is_open = False

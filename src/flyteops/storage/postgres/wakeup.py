@@ -14,9 +14,10 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from flyteops.errors import FlyteError
+from flyteops.errors import FlyteError, StoreError
 from flyteops.model import Address
 from flyteops.sdk.retry import Outage
+from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
 from flyteops.storage.row import decode_strings, to_text
 
@@ -35,6 +36,11 @@ LOOKING_ANYWAY = 10.0
 
 LONGEST = 7_000
 """Bytes of a notification; the server takes 8,000."""
+
+NOT_ARRIVING = (
+    "Notifications do not arrive: FLYTE_STORE_DIRECT_URL must lead to the same database as FLYTE_STORE, and not to a proxy that"
+    " pools transactions."
+)
 
 MOST = 100
 """How many waiting actions of one kind are told of at a time."""
@@ -70,11 +76,12 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Wakeup:
-    """Tells other servers what has arrived, and is told by them. `url` is where to listen, past any proxy."""
+    """Tells other servers what has arrived, and is told by them. `connector` leads past any proxy."""
 
-    def __init__(self, pool: Pool, url: str, name: str, tell: Callable[[Sequence[Address]], None]) -> None:
+    def __init__(self, pool: Pool, connector: Connector, name: str, tell: Callable[[Sequence[Address]], None]) -> None:
         self._pool = pool
-        self._url = url
+        self._connector = connector
+        self._own = asyncio.Event()
         self._name = name
         self._tell = tell
         self._arrived: Counter[Kind] = Counter()
@@ -129,35 +136,58 @@ class Wakeup:
         while True:
             try:
                 await self._listen_once(outage)
+            except FlyteError as error:
+                outage.failed(error)
             except (*LOST, asyncpg.PostgresError, ValueError) as error:
                 outage.failed(self._pool.refusal(error))
             self._is_listening = False
             await asyncio.sleep(LOOKING)
 
     async def _listen_once(self, outage: Outage) -> None:
-        connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
-        try:
+        async with self._connector.opened() as connection:
             gone = asyncio.Event()
             connection.add_termination_listener(lambda _: gone.set())
             await connection.add_listener(CHANNEL, self._receive)
-            self._is_listening = True
-            outage.ended()
             while not gone.is_set():
+                # A connection that only listens would not notice that the other side has vanished without a word, or that
+                # it is another database.
+                await self._notify_itself()
+                self._is_listening = True
+                outage.ended()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOKING_ANYWAY):
                         await gone.wait()
-                # A connection that only listens would not notice that the other side has vanished without a word.
-                await connection.execute("SELECT", timeout=CONNECT_SECONDS)
-        finally:
-            with contextlib.suppress(*LOST, asyncpg.PostgresError):
-                await connection.close(timeout=1)
+
+    async def check(self) -> None:
+        """Raise `StoreError` when what is sent through the pool does not arrive here, `UnavailableError` when nothing answers."""
+        try:
+            async with self._connector.opened() as connection:
+                await connection.add_listener(CHANNEL, self._receive)
+                await self._notify_itself()
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+            reason = self._connector.conninfo.hide(str(error))
+            raise StoreError(f"The database of FLYTE_STORE_DIRECT_URL does not let this server work: {reason}.") from error
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise self._pool.refusal(error) from error
+
+    async def _notify_itself(self) -> None:
+        self._own.clear()
+        text = msgspec.json.encode(Message(self._name, [])).decode()
+        await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._own.wait()
+        except TimeoutError:
+            raise StoreError(NOT_ARRIVING) from None
 
     def _receive(self, _connection: Any, _pid: int, _channel: str, text: str) -> None:
         try:
             message = msgspec.json.decode(text, type=Message)
         except msgspec.MsgspecError:
             return  # somebody else's
-        if message.sender != self._name:
+        if message.sender == self._name:
+            self._own.set()
+        else:
             self._tell_of(message.arrived)
 
     def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:

@@ -1,0 +1,164 @@
+"""Opening connections: one host after the other, with the options of the connection URI."""
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+
+from flyteops.storage.conninfo import Conninfo, Host, Keepalive
+
+STATEMENT_SECONDS = 15.0
+"""How long a statement may take before the server counts as not answering."""
+
+PROBE_SECONDS = 3.0
+
+NEXT_HOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+"""Errors after which another host of the URI may do."""
+
+KEEPALIVE_OPTIONS = (
+    ("idle", "TCP_KEEPIDLE"),
+    ("interval", "TCP_KEEPINTVL"),
+    ("count", "TCP_KEEPCNT"),
+    ("user_timeout", "TCP_USER_TIMEOUT"),
+)
+
+
+class Connector:
+    """Opens connections to the first host that lets it, beginning with the one that did so last.
+
+    Unless it `pools_transactions`, every connection gets the settings of the URI by a statement: PgBouncer refuses most of
+    them as parameters of the startup packet.
+    """
+
+    def __init__(self, conninfo: Conninfo, *, pools_transactions: bool = False) -> None:
+        self.conninfo = conninfo
+        self._pools_transactions = pools_transactions
+        hosts = list(conninfo.hosts)
+        if conninfo.is_shuffled:
+            random.shuffle(hosts)
+        self._hosts: list[Host | None] = [*hosts] or [None]
+
+    @property
+    def seconds(self) -> float:
+        """How long `connect` may take at most."""
+        return self.conninfo.connect_timeout * len(self._hosts)
+
+    async def connect(self, *, statement_cache_size: int = 0) -> Any:
+        """Return a new connection; raise what the last host raised."""
+        *others, last = list(self._hosts)
+        for host in others:
+            with contextlib.suppress(*NEXT_HOST):
+                return await self._connect_first(host, statement_cache_size)
+        return await self._connect_first(last, statement_cache_size)
+
+    async def _connect_first(self, host: Host | None, statement_cache_size: int) -> Any:
+        connection = await self._connect_to(host, statement_cache_size)
+        self._hosts.sort(key=lambda each: each is not host)
+        return connection
+
+    async def _connect_to(self, host: Host | None, statement_cache_size: int) -> Any:
+        conninfo = self.conninfo
+        place = {} if host is None else {"host": host.name, "port": host.port}
+        startup = dict(conninfo.startup) | (dict(conninfo.settings) if self._pools_transactions else {})
+        tls = {"ssl": system_context(conninfo)} if conninfo.uses_system_roots else {}
+        connection = await asyncpg.connect(
+            None if conninfo.uses_system_roots else conninfo.tls_uri or None,
+            **place,
+            **tls,
+            **conninfo.driver,
+            user=conninfo.user,
+            password=conninfo.password,
+            database=conninfo.database,
+            timeout=conninfo.connect_timeout,
+            command_timeout=STATEMENT_SECONDS,
+            statement_cache_size=statement_cache_size,
+            server_settings={"application_name": "flyte", **startup},
+        )
+        try:
+            keep_alive(connection, conninfo.keepalive)
+            if not self._pools_transactions:
+                await connection.execute(self._settings())
+        except BaseException:  # cancelled, for example: nobody else knows the connection
+            connection.terminate()
+            raise
+        return connection
+
+    def _settings(self) -> str:
+        settings = {"jit": "off", **self.conninfo.settings}
+        calls = (f"set_config({literal(name)}, {literal(value)}, false)" for name, value in settings.items())
+        return "SELECT " + ", ".join(calls)
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Any]:
+        """Give a connection that is closed at the end, whatever happens."""
+        connection = await self.connect()
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(*NEXT_HOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=1)
+
+    async def shares_sessions(self) -> bool:
+        """Whether a proxy serves the transactions of one client on a connection that serves another client as well.
+
+        A setting that one of two connections has made must be kept for it, and hidden from the other.
+        """
+        mark = secrets.token_hex(8)
+        read = "SELECT current_setting('flyte.probe', true)"
+        async with self.opened() as one, self.opened() as two:
+            await one.execute(f"SELECT set_config('flyte.probe', '{mark}', false)")
+            try:
+                async with asyncio.timeout(PROBE_SECONDS), two.transaction():
+                    if await two.fetchval(read) == mark:
+                        return True
+                    async with one.transaction():
+                        return bool(await one.fetchval(read) != mark)
+            except TimeoutError:
+                return True  # the proxy lets one transaction wait for the end of the other
+
+
+async def is_proxied(connection: Any) -> bool:
+    """Whether the server process is not the one that the other side introduced itself as."""
+    return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL has it, for statements that are sent without parameters."""
+    quoted = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{quoted}'"
+
+
+def system_context(conninfo: Conninfo) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of the operating system."""
+    context = ssl.create_default_context()
+    if "sslcert" in conninfo.tls:
+        context.load_cert_chain(conninfo.tls["sslcert"], conninfo.tls.get("sslkey"), conninfo.tls.get("sslpassword"))
+    return context
+
+
+def keep_alive(connection: Any, keepalive: Keepalive) -> None:
+    """Set the TCP keepalive options of a connection, as far as the system has them."""
+    transport = connection._transport  # noqa: SLF001 - the driver has no other way to its socket
+    number = transport.get_extra_info("socket").fileno()
+    with socket.socket(fileno=os.dup(number)) as own:
+        if own.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepalive.is_on)
+        for field, option in KEEPALIVE_OPTIONS:
+            value = getattr(keepalive, field)
+            if value is not None and hasattr(socket, option):
+                own.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
