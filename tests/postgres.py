@@ -160,6 +160,20 @@ class Database:
         finally:
             self._program.signal_all(signal.SIGCONT)
 
+    def use_tls(self, certificate: str, key: str) -> None:
+        """Encrypt connections from the next start on."""
+        files = []
+        for source, name, mode in ((certificate, "server.crt", 0o644), (key, "server.key", 0o600)):
+            target = self._folder / "data" / name
+            shutil.copy(source, target)
+            target.chmod(mode)
+            if os.getuid() == 0:
+                shutil.chown(target, "postgres", "postgres")
+            files.append(target)
+        rows = f"ssl = on\nssl_cert_file = '{files[0]}'\nssl_key_file = '{files[1]}'\n"
+        with (self._folder / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(rows)
+
     async def execute(self, *statements: str) -> None:
         """Run statements as the owner."""
         await execute(*statements, url=self.url)
@@ -178,24 +192,24 @@ async def database() -> AsyncIterator[Database]:
 
 
 @contextlib.asynccontextmanager
-async def bouncer(url: str) -> AsyncIterator[str]:
-    """Put PgBouncer, which gives each transaction another connection, before a place; give out its URL."""
+async def bouncer(url: str, mode: str = "transaction", size: int = 4) -> AsyncIterator[str]:
+    """Put PgBouncer before a place, by default so that each transaction gets another connection; give out its URL."""
     with tempfile.TemporaryDirectory() as folder:
-        program, port = _bouncer(Path(folder), urlsplit(url))
+        program, port = _bouncer(Path(folder), urlsplit(url), f"pool_mode = {mode}\ndefault_pool_size = {size}\n")
         await program.start(port)
         try:
             yield url_of(url, host=f"127.0.0.1:{port}")
         finally:
-            await program.stop(signal.SIGINT)
+            await program.stop(signal.SIGKILL)  # any other signal lets it wait for its clients, in one mode or version
 
 
-def _bouncer(folder: Path, address: SplitResult) -> tuple[Program, int]:
+def _bouncer(folder: Path, address: SplitResult, options: str) -> tuple[Program, int]:
     port = free_port()
     (folder / "users").write_text(f'"{address.username}" "{address.password}"\n')
     (folder / "bouncer.ini").write_text(
         f"[databases]\n* = host={address.hostname} port={address.port}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = plain\nauth_file = {folder / 'users'}\npool_mode = transaction\ndefault_pool_size = 4\n"
+        f"auth_type = plain\nauth_file = {folder / 'users'}\n{options}"
     )
     folder.chmod(0o755)
     return Program(shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", folder / "bouncer.ini"), port

@@ -53,3 +53,11 @@ async def test_many_that_ask_at_once_share_what_there_is(url: str) -> None:
     ids = [action_id for claimed in handed_out for action_id in claimed]
     assert len(ids) == len(set(ids)) == 40
     assert max(map(len, handed_out)) == 3
+
+
+async def test_tables_whose_rows_die_often_have_autovacuum_settings_of_their_own(url: str) -> None:
+    async with PostgresStore(url):
+        connection = await asyncpg.connect(url)
+        options = await connection.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'flyte_action'::regclass")
+        await connection.close()
+    assert {"autovacuum_vacuum_scale_factor=0.01", "autovacuum_vacuum_cost_delay=0", "vacuum_index_cleanup=on"} <= set(options)

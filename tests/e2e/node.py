@@ -60,3 +60,18 @@ class Node:
         code = await self.process.wait()
         await self.reading
         return code
+
+
+async def only_line(store, code=1, **environ):
+    """Start a server that refuses to, and return the only line that it prints."""
+    server = Node(store, **environ)
+    await server.run()
+    try:
+        async with asyncio.timeout(30):
+            assert await server.over() == code, server.log
+    finally:
+        await server.end(signal.SIGKILL)
+    (line,) = server.log.splitlines()
+    assert line.startswith("flyte: ") or "Flyte" in line
+    assert "secret" not in line
+    return line

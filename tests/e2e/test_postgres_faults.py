@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.e2e.mishap import Mishap, is_told_at_once, prepare, wait_for
-from tests.e2e.node import Node
+from tests.e2e.node import Node, only_line
 from tests.postgres import bouncer, database, execute, place, url_of
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -192,28 +192,12 @@ async def test_tables_that_somebody_has_changed_stop_the_start_with_one_line(sta
         assert words in await only_line(url)
 
 
-async def only_line(store):
-    """Start a server that refuses to, and return the only line that it says."""
-    server = Node(store)
-    await server.run()
-    try:
-        async with asyncio.timeout(20):
-            assert await server.over() == 1
-    finally:
-        await server.end(signal.SIGKILL)
-    (line,) = server.log.splitlines()
-    assert line.startswith("flyte: postgresql://") or "Flyte" in line
-    assert "secret" not in line
-    return line
-
-
 async def test_a_database_that_does_not_let_the_server_in_stops_the_start_with_one_line(postgres):
     await postgres.start()
     async with place(postgres.url) as url:
         assert "password authentication failed" in await only_line(url.replace("secret", "wrong"))
         assert "does not exist" in await only_line(f"{url}_else")
         assert "no schema has been selected" in await only_line(f"{url}?search_path=nowhere")
-        assert "sslmode" in await only_line(f"{url}?sslmode=nonsense")
 
 
 async def test_a_database_that_somebody_else_uses_is_left_alone(postgres):

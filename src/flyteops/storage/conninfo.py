@@ -94,6 +94,11 @@ class Conninfo(msgspec.Struct, frozen=True, kw_only=True):
         return self.tls.get("sslrootcert") == "system"
 
     @property
+    def verifies_host(self) -> bool:
+        """Whether the server's certificate must be issued by a trusted authority for the host that is connected to."""
+        return self.uses_system_roots or self.tls.get("sslmode") == "verify-full"
+
+    @property
     def tls_uri(self) -> str:
         """A URI that holds the TLS options alone, "" when there are none."""
         return "postgresql://?" + urlencode(dict(self.tls)) if self.tls else ""

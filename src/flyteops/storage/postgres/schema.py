@@ -141,7 +141,18 @@ CREATE TABLE flyte_note (
 INSERT INTO flyte_number VALUES ('notes', 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES)
+# Each action that is taken leaves a dead entry at the head of its queue's index, and takes pass over all of them. PostgreSQL's
+# own thresholds grow with the table, and its vacuum leaves an index alone while few pages of the table have dead rows.
+AUTOVACUUM = """
+ALTER TABLE flyte_action SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on);
+ALTER TABLE flyte_execution SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE flyte_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE flyte_attempt SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 

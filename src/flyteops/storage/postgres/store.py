@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -51,7 +52,14 @@ from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
 from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_instant, to_microseconds, version_row
 
+LOGGER = logging.getLogger("flyte.store")
+
 T = TypeVar("T")
+
+CHANNEL_BINDING = (
+    "The URL of the database says channel_binding=require, which the driver cannot do; use sslmode=verify-full as well, so that"
+    " nobody can pose as the database."
+)
 
 GIVING_BACK = 1.0
 """How many seconds a claim that is cancelled waits until what it got went back."""
@@ -80,7 +88,8 @@ class PostgresStore(Store):
         self, url: str, *, direct_url: str | None = None, name: str = "The database", size: int = 10, limit: int = 5000
     ) -> None:
         self._direct_url = direct_url
-        connector = Connector(_conninfo(url), pools_transactions=direct_url is not None)
+        self._conninfo = _conninfo(url)
+        connector = Connector(self._conninfo, pools_transactions=direct_url is not None)
         self._pool = Pool(connector, name, size=size, limit=limit, prepares=direct_url is None)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
@@ -97,6 +106,8 @@ class PostgresStore(Store):
     async def open(self) -> None:
         if self._is_open:
             raise StoreError("The store is open already.")
+        if self._conninfo.binds_channel and not self._conninfo.verifies_host:
+            LOGGER.warning("%s", CHANNEL_BINDING)
         await self._pool.open(migrate)
         if self._direct_url is not None:
             await self._check_direct_url()
