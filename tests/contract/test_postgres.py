@@ -1,22 +1,25 @@
 """The PostgreSQL backend keeps the storage contract, on a real server."""
 
 import asyncio
+import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from flyteops.errors import ConflictError
-from flyteops.model import DataItem, Note
-from flyteops.storage.base import Store
+from flyteops.errors import ConflictError, InputError, StoreError
+from flyteops.model import DataItem, Note, Outcome
+from flyteops.storage.base import ActionFilter, Store
 from flyteops.storage.portable import Tally
 from flyteops.storage.postgres import PostgresStore
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
-from flyteops.testing.sample import Sample
-from tests.postgres import bouncer, forgetful, place
+from flyteops.testing.case import start, take
+from flyteops.testing.sample import NOON, WORKER, Sample
+from tests.postgres import URL, bouncer, execute, forgetful, place
 
 pytestmark = pytest.mark.postgres
 
@@ -90,3 +93,33 @@ async def test_a_change_whose_answer_is_lost_with_the_connection_is_not_taken_fo
         async with PostgresStore(relay_url, direct_url=url) as store:
             forget()
             await change(store)
+
+
+async def test_labels_that_are_damaged_keep_no_pack_from_other_queues(caplog: pytest.LogCaptureFixture) -> None:
+    damaged, good = SAMPLE.action(name="Damaged"), SAMPLE.action()
+    async with place() as url, PostgresStore(url) as store:
+        await start(store, damaged)
+        await execute("UPDATE flyte_action SET labels = 'damaged'", url=url)
+        await start(store, good)
+        assert [await take(store), await store.claim(WORKER, NOON)] == [good.action_id, []]
+        assert damaged.action_id in [one.action_id for one in await store.list_actions(ActionFilter(), 0, 9)]
+        assert "are set aside" in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    name = f"test_{secrets.token_hex(6)}"
+    await execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    url = urlsplit(URL)._replace(path=f"/{name}").geturl()
+    try:
+        with pytest.raises(StoreError, match="encoding LATIN1, and Flyte needs UTF8"):
+            await PostgresStore(url).open()
+        await execute("CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)", url=url)
+        await execute("INSERT INTO flyte_number VALUES ('schema', 0)", url=url)
+        async with PostgresStore(url) as store:
+            assert "The database has the encoding LATIN1" in caplog.text
+            with pytest.raises(InputError):
+                await store.record(SAMPLE.event("snow \u2603"), Outcome())
+            await store.record(SAMPLE.event("plain"), Outcome())
+    finally:
+        await execute(f"DROP DATABASE {name}")

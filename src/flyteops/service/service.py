@@ -50,6 +50,7 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.moment import Moment
+from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
 from flyteops.service.background import BackgroundLoops
@@ -106,6 +107,7 @@ PURGES_AT_ONCE = 50
 
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
+    check("The event", name_problems({"event": told.name}))
     return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
 
 
@@ -291,7 +293,7 @@ class Service:
         moment = self._moment()
         event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
         outcome = evaluate(event, self._flows.index, moment)
-        event_id = await self._store.record(event, outcome, key=None if key is None else f"{key}\n{pack_id}")
+        event_id = await self._store.record(event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}"))
         self._follow(outcome)
         return event_id, event_id == event.event_id
 
@@ -413,6 +415,7 @@ class Service:
         The first two make an event of the given name (Resolved, or FATAL for a failure) in the name of the action's pack, which
         is its result. Raise `ConflictError` unless the action is PENDING or UNKNOWN.
         """
+        check("The event", name_problems({"event": name or RESOLVED}))
         async with self._changes.turn():
             action = await self._store.get_action(action_id)
             is_open(action)

@@ -13,7 +13,7 @@ from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, shown_state
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import decode_strings, to_instant, to_microseconds, to_text
+from flyteops.storage.row import decode_labels, read_queue, to_instant, to_microseconds, to_text
 
 TOUCHED_FOR = 3600.0
 """For how many seconds a queue is known to be there once it was written."""
@@ -37,7 +37,7 @@ def queue_of(address: Address) -> str:
 
 def address_of(queue: Document) -> Address:
     """Return for whom a queue is."""
-    return Address(queue["packName"], decode_strings(queue["labels"]), queue["command"])
+    return Address(queue["packName"], decode_labels(queue["labels"]), queue["command"])
 
 
 class Request(NamedTuple):
@@ -112,8 +112,8 @@ async def matching(database: Any, pack: PackRef, command: str | None) -> list[st
     which: Document = {"packName": pack.name}
     if command is not None:
         which["command"] = command
-    found = await database.flyte_queue.find(which, {"labels": 1}).to_list()
-    return [queue["_id"] for queue in found if has_labels(pack.labels, decode_strings(queue["labels"]))]
+    found = await database.flyte_queue.find(which, {"labels": 1, "command": 1}).to_list()
+    return [queue["_id"] for queue in found if has_labels(pack.labels, read_queue(pack.name, queue["labels"], queue["command"]))]
 
 
 def waiting_in(queues: Sequence[str]) -> Document:

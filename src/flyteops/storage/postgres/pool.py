@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -33,6 +33,14 @@ LOST = (
     asyncpg.TooManyConnectionsError,
 )
 """What says that the server is not there, or has gone in the middle."""
+
+UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,  # too long for an index
+    OverflowError,
+    UnicodeError,
+)
+"""What says that a value has no place in a column."""
 
 WRONG = (
     ValueError,  # in the URL
@@ -126,7 +134,7 @@ class Pool:
                 except CLASHES:
                     continue
             raise BusyError
-        except (*LOST, asyncpg.PostgresError, OverflowError) as error:
+        except (*LOST, *UNSTORABLE, asyncpg.PostgresError) as error:
             raise self.refusal(error) from error
         finally:
             self._under_way -= 1
@@ -142,6 +150,11 @@ class Pool:
             return await work(connection)
         except LOST as error:
             raise LostError(str(error)) from error
+        except UNSTORABLE:
+            # A value that the driver refuses leaves a statement half sent; without its end, the next one would fail.
+            with suppress(*LOST, asyncpg.PostgresError):
+                await connection.execute("SELECT")
+            raise
 
     async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
         """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
@@ -207,7 +220,7 @@ class Pool:
         """Translate what the driver says about a verb; whatever a person must put right may be right when it is tried again."""
         if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
-        if isinstance(error, (asyncpg.DataError, OverflowError)):
+        if isinstance(error, UNSTORABLE):
             return InputError(f"The store cannot keep that: {error}.")
         reason = str(error) or ("it does not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
         return UnavailableError(f"{self._name} cannot be used at the moment ({reason}).")

@@ -18,7 +18,7 @@ from flyteops.errors import FlyteError
 from flyteops.model import Address
 from flyteops.sdk.retry import Outage
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
-from flyteops.storage.row import decode_strings, to_text
+from flyteops.storage.row import decode_labels, to_text
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -162,7 +162,7 @@ class Wakeup:
 
     def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:
         for pack_name, labels, command, count in arrived:
-            self._tell([Address(pack_name, decode_strings(labels), command)] * count)
+            self._tell([Address(pack_name, decode_labels(labels), command)] * count)
 
     async def _look(self) -> None:
         while True:
