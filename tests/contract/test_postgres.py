@@ -1,25 +1,29 @@
 """The PostgreSQL backend keeps the storage contract, on a real server."""
 
 import asyncio
+import logging
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
+from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
 from flyteops.model import DataItem, Note, Outcome
 from flyteops.storage.base import ActionFilter, Store
 from flyteops.storage.portable import Tally
 from flyteops.storage.postgres import PostgresStore
+from flyteops.storage.postgres.wakeup import KINDS
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
 from flyteops.testing.case import start, take
 from flyteops.testing.sample import NOON, WORKER, Sample
-from tests.postgres import URL, bouncer, execute, forgetful, place
+from tests.postgres import URL, bouncer, execute, forgetful, free_port, place, url_of
 
 pytestmark = pytest.mark.postgres
 
@@ -123,3 +127,56 @@ async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned
             await store.record(SAMPLE.event("plain"), Outcome())
     finally:
         await execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["never connected", "cut off"])
+async def test_a_command_is_found_by_looking_when_its_notification_is_lost(way: str) -> None:
+    arrived = asyncio.Event()
+    async with place() as url, PostgresStore(url) as other:
+        direct_url = url_of(url, host=f"127.0.0.1:{free_port()}") if way == "never connected" else url
+        async with PostgresStore(url, direct_url=direct_url) as store:
+            if way == "cut off":
+                await until_listening(url, 2)
+                await execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENERS}", url=url)
+            store.listen(lambda addresses: arrived.set() if addresses else None)
+            await start(other, SAMPLE.action())
+            async with asyncio.timeout(5):
+                await arrived.wait()
+            assert await take(store)
+
+
+LISTENERS = "usename = current_user AND query LIKE 'LISTEN%'"
+
+
+async def until_listening(url: str, count: int) -> None:
+    connection = await asyncpg.connect(url)
+    while await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {LISTENERS}") < count:  # noqa: ASYNC110 - the server says so
+        await asyncio.sleep(0.01)
+    await connection.close()
+
+
+async def test_loops_of_the_store_that_keep_failing_are_named_with_their_reason() -> None:
+    async with place() as url:
+        direct_url = url_of(url, host=f"127.0.0.1:{free_port()}")
+        async with PostgresStore(url, direct_url=direct_url) as store:
+            now = [0.0]
+            store.loops = BackgroundLoops(lambda: now[0])
+            loop = store.loops.loop("Listening to other servers", logging.getLogger("flyte.store"))
+            while not loop.failures:  # noqa: ASYNC110 - a number
+                await asyncio.sleep(0.01)
+            now[0] = 60.0
+            (problem,) = store.loops.problems(essential=False)
+            assert problem.startswith("Listening to other servers has failed")
+            assert "cannot be used at the moment" in problem
+
+
+async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> None:
+    wanted = [SAMPLE.action(), SAMPLE.action(), SAMPLE.action(name="Other", pack_labels={"zone": "eu"})]
+    async with place() as url, PostgresStore(url) as store:
+        for action in wanted:
+            await start(store, action)
+        connection = await asyncpg.connect(url)
+        found = [tuple(row) for row in await connection.fetch(KINDS)]
+        await connection.close()
+    assert found == [("Worker", '{"zone":"eu"}', "Other", 1), ("Worker", "{}", "Deploy", 2)]

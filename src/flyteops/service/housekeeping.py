@@ -1,5 +1,6 @@
 """What is done about things that grow old."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,3 +30,15 @@ class Housekeeping:
             keys_before=now - KEPT_KEYS,
             max_bytes=self.max_bytes,
         )
+
+
+async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
+    """Do each of the parts, even if others fail; raise the first error at the end."""
+    failed: Exception | None = None
+    for part in parts:
+        try:
+            await part()
+        except Exception as error:  # one part that always fails must not keep the others from being done
+            failed = failed or error
+    if failed is not None:
+        raise failed

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from flyteops.background import BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import (
     evaluate,
@@ -53,12 +54,11 @@ from flyteops.moment import Moment
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
-from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.hook.book import HookBook
 from flyteops.service.hook.reception import Reception
-from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.housekeeping import Housekeeping, do_all
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
@@ -142,7 +142,7 @@ class Service:
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
-        self.loops = BackgroundLoops(monotonic)
+        self.loops = store.loops = BackgroundLoops(monotonic)
         self._around = Surroundings()
         self._clock_fault = ""
         self._awaits = "The server has not started yet."
@@ -585,11 +585,16 @@ class Service:
     async def sweep(self) -> None:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
-        await self._packs.store_seen()
-        await self.tokens.store_uses()
-        await self._changes.sweep()
-        await self.hooks.calls.store()
-        await self._packs.delete_dead(now, self._housekeeping)
+        await do_all(
+            self._packs.store_seen,
+            self.tokens.store_uses,
+            self._changes.sweep,
+            self.hooks.calls.store,
+            partial(self._packs.delete_dead, now, self._housekeeping),
+            partial(self._purge, now),
+        )
+
+    async def _purge(self, now: datetime) -> None:
         what = self._housekeeping.retention(now)
         for _ in range(PURGES_AT_ONCE):
             if not (await self._store.purge(what, limit=PURGE_STEP)).more:

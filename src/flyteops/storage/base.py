@@ -17,6 +17,7 @@ from typing import Protocol, Self, TypeVar
 
 import msgspec
 
+from flyteops.background import BackgroundLoops
 from flyteops.model import (
     Action,
     ActionState,
@@ -197,6 +198,14 @@ class Store(ABC):
     """
 
     is_shared = False
+    loops: BackgroundLoops
+    """Where the store's own background loops report their health; a service puts its own here."""
+
+    def __new__(cls, *_values: object, **_options: object) -> Self:
+        """Return a store whose loops report to nobody yet."""
+        store = super().__new__(cls)
+        store.loops = BackgroundLoops()
+        return store
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -91,7 +91,7 @@ class TextContract(StoreCase):
     async def test_the_longest_names_and_labels_have_room(self) -> None:
         sample = Sample()
         # A text that no database makes shorter by compressing it.
-        long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=LONGEST))  # noqa: S311
+        long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=LONGEST))  # noqa: S311 - any text would do
         labels = {"k": (long * 3)[: LONGEST_LABELS - len('{"k":""}')]}
         pack = PackRef("long", long, labels)
         async with self.connect() as store:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from pymongo.errors import OperationFailure
 
+from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -89,7 +90,7 @@ class MongoStore(Store):
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._client, self._pass_on)
+        self._wakeup = Wakeup(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
 
     async def open(self) -> None:
@@ -121,6 +122,9 @@ class MongoStore(Store):
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
+
+    def _loop(self, name: str) -> BackgroundLoop:
+        return self.loops.loop(name, LOGGER)
 
     def _pass_on(self, addresses: Sequence[Address]) -> None:
         self._tell(addresses)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -51,6 +53,8 @@ from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_i
 
 T = TypeVar("T")
 
+LOGGER = logging.getLogger("flyte.store")
+
 GIVING_BACK = 1.0
 """How many seconds a claim that is cancelled waits until what it got went back."""
 
@@ -75,7 +79,7 @@ class PostgresStore(Store):
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._pool, direct_url or url, self._name, self._pass_on)
+        self._wakeup = Wakeup(self._pool, direct_url or url, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._records: Batcher[ledger.Entry, str] = Batcher(self._together(ledger.record), limit=limit)
         self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
@@ -96,6 +100,9 @@ class PostgresStore(Store):
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._pool.close()
+
+    def _loop(self, name: str) -> BackgroundLoop:
+        return self.loops.loop(name, LOGGER)
 
     def _pass_on(self, addresses: Sequence[Address]) -> None:
         self._tell(addresses)

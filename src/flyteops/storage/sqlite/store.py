@@ -63,7 +63,7 @@ class SqliteStore(Store):
         if self._writer is not None:
             raise StoreError("The store is open already.")
         ledger = await asyncio.to_thread(self._prepare)
-        self._writer = Writer(ledger, self.path, limit=self._limit)
+        self._writer = Writer(ledger, self.path, limit=self._limit, loops=lambda: self.loops)
         self._readers.open()
 
     async def close(self) -> None:

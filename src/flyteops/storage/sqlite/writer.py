@@ -5,22 +5,25 @@ no order among themselves that anybody could rely on, so they are done kind by k
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flyteops.background import BackgroundLoops
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
 
 T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.store")
 
 BATCH = 500
 """How many jobs share a commit at most, which bounds how long each of them waits for the others."""
@@ -69,7 +72,8 @@ class Job:
 class Writer:
     """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
 
-    def __init__(self, ledger: Ledger, path: Path, *, limit: int) -> None:
+    def __init__(self, ledger: Ledger, path: Path, *, limit: int, loops: Callable[[], BackgroundLoops] = BackgroundLoops) -> None:
+        self._loops = loops
         self.ledger = ledger
         self._connection = ledger.connection
         self._path = path
@@ -113,8 +117,12 @@ class Writer:
             self._bound_log()
 
     def _bound_log(self) -> None:
-        with suppress(sqlite3.Error):  # it is tried again after the next batch
+        loop = self._loops().loop("Bounding the write-ahead log", LOGGER)
+        try:
             self._log.bound()
+            loop.succeeded()
+        except sqlite3.Error as error:  # it is tried again after the next batch
+            loop.failed(refusal(error, self._path))
 
     def _next(self) -> Job | None:
         while True:
