@@ -33,6 +33,7 @@ from flyteops.storage.row import (
     to_microseconds,
     to_text,
 )
+from flyteops.storage.undelivered import Tries
 
 EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at"
 
@@ -220,10 +221,16 @@ def _claims(own: str) -> Claims:
 CLAIM_READABLE, CLAIM_LISTED = _claims(f"{KINDS}, {READABLE}"), _claims(LISTED)
 
 CLAIMED_BEFORE = """
-SELECT a.action_id, a.command, a.input, a.attempt, a.timeout, TRUE
-FROM flyte_execution x JOIN flyte_action a ON a.execution_seq = x.seq
-WHERE x.changed_at >= $1 AND a.claim = $2 AND a.state = 'PENDING' ORDER BY a.seq
+WITH found AS (
+  UPDATE flyte_action a SET claim = $3::text FROM flyte_execution x
+  WHERE x.changed_at >= $1 AND a.execution_seq = x.seq AND a.claim = ANY($2::text[]) AND a.state = 'PENDING'
+  RETURNING a.seq, a.action_id, a.command, a.input, a.attempt, a.timeout
+)
+SELECT action_id, command, input, attempt, timeout, TRUE FROM found ORDER BY seq
 """
+"""What was claimed when the answer was lost. It gets the present token: what is claimed later with an old one reaches nobody."""
+
+CLAIMED_WITH = "SELECT action_id, attempt FROM flyte_action WHERE state = 'PENDING' AND claim = ANY($1::text[])"
 
 LOOKS = 5
 """How often a claim looks again when others were faster each time."""
@@ -341,14 +348,14 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; `token` tells it from all others."""
+    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    token: str
+    tries: Tries
 
     @property
     def kind(self) -> tuple[str, str, str | None]:
@@ -365,25 +372,26 @@ async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool)
 
 async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
+    token, before = asked.tries.begin()
     if is_again:
-        rows = await connection.fetch(CLAIMED_BEFORE, now, asked.token)
+        rows = await connection.fetch(CLAIMED_BEFORE, now, before, token)
         if rows:
             return [_claimed(row, now, asked.seed) for row in rows]
     pack = asked.pack
     try:
-        rows = await _claim_from(connection, CLAIM_READABLE, asked, to_text(pack.labels), asked.command)
+        rows = await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(pack.labels), asked.command)
     except asyncpg.DataError:
         # One queue that cannot be read must not keep a pack from all others.
         kinds = await _readable_kinds(connection, asked)
         labels, commands = [kind[0] for kind in kinds], [kind[1] for kind in kinds]
-        rows = await _claim_from(connection, CLAIM_LISTED, asked, labels, commands)
+        rows = await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
     return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
 
 
-async def _claim_from(connection: Any, claims: Claims, asked: Request, *own: object) -> Sequence[Any]:
+async def _claim_from(connection: Any, claims: Claims, asked: Request, token: str, *own: object) -> Sequence[Any]:
     skipping, waiting = claims
     now = to_microseconds(asked.at)
-    values = (asked.pack.name, *own, asked.limit, now, asked.token, asked.seed, asked.pack.id)
+    values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
     rows: Sequence[Any] = await connection.fetch(skipping, *values)
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
 
 T = TypeVar("T")
 
@@ -156,8 +156,11 @@ class Pool:
                 await connection.execute("SELECT")
             raise
 
-    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
+    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]], *, changes: bool = True) -> T:
+        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then.
+
+        Raise `OutcomeUnknownError` when it `changes` something and no time it was sent has been answered.
+        """
         is_again = False
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
@@ -166,11 +169,22 @@ class Pool:
             except LostError as error:
                 is_again = True
                 if asyncio.get_running_loop().time() > until:
-                    raise self.refusal(error) from error
-            except UnavailableError:
-                if not is_again or self._pool is None or asyncio.get_running_loop().time() > until:
+                    raise self._given_up(error, changes=changes) from error
+            except UnavailableError as error:
+                if not is_again:
                     raise
+                if self._pool is None or asyncio.get_running_loop().time() > until:
+                    raise self._given_up(error, changes=changes) from error
             await asyncio.sleep(0.05)
+
+    def _given_up(self, error: Exception, *, changes: bool) -> FlyteError:
+        refusal = error if isinstance(error, FlyteError) else self.refusal(error)
+        if not changes:
+            return refusal
+        return OutcomeUnknownError(
+            f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat the request; an event that"
+            " comes with the same Idempotency-Key is stored once."
+        )
 
     async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work that only reads, in one snapshot."""
@@ -179,7 +193,7 @@ class Pool:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return await work(connection)
 
-        return await self.repeat(look)
+        return await self.repeat(look, changes=False)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
@@ -201,7 +215,7 @@ class Pool:
             rows: Sequence[Any] = await connection.fetch(statement, *values)
             return rows
 
-        return await self.repeat(look)
+        return await self.repeat(look, changes=False)
 
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work in a transaction that may be repeated as a whole."""
