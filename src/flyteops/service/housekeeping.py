@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flyteops.storage.base import KEPT_KEYS, Retention
+from flyteops.storage.base import KEPT_KEYS, Retention, Store
+
+PURGE_STEP = 1000
+PURGES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +45,10 @@ async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
             failed = failed or error
     if failed is not None:
         raise failed
+
+
+async def purge(store: Store, what: Retention) -> None:
+    """Remove what may be removed, in steps, and no more than a bounded part of it now."""
+    for _ in range(PURGES_AT_ONCE):
+        if not (await store.purge(what, limit=PURGE_STEP)).more:
+            return

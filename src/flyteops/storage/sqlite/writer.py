@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
@@ -33,6 +33,10 @@ GATHERING = 0.0003
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
+
+
+class UncertainCommitError(sqlite3.OperationalError):
+    """The disk failed in the middle of a commit."""
 
 
 class Job:
@@ -183,7 +187,7 @@ class Writer:
                 raise
             self._undo()
             return False
-        self._connection.execute("COMMIT")
+        self._commit()
         ledger.settle()
         return True
 
@@ -202,8 +206,17 @@ class Writer:
                 self.ledger.forget()
                 job.error = own_fault(error)
             self._connection.execute("RELEASE job")
-        self._connection.execute("COMMIT")
+        self._commit()
         self.ledger.settle()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_IOERR"):
+                # What was written of it may count after a crash, if the disk has kept it.
+                raise UncertainCommitError(str(error)) from error
+            raise
 
     def _undo(self) -> None:
         try:
@@ -222,8 +235,17 @@ def answer(batch: Sequence[Job]) -> None:
 def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
     """Give every job an error of its own, since each is raised in another task."""
     for job in batch:
-        job.error = refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
+        job.error = _fault(error, path)
         job.error.__cause__ = error
+
+
+def _fault(error: BaseException, path: Path) -> FlyteError:
+    if isinstance(error, UncertainCommitError):
+        return OutcomeUnknownError(
+            f"It is unknown whether the change was made: the disk of {str(path)!r} has failed ({error}). Repeat the request; an"
+            " event that comes with the same Idempotency-Key is stored once."
+        )
+    return refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
 
 
 def concerns_all(error: Exception) -> bool:
