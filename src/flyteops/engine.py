@@ -28,6 +28,7 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.moment import Moment
+from flyteops.name import label_problems, name_problems
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
 from flyteops.template import Template, ValueTemplate, compile_value
 from flyteops.term import Terms, first_at, rule_of, terms_of
@@ -372,6 +373,8 @@ class _Evaluation:
             self._check_labels(self._render_all("event.packLabels", prepared.event_labels, scope))
         detail, values = self._check_criteria(prepared.criteria, scope)
         command = prepared.step.command
+        labels = self._render_all("command.packLabels", prepared.command_labels, scope)
+        _check_names(prepared.step, labels)
         action = NewAction(
             action_id=self._moment.new_id(),
             correlation_id=parent.correlation_id,
@@ -381,7 +384,7 @@ class _Evaluation:
             step_index=prepared.position,
             name=command.name,
             pack_name=command.pack_name,
-            pack_labels=self._render_all("command.packLabels", prepared.command_labels, scope),
+            pack_labels=labels,
             input=self._render_input(prepared.command_input, scope),
             context=context,
             not_before=self._moment.now + prepared.terms.delay if prepared.terms.delay else None,
@@ -431,6 +434,13 @@ class _Evaluation:
             return compiled.render(scope, self._moment.runtime)
         except TemplateError as error:
             raise _FailedError(path, error, compiled.values(scope, self._moment.runtime)) from error
+
+
+def _check_names(step: Step, labels: Mapping[str, str]) -> None:
+    """Raise unless every store can keep the names of an action, so that the failure is this step's and not the event's."""
+    names = {"id": step.id, "command.name": step.command.name, "command.packName": step.command.pack_name}
+    for problem in (*name_problems(names), *label_problems("command.packLabels", labels)):
+        raise _FailedError(problem.path, TemplateError(problem.message))
 
 
 class Standing(NamedTuple):

@@ -12,8 +12,9 @@
     ├── ConflictError           the thing is in another state than the caller thinks; look again
     │   ├── StaleError          somebody else was faster; read again and repeat
     │   └── LateError           the action was lost before; the result is kept, and nothing follows from it
-    ├── UnavailableError        nothing was done; try again later
-    │   └── BusyError           try again in a moment, there is too much to do
+    ├── UnavailableError        nothing was done, unless it is an OutcomeUnknownError; try again later
+    │   ├── BusyError           try again in a moment, there is too much to do
+    │   └── OutcomeUnknownError     repeat it with the same key: it may have been done
     ├── StoreError              the store cannot be used as it is; a person must look
     └── TemplateError           mend the template, or the values that it is given
         ├── TemplateSyntaxError     at compile time
@@ -131,6 +132,12 @@ class BusyError(UnavailableError):
     """There is too much to do at the moment; nothing was changed."""
 
     code = "busy"
+
+
+class OutcomeUnknownError(UnavailableError):
+    """It is unknown whether the change was made, because the store has not answered; repeat it with the same Idempotency-Key."""
+
+    code = "outcome-unknown"
 
 
 class StoreError(FlyteError):

@@ -10,6 +10,7 @@ from itertools import chain, islice
 
 from msgspec import inspect
 
+from flyteops import name as naming
 from flyteops import template
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TemplateError
@@ -39,6 +40,7 @@ def read_flow(document: Document) -> Flow:
     except InputError as error:
         problems.extend(error.problems)
     problems.extend(_empty_names(document))
+    problems.extend(_name_faults(document))
     problems.extend(_term_faults(document))
     problems.extend(_template_faults(document))
     if problems:
@@ -57,6 +59,27 @@ def _empty_names(document: Document) -> Iterator[Problem]:
             for key in ("name", "packName"):
                 if _get(_get(step, noun), key) == "":
                     yield document.problem(("steps", index, noun, key), "must not be empty")
+
+
+def _name_faults(document: Document) -> Iterator[Problem]:
+    """Yield the names that no store can keep; labels are templates, so that only their keys are known yet."""
+    for path, name in _names(document.value):
+        fault = naming.fault_of(name)
+        if fault is not None:
+            yield document.problem(path, fault)
+
+
+def _names(flow: Json) -> Iterator[tuple[Path, str]]:
+    found: list[tuple[Path, Json]] = [(("name",), _get(flow, "name"))]
+    for index, step in enumerate(_list(_get(flow, "steps"))):
+        at: Path = ("steps", index)
+        found.append(((*at, "id"), _get(step, "id")))
+        for noun in ("event", "command"):
+            value = _get(step, noun)
+            found += [((*at, noun, key), _get(value, key)) for key in ("name", "packName")]
+            labels = _get(value, "packLabels")
+            found += [((*at, noun, "packLabels"), key) for key in (labels if isinstance(labels, dict) else ())]
+    yield from ((path, name) for path, name in found if isinstance(name, str))
 
 
 def _term_faults(document: Document) -> Iterator[Problem]:

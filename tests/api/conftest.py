@@ -54,6 +54,7 @@ STORIES = (
     "test_flows",
     "test_datastore",
     "test_packs",
+    "test_names",
     "test_changes",
     "test_hook_flows",
 )

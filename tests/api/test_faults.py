@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from flyteops import errors
-from flyteops.errors import BusyError, FlyteError, Problem, UnavailableError
+from flyteops.errors import BusyError, FlyteError, OutcomeUnknownError, Problem, UnavailableError
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
@@ -74,6 +74,19 @@ async def test_a_store_that_is_away_is_an_invitation_to_try_again(faulty: httpx2
     answer = await faulty.post("/v1/packs/P/events", json={"event": "E"})
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert (await faulty.post("/v1/packs/P/actions/take")).status_code == 503
+
+
+async def test_an_unknown_outcome_is_not_called_a_refusal_and_is_repeated_with_the_same_key(
+    faulty: httpx2.AsyncClient, store: Faulty
+) -> None:
+    store.fault = OutcomeUnknownError()
+    answer = await faulty.post("/v1/packs/P/events", json={"event": "E"}, headers={"Idempotency-Key": "one"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "outcome-unknown")
+    assert answer.headers["retry-after"].isdigit()
+    assert "unknown whether the change was made" in answer.json()["detail"]
+    assert "nothing was changed" not in answer.text
+    store.fault = None
+    assert (await faulty.post("/v1/packs/P/events", json={"event": "E"}, headers={"Idempotency-Key": "one"})).status_code == 202
 
 
 async def test_a_busy_server_says_when_to_try_again(faulty: httpx2.AsyncClient, store: Faulty) -> None:

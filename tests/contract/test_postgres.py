@@ -1,22 +1,29 @@
 """The PostgreSQL backend keeps the storage contract, on a real server."""
 
 import asyncio
+import logging
+import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
-from flyteops.errors import ConflictError
-from flyteops.model import DataItem, Note
-from flyteops.storage.base import Store
+from flyteops.background import BackgroundLoops
+from flyteops.errors import ConflictError, InputError, StoreError
+from flyteops.model import DataItem, Note, Outcome
+from flyteops.storage.base import ActionFilter, Store
 from flyteops.storage.portable import Tally
 from flyteops.storage.postgres import PostgresStore
+from flyteops.storage.postgres.wakeup import KINDS
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
-from flyteops.testing.sample import Sample
-from tests.postgres import bouncer, forgetful, place
+from flyteops.testing.case import start, take
+from flyteops.testing.sample import NOON, WORKER, Sample
+from tests.postgres import URL, bouncer, execute, forgetful, free_port, place, url_of
 
 pytestmark = pytest.mark.postgres
 
@@ -90,3 +97,86 @@ async def test_a_change_whose_answer_is_lost_with_the_connection_is_not_taken_fo
         async with PostgresStore(relay_url, direct_url=url) as store:
             forget()
             await change(store)
+
+
+async def test_labels_that_are_damaged_keep_no_pack_from_other_queues(caplog: pytest.LogCaptureFixture) -> None:
+    damaged, good = SAMPLE.action(name="Damaged"), SAMPLE.action()
+    async with place() as url, PostgresStore(url) as store:
+        await start(store, damaged)
+        await execute("UPDATE flyte_action SET labels = 'damaged'", url=url)
+        await start(store, good)
+        assert [await take(store), await store.claim(WORKER, NOON)] == [good.action_id, []]
+        assert damaged.action_id in [one.action_id for one in await store.list_actions(ActionFilter(), 0, 9)]
+        assert "are set aside" in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    name = f"test_{secrets.token_hex(6)}"
+    await execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    url = urlsplit(URL)._replace(path=f"/{name}").geturl()
+    try:
+        with pytest.raises(StoreError, match="encoding LATIN1, and Flyte needs UTF8"):
+            await PostgresStore(url).open()
+        await execute("CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)", url=url)
+        await execute("INSERT INTO flyte_number VALUES ('schema', 0)", url=url)
+        async with PostgresStore(url) as store:
+            assert "The database has the encoding LATIN1" in caplog.text
+            with pytest.raises(InputError):
+                await store.record(SAMPLE.event("snow \u2603"), Outcome())
+            await store.record(SAMPLE.event("plain"), Outcome())
+    finally:
+        await execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["never connected", "cut off"])
+async def test_a_command_is_found_by_looking_when_its_notification_is_lost(way: str) -> None:
+    arrived = asyncio.Event()
+    async with place() as url, PostgresStore(url) as other:
+        direct_url = url_of(url, host=f"127.0.0.1:{free_port()}") if way == "never connected" else url
+        async with PostgresStore(url, direct_url=direct_url) as store:
+            if way == "cut off":
+                await until_listening(url, 2)
+                await execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENERS}", url=url)
+            store.listen(lambda addresses: arrived.set() if addresses else None)
+            await start(other, SAMPLE.action())
+            async with asyncio.timeout(5):
+                await arrived.wait()
+            assert await take(store)
+
+
+LISTENERS = "usename = current_user AND query LIKE 'LISTEN%'"
+
+
+async def until_listening(url: str, count: int) -> None:
+    connection = await asyncpg.connect(url)
+    while await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {LISTENERS}") < count:  # noqa: ASYNC110 - the server says so
+        await asyncio.sleep(0.01)
+    await connection.close()
+
+
+async def test_loops_of_the_store_that_keep_failing_are_named_with_their_reason() -> None:
+    async with place() as url:
+        direct_url = url_of(url, host=f"127.0.0.1:{free_port()}")
+        async with PostgresStore(url, direct_url=direct_url) as store:
+            now = [0.0]
+            store.loops = BackgroundLoops(lambda: now[0])
+            loop = store.loops.loop("Listening to other servers", logging.getLogger("flyte.store"))
+            while not loop.failures:  # noqa: ASYNC110 - a number
+                await asyncio.sleep(0.01)
+            now[0] = 60.0
+            (problem,) = store.loops.problems(essential=False)
+            assert problem.startswith("Listening to other servers has failed")
+            assert "cannot be used at the moment" in problem
+
+
+async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> None:
+    wanted = [SAMPLE.action(), SAMPLE.action(), SAMPLE.action(name="Other", pack_labels={"zone": "eu"})]
+    async with place() as url, PostgresStore(url) as store:
+        for action in wanted:
+            await start(store, action)
+        connection = await asyncpg.connect(url)
+        found = [tuple(row) for row in await connection.fetch(KINDS)]
+        await connection.close()
+    assert found == [("Worker", '{"zone":"eu"}', "Other", 1), ("Worker", "{}", "Deploy", 2)]

@@ -1,8 +1,10 @@
 """A server whose PostgreSQL is away, slow, full, read-only, not as it should be, or behind a proxy."""
 
 import asyncio
+import itertools
 import signal
 import time
+from collections import Counter
 
 import httpx2
 import pytest
@@ -133,6 +135,84 @@ async def test_a_database_that_hangs_lets_nobody_wait_for_ever(postgres, serve, 
     await until_ready(client, server)
     assert await is_accepted(client, server)
     assert "Traceback" not in server.log
+
+
+class Load:
+    """Clients that note each answer and never insist, and packs that end what they are given."""
+
+    def __init__(self, client, server):
+        self._client, self._url = client, server.url
+        self._numbers = itertools.count()
+        self.codes = {}
+        self.is_calm = self.is_over = False
+
+    async def send(self, number):
+        event = {"event": "Asked", "payload": number}
+        key = {"Idempotency-Key": str(number)}
+        answer = await self._client.post(f"{self._url}/packs/Source/events", json=event, headers=key)
+        return "accepted" if answer.status_code == 202 else answer.json()["code"]
+
+    async def send_many(self):
+        while not self.is_calm:
+            number = next(self._numbers)
+            self.codes[number] = await self.send(number)
+            await asyncio.sleep(0.02)
+
+    async def work(self):
+        while not self.is_over:
+            answer = await self._client.post(f"{self._url}/packs/Worker/actions/take", params={"wait": 1})
+            if answer.status_code == 200:
+                await self.end(answer.json()["links"][0]["href"])
+
+    async def end(self, href):
+        async def is_ended():
+            return (await self._client.post(href, json={"event": "Done"})).status_code == 202
+
+        await wait_for(is_ended, 60)
+
+    async def stored(self):
+        """Return how often each number is stored."""
+        found, page = [], True
+        while page:
+            path = f"{self._url}/audit/events?event=Asked&limit=500&start={len(found)}"
+            page = (await self._client.get(path)).json()["events"]
+            found += [event["payload"] for event in page]
+        return Counter(found)
+
+    async def is_done(self):
+        states = [{"state": state, "limit": 1} for state in ("NEW", "PENDING")]
+        found = [await self._client.get(f"{self._url}/actions", params=which) for which in states]
+        return not any(each.json()["actions"] for each in found)
+
+
+ALLOWED = {"accepted": (1,), "outcome-unknown": (0, 1), "unavailable": (0,), "busy": (0,)}
+"""How often an event may be stored that was answered so."""
+
+
+@pytest.mark.timeout(240)
+async def test_every_answer_is_true_and_no_command_is_left_when_the_database_is_frozen_under_load(postgres, serve, client):
+    await postgres.start()
+    server = await serve(postgres.url)
+    await prepare(client, server)
+    load = Load(client, server)
+    async with asyncio.TaskGroup() as group:
+        senders = [group.create_task(load.send_many()) for _ in range(8)]
+        for _ in range(8):
+            group.create_task(load.work())
+        await asyncio.sleep(1)
+        with postgres.frozen():
+            await asyncio.sleep(25)
+        await until_ready(client, server)
+        load.is_calm = True
+        await asyncio.wait(senders)
+        found = await load.stored()
+        assert not [(number, code) for number, code in load.codes.items() if found[number] not in ALLOWED[code]]
+        unknown = [number for number, code in load.codes.items() if code == "outcome-unknown"]
+        assert unknown
+        assert {await load.send(number) for number in unknown} == {"accepted"}
+        assert set((await load.stored()).values()) == {1}
+        await wait_for(load.is_done, 60)
+        load.is_over = True
 
 
 READ_ONLY = (

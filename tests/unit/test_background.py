@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from flyteops.background import FAILING_AFTER, BackgroundLoops
 from flyteops.errors import UnavailableError
-from flyteops.service.background import FAILING_AFTER, BackgroundLoops
 
 LOGGER = logging.getLogger("flyte.test")
 

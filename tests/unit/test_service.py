@@ -6,11 +6,12 @@ import pytest
 
 from flyteops.document import Document
 from flyteops.engine import prepare
-from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError
+from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
 from flyteops.flowfile import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
 from flyteops.service import Housekeeping, Seeds, Service
 from flyteops.service.flow import Versions
+from flyteops.service.housekeeping import do_all
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -312,3 +313,17 @@ async def test_a_store_that_is_loaded_in_part_is_not_worked_with(store, clock):
         await started(store, clock)
     await store.end_load()
     await started(store, clock)
+
+
+async def test_a_part_of_the_housekeeping_that_always_fails_does_not_keep_the_others_from_being_done():
+    done = []
+
+    async def fail() -> None:
+        raise UnavailableError("The first.")
+
+    async def work() -> None:
+        done.append("work")
+
+    with pytest.raises(UnavailableError, match="The first"):
+        await do_all(fail, work)
+    assert done == ["work"]

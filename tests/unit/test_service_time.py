@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -399,6 +400,50 @@ async def test_what_is_handed_back_goes_to_who_waits(service):
     await service.hand_back([action])
     (again,) = await task
     assert again.action_id == action.action_id
+
+
+class Refusing(SqliteStore):
+    """A store that refuses some releases, because there is too much to do."""
+
+    left = 0
+
+    async def release(self, *arguments, **options):
+        if self.left:
+            self.left -= 1
+            raise BusyError
+        return await super().release(*arguments, **options)
+
+    def _write(self, rank, run, undo=None):
+        if self.left and isinstance(run, partial):
+            self.left -= 1
+            raise BusyError
+        return super()._write(rank, run, undo)
+
+
+async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(tmp_path, clocks):
+    async with Refusing(tmp_path / "refusing.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step())
+        store.left = 1
+        await service.hand_back([action])
+        assert not await service.take("Worker")
+        await service.sweep()
+        (again,) = await service.take("Worker")
+        assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
+
+
+async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):
+    monkeypatch.setattr("flyteops.storage.sqlite.store.PAUSE", 0.01)
+    async with Refusing(tmp_path / "refusing.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step())
+        await service.hand_back([action])
+        store.left = 3
+        claiming = asyncio.create_task(service.take("Worker"))
+        await asyncio.sleep(0)
+        claiming.cancel()
+        (again,) = await service.take("Worker", wait=timedelta(seconds=10))
+        assert (again.action_id, store.left) == (action.action_id, 0)
 
 
 async def test_nothing_is_handed_back_twice(service):

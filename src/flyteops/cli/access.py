@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flyteops.background import BackgroundLoops
 from flyteops.cli.watch import Watch
 from flyteops.errors import ConflictError, InputError, Problem, StoreError
 from flyteops.service import Order, TokenBook
@@ -89,7 +90,8 @@ def _private(name: str, flags: int) -> int:
 class Access:
     """The gate, and what keeps its policy and its keys up to date. Without an OpenID provider there are neither."""
 
-    def __init__(self, settings: Settings, tokens: TokenBook) -> None:
+    def __init__(self, settings: Settings, tokens: TokenBook, loops: BackgroundLoops) -> None:
+        self._loops = loops
         self._settings = settings
         self._tokens = tokens
         self._issuer = None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
@@ -128,17 +130,21 @@ class Access:
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """Return what is to be done while the server runs."""
-        return [] if self._issuer is None else [self._issuer.keep(), self._keep_policy()]
+        return [] if self._issuer is None else [self._issuer.keep(self._loops), self._keep_policy()]
 
     async def _keep_policy(self) -> None:
+        loop = self._loops.loop("Loading the auth policy", LOGGER)
         async for is_new in self._watch.changes():
             if not is_new:
                 continue
             try:
                 self.gate.policy = load_policy(self._path or "")
             except InputError as error:
-                LOGGER.error("The new auth policy is not used: %s", "; ".join(map(str, error.problems)))
+                reason = "; ".join(map(str, error.problems))
+                LOGGER.error("The new auth policy is not used: %s", reason)
+                loop.failed(InputError(reason), is_logged=True)
             else:
+                loop.succeeded()
                 LOGGER.info("Requests are let through by the new auth policy now")
                 warn_of_gaps(self.gate.policy)
 

@@ -19,6 +19,7 @@ import uvicorn
 import uvloop
 
 from flyteops import __version__
+from flyteops.background import BackgroundLoop, BackgroundLoops
 from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
@@ -130,7 +131,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 warn(settings, listener)
             async with background(
                 work(settings, store, service, access, stop),
-                *([] if tls is None else [keep_certificate(tls)]),
+                *([] if tls is None else [keep_certificate(tls, service.loops)]),
                 *([] if access is None else access.work()),
                 stop_server(server, service, stop),
                 *([stop_at_end_of_input(stop)] if attached else []),
@@ -241,29 +242,33 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
         return None
     from flyteops.cli.access import Access  # noqa: PLC0415 - takes long to load, and not all need it
 
-    return Access(settings, service.tokens)
+    return Access(settings, service.tokens, service.loops)
 
 
-async def keep_certificate(tls: "Tls") -> None:
+async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
     """Take over a new certificate when there is one, and warn once a day when the present one ends soon."""
+    loop = loops.loop("Loading the TLS certificate", LOGGER)
     warned_on = None
     async for is_new in tls.watch.changes():
         now = utc_now()
         if is_new:
-            await load_certificate(tls, now)
+            await load_certificate(tls, now, loop)
         warning = tls.ending_soon(now)
         if warning is not None and warned_on != now.date():
             LOGGER.warning("%s", warning)
             warned_on = now.date()
 
 
-async def load_certificate(tls: "Tls", now: datetime) -> None:
+async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> None:
     """Take over the certificate that is there now, or say why not and go on with the present one."""
     try:
         await asyncio.to_thread(tls.load, now)
     except SettingsError as error:
-        LOGGER.error("The new TLS certificate is not used: %s", "; ".join(map(str, error.problems)))
+        reason = "; ".join(map(str, error.problems))
+        LOGGER.error("The new TLS certificate is not used: %s", reason)
+        loop.failed(SettingsError(reason), is_logged=True)
     else:
+        loop.succeeded()
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
@@ -365,10 +370,19 @@ async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> 
     server.should_exit = True
 
 
+def report_end(task: "asyncio.Task[None]") -> None:
+    """Log at once that a background task has ended by an error, which is raised only when the server stops."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        LOGGER.error("A background task has ended; restart the server", exc_info=error)
+
+
 @contextlib.asynccontextmanager
 async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run coroutines meanwhile, and end them afterwards; raise what one of them has raised."""
     tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(report_end)
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ from flyteops.change import (
     open_note,
     seal,
 )
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
 from flyteops.model import Note
 from flyteops.storage.base import PAGE_BYTES, Page, Store
 
@@ -119,6 +119,9 @@ class ChangeLog:
         change = await self._append(self._change(by, thing, action or _action(before, after), before, after))
         try:
             yield
+        except OutcomeUnknownError:  # the next look compares the entry with how the thing is then
+            self._settles_at = self._clock() + UNDER_WAY
+            raise
         except Exception:  # whatever it is, the change was not made
             await self._retract(change)
             raise

@@ -1,9 +1,13 @@
 """What is done about things that grow old."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flyteops.storage.base import KEPT_KEYS, Retention
+from flyteops.storage.base import KEPT_KEYS, Retention, Store
+
+PURGE_STEP = 1000
+PURGES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +33,22 @@ class Housekeeping:
             keys_before=now - KEPT_KEYS,
             max_bytes=self.max_bytes,
         )
+
+
+async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
+    """Do each of the parts, even if others fail; raise the first error at the end."""
+    failed: Exception | None = None
+    for part in parts:
+        try:
+            await part()
+        except Exception as error:  # one part that always fails must not keep the others from being done
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+async def purge(store: Store, what: Retention) -> None:
+    """Remove what may be removed, in steps, and no more than a bounded part of it now."""
+    for _ in range(PURGES_AT_ONCE):
+        if not (await store.purge(what, limit=PURGE_STEP)).more:
+            return

@@ -1,11 +1,12 @@
 """The datastore in memory: the items that everybody may see, and the secrets, under keys that they share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flyteops.change import Author, State, Thing, thing
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
 from flyteops.moment import Snapshot
+from flyteops.name import check, fault_of_text, name_problems
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.state import of_item
 from flyteops.service.vault import Vault
@@ -39,6 +40,7 @@ class ItemBook:
         """Create or replace a datastore item; return True when it is new."""
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
+        check("The datastore item", _faults(item))
         async with self._changes.turn():
             if item.key in (self._items if item.is_secret else self._vault):
                 raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
@@ -72,3 +74,11 @@ class ItemBook:
             async with self._changes.recorded(by, thing("datastore", key), of_item(self.get(key)), None):
                 await self._store.delete_item(key)
                 self._put([item for item in self._items.values() if item.key != key])
+
+
+def _faults(item: DataItem) -> Iterator[Problem]:
+    yield from name_problems({"key": item.key})
+    for path, text in (("description", item.description), ("contentType", item.content_type)):
+        fault = fault_of_text(text)
+        if fault is not None:
+            yield Problem(path, fault)

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from flyteops.change import SERVER, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
+from flyteops.name import check, label_problems, name_problems
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.state import of_pack
@@ -40,6 +41,7 @@ class PackRoll:
         """Create the pack, or replace the one with the same name and labels."""
         if not declaration.name.strip():
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
+        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels)))
         pack = declaration.seen(now)
         async with self._changes.turn():
             known = self._packs.get(pack.id)

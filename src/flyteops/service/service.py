@@ -8,30 +8,18 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from flyteops.background import BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
-from flyteops.engine import (
-    evaluate,
-    evaluate_result,
-    fire,
-    prepare,
-    rule_on_lost,
-    timetables,
-)
-from flyteops.errors import (
-    ConflictError,
-    LateError,
-    NotFoundError,
-    StoreError,
-    UnavailableError,
-)
+from flyteops.engine import evaluate, evaluate_result, fire, prepare, rule_on_lost, timetables
+from flyteops.errors import ConflictError, LateError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.model import (
     FATAL,
     Action,
@@ -50,14 +38,15 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.moment import Moment
+from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
-from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
+from flyteops.service.handback import HandBack
 from flyteops.service.hook.book import HookBook
 from flyteops.service.hook.reception import Reception
-from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.housekeeping import Housekeeping, do_all, purge
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
@@ -65,18 +54,9 @@ from flyteops.service.state import of_action, of_flow, of_resolution
 from flyteops.service.timer import ClockWatch, Timer
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
-from flyteops.service.verdict import Resolution, accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
+from flyteops.service.verdict import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
-from flyteops.storage.base import (
-    ActionFilter,
-    ActionStatus,
-    Claimed,
-    EventFilter,
-    ExecutionFilter,
-    Page,
-    Store,
-    Surroundings,
-)
+from flyteops.storage.base import ActionFilter, ActionStatus, Claimed, EventFilter, ExecutionFilter, Page, Store, Surroundings
 from flyteops.term import tick_of
 
 if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
@@ -101,11 +81,9 @@ TIMERS_AT_ONCE = 100
 HEALTH_SECONDS = 2.0
 """How long the store may take to answer; who asks for health is not made to wait."""
 
-PURGE_STEP = 1000
-PURGES_AT_ONCE = 50
-
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
+    check("The event", name_problems({"event": told.name}))
     return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
 
 
@@ -137,10 +115,11 @@ class Service:
         self._items = ItemBook(store, self._vault, self._changes)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
+        self._hand_back = HandBack(store, clock, self._room.announce)
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
-        self.loops = BackgroundLoops(monotonic)
+        self.loops = store.loops = BackgroundLoops(monotonic)
         self._around = Surroundings()
         self._clock_fault = ""
         self._awaits = "The server has not started yet."
@@ -291,9 +270,19 @@ class Service:
         moment = self._moment()
         event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
         outcome = evaluate(event, self._flows.index, moment)
-        event_id = await self._store.record(event, outcome, key=None if key is None else f"{key}\n{pack_id}")
-        self._follow(outcome)
+        with self._followed(outcome):
+            event_id = await self._store.record(event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}"))
         return event_id, event_id == event.event_id
+
+    @contextmanager
+    def _followed(self, outcome: Outcome) -> Iterator[None]:
+        """Follow what is stored inside, also when that is unknown: it may be there."""
+        try:
+            yield
+        except OutcomeUnknownError:
+            self._follow(outcome)
+            raise
+        self._follow(outcome)
 
     def _follow(self, outcome: Outcome) -> None:
         """Tell those who wait what has been created, and the timer when it is needed."""
@@ -330,7 +319,11 @@ class Service:
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
         self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
-        return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
+        try:
+            return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
+        except BaseException:  # whatever it is, also a caller that has gone: nobody gets them
+            await asyncio.shield(self.hand_back(claimed))
+            raise
 
     async def _reveal(self, claimed: Claimed) -> Claimed | None:
         """Return what a pack is handed, with secrets in it; None when one is gone, which ends the action."""
@@ -343,11 +336,9 @@ class Service:
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
     async def hand_back(self, claimed: Iterable[Claimed]) -> None:
-        """Take back what could not be delivered; what has been lost or answered meanwhile stays as it is."""
-        for each in claimed:
-            with suppress(ConflictError, NotFoundError):
-                check = partial(check_attempt, attempt=each.attempt)
-                self._room.announce([await self._store.release(each.action_id, self._clock(), check, counts=False)])
+        """Take back what could not be delivered, or keep it to do so later; what was lost or answered meanwhile stays."""
+        with suppress(UnavailableError):
+            await self._hand_back.give(claimed)
 
     async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
         """Take in the result of an action: an event like any other, and the continuation of its execution.
@@ -378,7 +369,12 @@ class Service:
                 ruling = None
             return ruling
 
-        await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+        try:
+            await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+        except OutcomeUnknownError:
+            if isinstance(ruling, Outcome):
+                self._follow(ruling)
+            raise
         if isinstance(ruling, Late):
             raise LateError
         if ruling is not None:
@@ -413,6 +409,7 @@ class Service:
         The first two make an event of the given name (Resolved, or FATAL for a failure) in the name of the action's pack, which
         is its result. Raise `ConflictError` unless the action is PENDING or UNKNOWN.
         """
+        check("The event", name_problems({"event": name or RESOLVED}))
         async with self._changes.turn():
             action = await self._store.get_action(action_id)
             is_open(action)
@@ -582,12 +579,12 @@ class Service:
     async def sweep(self) -> None:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
-        await self._packs.store_seen()
-        await self.tokens.store_uses()
-        await self._changes.sweep()
-        await self.hooks.calls.store()
-        await self._packs.delete_dead(now, self._housekeeping)
-        what = self._housekeeping.retention(now)
-        for _ in range(PURGES_AT_ONCE):
-            if not (await self._store.purge(what, limit=PURGE_STEP)).more:
-                return
+        await do_all(
+            self._hand_back.retry,
+            self._packs.store_seen,
+            self.tokens.store_uses,
+            self._changes.sweep,
+            self.hooks.calls.store,
+            partial(self._packs.delete_dead, now, self._housekeeping),
+            partial(purge, self._store, self._housekeeping.retention(now)),
+        )

@@ -4,7 +4,8 @@ Each verb is atomic and durable: when it returns, the change survives a crash; w
 contract suite in `flyteops.testing` holds every backend to what is said here.
 
 Errors of every verb: `UnavailableError` when the store cannot be reached or written just now (nothing was changed, the caller
-may try again), `BusyError` when too much is waiting already. `open` raises `StoreError` when a person must look: a
+may try again), `BusyError` when too much is waiting already, and `OutcomeUnknownError` when a change was sent and its answer
+lost: it is made as a whole, now or a little later, or not at all. `open` raises `StoreError` when a person must look: a
 foreign, corrupt or newer database, or one that another server holds.
 """
 
@@ -17,6 +18,7 @@ from typing import Protocol, Self, TypeVar
 
 import msgspec
 
+from flyteops.background import BackgroundLoops
 from flyteops.model import (
     Action,
     ActionState,
@@ -197,6 +199,14 @@ class Store(ABC):
     """
 
     is_shared = False
+    loops: BackgroundLoops
+    """Where the store's own background loops report their health; a service puts its own here."""
+
+    def __new__(cls, *_values: object, **_options: object) -> Self:
+        """Return a store whose loops report to nobody yet."""
+        store = super().__new__(cls)
+        store.loops = BackgroundLoops()
+        return store
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -327,8 +337,9 @@ class Store(ABC):
         """Hand the oldest NEW actions that this pack may execute to it, making them PENDING; nothing when there are none.
 
         Oldest is by creation over all matching actions. An action is handed out once at a time, however many ask. One with
-        a time limit gets a lease that ends so long after `at`, its token made of `seed`. When the caller is cancelled, nothing
-        is handed out. The cost does not depend on how many actions wait for others.
+        a time limit gets a lease that ends so long after `at`, its token made of `seed`. When the caller is cancelled or
+        gets an error, what was claimed is made NEW again, as soon as the store answers. The cost does not depend on how many
+        actions wait for others.
         """
 
     @abstractmethod

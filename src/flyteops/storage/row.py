@@ -1,11 +1,14 @@
 """How values become columns and columns values again, in every database that has columns."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
 
+from flyteops import name as naming
 from flyteops.model import (
     Action,
     ActionState,
@@ -24,6 +27,8 @@ from flyteops.ruling import Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
 from flyteops.storage.portable import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
 
+LOGGER = logging.getLogger("flyte.store")
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LATER = "LATER"
@@ -34,6 +39,9 @@ UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
 
 STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NEW}
 """What everybody sees of a stored state."""
+
+UNREADABLE = "\0unreadable"
+"""The key of the only label of a row whose labels are damaged. No pack has it, since no label may contain a NUL."""
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -81,6 +89,35 @@ def to_text(labels: Mapping[str, str]) -> str:
     return encode_json(labels).decode() if labels else "{}"
 
 
+def decode_labels(text: str) -> dict[str, str]:
+    """Read labels from JSON; a text that is damaged gives labels that no pack has, so that other rows can still be read."""
+    try:
+        return decode_strings(text)
+    except (msgspec.MsgspecError, UnicodeError):
+        return {UNREADABLE: text}
+
+
+def read_queue(pack_name: str, text: str, command: str) -> dict[str, str]:
+    """Read the labels of a queue; log, once, that no pack can have them."""
+    labels = decode_labels(text)
+    fault = next((each for each in naming.faults_of_labels(labels) if each[0]), None)
+    if fault is not None:
+        _report_set_aside(pack_name, command, text, fault[1])
+    return labels
+
+
+@cache
+def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) -> None:
+    LOGGER.error(
+        "Commands %r for pack %r are set aside, because no pack can have their labels: a label %s. The labels are %.200s."
+        " They stay NEW, as `flyte actions list` shows, until retention removes them.",
+        command,
+        pack_name,
+        reason,
+        labels,
+    )
+
+
 def to_transitions(states: str) -> tuple[Transition, ...]:
     """Read the `states` column of an action."""
     pairs = (entry.split(" ") for entry in states.split(","))
@@ -95,7 +132,7 @@ def created_at_of(text: str | None) -> datetime | None:
 def event_of(columns: Sequence[Any]) -> Event:
     """Return an event from its id, name, pack's id, name and labels, payload, and times of receipt and creation."""
     event_id, name, pack_id, pack_name, labels, payload, received_at, created_at = columns
-    pack = PackRef(pack_id, pack_name, decode_strings(labels))
+    pack = PackRef(pack_id, pack_name, decode_labels(labels))
     return Event(event_id, name, pack, payload, to_instant(received_at), created_at_of(created_at))
 
 
@@ -113,7 +150,7 @@ def action_of(
         action_id=action_id,
         name=name,
         pack_name=pack_name,
-        pack_labels=decode_strings(labels),
+        pack_labels=decode_labels(labels),
         input=input_,
         correlation_id=correlation_id,
         flow_name=flow_name,
@@ -137,7 +174,7 @@ def status_of(columns: Sequence[Any]) -> ActionStatus:
         action_id=action_id,
         name=name,
         pack_name=pack_name,
-        pack_labels=decode_strings(labels),
+        pack_labels=decode_labels(labels),
         correlation_id=correlation_id,
         flow_name=flow_name,
         step_id=step_id,
@@ -180,7 +217,7 @@ def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) 
         step_index=step_index,
         name=name,
         pack_name=pack_name,
-        pack_labels=decode_strings(labels),
+        pack_labels=decode_labels(labels),
         input=input_,
         context=decode_strings(context),
         timeout=to_length(timeout),

@@ -4,9 +4,12 @@ from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
+from flyteops.testing.text import TextContract
 from flyteops.testing.timer import TimerContract
 from flyteops.testing.transfer import TransferContract
 
 
-class StoreContract(CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract, TransferContract):
+class StoreContract(
+    CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract, TransferContract, TextContract
+):
     """The tests; subclass it and say how to `connect`."""

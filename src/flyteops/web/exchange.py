@@ -188,9 +188,12 @@ def size_text(count: int) -> str:
 
 def _decoded(value: str) -> str:
     try:
-        return unquote(value, errors="strict")
+        decoded = unquote(value, errors="strict")
     except UnicodeDecodeError as error:
         raise NotFoundError("The address is not UTF-8 text, so nothing can be there.") from error
+    if "\0" in decoded:
+        raise NotFoundError("The address contains the character NUL (%00), so nothing can be there.")
+    return decoded
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from flyteops import instant
 from flyteops.errors import InputError, Problem
 from flyteops.model import ActionState
+from flyteops.name import check
 
 MOST_FIELDS = 100
 NO_FIELDS: Mapping[str, str] = {}
@@ -31,6 +32,8 @@ class Query:
         except ValueError as error:
             raise InputError(f"The query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
         self._fields = {name: values[0] for name, values in fields.items()}
+        faulty = [name for name, value in self._fields.items() if "\0" in name + value]
+        check("The query", (Problem(name, "must not contain the character NUL (%00)") for name in faulty))
 
     def following(self, start: int) -> str:
         """Return the query that asks on from there."""

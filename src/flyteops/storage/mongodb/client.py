@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from datetime import UTC
+from functools import partial
 from typing import Any, TypeVar
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -18,8 +20,18 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, TooLargeError, UnavailableError
+from flyteops.errors import (
+    BusyError,
+    ConflictError,
+    FlyteError,
+    InputError,
+    OutcomeUnknownError,
+    StoreError,
+    TooLargeError,
+    UnavailableError,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +65,28 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 
 
+WRITES = frozenset(["insert", "update", "delete", "findAndModify", "bulkWrite", "commitTransaction"])
+"""The commands that change something, as the driver reports them."""
+
+SENT: ContextVar[list[str] | None] = ContextVar("sent", default=None)
+"""The writes that the present verb has sent so far: if its answer is lost then, its outcome is unknown."""
+
+
+class SentWrites(CommandListener):
+    """Notes the writes of each verb at the moment when they are sent."""
+
+    def started(self, event: CommandStartedEvent) -> None:
+        sent = SENT.get()
+        if sent is not None and event.command_name in WRITES:
+            sent.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
 class Client:
     """Runs operations on the database that the URL names. `name` is what it is called in messages."""
 
@@ -77,6 +111,7 @@ class Client:
                 w="majority",
                 journal=True,
                 readConcernLevel="local",
+                event_listeners=[SentWrites()],
             )
             self._database = self._client.get_default_database(DATABASE, codec_options=OPTIONS)
             version = (await self._client.server_info())["versionArray"]
@@ -102,26 +137,33 @@ class Client:
 
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work on the database, once."""
+        return await self._run(work, [])
+
+    async def _run(self, work: Callable[[Any], Awaitable[T]], sent: list[str]) -> T:
         if self._database is None:
             raise UnavailableError("The store is closed.")
         if self._under_way >= self._limit:
             raise BusyError
         self._under_way += 1
+        before = SENT.set(sent)
         try:
             return await work(self._database)
         except FAULTS as error:
-            raise self.refusal(error) from error
+            refusal = self.refusal(error)
+            raise (_unknown(refusal) if sent and isinstance(refusal, UnavailableError) else refusal) from error
         finally:
+            SENT.reset(before)
             self._under_way -= 1
             self._idle.set()
 
     async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
         """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
         is_again = False
+        sent: list[str] = []
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:
-                return await self.run(lambda database, again=is_again: work(database, again))  # type: ignore[misc]
+                return await self._run(partial(_once, work, is_again), sent)
             except UnavailableError as error:
                 if not isinstance(error.__cause__, AutoReconnect) or self._database is None:
                     raise
@@ -169,6 +211,17 @@ class Client:
         if code in NOW_NOT:
             return UnavailableError(f"{self._name} cannot be used at the moment ({said}).")
         return FlyteError(f"{self._name} does not understand this server: {said}.")
+
+
+async def _once(work: Callable[[Any, bool], Awaitable[T]], is_again: bool, database: Any) -> T:
+    return await work(database, is_again)
+
+
+def _unknown(refusal: FlyteError) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat the request; an event that"
+        " comes with the same Idempotency-Key is stored once."
+    )
 
 
 def _too_large() -> TooLargeError:

@@ -13,7 +13,8 @@ from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, shown_state
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import decode_strings, to_instant, to_microseconds, to_text
+from flyteops.storage.row import decode_labels, read_queue, to_instant, to_microseconds, to_text
+from flyteops.storage.undelivered import Tries
 
 TOUCHED_FOR = 3600.0
 """For how many seconds a queue is known to be there once it was written."""
@@ -37,18 +38,18 @@ def queue_of(address: Address) -> str:
 
 def address_of(queue: Document) -> Address:
     """Return for whom a queue is."""
-    return Address(queue["packName"], decode_strings(queue["labels"]), queue["command"])
+    return Address(queue["packName"], decode_labels(queue["labels"]), queue["command"])
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; `token` tells it from all others."""
+    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    token: str
+    tries: Tries
 
 
 class Queues:
@@ -97,9 +98,10 @@ class Queues:
         """See `Store.claim`."""
         queues = await matching(database, asked.pack, asked.command)
         now = to_microseconds(asked.at)
-        taken = await _taken_before(database, queues, asked.token) if is_again else []
+        token, before = asked.tries.begin()
+        taken = await _taken_before(database, queues, before, token) if is_again else []
         while queues and len(taken) < asked.limit:
-            document = await _take(database, queues, _handing_out(asked, now))
+            document = await _take(database, queues, _handing_out(asked, token, now))
             if document is None:
                 break
             taken.append(document)
@@ -112,8 +114,8 @@ async def matching(database: Any, pack: PackRef, command: str | None) -> list[st
     which: Document = {"packName": pack.name}
     if command is not None:
         which["command"] = command
-    found = await database.flyte_queue.find(which, {"labels": 1}).to_list()
-    return [queue["_id"] for queue in found if has_labels(pack.labels, decode_strings(queue["labels"]))]
+    found = await database.flyte_queue.find(which, {"labels": 1, "command": 1}).to_list()
+    return [queue["_id"] for queue in found if has_labels(pack.labels, read_queue(pack.name, queue["labels"], queue["command"]))]
 
 
 def waiting_in(queues: Sequence[str]) -> Document:
@@ -144,10 +146,10 @@ async def _take(database: Any, queues: Sequence[str], change: Document) -> Docum
             return document
 
 
-def _handing_out(asked: Request, now: int) -> Document:
+def _handing_out(asked: Request, token: str, now: int) -> Document:
     shown = shown_state("PENDING", now)
     return {
-        "$set": {"state": shown, "flyte.state": "PENDING", "flyte.since": now, "flyte.claim": asked.token},
+        "$set": {"state": shown, "flyte.state": "PENDING", "flyte.since": now, "flyte.claim": token},
         "$push": {
             "states": shown,
             "flyte.states": f"PENDING {now}",
@@ -158,10 +160,22 @@ def _handing_out(asked: Request, now: int) -> Document:
     }
 
 
-async def _taken_before(database: Any, queues: Sequence[str], token: str) -> list[Document]:
-    which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}, "flyte.claim": token}
-    found: list[Document] = await database.action.find(which).sort("flyte.seq", 1).to_list()
+async def _taken_before(database: Any, queues: Sequence[str], before: Sequence[str], token: str) -> list[Document]:
+    """Return what was taken when an answer was lost.
+
+    It gets the present token: what is taken later with an old one reaches nobody.
+    """
+    which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}}
+    await database.action.update_many({**which, "flyte.claim": {"$in": list(before)}}, {"$set": {"flyte.claim": token}})
+    found: list[Document] = await database.action.find({**which, "flyte.claim": token}).sort("flyte.seq", 1).to_list()
     return found
+
+
+async def claimed_with(database: Any, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
+    """Return the actions that were claimed with one of these tokens, and their attempts."""
+    which = {"flyte.state": "PENDING", "flyte.claim": {"$in": list(tokens)}}
+    found = database.action.find(which, {"flyte.attempt": 1})
+    return [(str(each["_id"]), each["flyte"]["attempt"]) async for each in found]
 
 
 def _claimed(document: Document, seed: bytes, now: int) -> Claimed:

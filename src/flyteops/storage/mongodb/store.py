@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from pymongo.errors import OperationFailure
 
+from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -49,12 +50,13 @@ from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
 from flyteops.storage.mongodb.client import OPTIONS, Client
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
-from flyteops.storage.mongodb.queue import Request
+from flyteops.storage.mongodb.queue import Request, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, prepare
 from flyteops.storage.mongodb.takeover import look_again, take_over
 from flyteops.storage.mongodb.timer import Timer
 from flyteops.storage.mongodb.wakeup import Wakeup
 from flyteops.storage.portable import Checkpoint, Stored
+from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
 
 T = TypeVar("T")
 
@@ -89,8 +91,9 @@ class MongoStore(Store):
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._client, self._pass_on)
+        self._wakeup = Wakeup(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
+        self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
 
     async def open(self) -> None:
         if self._is_open:
@@ -103,6 +106,7 @@ class MongoStore(Store):
             raise
         self._is_open = True
         self._wakeup.start()
+        self._undelivered.start()
 
     async def _prepare(self, database: Any) -> None:
         await prepare(database, self._keep_for)
@@ -116,11 +120,15 @@ class MongoStore(Store):
             LOGGER.info("%d executions of an earlier server were taken over", taken_over)
 
     async def close(self) -> None:
+        await self._undelivered.stop()
         self._is_open = False
         await self._wakeup.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
+
+    def _loop(self, name: str) -> BackgroundLoop:
+        return self.loops.loop(name, LOGGER)
 
     def _pass_on(self, addresses: Sequence[Address]) -> None:
         self._tell(addresses)
@@ -290,12 +298,8 @@ class MongoStore(Store):
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        asked = Request(pack, at, action_name, limit, seed, token=f"{self._name}-{next(self._claims)}")
-
-        async def write(database: Any, again: bool) -> list[Claimed]:
-            return await self._ledger.queues.claim(database, asked, is_again=again)
-
-        claiming = asyncio.ensure_future(self._repeat(write))
+        tries = Tries(f"{self._name}-{next(self._claims)}")
+        claiming = asyncio.ensure_future(self._claim(Request(pack, at, action_name, limit, seed, tries)))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -303,12 +307,34 @@ class MongoStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
+    async def _claim(self, asked: Request) -> list[Claimed]:
+        async def write(database: Any, again: bool) -> list[Claimed]:
+            return await self._ledger.queues.claim(database, asked, is_again=again)
+
+        try:
+            claimed = await self._repeat(write)
+        except FlyteError:  # some may have been taken before what went wrong
+            self._undelivered.look_for(asked.tries.all, asked.at)
+            raise
+        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        return claimed
+
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        with suppress(FlyteError):
+        with suppress(FlyteError):  # those that may have been claimed all the same are looked for
             for each in await claiming:
-                address = await self._release(each.action_id, at, lambda _: None, counts=False)
-                self._tell([address])
-                self._wakeup.announce([address])
+                try:
+                    await self._return(each.action_id, each.attempt, at)
+                except UnavailableError:
+                    self._undelivered.add([each], at)
+
+    async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
+        return await self._client.read(partial(claimed_with, tokens=tokens))
+
+    async def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+        """Make an action that reached nobody available again."""
+        address = await self._release(action_id, at, still_claimed(attempt), counts=False)
+        self._tell([address])
+        self._wakeup.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         ruled: Outcome | Late | None = None

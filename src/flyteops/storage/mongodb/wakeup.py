@@ -5,20 +5,28 @@ Where the server keeps a log of changes (in a replica set), a change stream tell
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure
 
-from flyteops.errors import FlyteError
+from flyteops.background import BackgroundLoop
 from flyteops.model import Address
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import Client
 from flyteops.storage.mongodb.document import Document
 from flyteops.storage.mongodb.queue import address_of, queue_of
 from flyteops.storage.mongodb.schema import changed
+
+LOGGER = logging.getLogger("flyte.store")
+
+NOTIFYING = "Notifying other servers"
+SEARCHING = "Searching for commands of other servers"
+WATCHING = "Watching the changes of other servers"
+"""The background loops, as readiness calls them."""
 
 GATHERING = 0.01
 """How many seconds pass between two announcements."""
@@ -36,13 +44,15 @@ MOST = 100
 class Wakeup:
     """Tells other servers what has arrived, and is told by them. `name` is that of this server."""
 
-    def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None]) -> None:
+    def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None], loop: Callable[[str], BackgroundLoop]) -> None:
+        self._loop = loop
         self._client = client
         self._tell = tell
         self._arrived: Counter[str] = Counter()
         self._told: Counter[str] = Counter()
         self._seen: dict[str, int] = {}
         self._number = -1
+        self._has_no_streams = False
         self._has_arrived = asyncio.Event()
         self._is_stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,9 +87,16 @@ class Wakeup:
                 await changed(database, "arrived")
 
             self._told.update(arrived)
-            with contextlib.suppress(FlyteError):
-                await self._client.run(write)
+            await self._round(NOTIFYING, write)
             await self._rest(GATHERING)
+
+    async def _round(self, name: str, work: Callable[[Any], Awaitable[None]]) -> None:
+        """Do one round of a loop, and report how it ended."""
+        try:
+            await self._client.run(work)
+            self._loop(name).succeeded()
+        except Exception as error:  # the loop goes on, whatever it is
+            self._loop(name).failed(error)
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -88,8 +105,7 @@ class Wakeup:
 
     async def _look(self) -> None:
         while not self._is_stopping.is_set():
-            with contextlib.suppress(FlyteError):
-                await self._client.run(self._look_once)
+            await self._round(SEARCHING, self._look_once)
             await self._rest(LOOKING)
 
     async def _look_once(self, database: Any) -> None:
@@ -111,16 +127,22 @@ class Wakeup:
     async def _watch(self) -> None:
         """Look at once when something is told of, where the server can say so."""
         while not self._is_stopping.is_set():
-            with contextlib.suppress(FlyteError):
-                await self._client.run(self._watch_once)
+            await self._round(WATCHING, self._watch_once)
             await self._rest(WATCHING_AGAIN)
 
     async def _watch_once(self, database: Any) -> None:
         changes = [{"$match": {"operationType": {"$in": ["insert", "update"]}}}]
         look = {"full_document": "updateLookup", "max_await_time_ms": int(LOOKING * 1000)}
-        with contextlib.suppress(PyMongoError):
-            async with await database.flyte_queue.watch(changes, **look) as stream:
-                while not self._is_stopping.is_set():
-                    change = await stream.try_next()
-                    if change is not None and change.get("fullDocument"):
-                        self._notice(change["fullDocument"])
+        try:
+            opened = await database.flyte_queue.watch(changes, **look)
+        except OperationFailure as error:
+            if not self._has_no_streams:
+                LOGGER.info("The database offers no change streams (%s); it is looked at every %g s.", error.code, LOOKING)
+            self._has_no_streams = True
+            return
+        async with opened as stream:
+            self._loop(WATCHING).succeeded()
+            while not self._is_stopping.is_set():
+                change = await stream.try_next()
+                if change is not None and change.get("fullDocument"):
+                    self._notice(change["fullDocument"])

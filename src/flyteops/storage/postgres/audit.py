@@ -19,6 +19,9 @@ from flyteops.storage.row import (
     up_to_page,
 )
 
+CONTAINS = r"CASE WHEN a.labels !~ '(^|[^\\])(\\\\)*\\u0000' THEN a.labels::jsonb @> {}::jsonb END"
+"""Whether labels contain others; those with a NUL, which `jsonb` does not know, are no labels of any pack."""
+
 
 class Where:
     """The conditions of a query, and the values that they name by number."""
@@ -101,7 +104,7 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
         ("a.step_id = {}", which.step_id),
         ("a.command = {}", which.action_name),
         ("a.pack_name = {}", which.action_pack_name),
-        ("a.labels::jsonb @> {}::jsonb", to_text(which.action_pack_labels) if which.action_pack_labels else None),
+        (CONTAINS, to_text(which.action_pack_labels) if which.action_pack_labels else None),
     ):
         if value is not None:
             action.values = where.values

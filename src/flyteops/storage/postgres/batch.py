@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
 
@@ -15,6 +15,14 @@ MOST = 100
 
 AT_ONCE = 2
 """How many such batches may be under way: while the database does one, the next is made ready."""
+
+
+class Waiting(NamedTuple, Generic[Q, A]):
+    """A question that waits for its answer."""
+
+    question: Q
+    kind: Hashable
+    answer: "asyncio.Future[A]"
 
 
 class Batcher(Generic[Q, A]):
@@ -34,40 +42,45 @@ class Batcher(Generic[Q, A]):
         self._work = work
         self._limit = limit
         self._kind = kind
-        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._waiting: deque[Waiting[Q, A]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Q) -> A:
         """Return the answer; raise what it is instead."""
         if len(self._waiting) >= self._limit:
             raise BusyError
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
+        try:
+            kind = self._kind(question)
+        except UnicodeError as error:
+            raise InputError(f"The store cannot look for that: {error}.") from error
+        waiting: Waiting[Q, A] = Waiting(question, kind, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
         if len(self._tasks) < AT_ONCE:
             task = asyncio.ensure_future(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await answer
+        return await waiting.answer
 
     async def _run(self) -> None:
         while self._waiting:
             part = self._next()
-            for (_, future), answer in zip(part, await self._answers([question for question, _ in part]), strict=True):
-                if future.cancelled():
+            answers = await self._answers([each.question for each in part])
+            for each, answer in zip(part, answers, strict=True):
+                if each.answer.cancelled():
                     continue
                 if isinstance(answer, Exception):
-                    future.set_exception(answer)
+                    each.answer.set_exception(answer)
                 else:
-                    future.set_result(answer)
+                    each.answer.set_result(answer)
 
-    def _next(self) -> Sequence[tuple[Q, "asyncio.Future[A]"]]:
+    def _next(self) -> "Sequence[Waiting[Q, A]]":
         """Take those out that are answered together: of the kind of the first, in order."""
-        kind = self._kind(self._waiting[0][0])
-        part: list[tuple[Q, asyncio.Future[A]]] = []
-        others: list[tuple[Q, asyncio.Future[A]]] = []
+        kind = self._waiting[0].kind
+        part: list[Waiting[Q, A]] = []
+        others: list[Waiting[Q, A]] = []
         while self._waiting and len(part) < MOST:
             each = self._waiting.popleft()
-            (part if self._kind(each[0]) == kind else others).append(each)
+            (part if each.kind == kind else others).append(each)
         self._waiting.extendleft(reversed(others))
         return part
 

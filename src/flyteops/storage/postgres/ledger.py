@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling
+from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
 from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
 from flyteops.storage.postgres.pool import LOST
@@ -23,14 +23,17 @@ from flyteops.storage.row import (
     MICROSECOND,
     STATES,
     UNFINISHED,
+    decode_labels,
     decode_strings,
     encode_decisions,
     encode_json,
     event_of,
+    read_queue,
     to_instant,
     to_microseconds,
     to_text,
 )
+from flyteops.storage.undelivered import Tries
 
 EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at"
 
@@ -146,8 +149,8 @@ WITH {GIVEN},
 UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $13 AND number = $14
 """  # noqa: S608 - texts of ours
 
-CLAIM = """
-WITH RECURSIVE kinds AS (
+KINDS = """
+  kinds AS (
     (SELECT labels, command FROM flyte_action WHERE state = 'NEW' AND pack_name = $1::text ORDER BY labels, command LIMIT 1)
     UNION ALL
     SELECT following.* FROM kinds CROSS JOIN LATERAL (
@@ -155,8 +158,22 @@ WITH RECURSIVE kinds AS (
       WHERE state = 'NEW' AND pack_name = $1::text AND (labels, command) > (kinds.labels, kinds.command)
       ORDER BY labels, command LIMIT 1
     ) following
-  ),
-  own AS (SELECT labels, command FROM kinds WHERE labels::jsonb <@ $2::jsonb AND command = coalesce($3::text, command)),
+  )
+"""
+"""All that is asked of packs of this name (1)."""
+
+READABLE = """
+  own AS (SELECT labels, command FROM kinds WHERE labels::jsonb <@ $2::jsonb AND command = coalesce($3::text, command))
+"""
+"""What a pack with these labels (2) may take, if all of it can be read."""
+
+LISTED = """
+  own AS (SELECT k.* FROM unnest($2::text[], $3::text[]) AS k (labels, command))
+"""
+"""The same when it has been found out one by one."""
+
+CLAIM = """
+WITH RECURSIVE {own},
   candidates AS (
     SELECT head.seq FROM own CROSS JOIN LATERAL (
       SELECT seq FROM flyte_action
@@ -191,13 +208,29 @@ SELECT NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM own) AND NO
 """
 """The actions, or one row that says that there are some which others have their hands on."""
 
-SKIPPING, WAITING = CLAIM.format(locked="SKIP LOCKED"), CLAIM.format(locked="")
+LIST_KINDS = f"WITH RECURSIVE {KINDS} SELECT labels, command FROM kinds"  # noqa: S608 - texts of ours
+
+Claims = tuple[str, str]
+"""Two statements: one that passes over what others have their hands on, and one that waits for them."""
+
+
+def _claims(own: str) -> Claims:
+    return CLAIM.format(own=own, locked="SKIP LOCKED"), CLAIM.format(own=own, locked="")
+
+
+CLAIM_READABLE, CLAIM_LISTED = _claims(f"{KINDS}, {READABLE}"), _claims(LISTED)
 
 CLAIMED_BEFORE = """
-SELECT a.action_id, a.command, a.input, a.attempt, a.timeout, TRUE
-FROM flyte_execution x JOIN flyte_action a ON a.execution_seq = x.seq
-WHERE x.changed_at >= $1 AND a.claim = $2 AND a.state = 'PENDING' ORDER BY a.seq
+WITH found AS (
+  UPDATE flyte_action a SET claim = $3::text FROM flyte_execution x
+  WHERE x.changed_at >= $1 AND a.execution_seq = x.seq AND a.claim = ANY($2::text[]) AND a.state = 'PENDING'
+  RETURNING a.seq, a.action_id, a.command, a.input, a.attempt, a.timeout
+)
+SELECT action_id, command, input, attempt, timeout, TRUE FROM found ORDER BY seq
 """
+"""What was claimed when the answer was lost. It gets the present token: what is claimed later with an old one reaches nobody."""
+
+CLAIMED_WITH = "SELECT action_id, attempt FROM flyte_action WHERE state = 'PENDING' AND claim = ANY($1::text[])"
 
 LOOKS = 5
 """How often a claim looks again when others were faster each time."""
@@ -315,14 +348,14 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; `token` tells it from all others."""
+    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    token: str
+    tries: Tries
 
     @property
     def kind(self) -> tuple[str, str, str | None]:
@@ -339,19 +372,43 @@ async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool)
 
 async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
+    token, before = asked.tries.begin()
     if is_again:
-        rows = await connection.fetch(CLAIMED_BEFORE, now, asked.token)
+        rows = await connection.fetch(CLAIMED_BEFORE, now, before, token)
         if rows:
             return [_claimed(row, now, asked.seed) for row in rows]
     pack = asked.pack
-    values = (pack.name, to_text(pack.labels), asked.command, asked.limit, now, asked.token, asked.seed, pack.id)
-    rows = await connection.fetch(SKIPPING, *values)
+    try:
+        rows = await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(pack.labels), asked.command)
+    except asyncpg.DataError:
+        # One queue that cannot be read must not keep a pack from all others.
+        kinds = await _readable_kinds(connection, asked)
+        labels, commands = [kind[0] for kind in kinds], [kind[1] for kind in kinds]
+        rows = await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
+    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+
+
+async def _claim_from(connection: Any, claims: Claims, asked: Request, token: str, *own: object) -> Sequence[Any]:
+    skipping, waiting = claims
+    now = to_microseconds(asked.at)
+    values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
+    rows: Sequence[Any] = await connection.fetch(skipping, *values)
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:
             break
         # Others have their hands on all there is, and may take something else: now wait for what they do.
-        rows = await connection.fetch(WAITING, *values)
-    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+        rows = await connection.fetch(waiting, *values)
+    return rows
+
+
+async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str, str]]:
+    """Return the labels and commands that a pack may take, found without the help of the database."""
+    kinds: list[tuple[str, str]] = []
+    for labels, command in await connection.fetch(LIST_KINDS, asked.pack.name):
+        wanted = read_queue(asked.pack.name, labels, command)
+        if asked.command in (None, command) and has_labels(asked.pack.labels, wanted):
+            kinds.append((labels, command))
+    return kinds
 
 
 def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
@@ -461,7 +518,7 @@ async def found_of(connection: Any, row: Any) -> Found:
         action_id=row["action_id"],
         name=row["command"],
         pack_name=row["pack_name"],
-        pack_labels=decode_strings(row["labels"]),
+        pack_labels=decode_labels(row["labels"]),
         correlation_id=row["correlation_id"],
         flow_name=row["flow_name"],
         flow_uuid=row["flow_uuid"],

@@ -4,12 +4,12 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, StoreError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.storage.postgres.connector import Connector, is_proxied
 
 T = TypeVar("T")
@@ -34,6 +34,14 @@ LOST = (
     asyncpg.TooManyConnectionsError,
 )
 """What says that the server is not there, or has gone in the middle."""
+
+UNSTORABLE = (
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,  # too long for an index
+    OverflowError,
+    UnicodeError,
+)
+"""What says that a value has no place in a column."""
 
 WRONG = (
     ValueError,  # in the URL
@@ -158,7 +166,7 @@ class Pool:
                 except CLASHES:
                     continue
             raise BusyError
-        except (*LOST, asyncpg.PostgresError, OverflowError) as error:
+        except (*LOST, *UNSTORABLE, asyncpg.PostgresError) as error:
             raise self.refusal(error) from error
         finally:
             self._under_way -= 1
@@ -174,9 +182,17 @@ class Pool:
             return await work(connection)
         except LOST as error:
             raise LostError(str(error)) from error
+        except UNSTORABLE:
+            # A value that the driver refuses leaves a statement half sent; without its end, the next one would fail.
+            with suppress(*LOST, asyncpg.PostgresError):
+                await connection.execute("SELECT")
+            raise
 
-    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
+    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]], *, changes: bool = True) -> T:
+        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then.
+
+        Raise `OutcomeUnknownError` when it `changes` something and no time it was sent has been answered.
+        """
         is_again = False
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
@@ -185,11 +201,22 @@ class Pool:
             except LostError as error:
                 is_again = True
                 if asyncio.get_running_loop().time() > until:
-                    raise self.refusal(error) from error
-            except UnavailableError:
-                if not is_again or self._pool is None or asyncio.get_running_loop().time() > until:
+                    raise self._given_up(error, changes=changes) from error
+            except UnavailableError as error:
+                if not is_again:
                     raise
+                if self._pool is None or asyncio.get_running_loop().time() > until:
+                    raise self._given_up(error, changes=changes) from error
             await asyncio.sleep(0.05)
+
+    def _given_up(self, error: Exception, *, changes: bool) -> FlyteError:
+        refusal = error if isinstance(error, FlyteError) else self.refusal(error)
+        if not changes:
+            return refusal
+        return OutcomeUnknownError(
+            f"It is unknown whether the change was made: {refusal.message.removesuffix('.')}. Repeat the request; an event that"
+            " comes with the same Idempotency-Key is stored once."
+        )
 
     async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work that only reads, in one snapshot."""
@@ -198,7 +225,7 @@ class Pool:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return await work(connection)
 
-        return await self.repeat(look)
+        return await self.repeat(look, changes=False)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
@@ -219,7 +246,7 @@ class Pool:
             rows: Sequence[Any] = await connection.fetch(statement, *values)
             return rows
 
-        return await self.repeat(look)
+        return await self.repeat(look, changes=False)
 
     async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run work in a transaction that may be repeated as a whole."""
@@ -238,7 +265,7 @@ class Pool:
         """Translate what the driver says about a verb; whatever a person must put right may be right when it is tried again."""
         if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
-        if isinstance(error, (asyncpg.DataError, OverflowError)):
+        if isinstance(error, UNSTORABLE):
             return InputError(f"The store cannot keep that: {error}.")
         return UnavailableError(f"{self._name} cannot be used at the moment ({self._reason(error)}).")
 

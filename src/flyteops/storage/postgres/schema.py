@@ -5,14 +5,20 @@ All names begin with ``flyte_``, so that the database may be shared with others,
 order and equality are the same everywhere. JSON is kept as it is written, as bytes: `jsonb` would lose large numbers.
 """
 
+import logging
 from typing import Any
 
 import asyncpg
 
 from flyteops.errors import StoreError
 
+LOGGER = logging.getLogger("flyte.store")
+
 LOCK = 0x466C7974
 """The advisory lock under which one server at a time migrates: ``Flyt`` in ASCII."""
+
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""The encodings of a database that hold every name; the second one keeps bytes as they come."""
 
 OLDEST = 130_000
 """The oldest version of the server that is tested and said to work, as `server_version_num` has it."""
@@ -194,7 +200,9 @@ async def migrate(connection: Any) -> None:
     if version < OLDEST:
         raise StoreError(f"PostgreSQL {version // 10_000} is too old; 13 or later is needed.")
     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-    if await connection.fetchval(OURS) is None:
+    is_new = await connection.fetchval(OURS) is None
+    await _check_encoding(connection, is_new=is_new)
+    if is_new:
         await connection.execute(NUMBERS)
         await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
     found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
@@ -207,6 +215,22 @@ async def migrate(connection: Any) -> None:
         await connection.execute(statements)
     await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
     await _check(connection)
+
+
+async def _check_encoding(connection: Any, *, is_new: bool) -> None:
+    """Refuse to begin in a database that cannot hold all names; warn about one that has been used so far."""
+    encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
+    if encoding in ENCODINGS:
+        return
+    advice = "Make another one: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    if is_new:
+        raise StoreError(f"The database has the encoding {encoding}, and Flyte needs UTF8. {advice}.")
+    LOGGER.warning(
+        "The database has the encoding %s: names with characters that it does not know are refused. %s, and let `flyte move`"
+        " take everything there.",
+        encoding,
+        advice,
+    )
 
 
 async def check_to_read(connection: Any) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -51,6 +52,7 @@ from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
 from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_instant, to_microseconds, version_row
+from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -95,8 +97,10 @@ class PostgresStore(Store):
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._pool, Connector(_conninfo(direct_url or url)), self._name, self._pass_on)
+        connector = Connector(_conninfo(direct_url or url))
+        self._wakeup = Wakeup(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
+        self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
         self._records: Batcher[ledger.Entry, str] = Batcher(self._together(ledger.record), limit=limit)
         self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
             self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
@@ -113,6 +117,7 @@ class PostgresStore(Store):
             await self._check_direct_url()
         self._is_open = True
         self._wakeup.start()
+        self._undelivered.start()
 
     async def _check_direct_url(self) -> None:
         """Raise `StoreError` when notifications from here do not arrive there; pass over an address that does not answer."""
@@ -129,7 +134,11 @@ class PostgresStore(Store):
         await self._wakeup.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._undelivered.stop()
         await self._pool.close()
+
+    def _loop(self, name: str) -> BackgroundLoop:
+        return self.loops.loop(name, LOGGER)
 
     def _pass_on(self, addresses: Sequence[Address]) -> None:
         self._tell(addresses)
@@ -145,7 +154,10 @@ class PostgresStore(Store):
         return Surroundings(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
-        await self._write("UPDATE flyte_number SET value = value WHERE name = 'schema'")
+        async def write(connection: Any, _again: bool) -> None:
+            await connection.execute("UPDATE flyte_number SET value = value WHERE name = 'schema'")
+
+        await self._whole(self._pool.repeat(write, changes=False))
 
     async def _write(self, statement: str, *values: object) -> str:
         """Run one statement that may be repeated; return how many rows it has changed, as the server says it."""
@@ -336,8 +348,9 @@ class PostgresStore(Store):
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        asked = ledger.Request(pack, at, action_name, limit, seed, token=f"{self._name}-{next(self._claims)}")
-        claiming = asyncio.ensure_future(self._whole(self._requests.ask(asked)))
+        tries = Tries(f"{self._name}-{next(self._claims)}")
+        asked = ledger.Request(pack, at, action_name, limit, seed, tries)
+        claiming = asyncio.ensure_future(self._claim(asked))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -345,13 +358,32 @@ class PostgresStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
+    async def _claim(self, asked: ledger.Request) -> list[Claimed]:
+        try:
+            claimed = await self._whole(self._requests.ask(asked))
+        except UnavailableError:
+            self._undelivered.look_for(asked.tries.all, asked.at)
+            raise
+        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        return claimed
+
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        with suppress(FlyteError):
+        with suppress(FlyteError):  # those that may have been claimed all the same are looked for
             for each in await claiming:
-                release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
-                address = await self._pool.transaction(release)
-                self._tell([address])
-                self._wakeup.announce([address])
+                try:
+                    await self._return(each.action_id, each.attempt, at)
+                except UnavailableError:
+                    self._undelivered.add([each], at)
+
+    async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
+        return [(row[0], row[1]) for row in await self._pool.rows(ledger.CLAIMED_WITH, tokens)]
+
+    async def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+        """Make an action that reached nobody available again."""
+        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(attempt), counts=False)
+        address = await self._pool.transaction(release)
+        self._tell([address])
+        self._wakeup.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         ruled: Outcome | Late | None = None

@@ -12,7 +12,7 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, Rules
 from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
-from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_strings, to_instant, to_microseconds
+from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
 
 
 async def extend(connection: Any, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -81,7 +81,7 @@ async def _make_available(connection: Any, now: int, limit: int) -> list[Address
         LATER,
         limit,
     )
-    return [Address(pack_name, decode_strings(labels), command) for pack_name, labels, command in rows]
+    return [Address(pack_name, decode_labels(labels), command) for pack_name, labels, command in rows]
 
 
 async def _rule_on_lost(connection: Any, now: int, rules: Rules, limit: int) -> AsyncIterator[Outcome]:

@@ -6,7 +6,6 @@ its commit. So one may be lost with the server that had it to send, which is why
 
 import asyncio
 import contextlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,16 +13,19 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from flyteops.background import BackgroundLoop
 from flyteops.errors import FlyteError, StoreError
 from flyteops.model import Address
-from flyteops.sdk.retry import Outage
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
-from flyteops.storage.row import decode_strings, to_text
-
-LOGGER = logging.getLogger("flyte.store")
+from flyteops.storage.row import decode_labels, to_text
 
 CHANNEL = "flyte_arrived"
+
+LISTENING = "Listening to other servers"
+NOTIFYING = "Notifying other servers"
+SEARCHING = "Searching for commands of which no notification came"
+"""The background loops, as readiness calls them."""
 
 GATHERING = 0.003
 """How many seconds pass between two notifications."""
@@ -59,7 +61,7 @@ SELECT pack_name, labels, command, (
     SELECT count(*) FROM (
       SELECT FROM flyte_action a
       WHERE state = 'NEW' AND a.pack_name = k.pack_name AND a.labels = k.labels AND a.command = k.command LIMIT {MOST}
-    ) some
+    ) waiting
   )
 FROM kinds k LIMIT 1000
 """  # noqa: S608 - a number of ours
@@ -78,7 +80,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 class Wakeup:
     """Tells other servers what has arrived, and is told by them. `connector` leads past any proxy."""
 
-    def __init__(self, pool: Pool, connector: Connector, name: str, tell: Callable[[Sequence[Address]], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        connector: Connector,
+        name: str,
+        tell: Callable[[Sequence[Address]], None],
+        loop: Callable[[str], BackgroundLoop],
+    ) -> None:
+        self._loop = loop
         self._pool = pool
         self._connector = connector
         self._own = asyncio.Event()
@@ -87,6 +97,7 @@ class Wakeup:
         self._arrived: Counter[Kind] = Counter()
         self._has_arrived = asyncio.Event()
         self._is_listening = False
+        self._may_have_missed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -111,9 +122,12 @@ class Wakeup:
             await self._has_arrived.wait()
             self._has_arrived.clear()
             arrived, self._arrived = self._arrived, Counter()
-            for text in self._messages(arrived):
-                with contextlib.suppress(FlyteError):
+            try:
+                for text in self._messages(arrived):
                     await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
+                self._loop(NOTIFYING).succeeded()
+            except Exception as error:  # the loop goes on, whatever it is: who is not notified looks
+                self._loop(NOTIFYING).failed(error)
             await asyncio.sleep(GATHERING)
 
     def _messages(self, arrived: Counter[Kind]) -> Iterable[str]:
@@ -132,18 +146,19 @@ class Wakeup:
             yield msgspec.json.encode(Message(self._name, part)).decode()
 
     async def _listen(self) -> None:
-        outage = Outage("Listening to other servers", LOGGER)
         while True:
             try:
-                await self._listen_once(outage)
+                await self._listen_once()
             except FlyteError as error:
-                outage.failed(error)
+                self._loop(LISTENING).failed(error)
             except (*LOST, asyncpg.PostgresError, ValueError) as error:
-                outage.failed(self._pool.refusal(error))
-            self._is_listening = False
+                self._loop(LISTENING).failed(self._pool.refusal(error))
+            except Exception as error:  # the loop goes on, whatever it is
+                self._loop(LISTENING).failed(error)
+            self._set_listening(False)
             await asyncio.sleep(LOOKING)
 
-    async def _listen_once(self, outage: Outage) -> None:
+    async def _listen_once(self) -> None:
         async with self._connector.opened() as connection:
             gone = asyncio.Event()
             connection.add_termination_listener(lambda _: gone.set())
@@ -152,8 +167,8 @@ class Wakeup:
                 # A connection that only listens would not notice that the other side has vanished without a word, or that
                 # it is another database.
                 await self._notify_itself()
-                self._is_listening = True
-                outage.ended()
+                self._set_listening(True)
+                self._loop(LISTENING).succeeded()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOKING_ANYWAY):
                         await gone.wait()
@@ -192,14 +207,25 @@ class Wakeup:
 
     def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:
         for pack_name, labels, command, count in arrived:
-            self._tell([Address(pack_name, decode_strings(labels), command)] * count)
+            self._tell([Address(pack_name, decode_labels(labels), command)] * count)
 
     async def _look(self) -> None:
         while True:
-            await asyncio.sleep(LOOKING)
-            waited = LOOKING
-            while self._is_listening and waited < LOOKING_ANYWAY:
-                await asyncio.sleep(LOOKING)
-                waited += LOOKING
-            with contextlib.suppress(FlyteError):
+            await self._pause()
+            try:
                 self._tell_of([tuple(row) for row in await self._pool.rows(KINDS)])
+                self._loop(SEARCHING).succeeded()
+            except Exception as error:  # the loop goes on, whatever it is
+                self._loop(SEARCHING).failed(error)
+
+    async def _pause(self) -> None:
+        """Wait for the next look: for a while, or until notifications may have been missed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOKING_ANYWAY if self._is_listening else LOOKING):
+                await self._may_have_missed.wait()
+        self._may_have_missed.clear()
+
+    def _set_listening(self, is_listening: bool) -> None:
+        if is_listening != self._is_listening:
+            self._is_listening = is_listening
+            self._may_have_missed.set()

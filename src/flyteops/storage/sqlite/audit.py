@@ -31,7 +31,7 @@ from flyteops.storage.row import (
     decode_decisions,
     decode_declaration,
     decode_flow,
-    decode_strings,
+    decode_labels,
     event_of,
     status_of,
     to_instant,
@@ -220,7 +220,7 @@ class Audit:
             "SELECT queue_id, labels FROM queue WHERE command = ifnull(?, command) AND pack_name = ifnull(?, pack_name)",
             (which.action_name, which.action_pack_name),
         )
-        return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_strings(labels), wanted)]
+        return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_labels(labels), wanted)]
 
     def _are_few(self, queues: Sequence[int]) -> bool:
         found = self._connection.execute(

@@ -31,6 +31,7 @@ from flyteops.storage.row import (
     decode_strings,
     encode_decisions,
     encode_json,
+    read_queue,
     to_instant,
     to_microseconds,
     to_text,
@@ -114,7 +115,10 @@ class Ledger:
         self.finished_from = 0
         self._sources: dict[tuple[str, str, str, Key], int] = {}
         rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
-        queues = [Queue(queue_id, pack_name, command, decode_strings(labels)) for queue_id, pack_name, command, labels in rows]
+        queues = [
+            Queue(queue_id, pack_name, command, read_queue(pack_name, labels, command))
+            for queue_id, pack_name, command, labels in rows
+        ]
         self._queues = {queue.queue_id: queue for queue in queues}
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
         self._matches: dict[tuple[str, Key, str | None], list[Queue]] = {}

@@ -1,6 +1,7 @@
 """SQLite: one file, one server, nothing to set up. Writes go through one thread (`writer`), reads through a few others."""
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -37,8 +38,11 @@ from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
 from flyteops.storage.sqlite.writer import Writer
+from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
 
 T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.store")
 
 RECORD, FINISH, CLAIM, OTHER = range(4)
 """The order within a batch: what creates actions before what takes them, and what needs the ledger flushed at the end."""
@@ -63,7 +67,7 @@ class SqliteStore(Store):
         if self._writer is not None:
             raise StoreError("The store is open already.")
         ledger = await asyncio.to_thread(self._prepare)
-        self._writer = Writer(ledger, self.path, limit=self._limit)
+        self._writer = Writer(ledger, self.path, limit=self._limit, loops=lambda: self.loops)
         self._readers.open()
 
     async def close(self) -> None:
@@ -199,12 +203,31 @@ class SqliteStore(Store):
 
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
-            release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
-            with suppress(UnavailableError):  # closed, or too busy: it stays with whoever has gone
-                self._write(OTHER, release).add_done_callback(self._tell_of)
+            self._return(each.action_id, each.attempt, at)
+
+    def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+        """Make an action that reached nobody available again, and try again until it is or the store is closed."""
+        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(attempt), counts=False)
+
+        def end(released: "asyncio.Future[Address]") -> None:
+            if not isinstance(released.exception(), UnavailableError):
+                self.loops.loop(RETURNING, LOGGER).succeeded()
+                self._tell_of(released)
+            else:
+                later(released.exception())
+
+        def later(error: BaseException | None) -> None:
+            if self._writer is not None and isinstance(error, UnavailableError):
+                self.loops.loop(RETURNING, LOGGER).failed(error)
+                asyncio.get_running_loop().call_later(PAUSE, self._return, action_id, attempt, at)
+
+        try:
+            self._write(OTHER, release).add_done_callback(end)
+        except UnavailableError as error:
+            later(error)
 
     def _tell_of(self, released: "asyncio.Future[Address]") -> None:
-        if not released.cancelled() and released.exception() is None:
+        if released.exception() is None:
             self._tell([released.result()])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:

@@ -5,22 +5,25 @@ no order among themselves that anybody could rely on, so they are done kind by k
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+from flyteops.background import BackgroundLoops
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
 
 T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.store")
 
 BATCH = 500
 """How many jobs share a commit at most, which bounds how long each of them waits for the others."""
@@ -30,6 +33,10 @@ GATHERING = 0.0003
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
+
+
+class UncertainCommitError(sqlite3.OperationalError):
+    """The disk failed in the middle of a commit."""
 
 
 class Job:
@@ -69,7 +76,8 @@ class Job:
 class Writer:
     """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
 
-    def __init__(self, ledger: Ledger, path: Path, *, limit: int) -> None:
+    def __init__(self, ledger: Ledger, path: Path, *, limit: int, loops: Callable[[], BackgroundLoops] = BackgroundLoops) -> None:
+        self._loops = loops
         self.ledger = ledger
         self._connection = ledger.connection
         self._path = path
@@ -113,8 +121,12 @@ class Writer:
             self._bound_log()
 
     def _bound_log(self) -> None:
-        with suppress(sqlite3.Error):  # it is tried again after the next batch
+        loop = self._loops().loop("Bounding the write-ahead log", LOGGER)
+        try:
             self._log.bound()
+            loop.succeeded()
+        except sqlite3.Error as error:  # it is tried again after the next batch
+            loop.failed(refusal(error, self._path))
 
     def _next(self) -> Job | None:
         while True:
@@ -175,7 +187,7 @@ class Writer:
                 raise
             self._undo()
             return False
-        self._connection.execute("COMMIT")
+        self._commit()
         ledger.settle()
         return True
 
@@ -194,8 +206,17 @@ class Writer:
                 self.ledger.forget()
                 job.error = own_fault(error)
             self._connection.execute("RELEASE job")
-        self._connection.execute("COMMIT")
+        self._commit()
         self.ledger.settle()
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith("SQLITE_IOERR"):
+                # What was written of it may count after a crash, if the disk has kept it.
+                raise UncertainCommitError(str(error)) from error
+            raise
 
     def _undo(self) -> None:
         try:
@@ -214,8 +235,17 @@ def answer(batch: Sequence[Job]) -> None:
 def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
     """Give every job an error of its own, since each is raised in another task."""
     for job in batch:
-        job.error = refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
+        job.error = _fault(error, path)
         job.error.__cause__ = error
+
+
+def _fault(error: BaseException, path: Path) -> FlyteError:
+    if isinstance(error, UncertainCommitError):
+        return OutcomeUnknownError(
+            f"It is unknown whether the change was made: the disk of {str(path)!r} has failed ({error}). Repeat the request; an"
+            " event that comes with the same Idempotency-Key is stored once."
+        )
+    return refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
 
 
 def concerns_all(error: Exception) -> bool:

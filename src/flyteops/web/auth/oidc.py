@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
+from flyteops.background import BackgroundLoops
 from flyteops.errors import UnavailableError
 from flyteops.service import utc_now
 from flyteops.web.auth.policy import Claims
@@ -61,11 +62,21 @@ class Issuer:
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
 
-    async def keep(self) -> None:
+    async def keep(self, loops: BackgroundLoops) -> None:
         """Fetch the keys, and again now and then, for ever."""
+        loop = loops.loop("Fetching the keys of the issuer", LOGGER)
         pause = FIRST_PAUSE
         while True:
-            await self._ask()
+            try:
+                await self._ask()
+            except Exception as error:  # the loop goes on, whatever it is
+                self.fault = f"{type(error).__name__}: {error}"
+                loop.failed(error)
+            else:
+                if self.fault:
+                    loop.failed(IssuerAwayError(self.fault), is_logged=True)
+                else:
+                    loop.succeeded()
             if self.fault:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

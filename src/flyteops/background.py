@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic as steady_clock
 
-from flyteops.sdk.retry import Outage
+from flyteops.sdk.retry import Outage, describe
 
 FAILING_AFTER = 15.0
 """Seconds without a success, counted from the first failure, after which readiness reports a loop."""
@@ -31,19 +31,26 @@ class BackgroundLoop:
         self._failing_since = None
         self._outage.ended()
 
-    def failed(self, error: Exception) -> None:
-        """Count a failed round; the first of several is logged, with its traceback unless the error is one of Flyte's."""
+    def failed(self, error: Exception, *, is_logged: bool = False) -> None:
+        """Count a failed round; the first of several is logged, with its traceback unless the error is one of Flyte's.
+
+        Say `is_logged` where the caller has logged it in its own words.
+        """
         self.failures += 1
         if self._failing_since is None:
             self._failing_since = self._monotonic()
-        self._outage.failed(error)
+        if is_logged:
+            self._outage.reason = describe(error)
+        else:
+            self._outage.failed(error)
 
     @property
     def problem(self) -> str:
         """The reason for readiness to report this loop, "" while it works or has failed for a short time only."""
         if self._failing_since is None or self._monotonic() - self._failing_since < FAILING_AFTER:
             return ""
-        return f"{self.name} has failed {self.failures} times in a row: {self._outage.reason}"
+        times = "once" if self.failures == 1 else f"{self.failures} times in a row"
+        return f"{self.name} has failed {times}: {self._outage.reason}"
 
 
 class BackgroundLoops:

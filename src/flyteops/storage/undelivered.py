@@ -1,0 +1,156 @@
+"""Commands that were claimed and reached nobody: they are handed out again, however long the database does not answer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from flyteops.background import BackgroundLoop
+from flyteops.errors import ConflictError, NotFoundError
+from flyteops.model import ActionState, Progress
+from flyteops.storage.base import Check, Claimed
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+LOGGER = logging.getLogger("flyte.store")
+
+RETURNING = "Returning commands that reached nobody"
+"""The background loop, as readiness calls it."""
+
+PAUSE = 0.5
+"""How many seconds pass between two rounds while there is anything to return."""
+
+LATE = 60.0
+"""For how many seconds after the database answers again a claim whose answer was lost may still be carried out."""
+
+STOPPING = 2.0
+"""How many seconds a server that stops takes to return what is left."""
+
+Find = Callable[[Sequence[str]], Awaitable[Sequence[tuple[str, int]]]]
+"""Finds the PENDING actions that were claimed with one of these tokens: their ids and attempts."""
+
+Release = Callable[[str, int, datetime], Awaitable[None]]
+"""Makes an action NEW again at a time; raises `ConflictError` or `NotFoundError` when that attempt is over."""
+
+
+class Tries:
+    """The tokens under which a claim was sent, one for each time, so that a late answer is never taken for another."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._sent: list[str] = []
+
+    def begin(self) -> tuple[str, Sequence[str]]:
+        """Return the token for the next time, and those of the times before."""
+        before = tuple(self._sent)
+        self._sent.append(f"{self._token}.{len(before)}" if before else self._token)
+        return self._sent[-1], before
+
+    @property
+    def all(self) -> Sequence[str]:
+        return tuple(self._sent)
+
+    @property
+    def without_answer(self) -> Sequence[str]:
+        """The tokens of all times but the last, which was answered."""
+        return tuple(self._sent[:-1])
+
+
+def still_claimed(attempt: int) -> Check:
+    """Return a check that an action is still with the one to whom it was handed out in that attempt."""
+
+    def check(progress: Progress) -> None:
+        if progress.state is not ActionState.PENDING or progress.attempt != attempt:
+            raise ConflictError(f"Action {progress.action_id!r} is {progress.state} by now.")
+
+    return check
+
+
+class Undelivered:
+    """What is to be returned, and the task that does so."""
+
+    def __init__(self, find: Find, release: Release, loop: Callable[[str], BackgroundLoop]) -> None:
+        self._find = find
+        self._release = release
+        self._loop = loop
+        self._at = EPOCH
+        self._tokens: dict[str, float | None] = {}
+        self._claims: dict[str, int] = {}
+        self._has_some = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._is_stopping.clear()
+        self._task = asyncio.ensure_future(self._work())
+
+    async def stop(self) -> None:
+        """Return what is left if the database answers soon, and end."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._is_stopping.set()
+        self._has_some.set()
+        await task
+
+    def look_for(self, tokens: Iterable[str], at: datetime) -> None:
+        """Return what is or will be claimed with these tokens, whose answers were lost, by claims of that time."""
+        self._tokens.update(dict.fromkeys(tokens))
+        self._wake(at)
+
+    def add(self, claimed: Iterable[Claimed], at: datetime) -> None:
+        """Return these, which were claimed at that time."""
+        self._claims.update({each.action_id: each.attempt for each in claimed})
+        self._wake(at)
+
+    def _wake(self, at: datetime) -> None:
+        self._at = max(self._at, at)
+        if self._tokens or self._claims:
+            self._has_some.set()
+
+    async def _work(self) -> None:
+        while not self._is_stopping.is_set():
+            await self._has_some.wait()
+            self._has_some.clear()
+            await self._round()
+            if self._tokens or self._claims:
+                self._has_some.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE):
+                        await self._is_stopping.wait()
+        if self._tokens or self._claims:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._round()), STOPPING)
+        if self._claims:
+            LOGGER.warning(
+                "%d commands reached nobody and could not be returned; find them with `flyte actions list --overdue`: %s",
+                len(self._claims),
+                ", ".join(sorted(self._claims)[:10]),
+            )
+
+    async def _round(self) -> None:
+        try:
+            await self._look()
+            for action_id, attempt in list(self._claims.items()):
+                with suppress(ConflictError, NotFoundError):  # its attempt is over
+                    await self._release(action_id, attempt, self._at)
+                del self._claims[action_id]
+        except Exception as error:  # the loop goes on, whatever it is
+            self._loop(RETURNING).failed(error)
+        else:
+            self._loop(RETURNING).succeeded()
+
+    async def _look(self) -> None:
+        tokens = list(self._tokens)
+        if not tokens:
+            return
+        self._claims.update(await self._find(tokens))
+        now = asyncio.get_running_loop().time()
+        for token in tokens:
+            answered_at = self._tokens[token]
+            if answered_at is None:
+                self._tokens[token] = now
+            elif now - answered_at > LATE:
+                del self._tokens[token]
