@@ -9,11 +9,11 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -75,8 +75,15 @@ def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
     return f"{attempt}-{blake2b(action_id.encode() + attempt.to_bytes(4), key=seed, digest_size=9).hexdigest()}"
 
 
+class NotLoadedError(Exception):
+    """A rule needs something that must be loaded first: the verb ends, and nothing of that call has happened."""
+
+
 class Rules(Protocol):
-    """What is done when time has passed. Pure; what a rule raises ends the verb, and nothing of that call has happened."""
+    """What is done when time has passed. Pure.
+
+    A rule that raises `NotLoadedError` ends the verb. Whatever else it raises concerns the one timer that it was asked about.
+    """
 
     def lost(self, progress: Progress) -> Repeat | Ask | Fail:
         """Rule on an action whose pack was silent for too long."""
@@ -85,12 +92,35 @@ class Rules(Protocol):
         """Rule on a step whose time has come."""
 
 
+class TimerKey(NamedTuple):
+    """Identifies a timer: that of an action by its id, that of a step by its flow's name and version, and its index."""
+
+    name: str
+    flow_uuid: str = ""
+    step_index: int = -1
+
+    @property
+    def is_action(self) -> bool:
+        return self.step_index < 0
+
+
+class FailedTimer(msgspec.Struct, frozen=True):
+    """A timer that is due and cannot be dealt with. It is as it was, and still due."""
+
+    key: TimerKey
+    error: Exception
+
+
 class Advanced(msgspec.Struct, frozen=True):
-    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now."""
+    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now.
+
+    Timers that failed, or were left out, do not count for `next_at`.
+    """
 
     done: int
     next_at: datetime | None
     arrived: tuple[Address, ...] = ()
+    failed: tuple[FailedTimer, ...] = ()
 
 
 class ExecutionFilter(msgspec.Struct, frozen=True):
@@ -260,7 +290,8 @@ class Store(ABC):
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
         """Make this the current version of the flow of its name; earlier versions are kept.
 
-        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time.
+        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time. Raise
+        `StoreError` for one that is due when the version is saved, or before.
         """
 
     @abstractmethod
@@ -357,12 +388,30 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
         """Do what is due at a time: make delayed actions available, rule on lost actions and due steps; at most `limit` of each.
 
         Each ruling and all that follows from it is one with what it rules on, so that nothing is done twice, however many servers
-        do this. `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
+        do this. A timer that cannot be read, that no rule can be found for, or whose ruling cannot be carried out, as one that
+        would let a step be due again at the same time or before, is left as it is; those to `leave_out` are not looked at.
+        `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
         lease lasts longer than its time limit from `at` then.
+        """
+
+    @abstractmethod
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        """Note that a server is at work on the store, and let all leases begin anew at a time; return whether they did.
+
+        With `if_unattended_for`, they do only when no server has been at work for longer than that, by the store's own clock.
+        A store that is not shared counts as unattended from its opening on.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit

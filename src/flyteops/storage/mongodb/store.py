@@ -4,15 +4,13 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from pymongo.errors import OperationFailure
-
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -44,15 +42,17 @@ from flyteops.storage.base import (
     Rules,
     Store,
     Surroundings,
+    TimerKey,
 )
+from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
-from flyteops.storage.mongodb.client import OPTIONS, Client
+from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
 from flyteops.storage.mongodb.queue import Request
 from flyteops.storage.mongodb.schema import NUMBERS, changed, prepare
 from flyteops.storage.mongodb.takeover import look_again, take_over
-from flyteops.storage.mongodb.timer import Timer
+from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.mongodb.wakeup import Wakeup
 from flyteops.storage.portable import Checkpoint, Stored
 
@@ -67,8 +67,6 @@ FASTER = 200
 """How often something is decided upon again because others changed the execution meanwhile."""
 
 YEAR = timedelta(seconds=31_557_600)
-
-UNKNOWN_COMMAND = 59
 
 
 class MongoStore(Store):
@@ -196,6 +194,8 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        check_timetables(version, timetables)
+
         async def save(database: Any, again: bool) -> None:
             await flow.save_flow(database, version, timetables, is_again=again)
             await changed(database, "flows")
@@ -343,13 +343,27 @@ class MongoStore(Store):
 
         return await self._until_done(write)
 
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
         async def work(database: Any) -> Advanced:
-            return await self._timer.advance(database, at, rules, limit, shift)
+            return await self._timer.advance(database, at, Desk(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
         self._wakeup.announce(advanced.arrived)
         return advanced
+
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        async def work(database: Any) -> bool:
+            return await renew(database, at, if_unattended_for)
+
+        return await self._write(work)
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
@@ -410,11 +424,6 @@ class MongoStore(Store):
 
 async def _look_around(database: Any) -> Surroundings:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
-    try:
-        told = await database.command("hello", codec_options=OPTIONS)
-    except OperationFailure as error:
-        if error.code != UNKNOWN_COMMAND:
-            raise
-        told = await database.command("isMaster", codec_options=OPTIONS)  # as it was called before 4.4.2
+    told = await ask_server(database)
     known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
     return Surroundings(**known, now=told.get("localTime"), is_loading="loading" in numbers)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,7 +40,9 @@ from flyteops.storage.base import (
     Rules,
     Store,
     Surroundings,
+    TimerKey,
 )
+from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.batch import Batcher
@@ -186,6 +188,7 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        check_timetables(version, timetables)
         await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
 
     async def list_flows(self) -> Sequence[FlowVersion]:
@@ -349,11 +352,25 @@ class PostgresStore(Store):
         self._wakeup.announce([address])
         return address
 
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
-        advance = partial(timer.advance, at=at, rules=rules, limit=limit, shift=shift)
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
+        async def advance(connection: Any) -> Advanced:
+            return await timer.advance(connection, at, Desk(rules, limit, leave_out, timer.concerns_all), shift)
+
         advanced = await self._whole(self._pool.transaction(advance))
         self._wakeup.announce(advanced.arrived)
         return advanced
+
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        renew = partial(timer.renew, at=at, if_unattended_for=if_unattended_for)
+        return await self._whole(self._pool.transaction(renew))
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
