@@ -31,6 +31,7 @@ from flyteops.errors import (
     NotFoundError,
     StoreError,
     UnavailableError,
+    UnreadableError,
 )
 from flyteops.model import (
     FATAL,
@@ -52,6 +53,7 @@ from flyteops.model import (
 from flyteops.moment import Moment
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
+from flyteops.service.aside import ACTION, READ, SCHEDULE, VERSION, Aside, AsideKey, HealthProblem
 from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
@@ -62,7 +64,7 @@ from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_flow, of_resolution
-from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
 from flyteops.service.verdict import Resolution, accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
@@ -76,6 +78,7 @@ from flyteops.storage.base import (
     Page,
     Store,
     Surroundings,
+    TimerKey,
 )
 from flyteops.term import tick_of
 
@@ -109,6 +112,11 @@ def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
     return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
 
 
+def _timer(key: AsideKey) -> TimerKey:
+    assert isinstance(key.place, TimerKey)  # noqa: S101 - so it is for actions and schedules
+    return key.place
+
+
 class Service:
     """Flyte's use cases on one store. Call `start` before anything else; one instance belongs to one event loop."""
 
@@ -127,19 +135,21 @@ class Service:
         self._monotonic = monotonic
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
-        self._changes = ChangeLog(store, clock, self._catch_up, self._states)
-        self._packs = PackRoll(store, self._changes)
-        self.tokens = TokenBook(store, clock, self._changes)
-        self.hooks = HookBook(store, clock, self._changes, self._packs, seals)
+        self._aside = Aside(clock, monotonic)
+        self._changes = ChangeLog(store, clock, self._catch_up, self._states, self._aside.is_unreadable)
+        self._packs = PackRoll(store, self._changes, self._aside)
+        self.tokens = TokenBook(store, clock, self._changes, self._aside)
+        self.hooks = HookBook(store, clock, self._changes, self._packs, self._aside, seals)
         self.reception = Reception(self.hooks, self._accept, clock)
-        self._flows = FlowBook(store)
-        self._vault = Vault(store, self._changes, seals)
-        self._items = ItemBook(store, self._vault, self._changes)
+        self._flows = FlowBook(store, self._aside)
+        self._vault = Vault(store, self._changes, self._aside, seals)
+        self._items = ItemBook(store, self._vault, self._changes, self._aside)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
         self._timer = Timer(clock)
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
+        self._presence = Presence(monotonic)
         self.loops = BackgroundLoops(monotonic)
         self._around = Surroundings()
         self._clock_fault = ""
@@ -161,6 +171,7 @@ class Service:
         await self._changes.start()
         await self._vault.renew()
         await self.hooks.start()
+        await self._note_presence()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -257,7 +268,18 @@ class Service:
 
     def warnings(self) -> Sequence[str]:
         """Return what somebody should look at although the server does its work."""
-        return self.loops.problems(essential=False)
+        return [*self.loops.problems(essential=False), *self._aside.warnings]
+
+    def problems(self) -> Sequence[HealthProblem]:
+        """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
+        return self._aside.problems
+
+    async def _retry_reading(self) -> None:
+        """Read again what could not be read, when its time has come."""
+        if any(not self._aside.waits(key) for key in self._aside.keys(READ) if key.kind != VERSION):
+            async with self._changes.lock:
+                self._around = Surroundings(-1, -1, -1, -1)
+                await self._catch_up()
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -378,7 +400,10 @@ class Service:
                 ruling = None
             return ruling
 
-        await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+        try:
+            await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+        except UnreadableError as error:
+            raise UnavailableError(f"{error.message} Nothing was changed; send the result again later.") from error
         if isinstance(ruling, Late):
             raise LateError
         if ruling is not None:
@@ -442,36 +467,84 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------- time
 
     async def advance(self) -> datetime | None:
-        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
+        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next.
+
+        A timer that fails is set aside and tried again later.
+        """
         if self._clock_fault:
             raise UnavailableError(self._clock_fault)
+        await self._note_presence()
         now, shift = self._clock_watch.look()
         if self._store.is_shared:
             shift = None  # the times in it are those of several clocks
+        known = self._aside.keys((ACTION, SCHEDULE))
+        leave_out = {_timer(key) for key in known if self._aside.waits(key)}
+        failed: set[AsideKey] = set()
         while True:
-            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift)
+            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
             shift = None
             self._room.announce(advanced.arrived)
+            failures = {self._aside_key(each.key): each.error for each in advanced.failed}
+            self._aside.report(failures)
+            failed |= failures.keys()
+            leave_out |= {each.key for each in advanced.failed}
             if advanced.next_at is None or advanced.next_at > now:
+                self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
                 return advanced.next_at
             # Others get their turn: after a long downtime, thousands may be due at once.
             await asyncio.sleep(0)
+            self._watch_presence()
+
+    def _aside_key(self, key: TimerKey) -> AsideKey:
+        """Return what a timer is called where it is listed."""
+        if key.is_action:
+            return AsideKey(ACTION, key.name, key)
+        flow = self._flows.find(key.name)
+        known = flow is not None and flow.version.uuid == key.flow_uuid and key.step_index < len(flow.steps)
+        step = flow.steps[key.step_index].step.id if flow is not None and known else ""
+        return AsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
+
+    def _watch_presence(self) -> None:
+        """Notice an absence, if somebody looks regularly: `advance` alone may be called whenever one likes."""
+        if self._presence.is_kept:
+            self._presence.look()
+
+    async def _note_presence(self) -> None:
+        """Note that this server is at work; let leases begin anew if none was: no result could be told to anybody."""
+        self._watch_presence()
+        if not self._presence.is_back and not (self._store.is_shared and self._presence.is_kept):
+            return
+        begun = self._monotonic()
+        is_new = await self._store.renew_leases(self._clock(), if_unattended_for=AWAY_AFTER if self._store.is_shared else None)
+        if is_new and self._monotonic() - begun > AWAY_AFTER.total_seconds():
+            # The store was away in the middle, and they have begun before that.
+            await self._store.renew_leases(self._clock())
+        self._presence.is_back = False
 
     async def keep_time(self) -> None:
         """Do what is due whenever it is, until cancelled; what fails is tried again."""
         loop = self.loops.loop("Processing due timers", LOGGER, is_essential=True)
+        self._presence.look()
         while True:
             self._timer.restart()
             try:
                 next_at = await self.advance()
                 loop.succeeded()
+                self._timer.expect([] if next_at is None else [next_at])
+                await self._rest()
             except Exception as error:  # time goes on, whatever it is; the loop reports it
                 if str(error) != self._clock_fault:
+                    self._presence.is_back = True
                     loop.failed(error)
-                next_at = self._clock() + RETRY_AFTER
-            self._timer.expect([] if next_at is None else [next_at])
-            await self._timer.wait()
+                await self._timer.wait(RETRY_AFTER.total_seconds())
+
+    async def _rest(self) -> None:
+        """Return when something is due, or after a pause; note meanwhile that this server is at work."""
+        for _ in range(round(PAUSE / BEAT)):
+            if await self._timer.wait(BEAT):
+                return
+            await self._note_presence()
 
     def lost(self, progress: Progress) -> Repeat | Ask | Fail:
         """Say what becomes of an action whose pack was silent for too long."""
@@ -582,6 +655,7 @@ class Service:
     async def sweep(self) -> None:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
+        await self._retry_reading()
         await self._packs.store_seen()
         await self.tokens.store_uses()
         await self._changes.sweep()

@@ -9,7 +9,8 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
@@ -17,6 +18,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
+from flyteops.errors import UnreadableError
 from flyteops.model import (
     Action,
     ActionState,
@@ -36,6 +38,7 @@ from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 from flyteops.storage.portable import Checkpoint, Stored
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 PAGE_BYTES = 16 * 1024 * 1024
 """How long what is on one page may be, unless it is a single item."""
@@ -198,6 +201,46 @@ class Page(tuple[T, ...]):
         return page
 
 
+class Unreadable(NamedTuple):
+    """Something in the store that cannot be read: its name, and why not."""
+
+    name: str
+    error: Exception
+
+
+class Rows(tuple[T, ...]):
+    """All of what was asked for that can be read, in order, and what cannot be read."""
+
+    unreadable: tuple[Unreadable, ...]
+
+    def __new__(cls, items: Iterable[T], unreadable: Iterable[Unreadable] = ()) -> Self:
+        """Return the rows."""
+        rows = super().__new__(cls, items)
+        rows.unreadable = tuple(unreadable)
+        return rows
+
+    @classmethod
+    def read(cls, rows: Iterable[R], name_of: Callable[[R], str], read: Callable[[R], T]) -> Self:
+        """Read each row; whatever is wrong with one concerns that one alone."""
+        items: list[T] = []
+        unreadable: list[Unreadable] = []
+        for row in rows:
+            try:
+                items.append(read(row))
+            except Exception as error:  # whatever it is that somebody has put there
+                unreadable.append(Unreadable(name_of(row), error))
+        return cls(items, unreadable)
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raise `UnreadableError` when something from the store that is read inside cannot be."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise UnreadableError(f"{what} in the store cannot be read: {type(error).__name__}: {error}.") from error
+
+
 class Retention(msgspec.Struct, frozen=True):
     """What may be removed.
 
@@ -270,7 +313,7 @@ class Store(ABC):
         """Return the pack, None when there is none."""
 
     @abstractmethod
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         """Return all packs, by name and then id."""
 
     @abstractmethod
@@ -295,7 +338,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         """Return the current version of every flow, by name."""
 
     @abstractmethod
@@ -308,7 +351,10 @@ class Store(ABC):
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        """Return a version, also of a flow that is replaced or deleted; raise `NotFoundError`."""
+        """Return a version, also of a flow that is replaced or deleted.
+
+        Raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read.
+        """
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -317,7 +363,7 @@ class Store(ABC):
         """Create the item or replace the one with the same key; return True when it is new."""
 
     @abstractmethod
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         """Return all items with their values, by key."""
 
     @abstractmethod

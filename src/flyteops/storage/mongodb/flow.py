@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.errors import BusyError, ConflictError, NotFoundError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.ruling import Timetable
+from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
@@ -164,10 +165,12 @@ async def find_version(database: Any, uuid: str) -> FlowVersion | None:
 
 async def get_version(database: Any, uuid: str) -> FlowVersion:
     """See `Store.get_flow_version`."""
-    found = await find_version(database, uuid)
-    if found is None:
-        raise NotFoundError(f"There is no flow version {uuid!r}.")
-    return found
+    for collection in (database.flowHistory, database.flow):
+        document = await collection.find_one({"uuid": uuid})
+        if document is not None:
+            with readable(f"The flow version {uuid!r}"):
+                return version_of(document)
+    raise NotFoundError(f"There is no flow version {uuid!r}.")
 
 
 async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:

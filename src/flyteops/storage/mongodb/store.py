@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
+
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
@@ -39,6 +39,7 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
@@ -178,7 +179,7 @@ class MongoStore(Store):
     async def find_pack(self, pack_id: str) -> Pack | None:
         return await self._client.read(partial(pack.find_pack, pack_id=pack_id))
 
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         return await self._client.read(pack.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
@@ -202,18 +203,14 @@ class MongoStore(Store):
 
         await self._repeat(save)
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
-        found = []
-        for document in await self._client.read(flow.list_flows):
-            try:
-                found.append(flow.version_of(document))
-            except msgspec.ValidationError as error:
-                LOGGER.warning("The flow %r in the database is left out, as it is none: %s", document.get("name"), error)
-        return found
+    async def list_flows(self) -> Rows[FlowVersion]:
+        documents = await self._client.read(flow.list_flows)
+        return Rows.read(documents, lambda document: str(document.get("name")), flow.version_of)
 
     async def list_current(self) -> Mapping[str, str]:
         async def look(database: Any) -> Mapping[str, str]:
-            return {each["name"]: each["uuid"] async for each in database.flow.find({}, {"name": 1, "uuid": 1})}
+            flows = database.flow.find({}, {"name": 1, "uuid": 1})
+            return {str(each.get("name")): str(each.get("uuid")) async for each in flows}
 
         return await self._client.read(look)
 
@@ -238,11 +235,12 @@ class MongoStore(Store):
 
         return await self._write(save)
 
-    async def list_items(self) -> Sequence[DataItem]:
-        async def look(database: Any) -> list[DataItem]:
-            return [item_of(document) async for document in database.datastore.find({})]
+    async def list_items(self) -> Rows[DataItem]:
+        async def look(database: Any) -> Sequence[Any]:
+            documents = await database.datastore.find({}).to_list()
+            return sorted(documents, key=lambda document: str(document["_id"]))
 
-        return sorted(await self._client.read(look), key=lambda item: item.key)
+        return Rows.read(await self._client.read(look), lambda document: str(document["_id"]), item_of)
 
     async def delete_item(self, key: str) -> None:
         async def delete(database: Any, again: bool) -> None:

@@ -37,10 +37,12 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    readable,
 )
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.portable import Checkpoint, Stored
@@ -49,7 +51,18 @@ from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
-from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_instant, to_microseconds, version_row
+from flyteops.storage.row import (
+    current_of,
+    decode_declaration,
+    decode_flow,
+    item_of,
+    name_of,
+    pack_of,
+    pack_row,
+    to_instant,
+    to_microseconds,
+    version_row,
+)
 
 T = TypeVar("T")
 
@@ -160,9 +173,9 @@ class PostgresStore(Store):
         rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id)
         return next((decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None)
 
-    async def list_packs(self) -> Sequence[Pack]:
-        rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
-        return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
+    async def list_packs(self) -> Rows[Pack]:
+        rows = await self._pool.rows("SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
+        return Rows.read(rows, name_of, pack_of)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
         async def delete(connection: Any, again: bool) -> None:
@@ -191,11 +204,12 @@ class PostgresStore(Store):
         check_timetables(version, timetables)
         await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         rows = await self._pool.rows(
-            "SELECT v.uuid, v.flow, v.saved_at FROM flyte_flow f JOIN flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name"
+            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flyte_flow f LEFT JOIN flyte_flow_version v ON v.uuid = f.uuid"
+            " ORDER BY f.name"
         )
-        return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
+        return Rows.read(rows, name_of, current_of)
 
     async def list_current(self) -> Mapping[str, str]:
         return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
@@ -212,7 +226,8 @@ class PostgresStore(Store):
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         rows = await self._pool.rows("SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid)
         for flow, at in rows:
-            return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+            with readable(f"The flow version {uuid!r}"):
+                return FlowVersion(uuid, decode_flow(flow), to_instant(at))
         raise NotFoundError(f"There is no flow version {uuid!r}.")
 
     # -------------------------------------------------------------------------------------------------------- datastore
@@ -233,9 +248,9 @@ class PostgresStore(Store):
 
         return await self._whole(self._pool.transaction(save))
 
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         rows = await self._pool.rows("SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key")
-        return [DataItem(*row) for row in rows]
+        return Rows.read(rows, name_of, item_of)
 
     async def delete_item(self, key: str) -> None:
         async def delete(connection: Any, again: bool) -> None:

@@ -27,6 +27,7 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
@@ -128,7 +129,7 @@ class SqliteStore(Store):
     async def find_pack(self, pack_id: str) -> Pack | None:
         return await self._read(lambda audit: audit.find_pack(pack_id))
 
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         return await self._read(Audit.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
@@ -143,7 +144,7 @@ class SqliteStore(Store):
         check_timetables(version, timetables)
         await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         return await self._read(Audit.list_flows)
 
     async def list_current(self) -> Mapping[str, str]:
@@ -160,7 +161,7 @@ class SqliteStore(Store):
     async def save_item(self, item: DataItem) -> bool:
         return await self._change(lambda catalog: catalog.save_item(item))
 
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         return await self._read(Audit.list_items)
 
     async def delete_item(self, key: str) -> None:
