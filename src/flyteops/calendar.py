@@ -1,9 +1,10 @@
 """When a schedule is due: cron expressions in a time zone, and what becomes of firings that were missed.
 
-A rule whose minute and hour begin without ``*`` names fixed times. Such a time is due once, when the clocks of the zone first show
-it; one that the clocks skip is due at the end of the gap. All other rules go on with real time: what the clocks show twice is due
-twice, what they skip is left out. That is how Debian's cron does it. `cronsim` reads the expressions and walks the calendar, on
-local times without a zone; the zone is applied here.
+A rule whose minute and hour begin without ``*`` names fixed times. Such a time is due once, when the clocks of
+the zone first show it; one that the clocks skip is due at the end of the gap. All other rules go on with real
+time: a time that the clocks show twice is due twice, and one that they skip is left out. That is how Debian's
+cron does it. `cronsim` reads the expressions and walks the calendar, on local times without a zone; the zone is
+applied here.
 """
 
 from collections.abc import Iterator
@@ -186,9 +187,9 @@ def _last_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
     while (local := next(rule.until(_local(end, _offset(place, end))), None)) is not None:
         due_at = _at(local, _offset(place, end))
         since = _reach(end, due_at)
-        *_, change = [None, *_changes(place, since, end)]
-        if change is not None:
-            end = change - MICROSECOND
+        changes = list(_changes(place, since, end))
+        if changes:
+            end = changes[-1] - MICROSECOND
         elif since == due_at:
             return due_at
         else:

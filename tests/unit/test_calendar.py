@@ -71,7 +71,7 @@ def test_a_schedule_is_due_once_in_the_hour_that_comes_twice_however_it_catches_
 
 def test_a_time_zone_that_is_not_known_is_refused_with_a_hint_at_its_data():
     for name in ("Europe/Atlantis", "../../etc/passwd", "Europe", "", "a\0b", "\udcff"):
-        with pytest.raises(ValueError, match="not a time zone that this computer knows; .* tzdata"):
+        with pytest.raises(ValueError, match=r"not a time zone that this computer knows; .* tzdata"):
             zone(name)
 
 

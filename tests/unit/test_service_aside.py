@@ -1,16 +1,18 @@
 """What a server sets aside while everything else goes on, on a real store with clocks that the test turns."""
 
+import asyncio
 import importlib.resources
 import logging
 import shutil
 import sqlite3
 import zoneinfo
+from datetime import timedelta
 
 import pytest
 
 from flyteops.calendar import zone
 from flyteops.errors import UnavailableError
-from flyteops.model import ActionState, PackDeclaration
+from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Order
 from flyteops.storage.base import ActionFilter
 from flyteops.storage.sqlite import SqliteStore
@@ -160,7 +162,7 @@ async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(
     clocks.forward(minutes=1)
     await restarted.advance()
     assert {kind for kind, _ in kinds(restarted)} == {"action", "flow version"}
-    with pytest.raises(UnavailableError, match="cannot be read.*send the result again later"):
+    with pytest.raises(UnavailableError, match=r"cannot be read.*send the result again later"):
         await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     damage(tmp_path, "UPDATE flow_version SET flow = substr(flow, 2) WHERE instr(flow, CAST('next' AS BLOB))")
     clocks.forward(seconds=6)
@@ -197,6 +199,24 @@ async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, c
     await restarted.advance()
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert (await restarted.list_actions(ActionFilter()))[0].state is ActionState.SUCCESS
+
+
+async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, caplog):
+    service = await started(store, clocks)
+    action = await begin(service, a_step(terms={"timeout": "4s"}), a_step("wake", "Woken", "Source", delay="1ms"))
+    keeping = asyncio.create_task(service.keep_time())
+    await asyncio.sleep(0)  # it has begun
+    clocks.forward(seconds=8)
+    # Something that is due wakes it up, as the end of its pause does.
+    await service.accept_event("Source", Happening("Woken", b"null"))
+    clocks.forward(seconds=1)
+    await asyncio.wait_for(service.take("Worker", wait=timedelta(minutes=1)), 20)
+    keeping.cancel()
+    found = {each.action_id: each for each in await service.list_actions(ActionFilter())}
+    assert found[action.action_id].state is ActionState.PENDING
+    assert found[action.action_id].due_at == clocks.now + timedelta(seconds=4)
+    assert "not at work for 9 s" in caplog.text
+    await service.complete("Worker", action.action_id, DONE, lease=action.lease)
 
 
 async def test_a_lease_that_began_anew_ends_like_any_other(store, clocks):

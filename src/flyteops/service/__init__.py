@@ -8,4 +8,16 @@ from flyteops.service.service import Service
 from flyteops.service.token import Order, Token, TokenBook
 from flyteops.service.verdict import Resolution
 
-__all__ = ["ChangeFilter", "HealthProblem", "Housekeeping", "Order", "Resolution", "Seeds", "Service", "Token", "TokenBook", "steady_seconds", "utc_now"]
+__all__ = [
+    "ChangeFilter",
+    "HealthProblem",
+    "Housekeeping",
+    "Order",
+    "Resolution",
+    "Seeds",
+    "Service",
+    "Token",
+    "TokenBook",
+    "steady_seconds",
+    "utc_now",
+]

@@ -91,10 +91,8 @@ class Aside:
                 retry_at=self._monotonic() + pause,
             )
         for key, reason, error in fresh[:MOST_LOGGED]:
-            is_expected = isinstance(error, (FlyteError, ValueError))
-            LOGGER.error(
-                "The %s %r is set aside and tried again later: %s", key.kind, key.name, reason, exc_info=None if is_expected else error
-            )
+            trace = None if isinstance(error, (FlyteError, ValueError)) else error
+            LOGGER.error("The %s %r is set aside and tried again later: %s", key.kind, key.name, reason, exc_info=trace)
         if len(fresh) > MOST_LOGGED:
             LOGGER.error("%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MOST_LOGGED)
 

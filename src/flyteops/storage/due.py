@@ -12,6 +12,8 @@ from flyteops.storage.row import MICROSECOND, to_instant
 
 T = TypeVar("T")
 
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
 ATTENDED = "attended"
 """The kind of the note that says when a server was last at work on a store that several share, by the store's clock."""
 
@@ -43,7 +45,7 @@ def instant_of(microseconds: object) -> datetime | None:
     try:
         return to_instant(microseconds)
     except OverflowError:
-        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)
+        return LAST if microseconds > 0 else FIRST
 
 
 def first_of(times: Iterable[object]) -> datetime | None:
@@ -62,7 +64,10 @@ def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
 
 
 class Desk:
-    """Asks rules about timers, one by one, and notes those that fail. `is_general` tells which errors do not concern one alone."""
+    """Asks rules about timers, one by one, and notes those that fail.
+
+    `is_general` tells whether an error is about the store, and so about every timer.
+    """
 
     def __init__(
         self, rules: Rules, limit: int, leave_out: Collection[TimerKey], is_general: Callable[[Exception], bool]

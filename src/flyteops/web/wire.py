@@ -232,7 +232,8 @@ class HealthProblemList(Answer, kw_only=True):
             )
             for each in problems[:MOST_PROBLEMS]
         ]
-        return cls(problems=shown, total=len(problems), links=site.around("/v1/health/problems", "/v1", "!/info/listHealthProblems"))
+        links = site.around("/v1/health/problems", "/v1", "!/info/listHealthProblems")
+        return cls(problems=shown, total=len(problems), links=links)
 
 
 class FlowSummary(Answer, kw_only=True):

@@ -50,7 +50,7 @@ PAYLOAD_SCHEMA: Json = {
 class HookBook:
     """All hooks, and their last calls. Without `seals`, their secrets are in the store as they are."""
 
-    def __init__(  # noqa: PLR0913 - all that it works with comes from outside
+    def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
         self,
         store: Store,
         clock: Callable[[], datetime],

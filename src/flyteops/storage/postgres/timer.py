@@ -168,7 +168,7 @@ async def _apply(connection: Any, found: Found, ruling: Repeat | Ask | Fail, now
 
 async def _fire(connection: Any, now: int, desk: Desk) -> list[Outcome]:
     rows = await connection.fetch(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"  # noqa: S608 - texts of ours
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"
         " AND t.next_at <= $1 ORDER BY t.next_at LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
         now,
         desk.reach,
@@ -200,8 +200,7 @@ async def _next_at(connection: Any, desk: Desk) -> datetime | None:
         "SELECT action_id, due_at FROM flyte_action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1", len(aside) + 1
     )
     steps = await connection.fetch(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL"  # noqa: S608 - texts of ours
-        " ORDER BY t.next_at LIMIT $1",
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT $1",
         len(aside) + 1,
     )
     times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]

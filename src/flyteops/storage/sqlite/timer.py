@@ -55,7 +55,9 @@ def release(ledger: Ledger, action_id: str, at: datetime, check: Check, *, count
 def renew(ledger: Ledger, at: datetime) -> None:
     """See `Store.renew_leases`."""
     ledger.flush()
-    ledger.execute("UPDATE action SET due_at = ? + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", (to_microseconds(at),))
+    ledger.execute(
+        "UPDATE action SET due_at = ? + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", (to_microseconds(at),)
+    )
 
 
 def advance(ledger: Ledger, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
@@ -143,8 +145,7 @@ def _apply(ledger: Ledger, found: Found, ruling: Repeat | Ask | Fail, now: int) 
 
 def _fire(ledger: Ledger, now: int, desk: Desk) -> Iterator[Outcome]:
     rows = ledger.execute(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"  # noqa: S608 - texts of ours
-        " AND t.next_at <= ? ORDER BY t.next_at LIMIT ?",
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS} AND t.next_at <= ? ORDER BY t.next_at LIMIT ?",
         (now, desk.reach),
     ).fetchall()
     outcomes = []
@@ -168,8 +169,7 @@ def _next_at(ledger: Ledger, desk: Desk) -> datetime | None:
         "SELECT action_id, due_at FROM action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?", (len(aside) + 1,)
     )
     steps = ledger.execute(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS}"  # noqa: S608 - texts of ours
-        " AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT ?",
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT ?",
         (len(aside) + 1,),
     )
     times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]
