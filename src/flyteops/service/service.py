@@ -20,9 +20,7 @@ from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import (
     evaluate,
     evaluate_result,
-    fire,
     prepare,
-    rule_on_lost,
     timetables,
 )
 from flyteops.errors import (
@@ -51,9 +49,9 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.moment import Moment
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.ruling import Late
 from flyteops.service import mask
-from flyteops.service.aside import ACTION, READ, SCHEDULE, VERSION, Aside, AsideKey, HealthProblem
+from flyteops.service.aside import READ, VERSION, Aside, HealthProblem
 from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
@@ -64,7 +62,7 @@ from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_flow, of_resolution
-from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
+from flyteops.service.timekeeper import Timekeeper
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
 from flyteops.service.verdict import Resolution, accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
@@ -78,9 +76,7 @@ from flyteops.storage.base import (
     Page,
     Store,
     Surroundings,
-    TimerKey,
 )
-from flyteops.term import tick_of
 
 if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
     from flyteops.service.seal import Seals
@@ -89,17 +85,8 @@ LOGGER = logging.getLogger("flyte.service")
 
 T = TypeVar("T")
 
-RETRY_AFTER = timedelta(seconds=1)
-"""When to try again what is due and could not be done."""
-
 RESOLVED = "Resolved"
 """The name of the event by which a person says that a command has succeeded, unless another is given."""
-
-CLOCK_TOLERANCE = timedelta(seconds=5)
-"""How far the clocks of a server and its store may be apart."""
-
-TIMERS_AT_ONCE = 100
-"""How many timers are dealt with in one transaction."""
 
 HEALTH_SECONDS = 2.0
 """How long the store may take to answer; who asks for health is not made to wait."""
@@ -110,11 +97,6 @@ PURGES_AT_ONCE = 50
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
     return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
-
-
-def _timer(key: AsideKey) -> TimerKey:
-    assert isinstance(key.place, TimerKey)  # noqa: S101 - so it is for actions and schedules
-    return key.place
 
 
 class Service:
@@ -146,13 +128,11 @@ class Service:
         self._items = ItemBook(store, self._vault, self._changes, self._aside)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
-        self._timer = Timer(clock)
         self._is_stopping = False
-        self._clock_watch = ClockWatch(clock, monotonic)
-        self._presence = Presence(monotonic)
         self.loops = BackgroundLoops(monotonic)
+        self._time = Timekeeper(store, (clock, monotonic), self._flows, self._aside, self._moment)
+        self._time.announce = self._room.announce
         self._around = Surroundings()
-        self._clock_fault = ""
         self._awaits = "The server has not started yet."
 
     async def start(self) -> None:
@@ -171,7 +151,7 @@ class Service:
         await self._changes.start()
         await self._vault.renew()
         await self.hooks.start()
-        await self._note_presence()
+        await self._time.note_presence()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -202,7 +182,7 @@ class Service:
         # One at a time with changes made here: what was read before those would undo them.
         async with self._changes.lock:
             await self._catch_up()
-            self._check_clock(self._around.now)
+            self._time.check_clock(self._around.now)
 
     async def _catch_up(self) -> None:
         around = await self._store.look_around()
@@ -227,15 +207,6 @@ class Service:
         books = (self._flows, self._items, self._vault, self._packs, self.tokens, self.hooks)
         return {thing: state for book in books for thing, state in book.states.items()}
 
-    def _check_clock(self, now: datetime | None) -> None:
-        ahead = timedelta(0) if now is None else self._clock() - now
-        fault = ""
-        if abs(ahead) > CLOCK_TOLERANCE:
-            fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
-            if not self._clock_fault:
-                LOGGER.warning("%s Until then, nothing is done by this server when its time comes.", fault)
-        self._clock_fault = fault
-
     def now(self) -> datetime:
         """Return the time by the clock that everything here is stamped with."""
         return self._clock()
@@ -258,8 +229,8 @@ class Service:
         """Return why the server cannot do its work now; nothing if it can."""
         if self._is_stopping:
             return ["The server is stopping."]
-        if self._clock_fault:
-            return [self._clock_fault]
+        if self._time.clock_fault:
+            return [self._time.clock_fault]
         try:
             await self.check_health()
         except UnavailableError as error:
@@ -321,7 +292,7 @@ class Service:
         """Tell those who wait what has been created, and the timer when it is needed."""
         if outcome.actions:
             self._room.announce(action.address for action in outcome.actions if action.not_before is None)
-            self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
+            self._time.expect(action.not_before for action in outcome.actions if action.not_before is not None)
 
     async def take(
         self, pack_id: str, action_name: str | None = None, *, limit: int = 1, wait: timedelta = timedelta(0)
@@ -351,7 +322,7 @@ class Service:
 
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
-        self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
+        self._time.expect(each.expires_at for each in claimed if each.expires_at is not None)
         return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
 
     async def _reveal(self, claimed: Claimed) -> Claimed | None:
@@ -467,103 +438,12 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------- time
 
     async def advance(self) -> datetime | None:
-        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next.
-
-        A timer that fails is set aside and tried again later.
-        """
-        if self._clock_fault:
-            raise UnavailableError(self._clock_fault)
-        await self._note_presence()
-        now, shift = self._clock_watch.look()
-        if self._store.is_shared:
-            shift = None  # the times in it are those of several clocks
-        known = self._aside.keys((ACTION, SCHEDULE))
-        leave_out = {_timer(key) for key in known if self._aside.waits(key)}
-        failed: set[AsideKey] = set()
-        while True:
-            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
-            advanced = await self._flows.with_versions(store)
-            shift = None
-            self._room.announce(advanced.arrived)
-            failures = {self._aside_key(each.key): each.error for each in advanced.failed}
-            self._aside.report(failures)
-            failed |= failures.keys()
-            leave_out |= {each.key for each in advanced.failed}
-            if advanced.next_at is None or advanced.next_at > now:
-                self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
-                return advanced.next_at
-            # Others get their turn: after a long downtime, thousands may be due at once.
-            await asyncio.sleep(0)
-            self._watch_presence()
-
-    def _aside_key(self, key: TimerKey) -> AsideKey:
-        """Return what a timer is called where it is listed."""
-        if key.is_action:
-            return AsideKey(ACTION, key.name, key)
-        flow = self._flows.find(key.name)
-        known = flow is not None and flow.version.uuid == key.flow_uuid and key.step_index < len(flow.steps)
-        step = flow.steps[key.step_index].step.id if flow is not None and known else ""
-        return AsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
-
-    def _watch_presence(self) -> None:
-        """Notice an absence, if somebody looks regularly: `advance` alone may be called whenever one likes."""
-        if self._presence.is_kept:
-            self._presence.look()
-
-    async def _note_presence(self) -> None:
-        """Note that this server is at work; let leases begin anew if none was: no result could be told to anybody."""
-        self._watch_presence()
-        if not self._presence.is_back and not (self._store.is_shared and self._presence.is_kept):
-            return
-        begun = self._monotonic()
-        is_new = await self._store.renew_leases(self._clock(), if_unattended_for=AWAY_AFTER if self._store.is_shared else None)
-        if is_new and self._monotonic() - begun > AWAY_AFTER.total_seconds():
-            # The store was away in the middle, and they have begun before that.
-            await self._store.renew_leases(self._clock())
-        self._presence.is_back = False
+        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
+        return await self._time.advance()
 
     async def keep_time(self) -> None:
         """Do what is due whenever it is, until cancelled; what fails is tried again."""
-        loop = self.loops.loop("Processing due timers", LOGGER, is_essential=True)
-        self._presence.look()
-        while True:
-            self._timer.restart()
-            try:
-                next_at = await self.advance()
-                loop.succeeded()
-                self._timer.expect([] if next_at is None else [next_at])
-                await self._rest()
-            except Exception as error:  # time goes on, whatever it is; the loop reports it
-                if str(error) != self._clock_fault:
-                    self._presence.is_back = True
-                    loop.failed(error)
-                await self._timer.wait(RETRY_AFTER.total_seconds())
-
-    async def _rest(self) -> None:
-        """Return when something is due, or after a pause; note meanwhile that this server is at work."""
-        for _ in range(round(PAUSE / BEAT)):
-            if await self._timer.wait(BEAT):
-                return
-            await self._note_presence()
-
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        """Say what becomes of an action whose pack was silent for too long."""
-        flow = self._flows.version(progress.flow_name, progress.flow_uuid)
-        return rule_on_lost(self._flows.index, flow, progress, self._moment())
-
-    def due(self, step: DueStep) -> Firing:
-        """Say what a step does whose time has come."""
-        # The version is the store's, which may have come there a moment ago, and not be current here yet.
-        flow = self._flows.version(step.flow_name, step.flow_uuid)
-        schedule = None if flow is None else flow.steps[step.step_index].step.schedule
-        if flow is None or schedule is None:
-            return Firing(None, Outcome(), None)
-        moment = self._moment()
-        ticked = tick_of(schedule, step.due_at, moment.now)
-        if ticked.fires_for is None:
-            return Firing(None, Outcome(), ticked.next_at)
-        event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)
-        return Firing(event, outcome, ticked.next_at)
+        await self._time.keep(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
 
     def _moment(self) -> Moment:
         return Moment(
@@ -586,7 +466,7 @@ class Service:
             async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
                 await self._store.save_flow(version, tables)
                 self._flows.put(prepared)
-        self._timer.expect(table.next_at for table in tables if table.next_at is not None)
+        self._time.expect(table.next_at for table in tables if table.next_at is not None)
         return version
 
     async def list_flows(self) -> Sequence[Flow]:
