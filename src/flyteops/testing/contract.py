@@ -2,11 +2,14 @@
 
 from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
+from flyteops.testing.aside import AsideContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
 from flyteops.testing.timer import TimerContract
 from flyteops.testing.transfer import TransferContract
 
 
-class StoreContract(CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract, TransferContract):
+class StoreContract(
+    CatalogContract, EventContract, ActionContract, TimerContract, AsideContract, ArchiveContract, TransferContract
+):
     """The tests; subclass it and say how to `connect`."""
