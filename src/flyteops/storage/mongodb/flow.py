@@ -9,7 +9,7 @@ import msgspec
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.errors import BusyError, ConflictError, NotFoundError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.ruling import Timetable
 from flyteops.storage.base import readable
@@ -157,8 +157,9 @@ async def find_version(database: Any, uuid: str) -> FlowVersion | None:
         document = await collection.find_one({"uuid": uuid})
         if document is not None:
             try:
-                return version_of(document)
-            except msgspec.ValidationError:
+                with readable(f"The flow version {uuid!r}"):
+                    return version_of(document)
+            except UnreadableError:
                 return None
     return None
 
