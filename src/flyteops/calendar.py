@@ -1,10 +1,14 @@
 """When a schedule is due: cron expressions in a time zone, and what becomes of firings that were missed.
 
-In the hour that daylight saving skips, a fixed time fires at the next full hour; in the hour that comes twice it fires once,
-while ``*`` and steps go on with real time. That is how Debian's cron does it, and what the `cronsim` library implements.
+A rule whose minute and hour begin without ``*`` names fixed times. Such a time is due once, when the clocks of
+the zone first show it; one that the clocks skip is due at the end of the gap. All other rules go on with real
+time: a time that the clocks show twice is due twice, and one that they skip is left out. That is how Debian's
+cron does it. `cronsim` reads the expressions and walks the calendar, on local times without a zone; the zone is
+applied here.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -26,6 +30,14 @@ TAGS = {
     "@yearly": "0 0 1 1 *",
 }
 
+MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+STRIDE = timedelta(hours=1)
+"""Between two changes of a zone's offset passes more time than this."""
+
+LONGEST_CHANGE = timedelta(hours=48)
+"""More than any change of a zone's offset sets the clocks forward or back."""
+
 
 class Tick(NamedTuple):
     """What follows from a due schedule: the time to fire for, if any, and when it is due next (None: never again)."""
@@ -34,12 +46,17 @@ class Tick(NamedTuple):
     next_at: datetime | None
 
 
-def zone(name: str) -> ZoneInfo:
-    """Return a time zone of the IANA database by its name; raise `ValueError`."""
+def zone(name: str) -> tzinfo:
+    """Return a time zone of the IANA database by its name; raise `ValueError`. UTC is known without the database."""
+    if name == "UTC":
+        return UTC
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{name[:60]!r} is no time zone; write one such as Europe/Berlin or UTC") from error
+        raise ValueError(
+            f"{name[:60]!r} is not a time zone that this computer knows; write one such as Europe/Berlin or UTC,"
+            " or install newer time zone data (the Python package tzdata)"
+        ) from error
 
 
 def check_cron(expression: str) -> None:
@@ -50,27 +67,20 @@ def check_cron(expression: str) -> None:
 
 def next_after(expression: str, time_zone: str, at: datetime) -> datetime | None:
     """Return the first time after `at` that a cron expression names in a time zone, None when there is none any more."""
-    return _step(expression, time_zone, at, is_back=False)
+    rule, place = _Rule(expression), zone(time_zone)
+    try:
+        return _next_fixed(rule, place, at) if rule.is_fixed else _next_running(rule, place, at)
+    except OverflowError:  # behind the last year that can be written
+        return None
 
 
 def last_until(expression: str, time_zone: str, at: datetime) -> datetime | None:
     """Return the last time up to `at` that a cron expression names."""
-    return _step(expression, time_zone, at + timedelta(seconds=1), is_back=True)
-
-
-def _step(expression: str, time_zone: str, at: datetime, *, is_back: bool) -> datetime | None:
-    fields = TAGS.get(expression.strip().lower(), expression).split()
-    if len(fields) != 5 or len(expression) > LONGEST_EXPRESSION:
-        raise ValueError(
-            f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
-        )
+    rule, place = _Rule(expression), zone(time_zone)
     try:
-        found = next(CronSim(" ".join(fields), at.astimezone(zone(time_zone)), reverse=is_back))
-    except CronSimError as error:
-        raise ValueError(f"the cron expression {expression[:60]!r} is not valid: {error}") from error
-    except (StopIteration, OverflowError):
+        return _last_fixed(rule, place, at) if rule.is_fixed else _last_running(rule, place, at)
+    except OverflowError:
         return None
-    return found.astimezone(UTC)
 
 
 def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime) -> Tick:
@@ -81,3 +91,143 @@ def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: 
     fires_for = due_at if last is None else max(last, due_at)
     is_missed = now - fires_for > ON_TIME
     return Tick(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
+
+
+# ----------------------------------------------------------------------------------------------------------- local times
+
+
+class _Rule:
+    """A cron expression as a series of local times, which have no zone."""
+
+    def __init__(self, expression: str) -> None:
+        fields = TAGS.get(expression.strip().lower(), expression).split()
+        if len(fields) != 5 or len(expression) > LONGEST_EXPRESSION:
+            raise ValueError(
+                f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
+            )
+        self._expression = expression
+        self._fields = " ".join(fields)
+        self.is_fixed = not fields[0].startswith("*") and not fields[1].startswith("*")
+
+    def after(self, local: datetime) -> Iterator[datetime]:
+        """Yield its times after a local time, earliest first."""
+        return self._walk(local, is_back=False)
+
+    def until(self, local: datetime) -> Iterator[datetime]:
+        """Yield its times up to a local time, latest first."""
+        return self._walk(local.replace(microsecond=0) + SECOND, is_back=True)
+
+    def _walk(self, local: datetime, *, is_back: bool) -> Iterator[datetime]:
+        try:
+            return CronSim(self._fields, local.replace(microsecond=0), reverse=is_back)
+        except CronSimError as error:
+            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {error}") from error
+
+
+def _offset(place: tzinfo, at: datetime) -> timedelta:
+    return at.astimezone(place).utcoffset() or timedelta(0)
+
+
+def _local(at: datetime, offset: timedelta) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None) + offset
+
+
+def _at(local: datetime, offset: timedelta) -> datetime:
+    return (local - offset).replace(tzinfo=UTC)
+
+
+# ----------------------------------------------------------------------------------------------------------- fixed times
+
+
+def _shown_first(place: tzinfo, local: datetime) -> datetime:
+    """Return when the clocks of a zone first show a local time, or skip it."""
+    shown = local.replace(tzinfo=place).astimezone(UTC)
+    if shown.astimezone(place).replace(tzinfo=None) == local:
+        return shown
+    before = local.replace(tzinfo=place, fold=1).astimezone(UTC)
+    return _change_between(place, before, shown)
+
+
+def _next_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
+    # In an hour that comes again, the times that follow on the clock have been due the first time.
+    times = (_shown_first(place, local) for local in rule.after(_local(at, _offset(place, at))))
+    return next((due_at for due_at in times if due_at > at), None)
+
+
+def _last_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
+    local = at.astimezone(place).replace(tzinfo=None)
+    first, again = (local.replace(tzinfo=place, fold=fold).utcoffset() or timedelta(0) for fold in (0, 1))
+    # In an hour that comes again, the clocks have shown later times before.
+    times = (_shown_first(place, each) for each in rule.until(local + abs(first - again)))
+    return next((due_at for due_at in times if due_at <= at), None)
+
+
+# --------------------------------------------------------------------------------------------- times that go on with real time
+
+
+def _next_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
+    begin, offset = at, _offset(place, at)
+    while (local := next(rule.after(_local(begin, offset)), None)) is not None:
+        due_at = _at(local, offset)
+        until = _reach(begin, due_at)
+        change = next(_changes(place, max(at, begin), until), None)
+        if change is not None:
+            # It may be due the moment that the new offset begins.
+            at, begin, offset = change, change - MICROSECOND, _offset(place, change)
+        elif until == due_at:
+            return due_at
+        else:
+            begin = due_at - LONGEST_CHANGE
+            at, offset = begin, _offset(place, begin)
+    return None
+
+
+def _last_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
+    end = at
+    while (local := next(rule.until(_local(end, _offset(place, end))), None)) is not None:
+        due_at = _at(local, _offset(place, end))
+        since = _reach(end, due_at)
+        changes = list(_changes(place, since, end))
+        if changes:
+            end = changes[-1] - MICROSECOND
+        elif since == due_at:
+            return due_at
+        else:
+            end = due_at + LONGEST_CHANGE
+    return None
+
+
+def _reach(begin: datetime, end: datetime) -> datetime:
+    """Return how far to look for changes of the offset on the way from one time to another.
+
+    A change matters near either of them only: elsewhere the clocks show times in between, whatever the offset is.
+    """
+    if abs(end - begin) <= 2 * LONGEST_CHANGE:
+        return end
+    return begin + LONGEST_CHANGE if begin < end else begin - LONGEST_CHANGE
+
+
+def _changes(place: tzinfo, begin: datetime, end: datetime) -> Iterator[datetime]:
+    """Yield when the offset of a zone changes after `begin` and up to `end`."""
+    if place is UTC:
+        return
+    offset = _offset(place, begin)
+    while begin < end:
+        until = min(begin + STRIDE, end)
+        if _offset(place, until) != offset:
+            until = _change_between(place, begin, until)
+            yield until
+            offset = _offset(place, until)
+        begin = until
+
+
+def _change_between(place: tzinfo, before: datetime, after: datetime) -> datetime:
+    """Return when the offset at `before` ends, which it does by `after`."""
+    offset = _offset(place, before)
+    while after - before > MICROSECOND:
+        middle = before + (after - before) // 2
+        if _offset(place, middle) == offset:
+            before = middle
+        else:
+            after = middle
+    return after

@@ -16,6 +16,7 @@
     │   ├── BusyError           try again in a moment, there is too much to do
     │   └── OutcomeUnknownError     repeat it with the same key: it may have been done
     ├── StoreError              the store cannot be used as it is; a person must look
+    │   └── UnreadableError     one row in it cannot be read; all others can
     └── TemplateError           mend the template, or the values that it is given
         ├── TemplateSyntaxError     at compile time
         └── TemplateRenderError     at render time
@@ -144,6 +145,12 @@ class StoreError(FlyteError):
     """The store cannot be used as it is."""
 
     code = "store"
+
+
+class UnreadableError(StoreError):
+    """Something in the store cannot be read."""
+
+    code = "unreadable"
 
 
 class TemplateError(FlyteError):

@@ -49,8 +49,11 @@ class Terms(NamedTuple):
 
 
 def terms_of(step: Step) -> Terms:
-    """Return the terms of a step; raise `ValueError` for one that `faults_of` complains about."""
-    for path, message in faults_of(step):
+    """Return the terms of a step; raise `ValueError` for one that `faults_of` complains about.
+
+    The schedule is not looked at: whether its time zone is known may change.
+    """
+    for path, message in _faults_of_step(step):
         raise ValueError(f"{'.'.join(path)}: {message}")
     command = step.command
     retry = command.retry or (Retry() if command.on_lost == "retry" else None)
@@ -66,12 +69,16 @@ def terms_of(step: Step) -> Terms:
 
 def faults_of(step: Step) -> Iterator[Fault]:
     """Yield what is wrong with the terms of a step."""
-    yield from _about_duration(step.delay, ("delay",), timedelta(0))
-    yield from _faults_of_command(step.command)
+    yield from _faults_of_step(step)
     if step.schedule is not None:
         yield from _faults_of_schedule(step.schedule)
         if step.depends_on is not None:
             yield ("dependsOn",), "does not go with a schedule: a scheduled step begins an execution"
+
+
+def _faults_of_step(step: Step) -> Iterator[Fault]:
+    yield from _about_duration(step.delay, ("delay",), timedelta(0))
+    yield from _faults_of_command(step.command)
 
 
 def _faults_of_command(command: Command) -> Iterator[Fault]:

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -30,7 +29,7 @@ from flyteops.cli.log import configure
 from flyteops.cli.worker import AT_WORK, Workers
 from flyteops.errors import FlyteError, SettingsError, UnavailableError
 from flyteops.sdk.retry import Backoff, persist
-from flyteops.service import Housekeeping, Seeds, Service, utc_now
+from flyteops.service import Housekeeping, Seeds, Service, steady_seconds, utc_now
 from flyteops.settings import Settings, default_text, option_of, table, unknown_variables
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import Store
@@ -191,7 +190,7 @@ def make_service(settings: Settings, store: Any) -> Service:
     return Service(
         store,
         clock=utc_now,
-        monotonic=time.monotonic,
+        monotonic=steady_seconds,
         seeds=Seeds(secrets.token_bytes(32)),
         housekeeping=housekeeping,
         seals=make_seals(settings),

@@ -84,7 +84,15 @@ class ChangeFilter(Struct, frozen=True):
 class ChangeLog:
     """Writes and reads entries. `lock` is held by whoever changes what is in memory, so that here one thing changes at a time."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], catch_up: CatchUp, states: States) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        catch_up: CatchUp,
+        states: States,
+        is_unreadable: Callable[[Thing], bool] = lambda _: False,
+    ) -> None:
+        self._is_unreadable = is_unreadable
         self.lock = asyncio.Lock()
         self._store = store
         self._clock = clock
@@ -218,6 +226,7 @@ class ChangeLog:
             said.setdefault(change.thing, change)
         if said:
             said = {thing: change for thing, change in said.items() if change.kind != "action" and not self._is_under_way(change)}
+            said = {thing: change for thing, change in said.items() if not self._is_unreadable(thing)}
             states = {thing: state for thing, state in states.items() if thing in said}
         for thing, entry, state in differences(said, states):
             if entry is not None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -10,10 +10,11 @@ import msgspec
 
 from flyteops.change import State, Thing, thing
 from flyteops.engine import FlowIndex, PreparedFlow, prepare
-from flyteops.errors import NotFoundError
+from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
+from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
 from flyteops.service.state import of_flow
-from flyteops.storage.base import Store
+from flyteops.storage.base import NotLoadedError, Rows, Store
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -64,8 +65,9 @@ class Versions:
 class FlowBook:
     """The current versions of all flows, and those that executions began with."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, aside: Aside) -> None:
         self._store = store
+        self._aside = aside
         self._current: dict[str, PreparedFlow] = {}
         self._old = Versions(OLD_VERSIONS_LENGTH)
         self._gone: set[str] = set()
@@ -74,20 +76,38 @@ class FlowBook:
     def __len__(self) -> int:
         return len(self._current)
 
-    def load(self, versions: Iterable[FlowVersion]) -> None:
-        """Begin with these. Flows that no longer compile come too; their faulty steps say why they fail."""
-        self._current = {version.flow.name: prepare(version) for version in versions}
+    def load(self, versions: Rows[FlowVersion]) -> None:
+        """Begin with these; set those aside that cannot be read. The faulty steps of a flow say why they fail."""
+        failures = {each.name: each.error for each in versions.unreadable}
+        self._current = {}
+        for version in versions:
+            try:
+                self._current[version.flow.name] = prepare(version)
+            except Exception as error:  # whatever is wrong with one flow, the others are served
+                failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
+        self._aside.replace(FLOW, failures)
 
     async def refresh(self) -> None:
         """Do what other servers have done: take over current versions that are not known here, and let go of deleted flows."""
         current = await self._store.list_current()
+        failures: dict[str, Exception] = {}
         for name in self._current.keys() - current.keys():
             self.discard(name)
         for name, uuid in current.items():
             known = self._current.get(name)
             if known is None or known.version.uuid != uuid:
-                self.put(prepare(await self._store.get_flow_version(uuid)))
+                await self._take_over(name, uuid, failures)
+        self._aside.replace(FLOW, failures)
+
+    async def _take_over(self, name: str, uuid: str, failures: dict[str, Exception]) -> None:
+        try:
+            self.put(prepare(await self._store.get_flow_version(uuid)))
+        except UnavailableError:
+            raise
+        except Exception as error:  # whatever is wrong with one flow, the others are served
+            self.discard(name)
+            failures[name] = error
 
     def list(self) -> Sequence[Flow]:
         """Return all flows by name."""
@@ -132,7 +152,7 @@ class FlowBook:
         return (await self._store.get_flow_version(uuid)).flow
 
     def version(self, name: str, uuid: str) -> PreparedFlow | None:
-        """Return the version that an execution began with, None when the store has it no more.
+        """Return the version that an execution began with, None when the store has it no more; raise `UnreadableError`.
 
         To be called inside of `with_versions`, which loads what is not in memory.
         """
@@ -141,6 +161,9 @@ class FlowBook:
             return current
         old = self._old.find(uuid)
         if old is None and uuid not in self._gone:
+            key = AsideKey(VERSION, uuid)
+            if self._aside.waits(key):
+                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.why(key)}")
             raise _NotLoadedError(uuid)
         return old
 
@@ -153,14 +176,21 @@ class FlowBook:
                 await self._load(missing.uuid)
 
     async def _load(self, uuid: str) -> None:
+        key = AsideKey(VERSION, uuid)
         try:
             self._old.add(prepare(await self._store.get_flow_version(uuid)))
         except NotFoundError:
             LOGGER.warning("There is no version %r of a flow that an execution began with; it does not go on.", uuid)
             self._gone.add(uuid)
+        except UnavailableError:
+            raise
+        except Exception as error:  # whatever is wrong with one version, executions of others go on
+            self._aside.report({key: error})
+            return
+        self._aside.resolve([key])
 
 
-class _NotLoadedError(Exception):
+class _NotLoadedError(NotLoadedError):
     """The evaluator met an execution on a flow version that is not in memory."""
 
     def __init__(self, uuid: str) -> None:

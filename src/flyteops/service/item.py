@@ -7,6 +7,7 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundE
 from flyteops.model import DataItem
 from flyteops.moment import Snapshot
 from flyteops.name import check, fault_of_text, name_problems
+from flyteops.service.aside import ITEM, Aside
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.state import of_item
 from flyteops.service.vault import Vault
@@ -16,16 +17,19 @@ from flyteops.storage.base import Store
 class ItemBook:
     """All datastore items; `snapshot` is what templates see of them."""
 
-    def __init__(self, store: Store, vault: Vault, changes: ChangeLog) -> None:
+    def __init__(self, store: Store, vault: Vault, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
+        self._aside = aside
         self._vault = vault
         self._changes = changes
         self._items: dict[str, DataItem] = {}
         self.snapshot = Snapshot({}, vault)
 
     async def refresh(self) -> None:
-        """Take over what is in the store; secrets are the vault's."""
-        self._put(await self._store.list_items())
+        """Take over what is in the store; secrets are the vault's. Set those aside that cannot be read."""
+        items = await self._store.list_items()
+        self._aside.replace(ITEM, {each.name: each.error for each in items.unreadable})
+        self._put(items)
 
     def _put(self, items: Iterable[DataItem]) -> None:
         self._items = {item.key: item for item in items}

@@ -1,6 +1,6 @@
 """The packs in memory, and when each was seen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 
@@ -8,17 +8,19 @@ from flyteops.change import SERVER, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
+from flyteops.service.aside import PACK, Aside
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.state import of_pack
-from flyteops.storage.base import Store
+from flyteops.storage.base import Rows, Store
 
 
 class PackRoll:
     """All packs. When they were seen is known at once, and stored now and then."""
 
-    def __init__(self, store: Store, changes: ChangeLog) -> None:
+    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
+        self._aside = aside
         self._changes = changes
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
@@ -28,8 +30,9 @@ class PackRoll:
     def __len__(self) -> int:
         return len(self._packs)
 
-    def load(self, packs: Iterable[Pack]) -> None:
-        """Begin with these, or go on with them, as they are in the store now."""
+    def load(self, packs: Rows[Pack]) -> None:
+        """Begin with these, or go on with them, as they are in the store now; set those aside that cannot be read."""
+        self._aside.replace(PACK, {each.name: each.error for each in packs.unreadable})
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
 

@@ -1,5 +1,6 @@
 """Time and chance, which everything else is given."""
 
+import time
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -7,6 +8,13 @@ from hashlib import blake2b
 def utc_now() -> datetime:
     """Return the current time; the clock of a service unless another is given."""
     return datetime.now(UTC)
+
+
+def steady_seconds() -> float:
+    """Return the seconds of a clock that cannot be set and goes on while the computer sleeps, where there is such a clock."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 SEED_LENGTH = 16

@@ -18,8 +18,16 @@ import msgspec
 
 from flyteops.background import BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
-from flyteops.engine import evaluate, evaluate_result, fire, prepare, rule_on_lost, timetables
-from flyteops.errors import ConflictError, LateError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
+from flyteops.engine import evaluate, evaluate_result, prepare, timetables
+from flyteops.errors import (
+    ConflictError,
+    LateError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StoreError,
+    UnavailableError,
+    UnreadableError,
+)
 from flyteops.model import (
     FATAL,
     Action,
@@ -39,8 +47,9 @@ from flyteops.model import (
 )
 from flyteops.moment import Moment
 from flyteops.name import check, name_problems, short_key
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.ruling import Late
 from flyteops.service import mask
+from flyteops.service.aside import READ, VERSION, Aside, HealthProblem
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.handback import HandBack
@@ -51,13 +60,12 @@ from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_flow, of_resolution
-from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.timekeeper import Timekeeper
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
 from flyteops.service.verdict import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import ActionFilter, ActionStatus, Claimed, EventFilter, ExecutionFilter, Page, Store, Surroundings
-from flyteops.term import tick_of
 
 if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
     from flyteops.service.seal import Seals
@@ -66,17 +74,8 @@ LOGGER = logging.getLogger("flyte.service")
 
 T = TypeVar("T")
 
-RETRY_AFTER = timedelta(seconds=1)
-"""When to try again what is due and could not be done."""
-
 RESOLVED = "Resolved"
 """The name of the event by which a person says that a command has succeeded, unless another is given."""
-
-CLOCK_TOLERANCE = timedelta(seconds=5)
-"""How far the clocks of a server and its store may be apart."""
-
-TIMERS_AT_ONCE = 100
-"""How many timers are dealt with in one transaction."""
 
 HEALTH_SECONDS = 2.0
 """How long the store may take to answer; who asks for health is not made to wait."""
@@ -105,23 +104,23 @@ class Service:
         self._monotonic = monotonic
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
-        self._changes = ChangeLog(store, clock, self._catch_up, self._states)
-        self._packs = PackRoll(store, self._changes)
-        self.tokens = TokenBook(store, clock, self._changes)
-        self.hooks = HookBook(store, clock, self._changes, self._packs, seals)
+        self._aside = Aside(clock, monotonic)
+        self._changes = ChangeLog(store, clock, self._catch_up, self._states, self._aside.is_unreadable)
+        self._packs = PackRoll(store, self._changes, self._aside)
+        self.tokens = TokenBook(store, clock, self._changes, self._aside)
+        self.hooks = HookBook(store, clock, self._changes, self._packs, self._aside, seals)
         self.reception = Reception(self.hooks, self._accept, clock)
-        self._flows = FlowBook(store)
-        self._vault = Vault(store, self._changes, seals)
-        self._items = ItemBook(store, self._vault, self._changes)
+        self._flows = FlowBook(store, self._aside)
+        self._vault = Vault(store, self._changes, self._aside, seals)
+        self._items = ItemBook(store, self._vault, self._changes, self._aside)
         self._room = WaitingRoom()
         store.listen(self._room.announce)
         self._hand_back = HandBack(store, clock, self._room.announce)
-        self._timer = Timer(clock)
         self._is_stopping = False
-        self._clock_watch = ClockWatch(clock, monotonic)
         self.loops = store.loops = BackgroundLoops(monotonic)
+        self._time = Timekeeper(store, (clock, monotonic), self._flows, self._aside, self._moment)
+        self._time.announce = self._room.announce
         self._around = Surroundings()
-        self._clock_fault = ""
         self._awaits = "The server has not started yet."
 
     async def start(self) -> None:
@@ -140,6 +139,7 @@ class Service:
         await self._changes.start()
         await self._vault.renew()
         await self.hooks.start()
+        await self._time.note_presence()
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -170,7 +170,7 @@ class Service:
         # One at a time with changes made here: what was read before those would undo them.
         async with self._changes.lock:
             await self._catch_up()
-            self._check_clock(self._around.now)
+            self._time.check_clock(self._around.now)
 
     async def _catch_up(self) -> None:
         around = await self._store.look_around()
@@ -195,15 +195,6 @@ class Service:
         books = (self._flows, self._items, self._vault, self._packs, self.tokens, self.hooks)
         return {thing: state for book in books for thing, state in book.states.items()}
 
-    def _check_clock(self, now: datetime | None) -> None:
-        ahead = timedelta(0) if now is None else self._clock() - now
-        fault = ""
-        if abs(ahead) > CLOCK_TOLERANCE:
-            fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
-            if not self._clock_fault:
-                LOGGER.warning("%s Until then, nothing is done by this server when its time comes.", fault)
-        self._clock_fault = fault
-
     def now(self) -> datetime:
         """Return the time by the clock that everything here is stamped with."""
         return self._clock()
@@ -226,8 +217,8 @@ class Service:
         """Return why the server cannot do its work now; nothing if it can."""
         if self._is_stopping:
             return ["The server is stopping."]
-        if self._clock_fault:
-            return [self._clock_fault]
+        if self._time.clock_fault:
+            return [self._time.clock_fault]
         try:
             await self.check_health()
         except UnavailableError as error:
@@ -236,7 +227,18 @@ class Service:
 
     def warnings(self) -> Sequence[str]:
         """Return what somebody should look at although the server does its work."""
-        return self.loops.problems(essential=False)
+        return [*self.loops.problems(essential=False), *self._aside.warnings]
+
+    def problems(self) -> Sequence[HealthProblem]:
+        """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
+        return self._aside.problems
+
+    async def _retry_reading(self) -> None:
+        """Read again what could not be read, when its time has come."""
+        if any(not self._aside.waits(key) for key in self._aside.keys(READ) if key.kind != VERSION):
+            async with self._changes.lock:
+                self._around = Surroundings(-1, -1, -1, -1)
+                await self._catch_up()
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -288,7 +290,7 @@ class Service:
         """Tell those who wait what has been created, and the timer when it is needed."""
         if outcome.actions:
             self._room.announce(action.address for action in outcome.actions if action.not_before is None)
-            self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
+            self._time.expect(action.not_before for action in outcome.actions if action.not_before is not None)
 
     async def take(
         self, pack_id: str, action_name: str | None = None, *, limit: int = 1, wait: timedelta = timedelta(0)
@@ -318,7 +320,7 @@ class Service:
 
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
-        self._timer.expect(each.expires_at for each in claimed if each.expires_at is not None)
+        self._time.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:
             return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
         except BaseException:  # whatever it is, also a caller that has gone: nobody gets them
@@ -375,6 +377,8 @@ class Service:
             if isinstance(ruling, Outcome):
                 self._follow(ruling)
             raise
+        except UnreadableError as error:
+            raise UnavailableError(f"{error.message} Nothing was changed; send the result again later.") from error
         if isinstance(ruling, Late):
             raise LateError
         if ruling is not None:
@@ -440,54 +444,11 @@ class Service:
 
     async def advance(self) -> datetime | None:
         """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
-        if self._clock_fault:
-            raise UnavailableError(self._clock_fault)
-        now, shift = self._clock_watch.look()
-        if self._store.is_shared:
-            shift = None  # the times in it are those of several clocks
-        while True:
-            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift)
-            advanced = await self._flows.with_versions(store)
-            shift = None
-            self._room.announce(advanced.arrived)
-            if advanced.next_at is None or advanced.next_at > now:
-                return advanced.next_at
-            # Others get their turn: after a long downtime, thousands may be due at once.
-            await asyncio.sleep(0)
+        return await self._time.advance()
 
     async def keep_time(self) -> None:
         """Do what is due whenever it is, until cancelled; what fails is tried again."""
-        loop = self.loops.loop("Processing due timers", LOGGER, is_essential=True)
-        while True:
-            self._timer.restart()
-            try:
-                next_at = await self.advance()
-                loop.succeeded()
-            except Exception as error:  # time goes on, whatever it is; the loop reports it
-                if str(error) != self._clock_fault:
-                    loop.failed(error)
-                next_at = self._clock() + RETRY_AFTER
-            self._timer.expect([] if next_at is None else [next_at])
-            await self._timer.wait()
-
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        """Say what becomes of an action whose pack was silent for too long."""
-        flow = self._flows.version(progress.flow_name, progress.flow_uuid)
-        return rule_on_lost(self._flows.index, flow, progress, self._moment())
-
-    def due(self, step: DueStep) -> Firing:
-        """Say what a step does whose time has come."""
-        # The version is the store's, which may have come there a moment ago, and not be current here yet.
-        flow = self._flows.version(step.flow_name, step.flow_uuid)
-        schedule = None if flow is None else flow.steps[step.step_index].step.schedule
-        if flow is None or schedule is None:
-            return Firing(None, Outcome(), None)
-        moment = self._moment()
-        ticked = tick_of(schedule, step.due_at, moment.now)
-        if ticked.fires_for is None:
-            return Firing(None, Outcome(), ticked.next_at)
-        event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)
-        return Firing(event, outcome, ticked.next_at)
+        await self._time.keep(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
 
     def _moment(self) -> Moment:
         return Moment(
@@ -510,7 +471,7 @@ class Service:
             async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
                 await self._store.save_flow(version, tables)
                 self._flows.put(prepared)
-        self._timer.expect(table.next_at for table in tables if table.next_at is not None)
+        self._time.expect(table.next_at for table in tables if table.next_at is not None)
         return version
 
     async def list_flows(self) -> Sequence[Flow]:
@@ -580,6 +541,7 @@ class Service:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
         await do_all(
+            self._retry_reading,
             self._hand_back.retry,
             self._packs.store_seen,
             self.tokens.store_uses,

@@ -1,11 +1,20 @@
 """When something is due, and whether the clock can be trusted."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
+LOGGER = logging.getLogger("flyte.service")
+
 PAUSE = 5.0
 """How many seconds pass at most between two looks at what is due, so that a clock that was set is noticed."""
+
+BEAT = 1.0
+"""How many seconds pass at most between two notes that this server is at work."""
+
+AWAY_AFTER = timedelta(seconds=2)
+"""For how long no server must have been at work for leases to begin anew."""
 
 TOLERANCE = timedelta(seconds=2)
 """How much the clock may gain or lose between two looks without having been set."""
@@ -31,20 +40,46 @@ class Timer:
         self._next_at = None
         self._changed.clear()
 
-    async def wait(self) -> None:
-        """Return when something is due, or after a pause."""
-        while (seconds := self._seconds()) > 0:
+    async def wait(self, longest: float = PAUSE) -> bool:
+        """Return when something is due, or after a pause; tell which of them it was."""
+        while (seconds := min(longest, self._seconds())) > 0:
             self._changed.clear()
             try:
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
             except TimeoutError:
-                return
+                return self._seconds() <= 0
+        return True
 
     def _seconds(self) -> float:
         if self._next_at is None:
             return PAUSE
-        return min(PAUSE, (self._next_at - self._clock()).total_seconds())
+        return (self._next_at - self._clock()).total_seconds()
+
+
+class Presence:
+    """Notices when this server was not at work: at its start, while it was stopped, frozen or asleep, or could not do it.
+
+    Absences are counted between looks, which come every `BEAT` once the first has been.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._seen_at: float | None = None
+        self.is_back = True
+
+    def look(self) -> None:
+        """Note that this server is at work now."""
+        now = self._monotonic()
+        if self._seen_at is not None and now - self._seen_at > AWAY_AFTER.total_seconds():
+            LOGGER.warning("This server was not at work for %.0f s; leases begin anew unless another was", now - self._seen_at)
+            self.is_back = True
+        self._seen_at = now
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody looks regularly."""
+        return self._seen_at is not None
 
 
 class ClockWatch:

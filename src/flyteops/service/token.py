@@ -12,6 +12,8 @@ import msgspec
 from flyteops.change import SERVER, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
+from flyteops.service import aside
+from flyteops.service.aside import Aside
 from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 
@@ -79,8 +81,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class TokenBook:
     """All tokens, in memory as well, so that a request that shows one does not wait for the store."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, set_aside: Aside) -> None:
         self._store = store
+        self._aside = set_aside
         self._changes = changes
         self._clock = clock
         self._is_loaded = False
@@ -90,12 +93,11 @@ class TokenBook:
 
     async def refresh(self) -> None:
         """Take over what is in the store."""
-        tokens = [msgspec.json.decode(note.value, type=Token) for note in await self._store.list_notes(TOKEN)]
-        self._tokens = {token.token_id: token for token in tokens}
-        for note in await self._store.list_notes(USE):
-            at = msgspec.json.decode(note.value, type=datetime)
-            self._stored_uses[note.key] = at
-            self._uses[note.key] = max(at, self._uses.get(note.key, at))
+        tokens = self._aside.decode(await self._store.list_notes(TOKEN), Token, aside.TOKEN)
+        self._tokens = {token.token_id: token for _, token in tokens}
+        for key, at in self._aside.decode(await self._store.list_notes(USE), datetime, aside.TOKEN, USE):
+            self._stored_uses[key] = at
+            self._uses[key] = max(at, self._uses.get(key, at))
         self._is_loaded = True
 
     @property

@@ -21,6 +21,7 @@ import msgspec
 from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
 from flyteops.model import DataItem, Note
+from flyteops.service.aside import ITEM, Aside
 from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
@@ -75,8 +76,9 @@ class Secret(NamedTuple):
 class Vault:
     """All secrets of a store. Without `seals`, there can be none."""
 
-    def __init__(self, store: Store, changes: ChangeLog, seals: "Seals | None" = None) -> None:
+    def __init__(self, store: Store, changes: ChangeLog, aside: Aside, seals: "Seals | None" = None) -> None:
         self._store = store
+        self._aside = aside
         self._changes = changes
         self._seals = seals
         self._code_key = b""
@@ -91,15 +93,14 @@ class Vault:
         states: dict[str, State] = {}
         secrets: dict[str, Secret] = {}
         locked: dict[str, DataItem] = {}
-        for note in await self._store.list_notes(KIND):
-            sealed = msgspec.json.decode(note.value, type=Sealed)
-            item = DataItem(note.key, sealed.content_type, b"", sealed.description, is_secret=True)
-            states[note.key] = sealed.state
-            value = self._open(note.key, sealed.token)
+        for key, sealed in self._aside.decode(await self._store.list_notes(KIND), Sealed, ITEM, KIND):
+            item = DataItem(key, sealed.content_type, b"", sealed.description, is_secret=True)
+            states[key] = sealed.state
+            value = self._open(key, sealed.token)
             if value is None:
-                locked[note.key] = item
+                locked[key] = item
             else:
-                secrets[note.key] = Secret.of(item, value, sealed.token)
+                secrets[key] = Secret.of(item, value, sealed.token)
         for key in sorted(locked.keys() - self._locked.keys()):
             LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; what needs it fails.", key)
         self._states, self._secrets, self._locked = states, secrets, locked

@@ -10,15 +10,17 @@ foreign, corrupt or newer database, or one that another server holds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
 from flyteops.background import BackgroundLoops
+from flyteops.errors import UnreadableError
 from flyteops.model import (
     Action,
     ActionState,
@@ -38,6 +40,7 @@ from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 from flyteops.storage.portable import Checkpoint, Stored
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 PAGE_BYTES = 16 * 1024 * 1024
 """How long what is on one page may be, unless it is a single item."""
@@ -77,8 +80,15 @@ def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
     return f"{attempt}-{blake2b(action_id.encode() + attempt.to_bytes(4), key=seed, digest_size=9).hexdigest()}"
 
 
+class NotLoadedError(Exception):
+    """A rule needs something that must be loaded first: the verb ends, and nothing of that call has happened."""
+
+
 class Rules(Protocol):
-    """What is done when time has passed. Pure; what a rule raises ends the verb, and nothing of that call has happened."""
+    """What is done when time has passed. Pure.
+
+    A rule that raises `NotLoadedError` ends the verb. Whatever else it raises concerns the one timer that it was asked about.
+    """
 
     def lost(self, progress: Progress) -> Repeat | Ask | Fail:
         """Rule on an action whose pack was silent for too long."""
@@ -87,12 +97,35 @@ class Rules(Protocol):
         """Rule on a step whose time has come."""
 
 
+class TimerKey(NamedTuple):
+    """Identifies a timer: that of an action by its id, that of a step by its flow's name and version, and its index."""
+
+    name: str
+    flow_uuid: str = ""
+    step_index: int = -1
+
+    @property
+    def is_action(self) -> bool:
+        return self.step_index < 0
+
+
+class FailedTimer(msgspec.Struct, frozen=True):
+    """A timer that is due and cannot be dealt with. It is as it was, and still due."""
+
+    key: TimerKey
+    error: Exception
+
+
 class Advanced(msgspec.Struct, frozen=True):
-    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now."""
+    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now.
+
+    Timers that failed, or were left out, do not count for `next_at`.
+    """
 
     done: int
     next_at: datetime | None
     arrived: tuple[Address, ...] = ()
+    failed: tuple[FailedTimer, ...] = ()
 
 
 class ExecutionFilter(msgspec.Struct, frozen=True):
@@ -168,6 +201,46 @@ class Page(tuple[T, ...]):
         page = super().__new__(cls, items)
         page.is_cut = is_cut
         return page
+
+
+class Unreadable(NamedTuple):
+    """Something in the store that cannot be read: its name, and why not."""
+
+    name: str
+    error: Exception
+
+
+class Rows(tuple[T, ...]):
+    """All of what was asked for that can be read, in order, and what cannot be read."""
+
+    unreadable: tuple[Unreadable, ...]
+
+    def __new__(cls, items: Iterable[T], unreadable: Iterable[Unreadable] = ()) -> Self:
+        """Return the rows."""
+        rows = super().__new__(cls, items)
+        rows.unreadable = tuple(unreadable)
+        return rows
+
+    @classmethod
+    def read(cls, rows: Iterable[R], name_of: Callable[[R], str], read: Callable[[R], T]) -> Self:
+        """Read each row; whatever is wrong with one concerns that one alone."""
+        items: list[T] = []
+        unreadable: list[Unreadable] = []
+        for row in rows:
+            try:
+                items.append(read(row))
+            except Exception as error:  # whatever it is that somebody has put there
+                unreadable.append(Unreadable(name_of(row), error))
+        return cls(items, unreadable)
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Raise `UnreadableError` when something from the store that is read inside cannot be."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise UnreadableError(f"{what} in the store cannot be read: {type(error).__name__}: {error}.") from error
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -250,7 +323,7 @@ class Store(ABC):
         """Return the pack, None when there is none."""
 
     @abstractmethod
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         """Return all packs, by name and then id."""
 
     @abstractmethod
@@ -270,11 +343,12 @@ class Store(ABC):
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
         """Make this the current version of the flow of its name; earlier versions are kept.
 
-        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time.
+        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time. Raise
+        `StoreError` for one that is due when the version is saved, or before.
         """
 
     @abstractmethod
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         """Return the current version of every flow, by name."""
 
     @abstractmethod
@@ -287,7 +361,10 @@ class Store(ABC):
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        """Return a version, also of a flow that is replaced or deleted; raise `NotFoundError`."""
+        """Return a version, also of a flow that is replaced or deleted.
+
+        Raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read.
+        """
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -296,7 +373,7 @@ class Store(ABC):
         """Create the item or replace the one with the same key; return True when it is new."""
 
     @abstractmethod
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         """Return all items with their values, by key."""
 
     @abstractmethod
@@ -368,12 +445,30 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
         """Do what is due at a time: make delayed actions available, rule on lost actions and due steps; at most `limit` of each.
 
         Each ruling and all that follows from it is one with what it rules on, so that nothing is done twice, however many servers
-        do this. `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
+        do this. A timer that cannot be read, that no rule can be found for, or whose ruling cannot be carried out, as one that
+        would let a step be due again at the same time or before, is left as it is; those to `leave_out` are not looked at.
+        `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
         lease lasts longer than its time limit from `at` then.
+        """
+
+    @abstractmethod
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        """Note that a server is at work on the store, and let all leases begin anew at a time; return whether they did.
+
+        With `if_unattended_for`, they do only when no server has been at work for longer than that, by the store's own clock.
+        A store that is not shared counts as unattended from its opening on.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit

@@ -13,6 +13,7 @@ from flyteops.model import (
     Action,
     ActionState,
     Attempt,
+    DataItem,
     Decision,
     Event,
     Flow,
@@ -232,6 +233,30 @@ def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) 
         attempt=attempt,
         attempts=tuple(attempts),
     )
+
+
+def name_of(columns: Sequence[Any]) -> str:
+    """Return the first column, which says what a row is about."""
+    return str(columns[0])
+
+
+def pack_of(columns: Sequence[Any]) -> Pack:
+    """Return a pack from its id, declaration and when it was seen last."""
+    _, declaration, last_seen_at = columns
+    return decode_declaration(declaration).seen(to_instant(last_seen_at))
+
+
+def current_of(columns: Sequence[Any]) -> FlowVersion:
+    """Return the current version of a flow from its name, uuid, text and time."""
+    _, uuid, flow, saved_at = columns
+    return FlowVersion(uuid, decode_flow(flow), to_instant(saved_at))
+
+
+def item_of(columns: Sequence[Any]) -> DataItem:
+    """Return a datastore item from its key, content type, value and description."""
+    key, content_type, value, description = columns
+    item = {"key": key, "content_type": content_type, "value": value, "description": description}
+    return msgspec.convert(item, DataItem, builtin_types=(bytes,))
 
 
 def pack_row(pack: Pack) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
+from flyteops.testing.aside import AsideContract
 from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
 from flyteops.testing.text import TextContract
@@ -10,6 +11,13 @@ from flyteops.testing.transfer import TransferContract
 
 
 class StoreContract(
-    CatalogContract, EventContract, ActionContract, TimerContract, ArchiveContract, TransferContract, TextContract
+    CatalogContract,
+    EventContract,
+    ActionContract,
+    TimerContract,
+    AsideContract,
+    ArchiveContract,
+    TransferContract,
+    TextContract,
 ):
     """The tests; subclass it and say how to `connect`."""

@@ -185,6 +185,14 @@ OPERATIONS: tuple[Operation, ...] = (
         },
     ),
     Operation(
+        method="GET",
+        path="/v1/health/problems",
+        handler=handler.list_problems,
+        name="listHealthProblems",
+        tag="info",
+        outcomes={200: Success("What is set aside, the longest first.", wire.HealthProblemList)},
+    ),
+    Operation(
         method="POST",
         path="/v1/packs",
         handler=handler.register_pack,

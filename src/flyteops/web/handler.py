@@ -66,6 +66,14 @@ async def get_readiness(call: Call) -> Reply:
     return Reply(200, wire.Condition(status="ready", warnings=warnings))
 
 
+async def list_problems(call: Call) -> Reply:
+    """List what this server has set aside.
+
+    That is what it cannot read or deal with while everything else goes on; it is tried again.
+    """
+    return Reply(200, wire.HealthProblemList.of(call.service.problems(), call.site))
+
+
 async def get_health(call: Call) -> Reply:
     """Tell whether the store answers."""
     try:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, field
 from flyteops import instant
 from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
+from flyteops.service import HealthProblem
 from flyteops.storage.base import Claimed
 from flyteops.web.link import Site
 
@@ -200,6 +201,39 @@ class Condition(Answer, kw_only=True):
     status: Literal["alive", "ready", "not ready"]
     reasons: Sequence[str] = ()
     warnings: Sequence[str] = ()
+
+
+MOST_PROBLEMS = 1000
+"""How many things that are set aside an answer lists."""
+
+
+class HealthProblemView(Answer, kw_only=True):
+    """Something that the server has set aside: of which kind it is, its name, why, since when, and how often it was tried."""
+
+    kind: str
+    name: str
+    reason: str
+    since: Timestamp
+    failures: int
+
+
+class HealthProblemList(Answer, kw_only=True):
+    """What the server has set aside: `total` counts all of it, of which the first thousand are listed."""
+
+    problems: list[HealthProblemView]
+    total: int
+    links: list[Link]
+
+    @classmethod
+    def of(cls, problems: Sequence[HealthProblem], site: Site) -> Self:
+        shown = [
+            HealthProblemView(
+                kind=each.kind, name=each.name, reason=each.reason, since=instant.write(each.since), failures=each.failures
+            )
+            for each in problems[:MOST_PROBLEMS]
+        ]
+        links = site.around("/v1/health/problems", "/v1", "!/info/listHealthProblems")
+        return cls(problems=shown, total=len(problems), links=links)
 
 
 class FlowSummary(Answer, kw_only=True):

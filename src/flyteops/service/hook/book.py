@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
+from flyteops.service import aside
+from flyteops.service.aside import Aside
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
@@ -48,9 +50,16 @@ PAYLOAD_SCHEMA: Json = {
 class HookBook:
     """All hooks, and their last calls. Without `seals`, their secrets are in the store as they are."""
 
-    def __init__(
-        self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, packs: PackRoll, seals: "Seals | None" = None
+    def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        changes: ChangeLog,
+        packs: PackRoll,
+        set_aside: Aside,
+        seals: "Seals | None" = None,
     ) -> None:
+        self._aside = set_aside
         self.calls = CallLog(store)
         self._store = store
         self._clock = clock
@@ -65,7 +74,7 @@ class HookBook:
 
     async def refresh(self) -> None:
         """Take over what is in the store."""
-        hooks = [msgspec.json.decode(note.value, type=Hook) for note in await self._store.list_notes(HOOK)]
+        hooks = [hook for _, hook in self._aside.decode(await self._store.list_notes(HOOK), Hook, aside.HOOK)]
         kept = {each.text: each for hook in hooks for each in hook.secrets}
         opened = {text: self._opened.get(text) or self._open(each) for text, each in kept.items()}
         self._opened = {text: secret for text, secret in opened.items() if secret is not None}

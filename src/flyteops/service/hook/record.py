@@ -112,11 +112,11 @@ class CallLog:
     async def list(self, hook: str) -> Sequence[HookCall]:
         """Return the last calls, the newest first."""
         await self.store()
-        found = [
-            msgspec.json.decode(note.value, type=HookCall)
-            for group in ("accepted", "refused")
-            for note in await self._notes(hook, group, KEPT)
-        ]
+        found = []
+        for group in ("accepted", "refused"):
+            for note in await self._notes(hook, group, KEPT):
+                with suppress(ValueError, RecursionError):  # a call that cannot be read is not shown; the others are
+                    found.append(msgspec.json.decode(note.value, type=HookCall))
         return sorted(found, key=lambda call: call.received_at, reverse=True)
 
     async def forget(self, hook: str) -> None:

@@ -64,6 +64,19 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
 
+UNKNOWN_COMMAND = 59
+
+
+async def ask_server(database: Any) -> dict[str, Any]:
+    """Return what the server says about itself, and what time it is there."""
+    try:
+        told: dict[str, Any] = await database.command("hello", codec_options=OPTIONS)
+    except OperationFailure as error:
+        if error.code != UNKNOWN_COMMAND:
+            raise
+        told = await database.command("isMaster", codec_options=OPTIONS)  # as it was called before 4.4.2
+    return told
+
 
 WRITES = frozenset(["insert", "update", "delete", "findAndModify", "bulkWrite", "commitTransaction"])
 """The commands that change something, as the driver reports them."""

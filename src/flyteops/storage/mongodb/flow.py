@@ -9,9 +9,10 @@ import msgspec
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.errors import BusyError, ConflictError, NotFoundError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.ruling import Timetable
+from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
@@ -156,18 +157,21 @@ async def find_version(database: Any, uuid: str) -> FlowVersion | None:
         document = await collection.find_one({"uuid": uuid})
         if document is not None:
             try:
-                return version_of(document)
-            except msgspec.ValidationError:
+                with readable(f"The flow version {uuid!r}"):
+                    return version_of(document)
+            except UnreadableError:
                 return None
     return None
 
 
 async def get_version(database: Any, uuid: str) -> FlowVersion:
     """See `Store.get_flow_version`."""
-    found = await find_version(database, uuid)
-    if found is None:
-        raise NotFoundError(f"There is no flow version {uuid!r}.")
-    return found
+    for collection in (database.flowHistory, database.flow):
+        document = await collection.find_one({"uuid": uuid})
+        if document is not None:
+            with readable(f"The flow version {uuid!r}"):
+                return version_of(document)
+    raise NotFoundError(f"There is no flow version {uuid!r}.")
 
 
 async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:

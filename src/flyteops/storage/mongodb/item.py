@@ -5,6 +5,7 @@ from typing import Any
 
 from flyteops.model import DataItem
 from flyteops.storage.mongodb.document import Document
+from flyteops.storage.row import item_of as read_item
 
 
 def item_document(item: DataItem) -> Document:
@@ -15,4 +16,4 @@ def item_document(item: DataItem) -> Document:
 def item_of(document: Mapping[str, Any]) -> DataItem:
     """Return the item of a document."""
     value, description = bytes(document.get("value") or b""), document.get("description") or ""
-    return DataItem(document["_id"], document.get("contentType") or "", value, description)
+    return read_item((document["_id"], document.get("contentType") or "", value, description))

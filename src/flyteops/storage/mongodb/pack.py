@@ -1,6 +1,6 @@
 """Packs as documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from pymongo import UpdateOne
 
 from flyteops.errors import NotFoundError
 from flyteops.model import Pack, PackDeclaration
+from flyteops.storage.base import Rows
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, microseconds_of
 from flyteops.storage.mongodb.value import from_bson, to_bson
@@ -60,10 +61,10 @@ async def find_pack(database: Any, pack_id: str) -> Pack | None:
     return None if document is None else pack_of(document)
 
 
-async def list_packs(database: Any) -> Sequence[Pack]:
+async def list_packs(database: Any) -> Rows[Pack]:
     """See `Store.list_packs`."""
-    packs = [pack_of(document) for document in await database.pack.find({}).to_list()]
-    return sorted(packs, key=lambda pack: (pack.name, pack.id))
+    rows = Rows.read(await database.pack.find({}).to_list(), lambda document: str(document["_id"]), pack_of)
+    return Rows(sorted(rows, key=lambda pack: (pack.name, pack.id)), rows.unreadable)
 
 
 async def delete_pack(database: Any, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool) -> bool:

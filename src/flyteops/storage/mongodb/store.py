@@ -4,14 +4,11 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
-
-import msgspec
-from pymongo.errors import OperationFailure
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
@@ -42,18 +39,21 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
+    TimerKey,
 )
+from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
-from flyteops.storage.mongodb.client import OPTIONS, Client
+from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
 from flyteops.storage.mongodb.queue import Request, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, prepare
 from flyteops.storage.mongodb.takeover import look_again, take_over
-from flyteops.storage.mongodb.timer import Timer
+from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.mongodb.wakeup import Wakeup
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
@@ -69,8 +69,6 @@ FASTER = 200
 """How often something is decided upon again because others changed the execution meanwhile."""
 
 YEAR = timedelta(seconds=31_557_600)
-
-UNKNOWN_COMMAND = 59
 
 
 class MongoStore(Store):
@@ -188,7 +186,7 @@ class MongoStore(Store):
     async def find_pack(self, pack_id: str) -> Pack | None:
         return await self._client.read(partial(pack.find_pack, pack_id=pack_id))
 
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         return await self._client.read(pack.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
@@ -204,24 +202,22 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        check_timetables(version, timetables)
+
         async def save(database: Any, again: bool) -> None:
             await flow.save_flow(database, version, timetables, is_again=again)
             await changed(database, "flows")
 
         await self._repeat(save)
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
-        found = []
-        for document in await self._client.read(flow.list_flows):
-            try:
-                found.append(flow.version_of(document))
-            except msgspec.ValidationError as error:
-                LOGGER.warning("The flow %r in the database is left out, as it is none: %s", document.get("name"), error)
-        return found
+    async def list_flows(self) -> Rows[FlowVersion]:
+        documents = await self._client.read(flow.list_flows)
+        return Rows.read(documents, lambda document: str(document.get("name")), flow.version_of)
 
     async def list_current(self) -> Mapping[str, str]:
         async def look(database: Any) -> Mapping[str, str]:
-            return {each["name"]: each["uuid"] async for each in database.flow.find({}, {"name": 1, "uuid": 1})}
+            flows = database.flow.find({}, {"name": 1, "uuid": 1})
+            return {str(each.get("name")): str(each.get("uuid")) async for each in flows}
 
         return await self._client.read(look)
 
@@ -246,11 +242,12 @@ class MongoStore(Store):
 
         return await self._write(save)
 
-    async def list_items(self) -> Sequence[DataItem]:
-        async def look(database: Any) -> list[DataItem]:
-            return [item_of(document) async for document in database.datastore.find({})]
+    async def list_items(self) -> Rows[DataItem]:
+        async def look(database: Any) -> Sequence[Any]:
+            documents = await database.datastore.find({}).to_list()
+            return sorted(documents, key=lambda document: str(document["_id"]))
 
-        return sorted(await self._client.read(look), key=lambda item: item.key)
+        return Rows.read(await self._client.read(look), lambda document: str(document["_id"]), item_of)
 
     async def delete_item(self, key: str) -> None:
         async def delete(database: Any, again: bool) -> None:
@@ -369,13 +366,27 @@ class MongoStore(Store):
 
         return await self._until_done(write)
 
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
         async def work(database: Any) -> Advanced:
-            return await self._timer.advance(database, at, rules, limit, shift)
+            return await self._timer.advance(database, at, Desk(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
         self._wakeup.announce(advanced.arrived)
         return advanced
+
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        async def work(database: Any) -> bool:
+            return await renew(database, at, if_unattended_for)
+
+        return await self._write(work)
 
     # ------------------------------------------------------------------------------------------------------------ audit
 
@@ -436,11 +447,6 @@ class MongoStore(Store):
 
 async def _look_around(database: Any) -> Surroundings:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
-    try:
-        told = await database.command("hello", codec_options=OPTIONS)
-    except OperationFailure as error:
-        if error.code != UNKNOWN_COMMAND:
-            raise
-        told = await database.command("isMaster", codec_options=OPTIONS)  # as it was called before 4.4.2
+    told = await ask_server(database)
     known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
     return Surroundings(**known, now=told.get("localTime"), is_loading="loading" in numbers)

@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
-from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import Address
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
+
+from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.model import Address, Note
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
-from flyteops.storage.base import Advanced, Check, Rules
+from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.due import ATTENDED, Desk, first_of, has_been_away, step_key
+from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
 from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
 from flyteops.storage.mongodb.ledger import Found, Ledger, moving
+from flyteops.storage.mongodb.note import note_document
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
+
+OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
+"""What the server says about one document; all other errors concern every timer."""
 
 
 class Ruled(NamedTuple):
@@ -27,6 +36,7 @@ class Fired(NamedTuple):
 
     flow: Document
     row: Document
+    step: DueStep
     firing: Firing
 
 
@@ -68,58 +78,67 @@ class Timer:
             address if await self._ledger.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
         )
 
-    async def advance(self, database: Any, at: datetime, rules: Rules, limit: int, shift: timedelta | None) -> Advanced:
-        """See `Store.advance`. First everything is ruled on, so that a rule that raises leaves all as it was."""
+    async def advance(self, database: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
+        """See `Store.advance`. First everything is ruled on, so that a rule that ends this leaves all as it was."""
         now = to_microseconds(at)
         if shift is not None:
             await _shift(database, now, shift // MICROSECOND)
-        lost = [Ruled(found, rules.lost(found.progress)) for found in await self._lost(database, now, limit)]
-        fired = [Fired(flow, row, rules.due(step)) for flow, row, step in await _due(database, now, limit)]
-        arrived = await self._make_available(database, now, limit)
+        lost = await self._lost(database, now, desk)
+        fired = await _due(database, now, desk)
+        arrived = await self._make_available(database, now, desk)
         done = len(arrived)
-        for ruled in lost:
-            outcome = await self._apply(database, ruled, now)
-            if outcome is not None:
-                arrived += outcome
-                done += 1
-        for each in fired:
-            outcome = await self._fire(database, each)
-            if outcome is not None:
-                arrived += outcome
-                done += 1
-        return Advanced(done, await _next_at(database), tuple(arrived))
+        work = [(TimerKey(each.found.progress.action_id), partial(self._apply, database, each, now)) for each in lost]
+        work += [(step_key(each.step), partial(self._fire, database, each)) for each in fired]
+        for key, carry_out in work:
+            try:
+                outcome = await carry_out()
+            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+                desk.fail(key, error)
+            else:
+                if outcome is not None:
+                    arrived += outcome
+                    done += 1
+        return Advanced(done, await _next_at(database, desk), tuple(arrived), tuple(desk.failed))
 
-    async def _make_available(self, database: Any, now: int, limit: int) -> list[Address]:
+    async def _make_available(self, database: Any, now: int, desk: Desk) -> list[Address]:
         """Make NEW what may be taken from now on; return whom it is for."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
         due = (
             await database.action.find({"flyte.state": LATER, "flyte.due": {"$lte": now}}, fields)
             .sort("flyte.due", 1)
-            .to_list(limit)
+            .to_list(desk.reach)
         )
-        await self._ledger.queues.ensure(database, [address_of(action) for action in due])
-        for action in due:
-            kept = extra(action)
-            changed = await database.action.update_one(
-                {"_id": action["_id"], "flyte.state": LATER, "flyte.due": kept["due"]},
-                {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
-            )
+        for action in desk.chosen(due, _action_key):
+            try:
+                address = address_of(action)
+                await self._ledger.queues.ensure(database, [address])
+                kept = extra(action)
+                changed = await database.action.update_one(
+                    {"_id": action["_id"], "flyte.state": LATER, "flyte.due": kept["due"]},
+                    {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
+                )
+            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+                desk.fail(_action_key(action), error)
+                continue
             if changed.modified_count:
-                arrived.append(address_of(action))
+                arrived.append(address)
         return arrived
 
-    async def _lost(self, database: Any, now: int, limit: int) -> list[Found]:
-        found = []
+    async def _lost(self, database: Any, now: int, desk: Desk) -> list[Ruled]:
+        ruled = []
         which = {"flyte.state": "PENDING", "flyte.due": {"$lte": now}}
-        for action in await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(limit):
+        due = await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(desk.reach)
+        for action in desk.chosen(due, _action_key):
             try:
                 each = await self._ledger.find(database, action["_id"])
+                if each.state == "PENDING" and extra(each.action)["due"] <= now:
+                    ruled.append(Ruled(each, desk.lost(each.progress)))
             except NotFoundError:
                 continue
-            if each.state == "PENDING" and extra(each.action)["due"] <= now:
-                found.append(each)
-        return found
+            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+                desk.fail(_action_key(action), error)
+        return ruled
 
     async def _apply(self, database: Any, ruled: Ruled, now: int) -> list[Address] | None:
         """Do what was ruled on a lost action; None when it or its execution has changed, and must be ruled on again."""
@@ -141,7 +160,7 @@ class Timer:
 
     async def _fire(self, database: Any, fired: Fired) -> list[Address] | None:
         """Record the event of a due step, once however many servers do so; None when another has done it."""
-        flow, row, firing = fired
+        flow, row, _, firing = fired
         is_first = True
         if firing.event is not None:
             key = f"timetable\n{flow['name']}\n{row['stepIndex']}\n{row['rule']}\n{row['nextAt']}"
@@ -153,6 +172,28 @@ class Timer:
         if not is_first:
             return None
         return [action.address for action in firing.outcome.actions if action.not_before is None]
+
+
+async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
+    """See `Store.renew_leases`. The note is written last, so that no server rules on a lease before all have begun anew."""
+    document = note_document(Note(ATTENDED, "", b""))
+    which = {"_id": document["_id"]}
+    known = await database.flyte_note.find_one(which)
+    now = await _now(database)
+    value = None if known is None else bytes(known["value"])
+    is_away = if_unattended_for is None or has_been_away(value, now, if_unattended_for)
+    if is_away:
+        leased: Document = {"flyte.state": "PENDING", "flyte.due": {"$lt": NEVER}}
+        for timeout in await database.action.distinct("flyte.timeout", leased):
+            anew = {"$set": {"flyte.due": to_microseconds(at) + timeout}}
+            await database.action.update_many({**leased, "flyte.timeout": timeout}, anew)
+    await database.flyte_note.replace_one(which, {**document, "value": str(now).encode()}, upsert=True)
+    return is_away
+
+
+async def _now(database: Any) -> int:
+    """Return the time by the clock of the database."""
+    return to_microseconds((await ask_server(database))["localTime"])
 
 
 async def _shift(database: Any, now: int, by: int) -> None:
@@ -167,25 +208,43 @@ async def _shift(database: Any, now: int, by: int) -> None:
             await database.action.update_one({"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}})
 
 
-async def _due(database: Any, now: int, limit: int) -> Sequence[tuple[Document, Document, DueStep]]:
-    found = []
+def concerns_all(error: Exception) -> bool:
+    """Tell whether an error is about the database, and so about every timer in it."""
+    return isinstance(error, (PyMongoError, BusyError)) and not isinstance(error, OWN_FAULTS)
+
+
+def _action_key(action: Document) -> TimerKey:
+    return TimerKey(str(action["_id"]))
+
+
+async def _due(database: Any, now: int, desk: Desk) -> Sequence[Fired]:
+    found: list[tuple[Document, Document, DueStep]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
-    async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(limit):
+    async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(desk.reach):
         for row in flow["flyte"]["timetables"]:
-            if row["nextAt"] is not None and row["nextAt"] <= now:
+            if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now:
                 step = DueStep(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], to_instant(row["nextAt"]))
                 found.append((flow, row, step))
     found.sort(key=lambda each: each[2].due_at)
-    return found[:limit]
+    fired = []
+    for flow, row, step in desk.chosen(found, lambda each: step_key(each[2])):
+        try:
+            fired.append(Fired(flow, row, step, desk.due(step)))
+        except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+            desk.fail(step_key(step), error)
+    return fired
 
 
-async def _next_at(database: Any) -> datetime | None:
+async def _next_at(database: Any, desk: Desk) -> datetime | None:
+    aside = desk.passed_over
     times = []
     for state in (LATER, "PENDING"):
         which = {"flyte.state": state, "flyte.due": {"$lt": NEVER}}
-        first = await database.action.find_one(which, {"flyte.due": 1}, sort=[("flyte.due", 1)])
-        if first is not None:
-            times.append(first["flyte"]["due"])
-    async for flow in database.flow.find({"flyte.timetables.nextAt": {"$gt": -NEVER}}, {"flyte.timetables": 1}):
-        times += [row["nextAt"] for row in flow["flyte"]["timetables"] if row["nextAt"] is not None]
-    return to_instant(min(times)) if times else None
+        first = await database.action.find(which, {"flyte.due": 1}).sort("flyte.due", 1).to_list(len(aside) + 1)
+        times += [action["flyte"]["due"] for action in first if _action_key(action) not in aside]
+    fields = {"name": 1, "uuid": 1, "flyte.timetables": 1}
+    async for flow in database.flow.find({"flyte.timetables.nextAt": {"$gt": -NEVER}}, fields):
+        for row in flow["flyte"]["timetables"]:
+            if TimerKey(flow.get("name"), flow.get("uuid"), row.get("stepIndex")) not in aside:
+                times.append(row.get("nextAt"))
+    return first_of(times)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -39,11 +39,15 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
+    TimerKey,
+    readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
+from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.batch import Batcher
@@ -51,7 +55,18 @@ from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
-from flyteops.storage.row import decode_declaration, decode_flow, pack_row, to_instant, to_microseconds, version_row
+from flyteops.storage.row import (
+    current_of,
+    decode_declaration,
+    decode_flow,
+    item_of,
+    name_of,
+    pack_of,
+    pack_row,
+    to_instant,
+    to_microseconds,
+    version_row,
+)
 from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
 
 LOGGER = logging.getLogger("flyte.store")
@@ -204,9 +219,9 @@ class PostgresStore(Store):
         rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack WHERE pack_id = $1", pack_id)
         return next((decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows), None)
 
-    async def list_packs(self) -> Sequence[Pack]:
-        rows = await self._pool.rows("SELECT declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
-        return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
+    async def list_packs(self) -> Rows[Pack]:
+        rows = await self._pool.rows("SELECT pack_id, declaration, last_seen_at FROM flyte_pack ORDER BY name, pack_id")
+        return Rows.read(rows, name_of, pack_of)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
         async def delete(connection: Any, again: bool) -> None:
@@ -232,13 +247,15 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        check_timetables(version, timetables)
         await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         rows = await self._pool.rows(
-            "SELECT v.uuid, v.flow, v.saved_at FROM flyte_flow f JOIN flyte_flow_version v ON v.uuid = f.uuid ORDER BY f.name"
+            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flyte_flow f LEFT JOIN flyte_flow_version v ON v.uuid = f.uuid"
+            " ORDER BY f.name"
         )
-        return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
+        return Rows.read(rows, name_of, current_of)
 
     async def list_current(self) -> Mapping[str, str]:
         return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
@@ -255,7 +272,8 @@ class PostgresStore(Store):
     async def get_flow_version(self, uuid: str) -> FlowVersion:
         rows = await self._pool.rows("SELECT flow, saved_at FROM flyte_flow_version WHERE uuid = $1", uuid)
         for flow, at in rows:
-            return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+            with readable(f"The flow version {uuid!r}"):
+                return FlowVersion(uuid, decode_flow(flow), to_instant(at))
         raise NotFoundError(f"There is no flow version {uuid!r}.")
 
     # -------------------------------------------------------------------------------------------------------- datastore
@@ -276,9 +294,9 @@ class PostgresStore(Store):
 
         return await self._whole(self._pool.transaction(save))
 
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         rows = await self._pool.rows("SELECT key, content_type, value, description FROM flyte_data_item ORDER BY key")
-        return [DataItem(*row) for row in rows]
+        return Rows.read(rows, name_of, item_of)
 
     async def delete_item(self, key: str) -> None:
         async def delete(connection: Any, again: bool) -> None:
@@ -415,11 +433,25 @@ class PostgresStore(Store):
         self._wakeup.announce([address])
         return address
 
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
-        advance = partial(timer.advance, at=at, rules=rules, limit=limit, shift=shift)
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
+        async def advance(connection: Any) -> Advanced:
+            return await timer.advance(connection, at, Desk(rules, limit, leave_out, timer.concerns_all), shift)
+
         advanced = await self._whole(self._pool.transaction(advance))
         self._wakeup.announce(advanced.arrived)
         return advanced
+
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        renew = partial(timer.renew, at=at, if_unattended_for=if_unattended_for)
+        return await self._whole(self._pool.transaction(renew))
 
     # ------------------------------------------------------------------------------------------------------------ audit
 

@@ -3,16 +3,27 @@
 Each verb is one transaction. Servers that do this at the same time pass over what another has its hands on.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
+
 from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
-from flyteops.ruling import DueStep, Fail, Repeat
-from flyteops.storage.base import Advanced, Check, Rules
+from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.due import ATTENDED, Desk, first_of, has_been_away
 from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
+from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
+
+OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What the server says about a statement and its values; all other errors concern the whole transaction."""
+
+DUE_STEPS = "FROM flyte_timetable t JOIN flyte_flow f ON f.name = t.flow_name WHERE true"
+"""Steps with a time of their own, of the current versions of their flows."""
 
 
 async def extend(connection: Any, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -46,18 +57,51 @@ async def release(connection: Any, action_id: str, at: datetime, check: Check, *
     return found.progress.address
 
 
-async def advance(connection: Any, at: datetime, rules: Rules, limit: int, shift: timedelta | None) -> Advanced:
+async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
+    """See `Store.renew_leases`. Servers that do this at the same time wait for each other."""
+    known = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = '' FOR UPDATE", ATTENDED)
+    now = await connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    is_away = if_unattended_for is None or has_been_away(known, now, if_unattended_for)
+    if is_away:
+        await connection.execute(
+            "UPDATE flyte_action SET due_at = $1 + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", to_microseconds(at)
+        )
+    await connection.execute(
+        "INSERT INTO flyte_note VALUES ($1, '', $2) ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+        ATTENDED,
+        str(now).encode(),
+    )
+    return is_away
+
+
+async def advance(connection: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
     """See `Store.advance`."""
     now = to_microseconds(at)
     if shift is not None:
         await _shift(connection, now, shift // MICROSECOND)
-    arrived = await _make_available(connection, now, limit)
+    arrived = await _make_available(connection, now, desk)
     done = len(arrived)
-    for happened in (_rule_on_lost(connection, now, rules, limit), _fire(connection, now, rules, limit)):
-        async for outcome in happened:
-            arrived += [action.address for action in outcome.actions if action.not_before is None]
-            done += 1
-    return Advanced(done, await _next_at(connection), tuple(arrived))
+    for outcome in (*await _rule_on_lost(connection, now, desk), *await _fire(connection, now, desk)):
+        arrived += [action.address for action in outcome.actions if action.not_before is None]
+        done += 1
+    return Advanced(done, await _next_at(connection, desk), tuple(arrived), tuple(desk.failed))
+
+
+def concerns_all(error: Exception) -> bool:
+    """Tell whether an error is about the whole transaction, and so about every timer in it."""
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return False  # the driver refuses a value before it sends it
+    return isinstance(error, (asyncpg.PostgresError, *LOST)) and not isinstance(error, OWN_FAULTS)
+
+
+@asynccontextmanager
+async def _alone(connection: Any, desk: Desk, key: TimerKey) -> AsyncIterator[None]:
+    """Undo what is done inside if it fails, and go on with the other timers."""
+    try:
+        async with connection.transaction():
+            yield
+    except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+        desk.fail(key, error)
 
 
 async def _shift(connection: Any, now: int, by: int) -> None:
@@ -71,71 +115,94 @@ async def _shift(connection: Any, now: int, by: int) -> None:
         )
 
 
-async def _make_available(connection: Any, now: int, limit: int) -> list[Address]:
+async def _make_available(connection: Any, now: int, desk: Desk) -> list[Address]:
     """Make NEW what may be taken from now on; return whom it is for."""
     rows = await connection.fetch(
-        "UPDATE flyte_action SET state = 'NEW', due_at = NULL WHERE seq IN"
-        " (SELECT seq FROM flyte_action WHERE due_at <= $1 AND state = $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)"
-        " RETURNING pack_name, labels, command",
+        "SELECT seq, action_id, pack_name, labels, command FROM flyte_action WHERE due_at <= $1 AND state = $2"
+        " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED",
         now,
         LATER,
-        limit,
+        desk.reach,
     )
-    return [Address(pack_name, decode_labels(labels), command) for pack_name, labels, command in rows]
+    arrived = {
+        seq: Address(pack_name, decode_labels(labels), command)
+        for seq, _, pack_name, labels, command in desk.chosen(rows, lambda row: TimerKey(row[1]))
+    }
+    if arrived:
+        await connection.execute("UPDATE flyte_action SET state = 'NEW', due_at = NULL WHERE seq = ANY($1)", list(arrived))
+    return list(arrived.values())
 
 
-async def _rule_on_lost(connection: Any, now: int, rules: Rules, limit: int) -> AsyncIterator[Outcome]:
+async def _rule_on_lost(connection: Any, now: int, desk: Desk) -> list[Outcome]:
     rows = await connection.fetch(
-        "SELECT seq FROM flyte_action WHERE due_at <= $1 AND state = 'PENDING' ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "SELECT seq, action_id FROM flyte_action WHERE due_at <= $1 AND state = 'PENDING'"
+        " ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
-        limit,
+        desk.reach,
     )
-    for (seq,) in rows:
-        found = await find_seq(connection, seq)
-        if found is None:
-            continue
-        ruling = rules.lost(found.progress)
-        if isinstance(ruling, Fail):
-            if all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
-                await _lose(connection, found, now)
-                yield ruling.outcome
-            # Otherwise its execution has changed meanwhile: it is still due, and ruled on again.
-            continue
+    outcomes: list[Outcome] = []
+    for seq, action_id in desk.chosen(rows, lambda row: TimerKey(row[1])):
+        async with _alone(connection, desk, TimerKey(action_id)):
+            found = await find_seq(connection, seq)
+            outcome = None if found is None else await _apply(connection, found, desk.lost(found.progress), now)
+            outcomes += [] if outcome is None else [outcome]
+    return outcomes
+
+
+async def _apply(connection: Any, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
+    """Do what was ruled on a lost action; None when its execution has changed meanwhile: it is still due, and ruled on again."""
+    if isinstance(ruling, Fail):
+        if not all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
+            return None
         await _lose(connection, found, now)
-        if isinstance(ruling, Repeat):
-            await _change(connection, found, "NEW", now, to_microseconds(ruling.at))
-        else:
-            await _change(connection, found, "UNKNOWN", now, None)
-        yield Outcome()
+        return ruling.outcome
+    await _lose(connection, found, now)
+    if isinstance(ruling, Repeat):
+        await _change(connection, found, "NEW", now, to_microseconds(ruling.at))
+    else:
+        await _change(connection, found, "UNKNOWN", now, None)
+    return Outcome()
 
 
-async def _fire(connection: Any, now: int, rules: Rules, limit: int) -> AsyncIterator[Outcome]:
+async def _fire(connection: Any, now: int, desk: Desk) -> list[Outcome]:
     rows = await connection.fetch(
-        "SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at"
-        " FROM flyte_timetable t JOIN flyte_flow f ON f.name = t.flow_name"
-        " WHERE t.next_at <= $1 ORDER BY t.next_at LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"
+        " AND t.next_at <= $1 ORDER BY t.next_at LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
         now,
-        limit,
+        desk.reach,
     )
-    for flow_name, flow_uuid, step_index, rule, next_at in rows:
-        firing = rules.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
-        if firing.event is not None:
-            await record(connection, [Entry(firing.event, firing.outcome)])
-        await connection.execute(
-            "UPDATE flyte_timetable SET next_at = $1 WHERE flow_name = $2 AND step_index = $3",
-            None if firing.next_at is None else to_microseconds(firing.next_at),
-            flow_name,
-            step_index,
-        )
-        yield firing.outcome
+    outcomes = []
+    for flow_name, flow_uuid, step_index, rule, next_at in desk.chosen(rows, _step_key):
+        async with _alone(connection, desk, TimerKey(flow_name, flow_uuid, step_index)):
+            firing = desk.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            if firing.event is not None:
+                await record(connection, [Entry(firing.event, firing.outcome)])
+            await connection.execute(
+                "UPDATE flyte_timetable SET next_at = $1 WHERE flow_name = $2 AND step_index = $3",
+                None if firing.next_at is None else to_microseconds(firing.next_at),
+                flow_name,
+                step_index,
+            )
+            outcomes.append(firing.outcome)
+    return outcomes
 
 
-async def _next_at(connection: Any) -> datetime | None:
-    found: int | None = await connection.fetchval(
-        "SELECT least((SELECT min(due_at) FROM flyte_action WHERE due_at IS NOT NULL),"
-        " (SELECT min(next_at) FROM flyte_timetable WHERE next_at IS NOT NULL))"
+def _step_key(row: Sequence[Any]) -> TimerKey:
+    flow_name, flow_uuid, step_index, *_ = row
+    return TimerKey(flow_name, flow_uuid, step_index)
+
+
+async def _next_at(connection: Any, desk: Desk) -> datetime | None:
+    aside = desk.passed_over
+    actions = await connection.fetch(
+        "SELECT action_id, due_at FROM flyte_action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1", len(aside) + 1
     )
-    return None if found is None else to_instant(found)
+    steps = await connection.fetch(
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT $1",
+        len(aside) + 1,
+    )
+    times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]
+    return first_of(times + [row[3] for row in steps if _step_key(row) not in aside])
 
 
 async def _lose(connection: Any, found: Found, now: int) -> None:

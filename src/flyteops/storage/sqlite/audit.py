@@ -24,15 +24,19 @@ from flyteops.model import (
     Pack,
     has_labels,
 )
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, Rows, readable
 from flyteops.storage.row import (
     LATER,
     action_of,
+    current_of,
     decode_decisions,
     decode_declaration,
     decode_flow,
     decode_labels,
     event_of,
+    item_of,
+    name_of,
+    pack_of,
     status_of,
     to_instant,
     to_microseconds,
@@ -286,15 +290,15 @@ class Audit:
         row = self._connection.execute("SELECT declaration, last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
         return None if row is None else decode_declaration(row[0]).seen(to_instant(row[1]))
 
-    def list_packs(self) -> list[Pack]:
-        rows = self._connection.execute("SELECT declaration, last_seen_at FROM pack ORDER BY name, pack_id")
-        return [decode_declaration(declaration).seen(to_instant(at)) for declaration, at in rows]
+    def list_packs(self) -> Rows[Pack]:
+        rows = self._connection.execute("SELECT pack_id, declaration, last_seen_at FROM pack ORDER BY name, pack_id")
+        return Rows.read(rows, name_of, pack_of)
 
-    def list_flows(self) -> list[FlowVersion]:
+    def list_flows(self) -> Rows[FlowVersion]:
         rows = self._connection.execute(
-            "SELECT v.uuid, v.flow, v.saved_at FROM flow f JOIN flow_version v ON v.uuid = f.uuid ORDER BY f.name"
+            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flow f LEFT JOIN flow_version v ON v.uuid = f.uuid ORDER BY f.name"
         )
-        return [FlowVersion(uuid, decode_flow(flow), to_instant(at)) for uuid, flow, at in rows]
+        return Rows.read(rows, name_of, current_of)
 
     def list_current(self) -> dict[str, str]:
         return dict(self._connection.execute("SELECT name, uuid FROM flow").fetchall())
@@ -303,11 +307,12 @@ class Audit:
         row = self._connection.execute("SELECT flow, saved_at FROM flow_version WHERE uuid = ?", (uuid,)).fetchone()
         if row is None:
             raise NotFoundError(f"There is no flow version {uuid!r}.")
-        return FlowVersion(uuid, decode_flow(row[0]), to_instant(row[1]))
+        with readable(f"The flow version {uuid!r}"):
+            return FlowVersion(uuid, decode_flow(row[0]), to_instant(row[1]))
 
-    def list_items(self) -> list[DataItem]:
+    def list_items(self) -> Rows[DataItem]:
         rows = self._connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key")
-        return [DataItem(*row) for row in rows]
+        return Rows.read(rows, name_of, item_of)
 
     def is_loading(self) -> bool:
         return self._connection.execute("SELECT 1 FROM loading").fetchone() is not None

@@ -5,6 +5,7 @@ is kept in memory (names of queues and sources, the heads of queues, what was ha
 writer; `forget` drops it after a rollback.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -38,6 +39,8 @@ from flyteops.storage.row import (
 )
 from flyteops.storage.sqlite.audit import read_events
 from flyteops.storage.sqlite.waiting import FIND, NEXT, PREFETCH, SHORT, SMALL, Found, Key, Place, Queue, Waiting, waiting_as
+
+LOGGER = logging.getLogger("flyte.store")
 
 HANDED_OUT_KEPT = 5_000
 """How many actions that were handed out are remembered before all are forgotten, which are read when they end."""
@@ -114,17 +117,20 @@ class Ledger:
         self._handed_out: dict[str, Found] = {}
         self.finished_from = 0
         self._sources: dict[tuple[str, str, str, Key], int] = {}
-        rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
-        queues = [
-            Queue(queue_id, pack_name, command, read_queue(pack_name, labels, command))
-            for queue_id, pack_name, command, labels in rows
-        ]
+        queues = self._read_queues()
         self._queues = {queue.queue_id: queue for queue in queues}
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
         self._matches: dict[tuple[str, Key, str | None], list[Queue]] = {}
         self._last_event = self._last("event")
         self._last_execution = self._last("execution")
         self._last_action = self._last("action")
+
+    def _read_queues(self) -> list[Queue]:
+        rows = self._execute("SELECT queue_id, pack_name, command, labels FROM queue")
+        return [
+            Queue(queue_id, pack_name, command, read_queue(pack_name, labels, command))
+            for queue_id, pack_name, command, labels in rows
+        ]
 
     def _begin_gathering(self) -> None:
         self._gathered = 0
@@ -149,7 +155,9 @@ class Ledger:
     def drop_queues(self, queue_ids: Iterable[int]) -> None:
         """Forget those of the queues that have no actions any more; what was gathered must have been written before."""
         for queue_id in queue_ids:
-            queue = self._queues[queue_id]
+            queue = self._queues.get(queue_id)
+            if queue is None:  # it cannot be read
+                continue
             queue.drop_heads()
             if self._execute("SELECT 1 FROM action WHERE queue_id = ? LIMIT 1", (queue_id,)).fetchone() is None:
                 self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -27,17 +28,20 @@ from flyteops.storage.base import (
     Page,
     Purged,
     Retention,
+    Rows,
     Rules,
     Store,
     Surroundings,
+    TimerKey,
 )
+from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.sqlite import growth, timer, transfer
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
-from flyteops.storage.sqlite.writer import Writer
+from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
 
 T = TypeVar("T")
@@ -60,6 +64,7 @@ class SqliteStore(Store):
         self._limit = limit
         self._lock = Lock(self.path)
         self._writer: Writer | None = None
+        self._attended_at: float | None = None
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._readers = Readers(self.path, readers)
 
@@ -67,6 +72,7 @@ class SqliteStore(Store):
         if self._writer is not None:
             raise StoreError("The store is open already.")
         ledger = await asyncio.to_thread(self._prepare)
+        self._attended_at = None
         self._writer = Writer(ledger, self.path, limit=self._limit, loops=lambda: self.loops)
         self._readers.open()
 
@@ -127,7 +133,7 @@ class SqliteStore(Store):
     async def find_pack(self, pack_id: str) -> Pack | None:
         return await self._read(lambda audit: audit.find_pack(pack_id))
 
-    async def list_packs(self) -> Sequence[Pack]:
+    async def list_packs(self) -> Rows[Pack]:
         return await self._read(Audit.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
@@ -139,9 +145,10 @@ class SqliteStore(Store):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+        check_timetables(version, timetables)
         await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
-    async def list_flows(self) -> Sequence[FlowVersion]:
+    async def list_flows(self) -> Rows[FlowVersion]:
         return await self._read(Audit.list_flows)
 
     async def list_current(self) -> Mapping[str, str]:
@@ -158,7 +165,7 @@ class SqliteStore(Store):
     async def save_item(self, item: DataItem) -> bool:
         return await self._change(lambda catalog: catalog.save_item(item))
 
-    async def list_items(self) -> Sequence[DataItem]:
+    async def list_items(self) -> Rows[DataItem]:
         return await self._read(Audit.list_items)
 
     async def delete_item(self, key: str) -> None:
@@ -239,8 +246,31 @@ class SqliteStore(Store):
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         return await self._write(OTHER, lambda ledger: timer.release(ledger, action_id, at, check, counts=counts))
 
-    async def advance(self, at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
-        return await self._write(OTHER, lambda ledger: timer.advance(ledger, at, rules, limit, shift))
+    async def advance(
+        self,
+        at: datetime,
+        rules: Rules,
+        *,
+        limit: int = 100,
+        shift: timedelta | None = None,
+        leave_out: Collection[TimerKey] = (),
+    ) -> Advanced:
+        def run(ledger: Ledger) -> Advanced:
+            return timer.advance(ledger, at, Desk(rules, limit, leave_out, concerns_all), shift)
+
+        return await self._write(OTHER, run)
+
+    async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
+        now = time.monotonic()
+        before, self._attended_at = self._attended_at, now
+        if if_unattended_for is not None and before is not None and now - before <= if_unattended_for.total_seconds():
+            return False
+        try:
+            await self._write(OTHER, partial(timer.renew, at=at))
+        except BaseException:  # whatever it is, they have not begun anew
+            self._attended_at = before
+            raise
+        return True
 
     # ------------------------------------------------------------------------------------------------------------ audit
 

@@ -1,15 +1,20 @@
 """What time brings: leases that are kept alive, given back or lost, and steps whose time has come. In the writer's thread."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
-from flyteops.storage.base import Advanced, Check, Rules
+from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.due import Desk, first_of
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.waiting import Found
+
+DUE_STEPS = "FROM timetable t JOIN flow f ON f.name = t.flow_name WHERE true"
+"""Steps with a time of their own, of the current versions of their flows."""
 
 
 def extend(ledger: Ledger, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -47,19 +52,42 @@ def release(ledger: Ledger, action_id: str, at: datetime, check: Check, *, count
     return ledger.address(found.queue_id)
 
 
-def advance(ledger: Ledger, at: datetime, rules: Rules, limit: int, shift: timedelta | None) -> Advanced:
+def renew(ledger: Ledger, at: datetime) -> None:
+    """See `Store.renew_leases`."""
+    ledger.flush()
+    ledger.execute(
+        "UPDATE action SET due_at = ? + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", (to_microseconds(at),)
+    )
+
+
+def advance(ledger: Ledger, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
     """See `Store.advance`."""
     ledger.flush()
     now = to_microseconds(at)
     if shift is not None:
         _shift(ledger, now, shift // MICROSECOND)
-    available = _make_available(ledger, now, limit)
+    available = _make_available(ledger, now, desk)
     arrived = [ledger.address(queue_id) for queue_id in available]
     done = len(available)
-    for outcome in (*_rule_on_lost(ledger, now, rules, limit), *_fire(ledger, now, rules, limit)):
+    for outcome in (*_rule_on_lost(ledger, now, desk), *_fire(ledger, now, desk)):
         arrived += [action.address for action in outcome.actions if action.not_before is None]
         done += 1
-    return Advanced(done, _next_at(ledger), tuple(arrived))
+    return Advanced(done, _next_at(ledger, desk), tuple(arrived), tuple(desk.failed))
+
+
+@contextmanager
+def _alone(ledger: Ledger, desk: Desk, key: TimerKey) -> Iterator[None]:
+    """Undo what is done inside if it fails, and go on with the other timers."""
+    ledger.execute("SAVEPOINT timer")
+    try:
+        yield
+        # The next one may be of the same execution.
+        ledger.flush()
+    except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+        desk.fail(key, error)
+        ledger.execute("ROLLBACK TO timer")
+        ledger.forget()
+    ledger.execute("RELEASE timer")
 
 
 def _shift(ledger: Ledger, now: int, by: int) -> None:
@@ -72,28 +100,36 @@ def _shift(ledger: Ledger, now: int, by: int) -> None:
         )
 
 
-def _make_available(ledger: Ledger, now: int, limit: int) -> list[int]:
+def _make_available(ledger: Ledger, now: int, desk: Desk) -> list[int]:
     """Make NEW what may be taken from now on; return their queues."""
     rows = ledger.execute(
-        "UPDATE action SET state = 'NEW', due_at = NULL WHERE seq IN"
-        " (SELECT seq FROM action WHERE due_at <= ? AND state = ? ORDER BY due_at LIMIT ?) RETURNING queue_id",
-        (now, LATER, limit),
+        "SELECT seq, action_id, queue_id FROM action WHERE due_at <= ? AND state = ? ORDER BY due_at LIMIT ?",
+        (now, LATER, desk.reach),
     ).fetchall()
-    queue_ids = [queue_id for (queue_id,) in rows]
+    queue_ids = []
+    for seq, action_id, queue_id in desk.chosen(rows, lambda row: TimerKey(row[1])):
+        with _alone(ledger, desk, TimerKey(action_id)):
+            ledger.address(queue_id)
+            ledger.execute("UPDATE action SET state = 'NEW', due_at = NULL WHERE seq = ?", (seq,))
+            queue_ids.append(queue_id)
     ledger.make_available(queue_ids)
     return queue_ids
 
 
-def _rule_on_lost(ledger: Ledger, now: int, rules: Rules, limit: int) -> Iterator[Outcome]:
+def _rule_on_lost(ledger: Ledger, now: int, desk: Desk) -> Iterator[Outcome]:
     rows = ledger.execute(
-        "SELECT seq FROM action WHERE due_at <= ? AND state = 'PENDING' ORDER BY due_at LIMIT ?", (now, limit)
+        "SELECT seq, action_id FROM action WHERE due_at <= ? AND state = 'PENDING' ORDER BY due_at LIMIT ?", (now, desk.reach)
     ).fetchall()
-    for found in ledger.find_all([seq for (seq,) in rows]):
-        ruling = rules.lost(ledger.progress_of(found))
-        _lose(ledger, found, now)
-        yield _apply(ledger, found, ruling, now)
-        # The next one may be of the same execution.
-        ledger.flush()
+    outcomes = []
+    for seq, action_id in desk.chosen(rows, lambda row: TimerKey(row[1])):
+        with _alone(ledger, desk, TimerKey(action_id)):
+            for found in ledger.find_all([seq]):
+                ruling = desk.lost(ledger.progress_of(found))
+                _lose(ledger, found, now)
+                outcome = _apply(ledger, found, ruling, now)
+                ledger.flush()
+                outcomes.append(outcome)
+    yield from outcomes
 
 
 def _apply(ledger: Ledger, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome:
@@ -107,28 +143,37 @@ def _apply(ledger: Ledger, found: Found, ruling: Repeat | Ask | Fail, now: int) 
     return Outcome()
 
 
-def _fire(ledger: Ledger, now: int, rules: Rules, limit: int) -> Iterator[Outcome]:
+def _fire(ledger: Ledger, now: int, desk: Desk) -> Iterator[Outcome]:
     rows = ledger.execute(
-        "SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at FROM timetable t JOIN flow f ON f.name = t.flow_name"
-        " WHERE t.next_at <= ? ORDER BY t.next_at LIMIT ?",
-        (now, limit),
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS} AND t.next_at <= ? ORDER BY t.next_at LIMIT ?",
+        (now, desk.reach),
     ).fetchall()
-    for flow_name, flow_uuid, step_index, rule, next_at in rows:
-        firing = rules.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
-        if firing.event is not None:
-            ledger.record(firing.event, firing.outcome)
-        due_at = None if firing.next_at is None else to_microseconds(firing.next_at)
-        ledger.flush()
-        ledger.execute("UPDATE timetable SET next_at = ? WHERE flow_name = ? AND step_index = ?", (due_at, flow_name, step_index))
-        yield firing.outcome
+    outcomes = []
+    for flow_name, flow_uuid, step_index, rule, next_at in desk.chosen(rows, lambda row: TimerKey(*row[:3])):
+        with _alone(ledger, desk, TimerKey(flow_name, flow_uuid, step_index)):
+            firing = desk.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            if firing.event is not None:
+                ledger.record(firing.event, firing.outcome)
+            due_at = None if firing.next_at is None else to_microseconds(firing.next_at)
+            ledger.flush()
+            ledger.execute(
+                "UPDATE timetable SET next_at = ? WHERE flow_name = ? AND step_index = ?", (due_at, flow_name, step_index)
+            )
+            outcomes.append(firing.outcome)
+    yield from outcomes
 
 
-def _next_at(ledger: Ledger) -> datetime | None:
-    found: int | None = ledger.execute(
-        "SELECT min(at) FROM (SELECT min(due_at) AS at FROM action WHERE due_at IS NOT NULL"
-        " UNION ALL SELECT min(next_at) FROM timetable WHERE next_at IS NOT NULL)"
-    ).fetchone()[0]
-    return None if found is None else to_instant(found)
+def _next_at(ledger: Ledger, desk: Desk) -> datetime | None:
+    aside = desk.passed_over
+    actions = ledger.execute(
+        "SELECT action_id, due_at FROM action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?", (len(aside) + 1,)
+    )
+    steps = ledger.execute(
+        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT ?",
+        (len(aside) + 1,),
+    )
+    times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]
+    return first_of(times + [next_at for *key, next_at in steps if TimerKey(*key) not in aside])
 
 
 def _lose(ledger: Ledger, found: Found, now: int) -> None:

@@ -1,0 +1,89 @@
+"""Stores that several servers share, in which something cannot be read."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pymongo
+import pytest
+
+from flyteops.errors import UnreadableError
+from flyteops.model import Command, DataItem, EventPattern, Flow, Happening, PackDeclaration, Step
+from flyteops.service import Service
+from flyteops.storage import open_store
+from flyteops.storage.base import EventFilter
+from tests.shared import PLACES
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(params=PLACES)
+async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    async with request.param() as url:
+        yield url
+
+
+async def damage(url: str) -> None:
+    """Make unreadable: the current version of a flow, a pack, a datastore item, and an action."""
+    if url.startswith("mongodb"):
+        await _damage_mongodb(url)
+        return
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE flyte_flow_version SET flow = '{' WHERE name = 'broken'")
+    await connection.execute("UPDATE flyte_pack SET declaration = 'null' WHERE name = 'Broken'")
+    await connection.execute("UPDATE flyte_action SET context = '{' WHERE command = 'Break'")
+    await connection.close()
+
+
+async def _damage_mongodb(url: str) -> None:
+    async with pymongo.AsyncMongoClient(url) as client:
+        database = client.get_default_database()
+        for collection in (database.flow, database.flowHistory):
+            await collection.update_many({"name": "broken"}, {"$set": {"steps": 7}})
+        await database.pack.update_one({"name": "Broken"}, {"$set": {"commands": 7}})
+        await database.datastore.update_one({"_id": "broken"}, {"$set": {"contentType": 7}})
+        await database.action.update_one({"name": "Break"}, {"$set": {"flyte.attempts": 7}})
+
+
+def flow(name: str, command: str) -> Flow:
+    pattern = EventPattern(name=command, pack_name="Source")
+    work = Command(name=command, pack_name="Worker", timeout="30s")
+    return Flow(name, steps=(Step(id="s", event=pattern, command=work),))
+
+
+async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -> None:
+    clock = Clock()
+    async with open_store(url) as store:
+        service = Service(store, clock=clock)
+        await service.start()
+        for name in ("Source", "Worker", "Broken"):
+            await service.register_pack(PackDeclaration(name=name))
+        for name, command in (("good", "Do"), ("breaking", "Break"), ("broken", "Miss")):
+            await service.save_flow(flow(name, command))
+            await service.save_item(DataItem(name, "text/plain", b"v"))
+        for command in ("Break", "Do"):
+            await service.accept_event("Source", Happening(command, b"null"))
+        assert len(await service.take("Worker", limit=2)) == 2
+        uuid = (await store.list_current())["broken"]
+        await damage(url)
+
+        other = Service(store, clock=clock)
+        await other.start()
+        found = {(each.kind, each.name) for each in other.problems()}
+        assert {("flow", "broken"), ("pack", "Broken")} <= found
+        assert [each.name for each in await other.list_flows()] == ["breaking", "good"]
+        with pytest.raises(UnreadableError):
+            await store.get_flow_version(uuid)
+
+        clock.now += timedelta(seconds=60)
+        await other.advance()
+        assert [each.event.name for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)] == ["FATAL"]
+        assert "action" in {each.kind for each in other.problems()}
+        await other.accept_event("Source", Happening("Do", b"null"))
+        assert len(await other.take("Worker")) == 1

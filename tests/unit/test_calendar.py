@@ -1,0 +1,81 @@
+"""When schedules are due where the clocks are set: cases with their right values."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from flyteops.calendar import check_cron, last_until, next_after, tick, zone
+
+
+def at(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("cron", "name", "moment", "expected"),
+    [
+        # In the hour that comes twice, a fixed time was due the first time.
+        ("45 2 * * *", "Europe/Berlin", "2026-10-25T01:05", "2026-10-26T01:45"),
+        ("59 2 * * *", "Europe/Berlin", "2026-10-25T01:40", "2026-10-26T01:59"),
+        ("*/15 2 * * *", "Europe/Berlin", "2026-10-25T00:45", "2026-10-25T01:00"),
+        ("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T15:10", "2026-04-05T15:15"),
+        ("30 2 * * *", "Antarctica/Troll", "2026-10-25T01:10", "2026-10-26T02:30"),
+        ("30 23 * * *", "America/Asuncion", "2024-03-24T03:10", "2024-03-25T03:30"),
+        # What the clocks skip is due when the gap ends.
+        ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00", "2026-03-29T01:00"),
+        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00", "2026-10-03T15:30"),
+        ("0 0 * * *", "Asia/Beirut", "2024-03-30T12:00", "2024-03-30T22:00"),
+        ("0 0 * * *", "Africa/Cairo", "2023-04-27T12:00", "2023-04-27T22:00"),
+        ("0 12 * * *", "Pacific/Apia", "2011-12-30T00:00", "2011-12-30T10:00"),
+        ("*/15 2 * * *", "Europe/Berlin", "2026-03-28T12:00", "2026-03-30T00:00"),
+        # The offset that holds then, not the one that holds now.
+        ("*/5 0 1 7 *", "Europe/Berlin", "2026-01-10T00:00", "2026-06-30T22:00"),
+        ("0 * 29 2 *", "Europe/Berlin", "2026-01-10T00:00", "2028-02-28T23:00"),
+        ("* * * * *", "UTC", "9999-12-31T23:59", None),
+        ("0 0 * * *", "Pacific/Kiritimati", "9999-12-31T23:59", None),
+        ("0 0 * * *", "America/New_York", "9999-12-31T23:59", None),
+    ],
+)
+def test_the_next_time_of_a_schedule_where_the_clocks_are_set(cron, name, moment, expected):
+    assert next_after(cron, name, at(moment)) == (expected and at(expected))
+
+
+@pytest.mark.parametrize(
+    ("cron", "name", "moment", "expected"),
+    [
+        ("45 2 * * *", "Europe/Berlin", "2026-10-25T01:05", "2026-10-25T00:45"),
+        ("59 2 * * *", "Europe/Berlin", "2026-10-25T01:05", "2026-10-25T00:59"),
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00", "2026-03-29T01:00"),
+        ("*/15 2 * * *", "Europe/Berlin", "2026-10-25T01:05", "2026-10-25T01:00"),
+        ("*/15 2 * * *", "Europe/Berlin", "2026-03-29T12:00", "2026-03-28T01:45"),
+        ("0 * 1 7 *", "Europe/Berlin", "2027-01-10T00:00", "2026-07-01T21:00"),
+        ("0 0 * * *", "Pacific/Apia", "2011-12-30T09:00", "2011-12-29T10:00"),
+    ],
+)
+def test_the_last_time_of_a_schedule_where_the_clocks_are_set(cron, name, moment, expected):
+    assert last_until(cron, name, at(moment)) == at(expected)
+
+
+@pytest.mark.parametrize("catch_up", ["all", "last", "skip"])
+def test_a_schedule_is_due_once_in_the_hour_that_comes_twice_however_it_catches_up(catch_up):
+    due_at, now, fired = at("2026-10-25T00:45"), at("2026-10-25T00:45"), []
+    while now < at("2026-10-25T12:00"):
+        if now >= due_at:
+            ticked = tick("45 2 * * *", "Europe/Berlin", catch_up, due_at, now)
+            fired.append(ticked.fires_for)
+            due_at = ticked.next_at
+        now = max(now, min(due_at, at("2026-10-25T12:00")))
+    assert fired == [at("2026-10-25T00:45")]
+    assert due_at == at("2026-10-26T01:45")
+
+
+def test_a_time_zone_that_is_not_known_is_refused_with_a_hint_at_its_data():
+    for name in ("Europe/Atlantis", "../../etc/passwd", "Europe", "", "a\0b", "\udcff"):
+        with pytest.raises(ValueError, match=r"not a time zone that this computer knows; .* tzdata"):
+            zone(name)
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "1 2 3 4", "60 * * * *", "L * * * *", "0 0 * * L/2", ""])
+def test_an_expression_that_is_never_due_or_not_valid_is_refused(cron):
+    with pytest.raises(ValueError, match="cron expression"):
+        check_cron(cron)
