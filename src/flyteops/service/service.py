@@ -251,13 +251,13 @@ class Service:
             return [self._clock_fault]
         try:
             await self.check_health()
-        except UnavailableError as error:
+        except (UnavailableError, StoreError) as error:
             return [error.message]
         return self.loops.problems(essential=True)
 
     def warnings(self) -> Sequence[str]:
         """Return what somebody should look at although the server does its work."""
-        return self.loops.problems(essential=False)
+        return [*self._store.warnings(), *self.loops.problems(essential=False)]
 
     # ------------------------------------------------------------------------------------------------------------ packs
 

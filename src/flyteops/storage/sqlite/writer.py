@@ -5,20 +5,23 @@ no order among themselves that anybody could rely on, so they are done kind by k
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, UnavailableError
+from flyteops.storage.sqlite.guard import Fault, Guard
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.log import Log
-from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
+from flyteops.storage.sqlite.log import MAX_BYTES, Log
+from flyteops.storage.sqlite.schema import UNSTORABLE, is_damage, unavailable
+
+LOGGER = logging.getLogger("flyte.store")
 
 T = TypeVar("T")
 
@@ -27,6 +30,11 @@ BATCH = 500
 
 GATHERING = 0.0003
 """How many seconds the writer waits for more jobs when the last batch had several: fewer commits, and the event loop gets on."""
+
+IDLE = 1.0
+"""Seconds between two looks at the files while there is nothing to write."""
+
+UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
@@ -67,13 +75,19 @@ class Job:
 
 
 class Writer:
-    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
+    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in.
 
-    def __init__(self, ledger: Ledger, path: Path, *, limit: int) -> None:
+    `has_failed` says whether a transaction has failed as a whole since the store was last found usable.
+    """
+
+    def __init__(self, ledger: Ledger, path: Path, guard: Guard, *, limit: int, max_log_bytes: int = MAX_BYTES) -> None:
         self.ledger = ledger
+        self.log = Log(ledger.connection, guard, max_log_bytes)
+        self.has_failed = False
         self._connection = ledger.connection
         self._path = path
-        self._log = Log(ledger.connection, path)
+        self._guard = guard
+        self._saved_for: Fault | None = None
         self._limit = limit
         self._is_shared = False
         self._loop = asyncio.get_running_loop()
@@ -103,25 +117,52 @@ class Writer:
             batch, is_open = self._take()
             batch.sort(key=attrgetter("rank"))
             try:
-                self._do(batch)
+                self._do_guarded(batch)
             except BaseException as error:  # the worker loop: whatever a job does, the thread lives on
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
             except RuntimeError:  # the loop is closed: nobody waits
                 continue
-            self._bound_log()
+            self._look_after_files()
 
-    def _bound_log(self) -> None:
-        with suppress(sqlite3.Error):  # it is tried again after the next batch
-            self._log.bound()
+    def _do_guarded(self, batch: Sequence[Job]) -> None:
+        self._guard.check()
+        if self.log.problem:
+            raise UnavailableError(f"{self.log.problem} Nothing was changed.")
+        self._do(batch)
+        try:
+            self._guard.check()  # what was committed counts only if it is in the file that the next server opens
+        except UnavailableError as error:
+            fail([job for job in batch if job.error is None], UnavailableError(f"{error.message} {UNKNOWN}"), self._path)
+
+    def _look_after_files(self) -> None:
+        try:
+            self._guard.check()
+        except UnavailableError:
+            self._save_log()
+        else:
+            self._saved_for = None
+            self.log.bound()
+
+    def _save_log(self) -> None:
+        """Bring what was acknowledged into the database file that is open, wherever it is now; once for each fault."""
+        fault = self._guard.fault
+        if fault is None or fault == self._saved_for or not fault.has_own_file:
+            return
+        self._saved_for = fault
+        try:
+            self.log.save()
+        except sqlite3.Error as error:
+            LOGGER.error("The log of the database cannot be copied into it: %s", error)
 
     def _next(self) -> Job | None:
         while True:
+            due_in = self.log.due_in
             try:
-                return self._waiting.get(timeout=self._log.due_in)
+                return self._waiting.get(timeout=IDLE if due_in is None else min(due_in, IDLE))
             except queue.Empty:
-                self._bound_log()
+                self._look_after_files()
 
     def _take(self) -> tuple[list[Job], bool]:
         batch: list[Job] = []
@@ -145,6 +186,9 @@ class Writer:
                 self.ledger.is_careful = True
                 self._do_one_by_one(batch)
         except sqlite3.Error as error:
+            self.has_failed = True
+            if is_damage(error):
+                self._guard.note_damage(error)
             self._undo()
             fail(batch, error, self._path)
         except BaseException:  # nothing of the batch may stay
@@ -214,7 +258,12 @@ def answer(batch: Sequence[Job]) -> None:
 def fail(batch: Sequence[Job], error: BaseException, path: Path) -> None:
     """Give every job an error of its own, since each is raised in another task."""
     for job in batch:
-        job.error = refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
+        if isinstance(error, sqlite3.Error):
+            job.error = unavailable(error, path)
+        elif isinstance(error, UnavailableError):
+            job.error = UnavailableError(error.message)
+        else:
+            job.error = FlyteError(f"{type(error).__name__}: {error}")
         job.error.__cause__ = error
 
 
