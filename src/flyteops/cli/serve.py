@@ -110,7 +110,9 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         if server is not None:
             server.force_exit = True
 
-    store = open_store(settings.store, keep_for=settings.keep_for, direct_url=settings.store_direct_url)
+    store = open_store(
+        settings.store, keep_for=settings.keep_for, direct_url=settings.store_direct_url, max_log_bytes=settings.max_wal
+    )
     service = make_service(settings, store)
     async with stop_on_signal(hurry) as stop:
         try:

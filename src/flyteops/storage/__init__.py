@@ -16,7 +16,14 @@ POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
 
 
-def open_store(url: str, *, keep_for: timedelta | None = None, direct_url: str | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    keep_for: timedelta | None = None,
+    direct_url: str | None = None,
+    max_log_bytes: int | None = None,
+    scratch: Path | None = None,
+) -> Store:
     """Return the store that a URL names, not opened yet.
 
     ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
@@ -24,10 +31,11 @@ def open_store(url: str, *, keep_for: timedelta | None = None, direct_url: str |
     have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
 
     `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy.
+    `max_log_bytes` and `scratch` are for a store in a file: see `SqliteStore`.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
-        return _sqlite(url, rest)
+        return _sqlite(url, rest, max_log_bytes, scratch)
     if is_postgres(url):
         return _postgres(url, direct_url)
     if scheme in MONGODB:
@@ -65,13 +73,14 @@ def _mongodb(url: str, keep_for: timedelta | None) -> Store:
     return MongoStore(url, name=shown(url), keep_for=keep_for)
 
 
-def _sqlite(url: str, rest: str) -> Store:
+def _sqlite(url: str, rest: str, max_log_bytes: int | None, scratch: Path | None) -> Store:
     from flyteops.storage.sqlite import SqliteStore  # noqa: PLC0415 - a backend is loaded only where it is used
 
     path = rest.removeprefix("/")
     if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
         raise _refusal(f"is {url!r}; the path of a file must follow sqlite:///, as in sqlite:///flyte.db")
-    return SqliteStore(path)
+    bound = {} if max_log_bytes is None else {"max_log_bytes": max_log_bytes}
+    return SqliteStore(path, scratch=scratch, **bound)
 
 
 def path_of(url: str) -> str:

@@ -56,12 +56,22 @@ class SqliteStore(Store):
     """A store in one SQLite file. `limit` is how many writes may wait at a time, `readers` how many reads run at a time.
 
     `max_log_bytes` is how long the write-ahead log may get while somebody reads an old state; then all writes are refused.
+    `scratch` is the directory for the copy from which all is read for a backup while another process has the database open.
     """
 
-    def __init__(self, path: str | Path, *, limit: int = 5000, readers: int = 4, max_log_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        limit: int = 5000,
+        readers: int = 4,
+        max_log_bytes: int = MAX_BYTES,
+        scratch: Path | None = None,
+    ) -> None:
         self.path = Path(path)
         self._limit = limit
         self._max_log_bytes = max_log_bytes
+        self._scratch = scratch
         self._lock = Lock(self.path)
         self._guard = Guard(self.path, self._lock)
         self._writer: Writer | None = None
@@ -289,7 +299,8 @@ class SqliteStore(Store):
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         # A snapshot of its own, as long as it takes: no thread of those that answer requests is kept from them.
-        parts = transfer.export(self.path, partly=partly)
+        scratch = self._scratch if self._writer is None else None
+        parts = transfer.export(self.path, partly=partly, scratch=scratch)
         with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
             run = partial(asyncio.get_running_loop().run_in_executor, thread)
             try:
