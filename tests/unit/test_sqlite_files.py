@@ -16,7 +16,7 @@ import pytest
 
 from flyteops.errors import StoreError, UnavailableError
 from flyteops.storage.base import EventFilter
-from flyteops.storage.sqlite import SqliteStore, log
+from flyteops.storage.sqlite import SqliteStore, guard, log
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample
 
@@ -24,6 +24,12 @@ from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample
 @pytest.fixture(autouse=True)
 def early_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "CHECKPOINT_FRAMES", 20)
+
+
+@pytest.fixture(autouse=True)
+def close_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at all of the files each time, not ten times a second."""
+    monkeypatch.setattr(guard, "LOOK_EVERY", 0.0)
 
 
 @pytest.fixture
@@ -214,6 +220,18 @@ async def test_a_store_whose_file_is_gone_or_replaced_refuses_all_work_at_once(
     reason = await refuses_all(store)
     assert "flyte.db" in reason
     assert "while the server ran" in reason
+
+
+@pytest.mark.parametrize("harm", [removed, renamed, replaced_by_a_copy, with_its_directory_renamed])
+async def test_nothing_is_acknowledged_between_two_looks(
+    path: Path, harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_EVERY", 3600.0)
+    async with SqliteStore(path) as store:
+        await record(store)
+        harm(path)
+        with pytest.raises(UnavailableError, match="while the server ran"):
+            await record(store)
 
 
 def emptied(path: Path) -> None:

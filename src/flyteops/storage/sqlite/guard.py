@@ -18,7 +18,7 @@ from flyteops.storage.sqlite.lock import Lock
 LOGGER = logging.getLogger("flyte.store")
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks on behalf of requests that neither read nor write."""
+"""Seconds between two looks at all of the files and the token. In between, what the system says of the database is compared."""
 
 TOKEN_LENGTH = 16
 
@@ -61,7 +61,8 @@ class Guard:
         self._token: bytes | None = None
         self._least_size = 0
         self._page_size = self._root = 0
-        self._next_look = 0.0
+        self._signature: tuple[int, int, int, int] | None = None
+        self._looked_at = self._glanced_at = 0.0
 
     @property
     def log(self) -> Path:
@@ -86,7 +87,7 @@ class Guard:
         self._tokens = frozenset((self._token_in_file(), None if row is None else row[0]))
         self.renew(connection)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        self._identities = {path: _identity(path) for path in (self._named, self.log, self.index)}
+        self._identities = {path: _signature(path)[:2] for path in (self._named, self.log, self.index)}
         self.confirm(connection)
 
     def renew(self, connection: sqlite3.Connection) -> None:
@@ -94,7 +95,12 @@ class Guard:
         self._token = os.urandom(TOKEN_LENGTH)
         former = self._token_in_file()
         self._tokens |= {former, self._token}
-        connection.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (self._token, former or bytes(TOKEN_LENGTH)))
+        # Not synced by itself: whatever follows it in the log is, and a checkpoint syncs the log first.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (self._token, former or bytes(TOKEN_LENGTH)))
+        finally:
+            connection.execute("PRAGMA synchronous = FULL")
 
     def confirm(self, connection: sqlite3.Connection) -> None:
         """Note that a checkpoint has ended. If it has copied the whole log, the file has the last token, and gets a new one."""
@@ -104,19 +110,18 @@ class Guard:
         self._least_size = os.fstat(self._lock.descriptor).st_size
         self.renew(connection)
 
-    def check(self) -> None:
-        """Raise `UnavailableError` unless the files are those that were opened. From any thread."""
+    def check(self, max_age: float = 0.0) -> None:
+        """Raise `UnavailableError` unless the files are those that were opened. From any thread.
+
+        A look within the last `max_age` seconds is enough.
+        """
         if self._fault is None or not self._fault.is_final:
-            self._note(self._look())
+            now = time.monotonic()
+            is_due = self._fault is not None or now - self._looked_at >= LOOK_EVERY
+            if is_due or (now - self._glanced_at >= max_age and not self._is_unchanged(now)):
+                self._note(self._look(now))
         if self._fault is not None:
             raise UnavailableError(self._fault.message)
-
-    def check_sometimes(self) -> None:
-        """Do as `check`, at most every so often."""
-        now = time.monotonic()
-        if now >= self._next_look or self._fault is not None:
-            self._next_look = now + LOOK_EVERY
-            self.check()
 
     def note_damage(self, error: sqlite3.Error) -> None:
         """Refuse all work from now on, since SQLite has found the file damaged."""
@@ -141,17 +146,31 @@ class Guard:
             if not fault.has_own_file:
                 self._lock.keep_log()
 
-    def _look(self) -> Fault | None:
+    def _is_unchanged(self, now: float) -> bool:
+        """Tell whether the file of this name is as it was seen; in one call of the system, since each lets others go first."""
+        try:
+            is_same = _signature(self._named) == self._signature
+        except OSError:
+            return False
+        if is_same:
+            self._glanced_at = now
+        return is_same
+
+    def _look(self, now: float) -> Fault | None:
+        signature = None
         for path, identity in self._identities.items():
             try:
-                found = path.stat()
+                found = _signature(path)
             except OSError as error:
                 return self._gone(path, error)
-            if (found.st_dev, found.st_ino) != identity:
+            if found[:2] != identity:
                 return self._replaced(path)
-        if any(self._has_own_content(after) for after in DOUBTS):
-            return None
-        return self._overwritten()
+            signature = signature or found
+        if not any(self._has_own_content(after) for after in DOUBTS):
+            return self._overwritten()
+        self._signature = signature
+        self._looked_at = self._glanced_at = now
+        return None
 
     def _has_own_content(self, after: float) -> bool:
         if after:
@@ -210,9 +229,9 @@ class Guard:
         return self._lock.file.with_name(f"{self._lock.file.name}{suffix}")
 
 
-def _identity(path: Path) -> Identity:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+def _signature(path: Path) -> tuple[int, int, int, int]:
+    found = os.stat(path)  # noqa: PTH116 - for each commit, and so the quicker one
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _page_size(header: bytes) -> int:

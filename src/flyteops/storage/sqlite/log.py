@@ -6,6 +6,7 @@ Nothing is written while a checkpoint waits for readers, so it waits only when i
 """
 
 import logging
+import mmap
 import os
 import sqlite3
 import struct
@@ -47,6 +48,11 @@ HELD_PAUSE = 0.5
 
 FRAME_HEADER = 24
 
+HEADER = 136
+"""How long the part of the index is that says how long the log is."""
+
+NUMBER = struct.Struct("=I")
+
 READ_LOCKS = range(123, 128)
 """The bytes of the index that readers lock, each for a state of the database; from the file format of SQLite."""
 
@@ -54,14 +60,16 @@ READ_LOCKS = range(123, 128)
 class Index:
     """The shared index of the log, read as SQLite's documented file format.
 
-    The descriptor stays open until all connections are closed: closing it would drop SQLite's locks on the file.
+    The descriptors stay open until all connections are closed: closing one would drop SQLite's locks on the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._memory = mmap.mmap(self._descriptor, HEADER, access=mmap.ACCESS_READ)
 
     def close(self) -> None:
         """Let go; only after all connections are closed."""
+        self._memory.close()
         os.close(self._descriptor)
 
     @property
@@ -75,7 +83,7 @@ class Index:
         return self._number(96)
 
     def _number(self, offset: int) -> int:
-        found: int = struct.unpack("=I", os.pread(self._descriptor, 4, offset))[0]
+        found: int = NUMBER.unpack_from(self._memory, offset)[0]
         return found
 
     def readers(self) -> str:
@@ -97,6 +105,7 @@ class Log:
         self._again_at: float | None = None
         self._pause = PAUSE
         self._reported = GROWN
+        self._longest = guard.log.stat().st_size
         self._failure = ""
         self.problem = ""
         self.warning = ""
@@ -163,6 +172,7 @@ class Log:
                     return False
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+        self._longest = 0
         self._guard.confirm(self._connection)
         return True
 
@@ -171,10 +181,9 @@ class Log:
         return self._index.frames * self._frame
 
     def _is_long(self) -> bool:
-        try:
-            return self._guard.log.stat().st_size > LONG
-        except OSError:
-            return False
+        """Tell whether the file is long, whatever part of it is in use."""
+        self._longest = max(self._longest, self._length)
+        return self._longest > LONG
 
     def _report_length(self) -> None:
         length = self._length

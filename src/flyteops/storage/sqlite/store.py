@@ -34,7 +34,7 @@ from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.sqlite import growth, timer, transfer
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
-from flyteops.storage.sqlite.guard import Guard
+from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
@@ -217,7 +217,7 @@ class SqliteStore(Store):
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
-        self._guard.check_sometimes()
+        self._guard.check(max_age=LOOK_EVERY)
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
         # What nobody is left to be told of goes back as soon as it is there, or at once when it was on its way already.
@@ -364,7 +364,7 @@ class Readers:
             self._under_way -= 1
 
     def _read(self, run: Callable[[Audit], T]) -> T:
-        self.guard.check()
+        self.guard.check(max_age=LOOK_EVERY)
         connection = self._free.get()
         try:
             connection.execute("BEGIN")

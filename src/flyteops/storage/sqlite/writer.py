@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,9 @@ GATHERING = 0.0003
 
 IDLE = 1.0
 """Seconds between two looks at the files while there is nothing to write."""
+
+GLANCE = 0.005
+"""How many seconds ago the files may have been looked at before a batch: under load, the look after the last one is enough."""
 
 UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
@@ -127,7 +131,7 @@ class Writer:
             self._look_after_files()
 
     def _do_guarded(self, batch: Sequence[Job]) -> None:
-        self._guard.check()
+        self._guard.check(max_age=GLANCE)
         if self.log.problem:
             raise UnavailableError(f"{self.log.problem} Nothing was changed.")
         self._do(batch)
@@ -137,13 +141,16 @@ class Writer:
             fail([job for job in batch if job.error is None], UnavailableError(f"{error.message} {UNKNOWN}"), self._path)
 
     def _look_after_files(self) -> None:
-        try:
-            self._guard.check()
-        except UnavailableError:
+        if self._guard.fault is not None:
             self._save_log()
         else:
             self._saved_for = None
             self.log.bound()
+
+    def _look_again(self) -> None:
+        with suppress(UnavailableError):  # it was logged, and whoever asks for something is told
+            self._guard.check()
+        self._look_after_files()
 
     def _save_log(self) -> None:
         """Bring what was acknowledged into the database file that is open, wherever it is now; once for each fault."""
@@ -162,7 +169,7 @@ class Writer:
             try:
                 return self._waiting.get(timeout=IDLE if due_in is None else min(due_in, IDLE))
             except queue.Empty:
-                self._look_after_files()
+                self._look_again()
 
     def _take(self) -> tuple[list[Job], bool]:
         batch: list[Job] = []
