@@ -361,7 +361,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " the log from being shortened. Beyond it, all writes are refused with 503 until that read ends.",
             STORE,
             "SIZE",
-            shown="1GiB",
+            shown="1GiB, or FLYTE_MAX_DISK if that is less",
         ),
     ] = None
     secrets_key_file: Annotated[

@@ -194,17 +194,18 @@ class Log:
             f"{name!r} has grown to {length // MEBIBYTE} MiB, since an old state of the database is being read by"
             f" {self._index.readers()}"
         )
-        self.warning = f"{said}. At {self._max_bytes // MEBIBYTE} MiB all writes are refused until that read ends."
         if length >= self._max_bytes:
             if not self.problem:
                 LOGGER.error("%s; all writes are refused until that read ends", said)
-            self.problem = f"{said}; nothing is written until that read ends. End that program."
-        elif length >= self._reported:
+            self.warning, self.problem = "", f"{said}; all writes are refused until that read ends. End that program."
+            return
+        self.warning = f"{said}. At {self._max_bytes // MEBIBYTE} MiB all writes are refused until that read ends."
+        if length >= self._reported:
             LOGGER.warning("%s", self.warning)
             self._reported = 2 * length
 
     def _report_end(self) -> None:
-        if self.warning:
+        if self.warning or self.problem:
             LOGGER.info("%r is short again", str(self._guard.log))
         self.warning = self.problem = ""
         self._reported = GROWN
