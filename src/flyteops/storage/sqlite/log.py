@@ -41,10 +41,13 @@ TRY = 0.01
 """Seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
 
 PAUSE, LONGEST_PAUSE = 1.0, 10.0
-"""Seconds until a restart is tried again that readers prevented, doubled each time."""
+"""Seconds until it is waited again for readers that prevented a restart, doubled each time."""
 
-HELD_PAUSE = 0.5
+HELD_PAUSE = 0.25
 """Seconds until a checkpoint is tried again that an old read prevented. Trying costs nothing while that goes on."""
+
+FAILED_PAUSE = 1.0
+"""Seconds until a checkpoint is tried again that the disk prevented."""
 
 FRAME_HEADER = 24
 
@@ -101,7 +104,8 @@ class Log:
         self._max_bytes = max_bytes
         self._index = Index(guard.index)
         self._frame = FRAME_HEADER + int(connection.execute("PRAGMA page_size").fetchone()[0])
-        self._not_before = 0.0
+        self._is_held = False
+        self._not_before = self._no_restart_before = 0.0
         self._again_at: float | None = None
         self._pause = PAUSE
         self._reported = GROWN
@@ -123,34 +127,34 @@ class Log:
         """Make a checkpoint if there is enough to copy, and start the log over if it is long; between two transactions."""
         if time.monotonic() < self._not_before:
             self._again_at = self._not_before
+            if self._is_held and not self.problem and self._length >= self._max_bytes:
+                self._report_length()
             return
         self._again_at = None
         try:
-            self._bound()
+            is_short = self._shorten()
         except sqlite3.Error as error:  # most often a full disk; the log stays as it is
-            self._try_again(PAUSE)
+            self._try_again(FAILED_PAUSE)
             self._report_failure(str(error))
+            return
+        self._report_failure("")
+        self._is_held = not is_short
+        if is_short:
+            self._report_end()
         else:
-            self._report_failure("")
+            self._try_again(HELD_PAUSE)
+            self._report_length()
 
     def save(self) -> None:
         """Copy all of the log into the file that is open, wherever that is now, and leave nothing in the log."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _bound(self) -> None:
+    def _shorten(self) -> bool:
+        """Return whether the log is as short as it should be, or is so now."""
         is_long = self._is_long()
         if not is_long and self._index.frames - self._index.copied < CHECKPOINT_FRAMES:
-            self._report_end()
-        elif not self._checkpoint():
-            self._try_again(HELD_PAUSE)
-            self._report_length()
-        elif not is_long or self._start_over():
-            self._pause = PAUSE
-            self._report_end()
-        else:
-            self._try_again(self._pause)
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self._report_length()
+            return True
+        return self._checkpoint() and (not is_long or self._start_over())
 
     def _checkpoint(self) -> bool:
         """Copy what can be copied without waiting; return whether that was all."""
@@ -164,15 +168,21 @@ class Log:
         self._not_before = self._again_at = time.monotonic() + pause
 
     def _start_over(self) -> bool:
-        until = time.monotonic() + min(MOST_PATIENCE, PATIENCE * self._length / LONG)
+        now = time.monotonic()
+        if now < self._no_restart_before:
+            return False
+        until = now + min(MOST_PATIENCE, PATIENCE * self._length / LONG)
         self._connection.execute(f"PRAGMA busy_timeout = {TRY * 1000:.0f}")
         try:
             while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() > until:
+                    self._no_restart_before = time.monotonic() + self._pause
+                    self._pause = min(self._pause * 2, LONGEST_PAUSE)
                     return False
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
         self._longest = 0
+        self._pause = PAUSE
         self._guard.confirm(self._connection)
         return True
 
