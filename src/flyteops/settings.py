@@ -371,6 +371,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shown="no bound",
         ),
     ] = None
+    max_wal: Annotated[
+        int | None,
+        Setting(
+            "FLYTE_MAX_WAL",
+            parse_disk,
+            "How long the write-ahead log of SQLite may get while another program reads an old state of the database, which keeps"
+            " the log from being shortened. Beyond it, all writes are refused with 503 until that read ends.",
+            STORE,
+            "SIZE",
+            shown="1GiB, or FLYTE_MAX_DISK if that is less",
+        ),
+    ] = None
     secrets_key_file: Annotated[
         str | None,
         Setting(

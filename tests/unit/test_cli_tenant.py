@@ -1,7 +1,9 @@
 """One `flyte dev` at a time in a folder."""
 
 import os
+import stat
 
+from flyteops.cli.dev import own_directory
 from flyteops.cli.tenant import Tenancy, Tenant
 
 
@@ -22,3 +24,13 @@ def test_a_folder_is_free_again_when_its_tenant_is_gone(tmp_path):
         assert second.other is None
         with Tenancy(tmp_path) as third:
             assert third.other == Tenant(str(os.getpid()), "")
+
+
+def test_only_its_owner_may_look_into_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for before in (None, 0o755):
+        if before is not None:
+            (tmp_path / ".flyte").chmod(before)
+        with Tenancy(own_directory()):
+            assert stat.S_IMODE((tmp_path / ".flyte").stat().st_mode) == 0o700
+            assert stat.S_IMODE((tmp_path / ".flyte" / "running").stat().st_mode) == 0o600

@@ -35,7 +35,7 @@ async def backup(file: str, store: str | None) -> None:
     progress = Progress()
     try:
         with _output(file) as out:
-            tally = await write_backup(open_store(url), out, datetime.now(UTC), progress)
+            tally = await write_backup(open_store(url, scratch=_scratch(file)), out, datetime.now(UTC), progress)
     finally:
         progress.end()
     click.echo(f"saved {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}", err=file == STANDARD)
@@ -58,6 +58,14 @@ async def restore(file: str, target: str) -> None:
     finally:
         progress.end()
     click.echo(f"restored to {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}")
+
+
+def _scratch(name: str) -> Path:
+    """Return where a copy of the database may be for a while: beside the backup, which takes room there as well."""
+    path = Path(name)
+    if name == STANDARD or (path.exists() and not path.is_file()):
+        return Path(tempfile.gettempdir())
+    return path.parent
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,7 +67,7 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
 
     Where it runs already, a second one is another chat with the first.
     """
-    directory = _own_directory()
+    directory = own_directory()
     with Tenancy(directory) as tenancy:
         if tenancy.other is not None:
             is_plain = port is None and flows is None and not more_packs
@@ -112,12 +113,16 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
     await converse(Room(), "Chat", wait)
 
 
-def _own_directory() -> Path:
+def own_directory() -> Path:
+    """Make the folder where everything is kept, for this user alone."""
     directory = Path(".flyte")
     try:
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        # Events, logs and the database are in it; earlier versions let all users of the computer read them.
+        if stat.S_IMODE(directory.stat().st_mode) & 0o077:
+            directory.chmod(0o700)
     except OSError as error:
-        message = f"cannot make the directory .flyte here: {error.strerror}; go to one of your own first"
+        message = f"cannot make a private directory .flyte here: {error.strerror}; go to one of your own first"
         raise FlyteError(message) from error
     return directory
 

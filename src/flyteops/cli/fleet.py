@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -61,7 +62,7 @@ class Fleet:
     async def start(self, name: str, args: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
         """Start `flyte` with these arguments, in a session of its own so that the keys of the terminal do not reach it."""
         log = self._directory / f"{name.lower()}.log"
-        with log.open("ab") as output:
+        with open(log, "ab", opener=_private) as output:  # noqa: ASYNC230 - of this computer
             log_begin = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "flyteops", *args),
@@ -92,6 +93,10 @@ class Fleet:
         for child in reversed(self._children):
             await _stop(child.process)
         self._children.clear()
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 async def _stop(process: Process) -> None:

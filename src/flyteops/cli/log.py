@@ -1,7 +1,10 @@
 """Where the server's log goes, and what its lines look like."""
 
 import logging
+import os
 import time
+from contextlib import suppress
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 
 from flyteops.errors import Problem, SettingsError
@@ -26,6 +29,15 @@ class Formatter(logging.Formatter):
         return "\n".join(f"    {escaped(line)}" for line in super().formatException(ei).split("\n"))  # type: ignore[arg-type]
 
 
+class PrivateFileHandler(WatchedFileHandler):
+    """A log file that only its owner may read; the permissions of one that is there already stay as they are."""
+
+    def _open(self) -> TextIOWrapper:
+        with suppress(FileExistsError):
+            os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return super()._open()
+
+
 def escaped(text: str) -> str:
     """Return text with everything that is not printable as an escape, line breaks included."""
     if text.isprintable():
@@ -38,7 +50,7 @@ def configure(settings: Settings) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if settings.log_file is not None:
         try:
-            handler = WatchedFileHandler(settings.log_file, encoding="utf-8")
+            handler = PrivateFileHandler(settings.log_file, encoding="utf-8")
         except OSError as error:
             fault = f"{settings.log_file!r} cannot be written: {error.strerror}; give a file in a directory that exists"
             raise SettingsError(problems=[Problem("LOGFILE", fault)]) from error

@@ -58,6 +58,9 @@ SWITCH_AFTER = 0.02
 """How many seconds a thread goes on while another waits for its turn; at the usual 5 ms, the loop and the store's writer change
 places so often that it costs a tenth with many connections."""
 
+USUAL_LOG = 1024**3
+"""How many bytes the write-ahead log of SQLite may take if nothing else is said."""
+
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
 
@@ -115,6 +118,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         keep_for=settings.keep_for,
         direct_url=settings.store_direct_url,
         pool_size=settings.store_pool_size,
+        max_log_bytes=longest_log(settings),
     )
     service = make_service(settings, store)
     async with stop_on_signal(hurry) as stop:
@@ -139,6 +143,13 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         finally:
             await store.close()
     LOGGER.info("stopped")
+
+
+def longest_log(settings: Settings) -> int | None:
+    """Return how long the write-ahead log of SQLite may get, None for the usual bound; no longer than the store may be."""
+    if settings.max_wal is not None or settings.max_disk is None:
+        return settings.max_wal
+    return min(settings.max_disk, USUAL_LOG)
 
 
 async def first_start(store: Store, service: Service, access: "Access | None") -> str:

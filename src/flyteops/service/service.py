@@ -221,13 +221,13 @@ class Service:
             return [self._time.clock_fault]
         try:
             await self.check_health()
-        except UnavailableError as error:
+        except (UnavailableError, StoreError) as error:
             return [error.message]
         return self.loops.problems(essential=True)
 
     def warnings(self) -> Sequence[str]:
         """Return what somebody should look at although the server does its work."""
-        return [*self.loops.problems(essential=False), *self._aside.warnings]
+        return [*self._store.warnings(), *self.loops.problems(essential=False), *self._aside.warnings]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""

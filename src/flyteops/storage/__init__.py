@@ -20,8 +20,14 @@ POOL_SIZE = 10
 """How many connections to PostgreSQL are shared, unless something else is set."""
 
 
-def open_store(
-    url: str, *, keep_for: timedelta | None = None, direct_url: str | None = None, pool_size: int | None = None
+def open_store(  # noqa: PLR0913 - options of different backends, by keyword
+    url: str,
+    *,
+    keep_for: timedelta | None = None,
+    direct_url: str | None = None,
+    pool_size: int | None = None,
+    max_log_bytes: int | None = None,
+    scratch: Path | None = None,
 ) -> Store:
     """Return the store that a URL names, not opened yet.
 
@@ -30,11 +36,12 @@ def open_store(
     have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
 
     `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy, and
-    `pool_size` is how many connections to it are shared.
+    `pool_size` is how many connections to it are shared. `max_log_bytes` and `scratch` are for a store in a file: see
+    `SqliteStore`.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
-        return _sqlite(url, rest)
+        return _sqlite(url, rest, max_log_bytes, scratch)
     if is_postgres(url):
         return _postgres(url, direct_url, pool_size)
     if scheme in MONGODB:
@@ -74,13 +81,14 @@ def _mongodb(url: str, keep_for: timedelta | None) -> Store:
     return MongoStore(url, name=shown(url), keep_for=keep_for)
 
 
-def _sqlite(url: str, rest: str) -> Store:
+def _sqlite(url: str, rest: str, max_log_bytes: int | None, scratch: Path | None) -> Store:
     from flyteops.storage.sqlite import SqliteStore  # noqa: PLC0415 - a backend is loaded only where it is used
 
     path = rest.removeprefix("/")
     if not rest.startswith("/") or not path or path.endswith("/") or path == ":memory:":
         raise _refusal(f"is {url!r}; the path of a file must follow sqlite:///, as in sqlite:///flyte.db")
-    return SqliteStore(path)
+    bound = {} if max_log_bytes is None else {"max_log_bytes": max_log_bytes}
+    return SqliteStore(path, scratch=scratch, **bound)
 
 
 def path_of(url: str) -> str:

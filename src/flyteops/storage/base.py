@@ -312,6 +312,10 @@ class Store(ABC):
     async def ping(self) -> None:
         """Return when the store can be read and written."""
 
+    def warnings(self) -> Sequence[str]:
+        """Return what somebody should look at although the store does its work; costs nothing."""
+        return ()
+
     # ------------------------------------------------------------------------------------------------------------ packs
 
     @abstractmethod

@@ -4,9 +4,6 @@ Instants that are sorted by are integers, microseconds since the epoch; an event
 keeps its offset. Foreign keys are not declared: all writing goes through `ledger`, and the checks would double its reads.
 """
 
-import errno
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 
@@ -23,6 +20,15 @@ UNSTORABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that holds a lock on the database."""
+
+DAMAGE_ADVICE = "Stop the server, then restore a backup, or try `sqlite3 FILE .recover`."
+
+REASONS = (
+    ("SQLITE_FULL", "database or disk is full: make room, or let FLYTE_MAX_DISK bound what is kept"),
+    ("SQLITE_READONLY", "it cannot be written: its disk is read-only, or the file's permissions have changed"),
+    ("SQLITE_CANTOPEN", "it cannot be opened: see the permissions of file and directory, and the limit of open files"),
+)
+"""What to tell users instead of SQLite's own words, by the beginning of the error's name."""
 
 FIRST = (
     """
@@ -176,46 +182,19 @@ NOTES = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES)
+# One row: a random token that changes around each checkpoint, and the one that was in the file before. See `guard`.
+GENERATION = (
+    """
+    CREATE TABLE generation (
+      id INTEGER PRIMARY KEY,
+      token BLOB NOT NULL,
+      former BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
-
-
-class Lock:
-    """What keeps a second server off the database, across processes; let go by the kernel when the process ends."""
-
-    def __init__(self, database: Path) -> None:
-        self._database = database
-        self.path = database.with_name(f"{database.name}.lock")
-        self._descriptor: int | None = None
-
-    def acquire(self) -> None:
-        """Take the lock; raise `StoreError` naming the process that has it."""
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StoreError(f"Cannot write {str(self.path)!r}: {error.strerror}. The server needs to write there.") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise self._refusal(error, owner) from error
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Let go; may be called twice. The file stays: removing it would race with the next server."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _refusal(self, error: OSError, owner: str) -> StoreError:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return StoreError(
-                f"The database {str(self._database)!r} is in use by process {owner or '(unknown)'}; only one server may use it."
-            )
-        return StoreError(f"Cannot lock {str(self.path)!r}: {error.strerror}. Local disks can be locked, some network disks not.")
 
 
 def prepare(path: Path) -> sqlite3.Connection:
@@ -264,16 +243,34 @@ def prepare_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite has found the file damaged."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
+
+
 def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
     """Translate what SQLite says when a transaction fails as a whole."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_NOTADB"):
         return StoreError(f"{str(path)!r} is not a Flyte database, or it is encrypted. Name another file, or restore a backup.")
     if name.startswith("SQLITE_CORRUPT"):
-        return StoreError(
-            f"{str(path)!r} is damaged ({error}). Stop the server, then restore a backup, or try `sqlite3 FILE .recover`."
+        return StoreError(f"{str(path)!r} is damaged ({error}). {DAMAGE_ADVICE}")
+    return unavailable(error, path)
+
+
+def unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
+    """Say why a running server cannot use its database, and what is known of the transaction that failed."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")):
+        # All of it was written, commit included; it may be found by the next start after a crash.
+        return UnavailableError(
+            f"The disk of the database {str(path)!r} did not confirm a write ({error}). Whether anything was changed is not"
+            " known; repeat it with the same Idempotency-Key."
         )
-    return UnavailableError(f"The database {str(path)!r} cannot be used at the moment ({error}); nothing was changed.")
+    if is_damage(error):
+        return UnavailableError(f"The database {str(path)!r} is damaged ({error}); nothing was changed. {DAMAGE_ADVICE}")
+    reason = next((text for prefix, text in REASONS if name.startswith(prefix)), str(error))
+    return UnavailableError(f"The database {str(path)!r} cannot be used at the moment ({reason}); nothing was changed.")
 
 
 def _refusal_to_open(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
@@ -302,7 +299,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"The file system of {str(path)!r} does not support SQLite's WAL mode. Use a local disk.")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer does it, between two batches: see `log`
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA cache_size = -16384")
 

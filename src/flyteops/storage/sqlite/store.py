@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import queue
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +39,12 @@ from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.sqlite import growth, timer, transfer
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
+from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.schema import UNSTORABLE, Lock, connect, prepare, refusal
+from flyteops.storage.sqlite.lock import Lock
+from flyteops.storage.sqlite.log import MAX_BYTES
+from flyteops.storage.sqlite.room import PROBE, check_room
+from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
 
@@ -57,24 +61,45 @@ PURGE_STEP = 100
 
 
 class SqliteStore(Store):
-    """A store in one SQLite file. `limit` is how many writes may wait at a time, `readers` how many reads run at a time."""
+    """A store in one SQLite file. `limit` is how many writes may wait at a time, `readers` how many reads run at a time.
 
-    def __init__(self, path: str | Path, *, limit: int = 5000, readers: int = 4) -> None:
+    `max_log_bytes` is how long the write-ahead log may get while somebody reads an old state; then all writes are refused.
+    `scratch` is the directory for the copy from which all is read for a backup while another process has the database open.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        limit: int = 5000,
+        readers: int = 4,
+        max_log_bytes: int = MAX_BYTES,
+        scratch: Path | None = None,
+    ) -> None:
         self.path = Path(path)
         self._limit = limit
+        self._max_log_bytes = max_log_bytes
+        self._scratch = scratch
         self._lock = Lock(self.path)
+        self._guard = Guard(self.path, self._lock)
         self._writer: Writer | None = None
         self._attended_at: float | None = None
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
-        self._readers = Readers(self.path, readers)
+        self._readers = Readers(self.path, self._guard, readers)
 
     async def open(self) -> None:
         if self._writer is not None:
             raise StoreError("The store is open already.")
         ledger = await asyncio.to_thread(self._prepare)
         self._attended_at = None
-        self._writer = Writer(ledger, self.path, limit=self._limit, loops=lambda: self.loops)
-        self._readers.open()
+        self._writer = Writer(
+            ledger,
+            self.path,
+            self._guard,
+            limit=self._limit,
+            max_log_bytes=self._max_log_bytes,
+            loops=lambda: self.loops,
+        )
 
     async def close(self) -> None:
         with suppress(FlyteError):
@@ -85,6 +110,7 @@ class SqliteStore(Store):
         await writer.stop()
         await asyncio.to_thread(self._readers.close)
         writer.ledger.connection.close()
+        writer.log.close()
         self._lock.release()
 
     def _prepare(self) -> Ledger:
@@ -94,9 +120,17 @@ class SqliteStore(Store):
         except OSError as error:
             raise StoreError(f"Cannot create the directory {str(self.path.parent)!r}: {error.strerror}.") from error
         self._lock.acquire()
+        connection = None
         try:
-            return Ledger(prepare(self.path))
+            connection = prepare(self._lock.file)
+            self._guard = self._readers.guard = Guard(self.path, self._lock)
+            self._guard.watch(connection)
+            self._readers.open(self._lock.file)
+            return Ledger(connection)
         except BaseException as error:  # whatever it is, the file is let go
+            self._readers.close()
+            if connection is not None:
+                connection.close()
             self._lock.release()
             if isinstance(error, sqlite3.Error):
                 raise refusal(error, self.path) from error
@@ -123,7 +157,15 @@ class SqliteStore(Store):
 
     async def ping(self) -> None:
         await self._change(Catalog.ping)
+        await asyncio.to_thread(check_room, self._lock.file.parent)
+        if self._writer is not None and self._writer.has_failed:
+            await self.save_note(PROBE)
+            await self.delete_note(PROBE.kind, PROBE.key)
+            self._writer.has_failed = False
         await self._read(Audit.find_nothing)
+
+    def warnings(self) -> Sequence[str]:
+        return [] if self._writer is None or not self._writer.log.warning else [self._writer.log.warning]
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -193,6 +235,7 @@ class SqliteStore(Store):
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
+        self._guard.check(max_age=LOOK_EVERY)
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
         # What nobody is left to be told of goes back as soon as it is there, or at once when it was on its way already.
@@ -316,7 +359,8 @@ class SqliteStore(Store):
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         # A snapshot of its own, as long as it takes: no thread of those that answer requests is kept from them.
-        parts = transfer.export(self.path, partly=partly)
+        scratch = self._scratch if self._writer is None else None
+        parts = transfer.export(self.path, partly=partly, scratch=scratch)
         with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
             run = partial(asyncio.get_running_loop().run_in_executor, thread)
             try:
@@ -336,20 +380,28 @@ class SqliteStore(Store):
 
 
 class Readers:
-    """A few threads, each with a connection that cannot write. Every read sees one snapshot."""
+    """A few threads, each with a connection that cannot write. Every read sees one snapshot.
 
-    def __init__(self, path: Path, count: int) -> None:
+    The connections are made at the start: the file of this name might be another one later.
+    """
+
+    def __init__(self, path: Path, guard: Guard, count: int) -> None:
+        self.guard = guard
         self._path = path
         self._count = count
         self._limit = 250 * count
         self._under_way = 0
         self._connections: list[sqlite3.Connection] = []
-        self._own = threading.local()
+        self._free: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._pool: ThreadPoolExecutor | None = None
 
-    def open(self) -> None:
+    def open(self, file: Path) -> None:
         """Be ready to read; the threads start when there is something to read."""
-        self._own = threading.local()
+        for _ in range(self._count):
+            connection = connect(file, query_only=True)
+            self._connections.append(connection)
+            connection.execute("PRAGMA user_version").fetchone()  # opens the log and its index, too
+            self._free.put(connection)
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="flyte-sqlite-reader")
 
     def close(self) -> None:
@@ -359,6 +411,7 @@ class Readers:
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+        self._free = queue.LifoQueue()
 
     async def read(self, run: Callable[[Audit], T]) -> T:
         """Run a function in a reading thread."""
@@ -371,22 +424,19 @@ class Readers:
             self._under_way -= 1
 
     def _read(self, run: Callable[[Audit], T]) -> T:
+        self.guard.check(max_age=LOOK_EVERY)
+        connection = self._free.get()
         try:
-            connection = self._connection()
             connection.execute("BEGIN")
             try:
                 return run(Audit(connection))
             finally:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise refusal(error, self._path) from error
+            if is_damage(error):
+                self.guard.note_damage(error)
+            raise unavailable(error, self._path) from error
         except UNSTORABLE as error:
             raise InputError(f"The store cannot look for that: {error}.") from error
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = connect(self._path, query_only=True)
-            self._own.connection = connection
-            self._connections.append(connection)
-        return connection
+        finally:
+            self._free.put(connection)

@@ -50,7 +50,8 @@ from flyteops.storage.row import (
 )
 from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.schema import prepare_to_read, refusal
+from flyteops.storage.sqlite.schema import refusal
+from flyteops.storage.sqlite.snapshot import reading
 
 PART = 500
 """How many records are handed on at a time."""
@@ -78,19 +79,19 @@ Sized = tuple[Stored, int]
 """A record and how long it is, roughly."""
 
 
-def export(path: Path, *, partly: bool) -> Generator[Sequence[Stored], None, None]:
-    """See `Store.export`."""
+def export(path: Path, *, partly: bool, scratch: Path | None = None) -> Generator[Sequence[Stored], None, None]:
+    """See `Store.export`. What a server works with is read from a copy, made in the directory `scratch`."""
     try:
-        connection = prepare_to_read(path)
-        try:
-            connection.execute("BEGIN")
+        with reading(path, scratch) as (connection, check):
             if not partly and find_checkpoint(connection) is not None:
                 raise StoreError(f"{str(path)!r} is loaded in part only; end what was begun.")
-            yield from _parts(_records(connection))
-        finally:
-            connection.close()
+            for part in _parts(_records(connection)):
+                yield part
+                check()
     except sqlite3.Error as error:
         raise refusal(error, path) from error
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be copied to {str(scratch)!r}: {error.strerror}.") from error
 
 
 def find_checkpoint(connection: sqlite3.Connection) -> Checkpoint | None:

@@ -11,25 +11,35 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError
+from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.storage.sqlite.guard import Fault, Guard
 from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.log import Log
-from flyteops.storage.sqlite.schema import UNSTORABLE, refusal
-
-T = TypeVar("T")
+from flyteops.storage.sqlite.log import MAX_BYTES, Log
+from flyteops.storage.sqlite.schema import UNSTORABLE, is_damage, unavailable
 
 LOGGER = logging.getLogger("flyte.store")
+
+T = TypeVar("T")
 
 BATCH = 500
 """How many jobs share a commit at most, which bounds how long each of them waits for the others."""
 
 GATHERING = 0.0003
 """How many seconds the writer waits for more jobs when the last batch had several: fewer commits, and the event loop gets on."""
+
+IDLE = 1.0
+"""Seconds between two looks at the files while there is nothing to write."""
+
+GLANCE = 0.005
+"""How many seconds ago the files may have been looked at before a batch: under load, the look after the last one is enough."""
+
+UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
@@ -74,14 +84,29 @@ class Job:
 
 
 class Writer:
-    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in."""
+    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in.
 
-    def __init__(self, ledger: Ledger, path: Path, *, limit: int, loops: Callable[[], BackgroundLoops] = BackgroundLoops) -> None:
+    `has_failed` says whether a transaction has failed as a whole since the store was last found usable.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a store hands on
+        self,
+        ledger: Ledger,
+        path: Path,
+        guard: Guard,
+        *,
+        limit: int,
+        max_log_bytes: int = MAX_BYTES,
+        loops: Callable[[], BackgroundLoops] = BackgroundLoops,
+    ) -> None:
         self._loops = loops
         self.ledger = ledger
+        self.log = Log(ledger.connection, guard, max_log_bytes)
+        self.has_failed = False
         self._connection = ledger.connection
         self._path = path
-        self._log = Log(ledger.connection, path)
+        self._guard = guard
+        self._saved_for: Fault | None = None
         self._limit = limit
         self._is_shared = False
         self._loop = asyncio.get_running_loop()
@@ -111,29 +136,64 @@ class Writer:
             batch, is_open = self._take()
             batch.sort(key=attrgetter("rank"))
             try:
-                self._do(batch)
+                self._do_guarded(batch)
             except BaseException as error:  # the worker loop: whatever a job does, the thread lives on
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
             except RuntimeError:  # the loop is closed: nobody waits
                 continue
+            self._look_after_files()
+
+    def _do_guarded(self, batch: Sequence[Job]) -> None:
+        self._guard.check(max_age=GLANCE)
+        if self.log.problem:
+            raise UnavailableError(f"{self.log.problem} Nothing was changed.")
+        self._do(batch)
+        try:
+            self._guard.check()  # what was committed counts only if it is in the file that the next server opens
+        except UnavailableError as error:
+            unknown = OutcomeUnknownError(f"{error.message} {UNKNOWN}")
+            fail([job for job in batch if job.error is None], unknown, self._path)
+
+    def _look_after_files(self) -> None:
+        if self._guard.fault is not None:
+            self._save_log()
+        else:
+            self._saved_for = None
             self._bound_log()
 
     def _bound_log(self) -> None:
         loop = self._loops().loop("Bounding the write-ahead log", LOGGER)
         try:
-            self._log.bound()
+            self.log.bound()
             loop.succeeded()
         except sqlite3.Error as error:  # it is tried again after the next batch
-            loop.failed(refusal(error, self._path))
+            loop.failed(unavailable(error, self._path))
+
+    def _look_again(self) -> None:
+        with suppress(UnavailableError):  # it was logged, and whoever asks for something is told
+            self._guard.check()
+        self._look_after_files()
+
+    def _save_log(self) -> None:
+        """Bring what was acknowledged into the database file that is open, wherever it is now; once for each fault."""
+        fault = self._guard.fault
+        if fault is None or fault == self._saved_for or not fault.has_own_file:
+            return
+        self._saved_for = fault
+        try:
+            self.log.save()
+        except sqlite3.Error as error:
+            LOGGER.error("The log of the database cannot be copied into it: %s", error)
 
     def _next(self) -> Job | None:
         while True:
+            due_in = self.log.due_in
             try:
-                return self._waiting.get(timeout=self._log.due_in)
+                return self._waiting.get(timeout=IDLE if due_in is None else min(due_in, IDLE))
             except queue.Empty:
-                self._bound_log()
+                self._look_again()
 
     def _take(self) -> tuple[list[Job], bool]:
         batch: list[Job] = []
@@ -157,6 +217,9 @@ class Writer:
                 self.ledger.is_careful = True
                 self._do_one_by_one(batch)
         except sqlite3.Error as error:
+            self.has_failed = True
+            if is_damage(error):
+                self._guard.note_damage(error)
             self._undo()
             fail(batch, error, self._path)
         except BaseException:  # nothing of the batch may stay
@@ -245,7 +308,11 @@ def _fault(error: BaseException, path: Path) -> FlyteError:
             f"It is unknown whether the change was made: the disk of {str(path)!r} has failed ({error}). Repeat the request; an"
             " event that comes with the same Idempotency-Key is stored once."
         )
-    return refusal(error, path) if isinstance(error, sqlite3.Error) else FlyteError(f"{type(error).__name__}: {error}")
+    if isinstance(error, sqlite3.Error):
+        return unavailable(error, path)
+    if isinstance(error, UnavailableError):  # one of its own for each job, as each is raised in another task
+        return type(error)(error.message)
+    return FlyteError(f"{type(error).__name__}: {error}")
 
 
 def concerns_all(error: Exception) -> bool:

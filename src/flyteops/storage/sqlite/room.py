@@ -1,0 +1,26 @@
+"""Whether the disk of the database has room, which a write into space that the database has already does not show."""
+
+import tempfile
+from pathlib import Path
+
+from flyteops.errors import UnavailableError
+from flyteops.model import Note
+
+ROOM = 256 * 1024
+"""How many bytes a disk that is not full takes."""
+
+PROBE = Note("probe", "room", bytes(64 * 1024))
+"""What is written and removed again before a database that has refused a write is called usable."""
+
+
+def check_room(folder: Path) -> None:
+    """Write a nameless file; raise `UnavailableError` if the disk does not take it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(ROOM))
+    except PermissionError:
+        return  # no new files, but those of the database are open
+    except OSError as error:
+        raise UnavailableError(
+            f"The disk of the database, at {str(folder)!r}, cannot be written: {error.strerror}. Make room, or put it right."
+        ) from error
