@@ -11,6 +11,7 @@ from itertools import chain, islice
 from msgspec import inspect
 
 from flyteops import template
+from flyteops.advice.chat import message_advice
 from flyteops.advice.outside import texts
 from flyteops.advice.script import script_advice
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
@@ -127,6 +128,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
         _repetition_advice(document, flow),
         _variable_advice(document, flow),
         script_advice(document, flow),
+        message_advice(document, flow),
     )
     return list(islice(found, MOST_ADVICE))
 

@@ -1,6 +1,6 @@
 """Expressions that print the words of outsiders: what comes from events, and contexts that hold it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flyteops import template
 from flyteops.document import Path
@@ -39,12 +39,19 @@ class Origins:
 
     def _is_outside(self, compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
         """Tell whether an output prints what comes from an event; `told` are the paths in contexts that do, None for all."""
-        if output.filters and self._harmless.issuperset(output.filters):
-            return False
-        paths = output.paths
-        if not compiled.bound.isdisjoint(path.partition(".")[0] for path in paths):
-            paths = (*paths, *compiled.variables)  # it may be any of what the template reads
-        return any(_comes_from_event(path, told) for path in paths)
+        return prints_any(compiled, output, self._harmless, lambda path: _comes_from_event(path, told))
+
+
+def prints_any(
+    compiled: template.Template, output: template.Output, harmless: frozenset[str], is_told: Callable[[str], bool]
+) -> bool:
+    """Tell whether an output prints a path of that kind, and no filter makes it harmless."""
+    if output.filters and harmless.issuperset(output.filters):
+        return False
+    paths = output.paths
+    if not compiled.bound.isdisjoint(path.partition(".")[0] for path in paths):
+        paths = (*paths, *compiled.variables)  # it may be any of what the template reads
+    return any(is_told(path) for path in paths)
 
 
 def _comes_from_event(path: str, told: frozenset[str] | None) -> bool:
