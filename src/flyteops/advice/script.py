@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from flyteops import template
 from flyteops.advice.nested import OPAQUE, nested_script
 from flyteops.advice.outside import SINGLE_WORDS, Origins, line_and_column, texts
+from flyteops.advice.placement import find_unprotected
 from flyteops.advice.shell import (
     ANSI,
     ARITHMETIC,
@@ -17,7 +18,6 @@ from flyteops.advice.shell import (
     PARAMETER,
     PIPED,
     Finding,
-    find_unprotected,
 )
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
@@ -39,9 +39,26 @@ POWERFUL = frozenset(
 _BY_ENV = "hand the value over in 'env' instead, and write \"$NAME\" in the script"
 
 
+MOST_TEXT = 200_000
+"""How many characters of the scripts of a flow are followed; where expressions stand in the rest is not looked at."""
+
+
+class _Origins(Origins):
+    """What comes from events, and how much of the scripts may still be followed."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__(flow, HARMLESS)
+        self._room = MOST_TEXT
+
+    def unprotected(self, compiled: template.Template) -> dict[int, Finding]:
+        """Return the expressions that stand where quoting does not protect."""
+        self._room -= len(compiled.source)
+        return find_unprotected(outline(compiled)) if self._room >= 0 else {}
+
+
 def script_advice(document: Document, flow: Flow) -> Iterator[Problem]:
     """Warn of words of outsiders in scripts, programs and their arguments."""
-    origins = Origins(flow, HARMLESS)
+    origins = _Origins(flow)
     for index, step in enumerate(flow.steps):
         if step.command.name == SHELL:
             path: Path = ("steps", index, "command", "input")
@@ -49,7 +66,7 @@ def script_advice(document: Document, flow: Flow) -> Iterator[Problem]:
                 yield document.problem(at, complaint)
 
 
-def _of_input(value: Json, path: Path, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_input(value: Json, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     if isinstance(value, str):
         yield from _of_script(value, path, origins)
     elif isinstance(value, dict):
@@ -70,11 +87,11 @@ def _of_input(value: Json, path: Path, origins: Origins) -> Iterator[tuple[Path,
 # ----------------------------------------------------------------------------------------------------------------- scripts
 
 
-def _of_script(source: str, path: Path, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_script(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     compiled = template.compile(source)
     if not any(origins.prints_outside(compiled, output) or origins.prints_quoted(output) for output in compiled.outputs):
         return
-    unprotected = find_unprotected(outline(compiled))
+    unprotected = origins.unprotected(compiled)
     for output in compiled.outputs:
         finding = unprotected.get(output.start)
         complaint = None
@@ -179,7 +196,7 @@ class _Argument:
         return OPAQUE if self.compiled.outputs and not self.compiled.constant else self.source
 
 
-def _of_arguments(argv: Sequence[Json], path: Path, origins: Origins) -> Generator[tuple[Path, str], None, bool]:
+def _of_arguments(argv: Sequence[Json], path: Path, origins: _Origins) -> Generator[tuple[Path, str], None, bool]:
     """Yield complaints; return whether the program reads a script from its standard input."""
     arguments = [
         _Argument((*path, index), text, template.compile(text)) for index, text in enumerate(argv) if isinstance(text, str)
@@ -195,7 +212,7 @@ def _of_arguments(argv: Sequence[Json], path: Path, origins: Origins) -> Generat
     return nested.reads_script
 
 
-def _of_nested(program: str, argument: _Argument, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_nested(program: str, argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
     """Look at an argument that is a script: of a shell, or of something with another way of quoting."""
     if program in _LIKE_SHELLS:
         yield from _of_script(argument.source, argument.path, origins)
@@ -215,13 +232,13 @@ _LIKE_SHELLS = frozenset(
 )
 
 
-def _of_program(argument: _Argument, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_program(argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for output in argument.compiled.outputs:
         if origins.prints_outside(argument.compiled, output):
             yield argument.path, f"{{{{ {output.shown} }}}} lets whoever sent it choose which program runs; name the program"
 
 
-def _of_plain(source: str, path: Path, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_plain(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for output in template.compile(source).outputs:
         if origins.prints_quoted(output):
             yield (
@@ -231,7 +248,7 @@ def _of_plain(source: str, path: Path, origins: Origins) -> Iterator[tuple[Path,
             )
 
 
-def _of_environment(env: Mapping[str, Json], path: Path, origins: Origins) -> Iterator[tuple[Path, str]]:
+def _of_environment(env: Mapping[str, Json], path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for name, value in env.items():
         for at, source in texts(value, (*path, name)):
             compiled = template.compile(source)

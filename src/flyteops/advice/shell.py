@@ -1,30 +1,23 @@
-"""Where in a shell script the expressions of a template stand: a lexer that follows quotes from the start of the script.
+"""A lexer of shell scripts that follows quotes, and reports the place of each expression that is printed into a script.
 
 It knows as much of the shell language as decides about quoting: quotes, escapes, comments, substitutions, here-documents,
-and where commands and pipelines end. Branches of a template are followed one by one, and its loops twice.
+and where commands and pipelines end.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flyteops.advice.nested import OPAQUE, nested_script
 from flyteops.template import Output
-from flyteops.template.outline import Choice, Loop, Macro, Outline, Piece, Printed, Text
-
-MOST_STATES = 6
-"""How many different readings of a script are followed at the same time."""
 
 MOST_PARTS = 100
 """How deep quotes and substitutions may be nested; deeper ones are not followed."""
 
 MOST_WORDS = 100
 """Of how many words of a command, and of how many characters of each, it is remembered how they read."""
-
-MOST_LOOPS = 3
-"""Down to which depth of loops a body is followed twice."""
 
 # What a part of a script is; the names are those of messages.
 COMMANDS, SUBSTITUTION, BACKTICKS, SUBSHELL = "script", "$( )", "backticks", "( )"
@@ -91,7 +84,7 @@ class _Frame:
         return (self.kind, self.digest, word, self.expects, len(self.piped), self.heres, self.line, self.depth)
 
 
-class _Shell:
+class Shell:
     """The state of the lexer after a part of the script."""
 
     def __init__(self, report: Callable[[Finding], None]) -> None:
@@ -99,7 +92,7 @@ class _Shell:
         self.frames = [_Frame(COMMANDS, 0)]
         self.pending = ""
 
-    def fork(self) -> "_Shell":
+    def fork(self) -> "Shell":
         other = copy(self)
         other.frames = [copy(frame) for frame in self.frames]
         for frame in other.frames:
@@ -222,7 +215,7 @@ class _Shell:
 # ------------------------------------------------------------------------------------------------------ parts of a script
 
 
-def _read_commands(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_commands(shell: Shell, text: str, at: int, start: int) -> int:
     plain = _BARE.match(text, at)
     if plain is not None:
         shell.add(plain[0])
@@ -243,7 +236,7 @@ def _read_commands(shell: _Shell, text: str, at: int, start: int) -> int:
     return _read_separator(shell, text, at, start)
 
 
-def _read_quoting(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_quoting(shell: Shell, text: str, at: int, start: int) -> int:
     """Read what quotes or substitutes, where that is at home: among commands, and for the most part in double quotes."""
     character = text[at]
     if character == "\\":
@@ -258,7 +251,7 @@ def _read_quoting(shell: _Shell, text: str, at: int, start: int) -> int:
     return _read_dollar(shell, text, at, start)
 
 
-def _read_escape(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_escape(shell: Shell, text: str, at: int, start: int) -> int:
     if at + 1 == len(text):
         shell.pending = "\\"
     elif text[at + 1] != "\n":
@@ -266,7 +259,7 @@ def _read_escape(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + 2
 
 
-def _read_dollar(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_dollar(shell: Shell, text: str, at: int, start: int) -> int:
     after = text[at + 1 : at + 2]
     is_bare = shell.top.kind in _LISTS
     if not after:
@@ -287,7 +280,7 @@ def _read_dollar(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + 1
 
 
-def _read_backtick(shell: _Shell, at: int) -> None:
+def _read_backtick(shell: Shell, at: int) -> None:
     if any(frame.kind == BACKTICKS for frame in shell.frames):
         while shell.top.kind != BACKTICKS:
             _leave(shell)
@@ -297,13 +290,13 @@ def _read_backtick(shell: _Shell, at: int) -> None:
         shell.push(BACKTICKS, at)
 
 
-def _leave(shell: _Shell) -> None:
+def _leave(shell: Shell) -> None:
     if shell.top.kind in _LISTS:
         shell.end_command()
     shell.frames.pop()
 
 
-def _read_redirection(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_redirection(shell: Shell, text: str, at: int, start: int) -> int:
     found = _REDIRECTION.match(text, at)
     operator = found[0] if found else text[at]
     frame = shell.list
@@ -318,7 +311,7 @@ def _read_redirection(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + len(operator)
 
 
-def _read_parenthesis(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_parenthesis(shell: Shell, text: str, at: int, start: int) -> int:
     frame = shell.list
     if text[at] == ")":
         shell.end_command()
@@ -332,7 +325,7 @@ def _read_parenthesis(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + 1
 
 
-def _read_separator(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_separator(shell: Shell, text: str, at: int, start: int) -> int:
     character = text[at]
     if character == "\n":
         frame = shell.list
@@ -350,7 +343,7 @@ def _read_separator(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + (2 if doubled or text.startswith("|&", at) else 1)
 
 
-def _read_single(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_single(shell: Shell, text: str, at: int, start: int) -> int:
     end = text.find("'", at)
     shell.add(text[at : len(text) if end < 0 else end], is_quoted=True)
     if end < 0:
@@ -359,7 +352,7 @@ def _read_single(shell: _Shell, text: str, at: int, start: int) -> int:
     return end + 1
 
 
-def _read_ansi(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_ansi(shell: Shell, text: str, at: int, start: int) -> int:
     found = _IN_ANSI.match(text, at)
     end = found.end() if found else at
     shell.add(text[at:end], is_quoted=True)
@@ -368,7 +361,7 @@ def _read_ansi(shell: _Shell, text: str, at: int, start: int) -> int:
     return end + 1
 
 
-def _read_double(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_double(shell: Shell, text: str, at: int, start: int) -> int:
     plain = _IN_DOUBLE.match(text, at)
     if plain is not None:
         shell.add(plain[0], is_quoted=True)
@@ -382,7 +375,7 @@ def _read_double(shell: _Shell, text: str, at: int, start: int) -> int:
     return _read_quoting(shell, text, at, start)
 
 
-def _read_parameter(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_parameter(shell: Shell, text: str, at: int, start: int) -> int:
     plain = _IN_PARAMETER.match(text, at)
     if plain is not None:
         return plain.end()
@@ -396,7 +389,7 @@ def _read_parameter(shell: _Shell, text: str, at: int, start: int) -> int:
     return _read_quoting(shell, text, at, start)
 
 
-def _read_arithmetic(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_arithmetic(shell: Shell, text: str, at: int, start: int) -> int:
     plain = _IN_ARITHMETIC.match(text, at)
     if plain is not None:
         return plain.end()
@@ -415,7 +408,7 @@ def _read_arithmetic(shell: _Shell, text: str, at: int, start: int) -> int:
     return at + 1
 
 
-def _read_here(shell: _Shell, text: str, at: int, start: int) -> int:
+def _read_here(shell: Shell, text: str, at: int, start: int) -> int:
     frame = shell.top
     here = frame.here
     end = text.find("\n", at)
@@ -434,7 +427,7 @@ def _read_here(shell: _Shell, text: str, at: int, start: int) -> int:
     return end + 1
 
 
-def _read_comment(shell: _Shell, text: str, at: int, _start: int) -> int:
+def _read_comment(shell: Shell, text: str, at: int, _start: int) -> int:
     end = text.find("\n", at)
     if end < 0:
         return len(text)
@@ -442,7 +435,7 @@ def _read_comment(shell: _Shell, text: str, at: int, _start: int) -> int:
     return end
 
 
-_READERS: dict[str, Callable[[_Shell, str, int, int], int]] = {
+_READERS: dict[str, Callable[[Shell, str, int, int], int]] = {
     **dict.fromkeys(_LISTS, _read_commands),
     SINGLE: _read_single,
     DOUBLE: _read_double,
@@ -452,79 +445,3 @@ _READERS: dict[str, Callable[[_Shell, str, int, int], int]] = {
     HERE: _read_here,
     COMMENT: _read_comment,
 }
-
-
-# ------------------------------------------------------------------------------------------------- the ways of a template
-
-
-def find_unprotected(script: Outline) -> dict[int, Finding]:
-    """Return the expressions whose value would not be safe though it were quoted, by where they stand in the source."""
-    walk = _Walk()
-    for shell in walk.follow(script, [_Shell(walk.report)]):
-        shell.close()
-    return walk.found
-
-
-class _Walk:
-    """Follow the branches and loops of a template."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, Finding] = {}
-        self._loops = 0
-
-    def report(self, finding: Finding) -> None:
-        """Keep a finding; the first about an expression counts, and a later one may add the program."""
-        known = self.found.setdefault(finding.output.start, finding)
-        if finding.place == NESTED and not known.program:
-            self.found[finding.output.start] = known._replace(program=finding.program)
-
-    def follow(self, pieces: Outline, shells: list[_Shell]) -> list[_Shell]:
-        """Return the states after some pieces, each of which may go on from any of the states before."""
-        for piece in pieces:
-            shells = _distinct(self._after(piece, shells))
-        return shells
-
-    def _after(self, piece: Piece, shells: list[_Shell]) -> Iterator[_Shell]:
-        match piece:
-            case Text():
-                for shell in shells:
-                    shell.read(piece.text, piece.start)
-                yield from shells
-            case Printed():
-                for shell in shells:
-                    shell.print(piece.output)
-                yield from shells
-            case Choice():
-                for body in piece.bodies:
-                    yield from self.follow(body, _forks(shells))
-            case Loop():
-                yield from self.follow(piece.otherwise, _forks(shells))
-                yield from self._repeated(piece.body, shells)
-            case Macro():
-                for shell in self.follow(piece.body, [_Shell(self.report)]):
-                    shell.close()
-                yield from shells
-
-    def _repeated(self, body: Outline, shells: list[_Shell]) -> Iterator[_Shell]:
-        self._loops += 1
-        once = self.follow(body, shells)
-        yield from _forks(once)
-        if self._loops <= MOST_LOOPS:
-            yield from self.follow(body, once)
-        self._loops -= 1
-
-
-def _forks(shells: list[_Shell]) -> list[_Shell]:
-    return [shell.fork() for shell in shells]
-
-
-def _distinct(shells: Iterable[_Shell]) -> list[_Shell]:
-    """Return no more states than are followed, as many as can be of those that stand in different places."""
-    states = list(shells)
-    if len(states) > 1:
-        states = list({(shell.pending, *(frame.key() for frame in shell.frames)): shell for shell in states}.values())
-    if len(states) <= MOST_STATES:
-        return states
-    firsts = {shell.place: shell for shell in reversed(states)}
-    others = [shell for shell in states if firsts[shell.place] is not shell]
-    return [*firsts.values(), *others][:MOST_STATES]
