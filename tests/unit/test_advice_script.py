@@ -25,7 +25,13 @@ def advice_on(command_input: Json, context: dict[str, str] | None = None) -> lis
 
 
 QUOTED = {
-    "single quotes": ["echo 'W'", "ssh web1 'restart W'", "echo a'b'\"it's\"'W", "echo 'a\nb W'"],
+    "single quotes": [
+        "echo 'W'",
+        "ssh web1 'restart W'",
+        "echo a'b'\"it's\"'W",
+        "echo 'a\nb W'",
+        "{% for i in Event.Payload.l %}W'{% endfor %}",
+    ],
     "double quotes": [
         'echo "W"',
         'echo "a $(date) W"',
