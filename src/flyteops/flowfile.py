@@ -12,6 +12,9 @@ from msgspec import inspect
 
 from flyteops import name as naming
 from flyteops import template
+from flyteops.advice.chat import message_advice
+from flyteops.advice.outside import texts
+from flyteops.advice.script import script_advice
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import Flow, Json, Step
@@ -117,11 +120,11 @@ def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
     for index, step in enumerate(_list(_get(flow, "steps"))):
         at: Path = ("steps", index)
         event, command = _get(step, "event"), _get(step, "command")
-        yield from _strings(_get(step, "context"), (*at, "context"))
-        yield from _strings(_get(step, "criteria"), (*at, "criteria"))
-        yield from _strings(_get(event, "packLabels"), (*at, "event", "packLabels"))
-        yield from _strings(_get(command, "packLabels"), (*at, "command", "packLabels"))
-        yield from _strings(_get(command, "input"), (*at, "command", "input"))
+        yield from texts(_get(step, "context"), (*at, "context"))
+        yield from texts(_get(step, "criteria"), (*at, "criteria"))
+        yield from texts(_get(event, "packLabels"), (*at, "event", "packLabels"))
+        yield from texts(_get(command, "packLabels"), (*at, "command", "packLabels"))
+        yield from texts(_get(command, "input"), (*at, "command", "input"))
 
 
 def _get(value: Json, key: str) -> Json:
@@ -136,17 +139,6 @@ def _list(value: Json) -> Sequence[Json]:
     return value if isinstance(value, list) else ()
 
 
-def _strings(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _strings(item, (*path, index))
-
-
 # ------------------------------------------------------------------------------------------------------------------ lint
 
 
@@ -158,7 +150,8 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
         _identity_advice(document, flow),
         _repetition_advice(document, flow),
         _variable_advice(document, flow),
-        _shell_advice(document, flow),
+        script_advice(document, flow),
+        message_advice(document, flow),
     )
     return list(islice(found, MOST_ADVICE))
 
@@ -259,68 +252,4 @@ def _about_variable(variable: str, defined: Sequence[str]) -> str | None:
         return f"an event has no {field!r}{_nearest(field, EVENT_FIELDS)}"
     if root == "Context" and field and field not in defined:
         return f"no step before sets {field!r} in its context, and a context does not see itself{_nearest(field, defined)}"
-    return None
-
-
-# ----------------------------------------------------------------------------------------------------------------- shell
-
-SHELL = "Shell"
-"""The name of the command whose input is a script; the pack may have another name."""
-
-QUOTES = ("'", '"')
-
-HARMLESS = frozenset(
-    ["divisibleby", "float", "integer", "length", "length_is", "match", "matchesCron", "shellquote", "urlencode", "wordcount"]
-)
-"""Filters whatever comes of which is one word for a shell, and nothing but a word."""
-
-
-def _shell_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    """Warn of texts that come from outside and become part of a script as they are, where they may be commands."""
-    told = _told_keys(flow)
-    for index, step in enumerate(flow.steps):
-        script = step.command.input
-        if step.command.name != SHELL or not isinstance(script, str):
-            continue
-        compiled = template.compile(script)
-        for complaint in dict.fromkeys(_about_output(compiled, output, told) for output in compiled.outputs):
-            if complaint:
-                yield document.problem(("steps", index, "command", "input"), complaint)
-
-
-def _told_keys(flow: Flow) -> frozenset[str]:
-    """Return the paths in contexts whose values come from events, as far as no filter makes them harmless."""
-    told = set()
-    for step in flow.steps:
-        for key, source in (step.context or {}).items():
-            compiled = template.compile(source)
-            if any(_is_told(compiled, output, None) for output in compiled.outputs):
-                told.add(f"Context.{key}")
-    return frozenset(told)
-
-
-def _is_told(compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
-    """Tell whether an output prints what comes from an event; `told` are the paths in contexts that do, None for all."""
-    if output.filters and HARMLESS.issuperset(output.filters):
-        return False
-    paths = output.paths
-    if not compiled.bound.isdisjoint(path.partition(".")[0] for path in paths):
-        paths = (*paths, *compiled.variables)  # it may be any of what the template reads
-    return any(_is_outside(path, told) for path in paths)
-
-
-def _is_outside(path: str, told: frozenset[str] | None) -> bool:
-    root = path.partition(".")[0]
-    return root == "Event" or (root == "Context" and (told is None or path in told))
-
-
-def _about_output(compiled: template.Template, output: template.Output, told: frozenset[str]) -> str | None:
-    before = compiled.source[: output.start].rstrip("- ").removesuffix("{{")
-    if "shellquote" in output.filters and before.endswith(QUOTES):
-        return f"{{{{ {output.shown} }}}} brings its own quotes; take away those around it, or they end each other"
-    if _is_told(compiled, output, told):
-        return (
-            f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may be commands of whoever sent it;"
-            f" write {{{{ {output.shown}|shellquote }}}}, without quotes around it"
-        )
     return None

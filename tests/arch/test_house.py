@@ -19,6 +19,7 @@ PURE = [
     "moment.py",
     "engine.py",
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("template/**/*.py")),
+    *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("advice/*.py")),
 ]
 IMPURE_MODULES = {
     "asyncio",

@@ -4,11 +4,13 @@ import math
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import unescape
 from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from flyteops import template
 from flyteops.errors import TemplateError, TemplateLimitError, TemplateRenderError, TemplateSyntaxError
@@ -432,3 +434,31 @@ def test_whatever_a_text_is_a_shell_takes_it_as_one_word(texts: list[str]) -> No
     script = "printf '%s\\0'" + "".join(template.compile(" {{ text|shellquote }}").render({"text": text}) for text in texts)
     printed = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout
     assert printed == b"".join(text.encode() + b"\0" for text in texts)
+
+
+MARKED_UP = st.lists(
+    st.sampled_from(
+        [*"\\`*_{}[]()<>#+-.!|~&=:$/@ \n\r\tab1", "    ", "\n\n", "https://x.example", "&lt;", "<b>", "```", "---", "1. "]
+    ),
+    max_size=20,
+).map("".join)
+AS_TEXT = {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "softbreak", "hardbreak"}
+MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(MARKED_UP, st.sampled_from(["{{ x|quote_md }}", "say {{ x|quote_md }} it", "a\n{{ x|quote_md }}\nb"]))
+def test_whatever_a_text_is_markdown_shows_it_as_text(text: str, source: str) -> None:
+    tokens = MARKDOWN.parse(template.compile(source).render({"x": text}))
+    inside = [child for token in tokens for child in token.children or []]
+    assert {token.type for token in [*tokens, *inside]} <= AS_TEXT
+    shown = "".join("".join(child.content for child in inside).split())
+    assert shown == "".join(source.replace("{{ x|quote_md }}", text).split())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("<>!&@#|^;ltgamp channelhere \n"), max_size=30))
+def test_whatever_a_text_is_slack_shows_it_as_text(text: str) -> None:
+    quoted = template.compile("{{ x|quote_slack }}").render({"x": text})
+    assert not set("<>").intersection(quoted)
+    assert unescape(quoted) == text

@@ -332,6 +332,17 @@ async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
     close()
 
 
+async def test_quoted_texts_are_shown_as_slack_shows_them_and_steer_no_terminal(tmp_path: Path) -> None:
+    room = standing_room()
+    console, lines, close = console_with(room, tmp_path, "")
+    showing = asyncio.create_task(console.show())
+    room.post("a &lt;!channel&gt; &amp;lt; b\x1b]0;x\x07\r\x9b2J", channel=room.channel("general"))
+    await settle()
+    assert lines[0].endswith(": a <!channel> &lt; b\ufffd]0;x\ufffd\ufffd\ufffd2J")
+    showing.cancel()
+    close()
+
+
 async def test_posts_are_shown_as_plain_text() -> None:
     room = standing_room()
     message = room.post(

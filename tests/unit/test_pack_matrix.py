@@ -127,6 +127,11 @@ def test_who_is_meant_by_id_is_alarmed_and_a_whole_room_never() -> None:
     assert message(Text("@room look"))["m.mentions"] == {}
 
 
+def test_a_whole_room_is_alarmed_where_the_flow_says_so() -> None:
+    assert message(Text("@room look", mentions_room=True))["m.mentions"] == {"room": True}
+    assert message(Text("a@room @rooms @room:flyte.test", mentions_room=True))["m.mentions"].get("room") is None
+
+
 # --------------------------------------------------------------------------------------------- what strangers write
 
 

@@ -162,6 +162,97 @@ async def test_many_scripts_run_at_the_same_time() -> None:
     assert [event.payload["stdout"] for event in results] == [f"{number}\n" for number in range(30)]
 
 
+# ------------------------------------------------------------------------------------- programs, variables and the rest
+
+NASTY = ["$(id)", "`id`", "a b", "it's", '"', "*", "; id", "-n", "\\", "a\nb", "", "ä"]
+
+
+async def test_arguments_reach_a_program_as_they_are() -> None:
+    event = await run({"argv": ["printf", "<%s>", *NASTY]})
+    assert event == output("".join(f"<{text}>" for text in NASTY))
+
+
+async def test_variables_reach_a_script_as_they_are() -> None:
+    env = {f"TEXT_{number}": text for number, text in enumerate(NASTY)}
+    script = "; ".join(f'printf "<%s>" "${name}"' for name in env)
+    assert await run({"script": script, "env": env}) == output("".join(f"<{text}>" for text in NASTY))
+
+
+async def test_variables_are_added_to_those_of_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLOUR", "green")
+    monkeypatch.setenv("SHAPE", "round")
+    assert await run({"argv": ["printenv", "COLOUR", "SHAPE"], "env": {"SHAPE": "square"}}) == output("green\nsquare\n")
+
+
+async def test_a_text_can_be_read_from_the_standard_input() -> None:
+    assert await run({"argv": ["cat"], "stdin": "a\n$(id)\0b"}) == output("a\n$(id)\0b")
+    assert await run({"script": "cat; cat", "stdin": "once"}) == output("once")
+
+
+async def test_a_program_that_does_not_read_its_input_is_not_held_up() -> None:
+    assert await run({"argv": ["echo", "done"], "stdin": "x" * 1_000_000}) == output("done\n")
+
+
+async def test_a_program_runs_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    assert await run({"argv": ["pwd"], "cwd": str(tmp_path)}) == output(f"{tmp_path}\n")
+    event = await run({"argv": ["pwd"], "cwd": str(tmp_path / "nowhere")})
+    assert event.payload["exit_code"] == 1
+    assert "nowhere" in event.payload["stderr"]
+
+
+async def test_an_input_may_shorten_the_time_limit_but_not_extend_it() -> None:
+    event = await run({"argv": ["sleep", "30"], "timeout": "50ms"})
+    assert event == output(stderr="[the program was killed after 0.05 s]", exit_code=124)
+    event = await run({"argv": ["sleep", "30"], "timeout": 60}, {"FLYTE_SHELL_TIMEOUT": "50ms"})
+    assert event.payload["exit_code"] == 124
+
+
+async def test_a_program_that_is_not_there_has_the_exit_code_of_shells(tmp_path: Path) -> None:
+    event = await run({"argv": ["no-such-program"]})
+    assert event == output(stderr="there is no program 'no-such-program' on the PATH of the pack", exit_code=127)
+    assert (await run({"argv": ["/no/such/program"]})).payload["exit_code"] == 127
+    (tmp_path / "text").write_text("no program")
+    assert (await run({"argv": ["./text"], "cwd": str(tmp_path)})).payload["exit_code"] == 126
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"args": ["ls"]}, ["args: is not known; did you mean 'argv'?", "needs 'script' (text) or 'argv'"]),
+        ({"script": "ls", "argv": ["ls"]}, ["argv: does not go with script"]),
+        ({"argv": []}, ["needs 'script' (text) or 'argv'"]),
+        ({"argv": "ls"}, ["argv: must be a list of texts, not text"]),
+        ({"argv": [""]}, ["argv[0]: must name a program"]),
+        (
+            {"argv": ["sleep", 5, None]},
+            ["argv[1]: must be text, not a number; put it in quotes", "argv[2]: must be text, not null"],
+        ),
+        ({"argv": ["echo", "a\0b"]}, ["argv[1]: must not contain a NUL character"]),
+        ({"script": "a\0b"}, ["script: must not contain a NUL character"]),
+        (
+            {"script": "ls", "env": {"A=B": "x", "1": "x", "": "x", "BASH_FUNC_ls%%": "() { id; }"}},
+            ["'A=B' is not the name of a var"],
+        ),
+        ({"script": "ls", "env": {"A": "a\0b", "B": 1}}, ["env.A: must not contain a NUL", "env.B: must be text, not a number"]),
+        ({"script": "ls", "env": ["A"]}, ["env: must be an object, not an array"]),
+        ({"script": "ls", "stdin": 3}, ["stdin: must be text"]),
+        ({"script": "ls", "cwd": True}, ["cwd: must be text, not a boolean"]),
+        ({"script": "ls", "timeout": "soon"}, ["timeout: "]),
+        ({"script": "ls", "timeout": 0}, ["timeout: '0' leaves no time"]),
+        ({"script": "ls", "timeout": True}, ["timeout: must be a length of time such as 30s, not a boolean"]),
+    ],
+)
+async def test_everything_wrong_with_an_input_is_reported(wrong: Any, words: list[str]) -> None:
+    event = await run(wrong)
+    assert (event.payload["stdout"], event.payload["exit_code"]) == ("", 1)
+    assert not [text for text in words if text not in event.payload["stderr"]]
+
+
+async def test_null_counts_as_absent() -> None:
+    nothing = dict.fromkeys(("argv", "env", "stdin", "cwd", "timeout"))
+    assert await run({"script": "echo a", **nothing}) == output("a\n")
+
+
 def test_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         shell.create({"FLYTE_SHELL_TIMEOUT": "0", "FLYTE_SHELL_OUTPUT_LIMIT": "1 MiB"})

@@ -38,7 +38,7 @@ async def test_it_registers_the_commands_and_events_of_the_original_and_their_sc
     assert {"ReceivedMessage", "ReactionAdded", "ButtonPressed", "SlashCommand"} <= set(events)
     asked = commands["SendMessage"]["inputSchema"]["$defs"]["SendMessage"]["properties"]
     told = events["ReceivedMessage"]["payloadSchema"]["$defs"]["ReceivedMessage"]
-    assert set(asked) == {"message", "channelId", "threadTimestamp"}
+    assert set(asked) == {"message", "channelId", "threadTimestamp", "markup"}
     assert {"channelId", "user", "message", "timestamp", "threadTimestamp"} == set(told["required"])
 
 
@@ -47,6 +47,91 @@ async def test_a_message_goes_into_the_thread_and_the_answer_says_where_it_is(sl
     async with running(slack) as tester:
         assert await tester.run("SendMessage", given) == Event("MessageSent", {**given, "timestamp": "1700000000.000001"})
     assert slack.called("chat.postMessage") == [{"channel": "C1", "text": "Grüße 🚀 & <@U1>", "thread_ts": "1.2"}]
+
+
+MANY = [
+    ("<!channel> look", "&lt;!channel> look"),
+    ("<!here|label>, <!everyone>", "&lt;!here|label>, &lt;!everyone>"),
+    ("<!Channel> <!EVERYONE>", "&lt;!Channel> &lt;!EVERYONE>"),
+    ("<!group> <!subteam^S1> <!subteam^S1|@ops>", "&lt;!group> &lt;!subteam^S1> &lt;!subteam^S1|@ops>"),
+    ("<\u200b!channel> < !channel> <\x00!channel>", "&lt;\u200b!channel> &lt; !channel> &lt;\x00!channel>"),
+    ("<<!channel>> <!channel", "<&lt;!channel>> &lt;!channel"),
+    ("<!date^0^{date}|<!channel>>", "<!date^0^{date}|&lt;!channel>>"),
+]
+LEFT = "<@U1> <#C1> <https://x.example|y> &lt;!channel&gt; <!date^0^{date}|then> *a* @channel"
+
+
+@pytest.mark.parametrize(("text", "shown"), MANY)
+async def test_mentions_of_many_are_text_unless_the_flow_says_markup(slack: Slack, text: str, shown: str) -> None:
+    async with running(slack) as tester:
+        event = await tester.run("SendMessage", {"message": text, "channelId": "C1"})
+        await tester.run("SendMessage", {"message": text, "channelId": "C1", "markup": "true"})
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1"})
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "markup": True})
+        await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2"})
+        await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2", "markup": True})
+    assert (event.name, event.payload["message"]) == ("MessageSent", text)
+    assert [call["text"] for call in slack.called("chat.postMessage")] == [shown, text, shown, text]
+    assert slack.called("chat.update")[1]["text"] == text
+    assert "<!c" not in slack.called("chat.update")[0]["text"]
+
+
+async def test_mentions_of_people_and_links_are_left_as_they_are(slack: Slack) -> None:
+    async with running(slack) as tester:
+        await tester.run("SendMessage", {"message": LEFT, "channelId": "C1"})
+        await tester.run("SendRichMessage", {"text": LEFT, "channel": "C1"})
+    assert [call["text"] for call in slack.called("chat.postMessage")] == [LEFT, LEFT]
+
+
+async def test_names_of_many_are_text_where_slack_looks_for_names(slack: Slack) -> None:
+    text = "@channel, (@Here) @everyone @ann a@channel.example"
+    shown = "@\u2060channel, (@\u2060Here) @\u2060everyone @ann a@channel.example"
+    async with running(slack) as tester:
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "link_names": 1})
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "parse": "full"})
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "parse": "none"})
+        await tester.run("SendRichMessage", {"text": text, "channel": "C1", "link_names": 1, "markup": True})
+        await tester.run("UpdateMessage", {"message": text, "channelId": "C1", "timestamp": "1.2"})
+    assert [call["text"] for call in slack.called("chat.postMessage")] == [shown, shown, text, text]
+    assert slack.called("chat.update")[0]["text"] == shown
+
+
+async def test_mentions_of_many_are_text_in_blocks_and_attachments_as_well(slack: Slack) -> None:
+    def blocks(loud: str, plain: str) -> list[dict[str, Any]]:
+        return [
+            {"type": "section", "text": {"type": "mrkdwn", "text": loud}, "fields": [{"type": "mrkdwn", "text": loud}]},
+            {"type": "header", "text": {"type": "plain_text", "text": plain}},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": loud}, {"type": "image", "alt_text": plain}]},
+            {"type": "markdown", "text": loud},
+            {"type": "actions", "elements": [{"type": "button", "value": plain, "text": {"type": "plain_text", "text": plain}}]},
+        ]
+
+    def attachments(loud: str, plain: str) -> list[dict[str, Any]]:
+        texts = dict.fromkeys(("pretext", "text", "title", "fallback", "footer", "author_name"), loud)
+        return [{**texts, "callback_id": plain, "fields": [{"title": loud, "value": loud}], "actions": [{"value": plain}]}]
+
+    many, quieted = "<!channel> <@U1>", "&lt;!channel> <@U1>"
+    rich = {
+        "type": "rich_text",
+        "elements": [{"type": "broadcast", "range": "here"}, {"type": "usergroup", "usergroup_id": "S1"}],
+    }
+    async with running(slack) as tester:
+        given = {"blocks": [*blocks(many, many), rich], "attachments": attachments(many, many)}
+        await tester.run("SendRichMessage", {"channel": "C1", **given})
+        await tester.run("SendRichMessage", {"channel": "C1", **given, "markup": True})
+        await tester.run("UpdateMessage", {"channelId": "C1", "timestamp": "1.2", **given})
+    quiet_rich = {"type": "rich_text", "elements": [{"type": "text", "text": "@here"}, {"type": "text", "text": "@S1"}]}
+    expected = {"blocks": [*blocks(quieted, many), quiet_rich], "attachments": attachments(quieted, many)}
+    calls = [*slack.called("chat.postMessage"), *slack.called("chat.update")]
+    assert [{key: call[key] for key in given} for call in calls] == [expected, given, expected]
+
+
+async def test_a_failed_rich_message_is_echoed_as_it_was_given(slack: Slack) -> None:
+    async with running(slack) as tester:
+        event = await tester.run("SendRichMessage", {"channel": "C9", "text": "<!channel>"})
+    assert event.name == "SendRichMessageFailed"
+    assert event.payload["inputMessage"]["text"] == "<!channel>"
+    assert "markup" not in event.payload["inputMessage"]
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,27 @@
-"""Shell: run a script and tell what came of it."""
+"""Shell: run a script, or a program with arguments, and report its output."""
 
 import asyncio
 import codecs
 import contextlib
 import os
-import shutil
 import signal
+import tempfile
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import IO, Any
 
 import msgspec
 
+from flyteops.errors import InputError
 from flyteops.packs import run
+from flyteops.packs.invocation import Invocation, read_invocation
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import byte_count, positive_seconds
 
 TIMEOUT_EXIT_CODE = 124
-NO_SHELL_EXIT_CODE = 127
+NOT_FOUND_EXIT_CODE = 127
+NOT_EXECUTABLE_EXIT_CODE = 126
+INPUT_EXIT_CODE = 1
 SIGNAL_EXIT_CODE = -1
 
 _CHUNK = 65536
@@ -54,40 +58,74 @@ def create(environ: Mapping[str, str]) -> Pack:
 
     @pack.command("Shell", events=[output])
     async def shell(script: Any) -> Event:
-        if script is not None and not isinstance(script, str):
-            return output(Output("", f"the input must be a JSON string, not {_json_type(script)}", 1))
-        if not script:
-            return output(Output("", "No script supplied to handler", 1))
-        return output(await run_script(script, limits))
+        try:
+            invocation = read_invocation(script)
+        except InputError as error:
+            return output(Output("", str(error), INPUT_EXIT_CODE))
+        return output(await run_program(invocation, limits))
 
     return pack
 
 
 async def run_script(script: str, limits: Limits) -> Output:
-    """Run a script in a shell and a process group of its own.
+    """Run a script in a shell, as `run_program` does."""
+    return await run_program(Invocation(script=script), limits)
 
-    The group is killed when the time is over or the caller is cancelled. What the script leaves behind in the
+
+async def run_program(invocation: Invocation, limits: Limits) -> Output:
+    """Run a program, or a shell with a script, in a process group of its own.
+
+    The group is killed when the time is over or the caller is cancelled. What the program leaves behind in the
     background goes on, but nobody listens to it any more.
     """
-    program = shutil.which("bash") or shutil.which("sh")
-    if program is None:
-        return Output("", "neither bash nor sh was found", NO_SHELL_EXIT_CODE)
+    noun = "program" if invocation.argv else "script"
+    try:
+        command = invocation.command()
+    except FileNotFoundError as error:
+        return Output("", str(error), NOT_FOUND_EXIT_CODE)
+    timeout = min(limits.timeout, invocation.timeout or limits.timeout)
     async with _stream(limits.output) as (stdout, stdout_end), _stream(limits.output) as (stderr, stderr_end):
         try:
-            process = await asyncio.create_subprocess_exec(
-                program, "-c", script, stdin=DEVNULL, stdout=stdout_end, stderr=stderr_end, start_new_session=True
-            )
+            process = await _start(command, invocation, stdout_end, stderr_end)
         except (OSError, ValueError) as error:
-            return Output("", f"the script cannot be run: {error}", 1)
+            return Output("", f"the {noun} cannot be run: {error}", _exit_code_of(error, invocation))
         finally:
             os.close(stdout_end)
             os.close(stderr_end)
-        exit_code = await _wait(process, limits.timeout)
+        exit_code = await _wait(process, timeout)
         await _drain(stdout, stderr)
         notes = [*stdout.notes("stdout"), *stderr.notes("stderr")]
         if exit_code is None:
-            notes.append(f"[the script was killed after {limits.timeout:g} s]")
+            notes.append(f"[the {noun} was killed after {timeout:g} s]")
         return Output(stdout.text(), _annotated(stderr.text(), notes), TIMEOUT_EXIT_CODE if exit_code is None else exit_code)
+
+
+async def _start(command: Sequence[str], invocation: Invocation, stdout: int, stderr: int) -> Process:
+    with contextlib.ExitStack() as files:
+        stdin: int | IO[bytes] = DEVNULL
+        if invocation.stdin:
+            # A file and not a pipe: a program that does not read it then holds up nobody.
+            stdin = files.enter_context(tempfile.TemporaryFile())
+            stdin.write(invocation.stdin.encode())
+            stdin.seek(0)
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            env=invocation.environment() if invocation.env else None,
+            cwd=invocation.cwd,
+        )
+
+
+def _exit_code_of(error: Exception, invocation: Invocation) -> int:
+    """Return the exit code that shells have for a program that cannot be run."""
+    if not invocation.argv or (invocation.cwd is not None and getattr(error, "filename", None) == invocation.cwd):
+        return INPUT_EXIT_CODE
+    if isinstance(error, PermissionError):
+        return NOT_EXECUTABLE_EXIT_CODE
+    return NOT_FOUND_EXIT_CODE if isinstance(error, FileNotFoundError) else INPUT_EXIT_CODE
 
 
 class _Stream:
@@ -173,12 +211,6 @@ def _annotated(text: str, notes: list[str]) -> str:
     if notes and text and not text.endswith("\n"):
         text += "\n"
     return text + "\n".join(notes)
-
-
-def _json_type(value: Any) -> str:
-    if isinstance(value, bool):
-        return "a boolean"
-    return {int: "a number", float: "a number", list: "an array"}.get(type(value), "an object")
 
 
 if __name__ == "__main__":

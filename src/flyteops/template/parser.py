@@ -232,11 +232,11 @@ class Parser:
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
-    def printed_expression(self) -> tuple[Evaluate, bool]:
+    def printed_expression(self, *, may_be_secret: bool = True) -> tuple[Evaluate, bool]:
         """Read an expression; the second value tells whether the filter `safe` is on every operand."""
         self._last_filters, self._safe = [], 0
         start, before = self.current[2], len(self.readings)
-        evaluate = self._secret() or self.expression()
+        evaluate = (self._secret() if may_be_secret else None) or self.expression()
         shown = self.source[start : self.current[2]].rstrip()
         paths = tuple([reading.shown for reading in self.readings[before:]])
         self.outputs.append(Output(start, shown, paths, tuple(self._last_filters)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,8 @@ from flyteops.packs.chat.block import block_lines
 from flyteops.packs.chat.room import Message, Room
 
 _CHUNK = 65536
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 HELP = """\
 A line is said in the current channel. Otherwise:
@@ -42,7 +45,7 @@ class Console:
         """Write what flows post, for ever."""
         async for message in self._posted:
             for line in plain_lines(message):
-                self._write(line)
+                self._write(_CONTROLS.sub("\ufffd", line))  # nobody steers the terminal
 
     async def listen(self) -> None:
         """Say every line until the input ends."""
@@ -89,13 +92,18 @@ def plain_lines(message: Message) -> Iterator[str]:
 
 def text_lines(message: Message) -> list[str]:
     """Return what a message says: its blocks, or else its text, as Slack does."""
-    return list(block_lines(message.blocks)) or message.text.split("\n")
+    return [_unquoted(line) for line in list(block_lines(message.blocks)) or message.text.split("\n")]
 
 
 def attached_lines(message: Message) -> Iterator[str]:
     """Return the attachments of a message, which stand below what it says."""
     for attachment in message.attachments:
-        yield from (f"  | {line}" for line in _attachment_lines(attachment))
+        yield from (f"  | {_unquoted(line)}" for line in _attachment_lines(attachment))
+
+
+def _unquoted(text: str) -> str:
+    """Return a text as Slack shows it, where `&`, `<` and `>` are quoted."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def _attachment_lines(attachment: dict[str, Any]) -> Iterator[str]:

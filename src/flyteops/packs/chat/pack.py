@@ -71,7 +71,7 @@ class LocalChat:
     def __init__(self, room: Room) -> None:
         self._room = room
 
-    async def post(self, text: str, channel_id: str, thread: str) -> str:
+    async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
         """Post a message; a channel that is not known still shows it, so that flows with Slack's ids can be tried here."""
         try:
             channel = self._room.channel(channel_id)

@@ -32,8 +32,8 @@ U = TypeVar("U", bound=UpdateText)
 class Chat(Protocol):
     """What a chat does for flows; what it refuses raises a `FlyteError` whose message is its reason."""
 
-    async def post(self, text: str, channel_id: str, thread: str) -> str:
-        """Post a message and return its timestamp."""
+    async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
+        """Post a message and return its timestamp; with `markup` it may mention many."""
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
         """Post a message with everything that it may have."""
@@ -49,7 +49,8 @@ def declare_commands(pack: Pack, chat: Chat) -> None:
     """Give a pack the commands of a chat."""
 
     async def post(asked: SendMessage) -> str:
-        return await chat.post(asked.message or "", asked.channel_id or "", asked.thread_timestamp or "")
+        place = (asked.channel_id or "", asked.thread_timestamp or "")
+        return await chat.post(asked.message or "", *place, markup=bool(asked.markup))
 
     declare_send_message(pack, post, SendMessage)
     _declare_send_rich_message(pack, chat)

@@ -28,11 +28,15 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class SendMessage(msgspec.Struct, rename="camel"):
-    """The input of the command; a field that is null counts as absent."""
+    """The input of the command; a field that is null counts as absent.
+
+    With `markup`, mentions of many in the message alarm them, where the chat has such mentions; else they are text.
+    """
 
     message: str | None = ""
     channel_id: str | None = ""
     thread_timestamp: str | None = ""
+    markup: bool | None = False
 
 
 class SendRichMessage(msgspec.Struct):
@@ -51,6 +55,7 @@ class SendRichMessage(msgspec.Struct):
     mrkdwn: bool | None = False
     escape_text: bool | None = False
     link_names: int | None = 0
+    markup: bool | None = False
     attachments: list[dict[str, Any]] | None = None
     blocks: list[dict[str, Any]] | None = None
 
@@ -58,7 +63,7 @@ class SendRichMessage(msgspec.Struct):
         """Return the input as `SendRichMessageFailed` shows it, with empty values for most of what is absent."""
         empty = msgspec.structs.asdict(SendRichMessage())
         echoed = {key: empty[key] if value is None else value for key, value in msgspec.structs.asdict(self).items()}
-        for name in ("mrkdwn", "blocks"):
+        for name in ("mrkdwn", "blocks", "markup"):
             if not echoed[name]:
                 del echoed[name]
         return echoed
@@ -80,6 +85,7 @@ class UpdateText(msgspec.Struct, rename="camel"):
 class UpdateMessage(UpdateText, rename="camel"):
     """The input of the command where messages have more than text; absent attachments and blocks go away."""
 
+    markup: bool | None = False
     attachments: list[dict[str, Any]] | None = None
     blocks: list[dict[str, Any]] | None = None
 

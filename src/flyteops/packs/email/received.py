@@ -1,7 +1,6 @@
 """What arrived, as flows get it: every mail can be read somehow, however broken it is."""
 
 import base64
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -11,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from flyteops.packs.email import header
+
 # The parser's work grows with each of these, and with their products.
 _MOST_PARTS = 100
 _MOST_LINES = 200_000
@@ -18,8 +19,6 @@ _MOST_BOUNDARIES = 50
 _MOST_DELIMITERS = 2_000
 _LONGEST_HEADER = 10_000
 _DEEPEST = 20
-
-_BARE_ADDRESS = re.compile(r"""[^\s<>,;:"'()]{1,64}@[^\s<>,;:"'()]{1,255}""")
 
 
 class _Policy(policy.EmailPolicy):
@@ -44,7 +43,8 @@ class AttachedFile(msgspec.Struct, rename="camel"):
 class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
     """A mail: addresses are bare, and what the sender did not say is empty.
 
-    `truncated` says that it was larger than what is read, or had too many parts, so that something is missing.
+    `defects` are what is wrong with the headers that hold addresses, such as `from-name-has-address`. `truncated`
+    says that it was larger than what is read, or had too many parts, so that something is missing.
     """
 
     message_id: str = ""
@@ -58,6 +58,7 @@ class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
     received_at: datetime
     in_reply_to: str = ""
     references: list[str] = []
+    defects: list[str] = []
     automatic: bool = False
     text: str = ""
     html: str = ""
@@ -95,17 +96,29 @@ def _parse(content: bytes) -> EmailMessage | None:
 
 
 def _read_headers(message: EmailMessage, received: ReceivedEmail) -> None:
-    senders = _addresses(message, "From") or [("", "")]
-    received.from_name, received.from_ = senders[0]
-    received.to, received.cc, received.reply_to = (
-        [address for _, address in _addresses(message, name)] for name in ("To", "Cc", "Reply-To")
-    )
+    _read_addresses(message, received)
     received.message_id = _header(message, "Message-ID")
     received.subject = _header(message, "Subject")
     received.in_reply_to = _header(message, "In-Reply-To")
     received.references = _header(message, "References").split()
     received.date = _date(_header(message, "Date"))
     received.automatic = _is_automatic(message)
+
+
+def _read_addresses(message: EmailMessage, received: ReceivedEmail) -> None:
+    sender, to, cc, reply_to = (_mailboxes(message, name) for name in ("From", "To", "Cc", "Reply-To"))
+    received.from_name, received.from_ = sender.found[0] if sender.found else (sender.unread, "")
+    received.to, received.cc, received.reply_to = to.addresses, cc.addresses, reply_to.addresses
+    if len(sender.found) > 1:
+        sender.defects.add(header.SEVERAL)
+    if not sender.found:
+        sender.defects.add(header.MISSING)
+    named = {"from": sender, "to": to, "cc": cc, "reply-to": reply_to}
+    received.defects = [f"{name}-{defect}" for name, each in named.items() for defect in sorted(each.defects)]
+
+
+def _mailboxes(message: EmailMessage, name: str) -> header.Mailboxes:
+    return header.read_mailboxes([str(value) for each, value in message.raw_items() if each.lower() == name.lower()])
 
 
 def _is_automatic(message: EmailMessage) -> bool:
@@ -169,16 +182,6 @@ def _header(message: EmailMessage, name: str) -> str:
     except Exception:  # some broken headers break the parser of the standard library
         value = next((value for each, value in message.raw_items() if each.lower() == name.lower()), "")[:_LONGEST_HEADER]
     return _clean(str(value or ""))
-
-
-def _addresses(message: EmailMessage, name: str) -> list[tuple[str, str]]:
-    """Return names and bare addresses."""
-    try:
-        header = message[name]
-        found = [(address.display_name, address.addr_spec) for address in header.addresses] if header else []
-    except Exception:  # as in _header
-        found = [("", address) for address in _BARE_ADDRESS.findall(_header(message, name))]
-    return [(_clean(name), _clean(address)) for name, address in found if address]
 
 
 def _filename(part: EmailMessage) -> str:

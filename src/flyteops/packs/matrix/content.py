@@ -13,17 +13,22 @@ MOST_BYTES = 60_000
 
 _MOST_MENTIONS = 20
 _MENTION = re.compile(r"@[a-z0-9._=/+-]+:[A-Za-z0-9.-]*[A-Za-z0-9](?::\d{1,5})?")
+_ROOM = re.compile(r"(?<!\w)@room\b(?!:)")
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 
 Content = dict[str, Any]
 
 
 class Text(msgspec.Struct, frozen=True):
-    """A text, which may be formatted too; a notice is what bots say and other bots do not answer."""
+    """A text, which may be formatted too; a notice is what bots say and other bots do not answer.
+
+    With `mentions_room`, `@room` in it alarms everybody in the room.
+    """
 
     plain: str
     html: str = ""
     is_notice: bool = False
+    mentions_room: bool = False
 
 
 def markdown(source: str) -> Text:
@@ -58,13 +63,15 @@ def reaction(event_id: str, key: str) -> Content:
 
 
 def _body(text: Text) -> Content:
-    # Only who is meant by id is alarmed: `@room` in the output of a script alarms nobody.
+    # Only who is meant by id is alarmed: `@room` in the output of a script alarms nobody, unless the flow says so.
     mentioned = list(dict.fromkeys(_MENTION.findall(text.plain)))[:_MOST_MENTIONS]
     content: Content = {
         "msgtype": "m.notice" if text.is_notice else "m.text",
         "body": text.plain,
         "m.mentions": {"user_ids": mentioned} if mentioned else {},
     }
+    if text.mentions_room and _ROOM.search(text.plain):
+        content["m.mentions"]["room"] = True
     if text.html:
         content |= {"format": "org.matrix.custom.html", "formatted_body": text.html}
     return content
@@ -78,7 +85,7 @@ def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
 
     if not is_too_large(text):
         return build(text)
-    bare = Text(text.plain, is_notice=text.is_notice)
+    bare = msgspec.structs.replace(text, html="")
     if not is_too_large(bare):
         return build(bare)
     lengths = range(1, min(len(text.plain), MOST_BYTES) + 1)
@@ -88,4 +95,4 @@ def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
 
 def _cut(text: Text, length: int) -> Text:
     note = f"\n[cut: the first {length} of {len(text.plain)} characters]"
-    return Text(text.plain[:length] + note, is_notice=text.is_notice)
+    return msgspec.structs.replace(text, plain=text.plain[:length] + note)

@@ -101,7 +101,8 @@ class Matrix:
 
     async def post(self, asked: SendMessage) -> str:
         """Post a message and return its id; one that is too long for Matrix is cut, and says so."""
-        text = _text(asked.message, asked.markdown, asked.html, is_notice=bool(asked.notice))
+        text = _text(asked.message, asked.markdown, asked.html)
+        text = msgspec.structs.replace(text, is_notice=bool(asked.notice), mentions_room=bool(asked.markup))
         content = message(text, thread=asked.thread_timestamp or "", reply_to=asked.reply_to or "")
         return await self._api.send(await self._rooms.open(asked.channel_id or ""), "m.room.message", content)
 
@@ -144,11 +145,10 @@ def _declare_react(pack: Pack, bot: Matrix) -> None:
         return sent(ReactionSent(*given))
 
 
-def _text(plain: str | None, is_markdown: bool | None, html: str | None, *, is_notice: bool = False) -> Text:
+def _text(plain: str | None, is_markdown: bool | None, html: str | None) -> Text:
     if is_markdown and html:
         raise InputError("a message has markdown or html, not both")
-    text = markdown(plain or "") if is_markdown else Text(plain or "", html or "")
-    return msgspec.structs.replace(text, is_notice=is_notice)
+    return markdown(plain or "") if is_markdown else Text(plain or "", html or "")
 
 
 async def _try(settings: Settings, device_id: str) -> str:

@@ -29,6 +29,7 @@ from flyteops.packs.slack.connection import Connection
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
+from flyteops.packs.slack.markup import quiet, quiet_attachments, quiet_blocks
 from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token
@@ -87,9 +88,10 @@ class Slack:
         self._api = api
         self._directory = directory
 
-    async def post(self, text: str, channel_id: str, thread: str) -> str:
+    async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
         """Post a message and return its timestamp; one that is too long for Slack is cut, and says so."""
-        answer = await self._api.post(channel=channel_id, text=_cut(text), **({"thread_ts": thread} if thread else {}))
+        shown = text if markup else quiet(text)
+        answer = await self._api.post(channel=channel_id, text=_cut(shown), **({"thread_ts": thread} if thread else {}))
         return str(answer.get("ts") or "")
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
@@ -99,12 +101,13 @@ class Slack:
 
     async def update(self, asked: UpdateMessage) -> None:
         """Make another message of one that was posted before."""
+        text, attachments, blocks = asked.message or "", asked.attachments or [], asked.blocks or []
+        if not asked.markup:
+            # Names are found in what a message becomes, other than in a new one.
+            text, blocks = quiet(text, links_names=True), quiet_blocks(blocks)
+            attachments = quiet_attachments(attachments, links_names=True)
         await self._api.update(
-            channel=asked.channel_id,
-            ts=asked.timestamp,
-            text=_cut(asked.message or ""),
-            attachments=asked.attachments or [],
-            blocks=asked.blocks or [],
+            channel=asked.channel_id, ts=asked.timestamp, text=_cut(text), attachments=attachments, blocks=blocks
         )
 
     async def find_channel(self, name: str) -> Channel:
@@ -194,18 +197,24 @@ class _Listener:
 def _rich(asked: SendRichMessage) -> dict[str, Any]:
     """Return what is posted: `false` where the original pack says so for what is absent, and nothing for the rest."""
     has_author = bool(asked.username or asked.icon_url or asked.icon_emoji)
-    text = asked.text or ""
+    text = escape(asked.text or "", quote=False) if asked.escape_text else asked.text or ""
+    links_names = bool(asked.link_names) or (asked.parse or "") not in ("", "none")
+    attachments, blocks = asked.attachments, asked.blocks
+    if not asked.markup:
+        text, blocks = quiet(text, links_names=links_names), quiet_blocks(blocks)
+        attachments = quiet_attachments(attachments or [], links_names=links_names)
     message: dict[str, Any] = {
         "channel": asked.channel or "",
-        "text": _cut(escape(text, quote=False) if asked.escape_text else text),
+        "text": _cut(text),
         "unfurl_media": bool(asked.unfurl_media),
         "mrkdwn": bool(asked.mrkdwn),
     }
     if asked.unfurl_links or not has_author:
         message["unfurl_links"] = bool(asked.unfurl_links)
-    for name in ("thread_ts", "parse", "username", "icon_url", "icon_emoji", "attachments", "blocks"):
+    for name in ("thread_ts", "parse", "username", "icon_url", "icon_emoji"):
         if value := getattr(asked, name):
             message[name] = value
+    message |= {name: value for name, value in (("attachments", attachments), ("blocks", blocks)) if value}
     for name in ("reply_broadcast", "link_names"):
         if getattr(asked, name):
             message[name] = True

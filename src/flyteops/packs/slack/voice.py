@@ -13,6 +13,7 @@ from flyteops.packs.chatops.permission import Person
 from flyteops.packs.slack.api import WebApi
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import SlashCommand
+from flyteops.packs.slack.markup import quiet
 
 APPROVE, REFUSE = "flyte.approve", "flyte.refuse"
 
@@ -95,7 +96,7 @@ def plain(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return escape(text, quote=False)
+    return quiet(escape(text, quote=False), links_names=True)
 
 
 def _button(label: str, action_id: str, value: str, style: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flyteops.template.filter import flow, number, sequence, text, web
+from flyteops.template.filter import chat, flow, number, sequence, text, web
 from flyteops.template.filter.spec import Filter
 
 FILTERS: Mapping[str, Filter] = MappingProxyType(
@@ -43,6 +43,8 @@ FILTERS: Mapping[str, Filter] = MappingProxyType(
         "matchesCron": Filter(flow.matches_cron),
         "phone2numeric": Filter(text.phone2numeric),
         "pluralize": Filter(number.pluralize),
+        "quote_md": Filter(chat.quote_md),
+        "quote_slack": Filter(chat.quote_slack),
         "random": Filter(sequence.random_item),
         "removedupwhitespaces": Filter(flow.remove_dup_whitespaces),
         "removetags": Filter(web.removetags),

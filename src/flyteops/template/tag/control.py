@@ -266,7 +266,7 @@ def cycle_tag(parser: Parser, opening: Token) -> Node:
     choices: list[Evaluate] = []
     name, silent = None, False
     while not parser.at_close():
-        choices.append(parser.expression())
+        choices.append(parser.printed_expression(may_be_secret=False)[0])
         if parser.accept(KEYWORD, "as"):
             name = parser.expect(NAME, "Name (identifier) expected after 'as'.")[1]
             silent = parser.accept(NAME, "silent") is not None

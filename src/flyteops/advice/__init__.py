@@ -1,0 +1,1 @@
+"""Advice about flows whose commands repeat the words of outsiders: in scripts, and in chat messages."""

@@ -1,0 +1,128 @@
+"""Advice about chat messages: words of people whom nobody has let in, which a chat would read as markup."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flyteops import template
+from flyteops.advice.outside import SINGLE_WORDS, prints_any, texts
+from flyteops.document import Document, Path
+from flyteops.errors import Problem
+from flyteops.model import Flow, Json, Step
+
+COMMANDS = frozenset(["SendMessage", "SendRichMessage", "UpdateMessage"])
+TEXTS = frozenset(["fallback", "footer", "html", "message", "pretext", "text", "title", "value"])
+"""The keys of inputs below which chats read markup."""
+
+OUTSIDERS = frozenset(["Webhook"])
+"""Packs whose events hold words of strangers."""
+
+OUTSIDE_EVENTS = frozenset(["ReceivedEmail"])
+
+KNOWN = frozenset(
+    ["automatic", "contentType", "date", "defects", "hook", "receivedAt", "size", "truncated", "vendor"]
+)  # fmt: skip
+"""Fields of these events which no stranger can fill with a text of his own."""
+
+
+class _Markup(NamedTuple):
+    """How a chat reads a text, and the filter that quotes for it."""
+
+    chat: str
+    filter: str
+    example: str
+
+
+_SLACK = _Markup("Slack's markup", "quote_slack", "<!channel> or <https://…|a link>")
+_MARKDOWN = _Markup("Markdown", "quote_md", "[a link](https://…)")
+_HTML = _Markup("HTML", "escape", '<a href="…">')
+
+
+def message_advice(document: Document, flow: Flow) -> Iterator[Problem]:
+    """Warn of words of strangers that become part of a message without being quoted for the chat."""
+    if not any(_is_from_outside(step) for step in flow.steps):
+        return
+    told: dict[str, frozenset[str]] = {}
+    for index, step in enumerate(flow.steps):
+        if step.command.name not in COMMANDS:
+            continue
+        base: Path = ("steps", index, "command", "input")
+        for path, source in texts(step.command.input, base):
+            markup = _markup_at(step, path[len(base) :])
+            if markup is None:
+                continue
+            if markup.filter not in told:
+                told[markup.filter] = _told_keys(flow, markup)
+            for complaint in _about(step, source, markup, told[markup.filter]):
+                yield document.problem(path, complaint)
+
+
+def _is_from_outside(step: Step) -> bool:
+    return step.event.pack_name in OUTSIDERS or step.event.name in OUTSIDE_EVENTS
+
+
+def _markup_at(step: Step, keys: Path) -> _Markup | None:
+    """Return how the chat reads a text of an input; None where it has no markup."""
+    if not keys or keys[-1] not in TEXTS:
+        return None
+    pack, value = step.command.pack_name.casefold(), step.command.input
+    holder = _holder(value, keys)
+    if "matrix" in pack:
+        if keys[-1] == "html":
+            return _HTML
+        return _MARKDOWN if keys == ("message",) and _is_set(value, "markdown") else None
+    if "slack" not in pack and pack != "chat":
+        return None
+    if keys[-1] == "html" or (isinstance(holder, dict) and holder.get("type") in ("plain_text", "button", "option")):
+        return None
+    return None if keys == ("text",) and _is_set(value, "escape_text") else _SLACK
+
+
+def _holder(value: Json, keys: Path) -> Json:
+    """Return the object or list in which a text stands."""
+    for key in keys[:-1]:
+        value = value[key]
+    return value
+
+
+def _is_set(value: Json, key: str) -> bool:
+    return isinstance(value, dict) and value.get(key) in (True, "true")
+
+
+def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
+    """Return the paths in contexts that hold words of strangers, also those that were copied from another."""
+    contexts = [
+        (step, f"Context.{key}", template.compile(source)) for step in flow.steps for key, source in (step.context or {}).items()
+    ]
+    told: set[str] = set()
+    before = -1
+    while before != len(told):
+        before = len(told)
+        told.update(path for step, path, compiled in contexts if any(_outside(step, compiled, markup, frozenset(told))))
+    return frozenset(told)
+
+
+def _outside(step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]) -> Iterator[template.Output]:
+    """Yield what prints words of strangers and is not quoted."""
+    harmless = SINGLE_WORDS | {markup.filter, "urlencode", *(["escape"] if markup is _SLACK else [])}
+    is_outside = _is_from_outside(step)
+
+    def is_told(path: str) -> bool:
+        parts = path.split(".")
+        if parts[0] == "Context":
+            return any(path == key or path.startswith(f"{key}.") for key in told)
+        if not is_outside or parts[:2] != ["Event", "Payload"]:
+            return False
+        return len(parts) == 2 or parts[2] not in KNOWN
+
+    for output in compiled.outputs:
+        if prints_any(compiled, output, harmless, is_told):
+            yield output
+
+
+def _about(step: Step, source: str, markup: _Markup, told: frozenset[str]) -> Iterator[str]:
+    compiled = template.compile(source)
+    for shown in dict.fromkeys(output.shown for output in _outside(step, compiled, markup, told)):
+        yield (
+            f"{{{{ {shown} }}}} is what a stranger wrote, and the chat reads it as {markup.chat}, such as {markup.example};"
+            f" write {{{{ {shown}|{markup.filter} }}}}"
+        )

@@ -1,0 +1,77 @@
+"""Expressions that print the words of outsiders: what comes from events, and contexts that hold it."""
+
+from collections.abc import Callable, Iterator
+
+from flyteops import template
+from flyteops.document import Path
+from flyteops.model import Flow, Json
+
+SINGLE_WORDS = frozenset(["divisibleby", "float", "integer", "length", "length_is", "match", "matchesCron", "wordcount"])
+"""Filters whose result is a number, or true or false."""
+
+
+class Origins:
+    """Which values of contexts come from events, and which of them are quoted for a shell."""
+
+    def __init__(self, flow: Flow, harmless: frozenset[str]) -> None:
+        self._harmless = harmless
+        self.told: frozenset[str] = frozenset()
+        self.quoted: frozenset[str] = frozenset()
+        told, quoted = set(), set()
+        for step in flow.steps:
+            for key, source in (step.context or {}).items():
+                compiled = template.compile(source)
+                if any(self._is_outside(compiled, output, None) for output in compiled.outputs):
+                    told.add(f"Context.{key}")
+                if any("shellquote" in output.filters for output in compiled.outputs):
+                    quoted.add(f"Context.{key}")
+        self.told, self.quoted = frozenset(told), frozenset(quoted)
+
+    def prints_outside(self, compiled: template.Template, output: template.Output) -> bool:
+        """Tell whether an output prints what comes from an event, and no filter makes it harmless."""
+        return self._is_outside(compiled, output, self.told)
+
+    def prints_quoted(self, output: template.Output) -> bool:
+        """Tell whether an output prints a text that is quoted for a shell."""
+        if "shellquote" in output.filters:
+            return True
+        return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
+
+    def _is_outside(self, compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
+        """Tell whether an output prints what comes from an event; `told` are the paths in contexts that do, None for all."""
+        return prints_any(compiled, output, self._harmless, lambda path: _comes_from_event(path, told))
+
+
+def prints_any(
+    compiled: template.Template, output: template.Output, harmless: frozenset[str], is_told: Callable[[str], bool]
+) -> bool:
+    """Tell whether an output prints a path of that kind, and no filter makes it harmless."""
+    if output.filters and harmless.issuperset(output.filters):
+        return False
+    paths = output.paths
+    if not compiled.bound.isdisjoint(path.partition(".")[0] for path in paths):
+        paths = (*paths, *compiled.variables)  # it may be any of what the template reads
+    return any(is_told(path) for path in paths)
+
+
+def _comes_from_event(path: str, told: frozenset[str] | None) -> bool:
+    root = path.partition(".")[0]
+    return root == "Event" or (root == "Context" and (told is None or path in told))
+
+
+def texts(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every text in a value, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from texts(item, (*path, index))
+
+
+def line_and_column(source: str, offset: int) -> str:
+    """Return where in a text a character stands, counted from 1."""
+    before = source[:offset]
+    return f"line {before.count(chr(10)) + 1}, column {offset - (before.rfind(chr(10)) + 1) + 1}"

@@ -1,0 +1,53 @@
+"""The words of headers as people read them: encoded words, and bytes that are no ASCII."""
+
+import binascii
+import quopri
+import re
+
+_WORDS = re.compile(r"=\?[^?\s]*\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\s]*\?[bBqQ]\?[^?]*\?=)*")
+_WORD = re.compile(r"=\?([^?\s*]*)(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
+_RAW = re.compile(r"[\udc80-\udcff]+")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+def decoded(text: str) -> str:
+    """Return a text with its encoded words decoded, on one line and without characters that cannot be seen."""
+    shown = _WORDS.sub(lambda match: _decoded_words(match[0]), raw_decoded(text))
+    return " ".join(_UNSEEN.sub(" ", shown).split())
+
+
+def raw_decoded(text: str) -> str:
+    """Return a text whose bytes that are no ASCII are decoded: as UTF-8, or else as Latin 1."""
+    return _RAW.sub(lambda match: _bytes_decoded(match[0].encode("ascii", "surrogateescape"), "utf-8"), text)
+
+
+def _bytes_decoded(content: bytes, charset: str) -> str:
+    for each in (charset, "utf-8"):
+        try:
+            text = content.decode(each)
+        except (LookupError, ValueError):
+            continue
+        return str(text)
+    return content.decode("latin-1")
+
+
+def _decoded_words(text: str) -> str:
+    """Decode encoded words that stand side by side; a character may begin in one and end in the next."""
+    parts: list[tuple[str, bytes]] = []
+    for charset, encoding, encoded in _WORD.findall(text):
+        content = _word_bytes(encoding, encoded)
+        if parts and parts[-1][0] == charset.lower():
+            parts[-1] = (charset.lower(), parts[-1][1] + content)
+        else:
+            parts.append((charset.lower(), content))
+    return "".join(_bytes_decoded(content, charset) for charset, content in parts)
+
+
+def _word_bytes(encoding: str, encoded: str) -> bytes:
+    raw = encoded.encode("utf-8", "replace")
+    if encoding in "qQ":
+        return quopri.decodestring(raw.replace(b"_", b"=20"))
+    try:
+        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
+    except binascii.Error:
+        return raw
