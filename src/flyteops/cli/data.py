@@ -108,11 +108,11 @@ def print_key() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
 @click.option("--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
-@click.option("--description", metavar="TEXT", default="", help="What the item is for.")
+@click.option("--description", metavar="TEXT", help="What the item is for; without this option, the description stays.")
 @click.option("--secret", is_flag=True, help="Encrypt it, and give it to nobody but packs.")
 @url_option
 async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
-    key: str, file: Path | None, value: str | None, content_type: str | None, description: str, secret: bool
+    key: str, file: Path | None, value: str | None, content_type: str | None, description: str | None, secret: bool
 ) -> None:
     """Create or replace an item from a FILE, from standard input (-) or from --value.
 
@@ -122,9 +122,9 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     if (file is None) == (value is None):
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
-    item = DataItem(key, content_type or guess_type(file, content), content, description, is_secret=secret)
+    item = DataItem(key, content_type or guess_type(file, content), content, is_secret=secret)
     async with connect() as client:
-        is_new = await put_item(client, item)
+        is_new = await put_item(client, item, description)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
 
 
@@ -143,14 +143,14 @@ async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
         print_json({"deleted": keys})
 
 
-async def put_item(client: Client, item: DataItem) -> bool:
-    """Create or replace an item; return True when it is new."""
-    fields = {"description": item.description, "secret": "true" if item.is_secret else ""}
+async def put_item(client: Client, item: DataItem, description: str | None = None) -> bool:
+    """Create or replace an item, with the description that it has unless another is given; return True when it is new."""
+    fields = {"description": description, "secret": "true" if item.is_secret else None}
     answer = await client.request(
         "PUT",
         path("datastore", item.key),
         files={"value": (item.key, item.value, item.content_type)},
-        data={name: text for name, text in fields.items() if text} or None,
+        data={name: text for name, text in fields.items() if text is not None} or None,
     )
     return answer.status_code == 201
 

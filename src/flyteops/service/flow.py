@@ -61,6 +61,17 @@ class Versions:
             self._room += freed
 
 
+def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
+    """Tell whether a flow that is saved is the current version, to the letter, and compiles as it did.
+
+    Whether it compiles depends on the machine, too, such as on the time zones that it knows.
+    """
+    # Compared as text: to Python, 1, 1.0 and True are equal, and so are objects whose keys are in another order.
+    return msgspec.json.encode(current.version.flow) == msgspec.json.encode(saved.version.flow) and [
+        step.fault is None for step in current.steps
+    ] == [step.fault is None for step in saved.steps]
+
+
 class FlowBook:
     """The current versions of all flows, and those that executions began with."""
 

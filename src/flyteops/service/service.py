@@ -54,7 +54,7 @@ from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
 from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
-from flyteops.service.flow import FlowBook
+from flyteops.service.flow import FlowBook, is_same
 from flyteops.service.hook.book import HookBook
 from flyteops.service.hook.reception import Reception
 from flyteops.service.housekeeping import Housekeeping
@@ -504,11 +504,18 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
-        """Make this the current version of the flow of its name; executions that run go on with theirs."""
+        """Make this the current version of the flow of its name; executions that run go on with theirs.
+
+        A flow that is the current version already is not stored again. Two servers that save the same change at the same
+        moment may store a version each.
+        """
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         tables = timetables(prepared, version.saved_at)
         async with self._changes.turn():
+            current = self._flows.find(flow.name)
+            if current is not None and is_same(current, prepared):
+                return current.version
             before = self._flows.state(flow.name)
             async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
                 await self._store.save_flow(version, tables)
@@ -540,9 +547,9 @@ class Service:
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
-    async def save_item(self, item: DataItem, by: Author = SERVER) -> bool:
-        """Create or replace a datastore item; return True when it is new."""
-        return await self._items.save(item, by)
+    async def save_item(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
+        """Create or replace a datastore item, perhaps with the description that it has; return True when it is new."""
+        return await self._items.save(item, by, keeps_description=keeps_description)
 
     async def list_items(self) -> Sequence[DataItem]:
         """Return all datastore items by key; secret ones have no value."""

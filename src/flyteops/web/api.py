@@ -443,13 +443,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="PUT",
         path="/v1/hooks/{hookName}",
-        handler=hook.update_hook,
+        handler=hook.put_hook,
         name="updateHook",
         tag="hook",
         body=hook.HookOrder,
         example={"vendor": "github", "description": "the shop's repository"},
-        outcomes={200: Success("The hook as it is now.", hook.HookView)},
+        outcomes={
+            200: Success("The hook as it is now.", hook.HookView),
+            202: Success("It was a call; its event is stored, by this call or an earlier one.", has_location=True),
+        },
         errors=(400, 404, 413),
+        needs_store=False,
+        reads_itself=True,
     ),
     Operation(
         method="DELETE",

@@ -205,7 +205,8 @@ def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
 async def save_flow(call: Call) -> Reply:
     """Save a flow, replacing the one of that name.
 
-    Executions go on with the version that they began with. What is allowed but hardly meant comes back as warnings.
+    A flow that is the current version already makes no new one. Executions go on with the version that they began with. What is
+    allowed but hardly meant comes back as warnings.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)
@@ -236,13 +237,13 @@ async def delete_flow(call: Call) -> Reply:
 
 
 async def save_item(call: Call) -> Reply:
-    """Save a datastore item, replacing the one of that key.
+    """Save a datastore item, replacing the one of that key, whose description stays unless another is given.
 
     Templates see JSON when the value's content type is application/json or text/json, text otherwise. With a field `secret` that
     is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
     """
-    item = data_item(call)
-    is_new = await call.service.save_item(item, call.author)
+    item, has_description = data_item(call)
+    is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
     return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
 
 
