@@ -56,6 +56,7 @@ STORIES = (
     "test_packs",
     "test_changes",
     "test_hook_flows",
+    "test_numbers",
 )
 
 
