@@ -191,6 +191,23 @@ async def test_what_was_signed_long_ago_or_is_from_the_future_is_refused(
     assert status == 202 or "301 s" in call["reason"] or "300 s" in call["reason"] or "302 s" in call["reason"]
 
 
+async def test_no_dot_in_an_id_moves_the_border_between_what_is_signed(
+    api: httpx2.AsyncClient, create: Create, clock: Clock
+) -> None:
+    hook = await create("h", scheme="standard")
+    at = int(clock.now.timestamp())
+    text = {"Content-Type": "text/plain"}
+    body = f"{at + 200}.later".encode()
+    first = by_standard(hook["secret"], body, "msg_1", at)
+    assert (await api.post("/v1/hooks/h", content=body, headers={**first, **text})).status_code == 202
+    # The very same bytes are signed, but another id and another time, as if it were another call.
+    moved = {**first, **text, "webhook-id": f"msg_1.{at}", "webhook-timestamp": str(at + 200)}
+    assert (await api.post("/v1/hooks/h", content=b"later", headers=moved)).status_code == 401
+    dotted = by_standard(hook["secret"], PUSH, "msg.2", at)
+    assert (await api.post("/v1/hooks/h", content=PUSH, headers=dotted)).status_code == 401
+    assert [call.get("code") for call in await calls(api, "h")].count("bad-id") == 2
+
+
 async def test_grafana_may_sign_the_time_which_then_must_be_there_and_lets_nobody_replay(
     api: httpx2.AsyncClient, create: Create, clock: Clock
 ) -> None:
