@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from flyteops.cli.api import connect, path
+from flyteops.cli.api import connect, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, print_json, print_table
 from flyteops.errors import InputError
@@ -40,11 +40,11 @@ def data() -> None:
 async def list_items(as_json: bool) -> None:
     """List the datastore items, by key."""
     async with connect() as client:
-        answer = await client.request("GET", path("datastore"))
+        content = await get_all(client, path("datastore"), "datastore")
     if as_json:
-        print_json(answer.content)
+        print_json(content)
         return
-    items = msgspec.json.decode(answer.content, type=DataItemList).datastore
+    items = msgspec.json.decode(content, type=DataItemList).datastore
     rows = [[item.key, f"{item.content_type} (secret)" if item.secret else item.content_type, item.description] for item in items]
     print_table(["key", "content type", "description"], rows, empty="The datastore is empty; `flyte data set KEY FILE` fills it.")
 
@@ -66,8 +66,8 @@ async def get_item(key: str) -> None:
 async def show_item(key: str, as_json: bool) -> None:
     """Show an item: its type, its description and its value as text."""
     async with connect() as client:
-        listed = await client.request("GET", path("datastore"))
-        items = msgspec.json.decode(listed.content, type=DataItemList).datastore
+        listed = await get_all(client, path("datastore"), "datastore")
+        items = msgspec.json.decode(listed, type=DataItemList).datastore
         found = next((item for item in items if item.key == key), None)
         if found is not None and found.secret:
             _show_secret(found, as_json=as_json)

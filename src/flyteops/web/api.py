@@ -6,8 +6,9 @@ from flyteops.change import Change, ThingKind
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, change, handler, hook, wire
 from flyteops.web.auth import own
-from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
+from flyteops.web.handler import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
 from flyteops.web.operation import Operation, Parameter, Success
+from flyteops.web.part import GREATEST_LIMIT
 from flyteops.web.query import GREATEST
 
 PAGE = (
@@ -16,6 +17,15 @@ PAGE = (
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most",
         {"type": "integer", "minimum": 1, "maximum": GREATEST, "default": DEFAULT_LIMIT},
+    ),
+)
+
+PART = (
+    PAGE[0],
+    Parameter(
+        "limit",
+        f"how many to return, {GREATEST_LIMIT} at most; without it, all",
+        {"type": "integer", "minimum": 1, "maximum": GREATEST},
     ),
 )
 
@@ -201,7 +211,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_packs,
         name="listPacks",
         tag="pack",
+        query=PART,
         outcomes={200: Success("The packs.", wire.PackList)},
+        errors=(400,),
     ),
     Operation(
         method="GET",
@@ -238,7 +250,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_flows,
         name="listFlows",
         tag="flow",
+        query=PART,
         outcomes={200: Success("The flows.", wire.FlowList)},
+        errors=(400,),
     ),
     Operation(
         method="GET",
@@ -264,7 +278,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_items,
         name="listDatastoreItems",
         tag="datastore",
+        query=PART,
         outcomes={200: Success("The items without their values.", wire.DataItemList)},
+        errors=(400,),
     ),
     Operation(
         method="PUT",

@@ -17,6 +17,7 @@ from flyteops.web import audit, wire
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
 from flyteops.web.exchange import Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
+from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
 
 DEFAULT_LIMIT = 50
@@ -26,8 +27,6 @@ LONGEST_WAIT = 60.0
 
 OVERDUE_AFTER = 3600.0
 """After how many seconds an action without a time limit counts as overdue, unless the caller says otherwise."""
-
-GREATEST_LIMIT = 1000
 
 ACCEPTED = Reply(202)
 DONE = Reply(204)
@@ -89,8 +88,13 @@ async def register_pack(call: Call) -> Reply:
 
 
 async def list_packs(call: Call) -> Reply:
-    """List the packs, by name."""
-    return Reply(200, wire.PackList.of(await call.service.list_packs(), call.site, call.service.now()))
+    """List the packs, by name.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site, now = call.site, call.service.now()
+    part = part_of(call, await call.service.list_packs(), lambda pack: wire.PackSummary.of(pack, site, now))
+    return Reply(200, wire.PackList(links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views))
 
 
 async def get_pack(call: Call) -> Reply:
@@ -215,8 +219,13 @@ async def save_flow(call: Call) -> Reply:
 
 
 async def list_flows(call: Call) -> Reply:
-    """List the flows, by name."""
-    return Reply(200, wire.FlowList.of(await call.service.list_flows(), call.site))
+    """List the flows, by name.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site = call.site
+    part = part_of(call, await call.service.list_flows(), lambda flow: wire.FlowSummary.of(flow, site))
+    return Reply(200, wire.FlowList(links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views))
 
 
 async def get_flow(call: Call) -> Reply:
@@ -248,8 +257,14 @@ async def save_item(call: Call) -> Reply:
 
 
 async def list_items(call: Call) -> Reply:
-    """List the datastore items, by key."""
-    return Reply(200, wire.DataItemList.of(await call.service.list_items(), call.site))
+    """List the datastore items, by key.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site = call.site
+    part = part_of(call, await call.service.list_items(), lambda item: wire.DataItemSummary.of(item, site))
+    links = site.page("/v1/datastore", "/v1", "/datastore", part.following)
+    return Reply(200, wire.DataItemList(links=links, datastore=part.views))
 
 
 async def get_item(call: Call) -> Reply:
