@@ -1,7 +1,8 @@
 """How values become columns and columns values again, in every database that has columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -79,6 +80,12 @@ def of_length(length: timedelta | None) -> int | None:
 def to_text(labels: Mapping[str, str]) -> str:
     """Return the labels as JSON in key order: equal labels are equal texts."""
     return encode_json(labels).decode() if labels else "{}"
+
+
+def subsets(labels: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Return all labels that an action may ask for so that a pack with these labels may take it: twice as many for each more."""
+    pairs = sorted(labels.items())
+    return (dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count))
 
 
 def to_transitions(states: str) -> tuple[Transition, ...]:

@@ -27,6 +27,7 @@ from flyteops.storage.row import (
     encode_decisions,
     encode_json,
     event_of,
+    subsets,
     to_instant,
     to_microseconds,
     to_text,
@@ -146,8 +147,8 @@ WITH {GIVEN},
 UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $13 AND number = $14
 """  # noqa: S608 - texts of ours
 
-CLAIM = """
-WITH RECURSIVE kinds AS (
+ALL_KINDS = """
+  kinds AS (
     (SELECT labels, command FROM flyte_action WHERE state = 'NEW' AND pack_name = $1::text ORDER BY labels, command LIMIT 1)
     UNION ALL
     SELECT following.* FROM kinds CROSS JOIN LATERAL (
@@ -157,6 +158,39 @@ WITH RECURSIVE kinds AS (
     ) following
   ),
   own AS (SELECT labels, command FROM kinds WHERE labels::jsonb <@ $2::jsonb AND command = coalesce($3::text, command)),
+"""
+"""The kinds of actions that wait for packs of the name, and of those the ones for this pack. $2: its labels."""
+
+KINDS_BY_LABELS = """
+  kinds AS (
+    SELECT asked.labels, earliest.command FROM unnest($2::text[]) asked (labels) CROSS JOIN LATERAL (
+      SELECT command FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels
+      ORDER BY command LIMIT 1
+    ) earliest
+    UNION ALL
+    SELECT kinds.labels, following.command FROM kinds CROSS JOIN LATERAL (
+      SELECT command FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = kinds.labels AND command > kinds.command
+      ORDER BY command LIMIT 1
+    ) following
+  ),
+  own AS (SELECT labels, command FROM kinds WHERE command = coalesce($3::text, command)),
+"""
+"""The kinds of actions that wait for this pack. $2: all labels that such an action may ask for."""
+
+ONE_COMMAND = """
+  own AS (SELECT labels, $3::text AS command FROM unnest($2::text[]) asked (labels) WHERE EXISTS (
+    SELECT FROM flyte_action WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels AND command = $3::text
+  )),
+"""
+"""The kinds of actions that wait for this pack under one command. $2: all labels that such an action may ask for."""
+
+MOST_SUBSETS = 64
+"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
+
+CLAIM = """
+WITH RECURSIVE {kinds}
   candidates AS (
     SELECT head.seq FROM own CROSS JOIN LATERAL (
       SELECT seq FROM flyte_action
@@ -191,7 +225,13 @@ SELECT NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM own) AND NO
 """
 """The actions, or one row that says that there are some which others have their hands on."""
 
-SKIPPING, WAITING = CLAIM.format(locked="SKIP LOCKED"), CLAIM.format(locked="")
+
+def _claims(kinds: str) -> tuple[str, str]:
+    return CLAIM.format(kinds=kinds, locked="SKIP LOCKED"), CLAIM.format(kinds=kinds, locked="")
+
+
+CLAIM_OF_ALL, CLAIM_BY_LABELS, CLAIM_OF_COMMAND = map(_claims, (ALL_KINDS, KINDS_BY_LABELS, ONE_COMMAND))
+"""Each twice: one leaves out what others have their hands on, and one waits for them."""
 
 CLAIMED_BEFORE = """
 SELECT a.action_id, a.command, a.input, a.attempt, a.timeout, TRUE
@@ -344,14 +384,23 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
         if rows:
             return [_claimed(row, now, asked.seed) for row in rows]
     pack = asked.pack
-    values = (pack.name, to_text(pack.labels), asked.command, asked.limit, now, asked.token, asked.seed, pack.id)
-    rows = await connection.fetch(SKIPPING, *values)
+    (skipping, waiting), labels = _by_labels(asked)
+    values = (pack.name, labels, asked.command, asked.limit, now, asked.token, asked.seed, pack.id)
+    rows = await connection.fetch(skipping, *values)
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:
             break
         # Others have their hands on all there is, and may take something else: now wait for what they do.
-        rows = await connection.fetch(WAITING, *values)
+        rows = await connection.fetch(waiting, *values)
     return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+
+
+def _by_labels(asked: Request) -> tuple[tuple[str, str], str | list[str]]:
+    """Return the statements of a claim, and what they need to know of the pack's labels."""
+    labels = asked.pack.labels
+    if 2 ** len(labels) > MOST_SUBSETS:
+        return CLAIM_OF_ALL, to_text(labels)
+    return CLAIM_BY_LABELS if asked.command is None else CLAIM_OF_COMMAND, [to_text(each) for each in subsets(labels)]
 
 
 def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:

@@ -3,13 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import chain, combinations
 from typing import NamedTuple
 
 import msgspec
 
 from flyteops.model import ActionState, NewAction, has_labels
-from flyteops.storage.row import STATES
+from flyteops.storage.row import STATES, subsets
 
 PREFETCH = 64
 """How many actions are read from a queue at a time."""
@@ -261,9 +260,9 @@ class PackQueues:
 
     def _look(self, key: Key, labels: Mapping[str, str]) -> list[Group]:
         if 2 ** len(key) <= len(self._groups):
-            subsets = chain.from_iterable(combinations(key, count) for count in range(len(key) + 1))
-            return [group for subset in subsets if (group := self._groups.get(subset)) is not None]
-        return [group for asked, group in tuple(self._groups.items()) if has_labels(labels, dict(asked))]
+            asked = (tuple(subset.items()) for subset in subsets(labels))
+            return [group for each in asked if (group := self._groups.get(each)) is not None]
+        return [group for each, group in tuple(self._groups.items()) if has_labels(labels, dict(each))]
 
 
 def labels_key(labels: Mapping[str, str]) -> Key:
