@@ -130,17 +130,27 @@ class Access:
         """Return what is to be done while the server runs."""
         return [] if self._issuer is None else [self._issuer.keep(), self._keep_policy()]
 
+    async def reload(self) -> list[str]:
+        """Load the policy and the issuer's keys again; return the names of both, nothing if there are neither."""
+        if self._issuer is None:
+            return []
+        self._load_policy()
+        await self._issuer.fetch()
+        return ["the auth policy", "the keys of the issuer"]
+
     async def _keep_policy(self) -> None:
         async for is_new in self._watch.changes():
-            if not is_new:
-                continue
-            try:
-                self.gate.policy = load_policy(self._path or "")
-            except InputError as error:
-                LOGGER.error("The new auth policy is not used: %s", "; ".join(map(str, error.problems)))
-            else:
-                LOGGER.info("Requests are let through by the new auth policy now")
-                warn_of_gaps(self.gate.policy)
+            if is_new:
+                self._load_policy()
+
+    def _load_policy(self) -> None:
+        try:
+            self.gate.policy = load_policy(self._path or "")
+        except InputError as error:
+            LOGGER.error("The new auth policy is not used: %s", "; ".join(map(str, error.problems)))
+        else:
+            LOGGER.info("Requests are let through by the new auth policy now")
+            warn_of_gaps(self.gate.policy)
 
 
 def announce_access(settings: Settings, *, is_local: bool) -> None:

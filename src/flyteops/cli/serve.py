@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -22,11 +23,11 @@ from flyteops import __version__
 from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
-from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.halt import ignore_usr2, stop_on_signal
 from flyteops.cli.key import keys_of
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
-from flyteops.cli.log import configure
-from flyteops.cli.worker import AT_WORK, Workers
+from flyteops.cli.log import configure, reopen
+from flyteops.cli.worker import AT_WORK, Workers, tell_parent
 from flyteops.errors import FlyteError, SettingsError, UnavailableError
 from flyteops.sdk.retry import Backoff, persist
 from flyteops.service import Housekeeping, Seeds, Service, utc_now
@@ -79,6 +80,8 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 
+    SIGHUP loads certificates, the auth policy and the issuer's keys again, SIGUSR1 opens the log file again.
+
     Every option is also a setting in the environment, named in brackets; the option goes first.
     """
     overrides = {field: value for field, value in given.items() if value is not None}
@@ -106,13 +109,17 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     """
     server: Server | None = None
 
+    reload, hurried = asyncio.Event(), asyncio.Event()
+
     def hurry() -> None:
+        hurried.set()
         if server is not None:
             server.force_exit = True
 
     store = open_store(settings.store, keep_for=settings.keep_for, direct_url=settings.store_direct_url)
     service = make_service(settings, store)
-    async with stop_on_signal(hurry) as stop:
+    reactions = {signal.SIGHUP: reload.set, signal.SIGUSR1: reopen, signal.SIGUSR2: ignore_usr2}
+    async with stop_on_signal(hurry, reactions) as stop, background(*([tell_parent()] if worker else [])):
         try:
             tls, access = make_tls(settings), make_access(settings, service)
             away = await first_start(store, service, access)
@@ -127,7 +134,8 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 work(settings, store, service, access, stop),
                 *([] if tls is None else [keep_certificate(tls)]),
                 *([] if access is None else access.work()),
-                stop_server(server, service, stop),
+                keep_loading(reload, tls, access),
+                stop_server(server, service, stop, hurried, settings.shutdown_delay.total_seconds()),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
                 await server.serve(sockets=[listener])
@@ -262,15 +270,33 @@ async def load_certificate(tls: "Tls", now: datetime) -> None:
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
+async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access | None") -> None:
+    """Load certificates, the policy and the issuer's keys again whenever `reload` is set."""
+    while True:
+        await reload.wait()
+        reload.clear()
+        names = []
+        if tls is not None:
+            await load_certificate(tls, utc_now())
+            names.append("the TLS certificate")
+        if access is not None:
+            names += await access.reload()
+        if names:
+            LOGGER.info("SIGHUP: loaded %s again", " and ".join(names))
+        else:
+            LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
+
+
 def make_server(
     settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None, *, is_local: bool = False
 ) -> Server:
     """Return the HTTP server of a started service."""
     origins = frozenset(settings.allowed_origins)
     options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=origins, is_local=is_local)
+    idle = {"idle_seconds": settings.idle_timeout.total_seconds(), "__slots__": ()}
     config = uvicorn.Config(
         create_app(service, options, None if access is None else access.gate),
-        http=Connection,
+        http=type("Connection", (Connection,), idle),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -352,9 +378,18 @@ async def keep_current(service: Service) -> None:
             loop.failed(error)
 
 
-async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:
-    """Tell the server to stop once that is wanted: first those are sent away who only wait for something to do."""
+async def stop_server(server: Server, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
+    """Stop the server once that is wanted: not ready any more, it serves for the delay, so that others learn to go elsewhere.
+
+    Then those are sent away who only wait for something to do. A second signal ends the delay.
+    """
     await stop.wait()
+    service.announce_stop()
+    if delay:
+        LOGGER.info("stopping in %g s; until then requests are served, and /health/ready answers 503", delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await hurried.wait()
     service.stop_taking()
     LOGGER.info("stopping: requests under way have %d s to end", GRACE)
     server.should_exit = True

@@ -238,6 +238,10 @@ class Service:
         except TimeoutError as error:
             raise UnavailableError(f"The store has not answered within {HEALTH_SECONDS:g} s.") from error
 
+    def announce_stop(self) -> None:
+        """Say that the server is about to stop: it is not ready any more, and does all its work nevertheless."""
+        self._is_stopping = True
+
     def stop_taking(self) -> None:
         """Begin to stop: those who wait for actions are sent away, and the server is not ready any more."""
         self._is_stopping = True

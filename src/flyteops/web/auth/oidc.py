@@ -90,6 +90,12 @@ class Issuer:
         await self._ask()
         return True
 
+    async def fetch(self) -> None:
+        """Fetch the keys now; a failure is logged, and the keys known so far stay in use."""
+        await self._ask()
+        if not self.fault:
+            LOGGER.info("The issuer %s has %d keys", self.url, len(self.keys or ()))
+
     async def _ask(self) -> None:
         """Fetch the keys; whoever wants the same meanwhile waits for the same answer."""
         if self._asking is None:
