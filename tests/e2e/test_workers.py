@@ -162,7 +162,7 @@ def test_a_worker_that_is_frozen_is_noticed_and_replaced(serve, store):
 
 
 def test_a_parent_that_was_frozen_itself_kills_no_worker(serve, store):
-    parent, url, workers = start(serve, store, count=2)
+    parent, _, workers = start(serve, store, count=2)
     parent.process.send_signal(signal.SIGSTOP)
     time.sleep(12)
     parent.process.send_signal(signal.SIGCONT)

@@ -131,7 +131,7 @@ class Access:
         return [] if self._issuer is None else [self._issuer.keep(), self._keep_policy()]
 
     async def reload(self) -> list[str]:
-        """Load the policy and the issuer's keys again; return the names of both, nothing if there are neither."""
+        """Load the policy and the issuer's keys again, or log why they stay; return the names of both, if there are any."""
         if self._issuer is None:
             return []
         self._load_policy()

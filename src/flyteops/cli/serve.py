@@ -282,7 +282,7 @@ async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access
         if access is not None:
             names += await access.reload()
         if names:
-            LOGGER.info("SIGHUP: loaded %s again", " and ".join(names))
+            LOGGER.info("SIGHUP: looked again at %s", " and ".join(names))
         else:
             LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
 

@@ -54,14 +54,14 @@ from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import mask
 from flyteops.service.background import BackgroundLoops
 from flyteops.service.changelog import ChangeFilter, ChangeLog
-from flyteops.service.flow import FlowBook, is_same
+from flyteops.service.flow import FlowBook
 from flyteops.service.hook.book import HookBook
 from flyteops.service.hook.reception import Reception
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
-from flyteops.service.state import of_action, of_flow, of_resolution
+from flyteops.service.state import of_action, of_resolution
 from flyteops.service.timer import ClockWatch, Timer
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
@@ -132,7 +132,7 @@ class Service:
         self.tokens = TokenBook(store, clock, self._changes)
         self.hooks = HookBook(store, clock, self._changes, self._packs, seals)
         self.reception = Reception(self.hooks, self._accept, clock)
-        self._flows = FlowBook(store)
+        self._flows = FlowBook(store, self._changes)
         self._vault = Vault(store, self._changes, seals)
         self._items = ItemBook(store, self._vault, self._changes)
         self._room = WaitingRoom()
@@ -516,26 +516,16 @@ class Service:
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         tables = timetables(prepared, version.saved_at)
-        async with self._changes.turn():
-            current = self._flows.find(flow.name)
-            if current is not None and is_same(current, prepared):
-                return current.version
-            before = self._flows.state(flow.name)
-            async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
-                await self._store.save_flow(version, tables)
-                self._flows.put(prepared)
+        saved = await self._flows.save(prepared, tables, by)
         self._timer.expect(table.next_at for table in tables if table.next_at is not None)
-        return version
+        return saved
 
     async def list_flows(self) -> Sequence[Flow]:
         """Return all flows by name."""
         return self._flows.list()
 
     async def get_flow(self, name: str) -> Flow:
-        found = self._flows.find(name)
-        if found is None:
-            raise NotFoundError(f"There is no flow {name!r}.")
-        return found.version.flow
+        return self._flows.get(name)
 
     async def get_flow_version(self, uuid: str) -> Flow:
         """Return a version of a flow, also one that has been replaced or deleted."""
@@ -543,11 +533,7 @@ class Service:
 
     async def delete_flow(self, name: str, by: Author = SERVER) -> None:
         """Forget the flow; executions of it that run go on with their version."""
-        async with self._changes.turn():
-            flow = await self.get_flow(name)
-            async with self._changes.recorded(by, thing("flow", name), of_flow(flow), None):
-                await self._store.delete_flow(name)
-                self._flows.discard(name)
+        await self._flows.delete(name, by)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
