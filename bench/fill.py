@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flyteops.storage.postgres.ledger import SKIPPING
+from flyteops.storage.postgres.ledger import CLAIM_BY_LABELS
 
 EVENTS = """
 INSERT INTO flyte_event (event_id, name, pack_id, pack_name, labels, payload, received_at, referrers)
@@ -39,11 +39,11 @@ async def fill(connection: Any, actions: int, state: str) -> None:
 
 async def plan_of_take(connection: Any) -> str:
     """Return how the database looks for what a pack without labels may take, as text; nothing is changed."""
-    values = ("Worker", "{}", None, 1, 0, "plan", b"", "Worker")
+    values = ("Worker", ["{}"], None, 1, 0, "plan", b"", "Worker")
     transaction = connection.transaction()
     await transaction.start()
     try:
-        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS) {SKIPPING}", *values)
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS) {CLAIM_BY_LABELS[0]}", *values)
     finally:
         await transaction.rollback()
     return "\n".join(line for (line,) in rows)

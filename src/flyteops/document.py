@@ -35,6 +35,12 @@ JSON_ESCAPE = re.compile(
 )
 """An escape in a text; the group is half of a surrogate pair without the other half."""
 
+JSON_LONG_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+|-?[0-9]{300,}(?:\.[0-9]+)?")
+"""The numbers that may be out of range."""
+
+NUMBERS = "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less than 1.8e308"
+"""Which numbers can be kept, as people are told."""
+
 BRACKETS = bytes.maketrans(b"{}", b"[]")
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -175,7 +181,21 @@ def _not_json(data: bytes, error: Exception) -> InputError:
         return _invalid("JSON", fault.msg[0].lower() + fault.msg[1:], Place(fault.lineno, fault.colno))
     except (ValueError, RecursionError):
         pass
-    return _invalid("JSON", str(error), None)
+    return _number_out_of_range(data) or _invalid("JSON", str(error), None)
+
+
+def _number_out_of_range(data: bytes) -> InputError | None:
+    """Return the fault of the first number that cannot be kept, None if there is none."""
+    without_texts = JSON_TEXT.sub(lambda found: b" " * len(found[0]), data)
+    for number in JSON_LONG_NUMBER.finditer(without_texts):
+        try:
+            msgspec.json.decode(number[0])
+        except (msgspec.MsgspecError, ValueError):
+            start = number.start()
+            before = data[:start].decode(errors="replace")
+            place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+            return _invalid("JSON", f"the number {number[0][:20].decode()}... is out of range: {NUMBERS}", place)
+    return None
 
 
 def _check_json_depth(data: bytes) -> None:
@@ -338,7 +358,7 @@ class _YamlReader:
         try:
             return _number(text)
         except ValueError as error:
-            raise self._fault(event, f"{text[:40]} is out of range for a number") from error
+            raise self._fault(event, f"the number {text[:20]}... is out of range: {NUMBERS}") from error
 
     def _fault(self, event: Any, message: str) -> InputError:
         mark = event.start_mark

@@ -345,6 +345,8 @@ class _Evaluation:
             return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
         except _FailedError as failed:
             return _failure(flow, prepared, failed)
+        except TemplateError as error:
+            return _failure(flow, prepared, _FailedError("", error))
         except UNFORESEEN as error:
             return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}")))
         finally:

@@ -107,6 +107,13 @@ def parse_seconds(value: str) -> timedelta:
     return timedelta(seconds=int(value))
 
 
+def parse_pause(value: str) -> timedelta:
+    """Read whole seconds, from 0 to an hour."""
+    if not re.fullmatch(r"[0-9]{1,4}", value) or int(value) > 3600:
+        raise ValueError("is not a number of seconds; give a whole number from 0 to 3600")
+    return timedelta(seconds=int(value))
+
+
 def parse_flag(value: str) -> bool:
     """Read a truth value."""
     known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -225,6 +232,8 @@ class Setting(msgspec.Struct, frozen=True):
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
 AUTH = "Who may do what"
+STOPS = "How long a server that is told to stop goes on serving, not ready any more, until its port closes."
+IDLE = "How long a connection without a request is kept; a proxy in front must close its own sooner."
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +280,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "NUMBER",
         ),
     ] = 1
+    shutdown_delay: Annotated[
+        timedelta,
+        Setting("FLYTE_SHUTDOWN_DELAY", parse_pause, STOPS, NETWORK, "SECONDS", shown="0"),
+    ] = timedelta(0)
+    idle_timeout: Annotated[
+        timedelta,
+        Setting("FLYTE_IDLE_TIMEOUT", parse_seconds, IDLE, NETWORK, "SECONDS", shown="75"),
+    ] = timedelta(seconds=75)
     max_body_bytes: Annotated[
         int,
         Setting(

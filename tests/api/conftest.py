@@ -57,6 +57,7 @@ STORIES = (
     "test_names",
     "test_changes",
     "test_hook_flows",
+    "test_numbers",
 )
 
 

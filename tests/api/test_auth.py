@@ -228,6 +228,29 @@ async def test_a_token_without_key_id_is_valid_if_any_key_has_signed_it(api: htt
     assert "none of the issuer's keys" in await refusal(api, provider.token("ES256", headers={"kid": "RSA2"}))
 
 
+async def test_a_key_is_found_by_its_id_however_many_there_are_and_the_log_names_those_that_are_left_out(
+    api: httpx2.AsyncClient, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = [jwk("EdDSA", kid=f"k{number}") for number in range(998)]
+    provider.keys = [{"kty": "unknown", "kid": "no key"}, *many, jwk("Ed448"), jwk("RSA"), jwk("RSA2"), jwk("ES256", kid=None)]
+    assert (await ask(api, provider.token("RSA"))).status_code == 200
+    assert (await ask(api, provider.token("EdDSA", headers={"kid": "k997"}))).status_code == 200
+    assert "none of the issuer's keys" in await refusal(api, provider.token("RSA2"))
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "publishes 1002 keys; only the first 1000 are used" in record.message
+    assert record.message.endswith("refused: RSA2, None")
+
+
+async def test_a_token_without_key_id_is_tried_with_few_of_many_keys_and_is_told_so(
+    api: httpx2.AsyncClient, provider: Provider
+) -> None:
+    provider.keys = [jwk("RSA"), *(jwk("EdDSA", kid=f"k{number}") for number in range(64)), jwk("Ed448"), jwk("ES256")]
+    for key in ("RSA", "EdDSA", "ES256"):
+        assert (await ask(api, provider.token(key, headers={"kid": None}))).status_code == 200
+    assert (await ask(api, provider.token("Ed448"))).status_code == 200
+    assert "it should name its key (kid)" in await refusal(api, provider.token("Ed448", headers={"kid": None}))
+
+
 def unsigned(provider: Provider, header: dict[str, Any]) -> str:
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, provider.claims()))
     return ".".join((*parts, ""))

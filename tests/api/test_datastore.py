@@ -197,3 +197,14 @@ async def test_what_secret_must_be_is_told(keeper: httpx2.AsyncClient, api: http
     without_keys = await api.put("/v1/datastore/token", files=files, data={"secret": "true"})
     assert without_keys.status_code == 400
     assert "set FLYTE_SECRETS_KEY_FILE" in without_keys.json()["detail"]
+
+
+async def test_the_description_stays_unless_another_is_given(api: httpx2.AsyncClient) -> None:
+    async def described(**form: Any) -> str:
+        assert (await api.put("/v1/datastore/k", files={"value": ("x", b"1")}, **form)).status_code in (201, 204)
+        (item,) = (await api.get("/v1/datastore")).json()["datastore"]
+        return str(item.get("description", ""))
+
+    assert await described(data={"description": "one"}) == "one"
+    assert await described() == "one"
+    assert await described(data={"description": ""}) == ""

@@ -6,6 +6,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.service import Service
+from flyteops.storage.base import Store
+from flyteops.web.app import create_app
+
 BASE = "http://flyte.test"
 Make = Callable[..., Awaitable[dict[str, Any]]]
 Step = Callable[..., dict[str, Any]]
@@ -116,3 +120,49 @@ async def test_flow_names_of_any_characters_work_in_addresses(api: httpx2.AsyncC
     flow = await save_flow(name)
     assert (await api.get(flow["links"][0]["href"])).json()["name"] == name
     assert (await api.delete(flow["links"][0]["href"])).status_code == 204
+
+
+async def versions(api: httpx2.AsyncClient) -> int:
+    """Return how many entries the log of changes has about flows."""
+    return len((await api.get("/v1/audit/changes", params={"kind": "flow"})).json()["changes"])
+
+
+async def test_a_flow_that_is_saved_again_unchanged_is_answered_alike_and_makes_no_version(
+    api: httpx2.AsyncClient, store: Store, clock: Any
+) -> None:
+    first = await api.post("/v1/flows", json=FULL)
+    (version,) = await store.list_flows()
+    again = Service(store, clock=clock)
+    await again.start()
+    transport = httpx2.ASGITransport(create_app(again))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as other:  # another server, or this one, restarted
+        for client in (api, api, other):
+            answer = await client.post("/v1/flows", json=FULL)
+            assert (answer.status_code, answer.json(), answer.headers["location"]) == (
+                201,
+                first.json(),
+                first.headers["location"],
+            )
+    assert await store.list_flows() == [version]
+    assert await versions(api) == 1
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", [1], None])
+async def test_a_flow_in_which_a_value_has_another_type_is_another_version(value: Any, api: httpx2.AsyncClient) -> None:
+    (step, *_) = FULL["steps"]
+    for number in (1, value):
+        command = {**step["command"], "input": {"n": number}}  # type: ignore[index]
+        assert (await api.post("/v1/flows", json={"name": "deploy", "steps": [{**step, "command": command}]})).status_code == 201  # type: ignore[dict-item]
+    (saved,) = (await api.get("/v1/flows/deploy")).json()["steps"]
+    assert repr(saved["command"]["input"]["n"]) == repr(value)
+    assert await versions(api) == 2
+
+
+async def test_a_flow_that_was_deleted_and_is_saved_again_is_new(api: httpx2.AsyncClient, store: Store) -> None:
+    await api.post("/v1/flows", json=FULL)
+    (before,) = await store.list_flows()
+    await api.delete("/v1/flows/deploy")
+    await api.post("/v1/flows", json=FULL)
+    (after,) = await store.list_flows()
+    assert after.uuid != before.uuid
+    assert await versions(api) == 3

@@ -191,6 +191,23 @@ async def test_what_was_signed_long_ago_or_is_from_the_future_is_refused(
     assert status == 202 or "301 s" in call["reason"] or "300 s" in call["reason"] or "302 s" in call["reason"]
 
 
+async def test_no_dot_in_an_id_moves_the_border_between_what_is_signed(
+    api: httpx2.AsyncClient, create: Create, clock: Clock
+) -> None:
+    hook = await create("h", scheme="standard")
+    at = int(clock.now.timestamp())
+    text = {"Content-Type": "text/plain"}
+    body = f"{at + 200}.later".encode()
+    first = by_standard(hook["secret"], body, "msg_1", at)
+    assert (await api.post("/v1/hooks/h", content=body, headers={**first, **text})).status_code == 202
+    # The very same bytes are signed, but another id and another time, as if it were another call.
+    moved = {**first, **text, "webhook-id": f"msg_1.{at}", "webhook-timestamp": str(at + 200)}
+    assert (await api.post("/v1/hooks/h", content=b"later", headers=moved)).status_code == 401
+    dotted = by_standard(hook["secret"], PUSH, "msg.2", at)
+    assert (await api.post("/v1/hooks/h", content=PUSH, headers=dotted)).status_code == 401
+    assert [call.get("code") for call in await calls(api, "h")].count("bad-id") == 2
+
+
 async def test_grafana_may_sign_the_time_which_then_must_be_there_and_lets_nobody_replay(
     api: httpx2.AsyncClient, create: Create, clock: Clock
 ) -> None:
@@ -548,3 +565,132 @@ async def test_two_servers_show_the_calls_of_both(
 async def api(service: Service, options: Options) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service, options)), base_url=BASE) as client:
         yield client
+
+
+# --------------------------------------------------------------------------------------------------------------- by PUT
+
+GRAFANA_ALERT = json.dumps(
+    {
+        "receiver": "flyte",
+        "status": "firing",
+        "alerts": [{"status": "firing", "labels": {"alertname": "Disk full"}}],
+        "version": "1",
+        "title": "[FIRING:1] Disk full",
+        "state": "alerting",
+        "message": "Disk full on web-1",
+    }
+).encode()
+
+
+async def shown(api: httpx2.AsyncClient, name: str) -> dict[str, Any]:
+    answer = await api.get(f"/v1/hooks/{name}")
+    assert answer.status_code == 200, answer.text
+    hook: dict[str, Any] = answer.json()
+    return hook
+
+
+async def test_a_genuine_delivery_by_put_is_a_call_and_changes_nothing_about_the_hook(
+    api: httpx2.AsyncClient, create: Create
+) -> None:
+    hook = await create("g", "grafana", description="alerts")
+    before = await shown(api, "g")
+    signed = {**JSON, "X-Grafana-Alerting-Signature": hex_of(hook["secret"], GRAFANA_ALERT)}
+    answer = await api.put("/v1/hooks/g", content=GRAFANA_ALERT, headers=signed)
+    assert answer.status_code == 202, answer.text
+    (event,) = await events(api)
+    assert answer.headers["location"].endswith(event["id"])
+    assert await shown(api, "g") == before
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (GRAFANA_ALERT, "application/json"),
+        (b"status: firing\ntitle: Disk full\n", "application/yaml"),
+        (b"vendor=generic&scheme=none", "application/x-www-form-urlencoded"),
+        (b"{}", "application/json"),
+        (b"null", "application/json"),
+        (b"", "application/json"),
+        (b'["vendor"]', "application/json"),
+        (b'{"vendor": "generic"', "application/json"),
+        (b'{"vendor": "generic", "status": "firing"}', "application/json"),
+        (b'{"links": []}', "application/json"),
+        (b'{"vendor": "generic", "description": "' + b"x" * 70_000 + b'"}', "application/json"),
+        (b"\xff\xfe", "text/plain"),
+    ],
+)
+async def test_a_put_that_is_neither_a_definition_nor_genuine_is_refused_noted_and_changes_nothing(
+    body: bytes, content_type: str, api: httpx2.AsyncClient, create: Create
+) -> None:
+    await create("g", "grafana", description="alerts")
+    before = await shown(api, "g")
+    answer = await api.put("/v1/hooks/g", content=body, headers={"Content-Type": content_type})
+    assert answer.status_code == 401
+    assert "A PUT updates a hook only if" in answer.json()["detail"]
+    assert (await api.put("/v1/hooks/nobody", content=body, headers={"Content-Type": content_type})).json() == answer.json()
+    assert await shown(api, "g") == before
+    assert not await events(api)
+    assert [call["code"] for call in await calls(api, "g")] == ["no-signature"]
+
+
+async def test_a_genuine_call_that_looks_like_a_definition_is_a_call(api: httpx2.AsyncClient, create: Create) -> None:
+    body = b'{"vendor": "generic", "description": "a product of this vendor"}'
+    hook = await create("shop", "github")
+    before = await shown(api, "shop")
+    answer = await api.put("/v1/hooks/shop", content=body, headers=by_github(hook["secret"], body))
+    assert answer.status_code == 202
+    assert await shown(api, "shop") == before
+
+
+async def test_an_update_that_does_not_name_the_vendor_keeps_what_it_leaves_out(api: httpx2.AsyncClient, create: Create) -> None:
+    await create("g", "grafana", timestampHeader="X-Time", window="1m", description="alerts")
+    before = await shown(api, "g")
+    answer = await api.put("/v1/hooks/g", json={"description": "alerts of the shop"})
+    assert answer.status_code == 200, answer.text
+    assert await shown(api, "g") == {**before, "description": "alerts of the shop"}
+    answer = await api.put("/v1/hooks/g", json={"window": "2m"})
+    assert await shown(api, "g") == {**before, "description": "alerts of the shop", "window": "2m"}
+    answer = await api.put("/v1/hooks/g", json={"scheme": "authorization", "vendor": None})
+    changed = await shown(api, "g")
+    assert (changed["vendor"], changed["scheme"], changed["description"]) == ("grafana", "authorization", "alerts of the shop")
+    assert "timestampHeader" not in changed
+
+
+async def test_an_update_that_names_the_vendor_is_the_whole_definition(api: httpx2.AsyncClient, create: Create) -> None:
+    await create("g", "grafana", timestampHeader="X-Time", window="1m", description="alerts")
+    answer = await api.put("/v1/hooks/g", json={"vendor": "github", "name": "g"})
+    assert answer.status_code == 200
+    changed = await shown(api, "g")
+    assert (changed["vendor"], changed["header"], changed["window"]) == ("github", "X-Hub-Signature-256", "5m")
+    assert "description" not in changed
+
+
+async def test_a_hook_may_be_put_back_as_it_was_answered(api: httpx2.AsyncClient, create: Create) -> None:
+    await create("g", "grafana", timestampHeader="X-Time", window="1m", description="alerts")
+    before = await shown(api, "g")
+    answer = await api.put("/v1/hooks/g", json={**before, "description": "others"})
+    assert answer.status_code == 200, answer.text
+    assert await shown(api, "g") == {**before, "description": "others"}
+    # To leave a hook as it is, is no change that the log has.
+    changes = (await api.get("/v1/audit/changes")).json()["changes"]
+    assert (await api.put("/v1/hooks/g", json=await shown(api, "g"))).status_code == 200
+    assert (await api.get("/v1/audit/changes")).json()["changes"] == changes
+
+
+async def test_with_auth_a_put_needs_an_admin_whatever_it_says_and_other_methods_are_not_allowed(
+    service: Service, options: Options, api: httpx2.AsyncClient, create: Create
+) -> None:
+    hook = await create("g", "grafana")
+    before = await shown(api, "g")
+    _, admin = await service.tokens.create(Order(is_admin=True))
+    transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens)))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+        signed = {**JSON, "X-Grafana-Alerting-Signature": hex_of(hook["secret"], GRAFANA_ALERT)}
+        assert (await client.put("/v1/hooks/g", content=GRAFANA_ALERT, headers=signed)).status_code == 401
+        assert (await client.put("/v1/hooks/g", json={"vendor": "generic"})).status_code == 401
+        may = {"Authorization": f"Bearer {admin}"}
+        assert (await client.put("/v1/hooks/g", content=GRAFANA_ALERT, headers=may)).status_code == 401
+        assert await shown(api, "g") == before
+        assert (await client.put("/v1/hooks/g", json={"description": "x"}, headers=may)).status_code == 200
+        assert (await client.patch("/v1/hooks/g", json={"description": "y"}, headers=may)).status_code == 405
+    assert await shown(api, "g") == {**before, "description": "x"}

@@ -7,6 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.service import Service
+from flyteops.web.exchange import Call, Options
+from flyteops.web.part import part_of
+from flyteops.web.wire import Answer
 from tests.api.conftest import Clock
 
 BASE = "http://flyte.test"
@@ -185,3 +189,46 @@ async def test_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient
     assert (await api.get(links["self"])).json() == pack
     assert (await api.post(links["event"], json={"event": "E"})).status_code == 202
     assert (await api.post(links["takeAction"])).status_code == 204
+
+
+# --------------------------------------------------------------------------------------------------------------- in parts
+
+
+async def make_many(api: httpx2.AsyncClient, kind: str, count: int) -> list[str]:
+    names = [f"n{number:02}" for number in range(count)]
+    for name in names:
+        if kind == "datastore":
+            await api.put(f"/v1/datastore/{name}", files={"value": ("x", b"1")})
+        else:
+            await api.post(f"/v1/{kind}", json={"name": name, "steps": []} if kind == "flows" else {"name": name})
+    return names
+
+
+@pytest.mark.parametrize(("kind", "key"), [("packs", "name"), ("flows", "name"), ("datastore", "key")])
+async def test_a_list_is_whole_or_goes_on_by_its_link_next(kind: str, key: str, api: httpx2.AsyncClient) -> None:
+    names = await make_many(api, kind, 7)
+    whole = (await api.get(f"/v1/{kind}")).json()
+    assert [each[key] for each in whole[kind]] == names
+    assert [link["rel"] for link in whole["links"]] == ["self", "up", "help"]
+    found, parts, address = [], 0, f"/v1/{kind}?limit=3"
+    while address:
+        answer = (await api.get(address)).json()
+        found += answer[kind]
+        parts += 1
+        address = next((link["href"] for link in answer["links"] if link["rel"] == "next"), "")
+    assert (found, parts) == (whole[kind], 3)
+    assert (await api.get(f"/v1/{kind}?start=7")).json()[kind] == []
+    assert [each[key] for each in (await api.get(f"/v1/{kind}?start=5")).json()[kind]] == names[5:]
+    for wrong in ("start=-1", "limit=0", "limit=x"):
+        assert (await api.get(f"/v1/{kind}?{wrong}")).status_code == 400
+
+
+async def test_a_list_that_is_too_long_for_an_answer_is_cut(service: Service, options: Options) -> None:
+    class Long(Answer):
+        text: str
+
+    scope = {"headers": [], "query_string": b"", "scheme": "http", "server": ("flyte.test", 80)}
+    call = Call(service, options, scope, None)
+    shown = part_of(call, ["a" * 400] * 5, Long, most_bytes=1000)
+    assert (len(shown.views), shown.following) == (2, "start=2")
+    assert len(part_of(call, ["a" * 4000] * 5, Long, most_bytes=1000).views) == 1

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from flyteops.cli.root import COMMANDS
+from flyteops.cli.serve import GRACE
+from flyteops.cli.worker import DEADLINE
 from flyteops.settings import Settings, table
 from flyteops.web.handler import LONGEST_WAIT
 
@@ -123,3 +125,26 @@ def test_the_proxy_waits_longer_than_any_pack():
         (seconds,) = re.findall(rf"timeout {which} (\d+)s", HAPROXY)
         assert int(seconds) > LONGEST_WAIT + 20
     assert "GET /health/ready" in HAPROXY
+
+
+def test_the_manifest_gives_servers_time_to_end_and_asks_for_what_they_answer():
+    deployment, service = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "flyte.yaml").read_text())
+    pod = deployment["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    environ = {each["name"]: each.get("value", "postgresql://flyte@database/flyte") for each in server["env"]}
+    assert set(environ) <= KNOWN
+    settings = Settings.from_environment(environ)
+    assert pod["terminationGracePeriodSeconds"] >= settings.shutdown_delay.total_seconds() + GRACE + 10
+    assert server["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert server["livenessProbe"]["httpGet"]["path"] == "/health/live"
+    assert server["securityContext"]["readOnlyRootFilesystem"] is True
+    assert server["volumeMounts"][0]["mountPath"] == instructions("WORKDIR")[0]
+    assert service["spec"]["ports"][0]["port"] == server["ports"][0]["containerPort"] == Settings().port
+
+
+def test_the_unit_of_systemd_passes_signals_on_and_waits_for_the_end():
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy" / "systemd" / "flyte.service").read_text(), re.MULTILINE))
+    assert unit["ExecStart"].endswith("/bin/flyte serve")
+    assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert unit["KillMode"] == "mixed"
+    assert int(unit["TimeoutStopSec"]) > DEADLINE

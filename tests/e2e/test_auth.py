@@ -1,6 +1,7 @@
 """Auth by tokens of an OpenID provider, with a server process, packs and the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -139,6 +140,18 @@ def test_a_server_whose_provider_is_away_starts_and_lets_people_in_once_it_is_ba
 
 
 @pytest.mark.slow
+def test_hup_looks_again_at_the_policy_and_the_keys(serve, provider, settings):
+    server = serve(**settings)
+    server.read_until(READY)
+    server.read_until("The issuer .* has 2 keys")
+    server.process.send_signal(signal.SIGHUP)
+    server.read_until("let through by the new auth policy now")
+    server.read_until("The issuer .* has 2 keys")
+    server.read_until("SIGHUP: looked again at the auth policy and the keys of the issuer")
+    server.process.terminate()
+    assert server.end()[0] == 0
+
+
 def test_a_changed_policy_is_taken_over_and_a_bad_one_is_not(serve, provider, settings, tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)

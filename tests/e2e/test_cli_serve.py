@@ -1,6 +1,7 @@
 """`flyte serve` as a process: what it says, what it refuses, how it ends."""
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -13,6 +14,13 @@ import pytest
 from tests.e2e.server import READY
 
 pytestmark = pytest.mark.slow
+
+
+def wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -197,3 +205,72 @@ def test_several_workers_do_not_share_a_file(serve):
     assert code == 2
     assert "--workers: 4 server processes cannot share 'sqlite:///" in err
     assert "name a PostgreSQL or MongoDB database by FLYTE_STORE" in err
+
+
+def test_hup_usr1_and_usr2_leave_the_server_running(serve):
+    server = serve()
+    url = server.read_until(READY)[1]
+    for number, said in (
+        (signal.SIGHUP, "SIGHUP: there is no TLS certificate, auth policy or issuer to load again"),
+        (signal.SIGUSR1, "The log goes to standard error"),
+        (signal.SIGUSR2, "SIGUSR2 has no meaning here"),
+    ):
+        server.process.send_signal(number)
+        server.read_until(said)
+    assert httpx2.get(f"{url}/health").status_code == 200
+    server.process.terminate()
+    assert server.end()[0] == 0
+
+
+def test_a_server_stops_with_its_terminal(tmp_path):
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE_", "LOG"))}
+    environ |= {"FLYTE_STORE": f"sqlite:///{tmp_path}/flyte.db", "FLYTE_PORT": "0", "LOGFILE": str(tmp_path / "log")}
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "flyteops", "serve"], environ)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and READY.search(log.read_text()))
+    os.kill(process, signal.SIGHUP)
+    wait_until(lambda: "SIGHUP: there is no" in log.read_text())
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert log.read_text().rstrip().endswith("flyte.server: stopped")
+
+
+def test_after_usr1_the_log_goes_to_the_new_file(serve, tmp_path):
+    log = tmp_path / "flyte.log"
+    server = serve(LOGFILE=str(log))
+    wait_until(lambda: log.exists() and READY.search(log.read_text()))
+    log.rename(tmp_path / "flyte.log.1")
+    server.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: log.exists() and "The log file was opened again" in log.read_text())
+    server.process.terminate()
+    assert server.end()[0] == 0
+    assert log.read_text().rstrip().endswith("flyte.server: stopped")
+    assert "stopped" not in (tmp_path / "flyte.log.1").read_text()
+
+
+def test_before_the_port_closes_the_server_is_not_ready_and_serves_for_the_delay(serve):
+    server = serve(FLYTE_SHUTDOWN_DELAY="60")
+    url = server.read_until(READY)[1]
+    server.process.terminate()
+    server.read_until("stopping in 60 s; until then requests are served")
+    with httpx2.Client(base_url=url) as client:
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["reasons"]) == (503, ["The server is stopping."])
+        assert client.get("/health/live").status_code == 200
+        assert client.post("/v1/packs", json={"name": "P"}).status_code == 201
+    server.process.terminate()  # a second signal does not wait
+    assert server.end()[0] == 0
+
+
+def test_a_connection_without_requests_is_closed_after_the_idle_time(serve):
+    server = serve(FLYTE_IDLE_TIMEOUT="1")
+    port = int(server.read_until(READY)[1].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        began = time.monotonic()
+        assert connection.recv(100) == b""
+        assert time.monotonic() - began < 15
+    server.process.terminate()
+    assert server.end()[0] == 0

@@ -1,6 +1,7 @@
 """TLS with real certificates and real clients."""
 
 import http.client
+import signal
 import socket
 import ssl
 
@@ -129,3 +130,17 @@ def test_every_fault_of_the_pair_stops_the_start(serve, tmp_path):
     code, _, err = serve("--tls-cert-path", cert).end()
     assert code == 2
     assert "FLYTE_TLS_KEY_PATH: is not set, but --tls-cert-path is" in err
+
+
+def test_hup_loads_the_certificate_again_and_says_so(serve, root, tmp_path):
+    cert, key = write_pair(tmp_path, Certificate(issuer=root))
+    server = serve(FLYTE_TLS_CERT_PATH=cert, FLYTE_TLS_KEY_PATH=key)
+    url = server.read_until(READY)[1]
+    write_pair(tmp_path, Certificate(issuer=root))
+    server.process.send_signal(signal.SIGHUP)
+    server.read_until("New connections get the new TLS certificate")
+    server.read_until("SIGHUP: looked again at the TLS certificate")
+    (tmp_path / "root.pem").write_bytes(root.pem)
+    assert httpx2.get(f"{url}/health", verify=ssl.create_default_context(cafile=tmp_path / "root.pem")).status_code == 200
+    server.process.terminate()
+    assert server.end()[0] == 0

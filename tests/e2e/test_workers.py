@@ -140,3 +140,52 @@ def test_the_port_of_others_is_not_shared_with_them(serve, store):
     for count in ("1", "2"):
         code, _, err = serve("--workers", count, "--port", port, FLYTE_STORE=store).end()
         assert (code, f"port {port} of 127.0.0.1 is taken" in err) == (1, True)
+
+
+def replacement(parent, worker):
+    """Return the process that replaces a worker, once the parent has noticed that it must be replaced."""
+    parent.read_until(rf"worker \(process {worker}\) has not answered for 10 s; it is killed")
+    parent.read_until(rf"worker \(process {worker}\) has ended by SIGKILL; it is replaced")
+    return int(parent.read_until(AT_WORK)[1])
+
+
+def test_a_worker_that_is_frozen_is_noticed_and_replaced(serve, store):
+    parent, url, workers = start(serve, store, count=2)
+    began = time.monotonic()
+    os.kill(workers[1], signal.SIGSTOP)
+    assert replacement(parent, workers[1]) not in workers
+    assert time.monotonic() - began < 30
+    assert is_there(workers[0])
+    assert all(httpx2.get(f"{url}/health/ready").status_code == 200 for _ in range(20))
+    parent.process.terminate()
+    assert parent.end()[0] == 0
+
+
+def test_a_parent_that_was_frozen_itself_kills_no_worker(serve, store):
+    parent, _, workers = start(serve, store, count=2)
+    parent.process.send_signal(signal.SIGSTOP)
+    time.sleep(12)
+    parent.process.send_signal(signal.SIGCONT)
+    time.sleep(2)
+    assert all(is_there(worker) for worker in workers)
+    parent.process.terminate()
+    code, _, err = parent.end()
+    assert (code, "killed" in err) == (0, False)
+
+
+def test_signals_reach_the_workers_and_end_none(serve, store, tmp_path):
+    log = tmp_path / "flyte.log"
+    parent = serve("--workers", "2", FLYTE_STORE=store, LOGFILE=str(log))
+    wait_until(lambda: log.exists() and len(re.findall(AT_WORK, log.read_text())) == 2)
+    workers = [int(found) for found in re.findall(AT_WORK, log.read_text())]
+    log.rename(tmp_path / "flyte.log.1")
+    parent.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: log.exists() and log.read_text().count("The log file was opened again") == 3)
+    parent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: log.read_text().count("SIGHUP: there is no TLS certificate, auth policy or issuer to load again") == 2)
+    parent.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "SIGUSR2 has no meaning here" in log.read_text())
+    assert all(is_there(worker) for worker in workers)
+    parent.process.terminate()
+    assert parent.end()[0] == 0
+    assert "stopped, with all workers" in log.read_text()

@@ -105,7 +105,7 @@ def test_aliases_cannot_nest_without_end():
         (b'{"a": "\xff"}', "0xff is not UTF-8", 1, 8),
         (b"[" * 300 + b"]" * 300, "nested deeper", None, None),
         (b"[" * 100_000, "nested deeper", None, None),
-        (b"1e999", "out of range", None, None),
+        (b"1e999", "out of range", 1, 1),
         (b'{"a": NaN}', "invalid character", None, None),
     ],
 )

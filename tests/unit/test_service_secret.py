@@ -12,6 +12,7 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError
 from flyteops.flowfile import read_flow
 from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
+from flyteops.service.changelog import ChangeFilter
 from flyteops.service.seal import Seals
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
@@ -218,3 +219,13 @@ async def test_short_values_are_not_looked_for(service):
     [claimed] = await asked(service, {"text": "{{ secret('short') }} where"})
     assert json.loads(claimed.input) == {"text": "e where"}
     assert "*** where" in await shown(service)
+
+
+async def test_a_secret_that_is_saved_again_unchanged_is_not_written_and_keeps_its_description(service, store):
+    await service.save_item(a_secret("db", "another value", "the database"))
+    before = await store.list_notes("secret"), await service.list_changes(ChangeFilter())
+    assert await service.save_item(a_secret("db", "another value"), keeps_description=True) is False
+    assert (await store.list_notes("secret"), await service.list_changes(ChangeFilter())) == before
+    await service.save_item(a_secret("db", "a third value"), keeps_description=True)
+    assert [(item.key, item.description) for item in await service.list_items()] == [("db", "the database")]
+    assert await store.list_notes("secret") != before[0]

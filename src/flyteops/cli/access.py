@@ -132,21 +132,31 @@ class Access:
         """Return what is to be done while the server runs."""
         return [] if self._issuer is None else [self._issuer.keep(self._loops), self._keep_policy()]
 
+    async def reload(self) -> list[str]:
+        """Load the policy and the issuer's keys again, or log why they stay; return the names of both, if there are any."""
+        if self._issuer is None:
+            return []
+        self._load_policy()
+        await self._issuer.fetch()
+        return ["the auth policy", "the keys of the issuer"]
+
     async def _keep_policy(self) -> None:
-        loop = self._loops.loop("Loading the auth policy", LOGGER)
         async for is_new in self._watch.changes():
-            if not is_new:
-                continue
-            try:
-                self.gate.policy = load_policy(self._path or "")
-            except InputError as error:
-                reason = "; ".join(map(str, error.problems))
-                LOGGER.error("The new auth policy is not used: %s", reason)
-                loop.failed(InputError(reason), is_logged=True)
-            else:
-                loop.succeeded()
-                LOGGER.info("Requests are let through by the new auth policy now")
-                warn_of_gaps(self.gate.policy)
+            if is_new:
+                self._load_policy()
+
+    def _load_policy(self) -> None:
+        loop = self._loops.loop("Loading the auth policy", LOGGER)
+        try:
+            self.gate.policy = load_policy(self._path or "")
+        except InputError as error:
+            reason = "; ".join(map(str, error.problems))
+            LOGGER.error("The new auth policy is not used: %s", reason)
+            loop.failed(InputError(reason), is_logged=True)
+        else:
+            loop.succeeded()
+            LOGGER.info("Requests are let through by the new auth policy now")
+            warn_of_gaps(self.gate.policy)
 
 
 def announce_access(settings: Settings, *, is_local: bool) -> None:

@@ -1,8 +1,8 @@
 """The server that a command talks to."""
 
 import os
-from typing import TypeVar
-from urllib.parse import quote
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import click
 import msgspec
@@ -46,6 +46,26 @@ def path(*parts: str) -> str:
 async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:
     """Get a resource and return it as that type."""
     return decode((await client.request("GET", url, params=params or None)).content, kind)
+
+
+async def get_all(client: Client, url: str, field: str) -> bytes:
+    """Get a list as JSON, as a whole: a server that cuts it says where it goes on."""
+    content = (await client.request("GET", url)).content
+    whole: dict[str, Any] | None = None
+    part = decode(content, dict[str, Any])
+    while (following := _following(part)) is not None:
+        whole = whole or part
+        part = decode((await client.request("GET", url, params=following)).content, dict[str, Any])
+        whole[field] += part.get(field, [])
+    if whole is None:
+        return content
+    whole["links"] = [link for link in whole["links"] if link.get("rel") != "next"]
+    return msgspec.json.encode(whole)
+
+
+def _following(part: dict[str, Any]) -> dict[str, str] | None:
+    found = next((link["href"] for link in part.get("links", []) if link.get("rel") == "next"), None)
+    return None if found is None else dict(parse_qsl(urlsplit(found).query))
 
 
 def decode(content: bytes, kind: type[T]) -> T:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from flyteops.cli.api import connect, path
+from flyteops.cli.api import connect, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, print_json, print_table
 from flyteops.errors import InputError
@@ -40,11 +40,11 @@ def data() -> None:
 async def list_items(as_json: bool) -> None:
     """List the datastore items, by key."""
     async with connect() as client:
-        answer = await client.request("GET", path("datastore"))
+        content = await get_all(client, path("datastore"), "datastore")
     if as_json:
-        print_json(answer.content)
+        print_json(content)
         return
-    items = msgspec.json.decode(answer.content, type=DataItemList).datastore
+    items = msgspec.json.decode(content, type=DataItemList).datastore
     rows = [[item.key, f"{item.content_type} (secret)" if item.secret else item.content_type, item.description] for item in items]
     print_table(["key", "content type", "description"], rows, empty="The datastore is empty; `flyte data set KEY FILE` fills it.")
 
@@ -66,8 +66,8 @@ async def get_item(key: str) -> None:
 async def show_item(key: str, as_json: bool) -> None:
     """Show an item: its type, its description and its value as text."""
     async with connect() as client:
-        listed = await client.request("GET", path("datastore"))
-        items = msgspec.json.decode(listed.content, type=DataItemList).datastore
+        listed = await get_all(client, path("datastore"), "datastore")
+        items = msgspec.json.decode(listed, type=DataItemList).datastore
         found = next((item for item in items if item.key == key), None)
         if found is not None and found.secret:
             _show_secret(found, as_json=as_json)
@@ -108,11 +108,11 @@ def print_key() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
 @click.option("--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
-@click.option("--description", metavar="TEXT", default="", help="What the item is for.")
+@click.option("--description", metavar="TEXT", help="What the item is for; without this option, the description stays.")
 @click.option("--secret", is_flag=True, help="Encrypt it, and give it to nobody but packs.")
 @url_option
 async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
-    key: str, file: Path | None, value: str | None, content_type: str | None, description: str, secret: bool
+    key: str, file: Path | None, value: str | None, content_type: str | None, description: str | None, secret: bool
 ) -> None:
     """Create or replace an item from a FILE, from standard input (-) or from --value.
 
@@ -122,9 +122,9 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     if (file is None) == (value is None):
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
-    item = DataItem(key, content_type or guess_type(file, content), content, description, is_secret=secret)
+    item = DataItem(key, content_type or guess_type(file, content), content, is_secret=secret)
     async with connect() as client:
-        is_new = await put_item(client, item)
+        is_new = await put_item(client, item, description)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
 
 
@@ -143,14 +143,14 @@ async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
         print_json({"deleted": keys})
 
 
-async def put_item(client: Client, item: DataItem) -> bool:
-    """Create or replace an item; return True when it is new."""
-    fields = {"description": item.description, "secret": "true" if item.is_secret else ""}
+async def put_item(client: Client, item: DataItem, description: str | None = None) -> bool:
+    """Create or replace an item, with the description that it has unless another is given; return True when it is new."""
+    fields = {"description": description, "secret": "true" if item.is_secret else None}
     answer = await client.request(
         "PUT",
         path("datastore", item.key),
         files={"value": (item.key, item.value, item.content_type)},
-        data={name: text for name, text in fields.items() if text} or None,
+        data={name: text for name, text in fields.items() if text is not None} or None,
     )
     return answer.status_code == 201
 

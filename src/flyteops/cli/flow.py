@@ -6,7 +6,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from flyteops.cli.api import connect, fetch, path
+from flyteops.cli.api import connect, decode, fetch, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import print_json, print_table
 from flyteops.model import Flow
@@ -24,11 +24,11 @@ def flows() -> None:
 async def list_flows(as_json: bool) -> None:
     """List the flows, by name."""
     async with connect() as client:
-        answer = await client.request("GET", path("flows"))
+        content = await get_all(client, path("flows"), "flows")
     if as_json:
-        print_json(answer.content)
+        print_json(content)
         return
-    found = msgspec.json.decode(answer.content, type=FlowList).flows
+    found = msgspec.json.decode(content, type=FlowList).flows
     print_table(
         ["name", "description"],
         [[flow.name, flow.description] for flow in found],
@@ -72,5 +72,5 @@ async def delete_flows(names: tuple[str, ...], as_json: bool) -> None:
 async def load_flows() -> list[Flow]:
     """Return every flow that the server has."""
     async with connect() as client:
-        found = await fetch(client, path("flows"), FlowList)
+        found = decode(await get_all(client, path("flows"), "flows"), FlowList)
         return await asyncio.gather(*(fetch(client, path("flows", flow.name), Flow) for flow in found.flows))

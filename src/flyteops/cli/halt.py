@@ -1,27 +1,61 @@
-"""Being told to stop."""
+"""Signals: being told to stop, to load files again, or to open the log file again."""
 
 import asyncio
+import logging
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+
+LOGGER = logging.getLogger("flyte.server")
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+Reaction = Callable[[], None]
+
 
 @asynccontextmanager
-async def stop_on_signal(again: Callable[[], None] | None = None) -> AsyncIterator[asyncio.Event]:
-    """Give an event that is set by the first SIGTERM, SIGINT or SIGHUP; each later one calls `again`."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+async def stop_on_signal(
+    again: Reaction | None = None, others: Mapping[signal.Signals, Reaction] | None = None
+) -> AsyncIterator[asyncio.Event]:
+    """Give an event that is set by the first SIGTERM, SIGINT or SIGHUP; each later one calls `again`.
 
-    def on_signal() -> None:
+    Signals in `others` call their reaction instead. A SIGHUP that comes because the terminal is gone always stops.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # else `nohup` was asked for
+
+    def on_stop() -> None:
         if stop.is_set() and again is not None:
             again()
         stop.set()
 
-    for each in STOPPING:
-        loop.add_signal_handler(each, on_signal)
+    def on_signal(each: signal.Signals) -> None:
+        reaction = (others or {}).get(each)
+        if reaction is None or (each is signal.SIGHUP and had_terminal and not has_terminal()):
+            on_stop()
+        else:
+            reaction()
+
+    watched = {*STOPPING, *(others or {})}
+    for each in watched:
+        loop.add_signal_handler(each, on_signal, each)
     try:
         yield stop
     finally:
-        for each in STOPPING:
+        for each in watched:
             loop.remove_signal_handler(each)
+
+
+def has_terminal() -> bool:
+    """Tell whether this process has a terminal, which it loses when the terminal is closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def ignore_usr2() -> None:
+    """React to SIGUSR2, which would end the process otherwise."""
+    LOGGER.info("SIGUSR2 has no meaning here and is ignored")

@@ -3,12 +3,14 @@
 import logging
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.settings import Settings
+
+LOGGER = logging.getLogger("flyte.server")
 
 
 class Formatter(logging.Formatter):
@@ -61,3 +63,14 @@ def configure(settings: Settings) -> None:
     if settings.log_level != "debug":
         # What uvicorn says of itself at the start and the end, `flyte serve` says better.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def reopen() -> None:
+    """Open the log file again if another file has its name, or none; does nothing for a log on standard error."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, WatchedFileHandler):
+            with handler.lock or nullcontext():
+                handler.reopenIfNeeded()
+            LOGGER.info("The log file was opened again")
+            return
+    LOGGER.info("The log goes to standard error; there is no file to open again")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from flyteops.cli.api import DEFAULT_URL, connect, path
+from flyteops.cli.api import DEFAULT_URL, connect, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
 from flyteops.model import Json
@@ -160,11 +160,11 @@ def packs() -> None:
 async def list_registered(as_json: bool) -> None:
     """List the packs that registered, by name."""
     async with connect() as client:
-        answer = await client.request("GET", path("packs"))
+        content = await get_all(client, path("packs"), "packs")
     if as_json:
-        print_json(answer.content)
+        print_json(content)
         return
-    found = msgspec.json.decode(answer.content, type=PackList).packs
+    found = msgspec.json.decode(content, type=PackList).packs
     rows = [[each.id, each.status, ago(each.last_seen), label_text(each.labels)] for each in found]
     print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
 

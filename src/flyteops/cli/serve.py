@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -22,11 +23,11 @@ from flyteops.background import BackgroundLoop, BackgroundLoops
 from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
-from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.halt import ignore_usr2, stop_on_signal
 from flyteops.cli.key import keys_of
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
-from flyteops.cli.log import configure
-from flyteops.cli.worker import AT_WORK, Workers
+from flyteops.cli.log import configure, reopen
+from flyteops.cli.worker import AT_WORK, Workers, tell_parent
 from flyteops.errors import FlyteError, SettingsError, UnavailableError
 from flyteops.sdk.retry import Backoff, persist
 from flyteops.service import Housekeeping, Seeds, Service, steady_seconds, utc_now
@@ -61,6 +62,9 @@ places so often that it costs a tenth with many connections."""
 USUAL_LOG = 1024**3
 """How many bytes the write-ahead log of SQLite may take if nothing else is said."""
 
+LOADING_CERTIFICATE = "Loading the TLS certificate"
+"""The background loop, as readiness calls it."""
+
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
 
@@ -81,6 +85,8 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--worker", is_flag=True, hidden=True, help="Share the port with others, and say when it listens.")
 def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
+
+    SIGHUP loads certificates, the auth policy and the issuer's keys again, SIGUSR1 opens the log file again.
 
     Every option is also a setting in the environment, named in brackets; the option goes first.
     """
@@ -109,7 +115,10 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     """
     server: Server | None = None
 
+    reload, hurried = asyncio.Event(), asyncio.Event()
+
     def hurry() -> None:
+        hurried.set()
         if server is not None:
             server.force_exit = True
 
@@ -121,7 +130,8 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
         max_log_bytes=longest_log(settings),
     )
     service = make_service(settings, store)
-    async with stop_on_signal(hurry) as stop:
+    reactions = {signal.SIGHUP: reload.set, signal.SIGUSR1: reopen, signal.SIGUSR2: ignore_usr2}
+    async with stop_on_signal(hurry, reactions) as stop, background(*([tell_parent()] if worker else [])):
         try:
             tls, access = make_tls(settings), make_access(settings, service)
             away = await first_start(store, service, access)
@@ -136,7 +146,8 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 work(settings, store, service, access, stop),
                 *([] if tls is None else [keep_certificate(tls, service.loops)]),
                 *([] if access is None else access.work()),
-                stop_server(server, service, stop),
+                keep_loading(reload, tls, access, service.loops),
+                stop_server(server, service, stop, hurried, settings.shutdown_delay.total_seconds()),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
                 await server.serve(sockets=[listener])
@@ -257,7 +268,7 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
 
 async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
     """Take over a new certificate when there is one, and warn once a day when the present one ends soon."""
-    loop = loops.loop("Loading the TLS certificate", LOGGER)
+    loop = loops.loop(LOADING_CERTIFICATE, LOGGER)
     warned_on = None
     async for is_new in tls.watch.changes():
         now = utc_now()
@@ -282,15 +293,33 @@ async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> N
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
+async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access | None", loops: BackgroundLoops) -> None:
+    """Load certificates, the policy and the issuer's keys again whenever `reload` is set."""
+    while True:
+        await reload.wait()
+        reload.clear()
+        names = []
+        if tls is not None:
+            await load_certificate(tls, utc_now(), loops.loop(LOADING_CERTIFICATE, LOGGER))
+            names.append("the TLS certificate")
+        if access is not None:
+            names += await access.reload()
+        if names:
+            LOGGER.info("SIGHUP: looked again at %s", " and ".join(names))
+        else:
+            LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
+
+
 def make_server(
     settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None, *, is_local: bool = False
 ) -> Server:
     """Return the HTTP server of a started service."""
     origins = frozenset(settings.allowed_origins)
     options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=origins, is_local=is_local)
+    idle = {"idle_seconds": settings.idle_timeout.total_seconds(), "__slots__": ()}
     config = uvicorn.Config(
         create_app(service, options, None if access is None else access.gate),
-        http=Connection,
+        http=type("Connection", (Connection,), idle),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -372,9 +401,18 @@ async def keep_current(service: Service) -> None:
             loop.failed(error)
 
 
-async def stop_server(server: Server, service: Service, stop: asyncio.Event) -> None:
-    """Tell the server to stop once that is wanted: first those are sent away who only wait for something to do."""
+async def stop_server(server: Server, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
+    """Stop the server once that is wanted: not ready any more, it serves for the delay, so that others learn to go elsewhere.
+
+    Then those are sent away who only wait for something to do. A second signal ends the delay.
+    """
     await stop.wait()
+    service.announce_stop()
+    if delay:
+        LOGGER.info("stopping in %g s; until then requests are served, and /health/ready answers 503", delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await hurried.wait()
     service.stop_taking()
     LOGGER.info("stopping: requests under way have %d s to end", GRACE)
     server.should_exit = True

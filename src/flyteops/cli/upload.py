@@ -43,13 +43,13 @@ async def upload_flow(file: Path, content_type: str | None) -> None:
 @upload.command("datastore")
 @click.option("-f", "--filename", "file", required=True, type=click.Path(path_type=Path, allow_dash=True), help="The file.")
 @click.option("-n", "--name", metavar="KEY", help="The key; else the file's name without its extension.")
-@click.option("-d", "--description", metavar="TEXT", default="", help="What the item is for.")
+@click.option("-d", "--description", metavar="TEXT", help="What the item is for; without this option, the description stays.")
 @click.option("-c", "--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
 @url_option
-async def upload_datastore(file: Path, name: str | None, description: str, content_type: str | None) -> None:
+async def upload_datastore(file: Path, name: str | None, description: str | None, content_type: str | None) -> None:
     """Upload a datastore item."""
     key = name or file.stem
     kind = content_type or CONTENT_TYPES.get(file.suffix.lower(), UNKNOWN_TYPE)
     async with connect() as client:
-        await put_item(client, DataItem(key, kind, read_bytes(file), description))
+        await put_item(client, DataItem(key, kind, read_bytes(file)), description)
     click.echo(f"Location: {api_url().rstrip('/')}{path('datastore', key)}")

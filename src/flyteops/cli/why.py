@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import click
 
-from flyteops.cli.api import connect, decode, fetch, path
+from flyteops.cli.api import connect, decode, fetch, get_all, path
 from flyteops.cli.command import Command, json_option, url_option
 from flyteops.cli.decision import decision_lines, event_lines, nobody_listens, trigger_lines
 from flyteops.cli.flow import load_flows
@@ -106,7 +106,7 @@ async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> 
     try:
         found = await fetch(client, path("flows", flow), Flow)
     except NotFoundError:
-        names = [each.name for each in (await fetch(client, path("flows"), FlowList)).flows]
+        names = [each.name for each in decode(await get_all(client, path("flows"), "flows"), FlowList).flows]
         message = f"there is neither a flow nor an event {flow!r}; flows: {', '.join(names) or 'none'}"
         raise NotFoundError(message) from None
     yield f"No event has reached a step of flow {clean(flow)}{' that matches' if filtered else ' yet'}."
@@ -115,7 +115,7 @@ async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> 
 
 
 async def _declared(client: Client) -> list[tuple[str, list[str]]]:
-    packs = (await fetch(client, path("packs"), PackList)).packs
+    packs = decode(await get_all(client, path("packs"), "packs"), PackList).packs
     views = [await fetch(client, path("packs", pack.id), PackView) for pack in packs]
     return [
         (view.id, [event.name for event in view.events] + [name for each in view.commands for name in each.events])

@@ -11,8 +11,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 
 from flyteops import __version__
-from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.halt import ignore_usr2, stop_on_signal
 from flyteops.cli.listener import address_of
+from flyteops.cli.log import reopen
 from flyteops.settings import Settings
 from flyteops.storage import shown
 
@@ -21,19 +22,32 @@ LOGGER = logging.getLogger("flyte.server")
 AT_WORK = b"at work\n"
 """What a worker writes to standard output when it listens."""
 
+ALIVE = b"alive\n"
+"""What a worker writes to standard output again and again, from the event loop that answers its requests."""
+
+BEAT = 1.0
+"""How many seconds pass between two such lines."""
+
+SILENCE = 10.0
+"""After how many seconds without one a worker is killed and replaced: it is stopped or hung."""
+
+STARTING = 60.0
+"""How many seconds may pass before the first line, while the interpreter loads what it needs."""
+
 LEAST_DELAY, MOST_DELAY = 0.5, 30.0
 """Seconds before a worker is replaced that died soon; doubled each time."""
 
 SOON = 10.0
 
 DEADLINE = 15.0
-"""How many seconds workers have to end, which is longer than their requests have."""
+"""How many seconds workers have to end once their ports close, which is longer than their requests have."""
 
 
 class Workers:
     """The servers that share a port which was `reserved`, each a process with the same settings.
 
-    Each holds one end of a pipe as its standard input, which ends when this process does, even if it is killed.
+    Each holds one end of a pipe as its standard input, which ends when this process does, even if it is killed. Another one, its
+    standard output, carries its heartbeats.
     """
 
     def __init__(self, settings: Settings, reserved: socket.socket, environ: Mapping[str, str]) -> None:
@@ -41,6 +55,7 @@ class Workers:
         self._address = address_of(reserved, settings)
         self._environ = {**environ, "FLYTE_PORT": str(reserved.getsockname()[1])}
         self._processes: set[Process] = set()
+        self._heard: set[Process] = set()
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -48,10 +63,11 @@ class Workers:
 
         The first one starts alone, so that what keeps servers from starting is said once; its exit code is the answer then.
         """
-        async with stop_on_signal(self._terminate) as self._stop:
+        reactions = {signal.SIGHUP: self._reload, signal.SIGUSR1: self._reopen, signal.SIGUSR2: ignore_usr2}
+        async with stop_on_signal(self._terminate, reactions) as self._stop:
             stopping = asyncio.create_task(self._pass_on())
             first = await self._start()
-            if not await _is_at_work(first) and not self._stop.is_set():
+            if not await self._is_at_work(first) and not self._stop.is_set():
                 stopping.cancel()
                 return abs(await first.wait())
             keeping = [asyncio.create_task(self._keep(first))]
@@ -83,6 +99,19 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
 
+    def _reload(self) -> None:
+        LOGGER.info("SIGHUP: %d workers load their certificates, policies and keys again", len(self._heard))
+        self._signal(signal.SIGHUP)
+
+    def _reopen(self) -> None:
+        reopen()
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._heard:  # others are about to read everything for the first time, and would be ended by the signal
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
     async def _start(self) -> Process:
         """Start a worker in a session of its own, so that the keys of the terminal do not reach it."""
         process = await asyncio.create_subprocess_exec(
@@ -103,8 +132,9 @@ class Workers:
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
-            code = await process.wait()
+            code = await self._watch(process)
             self._processes.discard(process)
+            self._heard.discard(process)
             if self._stop.is_set():
                 return
             delay = LEAST_DELAY if clock() - began >= SOON else min(max(2 * delay, LEAST_DELAY), MOST_DELAY)
@@ -114,21 +144,60 @@ class Workers:
                     await self._stop.wait()
             process = await self._start()
 
+    async def _is_at_work(self, process: Process) -> bool:
+        """Return True when the worker listens, False when it has ended before."""
+        while line := await self._hear(process):
+            if line == AT_WORK:
+                return True
+        return False
+
+    async def _watch(self, process: Process) -> int:
+        """Return the exit code of a worker once it has ended."""
+        while await self._hear(process):
+            pass
+        return await process.wait()
+
+    async def _hear(self, process: Process) -> bytes:
+        """Return the next line of a worker, and none when it ends; kill one that is silent for too long."""
+        assert process.stdout is not None  # noqa: S101 - it was started so
+        clock = asyncio.get_running_loop().time
+        limit = SILENCE if process in self._heard else STARTING
+        while True:
+            began = clock()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    line = await process.stdout.readline()
+                    if line:
+                        self._heard.add(process)
+                    return line
+            # If this process itself was stopped meanwhile, there may be lines that it had no time to read.
+            if clock() < began + limit + BEAT:
+                LOGGER.error("worker (process %d) has not answered for %g s; it is killed", process.pid, limit)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                return b""
+
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        deadline = self._settings.shutdown_delay.total_seconds() + DEADLINE
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(deadline):
                 await asyncio.gather(*keeping)
         except TimeoutError:
-            LOGGER.error("%d workers did not end within %g s and are killed", len(self._processes), DEADLINE)
+            LOGGER.error("%d workers did not end within %g s and are killed", len(self._processes), deadline)
             for process in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             await asyncio.gather(*(process.wait() for process in self._processes))
 
 
-async def _is_at_work(process: Process) -> bool:
-    """Return when the worker listens, or False when it has ended before."""
-    return process.stdout is not None and await process.stdout.readline() == AT_WORK
+async def tell_parent() -> None:
+    """Tell the parent again and again that the event loop runs; to be run by a worker, for ever."""
+    os.set_blocking(1, False)
+    while True:
+        # A parent that does not read for hours must not stop its workers; one that has ended ends them by other means.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(1, ALIVE)
+        await asyncio.sleep(BEAT)
 
 
 def _how(code: int) -> str:

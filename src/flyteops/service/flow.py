@@ -8,11 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from flyteops.change import State, Thing, thing
+from flyteops.change import Author, State, Thing, thing
 from flyteops.engine import FlowIndex, PreparedFlow, prepare
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
+from flyteops.ruling import Timetable
 from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
+from flyteops.service.changelog import ChangeLog
 from flyteops.service.state import of_flow
 from flyteops.storage.base import NotLoadedError, Rows, Store
 
@@ -62,11 +64,23 @@ class Versions:
             self._room += freed
 
 
+def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
+    """Tell whether a flow that is saved is the current version, to the letter, and compiles as it did.
+
+    Whether it compiles depends on the machine, too, such as on the time zones that it knows.
+    """
+    # Compared as text: to Python, 1, 1.0 and True are equal, and so are objects whose keys are in another order.
+    return msgspec.json.encode(current.version.flow) == msgspec.json.encode(saved.version.flow) and [
+        step.fault is None for step in current.steps
+    ] == [step.fault is None for step in saved.steps]
+
+
 class FlowBook:
     """The current versions of all flows, and those that executions began with."""
 
-    def __init__(self, store: Store, aside: Aside) -> None:
+    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
+        self._changes = changes
         self._aside = aside
         self._current: dict[str, PreparedFlow] = {}
         self._old = Versions(OLD_VERSIONS_LENGTH)
@@ -126,6 +140,33 @@ class FlowBook:
     def find(self, name: str) -> PreparedFlow | None:
         """Return the current version of a flow."""
         return self._current.get(name)
+
+    def get(self, name: str) -> Flow:
+        """Return a flow; raise `NotFoundError`."""
+        found = self.find(name)
+        if found is None:
+            raise NotFoundError(f"There is no flow {name!r}.")
+        return found.version.flow
+
+    async def save(self, prepared: PreparedFlow, tables: Sequence[Timetable], by: Author) -> FlowVersion:
+        """Store a version and make it the current one; return that, which is the one before if nothing has changed."""
+        flow = prepared.version.flow
+        async with self._changes.turn():
+            current = self.find(flow.name)
+            if current is not None and is_same(current, prepared):
+                return current.version
+            async with self._changes.recorded(by, thing("flow", flow.name), self.state(flow.name), of_flow(flow)):
+                await self._store.save_flow(prepared.version, tables)
+                self.put(prepared)
+        return prepared.version
+
+    async def delete(self, name: str, by: Author) -> None:
+        """Forget a flow; executions of it that run go on with their version."""
+        async with self._changes.turn():
+            flow = self.get(name)
+            async with self._changes.recorded(by, thing("flow", name), of_flow(flow), None):
+                await self._store.delete_flow(name)
+                self.discard(name)
 
     def put(self, prepared: PreparedFlow) -> None:
         """Make this the current version of its flow."""

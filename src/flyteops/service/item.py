@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from flyteops.change import Author, State, Thing, thing
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
@@ -40,8 +42,11 @@ class ItemBook:
         """How all items are that are no secrets, as entries about changes have it."""
         return {thing("datastore", key): of_item(item) for key, item in self._items.items()}
 
-    async def save(self, item: DataItem, by: Author) -> bool:
-        """Create or replace a datastore item; return True when it is new."""
+    async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
+        """Create or replace a datastore item, perhaps with the description that it has; return True when it is new.
+
+        An item that is already as it should be is not written again.
+        """
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
         check("The datastore item", _faults(item))
@@ -49,8 +54,12 @@ class ItemBook:
             if item.key in (self._items if item.is_secret else self._vault):
                 raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
             if item.is_secret:
-                return await self._vault.save(item, by)
+                return await self._vault.save(item, by, keeps_description=keeps_description)
             known = self._items.get(item.key)
+            if known is not None and keeps_description:
+                item = replace(item, description=known.description)
+            if item == known:
+                return False
             before = None if known is None else of_item(known)
             async with self._changes.recorded(by, thing("datastore", item.key), before, of_item(item)):
                 is_new = await self._store.save_item(item)

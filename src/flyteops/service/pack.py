@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 
+import msgspec
+
 from flyteops.change import SERVER, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
@@ -48,7 +50,7 @@ class PackRoll:
         pack = declaration.seen(now)
         async with self._changes.turn():
             known = self._packs.get(pack.id)
-            if known is not None and known.declaration == pack.declaration:
+            if known is not None and _text(known) == _text(pack):
                 self._seen[pack.id] = now  # as many do at once when the server was restarted
                 return pack
             before = None if known is None else of_pack(known)
@@ -139,3 +141,8 @@ class PackRoll:
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:
                 raise ConflictError(f"The pack {pack.id!r} was seen by another server.")
+
+
+def _text(pack: Pack) -> bytes:
+    """Return the declaration of a pack for comparison: to Python, the 1 and the true of a schema are equal."""
+    return msgspec.json.encode(pack.declaration)

@@ -22,7 +22,6 @@ from flyteops.engine import evaluate, evaluate_result, prepare, timetables
 from flyteops.errors import (
     ConflictError,
     LateError,
-    NotFoundError,
     OutcomeUnknownError,
     StoreError,
     UnavailableError,
@@ -59,7 +58,7 @@ from flyteops.service.housekeeping import Housekeeping, do_all, purge
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
-from flyteops.service.state import of_action, of_flow, of_resolution
+from flyteops.service.state import of_action, of_resolution
 from flyteops.service.timekeeper import Timekeeper
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
@@ -110,7 +109,7 @@ class Service:
         self.tokens = TokenBook(store, clock, self._changes, self._aside)
         self.hooks = HookBook(store, clock, self._changes, self._packs, self._aside, seals)
         self.reception = Reception(self.hooks, self._accept, clock)
-        self._flows = FlowBook(store, self._aside)
+        self._flows = FlowBook(store, self._changes, self._aside)
         self._vault = Vault(store, self._changes, self._aside, seals)
         self._items = ItemBook(store, self._vault, self._changes, self._aside)
         self._room = WaitingRoom()
@@ -207,6 +206,10 @@ class Service:
                 await self._store.ping()
         except TimeoutError as error:
             raise UnavailableError(f"The store has not answered within {HEALTH_SECONDS:g} s.") from error
+
+    def announce_stop(self) -> None:
+        """Say that the server is about to stop: it is not ready any more, and does all its work nevertheless."""
+        self._is_stopping = True
 
     def stop_taking(self) -> None:
         """Begin to stop: those who wait for actions are sent away, and the server is not ready any more."""
@@ -462,27 +465,24 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
-        """Make this the current version of the flow of its name; executions that run go on with theirs."""
+        """Make this the current version of the flow of its name; executions that run go on with theirs.
+
+        A flow that is the current version already is not stored again. Two servers that save the same change at the same
+        moment may store a version each.
+        """
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
         tables = timetables(prepared, version.saved_at)
-        async with self._changes.turn():
-            before = self._flows.state(flow.name)
-            async with self._changes.recorded(by, thing("flow", flow.name), before, of_flow(flow)):
-                await self._store.save_flow(version, tables)
-                self._flows.put(prepared)
+        saved = await self._flows.save(prepared, tables, by)
         self._time.expect(table.next_at for table in tables if table.next_at is not None)
-        return version
+        return saved
 
     async def list_flows(self) -> Sequence[Flow]:
         """Return all flows by name."""
         return self._flows.list()
 
     async def get_flow(self, name: str) -> Flow:
-        found = self._flows.find(name)
-        if found is None:
-            raise NotFoundError(f"There is no flow {name!r}.")
-        return found.version.flow
+        return self._flows.get(name)
 
     async def get_flow_version(self, uuid: str) -> Flow:
         """Return a version of a flow, also one that has been replaced or deleted."""
@@ -490,17 +490,13 @@ class Service:
 
     async def delete_flow(self, name: str, by: Author = SERVER) -> None:
         """Forget the flow; executions of it that run go on with their version."""
-        async with self._changes.turn():
-            flow = await self.get_flow(name)
-            async with self._changes.recorded(by, thing("flow", name), of_flow(flow), None):
-                await self._store.delete_flow(name)
-                self._flows.discard(name)
+        await self._flows.delete(name, by)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
-    async def save_item(self, item: DataItem, by: Author = SERVER) -> bool:
-        """Create or replace a datastore item; return True when it is new."""
-        return await self._items.save(item, by)
+    async def save_item(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
+        """Create or replace a datastore item, perhaps with the description that it has; return True when it is new."""
+        return await self._items.save(item, by, keeps_description=keeps_description)
 
     async def list_items(self) -> Sequence[DataItem]:
         """Return all datastore items by key; secret ones have no value."""

@@ -137,8 +137,8 @@ class Vault:
             if self._code_key and not seals.is_newest(note.value):
                 await self._store.save_note(Note(CODE_KIND, CODE, seals.close(self._code_key)))
 
-    async def save(self, item: DataItem, by: Author) -> bool:
-        """Create or replace a secret, within a turn of the log of changes; return True when it is new.
+    async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
+        """Create or replace a secret, perhaps with its present description, in a turn of the log of changes; True if it is new.
 
         Raise `InputError` when it cannot be kept as one.
         """
@@ -149,9 +149,17 @@ class Vault:
             value = item.value.decode()
         except UnicodeDecodeError as error:
             raise InputError("A secret must be UTF-8 text.", problems=[Problem("value", "must be UTF-8 text")]) from error
-        is_new = item.key not in self
-        await self._seal(self._seals, msgspec.structs.replace(item, value=b"", is_secret=True), value, by)
-        return is_new
+        known = self._find(item.key)
+        item = msgspec.structs.replace(item, value=b"", is_secret=True)
+        if known is not None and keeps_description:
+            item = msgspec.structs.replace(item, description=known.description)
+        if item != known or self._locked.get(item.key) or self._secrets[item.key].value != value:
+            await self._seal(self._seals, item, value, by)
+        return known is None
+
+    def _find(self, key: str) -> DataItem | None:
+        """Return a secret without its value, also one that no key opens."""
+        return self._secrets[key].item if key in self._secrets else self._locked.get(key)
 
     async def _seal(self, seals: "Seals", item: DataItem, value: str, by: Author, action: ActionName | None = None) -> None:
         token = seals.close(value.encode()).decode()

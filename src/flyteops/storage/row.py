@@ -1,9 +1,10 @@
 """How values become columns and columns values again, in every database that has columns."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -117,6 +118,12 @@ def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) ->
         reason,
         labels,
     )
+
+
+def subsets(labels: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Return all labels that an action may ask for so that a pack with these labels may take it: twice as many for each more."""
+    pairs = sorted(labels.items())
+    return (dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count))
 
 
 def to_transitions(states: str) -> tuple[Transition, ...]:

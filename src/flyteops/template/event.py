@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from flyteops.errors import TemplateRenderError
 from flyteops.template.gotime import Time
-from flyteops.template.value import Labels, Struct, element
+from flyteops.template.value import Function, Labels, Struct, element
 
 
 def event_value(  # noqa: PLR0913 - an event has these parts; all are named
@@ -27,11 +28,19 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     fields = {
         "Name": name,
         "Pack": pack,
-        "Payload": element(payload),
+        "Payload": _payload(payload),
         "CreatedAt": received if created_at is received_at else _time(created_at),
         "ReceivedAt": received,
     }
     return Struct("execution.Event", fields)
+
+
+def _payload(payload: Any) -> Any:
+    """Return a payload; one that the language cannot express fails where a template reads it, not in every step."""
+    try:
+        return element(payload)
+    except TemplateRenderError:
+        return Function("Payload", (), lambda _state, _arguments: element(payload))
 
 
 def _time(at: datetime | Time) -> Time:

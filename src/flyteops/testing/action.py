@@ -8,6 +8,7 @@ from flyteops.model import (
     Action,
     ActionState,
     Execution,
+    NewAction,
     Outcome,
     PackRef,
     Progress,
@@ -121,6 +122,33 @@ class ActionContract(StoreCase):
             assert await take(store) == actions[0].action_id
             assert await take(store, pack=PackRef("x", "Worker", {"env": "prod"})) == actions[1].action_id
             assert not await store.claim(WORKER, NOON)
+
+    async def test_the_oldest_is_found_among_all_queues_that_a_pack_serves(self) -> None:
+        sample = Sample()
+        few = {"a": "1", "b": "2", "c": "3"}
+        many = {**few, **{f"l{number}": "x" for number in range(9)}}
+        asked = [{}, {"c": "3"}, {"a": "2"}, {"b": "2", "c": "3"}, many, {"a": "1"}, {"x": "1"}, few, {"l0": "x", "l7": "x"}]
+        async with self.connect() as store:
+            actions = [
+                await start_one(store, sample.action(pack_labels=labels, name=command))
+                for labels in asked
+                for command in ("Build", "Deploy", "Test")
+            ]
+            for labels in (few, many):
+                pack = PackRef("Worker", "Worker", labels)
+                mine = [action for action in actions if action.pack_labels.items() <= labels.items()]
+                deploys = [action.action_id for action in mine if action.name == "Deploy"]
+                assert [await take_one(store, pack, "Deploy") for _ in deploys[:2]] == deploys[:2]
+                others = [action.action_id for action in mine if action.action_id not in deploys[:2]]
+                # What is handed back is the oldest again, in whatever queue it is.
+                first = await take_one(store, pack)
+                assert first == others[0]
+                assert await take_one(store, pack) == others[1]
+                await store.release(first, NOON, lambda _: None, counts=False)
+                left = [first, *others[2:]]
+                assert [await take_one(store, pack) for _ in left] == left
+                assert await take_one(store, pack) is None
+                actions = [action for action in actions if action not in mine]
 
     async def test_a_claim_may_ask_for_one_command(self) -> None:
         sample = Sample()
@@ -385,3 +413,15 @@ class ActionContract(StoreCase):
             assert sorted(applied) == [False] * 19 + [True]
             records = await store.list_events(EventFilter(event_name="Deployed"), 0, 50)
             assert event_ids(records) == [results[applied.index(True)].event_id]
+
+
+async def start_one(store: Store, action: NewAction) -> NewAction:
+    """Create an action, in an execution of its own."""
+    await start(store, action)
+    return action
+
+
+async def take_one(store: Store, pack: PackRef, command: str | None = None) -> str | None:
+    """Return the id of the action that the pack is handed, None when there is none."""
+    claimed = await store.claim(pack, NOON, action_name=command)
+    return claimed[0].action_id if claimed else None

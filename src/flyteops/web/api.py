@@ -6,8 +6,9 @@ from flyteops.change import Change, ThingKind
 from flyteops.model import Flow, PackDeclaration
 from flyteops.web import audit, change, handler, hook, wire
 from flyteops.web.auth import own
-from flyteops.web.handler import DEFAULT_LIMIT, GREATEST_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
+from flyteops.web.handler import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
 from flyteops.web.operation import Operation, Parameter, Success
+from flyteops.web.part import GREATEST_LIMIT
 from flyteops.web.query import GREATEST
 
 PAGE = (
@@ -16,6 +17,15 @@ PAGE = (
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most",
         {"type": "integer", "minimum": 1, "maximum": GREATEST, "default": DEFAULT_LIMIT},
+    ),
+)
+
+PART = (
+    PAGE[0],
+    Parameter(
+        "limit",
+        f"how many to return, {GREATEST_LIMIT} at most; without it, all",
+        {"type": "integer", "minimum": 1, "maximum": GREATEST},
     ),
 )
 
@@ -209,7 +219,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_packs,
         name="listPacks",
         tag="pack",
+        query=PART,
         outcomes={200: Success("The packs.", wire.PackList)},
+        errors=(400,),
     ),
     Operation(
         method="GET",
@@ -246,7 +258,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_flows,
         name="listFlows",
         tag="flow",
+        query=PART,
         outcomes={200: Success("The flows.", wire.FlowList)},
+        errors=(400,),
     ),
     Operation(
         method="GET",
@@ -272,7 +286,9 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_items,
         name="listDatastoreItems",
         tag="datastore",
+        query=PART,
         outcomes={200: Success("The items without their values.", wire.DataItemList)},
+        errors=(400,),
     ),
     Operation(
         method="PUT",
@@ -451,13 +467,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="PUT",
         path="/v1/hooks/{hookName}",
-        handler=hook.update_hook,
+        handler=hook.put_hook,
         name="updateHook",
         tag="hook",
         body=hook.HookOrder,
         example={"vendor": "github", "description": "the shop's repository"},
-        outcomes={200: Success("The hook as it is now.", hook.HookView)},
+        outcomes={
+            200: Success("The hook as it is now.", hook.HookView),
+            202: Success("It was a call; its event is stored, by this call or an earlier one.", has_location=True),
+        },
         errors=(400, 404, 413),
+        needs_store=False,
+        reads_itself=True,
     ),
     Operation(
         method="DELETE",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -148,7 +148,14 @@ def declaration(document: Document) -> PackDeclaration:
     return pack
 
 
-def data_item(call: Call) -> DataItem:
+class Given(NamedTuple):
+    """A datastore item as it was sent, and whether that says anything about its description."""
+
+    item: DataItem
+    has_description: bool
+
+
+def data_item(call: Call) -> Given:
     """Return the datastore item in a form; raise `InputError`."""
     form = parse_form(call.headers.get(b"content-type", b""), call.body)
     value = form.get("value")
@@ -157,13 +164,14 @@ def data_item(call: Call) -> DataItem:
     if len(value.value) > call.options.max_body_bytes:
         raise TooLargeError(f"The value is larger than the {size_text(call.options.max_body_bytes)} that this server accepts.")
     description = form.get("description")
-    return DataItem(
+    item = DataItem(
         key=call.params["key"],
         content_type=_content_type(value.content_type),
         value=value.value,
         description="" if description is None else _text(description.value),
         is_secret=_is_secret(form.get("secret")),
     )
+    return Given(item, description is not None)
 
 
 def _is_secret(part: Part | None) -> bool:

@@ -17,6 +17,7 @@ from flyteops.web import audit, wire
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
 from flyteops.web.exchange import Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
+from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
 
 DEFAULT_LIMIT = 50
@@ -26,8 +27,6 @@ LONGEST_WAIT = 60.0
 
 OVERDUE_AFTER = 3600.0
 """After how many seconds an action without a time limit counts as overdue, unless the caller says otherwise."""
-
-GREATEST_LIMIT = 1000
 
 ACCEPTED = Reply(202)
 DONE = Reply(204)
@@ -97,8 +96,13 @@ async def register_pack(call: Call) -> Reply:
 
 
 async def list_packs(call: Call) -> Reply:
-    """List the packs, by name."""
-    return Reply(200, wire.PackList.of(await call.service.list_packs(), call.site, call.service.now()))
+    """List the packs, by name.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site, now = call.site, call.service.now()
+    part = part_of(call, await call.service.list_packs(), lambda pack: wire.PackSummary.of(pack, site, now))
+    return Reply(200, wire.PackList(links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views))
 
 
 async def get_pack(call: Call) -> Reply:
@@ -213,7 +217,8 @@ def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
 async def save_flow(call: Call) -> Reply:
     """Save a flow, replacing the one of that name.
 
-    Executions go on with the version that they began with. What is allowed but hardly meant comes back as warnings.
+    A flow that is the current version already makes no new one. Executions go on with the version that they began with. What is
+    allowed but hardly meant comes back as warnings.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)
@@ -222,8 +227,13 @@ async def save_flow(call: Call) -> Reply:
 
 
 async def list_flows(call: Call) -> Reply:
-    """List the flows, by name."""
-    return Reply(200, wire.FlowList.of(await call.service.list_flows(), call.site))
+    """List the flows, by name.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site = call.site
+    part = part_of(call, await call.service.list_flows(), lambda flow: wire.FlowSummary.of(flow, site))
+    return Reply(200, wire.FlowList(links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views))
 
 
 async def get_flow(call: Call) -> Reply:
@@ -244,19 +254,25 @@ async def delete_flow(call: Call) -> Reply:
 
 
 async def save_item(call: Call) -> Reply:
-    """Save a datastore item, replacing the one of that key.
+    """Save a datastore item, replacing the one of that key, whose description stays unless another is given.
 
     Templates see JSON when the value's content type is application/json or text/json, text otherwise. With a field `secret` that
     is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
     """
-    item = data_item(call)
-    is_new = await call.service.save_item(item, call.author)
+    item, has_description = data_item(call)
+    is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
     return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
 
 
 async def list_items(call: Call) -> Reply:
-    """List the datastore items, by key."""
-    return Reply(200, wire.DataItemList.of(await call.service.list_items(), call.site))
+    """List the datastore items, by key.
+
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    """
+    site = call.site
+    part = part_of(call, await call.service.list_items(), lambda item: wire.DataItemSummary.of(item, site))
+    links = site.page("/v1/datastore", "/v1", "/datastore", part.following)
+    return Reply(200, wire.DataItemList(links=links, datastore=part.views))
 
 
 async def get_item(call: Call) -> Reply:

@@ -5,18 +5,19 @@ from datetime import timedelta
 from typing import Annotated, Self
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from flyteops import instant
-from flyteops.document import Document, read
+from flyteops.document import Document, parse_json, parse_yaml, read
 from flyteops.duration import parse_duration, write_duration
-from flyteops.errors import InputError, Problem, TooLargeError
+from flyteops.errors import InputError, TooLargeError, UnauthorizedError
 from flyteops.model import Link
 from flyteops.service.hook.hook import Hook, Kept, Wish
 from flyteops.service.hook.record import HookCall
 from flyteops.service.hook.scheme import Request, Scheme
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.web.body import in_document
-from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.web.exchange import LARGE, Call, HeaderList, Reply
 from flyteops.web.link import Site, event_path, hook_path
 from flyteops.web.wire import Answer, Timestamp
 
@@ -29,10 +30,13 @@ Word = Annotated[str | None, Meta(description="as the vendor does it, if left ou
 
 
 class HookOrder(Struct, rename="camel"):
-    """A hook that is wanted. What is left out is as its vendor does it; a secret that is left out is made."""
+    """A hook that is wanted. What is left out is as its vendor does it; a secret that is left out is made.
+
+    An update that does not name the vendor keeps everything that it leaves out.
+    """
 
     name: Annotated[str, Meta(description="the last part of its address, and the name of its events")] = ""
-    vendor: Annotated[str, Meta(extra_json_schema={"enum": list(VENDORS)})] = GENERIC
+    vendor: Annotated[str | None, Meta(description=f"{GENERIC} for a new hook", extra_json_schema={"enum": list(VENDORS)})] = None
     scheme: Scheme | None = None
     header: Word = None
     prefix: Word = None
@@ -41,7 +45,7 @@ class HookOrder(Struct, rename="camel"):
     timestamp_header: Word = None
     username: Word = None
     window: Annotated[str | None, Meta(description="how old a signed time may be, such as 5m")] = None
-    description: str = ""
+    description: str | None = None
     secret: str | None = None
 
 
@@ -165,6 +169,17 @@ class HookCallList(Answer, kw_only=True):
     calls: list[HookCallView]
 
 
+WANTED_FIELDS = frozenset(name.casefold() for name in HookOrder.__struct_encode_fields__)
+SHOWN_FIELDS = WANTED_FIELDS | {name.casefold() for name in NewHook.__struct_encode_fields__}
+"""The fields of a definition, and those of an answer, which clients may send back as they got it."""
+
+HOW_TO_UPDATE = (
+    "A PUT updates a hook only if its body is a JSON or YAML object with these fields and no others: "
+    + ", ".join(HookOrder.__struct_encode_fields__)
+    + "."
+)
+
+
 def wish_of(document: Document) -> Wish:
     """Return the hook that is wanted; raise `InputError`."""
     wanted = read(document, HookOrder)
@@ -217,13 +232,20 @@ async def call_hook(call: Call) -> Reply:
     of the pack `Webhook` with the name of the hook. One that was accepted within the last day already is answered alike, and
     becomes nothing. 401 means that there is no such hook or that it does not let the caller in; its last calls say why.
     """
-    name = call.params["hookName"]
+    await _read(call)
+    return await _receive(call)
+
+
+async def _read(call: Call) -> None:
     try:
         await call.read(keep=True)
     except TooLargeError as error:
-        call.service.reception.turn_away(name, _request(call), _peer(call), error)
+        call.service.reception.turn_away(call.params["hookName"], _request(call), _peer(call), error)
         raise
-    received = await call.service.reception.receive(name, _request(call), _peer(call))
+
+
+async def _receive(call: Call) -> Reply:
+    received = await call.service.reception.receive(call.params["hookName"], _request(call), _peer(call))
     return Reply(202, headers=((b"location", (call.site.base + event_path(received.event_id)).encode()),))
 
 
@@ -257,15 +279,46 @@ async def get_hook(call: Call) -> Reply:
     return Reply(200, HookView.of(call.service.hooks.get(call.params["hookName"]), call.site))
 
 
-async def update_hook(call: Call) -> Reply:
-    """Let a hook be another, with the same name and secrets."""
-    wish = await in_document(call, wish_of)
+async def put_hook(call: Call) -> Reply:
+    """Update a hook, or call it if the body is not the definition of a hook.
+
+    A definition is an object with fields of a hook only. One that names the vendor is complete: what it leaves out is as that
+    vendor does it. One that does not keeps everything that it leaves out. A hook keeps its name and secrets. Any other body,
+    and any request that is signed as the hook demands, is a call of the hook, as by POST, and changes nothing about it.
+    """
+    await _read(call)
+    document = _definition(call)
+    if document is not None and not call.service.reception.is_signed(call.params["hookName"], _request(call)):
+        return await _update(call, document)
+    try:
+        return await _receive(call)
+    except UnauthorizedError as error:
+        raise UnauthorizedError(f"{error.message} {HOW_TO_UPDATE}") from error
+
+
+def _definition(call: Call) -> Document | None:
+    """Return the body if it is the definition of a hook, None if it must be meant as a call."""
+    if len(call.body) >= LARGE:
+        return None
+    try:
+        document = parse_yaml(call.body) if call.is_yaml else parse_json(call.body)
+    except InputError:
+        return None
+    fields = document.value
+    if not isinstance(fields, dict) or not {name.casefold() for name in fields} <= SHOWN_FIELDS:
+        return None
+    return document if any(name.casefold() in WANTED_FIELDS for name in fields) else None
+
+
+async def _update(call: Call, document: Document) -> Reply:
+    call.service.check_started()
+    wish = wish_of(document)
     name = call.params["hookName"]
     if wish.name not in ("", name):
-        problem = Problem("name", f"must be {name!r} or left out: a hook keeps its name")
+        problem = document.problem(("name",), f"must be {name!r} or left out: a hook keeps its name")
         raise InputError("A hook keeps its name.", problems=[problem])
-    wish = Wish(**{field: getattr(wish, field) for field in Wish.__struct_fields__ if field != "name"}, name=name)
-    return Reply(200, HookView.of(await call.service.hooks.update(wish, call.author), call.site))
+    hook = await call.service.hooks.update(replace(wish, name=name), call.author)
+    return Reply(200, HookView.of(hook, call.site))
 
 
 async def delete_hook(call: Call) -> Reply:

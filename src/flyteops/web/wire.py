@@ -3,7 +3,7 @@
 Payloads and inputs are JSON text in the model; they pass through as they are. What is empty and optional is left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -147,14 +147,10 @@ class PackView(PackSummary, kw_only=True):
 
 
 class PackList(Answer, kw_only=True):
-    """All packs, by name."""
+    """Packs, by name; a list that is cut has a link `next`."""
 
     links: list[Link]
     packs: list[PackSummary]
-
-    @classmethod
-    def of(cls, packs: Iterable[Pack], site: Site, now: datetime) -> Self:
-        return cls(links=site.around("/v1/packs", "/v1", "/pack"), packs=[PackSummary.of(pack, site, now) for pack in packs])
 
 
 class ActionView(Answer, kw_only=True):
@@ -264,14 +260,10 @@ class FlowView(Answer, kw_only=True):
 
 
 class FlowList(Answer, kw_only=True):
-    """All flows, by name."""
+    """Flows, by name; a list that is cut has a link `next`."""
 
     links: list[Link]
     flows: list[FlowSummary]
-
-    @classmethod
-    def of(cls, flows: Iterable[Flow], site: Site) -> Self:
-        return cls(links=site.around("/v1/flows", "/v1", "/flow"), flows=[FlowSummary.of(flow, site) for flow in flows])
 
 
 class DataItemSummary(Answer, kw_only=True):
@@ -295,15 +287,10 @@ class DataItemSummary(Answer, kw_only=True):
 
 
 class DataItemList(Answer, kw_only=True):
-    """All datastore items, by key."""
+    """Datastore items, by key; a list that is cut has a link `next`."""
 
     links: list[Link]
     datastore: list[DataItemSummary]
-
-    @classmethod
-    def of(cls, items: Iterable[DataItem], site: Site) -> Self:
-        links = site.around("/v1/datastore", "/v1", "/datastore")
-        return cls(links=links, datastore=[DataItemSummary.of(item, site) for item in items])
 
 
 class ProblemDetails(Answer, kw_only=True):

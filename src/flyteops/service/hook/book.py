@@ -151,14 +151,15 @@ class HookBook:
         return hook, made
 
     async def update(self, wish: Wish, by: Author = SERVER) -> Hook:
-        """Let a hook be another, of the same name and with the same secrets; raise `NotFoundError`."""
+        """Change a hook, which keeps its secrets and, unless a vendor is named, everything left out; raise `NotFoundError`."""
         async with self._changes.turn():
             known = self.get(wish.name)
-            changed = wish.hook(known.created_at)
+            changed = wish.for_update(known).hook(known.created_at)
             if (changed.signing.scheme == "none") is bool(known.secrets) or wish.secret is not None:
                 raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
             hook = replace(changed, secrets=known.secrets)
-            await self._put(hook, by)
+            if hook != known:
+                await self._put(hook, by)
         return hook
 
     async def rotate(self, name: str, secret: str | None, keep_for: timedelta, by: Author = SERVER) -> tuple[Hook, str | None]:

@@ -83,10 +83,10 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """A hook that is wanted; what is not said is as its vendor does it."""
+    """A hook that is wanted; what is not said is as its vendor does it. Without a vendor, a new hook is generic."""
 
     name: str
-    vendor: str = GENERIC
+    vendor: str | None = None
     scheme: Scheme | None = None
     header: str | None = None
     prefix: str | None = None
@@ -95,18 +95,41 @@ class Wish(Struct, frozen=True, kw_only=True):
     timestamp_header: str | None = None
     username: str | None = None
     window: timedelta | None = None
-    description: str = ""
+    description: str | None = None
     secret: str | None = None
+
+    def for_update(self, known: Hook) -> "Wish":
+        """Return the complete definition for an update of a known hook.
+
+        A wish that names a vendor is complete. One that does not keeps everything that it leaves out; with another scheme, the
+        other signing fields are the defaults of that scheme.
+        """
+        if self.vendor is not None:
+            return self
+        kept: dict[str, Any] = {"vendor": known.vendor, "description": known.description}
+        if self.scheme in (None, known.signing.scheme):
+            kept |= {name: getattr(known.signing, name) for name in Signing.__struct_fields__}
+        return replace(self, **{name: value for name, value in kept.items() if getattr(self, name) is None})
 
     def hook(self, now: datetime) -> Hook:
         """Return the hook, yet without a secret; raise `InputError` with everything that is wrong."""
         problems = list(self._faults())
         if problems:
             raise InputError(f"There cannot be such a hook: {problems[0]}.", problems=problems)
-        return Hook(name=self.name, vendor=self.vendor, signing=self._signing(), created_at=now, description=self.description)
+        return Hook(
+            name=self.name,
+            vendor=self._vendor_name,
+            signing=self._signing(),
+            created_at=now,
+            description=self.description or "",
+        )
+
+    @property
+    def _vendor_name(self) -> str:
+        return GENERIC if self.vendor is None else self.vendor
 
     def _signing(self) -> Signing:
-        usual = VENDORS[self.vendor].signing
+        usual = VENDORS[self._vendor_name].signing
         if self.scheme not in (None, usual.scheme):
             usual = Signing(scheme=self.scheme)
         given = {name: getattr(self, name) for name in Signing.__struct_fields__ if name != "scheme"}
@@ -115,15 +138,15 @@ class Wish(Struct, frozen=True, kw_only=True):
     def _faults(self) -> Iterable[Problem]:
         if NAME.fullmatch(self.name) is None or self.name == FATAL:
             yield Problem("name", f"must be letters, digits, '-' and '_', a letter first, 63 at most, and not {FATAL}")
-        if len(self.description) > LONGEST_TEXT:
+        if len(self.description or "") > LONGEST_TEXT:
             yield Problem("description", f"must have at most {LONGEST_TEXT} characters")
-        vendor = VENDORS.get(self.vendor)
+        vendor = VENDORS.get(self._vendor_name)
         if vendor is None:
             yield Problem("vendor", f"must be one of {', '.join(VENDORS)}")
             return
         schemes = (vendor.signing.scheme, *vendor.schemes)
         if self.scheme not in (None, *schemes):
-            yield Problem("scheme", f"must be one of {', '.join(schemes)} for {self.vendor}")
+            yield Problem("scheme", f"must be one of {', '.join(schemes)} for {self._vendor_name}")
             return
         yield from _signing_faults(self._signing())
         if self.secret is not None:

@@ -77,6 +77,13 @@ class Reception:
         self._book.calls.add(hook.name, call)
         return call
 
+    def is_signed(self, name: str, request: Request) -> bool:
+        """Tell whether a request proves that it comes from the hook's vendor, which only a hook with a secret allows."""
+        hook = self._book.find(name)
+        if hook is None or hook.signing.scheme == "none":
+            return False
+        return isinstance(verify(hook.signing, self._book.secrets_of(hook), request, self._clock()), Proof)
+
     def turn_away(self, name: str, request: Request, peer: str, error: FlyteError) -> None:
         """Note that a call could not even be received."""
         hook = self._book.find(name)

@@ -13,7 +13,7 @@ from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, shown_state
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import decode_labels, read_queue, to_instant, to_microseconds, to_text
+from flyteops.storage.row import decode_labels, read_queue, subsets, to_instant, to_microseconds, to_text
 from flyteops.storage.undelivered import Tries
 
 TOUCHED_FOR = 3600.0
@@ -24,6 +24,10 @@ KEPT_FOR = timedelta(days=7)
 
 AT_ONCE = 150
 """From how many queues one operation takes: the server merges as many scans of an index in order, but at most 200."""
+
+
+MOST_SUBSETS = 64
+"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
 
 
 def queue_id(pack_name: str, labels: str, command: str) -> str:
@@ -112,6 +116,8 @@ class Queues:
 async def matching(database: Any, pack: PackRef, command: str | None) -> list[str]:
     """Return the queues that the pack may take from."""
     which: Document = {"packName": pack.name}
+    if 2 ** len(pack.labels) <= MOST_SUBSETS:
+        which["labels"] = {"$in": [to_text(each) for each in subsets(pack.labels)]}
     if command is not None:
         which["command"] = command
     found = await database.flyte_queue.find(which, {"labels": 1, "command": 1}).to_list()

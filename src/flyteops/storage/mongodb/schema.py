@@ -61,6 +61,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         Index("action", [("flyte.seq", 1)]),
         Index("audit", [("flyte.seq", 1)]),
         Index("flyte_queue", [("packName", 1), ("command", 1)]),
+        Index("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),
         Index("flyte_note", [("kind", 1), ("key", 1)]),
         Index("flyte_execution", [("changedAt", -1), ("seq", -1)]),
         Index("flyte_execution", [("flowName", 1), ("changedAt", -1), ("seq", -1)]),

@@ -29,6 +29,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     read_queue,
+    subsets,
     to_instant,
     to_microseconds,
     to_text,
@@ -160,17 +161,45 @@ KINDS = """
     ) following
   )
 """
-"""All that is asked of packs of this name (1)."""
+"""All labels and commands under which actions wait for packs of a name ($1)."""
 
 READABLE = """
   own AS (SELECT labels, command FROM kinds WHERE labels::jsonb <@ $2::jsonb AND command = coalesce($3::text, command))
 """
-"""What a pack with these labels (2) may take, if all of it can be read."""
+"""Those that a pack with these labels ($2) may take, if all of them can be read."""
 
 LISTED = """
   own AS (SELECT k.* FROM unnest($2::text[], $3::text[]) AS k (labels, command))
 """
-"""The same when it has been found out one by one."""
+"""The same, listed by the caller."""
+
+KINDS_BY_LABELS = """
+  kinds AS (
+    SELECT asked.labels, earliest.command FROM unnest($2::text[]) asked (labels) CROSS JOIN LATERAL (
+      SELECT command FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels
+      ORDER BY command LIMIT 1
+    ) earliest
+    UNION ALL
+    SELECT kinds.labels, following.command FROM kinds CROSS JOIN LATERAL (
+      SELECT command FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = kinds.labels AND command > kinds.command
+      ORDER BY command LIMIT 1
+    ) following
+  ),
+  own AS (SELECT labels, command FROM kinds WHERE command = coalesce($3::text, command))
+"""
+"""The kinds of actions that wait for a pack. $2: all labels that such an action may ask for."""
+
+ONE_COMMAND = """
+  own AS (SELECT labels, $3::text AS command FROM unnest($2::text[]) asked (labels) WHERE EXISTS (
+    SELECT FROM flyte_action WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels AND command = $3::text
+  ))
+"""
+"""The kinds of actions that wait for a pack under one command. $2: all labels that such an action may ask for."""
+
+MOST_SUBSETS = 64
+"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
 
 CLAIM = """
 WITH RECURSIVE {own},
@@ -218,7 +247,9 @@ def _claims(own: str) -> Claims:
     return CLAIM.format(own=own, locked="SKIP LOCKED"), CLAIM.format(own=own, locked="")
 
 
-CLAIM_READABLE, CLAIM_LISTED = _claims(f"{KINDS}, {READABLE}"), _claims(LISTED)
+CLAIM_READABLE, CLAIM_LISTED, CLAIM_BY_LABELS, CLAIM_OF_COMMAND = map(
+    _claims, (f"{KINDS}, {READABLE}", LISTED, KINDS_BY_LABELS, ONE_COMMAND)
+)
 
 CLAIMED_BEFORE = """
 WITH found AS (
@@ -378,14 +409,25 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
         if rows:
             return [_claimed(row, now, asked.seed) for row in rows]
     pack = asked.pack
+    labels = pack.labels
+    if 2 ** len(labels) <= MOST_SUBSETS:
+        claims = CLAIM_BY_LABELS if asked.command is None else CLAIM_OF_COMMAND
+        own = [to_text(each) for each in subsets(labels)]
+        rows = await _claim_from(connection, claims, asked, token, own, asked.command)
+    else:
+        rows = await _claim_readable(connection, asked, token)
+    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+
+
+async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequence[Any]:
+    """Claim for a pack with so many labels that those of all waiting actions are compared with them."""
     try:
-        rows = await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(pack.labels), asked.command)
+        return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
     except asyncpg.DataError:
         # One queue that cannot be read must not keep a pack from all others.
         kinds = await _readable_kinds(connection, asked)
         labels, commands = [kind[0] for kind in kinds], [kind[1] for kind in kinds]
-        rows = await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
-    return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
+        return await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
 
 
 async def _claim_from(connection: Any, claims: Claims, asked: Request, token: str, *own: object) -> Sequence[Any]:

@@ -38,7 +38,22 @@ from flyteops.storage.row import (
     to_text,
 )
 from flyteops.storage.sqlite.audit import read_events
-from flyteops.storage.sqlite.waiting import FIND, NEXT, PREFETCH, SHORT, SMALL, Found, Key, Place, Queue, Waiting, waiting_as
+from flyteops.storage.sqlite.waiting import (
+    FIND,
+    NEXT,
+    PREFETCH,
+    SHORT,
+    SMALL,
+    Found,
+    Group,
+    Key,
+    PackQueues,
+    Place,
+    Queue,
+    Waiting,
+    labels_key,
+    waiting_as,
+)
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -47,9 +62,6 @@ HANDED_OUT_KEPT = 5_000
 
 SOURCES_KEPT = 10_000
 """How many senders and event names are remembered before all are forgotten, for the sake of packs that invent names."""
-
-MATCHES_KEPT = 10_000
-"""How many answers to "which queues serve this pack" are remembered before all are forgotten."""
 
 
 class Ledger:
@@ -120,7 +132,10 @@ class Ledger:
         queues = self._read_queues()
         self._queues = {queue.queue_id: queue for queue in queues}
         self._queue_ids = {queue.key: queue.queue_id for queue in queues}
-        self._matches: dict[tuple[str, Key, str | None], list[Queue]] = {}
+        by_pack: dict[str, PackQueues] = {}
+        for queue in queues:
+            by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels)).add(queue)
+        self._by_pack = by_pack  # as a whole, for the event loop looks into it
         self._last_event = self._last("event")
         self._last_execution = self._last("execution")
         self._last_action = self._last("action")
@@ -163,7 +178,8 @@ class Ledger:
                 self._execute("DELETE FROM queue WHERE queue_id = ?", (queue_id,))
                 del self._queues[queue_id]
                 del self._queue_ids[queue.key]
-                self._matches = {}
+                if not self._by_pack[queue.pack_name].remove(queue):
+                    del self._by_pack[queue.pack_name]
 
     def drop_sources(self, source_ids: Iterable[int]) -> None:
         """Forget those of the sources that have no events any more; what was gathered must have been written before."""
@@ -190,7 +206,7 @@ class Ledger:
 
     def may_wait(self, pack: PackRef, command: str | None) -> bool:
         """Tell whether an action may wait for this pack. From any thread; never False once such an action was committed."""
-        return any(queue.is_waiting for queue in self._matching(pack, command))
+        return any(group.may_wait(command) for group in self._serving(pack))
 
     def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -234,26 +250,16 @@ class Ledger:
             self._handed_out.pop(action_id, None)
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
-        best = None
-        for queue in [queue for queue in self._matching(pack, command) if queue.is_waiting]:
-            if not queue.heads and not self._refill(queue):
-                queue.is_waiting = False
-            elif best is None or queue.heads[0].action.seq < best.heads[0].action.seq:
-                best = queue
-        return best
+        found = [queue for group in self._serving(pack) if (queue := group.oldest(command, self._refill)) is not None]
+        return min(found, key=lambda queue: queue.heads[0].action.seq, default=None)
 
-    def _matching(self, pack: PackRef, command: str | None) -> list[Queue]:
-        # The event loop comes here as well. Whoever changes the queues replaces `_matches` afterwards, so that what was found
-        # among the queues as they were ends up in a dictionary that nobody looks at any more.
-        matches = self._matches
-        key = (pack.name, tuple(sorted(pack.labels.items())), command)
-        found = matches.get(key)
-        if found is None:
-            found = [queue for queue in tuple(self._queues.values()) if queue.serves(pack, command)]
-            if len(matches) >= MATCHES_KEPT:
-                matches.clear()
-            matches[key] = found
-        return found
+    def _serving(self, pack: PackRef) -> list[Group]:
+        # The event loop comes here as well.
+        queues = self._by_pack.get(pack.name)
+        return [] if queues is None else queues.serving(pack.labels)
+
+    def _group(self, queue: Queue) -> Group:
+        return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels))
 
     def _refill(self, queue: Queue) -> bool:
         if queue.is_whole:
@@ -269,7 +275,7 @@ class Ledger:
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
             queue.drop_heads()
-            queue.is_waiting = True
+            self._group(queue).expect(queue, 0)
 
     def address(self, queue_id: int) -> Address:
         """Return whom the actions of a queue are for."""
@@ -423,7 +429,10 @@ class Ledger:
             )
         )
         if due_at is None:
-            self._queues[place.queue_id].append(waiting_as(seq, action, place, timeout))
+            queue = self._queues[place.queue_id]
+            queue.append(waiting_as(seq, action, place, timeout))
+            if not queue.is_waiting:
+                self._group(queue).expect(queue, seq)
         self._unsettled.add(place.execution_seq)
 
     def _forget_who_is_alone(self) -> None:
@@ -473,7 +482,7 @@ class Ledger:
             queue.is_whole = True
             self._queues[queue_id] = queue
             self._queue_ids[key] = queue_id
-            self._matches = {}
+            self._group(queue).add(queue)
         return queue_id
 
     def _source_id(self, event: Event) -> int:

@@ -1,12 +1,14 @@
 """The actions that wait at the heads of their queues, and what is known of them before they are handed out."""
 
 from collections import deque
+from collections.abc import Callable, Mapping
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import NamedTuple
 
 import msgspec
 
-from flyteops.model import ActionState, NewAction, PackRef, has_labels
-from flyteops.storage.row import STATES
+from flyteops.model import ActionState, NewAction, has_labels
+from flyteops.storage.row import STATES, subsets
 
 PREFETCH = 64
 """How many actions are read from a queue at a time."""
@@ -16,6 +18,12 @@ SMALL = 16_384
 
 SHORT = 1_024
 """Bytes of context that are kept in memory with an action that is handed out; those with more are read when they end."""
+
+SPARE = 64
+"""How many entries that are left over a heap may have at least."""
+
+MATCHES_KEPT = 10_000
+"""How many answers to "which queues serve this pack" are remembered before all are forgotten."""
 
 Key = tuple[tuple[str, str], ...]
 
@@ -103,13 +111,18 @@ def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -
     return Waiting(found, action.input if len(action.input) <= SMALL else None)
 
 
+Refill = Callable[["Queue"], bool]
+"""Reads the heads of a queue, and tells whether there are any."""
+
+
 class Queue:
     """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, all of them when it `is_whole`.
 
-    `is_waiting` may be True of a queue without NEW actions, never False of one that has some.
+    `is_waiting` may be True of a queue without NEW actions, never False of one that has some. `bound` is not greater than the
+    number of its oldest NEW action.
     """
 
-    __slots__ = ("command", "heads", "is_waiting", "is_whole", "labels", "pack_name", "queue_id")
+    __slots__ = ("bound", "command", "heads", "is_waiting", "is_whole", "labels", "pack_name", "queue_id")
 
     def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
         self.queue_id = queue_id
@@ -119,19 +132,14 @@ class Queue:
         self.heads: deque[Waiting] = deque()
         self.is_waiting = True
         self.is_whole = False
+        self.bound = 0
 
     @property
     def key(self) -> tuple[str, str, Key]:
-        return self.pack_name, self.command, tuple(sorted(self.labels.items()))
-
-    def serves(self, pack: PackRef, command: str | None) -> bool:
-        if pack.name != self.pack_name or command not in (None, self.command):
-            return False
-        return has_labels(pack.labels, self.labels)
+        return self.pack_name, self.command, labels_key(self.labels)
 
     def append(self, new: Waiting) -> None:
         """Add a new action at the end; behind many others it is left to be read when its turn comes."""
-        self.is_waiting = True
         self.is_whole = self.is_whole and len(self.heads) < PREFETCH
         if self.is_whole:
             self.heads.append(new)
@@ -140,3 +148,123 @@ class Queue:
         """Have them read again."""
         self.heads.clear()
         self.is_whole = False
+
+    def head(self, refill: Refill) -> int | None:
+        """Return the number of the oldest NEW action, None if there is none."""
+        if self.is_waiting and not self.heads and not refill(self):
+            self.is_waiting = False
+        return self.heads[0].action.seq if self.is_waiting else None
+
+
+class Group:
+    """The queues with the same pack name and labels, which a pack may take from or not.
+
+    `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries with another bound are left
+    over, and dropped when they come to the top. The heap is never empty while an action waits, so that any thread may look.
+    """
+
+    def __init__(self) -> None:
+        self._by_command: dict[str, Queue] = {}
+        self._by_id: dict[int, Queue] = {}
+        self._order: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, queue: Queue) -> None:
+        """Add a queue."""
+        self._by_command[queue.command] = queue
+        self._by_id[queue.queue_id] = queue
+        self.expect(queue, queue.bound)
+
+    def remove(self, queue: Queue) -> None:
+        """Remove a queue."""
+        del self._by_command[queue.command]
+        del self._by_id[queue.queue_id]
+
+    def expect(self, queue: Queue, bound: int) -> None:
+        """Note that a queue may have NEW actions from this number on."""
+        queue.is_waiting = True
+        queue.bound = bound
+        if len(self._order) > 2 * len(self._by_id) + SPARE:
+            order = [(each.bound, each.queue_id) for each in self._by_id.values() if each.is_waiting]
+            heapify(order)
+            self._order = order
+        else:
+            heappush(self._order, (bound, queue.queue_id))
+
+    def may_wait(self, command: str | None) -> bool:
+        """Tell whether an action may wait. From any thread."""
+        if command is None:
+            return bool(self._order)
+        queue = self._by_command.get(command)
+        return queue is not None and queue.is_waiting
+
+    def oldest(self, command: str | None, refill: Refill) -> Queue | None:
+        """Return the queue with the oldest NEW action, with its heads read; None if there is no such action."""
+        if command is not None:
+            queue = self._by_command.get(command)
+            return None if queue is None or queue.head(refill) is None else queue
+        order = self._order
+        while order:
+            bound, queue_id = order[0]
+            queue = self._by_id.get(queue_id)
+            head = None if queue is None or queue.bound != bound else queue.head(refill)
+            if queue is None or head is None:
+                heappop(order)
+            elif head == bound:
+                return queue
+            else:
+                queue.bound = head
+                heapreplace(order, (head, queue_id))
+        return None
+
+
+class PackQueues:
+    """The queues for packs of one name, by the labels that they ask for."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Key, Group] = {}
+        self._matches: dict[Key, list[Group]] = {}
+
+    def group(self, labels: Key) -> Group:
+        """Return the queues that ask for these labels."""
+        found = self._groups.get(labels)
+        if found is None:
+            found = self._groups[labels] = Group()
+            # What another thread has found among the groups as they were ends up in a dictionary that nobody looks at any more.
+            self._matches = {}
+        return found
+
+    def remove(self, queue: Queue) -> bool:
+        """Remove a queue; tell whether others are left."""
+        labels = labels_key(queue.labels)
+        group = self._groups[labels]
+        group.remove(queue)
+        if not group:
+            del self._groups[labels]
+            self._matches = {}
+        return bool(self._groups)
+
+    def serving(self, labels: Mapping[str, str]) -> list[Group]:
+        """Return the groups that a pack with these labels may take from. From any thread."""
+        matches = self._matches
+        key = labels_key(labels)
+        found = matches.get(key)
+        if found is None:
+            found = self._look(key, labels)
+            if len(matches) >= MATCHES_KEPT:
+                matches.clear()
+            matches[key] = found
+        return found
+
+    def _look(self, key: Key, labels: Mapping[str, str]) -> list[Group]:
+        if 2 ** len(key) <= len(self._groups):
+            asked = (tuple(subset.items()) for subset in subsets(labels))
+            return [group for each in asked if (group := self._groups.get(each)) is not None]
+        return [group for each, group in tuple(self._groups.items()) if has_labels(labels, dict(each))]
+
+
+def labels_key(labels: Mapping[str, str]) -> Key:
+    """Return labels as a key, in order."""
+    return tuple(sorted(labels.items()))

@@ -15,7 +15,17 @@ from flyteops.background import BackgroundLoops
 from flyteops.errors import UnavailableError
 from flyteops.service import utc_now
 from flyteops.web.auth.policy import Claims
-from flyteops.web.auth.token import Key, check_claims, invalid, is_signed_by, read_keys, read_token
+from flyteops.web.auth.token import (
+    MOST_TRIES,
+    Key,
+    Parts,
+    are_too_many,
+    check_claims,
+    invalid,
+    is_signed_by,
+    read_keys,
+    read_token,
+)
 
 T = TypeVar("T")
 
@@ -90,6 +100,12 @@ class Issuer:
             return False
         await self._ask()
         return True
+
+    async def fetch(self) -> None:
+        """Fetch the keys now; a failure is logged, and the keys known so far stay in use."""
+        await self._ask()
+        if not self.fault:
+            LOGGER.info("The issuer %s has %d keys", self.url, len(self.keys or ()))
 
     async def _ask(self) -> None:
         """Fetch the keys; whoever wants the same meanwhile waits for the same answer."""
@@ -180,8 +196,14 @@ class Verifier:
             if not await self.issuer.look_again():
                 if self.issuer.keys is None:
                     raise IssuerAwayError(f"No token can be verified: {self.issuer.fault}.")
-                raise invalid("none of the issuer's keys has signed it")
+                raise invalid(_why_unsigned(parts, self.issuer.keys))
         if len(self._signed) >= KEPT_TOKENS:
             del self._signed[next(iter(self._signed))]
         self._signed[token] = parts.claims
         return parts.claims
+
+
+def _why_unsigned(parts: Parts, keys: list[Key]) -> str:
+    if are_too_many(parts, keys):
+        return f"none of the first {MOST_TRIES} of the issuer's keys that may have signed it did; it should name its key (kid)"
+    return "none of the issuer's keys has signed it"

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,11 +15,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from flyteops.errors import UnauthorizedError
 from flyteops.web.auth.policy import Claims
 
+LOGGER = logging.getLogger("flyte.auth")
+
 LONGEST = 16_384
 """How many characters a token may have."""
 
-MOST_KEYS = 64
-"""How many keys of an issuer are looked at."""
+MOST_KEYS = 1000
+"""How many keys of an issuer are kept."""
+
+MOST_TRIES = 64
+"""How many keys are tried for one token: with a key id, those of that id; without, any. Each try costs as much as a signature."""
+
+SHOWN_IDS = 10
+"""How many ids of keys that are not used the log has."""
 
 LEEWAY = timedelta(seconds=60)
 """How far the issuer's clock and ours may be apart."""
@@ -76,8 +85,23 @@ class Key(NamedTuple):
 
 
 def read_keys(entries: Sequence[Any]) -> list[Key]:
-    """Return the keys of a key set (RFC 7517) that signatures can be verified with; others are left out."""
-    return [key for entry in entries[:MOST_KEYS] if isinstance(entry, dict) for key in _key_of(entry)]
+    """Return the keys of a key set (RFC 7517) that signatures can be verified with; others are left out.
+
+    Of more than `MOST_KEYS`, the first are returned; the log has the ids of the others.
+    """
+    keys = [key for entry in entries if isinstance(entry, dict) for key in _key_of(entry)]
+    dropped = keys[MOST_KEYS:]
+    if dropped:
+        ids = ", ".join(str(key.key_id) for key in dropped[:SHOWN_IDS])
+        more = ", ..." if len(dropped) > SHOWN_IDS else ""
+        LOGGER.warning(
+            "The issuer publishes %d keys; only the first %d are used, and tokens signed with the others are refused: %s%s",
+            len(keys),
+            MOST_KEYS,
+            ids,
+            more,
+        )
+    return keys[:MOST_KEYS]
 
 
 def _key_of(entry: dict[str, Any]) -> Iterator[Key]:
@@ -112,12 +136,24 @@ def _algorithms_of(key: Any) -> Iterator[str]:
 
 def is_signed_by(token: str, parts: Parts, keys: Sequence[Key]) -> bool:
     """Tell whether one of these keys has signed a token: that of the same id, or any if one of the two has no id."""
-    return any(_verifies(token, parts, key) for key in keys if parts.key_id is None or key.key_id in (None, parts.key_id))
+    return any(_verifies(token, parts, key) for key in _candidates(parts, keys)[:MOST_TRIES])
+
+
+def are_too_many(parts: Parts, keys: Sequence[Key]) -> bool:
+    """Tell whether there are more keys that may have signed a token than are tried."""
+    return len(_candidates(parts, keys)) > MOST_TRIES
+
+
+def _candidates(parts: Parts, keys: Sequence[Key]) -> list[Key]:
+    """Return the keys that may have signed a token, those of its key id first."""
+    usable = [key for key in keys if parts.algorithm in key.algorithms]
+    if parts.key_id is None:
+        return usable
+    named = [key for key in usable if key.key_id == parts.key_id]
+    return named + [key for key in usable if key.key_id is None]
 
 
 def _verifies(token: str, parts: Parts, key: Key) -> bool:
-    if parts.algorithm not in key.algorithms:
-        return False
     try:
         _jws.decode(token, key.key, algorithms=[parts.algorithm])
     except (jwt.PyJWTError, ValueError):

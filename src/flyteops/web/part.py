@@ -1,0 +1,46 @@
+"""Parts of lists that are in memory: all of it unless a client asks for a part, and never more than fits an answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from flyteops.storage.base import PAGE_BYTES
+from flyteops.web.exchange import Call, encode
+from flyteops.web.query import Query
+from flyteops.web.wire import Answer
+
+T = TypeVar("T")
+View = TypeVar("View", bound=Answer)
+
+GREATEST_LIMIT = 1000
+
+
+class Part(NamedTuple, Generic[View]):
+    """What is shown of a list, and the query for the next part, None at its end."""
+
+    views: list[View]
+    following: str | None
+
+
+def part_of(call: Call, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> Part[View]:
+    """Return the part of a list that a request asks for by `start` and `limit`; without a limit, all from there on.
+
+    A part is cut when it would be longer than `most_bytes`, but never before its first item.
+    """
+    with call.query() as query:
+        start = query.number("start", 0, least=0)
+        limit = _limit(query)
+    views: list[View] = []
+    room = most_bytes
+    for item in items[start:] if limit is None else items[start : start + limit]:
+        shown = view(item)
+        room -= len(encode(shown))
+        if room < 0 and views:
+            break
+        views.append(shown)
+    end = start + len(views)
+    return Part(views, query.following(end) if end < len(items) else None)
+
+
+def _limit(query: Query) -> int | None:
+    given = query.number("limit", 0, least=1)
+    return min(given, GREATEST_LIMIT) if given else None
