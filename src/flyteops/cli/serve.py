@@ -22,6 +22,7 @@ from flyteops import __version__
 from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
+from flyteops.cli.descriptors import connections_allowed, watch_descriptors
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.key import keys_of
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
@@ -36,6 +37,7 @@ from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
+from flyteops.web.traffic import Traffic
 
 if TYPE_CHECKING:
     from flyteops.cli.access import Access
@@ -57,6 +59,12 @@ COLLECT_AFTER = 50_000
 SWITCH_AFTER = 0.02
 """How many seconds a thread goes on while another waits for its turn; at the usual 5 ms, the loop and the store's writer change
 places so often that it costs a tenth with many connections."""
+
+HANDSHAKE = 10.0
+"""Seconds that a client has for a TLS handshake."""
+
+FAREWELL = 5.0
+"""Seconds that a client has to end a TLS connection that the server ends."""
 
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
@@ -128,6 +136,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 *([] if tls is None else [keep_certificate(tls)]),
                 *([] if access is None else access.work()),
                 stop_server(server, service, stop),
+                watch_descriptors(server.traffic),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
                 await server.serve(sockets=[listener])
@@ -214,7 +223,31 @@ def make_seals(settings: Settings) -> Any:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0."""
+    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0.
+
+    TLS handshakes, and the end of TLS connections, have less time than by default.
+    """
+
+    def __init__(self, config: uvicorn.Config, traffic: Traffic) -> None:
+        super().__init__(config)
+        self.traffic = traffic
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        loop, ssl = asyncio.get_running_loop(), self.config.ssl
+        handshake, farewell = (None, None) if ssl is None else (HANDSHAKE, FAREWELL)
+        self.servers = [
+            await loop.create_server(
+                partial(Connection, self.config, self.server_state),
+                sock=sock,
+                ssl=ssl,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=farewell,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -267,9 +300,16 @@ def make_server(
 ) -> Server:
     """Return the HTTP server of a started service."""
     origins = frozenset(settings.allowed_origins)
-    options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=origins, is_local=is_local)
+    options = Options(
+        max_body_bytes=settings.max_body_bytes,
+        allowed_origins=origins,
+        is_local=is_local,
+        max_connections=connections_allowed(settings.max_connections),
+        max_transfer_bytes=settings.max_transfer_bytes,
+    )
+    app = create_app(service, options, None if access is None else access.gate)
     config = uvicorn.Config(
-        create_app(service, options, None if access is None else access.gate),
+        app,
         http=Connection,
         ws="none",
         lifespan="off",
@@ -280,7 +320,7 @@ def make_server(
         timeout_graceful_shutdown=GRACE,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )
-    return Server(config)
+    return Server(config, app.traffic)
 
 
 def contents(settings: Settings, service: Service) -> str:

@@ -141,7 +141,6 @@ class Service:
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
         self.loops = BackgroundLoops(monotonic)
-        self.warning_sources: list[Callable[[], Sequence[str]]] = []
         self._around = Surroundings()
         self._clock_fault = ""
         self._awaits = "The server has not started yet."
@@ -258,7 +257,7 @@ class Service:
 
     def warnings(self) -> Sequence[str]:
         """Return what somebody should look at although the server does its work."""
-        return [*self.loops.problems(essential=False), *(text for source in self.warning_sources for text in source())]
+        return self.loops.problems(essential=False)
 
     # ------------------------------------------------------------------------------------------------------------ packs
 

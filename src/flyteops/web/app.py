@@ -39,7 +39,7 @@ NOTHING_HERE = problem(
 )
 
 
-def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> App:
+def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> "Api | Doorstep":
     """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
     options = options or Options()
     local_names = options.is_local and gate is None
@@ -71,7 +71,6 @@ class Api:
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
         self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
-        service.warning_sources.append(self.traffic.warnings)
         self.shortcut = Shortcut(service, options, guard, gate)
         self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
 

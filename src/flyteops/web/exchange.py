@@ -1,7 +1,7 @@
 """One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -104,6 +104,10 @@ class Call:
         self.release()
         if is_lost and self._undo is not None:
             await self._undo()
+
+    def traffic_warnings(self) -> Sequence[str]:
+        """Return what readiness warns of about connections and memory."""
+        return () if self._traffic is None else self._traffic.warnings()
 
     def release(self) -> None:
         """Let go of the body, and of the memory that is counted for it."""

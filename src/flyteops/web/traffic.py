@@ -72,6 +72,11 @@ class Traffic:
         self.memory = Limit(
             f"%d transfers were refused or broken off: FLYTE_MAX_TRANSFER_BYTES allows {max_transfer_bytes} bytes at once", clock
         )
+        self.descriptors = Limit(
+            "%d times the table of open files was found full, so that nobody can connect:"
+            " raise the limit (ulimit -n, LimitNOFILE)",
+            clock,
+        )
         self._transfers: dict[Transfer, None] = {}  # in the order of their begin
 
     def begin(self, break_off: Callable[[], None] | None = None) -> "Transfer":
@@ -101,7 +106,7 @@ class Traffic:
 
     def warnings(self) -> Sequence[str]:
         """Return what readiness warns of."""
-        return [limit.warning for limit in (self.connections, self.memory) if limit.warning]
+        return [limit.warning for limit in (self.connections, self.memory, self.descriptors) if limit.warning]
 
 
 class Transfer:
