@@ -158,6 +158,10 @@ class Wire:
         """Read until the server hangs up."""
         return await self._reader.read()
 
+    def end_sending(self) -> None:
+        """Close the sending side, as `nc -N` does."""
+        self._writer.write_eof()
+
     def abort(self) -> None:
         """Break the connection off."""
         self._writer.transport.abort()
