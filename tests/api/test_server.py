@@ -491,4 +491,4 @@ async def test_a_flood_of_requests_is_not_read_faster_than_it_is_answered() -> N
         for _ in range(500):
             assert (await wire.answer())[0] == 204
         wire.abort()
-    assert 0 < most < 20_000  # as many as come in one piece
+    assert 0 < most < 300  # as many as are parsed at once

@@ -17,9 +17,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from flyteops.errors import BusyError
 from flyteops.web.cycle import STATUS_LINES, Cycle
-from flyteops.web.exchange import BREAK_OFF
+from flyteops.web.exchange import BREAK_OFF, WAITS
 from flyteops.web.outlet import Outlet, Patience
+from flyteops.web.peer import bound_unsent
 from flyteops.web.problem import RETRY_AFTER_SECONDS, Fault, problem
 from flyteops.web.request_head import (
     DETAILS,
@@ -30,6 +32,7 @@ from flyteops.web.request_head import (
     NO_TUNNEL,
     TARGET_TOO_LONG,
     TOO_SLOW,
+    TURNED_AWAY,
     HeaderLines,
     HeadError,
     fault_of,
@@ -37,7 +40,7 @@ from flyteops.web.request_head import (
     without_upgrade,
 )
 from flyteops.web.shortcut import Errand, Shortcut
-from flyteops.web.traffic import Traffic
+from flyteops.web.traffic import Traffic, Transfer
 
 HEAD, BODY = "head", "body"
 
@@ -50,8 +53,6 @@ PIECE_IN_CHUNKS = 16_384
 
 FRAMING_PER_BYTE = 8
 """Bytes of framing that a chunked body may have for each byte of its own, beyond what a head may have."""
-
-TURNED_AWAY = Fault(503, "busy", "There is too much to do at the moment; nothing was changed.")
 
 RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
@@ -112,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._framing = 0
         self._fault: Fault | None = None
         self._rest = b""
+        self._kept: Transfer | None = None
         self._reads_no_more = False
         self.is_half_closed = False
         # Whose body is being read, who is being answered, and who has to wait for that.
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self._outlet = Outlet(transport, self.flow, self.loop, self.patience)
+        bound_unsent(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
         self.local = scheme, server = "https" if is_ssl(transport) else "http", get_local_addr(transport)
         self._about = {
@@ -166,7 +169,7 @@ class Connection(asyncio.Protocol):
         if self._answered is not None:
             self._answered.leave()
         self._waiting.clear()
-        self._rest = b""
+        self._keep(b"")
         self._about = {}  # it refers back to here, as does the parser
         self.flow.resume_writing()
         del self.parser
@@ -192,9 +195,9 @@ class Connection(asyncio.Protocol):
         return True
 
     def _may_probe(self) -> bool:
-        """Whether an interim response may be written now."""
+        """Whether an interim response may be written now: only while a request waits, so that no others have to expect one."""
         cycle = self._answered
-        return isinstance(cycle, Cycle) and not cycle.is_begun and cycle.scope["http_version"] == "1.1"
+        return isinstance(cycle, Cycle) and cycle.scope.get(WAITS, False) and cycle.scope["http_version"] == "1.1"
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -210,7 +213,7 @@ class Connection(asyncio.Protocol):
             self._outlet.discard(len(data))
             return
         if self._rest:
-            self._rest += data
+            self._keep(self._rest + data)
             return
         held, self._held = self._held, b""
         if held:
@@ -243,7 +246,8 @@ class Connection(asyncio.Protocol):
         """Read what comes next, after a pause."""
         self.flow.resume_reading()
         if self._rest:
-            rest, self._rest = self._rest, b""
+            rest = self._rest
+            self._keep(b"")
             self._parse(rest)
 
     def _parse(self, data: bytes) -> None:
@@ -255,9 +259,22 @@ class Connection(asyncio.Protocol):
         if self._fault is not None:
             self._refuse(self._fault)
             return
-        self._rest = data[at:]
+        self._keep(data[at:])
         if self._stage is not None or self._timer is not None:
             self._mind_the_time()
+
+    def _keep(self, rest: bytes) -> None:
+        """Keep what is not parsed yet; refuse it when that is too much together with what others have under way."""
+        self._rest = rest
+        if self._kept is not None:
+            self._kept.end()
+            self._kept = None
+        if len(rest) > PIECE:
+            self._kept = self.traffic.begin(self.break_off)
+            try:
+                self._kept.hold(len(rest))
+            except BusyError:
+                self._refuse(TURNED_AWAY)
 
     def _piece_size(self) -> int:
         if self._stage != BODY:
@@ -465,7 +482,8 @@ class Connection(asyncio.Protocol):
         """Read no more, and say why once the requests before it are answered; an answer that has begun is broken off."""
         self._stop_timer()
         self._reads_no_more = True
-        self._rest = self._held = b""
+        self._held = b""
+        self._keep(b"")
         self._stage = self._missing = None
         unfinished, self._read = self._read, None
         if unfinished is not None and unfinished is self._answered:
@@ -486,7 +504,7 @@ class Connection(asyncio.Protocol):
 
     def _answer_fault(self, fault: Fault) -> None:
         if not self.transport.is_closing():
-            self._write_problem(fault, DETAILS[fault.code])
+            self._write_problem(fault, DETAILS[fault.code], RETRY if fault.status == 503 else b"")
             self._outlet.linger(None)
 
     def _write_problem(self, fault: Fault, detail: str, more: bytes = b"") -> None:
@@ -511,7 +529,7 @@ class Connection(asyncio.Protocol):
         self._reads_no_more = True
         self._stage = None
         missing = None if self._missing is None else max(self._missing - len(self._rest), 0)
-        self._rest = b""
+        self._keep(b"")
         self._waiting.clear()
         self._outlet.linger(missing if not is_whole else None)
 

@@ -37,6 +37,9 @@ CLOSE = (b"connection", b"close")
 BREAK_OFF = "flyte.break_off"
 """The extension of a request's scope by which a transfer that takes long makes room for others."""
 
+WAITS = "flyte.waits"
+"""What the scope of a request says while the request waits for something to do."""
+
 ROOM_AROUND_A_VALUE = 64 * 1024
 """How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
 
@@ -158,6 +161,7 @@ class Call:
         return result
 
     async def _deliver_later(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
+        self.scope[WAITS] = True
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._wait_until_gone())
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,6 +173,7 @@ class Call:
                 await undo(await working)
             raise
         finally:
+            self.scope[WAITS] = False
             leaving.cancel()
         return working.result()
 

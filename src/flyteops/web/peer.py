@@ -10,9 +10,22 @@ import struct
 import sys
 import termios
 from asyncio import Transport
+from contextlib import suppress
 
 TCP_CLOSE = 7
 """The state of a connection that was reset (linux/tcp_states.h)."""
+
+
+MOST_UNSENT = 128 * 1024
+"""Bytes of an answer that the kernel takes before it has sent them; it would take megabytes for a client that does not read."""
+
+
+def bound_unsent(transport: Transport) -> None:
+    """Let the kernel keep little for a client that does not read, where it can be told so."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):  # not a TCP connection, or one that is gone
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
 
 
 def unacknowledged(transport: Transport) -> int:

@@ -25,6 +25,7 @@ TOO_SLOW = Fault(408, "too-slow", "The request took too long to come.")
 TARGET_TOO_LONG = Fault(414, "target-too-long", "The path and query are too long.")
 HEAD_TOO_LARGE = Fault(431, "head-too-large", "The headers of the request are too large.")
 UNKNOWN_CODING = Fault(501, "unknown-coding", "The transfer coding of the body is not supported.")
+TURNED_AWAY = Fault(503, "busy", "There is too much to do at the moment; nothing was changed.")
 OTHER_VERSION = Fault(505, "other-version", "This version of HTTP is not supported.")
 
 DETAILS = {
@@ -35,6 +36,7 @@ DETAILS = {
     TARGET_TOO_LONG.code: f"At most {MAX_TARGET} bytes are accepted.",
     HEAD_TOO_LARGE.code: f"At most {MAX_HEAD} bytes in {MAX_FIELDS} lines are accepted.",
     UNKNOWN_CODING.code: "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding.",
+    TURNED_AWAY.code: "Too much is under way for other clients.",
     OTHER_VERSION.code: "This server speaks HTTP/1.1 and HTTP/1.0.",
 }
 
