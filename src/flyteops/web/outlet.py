@@ -20,6 +20,9 @@ MOST_DISCARDED = 256 * 1024 * 1024
 LOOKS = (0.0, 0.005, 0.02, 0.1, 0.4, 1.0, 2.0)
 """Seconds between looks whether an answer has arrived."""
 
+LOOKS_AT_WRITING = 4
+"""How often the progress of a client that reads slowly is looked at in the time that it has to read something."""
+
 PROBE_EVERY = 30
 """Number of looks at a half-closed connection for each probe that is sent on it."""
 
@@ -48,6 +51,7 @@ class Outlet:
         self._patience = patience
         self._timers: dict[Callable[[], None], TimerHandle] = {}
         self._level = (0, 0)
+        self._read_at = 0.0
         self._remaining: int | None = None
         self._discarded = 0
         self._linger_until = self._discarded_at = 0.0
@@ -78,18 +82,22 @@ class Outlet:
         """Break the connection off if the client reads nothing for long."""
         if self._look_at_writing not in self._timers:
             self._level = self._unread_level()
-            self._later(self._patience.stall, self._look_at_writing)
+            self._read_at = self._loop.time()
+            self._later(self._patience.stall / LOOKS_AT_WRITING, self._look_at_writing)
 
     def _unread_level(self) -> tuple[int, int]:
         return self._transport.get_write_buffer_size(), unacknowledged(self._transport)
 
     def _look_at_writing(self) -> None:
-        del self._timers[self._look_at_writing]
-        level = self._unread_level()
-        if level[0] and level == self._level:
+        level, now = self._unread_level(), self._loop.time()
+        if level != self._level:
+            self._level, self._read_at = level, now
+        if not level[0]:
+            del self._timers[self._look_at_writing]
+        elif now - self._read_at >= self._patience.stall:
             self._transport.abort()
-        elif level[0]:
-            self.watch_writing()
+        else:
+            self._later(self._patience.stall / LOOKS_AT_WRITING, self._look_at_writing)
 
     # ------------------------------------------------------------------------------------------ clients that are still sending
 
