@@ -74,6 +74,13 @@ def parse_size(value: str) -> int:
     return int(value)
 
 
+def parse_count(value: str) -> int:
+    """Read a number of things, at least one."""
+    if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) == 0:
+        raise ValueError("is not a number; give a whole number such as 1000")
+    return int(value)
+
+
 def parse_workers(value: str) -> int:
     """Read a number of processes, from 1 to 64."""
     if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MOST_WORKERS:
@@ -298,6 +305,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "BYTES",
         ),
     ] = 10 * 1024 * 1024
+    max_connections: Annotated[
+        int | None,
+        Setting(
+            "FLYTE_MAX_CONNECTIONS",
+            parse_count,
+            "How many connections one server process has at once; others get 503."
+            " Never more than the limit of open files allows.",
+            NETWORK,
+            "NUMBER",
+            shown="10000, or what the limit of open files allows",
+        ),
+    ] = None
+    max_transfer_bytes: Annotated[
+        int,
+        Setting(
+            "FLYTE_MAX_TRANSFER_BYTES",
+            parse_size,
+            "Memory of one server process for large bodies that are being received and large answers that are being sent,"
+            " of all clients together; at least twice FLYTE_MAX_BODY_BYTES. Beyond it requests get 503, or the slowest client is"
+            " disconnected.",
+            NETWORK,
+            "BYTES",
+        ),
+    ] = 128 * 1024 * 1024
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(

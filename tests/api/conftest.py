@@ -6,6 +6,7 @@ The modules that tell whole stories run on every backend; those that need a serv
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -143,6 +144,11 @@ class Wire:
             self._writer.write(chunk)
             await self._writer.drain()
 
+    async def try_to_send(self, data: bytes) -> None:
+        """Send, though the server may have hung up."""
+        with contextlib.suppress(ConnectionError):
+            await self.send(data)
+
     async def answer(self, *, to_head: bool = False) -> tuple[int, dict[str, str], bytes]:
         """Read one answer: its status, headers and body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -159,6 +165,10 @@ class Wire:
     async def rest(self) -> bytes:
         """Read until the server hangs up."""
         return await self._reader.read()
+
+    def end_sending(self) -> None:
+        """Close the sending side, as `nc -N` does."""
+        self._writer.write_eof()
 
     def abort(self) -> None:
         """Break the connection off."""
@@ -187,8 +197,8 @@ class Server:
         """Begin to stop."""
         self._uvicorn.should_exit = True
 
-    async def connect(self) -> Wire:
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, tls: ssl.SSLContext | None = None) -> Wire:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port, ssl=tls))
         self._wires.append(wire)
         return wire
 

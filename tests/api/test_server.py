@@ -487,8 +487,8 @@ async def test_a_flood_of_requests_is_not_read_faster_than_it_is_answered() -> N
 
     async with running(app) as server:
         wire = await server.connect()
-        await wire.send(b"GET / HTTP/1.1\r\n\r\n" * 50_000)
+        await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 50_000)
         for _ in range(500):
             assert (await wire.answer())[0] == 204
         wire.abort()
-    assert 0 < most < 20_000  # as many as come in one piece
+    assert 0 < most < 300  # as many as are parsed at once

@@ -23,6 +23,7 @@ from flyteops.background import BackgroundLoop, BackgroundLoops
 from flyteops.cli.check import checked_settings
 from flyteops.cli.child import stop_at_end_of_input
 from flyteops.cli.command import Command
+from flyteops.cli.descriptors import connections_allowed, watch_descriptors
 from flyteops.cli.halt import ignore_usr2, stop_on_signal
 from flyteops.cli.key import keys_of
 from flyteops.cli.listener import BACKLOG, address_of, is_loopback, open_listener, reserve_port
@@ -37,6 +38,7 @@ from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.connection import Connection
 from flyteops.web.exchange import Options
+from flyteops.web.traffic import Traffic
 
 if TYPE_CHECKING:
     from flyteops.cli.access import Access
@@ -64,6 +66,12 @@ USUAL_LOG = 1024**3
 
 LOADING_CERTIFICATE = "Loading the TLS certificate"
 """The background loop, as readiness calls it."""
+
+HANDSHAKE = 10.0
+"""Seconds that a client has for a TLS handshake."""
+
+FAREWELL = 5.0
+"""Seconds that a client has to end a TLS connection that the server ends."""
 
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
@@ -148,6 +156,7 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
                 *([] if access is None else access.work()),
                 keep_loading(reload, tls, access, service.loops),
                 stop_server(server, service, stop, hurried, settings.shutdown_delay.total_seconds()),
+                watch_descriptors(server.traffic),
                 *([stop_at_end_of_input(stop)] if attached else []),
             ):
                 await server.serve(sockets=[listener])
@@ -241,7 +250,37 @@ def make_seals(settings: Settings) -> Any:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0."""
+    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0.
+
+    TLS handshakes, and the end of TLS connections, have less time than by default.
+    """
+
+    def __init__(self, config: uvicorn.Config, traffic: Traffic, idle_seconds: float) -> None:
+        super().__init__(config)
+        self.traffic = traffic
+        self._idle_seconds = idle_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        loop, ssl = asyncio.get_running_loop(), self.config.ssl
+        handshake, farewell = (None, None) if ssl is None else (HANDSHAKE, FAREWELL)
+        self.servers = [
+            await loop.create_server(
+                self._connection,
+                sock=sock,
+                ssl=ssl,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=farewell,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
+
+    def _connection(self) -> Connection:
+        connection = Connection(self.config, self.server_state)
+        connection.idle_seconds = self._idle_seconds
+        return connection
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -315,11 +354,17 @@ def make_server(
 ) -> Server:
     """Return the HTTP server of a started service."""
     origins = frozenset(settings.allowed_origins)
-    options = Options(max_body_bytes=settings.max_body_bytes, allowed_origins=origins, is_local=is_local)
-    idle = {"idle_seconds": settings.idle_timeout.total_seconds(), "__slots__": ()}
+    options = Options(
+        max_body_bytes=settings.max_body_bytes,
+        allowed_origins=origins,
+        is_local=is_local,
+        max_connections=connections_allowed(settings.max_connections),
+        max_transfer_bytes=settings.max_transfer_bytes,
+    )
+    app = create_app(service, options, None if access is None else access.gate)
     config = uvicorn.Config(
-        create_app(service, options, None if access is None else access.gate),
-        http=type("Connection", (Connection,), idle),
+        app,
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -329,7 +374,7 @@ def make_server(
         timeout_graceful_shutdown=GRACE,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )
-    return Server(config)
+    return Server(config, app.traffic, settings.idle_timeout.total_seconds())
 
 
 def contents(settings: Settings, service: Service) -> str:

@@ -17,6 +17,7 @@ from flyteops.web.page import hooks_page, swagger_page
 from flyteops.web.problem import Fault, problem, reply_to
 from flyteops.web.route import Router
 from flyteops.web.shortcut import Shortcut
+from flyteops.web.traffic import Traffic
 
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -38,7 +39,7 @@ NOTHING_HERE = problem(
 )
 
 
-def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> App:
+def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> "Api | Doorstep":
     """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
     options = options or Options()
     local_names = options.is_local and gate is None
@@ -53,7 +54,7 @@ def create_app(service: Service, options: Options | None = None, gate: Gate | No
         allow_headers=["*"],
         expose_headers=["Location"],
     )
-    return Doorstep(cors, guard, api.shortcut)
+    return Doorstep(cors, guard, api)
 
 
 class Api:
@@ -69,11 +70,23 @@ class Api:
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
+        self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
         self.shortcut = Shortcut(service, options, guard, gate)
         self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        call = Call(self._service, self._options, scope, receive)
+        call = Call(self._service, self._options, scope, receive, self.traffic)
+        is_lost = True
+        try:
+            await self._reply(call, send)
+            is_lost = False
+        except ConnectionError:
+            LOGGER.debug("A client went away before it got its answer")
+        finally:
+            await call.end(is_lost=is_lost)
+
+    async def _reply(self, call: Call, send: Any) -> None:
+        scope = call.scope
         path = normal_path(scope["raw_path"])
         if self._guard.refuses(scope["method"], path, call.headers):
             await REFUSAL.send(call.headers, send)
@@ -92,6 +105,7 @@ class Api:
             return
         except Exception as error:  # the request boundary: nothing may pass it
             reply = reply_to(error)
+        call.release()
         await reply.send(call.headers, send)
 
 
@@ -122,8 +136,9 @@ def about() -> Iterable[Operation]:
 class Doorstep:
     """Turns away other web sites before they are told what may be asked from other sites."""
 
-    def __init__(self, app: App, guard: Guard, shortcut: Shortcut) -> None:
-        self.shortcut = shortcut
+    def __init__(self, app: App, guard: Guard, api: Api) -> None:
+        self.shortcut = api.shortcut
+        self.traffic = api.traffic
         self._app = app
         self._guard = guard
 

@@ -17,39 +17,73 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from flyteops.errors import BusyError
 from flyteops.web.cycle import STATUS_LINES, Cycle
-from flyteops.web.exchange import Reply
-from flyteops.web.problem import Fault, problem
+from flyteops.web.exchange import BREAK_OFF, WAITS
+from flyteops.web.outlet import Outlet, Patience
+from flyteops.web.peer import bound_unsent
+from flyteops.web.problem import RETRY_AFTER_SECONDS, Fault, problem
+from flyteops.web.request_head import (
+    DETAILS,
+    HEAD_TOO_LARGE,
+    MAX_FIELDS,
+    MAX_HEAD,
+    MAX_TARGET,
+    NO_TUNNEL,
+    TARGET_TOO_LONG,
+    TOO_SLOW,
+    TURNED_AWAY,
+    HeaderLines,
+    HeadError,
+    fault_of,
+    read_head,
+    without_upgrade,
+)
 from flyteops.web.shortcut import Errand, Shortcut
-
-MAX_HEAD = 65_536
-"""Bytes that the head of a request, or what follows its body, may have."""
-
-MAX_TARGET = 16_384
-"""Bytes that a request's target, path and query, may have."""
-
-BAD_REQUEST = Fault(400, "bad-request", "This is no HTTP request.")
-TARGET_TOO_LONG = Fault(414, "target-too-long", "The path and query are too long.")
-HEAD_TOO_LARGE = Fault(431, "head-too-large", "The headers of the request are too large.")
-TOO_SLOW = Fault(408, "too-slow", "The request took too long to come.")
-NO_TUNNEL = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
+from flyteops.web.traffic import Traffic, Transfer
 
 HEAD, BODY = "head", "body"
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+PIECE = 4_096
+"""Bytes that are parsed at once, unless they are all of one body: so many bytes hold few requests that have to wait."""
+
+PIECE_IN_CHUNKS = 16_384
+
+FRAMING_PER_BYTE = 8
+"""Bytes of framing that a chunked body may have for each byte of its own, beyond what a head may have."""
+
+RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
+
+MOST_TURNED_AWAY = 64
+"""How many connections beyond the limit are told why they are closed."""
+
+
+class Refusal:
+    """The place of a request in the queue whose bytes cannot be read: why it is refused, once those before it are answered."""
+
+    __slots__ = ("fault", "keep_alive")
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.keep_alive = False
 
 
 class Connection(asyncio.Protocol):
     """Reads requests within bounds, has the app answer them in order, and answers itself what is none, with problem details.
 
     A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request is under way, `head_seconds`
-    for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body.
+    for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body; and a `patience`.
     """
 
     idle_seconds = 75.0
     head_seconds = 10.0
     pause_seconds = 30.0
     body_seconds = 600.0
+    patience = Patience()
+    most_skipped = 1024 * 1024
+    """Bytes of a body that are read after its request was answered, to keep the connection."""
 
     transport: Transport
     flow: FlowControl
@@ -63,6 +97,7 @@ class Connection(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self._app = config.loaded_app
         self._shortcut: Shortcut | None = getattr(self._app, "shortcut", None)
+        self.traffic: Traffic = getattr(self._app, "traffic", None) or Traffic()
         self._held = b""
         self._server = server_state
         self._common_of: list[tuple[bytes, bytes]] = []
@@ -70,15 +105,21 @@ class Connection(asyncio.Protocol):
         # What is being read.
         self.parser = _parser_of(self)
         self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: HeaderLines = []
         self._awaits_go_ahead = False
         self._stage: str | None = None
         self._unread = 0
+        self._missing: int | None = 0
+        self._framing = 0
         self._fault: Fault | None = None
+        self._rest = b""
+        self._kept: Transfer | None = None
+        self._reads_no_more = False
+        self.is_half_closed = False
         # Whose body is being read, who is being answered, and who has to wait for that.
         self._read: Cycle | None = None
         self._answered: Cycle | Errand | None = None
-        self._waiting: deque[Cycle] = deque()
+        self._waiting: deque[Cycle | Refusal] = deque()
         # How long it may take.
         self._idle_since = 0.0
         self._idle_timer: TimerHandle | None = None
@@ -91,6 +132,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self.transport = transport
         self.flow = FlowControl(transport)
+        self._outlet = Outlet(transport, self.flow, self.loop, self.patience)
+        bound_unsent(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
         self.local = scheme, server = "https" if is_ssl(transport) else "http", get_local_addr(transport)
         self._about = {
@@ -101,26 +144,64 @@ class Connection(asyncio.Protocol):
             "client": get_remote_addr(transport),
             "scheme": scheme,
             "root_path": "",
+            "extensions": {BREAK_OFF: self.break_off},
         }
         self._idle_since = self.loop.time()
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._close_if_idle)
+        if len(self._server.connections) > self.traffic.max_connections:
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        self.traffic.connections.reached()
+        self._reads_no_more = True
+        self._write_problem(TURNED_AWAY, "The server has as many connections as it may have.", RETRY)
+        if len(self._server.connections) > self.traffic.max_connections + MOST_TURNED_AWAY:
+            self._outlet.close()
+        else:
+            self._outlet.linger(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self._stop_timer()
+        self._outlet.end()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         if self._answered is not None:
             self._answered.leave()
         self._waiting.clear()
+        self._keep(b"")
+        self._about = {}  # it refers back to here, as does the parser
         self.flow.resume_writing()
-        del self.parser  # it refers back to here
+        del self.parser
 
-    def eof_received(self) -> None:
-        """Let the connection be closed."""
+    def eof_received(self) -> bool | None:
+        """Go on answering a client that has closed its sending side only: it waits for the answers to its whole requests."""
+        if self._held:
+            self._read_held()
+        if self._read is not None and self._waiting and self._read is self._waiting[-1]:
+            self._waiting.pop()  # the rest of this request will never come
+            self._read = None
+            self._stage = None
+        last = self._waiting[-1] if self._waiting else self._answered
+        is_incomplete = self._stage is not None and not self._rest
+        if last is None or is_incomplete or self._outlet.is_lingering or is_ssl(self.transport):
+            return None
+        self.is_half_closed = True
+        self._reads_no_more = True
+        self._stop_timer()
+        if not self._rest:
+            last.keep_alive = False
+        self._outlet.watch_client(self._may_probe)
+        return True
+
+    def _may_probe(self) -> bool:
+        """Whether an interim response may be written now: only while a request waits, so that no others have to expect one."""
+        cycle = self._answered
+        return isinstance(cycle, Cycle) and cycle.scope.get(WAITS, False) and cycle.scope["http_version"] == "1.1"
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
+        self._outlet.watch_writing()
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
@@ -128,11 +209,17 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        if self._reads_no_more:
+            self._outlet.discard(len(data))
+            return
+        if self._rest:
+            self._keep(self._rest + data)
+            return
         held, self._held = self._held, b""
         if held:
             data, self._stage = held + data, None
         if not self._goes_the_short_way(data, is_second=bool(held)):
-            self._read_on(data)
+            self._parse(data)
         elif self._stage is not None or self._timer is not None:
             self._mind_the_time()
 
@@ -151,92 +238,145 @@ class Connection(asyncio.Protocol):
             return False
         return True
 
-    def _read_on(self, data: bytes) -> None:
-        self._unread += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_without_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(self._fault or BAD_REQUEST)
-            return
-        is_long = self._unread > MAX_HEAD or (self._stage == HEAD and len(self.url) > MAX_TARGET)
-        if is_long and self._fault is None:
-            self._fault = self._fault_of_head()
+    def _read_held(self) -> None:
+        data, self._held, self._stage = self._held, b"", None
+        self._parse(data)
+
+    def read_on(self) -> None:
+        """Read what comes next, after a pause."""
+        self.flow.resume_reading()
+        if self._rest:
+            rest = self._rest
+            self._keep(b"")
+            self._parse(rest)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has come, piece by piece; what is behind a request that has to wait is kept as it is for now."""
+        at = 0
+        while at < len(data) and not (self.flow.read_paused or self._fault):
+            end = at + self._piece_size()
+            at += self._feed(data if at == 0 and end >= len(data) else data[at:end])
         if self._fault is not None:
             self._refuse(self._fault)
-        elif self._stage is not None or self._timer is not None:
+            return
+        self._keep(data[at:])
+        if self._stage is not None or self._timer is not None:
             self._mind_the_time()
+
+    def _keep(self, rest: bytes) -> None:
+        """Keep what is not parsed yet; refuse it when that is too much together with what others have under way."""
+        self._rest = rest
+        if self._kept is not None:
+            self._kept.end()
+            self._kept = None
+        if len(rest) > PIECE:
+            self._kept = self.traffic.begin(self.break_off)
+            try:
+                self._kept.hold(len(rest))
+            except BusyError:
+                self._refuse(TURNED_AWAY)
+
+    def _piece_size(self) -> int:
+        if self._stage != BODY:
+            return PIECE
+        return PIECE_IN_CHUNKS if self._missing is None else max(self._missing, 1)
+
+    def _feed(self, piece: bytes) -> int:
+        """Parse a piece, and return how much of it."""
+        self._unread += len(piece)
+        self._framing += len(piece)
+        size = len(piece)
+        try:
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                size = upgrade.args[0]
+                self._ignore_upgrade()
+        except httptools.HttpParserError as error:
+            self._fault = self._fault or fault_of(error)
+        is_long = self._unread > MAX_HEAD or (self._stage == HEAD and len(self.url) > MAX_TARGET)
+        if (is_long or self._framing > MAX_HEAD) and self._fault is None:
+            self._fault = TARGET_TOO_LONG if len(self.url) > MAX_TARGET else HEAD_TOO_LARGE
+        return size
+
+    def _ignore_upgrade(self) -> None:
+        """Read a request that asks for another protocol as if it did not; only without that is its body read at all."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._fault = NO_TUNNEL
+            return
+        head = without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
+        self.parser = _parser_of(self)
+        self.parser.feed_data(head)
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
         self._awaits_go_ahead = False
         self._stage = HEAD
-        self._unread = 0
+        self._unread = self._framing = 0
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._stage != HEAD:
+            return  # a trailer, which must not change what the head has said
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._awaits_go_ahead = True
         self.headers.append((name, value))
+        if len(self.headers) > MAX_FIELDS:
+            self._fault = HEAD_TOO_LARGE
+            raise HeadError(self._fault)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._stage = BODY
-        self._unread = 0
-        size = len(self.url)
-        for name, value in self.headers:
-            size += len(name) + len(value)
-        if size > MAX_TARGET and (size > MAX_HEAD or len(self.url) > MAX_TARGET):
-            self._fault = self._fault_of_head()
-        elif not self.parser.should_upgrade():
-            self._read = self._begun()
-
-    def _fault_of_head(self) -> Fault:
-        return TARGET_TOO_LONG if len(self.url) > MAX_TARGET else HEAD_TOO_LARGE
+        self._unread = self._framing = 0
+        self._read = self._begun()
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
+        self._framing -= len(body) * FRAMING_PER_BYTE
+        if self._missing is not None:
+            self._missing -= len(body)
         if self._read is not None and not self._read.is_over:
             self._read.add(body)
 
     def on_message_complete(self) -> None:
+        self._unread = self._framing = 0
+        if self.parser.should_upgrade():
+            return
         self._stage = None
         if self._read is not None:
             self._read.complete()
             self._read = None
 
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
-        """Read a request that asks for another protocol as if it did not; only without that is its body read at all."""
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._fault = NO_TUNNEL
-            return
-        kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection", b"http2-settings")]
-        head = b"".join([method, b" ", self.url, b" HTTP/1.1\r\n", *(b"%b: %b\r\n" % pair for pair in kept), b"\r\n"])
-        self.parser = _parser_of(self)
-        self.data_received(head + rest)
-
     # ----------------------------------------------------------------------------------------------------- who is answered
 
     def _begun(self) -> Cycle:
         """Return the request whose head has been read; it is answered now, or after those before it."""
-        target = httptools.parse_url(self.url)
         version = self.parser.get_http_version()
+        try:
+            target = read_head(version, self.url, self.headers)
+        except HeadError as error:
+            self._fault = error.fault
+            raise
         scope = {
             **self._about,
             "http_version": version,
             "method": self.parser.get_method().decode("ascii"),
             "path": target.path.decode("ascii"),
             "raw_path": target.path,
-            "query_string": target.query or b"",
+            "query_string": target.query,
             "headers": self.headers,
         }
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        cycle = Cycle(self, scope, keep_alive=keep_alive, awaits_go_ahead=self._awaits_go_ahead)
+        self._missing = _body_length(self.headers)
+        is_modern = version != "1.0"
+        keep_alive = is_modern and self.parser.should_keep_alive()
+        cycle = Cycle(self, scope, keep_alive=keep_alive, awaits_go_ahead=self._awaits_go_ahead and is_modern)
         if self._answered is None:
             self._answer(cycle)
         else:
@@ -253,6 +393,11 @@ class Connection(asyncio.Protocol):
             self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._common
 
+    @property
+    def may_skip_body(self) -> bool:
+        """Whether little enough of the body that is being read is missing to read past it."""
+        return self._missing is not None and self._missing <= self.most_skipped
+
     def _answer(self, cycle: Cycle) -> None:
         self._answered = cycle
         self._start(cycle.run(self._app))
@@ -267,21 +412,24 @@ class Connection(asyncio.Protocol):
         self._server.total_requests += 1
         self._answered = None
         self._idle_since = self.loop.time()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._outlet.is_lingering:
             return
-        if self._waiting:  # more is read only when all that has come is answered
-            self._answer(self._waiting.popleft())
+        if not self._waiting:  # more is read only when all that has come is answered
+            self.read_on()
+        elif isinstance(following := self._waiting.popleft(), Refusal):
+            self._answer_fault(following.fault)
         else:
-            self.flow.resume_reading()
+            self._answer(following)
+        if self.is_half_closed and self._answered is None:
+            self._outlet.close()
 
     def shutdown(self) -> None:
         """Hang up, after those requests have been answered that have come; called by uvicorn's server."""
         if self._held:
-            data, self._held, self._stage = self._held, b"", None
-            self._read_on(data)
+            self._read_held()
         last = self._waiting[-1] if self._waiting else self._answered
         if last is None:
-            self.transport.close()
+            self._outlet.close()
         else:
             last.keep_alive = False
 
@@ -292,7 +440,7 @@ class Connection(asyncio.Protocol):
         rest = self._idle_since + self.idle_seconds - self.loop.time()
         is_idle = self._stage is None and self._answered is None
         if is_idle and rest <= 0:
-            self.transport.close()
+            self._outlet.close()
         else:
             self._idle_timer = self.loop.call_later(rest if is_idle else self.idle_seconds, self._close_if_idle)
 
@@ -331,34 +479,78 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------------------------------------ what is said
 
     def _refuse(self, fault: Fault) -> None:
-        """Say why and hang up; an answer that has begun is broken off."""
+        """Read no more, and say why once the requests before it are answered; an answer that has begun is broken off."""
         self._stop_timer()
-        cycle = self._answered
-        if not (cycle is not None and cycle.is_begun) and not self.transport.is_closing():
-            self.transport.write(_written(problem(fault, _DETAILS[fault.code])))
-        if cycle is not None:
-            cycle.leave()
-        self.transport.close()
+        self._reads_no_more = True
+        self._held = b""
+        self._keep(b"")
+        self._stage = self._missing = None
+        unfinished, self._read = self._read, None
+        if unfinished is not None and unfinished is self._answered:
+            unfinished.leave()
+            self._answered = None
+            if unfinished.is_begun:
+                self._outlet.close()
+                return
+        elif unfinished is not None and unfinished.is_over:
+            self._outlet.linger(None)
+            return
+        elif unfinished is not None:
+            self._waiting.pop()
+        if self._answered is None and not self._waiting:
+            self._answer_fault(fault)
+        else:
+            self._waiting.append(Refusal(fault))
+
+    def _answer_fault(self, fault: Fault) -> None:
+        if not self.transport.is_closing():
+            self._write_problem(fault, DETAILS[fault.code], RETRY if fault.status == 503 else b"")
+            self._outlet.linger(None)
+
+    def _write_problem(self, fault: Fault, detail: str, more: bytes = b"") -> None:
+        reply = problem(fault, detail)
+        body = reply.value if isinstance(reply.value, bytes) else b""
+        lines = [
+            STATUS_LINES[reply.status],
+            b"content-type: %b\r\n" % reply.content_type,
+            b"content-length: %d\r\n" % len(body),
+            more,
+            b"connection: close\r\n\r\n",
+        ]
+        self.transport.write(b"".join([*lines, body]))
+
+    def hang_up(self, *, is_whole: bool) -> None:
+        """Close the connection after what has been written; unless the request `is_whole`, let the client finish sending."""
+        self._stop_timer()
+        is_all = is_whole and not (self._rest or self._waiting or self.flow.read_paused)
+        if is_all or self.is_half_closed:
+            self._outlet.close()
+            return
+        self._reads_no_more = True
+        self._stage = None
+        missing = None if self._missing is None else max(self._missing - len(self._rest), 0)
+        self._keep(b"")
+        self._waiting.clear()
+        self._outlet.linger(missing if not is_whole else None)
+
+    def break_off(self) -> None:
+        """Close the connection at once, whatever is under way on it."""
+        self.transport.abort()
+
+    async def has_arrived(self) -> bool:
+        """Return whether what was written to a client that has closed its sending side has arrived."""
+        return await self._outlet.has_arrived()
 
 
-_DETAILS = {
-    BAD_REQUEST.code: "What came cannot be read as HTTP/1.1; a path must be ASCII, everything else in it percent-encoded.",
-    TARGET_TOO_LONG.code: f"At most {MAX_TARGET} bytes are accepted.",
-    HEAD_TOO_LARGE.code: f"At most {MAX_HEAD} bytes are accepted.",
-    TOO_SLOW.code: "Send the whole request at once; the connection is closed.",
-    NO_TUNNEL.code: "CONNECT is for proxies, and this is none.",
-}
-
-
-def _written(reply: Reply) -> bytes:
-    body = reply.value if isinstance(reply.value, bytes) else b""
-    lines = [
-        STATUS_LINES[reply.status],
-        b"content-type: %b\r\n" % reply.content_type,
-        b"content-length: %d\r\n" % len(body),
-        b"connection: close\r\n\r\n",
-    ]
-    return b"".join([*lines, body])
+def _body_length(headers: HeaderLines) -> int | None:
+    """Return how long a body is, None if only its end will tell."""
+    length: int | None = 0
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"transfer-encoding":
+            length = None
+    return length
 
 
 def _parser_of(connection: Connection) -> httptools.HttpRequestParser:

@@ -11,7 +11,10 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
+from flyteops.errors import BusyError
 from flyteops.web.exchange import CLOSE, Scope
+from flyteops.web.problem import reply_to
+from flyteops.web.traffic import Traffic
 
 LOGGER = logging.getLogger("flyte.web")
 
@@ -23,16 +26,38 @@ GO_AHEAD = STATUS_LINES[100] + b"\r\n"
 
 FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), CLOSE)}
 
+PIECE = 65_536
+"""Bytes of an answer that are written at once; of one that is larger, no more than two such pieces wait in the transport."""
+
 
 class Line(Protocol):
     """The connection that a request has come on."""
 
     transport: asyncio.Transport
     flow: FlowControl
+    traffic: Traffic
+    is_half_closed: bool
+    """Whether the client has closed its sending side, or has gone."""
 
     @property
     def common(self) -> bytes:
         """The header lines that every answer has."""
+
+    @property
+    def may_skip_body(self) -> bool:
+        """Whether little enough of the request's body is missing to read past it."""
+
+    def read_on(self) -> None:
+        """Read what comes next, after a pause."""
+
+    async def has_arrived(self) -> bool:
+        """Return whether what was written to a client that has closed its sending side has arrived."""
+
+    def hang_up(self, *, is_whole: bool) -> None:
+        """Close the connection after what has been written; unless the request `is_whole`, let the client finish sending."""
+
+    def break_off(self) -> None:
+        """Close the connection at once."""
 
     def end(self) -> None:
         """Go on with the next request, as this one has been answered."""
@@ -101,13 +126,14 @@ class Cycle:
 
     async def receive(self) -> Message:
         """Return what has come since the last call; wait if nothing has."""
-        if self._awaits_go_ahead and not self._transport.is_closing():
+        if self._awaits_go_ahead and not (self.is_begun or self.is_whole or self._has_news or self._transport.is_closing()):
             self._transport.write(GO_AHEAD)
-            self._awaits_go_ahead = False
+        self._awaits_go_ahead = False
         while not self._has_news:
-            self._flow.resume_reading()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            self._line.read_on()
+            if not self._has_news:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         if self.is_gone or self.is_over:
             return {"type": "http.disconnect"}
         self._has_news = False
@@ -120,6 +146,8 @@ class Cycle:
         """Let the app answer; what it should never raise goes to the log, and the client is told that something went wrong."""
         try:
             await app(self.scope, self.receive, self.send)
+        except ConnectionError:
+            LOGGER.debug("A client went away before its answer was sent")
         except Exception:  # the request boundary of last resort
             LOGGER.exception("A request failed")
         except BaseException:  # the server stops and waits no longer
@@ -130,35 +158,68 @@ class Cycle:
 
     def _fail(self) -> None:
         if self.is_begun:
-            self._transport.close()
+            self._line.break_off()
         else:
             self._start = FAILURE
-            self._write(b"", is_last=True)
+            self._write_first(b"")
+            self._end()
 
     async def send(self, message: Message) -> None:
-        """Answer. The head is kept until the body is there, or a part of it, so that they go out together."""
+        """Answer. The head is kept until the body is there, or a part of it, so that they go out together.
+
+        Raises `ConnectionResetError` when the client has gone, or did not get the answer.
+        """
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
+        if len(body) > PIECE:
+            await self._write_large(body)
+        else:
+            await self._be_ready()
+            self._write_first(body)
+        if not message.get("more_body", False):
+            if self._line.is_half_closed and not await self._line.has_arrived():
+                self._line.break_off()
+                raise ConnectionResetError
+            self._end()
+
+    async def _be_ready(self) -> None:
+        """Wait until the client has read enough of what was written before; raise `ConnectionResetError` if it has gone."""
         if self._flow.write_paused and not self.is_gone:
             await self._flow.drain()
         if self.is_gone:
-            return
-        if message["type"] == "http.response.start":
-            self._start = message
-        else:
-            self._write(message.get("body", b""), is_last=not message.get("more_body", False))
+            raise ConnectionResetError
 
-    def _write(self, body: bytes, *, is_last: bool) -> None:
-        if self.scope["method"] == "HEAD":
-            body = b""
+    async def _write_large(self, body: bytes) -> None:
+        transfer = self._line.traffic.begin(self._line.break_off)
+        try:
+            if self.scope["method"] == "GET":
+                transfer.hold(len(body))
+        except BusyError as error:
+            reply = reply_to(error)
+            content_type, body = reply.text()
+            self._start = {"status": reply.status, "headers": reply.head(content_type, body)}
+        try:
+            await self._be_ready()
+            self._write_first(body[:PIECE])
+            await write_rest(self._line, body, self)
+        finally:
+            transfer.end()
+
+    def _write_first(self, body: bytes) -> None:
+        """Write a part of the body, with the head if it is the first."""
         if not self.is_begun:
             body = self._head(self._start["status"], self._start["headers"]) + body
             self.is_begun = True
         self._transport.write(body)
-        if is_last:
-            self.is_over = True
-            self._tell()
-            if not self.keep_alive:
-                self._transport.close()
-            self._line.end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._tell()
+        if not self.keep_alive:
+            self._line.hang_up(is_whole=self.is_whole)
+        self._line.end()
 
     def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         kept = []
@@ -171,8 +232,24 @@ class Cycle:
                 continue
             kept.append(header)
         # Where a body of unknown length ends is told by the end of the connection.
-        self.keep_alive = self.keep_alive and is_delimited
+        self.keep_alive = self.keep_alive and is_delimited and (self.is_whole or self._line.may_skip_body)
         return head_of(status, self._line.common, kept, keep_alive=self.keep_alive)
+
+
+class Recipient(Protocol):
+    """Who gets an answer."""
+
+    is_gone: bool
+
+
+async def write_rest(line: Line, data: bytes, to: Recipient) -> None:
+    """Write what follows the first piece, as fast as the client reads; raise `ConnectionResetError` when it has gone."""
+    for begin in range(PIECE, len(data), PIECE):
+        if line.flow.write_paused:
+            await line.flow.drain()
+        if to.is_gone or line.transport.is_closing():
+            raise ConnectionResetError
+        line.transport.write(data[begin : begin + PIECE])
 
 
 def head_of(status: int, common: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:

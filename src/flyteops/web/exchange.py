@@ -1,8 +1,9 @@
 """One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.principal import author_of
 from flyteops.web.link import Headers, Site, base_of
 from flyteops.web.query import Query
+from flyteops.web.traffic import Traffic, Transfer
 from flyteops.web.wire import Answer
 
 T = TypeVar("T")
@@ -32,6 +34,12 @@ NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 CLOSE = (b"connection", b"close")
 """The header that ends the connection with the answer."""
 
+BREAK_OFF = "flyte.break_off"
+"""The extension of a request's scope by which a transfer that takes long makes room for others."""
+
+WAITS = "flyte.waits"
+"""What the scope of a request says while the request waits for something to do."""
+
 ROOM_AROUND_A_VALUE = 64 * 1024
 """How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
 
@@ -45,13 +53,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it.
 
     A server that `is_local` is for this computer alone: without auth, it has no other names than this computer's.
-    Of a body that nobody wants, `max_leftover_bytes` are read before the client is told to keep the rest.
+    Of a body that nobody wants, `max_leftover_bytes` are read before the client is told to keep the rest. `max_connections` and
+    `max_transfer_bytes` of bodies and answers are what all clients may use together.
     """
 
     max_body_bytes: int = 10 * 1024 * 1024
     max_leftover_bytes: int = 64 * 1024 * 1024
     allowed_origins: frozenset[str] = frozenset()
     is_local: bool = False
+    max_connections: int = 10_000
+    max_transfer_bytes: int = 128 * 1024 * 1024
 
 
 class DisconnectedError(Exception):
@@ -64,9 +75,21 @@ class Call:
     `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one.
     """
 
-    __slots__ = ("_receive", "bearer", "body", "headers", "options", "params", "scope", "service")
+    __slots__ = (
+        "_receive",
+        "_traffic",
+        "_transfer",
+        "_undo",
+        "bearer",
+        "body",
+        "headers",
+        "options",
+        "params",
+        "scope",
+        "service",
+    )
 
-    def __init__(self, service: Service, options: Options, scope: Scope, receive: Any) -> None:
+    def __init__(self, service: Service, options: Options, scope: Scope, receive: Any, traffic: Traffic | None = None) -> None:
         self.service = service
         self.options = options
         self.scope = scope
@@ -75,6 +98,25 @@ class Call:
         self.body = b""
         self.bearer: Token | Claims | None = None
         self._receive = receive
+        self._traffic = traffic
+        self._transfer: Transfer | None = None
+        self._undo: Callable[[], Awaitable[None]] | None = None
+
+    async def end(self, *, is_lost: bool) -> None:
+        """Let go of what the request holds; if its answer `is_lost`, undo what it says."""
+        self.release()
+        if is_lost and self._undo is not None:
+            await self._undo()
+
+    def traffic_warnings(self) -> Sequence[str]:
+        """Return what readiness warns of about connections and memory."""
+        return () if self._traffic is None else self._traffic.warnings()
+
+    def release(self) -> None:
+        """Let go of the body, and of the memory that is counted for it."""
+        self.body = b""
+        if self._transfer is not None:
+            self._transfer.end()
 
     def set_params(self, params: dict[str, str]) -> None:
         """Note what the path says, as it was sent; raise `NotFoundError` if that is no text."""
@@ -108,14 +150,18 @@ class Call:
         Work that waits is cancelled as soon as the client goes.
         """
         if waits:
-            return await self._deliver_later(work, undo)
-        result = await work
-        if result and self.is_gone():
-            await undo(result)
-            raise DisconnectedError
+            result = await self._deliver_later(work, undo)
+        else:
+            result = await work
+            if result and self.is_gone():
+                await undo(result)
+                raise DisconnectedError
+        if result:
+            self._undo = partial(undo, result)
         return result
 
     async def _deliver_later(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
+        self.scope[WAITS] = True
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._wait_until_gone())
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +173,7 @@ class Call:
                 await undo(await working)
             raise
         finally:
+            self.scope[WAITS] = False
             leaving.cancel()
         return working.result()
 
@@ -163,11 +210,22 @@ class Call:
             size += len(chunk)
             if size > limit:
                 raise _too_large(self.options.max_body_bytes if keep else limit)
+            is_last = not message.get("more_body", False)
             if keep:
                 chunks.append(chunk)
-            if not message.get("more_body", False):
+                if not (is_last and len(chunks) == 1):
+                    self._hold(len(chunk))
+            if is_last:
                 break
         self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, size: int) -> None:
+        """Count a part of the body; raise `BusyError` when all bodies and answers together are too much."""
+        if self._traffic is None:
+            return
+        if self._transfer is None:
+            self._transfer = self._traffic.begin(self.scope.get("extensions", {}).get(BREAK_OFF))
+        self._transfer.hold(size)
 
     def _limit(self) -> int:
         is_form = self.headers.get(b"content-type", b"").lstrip()[:10].lower() == b"multipart/"

@@ -17,12 +17,13 @@ from flyteops.model import Happening
 from flyteops.service import Service
 from flyteops.web.auth.gate import Gate
 from flyteops.web.body import idempotency_key, told_plainly
-from flyteops.web.cycle import Line, head_of
+from flyteops.web.cycle import PIECE, Line, head_of, write_rest
 from flyteops.web.exchange import LARGE, Options, Reply, is_yaml, wants_yaml
 from flyteops.web.guard import Guard
 from flyteops.web.handler import ACCEPTED, DONE, accepted_event
 from flyteops.web.link import Headers, Site, base_of
 from flyteops.web.problem import reply_to
+from flyteops.web.request_head import HOST
 from flyteops.web.wire import ActionView
 
 SEGMENT = rb"[\w.~-]{1,500}"
@@ -64,12 +65,13 @@ Work = Callable[["Errand"], Awaitable[Reply | None]]
 class Errand:
     """A request that came by this way, and its answer: what a `Cycle` is for all others."""
 
-    __slots__ = ("_line", "_more", "_work", "is_begun", "is_gone", "keep_alive")
+    __slots__ = ("_line", "_more", "_work", "is_begun", "is_gone", "keep_alive", "undo")
 
     def __init__(self, line: Line, work: Work, more: bytes) -> None:
         """Be ready to `run`; `more` are the header lines that every answer of the app has."""
         self.is_begun = self.is_gone = False
         self.keep_alive = True
+        self.undo: Callable[[], Awaitable[None]] | None = None
         self._line = line
         self._work = work
         self._more = more
@@ -92,10 +94,31 @@ class Errand:
         if answer is None or self.is_gone:
             return
         self.is_begun = True
-        line.transport.write(answer)
+        if len(answer) <= PIECE and not line.is_half_closed:
+            line.transport.write(answer)
+        elif not await self._has_got(answer):
+            return
         if not self.keep_alive:
-            line.transport.close()
+            line.hang_up(is_whole=True)
         line.end()
+
+    async def _has_got(self, answer: bytes) -> bool:
+        """Write an answer that is large, or whose client may have gone; if it does not arrive, undo what it says."""
+        line = self._line
+        transfer = line.traffic.begin(line.break_off)
+        try:
+            line.transport.write(answer[:PIECE])
+            await write_rest(line, answer, self)
+            if not line.is_half_closed or await line.has_arrived():
+                return True
+        except ConnectionResetError:
+            pass
+        finally:
+            transfer.end()
+        if self.undo is not None:
+            await self.undo()
+        line.break_off()
+        return False
 
     def _written(self, reply: Reply) -> bytes:
         content_type, body = reply.text()
@@ -166,6 +189,7 @@ class Shortcut:
         if errand.is_gone:
             await self._service.hand_back(claimed)
             return None
+        errand.undo = partial(self._service.hand_back, claimed)
         return Reply(200, ActionView.of(pack_id, claimed[0], site))
 
     async def _complete(self, pack_id: str, action_id: str, told: Happening, lease: str | None, _errand: Errand) -> Reply:
@@ -188,11 +212,15 @@ class _Headers:
 
     def __init__(self) -> None:
         self.found: dict[bytes, bytes] = {}
+        self.hosts: list[bytes] = []
         self.keep_alive = False
         self.parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.found[name.lower()] = value
+        name = name.lower()
+        self.found[name] = value
+        if name == b"host":
+            self.hosts.append(value)
 
     def on_headers_complete(self) -> None:
         self.keep_alive = self.parser.should_keep_alive()  # asked later, of a request without a body, it would not know
@@ -209,8 +237,9 @@ def read_headers(lines: bytes, line: LocatedLine, guard: Guard) -> Head | None:
         del headers.parser  # they refer to each other
     found = headers.found
     length = found.get(b"content-length", b"")
+    has_one_host = len(headers.hosts) == 1 and HOST.fullmatch(headers.hosts[0]) is not None
     is_special = is_yaml(found) or wants_yaml(found.get(b"accept", b"")) or not FOR_THE_GENERAL_WAY.isdisjoint(found)
-    if is_special or guard.misses(found) or not (length.isdigit() and headers.keep_alive):
+    if not has_one_host or is_special or guard.misses(found) or not (length.isdigit() and headers.keep_alive):
         return None
     try:
         return Head(found, int(length), Site(base_of(found, *line.local)), idempotency_key(found))

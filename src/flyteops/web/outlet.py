@@ -1,0 +1,164 @@
+"""The end of a connection at which answers leave: clients that do not read, have closed their sending side, or are still sending.
+
+Closing a socket on which something was not read resets the connection, and the client may lose the answer before it has read it.
+So the server closes its own side first, and reads and drops what the client still sends, within bounds (RFC 9112, 9.6).
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, TimerHandle, Transport
+from collections.abc import Callable
+from typing import NamedTuple
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from flyteops.web.cycle import GO_AHEAD
+from flyteops.web.peer import is_reset, unacknowledged
+
+MOST_DISCARDED = 256 * 1024 * 1024
+"""Bytes that are dropped at most while the client still sends after the last answer."""
+
+LOOKS = (0.0, 0.005, 0.02, 0.1, 0.4, 1.0, 2.0)
+"""Seconds between looks whether an answer has arrived."""
+
+LOOKS_AT_WRITING = 4
+"""How often the progress of a client that reads slowly is looked at in the time that it has to read something."""
+
+PROBE_EVERY = 30
+"""Number of looks at a half-closed connection for each probe that is sent on it."""
+
+
+class Patience(NamedTuple):
+    """How many seconds a client has.
+
+    `stall`: to read some of an answer; `linger`: to end sending after its last answer, with pauses of `linger_pause`;
+    `half_close`: between looks whether a client that has closed its sending side is still there.
+    """
+
+    stall: float = 30.0
+    linger: float = 30.0
+    linger_pause: float = 5.0
+    half_close: float = 0.5
+
+
+class Outlet:
+    """Closes a connection in such a way that the last answer arrives, and does not wait for ever for a client."""
+
+    def __init__(self, transport: Transport, flow: FlowControl, loop: AbstractEventLoop, patience: Patience) -> None:
+        self.is_lingering = False
+        self._transport = transport
+        self._flow = flow
+        self._loop = loop
+        self._patience = patience
+        self._timers: dict[Callable[[], None], TimerHandle] = {}
+        self._level = (0, 0)
+        self._read_at = 0.0
+        self._remaining: int | None = None
+        self._discarded = 0
+        self._linger_until = self._discarded_at = 0.0
+        self._may_probe: Callable[[], bool] | None = None
+        self._looks = 0
+
+    def end(self) -> None:
+        """Stop all timers, as the connection is closed."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._may_probe = None
+
+    def _later(self, seconds: float, look: Callable[[], None]) -> None:
+        if look in self._timers:
+            self._timers[look].cancel()
+        self._timers[look] = self._loop.call_later(seconds, look)
+
+    # -------------------------------------------------------------------------------------------- clients that do not read
+
+    def close(self) -> None:
+        """Close the connection once the client has read everything, or reads no more."""
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self.watch_writing()
+
+    def watch_writing(self) -> None:
+        """Break the connection off if the client reads nothing for long."""
+        if self._look_at_writing not in self._timers:
+            self._level = self._unread_level()
+            self._read_at = self._loop.time()
+            self._later(self._patience.stall / LOOKS_AT_WRITING, self._look_at_writing)
+
+    def _unread_level(self) -> tuple[int, int]:
+        return self._transport.get_write_buffer_size(), unacknowledged(self._transport)
+
+    def _look_at_writing(self) -> None:
+        level, now = self._unread_level(), self._loop.time()
+        if level != self._level:
+            self._level, self._read_at = level, now
+        if not level[0]:
+            del self._timers[self._look_at_writing]
+        elif now - self._read_at >= self._patience.stall:
+            self._transport.abort()
+        else:
+            self._later(self._patience.stall / LOOKS_AT_WRITING, self._look_at_writing)
+
+    # ------------------------------------------------------------------------------------------ clients that are still sending
+
+    def linger(self, remaining: int | None) -> None:
+        """Send no more, and drop what the client still sends: `remaining` bytes, if that is known."""
+        self.is_lingering = True
+        self._remaining = remaining
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        elif remaining == 0:
+            self.close()
+            return
+        self._flow.resume_reading()
+        self._discarded_at = self._loop.time()
+        self._linger_until = self._discarded_at + self._patience.linger
+        self._later(self._patience.linger_pause, self._look_at_lingering)
+
+    def discard(self, size: int) -> None:
+        """Drop bytes that the client has sent after its last answer."""
+        self._discarded += size
+        self._discarded_at = self._loop.time()
+        is_all = self._remaining is not None and self._discarded >= self._remaining and not self._transport.can_write_eof()
+        if is_all or self._discarded > MOST_DISCARDED:
+            self.close()
+
+    def _look_at_lingering(self) -> None:
+        now = self._loop.time()
+        rest = min(self._discarded_at + self._patience.linger_pause, self._linger_until) - now
+        if rest <= 0 or self._transport.is_closing():
+            self.close()
+        else:
+            self._later(rest, self._look_at_lingering)
+
+    # ------------------------------------------------------------------------- clients that have closed their sending side
+
+    def watch_client(self, may_probe: Callable[[], bool]) -> None:
+        """Break the connection off when a client that has closed its sending side turns out to have gone.
+
+        If it has, writing to it resets the connection. So an interim response is written now and then if `may_probe` allows it: a
+        client that waits must be able to read one at any time (RFC 9110, 15.2).
+        """
+        self._may_probe = may_probe
+        self._later(self._patience.half_close, self._look_at_client)
+
+    def _look_at_client(self) -> None:
+        if is_reset(self._transport):
+            self._transport.abort()
+            return
+        pause = self._patience.half_close
+        if self._looks % PROBE_EVERY == 0 and self._may_probe is not None and self._may_probe():
+            self._transport.write(GO_AHEAD)
+            pause /= 10
+        self._looks += 1
+        self._later(pause, self._look_at_client)
+
+    async def has_arrived(self) -> bool:
+        """Return whether everything that was written has arrived at the client; wait a few seconds for that."""
+        for pause in LOOKS:
+            await asyncio.sleep(pause)
+            if self._transport.is_closing() or is_reset(self._transport):
+                return False
+            if self._unread_level() == (0, 0):
+                return True
+        return False

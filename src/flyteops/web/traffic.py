@@ -1,0 +1,129 @@
+"""What all clients of a server may use together: connections, and memory for bodies and answers that are under way.
+
+Each connection alone is bounded by its protocol; this bounds their sum. When the memory is used up, the transfer that has been
+under way for longest makes room, unless it has just begun: a client that neither sends nor reads must not keep others waiting.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from flyteops.errors import BusyError
+
+LOGGER = logging.getLogger("flyte.web")
+
+LOG_EVERY = 10.0
+"""Seconds between two log lines about the same limit."""
+
+YOUNG = 5.0
+"""Seconds for which a transfer is not ended in favour of others."""
+
+WARNED_FOR = 60.0
+"""Seconds for which readiness warns of a limit that was reached."""
+
+NO_ROOM = "There is no room for more data at the moment: too much of it is under way for other clients."
+
+
+class Limit:
+    """A limit that was reached, maybe often: logged at most every few seconds, with how often, and warned of in readiness."""
+
+    def __init__(self, message: str, clock: Callable[[], float] = monotonic) -> None:
+        """`message` says what happened, in the past tense, with ``%d`` for how often it did."""
+        self._message = message
+        self._clock = clock
+        self._count = 0
+        self._logged_at = self._reached_at = float("-inf")
+
+    def reached(self) -> None:
+        """Note that it was reached once more."""
+        now = self._reached_at = self._clock()
+        self._count += 1
+        if now - self._logged_at >= LOG_EVERY:
+            LOGGER.warning(self._message, self._count)
+            self._logged_at = now
+            self._count = 0
+
+    @property
+    def warning(self) -> str:
+        """What readiness says about it, "" if it was not reached lately."""
+        if self._clock() - self._reached_at > WARNED_FOR:
+            return ""
+        text = self._message.removeprefix("%d ")
+        return f"{text[0].upper()}{text[1:]}."
+
+
+class Traffic:
+    """Counts what clients use together, and says when it is too much."""
+
+    def __init__(
+        self,
+        max_connections: int = 10_000,
+        max_transfer_bytes: int = 128 * 1024 * 1024,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.max_connections = max_connections
+        self.max_transfer_bytes = max_transfer_bytes
+        self.held_bytes = 0
+        self.clock = clock
+        self.connections = Limit(
+            f"%d connections were turned away: FLYTE_MAX_CONNECTIONS or the limit of open files allows {max_connections} at once",
+            clock,
+        )
+        self.memory = Limit(
+            f"%d transfers were refused or broken off: FLYTE_MAX_TRANSFER_BYTES allows {max_transfer_bytes} bytes at once", clock
+        )
+        self.descriptors = Limit(
+            "%d times the table of open files was found full, so that nobody can connect:"
+            " raise the limit (ulimit -n, LimitNOFILE)",
+            clock,
+        )
+        self._transfers: dict[Transfer, None] = {}  # in the order of their begin
+
+    def begin(self, break_off: Callable[[], None] | None = None) -> "Transfer":
+        """Return a transfer that holds nothing yet; `break_off` ends it when others need its room."""
+        transfer = Transfer(self, break_off)
+        self._transfers[transfer] = None
+        return transfer
+
+    def end(self, transfer: "Transfer") -> None:
+        if transfer in self._transfers:
+            del self._transfers[transfer]
+            self.held_bytes -= transfer.size
+
+    def hold(self, transfer: "Transfer", size: int) -> None:
+        """Hold more bytes for a transfer; raise `BusyError` when there is no room, and none can be made."""
+        if transfer not in self._transfers:
+            raise BusyError(NO_ROOM)  # it had to make room for others
+        while self.held_bytes + size > self.max_transfer_bytes:
+            self.memory.reached()
+            oldest = next((each for each in self._transfers if each.break_off is not None), transfer)
+            if oldest is transfer or oldest.break_off is None or self.clock() - oldest.began_at < YOUNG:
+                raise BusyError(NO_ROOM)
+            self.end(oldest)
+            oldest.break_off()
+        transfer.size += size
+        self.held_bytes += size
+
+    def warnings(self) -> Sequence[str]:
+        """Return what readiness warns of."""
+        return [limit.warning for limit in (self.connections, self.memory, self.descriptors) if limit.warning]
+
+
+class Transfer:
+    """A body that is being received, or an answer that is being sent, with the memory that it holds."""
+
+    __slots__ = ("_traffic", "began_at", "break_off", "size")
+
+    def __init__(self, traffic: Traffic, break_off: Callable[[], None] | None) -> None:
+        self.size = 0
+        self.began_at = traffic.clock()
+        self.break_off = break_off
+        self._traffic = traffic
+
+    def hold(self, size: int) -> None:
+        """Hold more bytes; raise `BusyError` when there is no room for them."""
+        self._traffic.hold(self, size)
+
+    def end(self) -> None:
+        """Give back what is held."""
+        self._traffic.end(self)
