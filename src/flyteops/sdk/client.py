@@ -26,6 +26,7 @@ from flyteops.errors import (
 )
 from flyteops.model import Link
 from flyteops.sdk.environment import Environment
+from flyteops.sdk.fork import PrivateSocket, forks
 from flyteops.sdk.retry import RetryLaterError, persist, retry_after
 from flyteops.sdk.trust import trust
 
@@ -112,6 +113,7 @@ class Client:
         self._timeout = timeout
         self._links: _Links | None = None
         self._base = self.api
+        self._sockets: list[PrivateSocket] = []
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
@@ -139,6 +141,8 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection."""
+        for each in self._sockets:
+            each.hang_up()
         await self._http.aclose()
 
     async def request(  # noqa: PLR0913 - what a request can consist of, by keyword
@@ -242,6 +246,25 @@ class Client:
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         return await self.request("POST", url, content=content, content_type="application/json", headers=headers)
 
+    def _trace(self) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
+        """Return what the connection pool calls at every step of a request, to keep its sockets from forked children."""
+        begun = forks.mark()
+
+        async def watch(step: str, info: dict[str, Any]) -> None:
+            nonlocal begun
+            if step.endswith("connect_tcp.started"):
+                begun = forks.mark()
+            elif step.endswith("connect_tcp.complete"):
+                self._protect(PrivateSocket(info["return_value"].get_extra_info("socket")), begun)
+
+        return watch
+
+    def _protect(self, sock: PrivateSocket, begun: int) -> None:
+        self._sockets = [each for each in self._sockets if not each.is_closed]
+        self._sockets.append(sock)
+        if forks.since(begun):
+            sock.hang_up()  # a child may have a copy already: the request fails, and the next try gets another connection
+
     def _absolute(self, url: str) -> str:
         if url.startswith(("http://", "https://")):
             return url
@@ -249,7 +272,7 @@ class Client:
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
         try:
-            answer = await self._http.request(method, url, **options)
+            answer = await self._http.request(method, url, extensions={"trace": self._trace()}, **options)
         except httpx2.TimeoutException as error:
             message = f"{method} {url}: no answer in time"
             raise UnavailableError(message) from error

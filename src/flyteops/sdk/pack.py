@@ -18,7 +18,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT
+from flyteops.sdk.health import DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
@@ -70,7 +70,7 @@ class Pack:
             poll_interval=poll_interval,
             concurrency=concurrency,
             stop_timeout=stop_timeout,
-            health_port=health_port,
+            health=Endpoint(health_port, is_fixed=health_port != DEFAULT_HEALTH_PORT),
         )
         self._events: dict[str, EventType[Any]] = {}
         self._commands: dict[str, Command] = {}
@@ -227,11 +227,12 @@ class Pack:
         """Return the pack as it runs in an environment: its name, labels and limits come from there if it says so."""
         options = self._options
         if environment is not None:
-            given = {name: getattr(environment, name) for name in ("health_port", "poll_interval", "stop_timeout")}
+            given = {name: getattr(environment, name) for name in ("poll_interval", "stop_timeout")}
             options = msgspec.structs.replace(
                 options,
                 name=environment.name or options.name,
                 labels={**options.labels, **environment.labels},
+                health=options.health.of(environment),
                 **{name: value for name, value in given.items() if value is not msgspec.UNSET},
             )
         return msgspec.structs.replace(
