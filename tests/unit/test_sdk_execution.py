@@ -391,3 +391,29 @@ async def test_progress_of_a_command_that_fails_comes_before_its_result() -> Non
         await tester.server.until(lambda: action_id in tester.server.results)
         assert tester.sent == [counted(0), counted(1), counted(2)]
         assert tester.server.results[action_id] == fatal("ValueError: bang")
+
+
+async def test_a_result_that_came_too_late_is_that_of_the_next_attempt_in_the_same_pack() -> None:
+    begun = 0
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler() -> Event:
+        nonlocal begun
+        begun += 1
+        started.set()
+        await go_on.wait()
+        return Event("Done", begun)
+
+    async with PackTester(answering(handler, concurrency=1)) as tester:
+        action_id = tester.server.ask("Do", timeout=30, attempts=3)
+        await started.wait()
+        for _ in range(2):
+            tester.server.hold(on="/heartbeat")
+        await tester.advance(29)
+        release = tester.server.hold(on="/result")
+        go_on.set()
+        await tester.advance(2)  # the result is on its way when the action counts as lost
+        release.set()
+        await tester.server.until(lambda: action_id in tester.server.results)
+        assert tester.server.results[action_id] == Event("Done", 1)
+    assert begun == 1

@@ -27,6 +27,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     api: str
     labels: dict[str, str] = {}
     token: str | None = None
+    token_file: Path | None = None
     timeout: float | None = 10.0
     ca_cert_file: Path | None = None
     name: str | None = None
@@ -46,7 +47,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         environment = cls(
             api=_read_api(reader),
             labels=reader.read("FLYTE_LABELS", labels, {}),
-            token=reader.read("FLYTE_JWT", token, None),
+            token=reader.read_secret("FLYTE_JWT", token, None),
+            token_file=_path(environ.get("FLYTE_JWT_FILE", "")),
             timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
             ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
@@ -183,10 +185,17 @@ def api_url(text: str) -> str:
 
 def token(text: str) -> str:
     """Read a token."""
+    if not text.strip():
+        message = "holds no token: it is empty"
+        raise ValueError(message)
     if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
         message = "is not a token: it holds blanks or letters that no token has"
         raise ValueError(message)
     return text.strip()
+
+
+def _path(text: str) -> Path | None:
+    return Path(text.strip()) if text.strip() else None
 
 
 def _timeout(text: str) -> float | None:

@@ -19,14 +19,15 @@ LOGGER = logging.getLogger("flyte.pack")
 class Execution:
     """Run the handler of a command in a task of its own, which can be left behind when it does not end.
 
-    An `earlier` attempt at the same action that still runs in this process is waited for: never do two of them work at once. If
-    that one returns an event after all, it is the event of this attempt, too.
+    An `earlier` attempt at the same action in this process is waited for: never do two of them work at once. If it returned an
+    event, which came too late then, that is the event of this attempt, too.
     """
 
     def __init__(
         self, command: str, work: Callable[[], Awaitable[Event]], progress: Progress, earlier: "Execution | None" = None
     ) -> None:
         self.command = command
+        self.is_settled = False  # whether its result came in time
         self._work = work
         self._progress = progress
         self._earlier = earlier
@@ -112,10 +113,11 @@ class Execution:
 
     async def _find_event(self) -> Event:
         if self._earlier is not None:
-            LOGGER.warning(
-                "%s was handed out again while an earlier attempt still runs in this pack; the new one waits for its end",
-                self.command,
-            )
+            if not self._earlier.is_over:
+                LOGGER.warning(
+                    "%s was handed out again while an earlier attempt still runs in this pack; the new one waits for its end",
+                    self.command,
+                )
             event = await self._earlier._settled()  # noqa: SLF001 - another of this class
             self._earlier = None
             if event is not None:

@@ -78,7 +78,10 @@ def _text(error: BaseException) -> str:
 
 def being_cancelled() -> bool:
     """Tell whether somebody cancelled the current task; a `CancelledError` otherwise comes from a library inside of it."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # the event loop has ended
+        return True
     return task is not None and task.cancelling() > 0
 
 

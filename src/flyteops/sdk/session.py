@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,8 +21,10 @@ from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
 from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
-from flyteops.sdk.source import Keeper
+from flyteops.sdk.silence import current_silence
+from flyteops.sdk.source import Keeper, UndeclaredError
 from flyteops.sdk.thread import Threads
+from flyteops.sdk.watch import LoopWatch
 
 T = TypeVar("T")
 
@@ -35,6 +37,9 @@ _LAST_TAKE = 0.5
 """How many seconds after its begin a take under way is broken off when the pack is to stop."""
 
 _MOST_AT_ONCE = 10
+
+_MOST_LATE = 100
+"""How many results that came too late are kept."""
 
 _CHECK_TIMEOUT = 4.0
 _JSON_TYPES = ("application/json", "text/json")
@@ -61,6 +66,8 @@ class Session:
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executions: dict[str, Execution] = {}
+        self._actions: dict[Execution, Action] = {}
+        self._watch: LoopWatch | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
         self._failure: Exception | None = None
@@ -82,7 +89,7 @@ class Session:
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
             async with health_endpoint(self.declaration.health, self.health):
-                with suppress(_StoppedError):
+                with suppress(_StoppedError), LoopWatch(self._client, self._actions.values) as self._watch:
                     await self._register_first()
                     await self._work()
         finally:
@@ -105,6 +112,11 @@ class Session:
         An event that is on its way when the pack is told to stop is still delivered.
         """
         self._expect(event)
+        silence = current_silence.get(None)
+        with nullcontext() if silence is None else silence.interrupted():
+            await self._send_within(event, within, key)
+
+    async def _send_within(self, event: Event, within: float | None, key: str | None) -> None:
         sending = self._begin(self._deliver_event(_encode(event, self.clock.now()), key or uuid4().hex))
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
@@ -134,7 +146,7 @@ class Session:
     def _expect(self, event: Event) -> None:
         if event.name not in self.declaration.events:
             message = f"the pack {self.declaration.name} does not declare the event {event.name}"
-            raise InputError(message)
+            raise UndeclaredError(message)
 
     async def _send(self, event: Event) -> None:
         await self.send(event, None)
@@ -307,15 +319,20 @@ class Session:
     async def _perform(self, action: Action) -> None:
         progress = Progress(self._send)
         execution = self._execute(action, progress)
+        self._actions[execution] = action
+        if self._watch is not None and action.lease_seconds is not None:
+            self._watch.look()
         alive = None
         if action.lease_seconds is not None:
             alive = asyncio.create_task(self._keep_alive(action, execution))
         try:
             event = await execution.outcome()
             progress.close()
-            await self._hand_in(action, event)
+            if await self._hand_in(action, event) or action.lease_seconds is None:
+                execution.is_settled = True
         finally:
             self._slots.release()
+            self._actions.pop(execution, None)
             progress.close()
             if alive is not None:
                 alive.cancel()
@@ -330,10 +347,17 @@ class Session:
                 return failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
             return await command.answer(action.input)
 
-        self._executions = {place: each for place, each in self._executions.items() if not each.is_over}
+        self._forget_executions()
         execution = Execution(action.command, work, progress, self._executions.get(key))
         self._executions[key] = execution
         return execution
+
+    def _forget_executions(self) -> None:
+        """Forget what is done. A result that came too late is kept for a while: the pack may be given its action once more."""
+        over = {key: each for key, each in self._executions.items() if each.is_over}
+        late = [key for key, each in over.items() if not each.is_settled]
+        for key in [*(key for key, each in over.items() if each.is_settled), *late[:-_MOST_LATE]]:
+            del self._executions[key]
 
     async def _keep_alive(self, action: Action, execution: Execution) -> None:
         """Tell the server again and again that an action is in hand; break its command off when the server gave it to others."""
@@ -349,19 +373,23 @@ class Session:
             except Exception as error:  # also of the client's libraries: the next one may arrive
                 LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
 
-    async def _hand_in(self, action: Action, event: Event) -> None:
-        """Deliver a result until it is accepted or definitely refused; FATAL takes the place of one that cannot be accepted."""
+    async def _hand_in(self, action: Action, event: Event) -> bool:
+        """Deliver a result until it is accepted or definitely refused, and return whether it came in time.
+
+        FATAL takes the place of one that cannot be accepted.
+        """
         try:
-            await self._complete(action, event)
+            return await self._complete(action, event)
         except InputError as error:
             reason = describe(error)
             LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, reason)
             try:
-                await self._complete(action, failed(f"the server refused the result of {action.command}: {reason}"))
+                return await self._complete(action, failed(f"the server refused the result of {action.command}: {reason}"))
             except InputError as again:
                 LOGGER.error("the result of %s was refused and is dropped: %s", action.command, describe(again))
+                return True
 
-    async def _complete(self, action: Action, event: Event) -> None:
+    async def _complete(self, action: Action, event: Event) -> bool:
         body, outage = _encode(event, self.clock.now()), self._outages["result"]
         try:
             await persist(lambda: self._post_result(action, body), pause=self.clock.back_off, outage=outage)
@@ -371,6 +399,8 @@ class Session:
         except FlyteError as error:
             outage.given_up()
             LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, describe(error))
+            return not isinstance(error, ConflictError)
+        return True
 
     async def _post_result(self, action: Action, body: bytes) -> None:
         """Post a result once; if a new token, another registration or time may help, raise `UnavailableError`."""
