@@ -121,7 +121,7 @@ def test_a_pack_reads_settings_of_its_own_with_all_faults_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8090", "http://127.0.0.1", "0.0.0.0/0", "a b", "*", "[::1]:80"])
 def test_the_address_of_health_is_an_address_without_a_port(text: str) -> None:
-    with pytest.raises(SettingsError, match="FLYTE_PACK_HEALTH_HOST: .* is not an address of this machine"):
+    with pytest.raises(SettingsError, match=r"FLYTE_PACK_HEALTH_HOST: .* is not an address of this machine"):
         Environment.read({"FLYTE_API": "http://f.test", "FLYTE_PACK_HEALTH_HOST": text})
 
 

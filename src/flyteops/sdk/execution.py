@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from flyteops.errors import InputError
 from flyteops.model import FATAL
@@ -42,6 +43,10 @@ class Execution:
     def is_over(self) -> bool:
         """Whether nothing of it runs any more, neither the handler nor a thread of it."""
         return self._task.done() and self._calls.are_over
+
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether this is the task of the handler."""
+        return task is self._task
 
     async def outcome(self) -> Event:
         """Wait for the event; when the caller is cancelled, so is the handler."""

@@ -89,7 +89,7 @@ class Session:
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
             async with health_endpoint(self.declaration.health, self.health):
-                with suppress(_StoppedError), LoopWatch(self._client, self._actions.values) as self._watch:
+                with suppress(_StoppedError), LoopWatch(self._client, self._actions.values, self._owns) as self._watch:
                     await self._register_first()
                     await self._work()
         finally:
@@ -351,6 +351,10 @@ class Session:
         execution = Execution(action.command, work, progress, self._executions.get(key))
         self._executions[key] = execution
         return execution
+
+    def _owns(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a task is one of this pack; called from another thread."""
+        return task in self._background or any(each.runs_in(task) for each in list(self._executions.values()))
 
     def _forget_executions(self) -> None:
         """Forget what is done. A result that came too late is kept for a while: the pack may be given its action once more."""

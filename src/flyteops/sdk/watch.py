@@ -8,9 +8,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from flyteops.errors import FlyteError
 from flyteops.sdk.client import Action, Client
@@ -35,15 +37,19 @@ class LoopWatch:
     worked on, and would be worked on again and again.
     """
 
-    def __init__(self, client: Client, in_hand: Callable[[], Iterable[Action]]) -> None:
+    def __init__(
+        self, client: Client, in_hand: Callable[[], Iterable[Action]], owns: Callable[[asyncio.Task[Any]], bool]
+    ) -> None:
         self._client = client
+        self._owns = owns
         self._in_hand = in_hand
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._over = threading.Event()
         self._news = threading.Event()
         self._hinted: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="flyte-pack-watch", daemon=True)
+        run = partial(copy_context().run, self._run)  # the log names the pack by the context
+        self._thread = threading.Thread(target=run, name="flyte-pack-watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,7 +100,7 @@ class LoopWatch:
         if not answered.is_set() and not self._over.is_set():
             LOGGER.error("%s has blocked the event loop for %g s; the leases of its pack end now", name, GIVE_UP_AFTER)
             answered.wait()
-        if name:
+        if name in self._hinted:
             LOGGER.info("%s blocked the event loop for %.1f s", name, time.monotonic() - began)
 
     async def _keep(self, client: Client) -> None:
@@ -105,10 +111,14 @@ class LoopWatch:
                 LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
 
     def _hint(self, passed: float) -> str:
-        """Return who blocks the loop; the first time, log that and a way out."""
+        """Return who blocks the loop; the first time, log that and a way out.
+
+        Each of several packs in a process reports its own commands, sources and tasks, and what has no name of ours.
+        """
         task = asyncio.current_task(self._loop)
         name = "something" if task is None else task.get_name()
-        if name not in self._hinted:
+        is_of_another_pack = task is not None and not name.startswith("Task-") and not self._owns(task)
+        if name not in self._hinted and not is_of_another_pack:
             self._hinted.add(name)
             LOGGER.warning(
                 "%s has blocked the event loop for %.1f s: meanwhile the pack takes nothing, answers nothing and reports "
