@@ -206,7 +206,7 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        work = {f"the task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
+        work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
         work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
         tasks = {self._begin_background(name, task) for name, task in work.items()}
         polls = {self._begin_background("asking for work", self._poll)} if self.declaration.commands else set()
