@@ -12,6 +12,7 @@ import yaml
 from flyteops.cli.root import COMMANDS
 from flyteops.cli.serve import GRACE
 from flyteops.cli.worker import DEADLINE
+from flyteops.sdk import Environment
 from flyteops.settings import Settings, table
 from flyteops.web.handler import LONGEST_WAIT
 
@@ -61,7 +62,10 @@ def test_the_image_keeps_its_data_in_the_volume_and_listens_where_it_says():
 
 def test_every_variable_of_the_image_is_one_that_somebody_reads():
     names = re.findall(r"(\w+)=", " ".join(instructions("ENV")))
-    assert {name for name in names if name.startswith("FLYTE_")} <= KNOWN
+    packs = Environment.read({"FLYTE_API": "http://server", "FLYTE_PACK_HEALTH_HOST": "0.0.0.0"})
+    assert packs.health_host == "0.0.0.0"
+    assert {name for name in names if name.startswith("FLYTE_")} <= KNOWN | {"FLYTE_PACK_HEALTH_HOST"}
+    assert "FLYTE_PACK_HEALTH_HOST=0.0.0.0" in " ".join(instructions("ENV"))
     assert "FLYTE_HOST=0.0.0.0" in " ".join(instructions("ENV"))
 
 

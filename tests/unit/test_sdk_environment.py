@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flyteops.errors import SettingsError
-from flyteops.sdk import Environment, Reader, seconds
+from flyteops.sdk import Environment, Pack, Reader, seconds
 
 
 def problems_of(environ: dict[str, str]) -> dict[str, str]:
@@ -49,6 +49,7 @@ def test_everything_can_be_set() -> None:
         "FLYTE_API_TIMEOUT": "0",
         "PACK_NAME": "Slack",
         "FLYTE_PACK_HEALTH_PORT": "off",
+        "FLYTE_PACK_HEALTH_HOST": "[::1]",
         "FLYTE_PACK_POLL_INTERVAL": "500ms",
         "FLYTE_PACK_STOP_TIMEOUT": "2m",
         "LOGLEVEL": "DEBUG",
@@ -60,6 +61,7 @@ def test_everything_can_be_set() -> None:
         timeout=None,
         name="Slack",
         health_port=None,
+        health_host="::1",
         poll_interval=0.5,
         stop_timeout=120,
         log_level="debug",
@@ -115,3 +117,26 @@ def test_a_pack_reads_settings_of_its_own_with_all_faults_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         reader.finish()
     assert [problem.path for problem in caught.value.problems] == ["B", "C"]
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8090", "http://127.0.0.1", "0.0.0.0/0", "a b", "*", "[::1]:80"])
+def test_the_address_of_health_is_an_address_without_a_port(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"FLYTE_PACK_HEALTH_HOST: .* is not an address of this machine"):
+        Environment.read({"FLYTE_API": "http://f.test", "FLYTE_PACK_HEALTH_HOST": text})
+
+
+@pytest.mark.parametrize(
+    ("port", "given", "ports"),
+    [
+        (8090, None, range(8090, 8110)),
+        (8090, "8090", range(8090, 8091)),
+        (8090, "65530", range(65530, 65531)),
+        (65530, None, range(65530, 65531)),
+        (9000, None, range(9000, 9001)),
+    ],
+)
+def test_only_a_health_port_that_nobody_chose_may_be_another(port: int, given: str | None, ports: range) -> None:
+    variables = {} if given is None else {"FLYTE_PACK_HEALTH_PORT": given}
+    environment = Environment.read({"FLYTE_API": "http://f.test", **variables})
+    endpoint = Pack("P", health_port=port).declaration(environment).health
+    assert (endpoint.host, endpoint.ports) == ("127.0.0.1", ports)

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from flyteops.errors import ForbiddenError, InputError, UnavailableError
+from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
 from flyteops.sdk import Event, Pack
 from flyteops.sdk.source import STEADY
 from flyteops.sdk.testing import PackTester
@@ -227,3 +228,260 @@ def test_a_source_that_cannot_work_is_refused_when_it_is_declared() -> None:
     pack.source(every=1)(block)
     with pytest.raises(InputError, match="block is declared already"):
         pack.source(every=1)(block)
+
+
+# ---------------------------------------------------------------------------------------------- what libraries do inside
+
+
+class PanicError(BaseException):
+    """What a library in Rust raises when it panics."""
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        message = "no text"
+        raise ValueError(message)
+
+
+ENDS = [
+    asyncio.CancelledError(),
+    PanicError("p"),
+    KeyboardInterrupt(),
+    SystemExit(1),
+    GeneratorExit(),
+    StopIteration(),
+    MuteError(),
+]
+
+
+@pytest.mark.parametrize("kind", ["generator", "coroutine", "poller", "thread"])
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+async def test_a_source_that_ends_by_whatever_error_is_logged_and_started_again(
+    kind: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack, numbers = counting()
+    counted = pack.event("Counted", payload=int)
+    blocked = asyncio.Event()
+    unhealthy: list[str] = []
+
+    def find() -> Event:
+        if (number := next(numbers)) == 1:
+            raise error
+        return counted(number)
+
+    async def listen() -> AsyncIterator[Event]:
+        yield find()
+        await blocked.wait()
+
+    async def send() -> None:
+        await pack.send(find())
+        await blocked.wait()
+
+    async def poll() -> Event:
+        return find()
+
+    function = {"generator": listen, "coroutine": send, "poller": poll, "thread": find}[kind]
+    pack.source(every=60 if kind in ("poller", "thread") else None, name="it")(function)
+    async with PackTester(pack) as tester:
+        health, back_off = tester.health, tester.clock.back_off
+
+        async def pause(seconds: float) -> None:
+            unhealthy.extend(await health())
+            await back_off(seconds)
+
+        tester.clock.back_off = pause  # type: ignore[method-assign]
+        await tester.server.until(lambda: tester.sent)
+        assert tester.sent == [counted(2)]
+    assert len(tester.clock.back_offs) == 1
+    assert "the source it failed: " in caplog.text
+
+
+async def test_a_task_that_is_cancelled_from_inside_ends_the_pack_with_the_reason() -> None:
+    pack = Pack("P")
+
+    @pack.task
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(FlyteError, match="work was cancelled from inside"):
+        async with PackTester(pack) as tester:
+            await tester.next_sent()
+
+
+async def test_a_check_that_raises_whatever_it_likes_makes_the_pack_unhealthy_and_nothing_else() -> None:
+    pack = Pack("P")
+    for error in (asyncio.CancelledError("c"), PanicError("p"), SystemExit(1), MuteError()):
+
+        def declare(error: BaseException) -> None:
+            @pack.check(type(error).__name__)
+            async def check() -> str:
+                raise error
+
+        declare(error)
+    async with PackTester(pack) as tester:
+        assert await tester.health() == {
+            "CancelledError": "CancelledError: c",
+            "PanicError": "PanicError: p",
+            "SystemExit": "SystemExit: 1",
+            "MuteError": "MuteError: (its text cannot be read: ValueError)",
+        }
+
+
+# -------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("status", [400, 409, 413])
+@pytest.mark.parametrize("kind", ["list", "generator", "thread"])
+async def test_an_event_that_the_server_refuses_does_not_hold_up_those_behind_it(
+    status: int, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack = Pack("P")
+    counted = pack.event("Counted", payload=int)
+
+    async def poll() -> list[Event]:
+        return [counted(1), counted(2), counted(3)]
+
+    async def generate() -> AsyncIterator[Event]:
+        for event in await poll():
+            yield event
+
+    def plain() -> list[Event]:
+        return [counted(1), counted(2), counted(3)]
+
+    pack.source(every=60, name="counts")({"list": poll, "generator": generate, "thread": plain}[kind])
+    tester = PackTester(pack)
+    tester.server.fail(status=status, on="/events")
+    async with tester:
+        await tester.server.until(lambda: len(tester.sent) == 2)
+        await tester.advance(0)
+        assert tester.sent == [counted(2), counted(3)]
+        assert tester.clock.back_offs == []
+        assert await tester.health() == {}
+        (session,) = [tester._session]
+        assert session is not None
+        status_text = (await session.health())["counts"].status
+        assert status_text.startswith("working; refused events: 1, the last of them Counted: ")
+        tester.server.fail(status=status, on="/events")
+        await tester.advance(60)
+        await tester.server.until(lambda: len(tester.sent) == 4)
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert errors[0].startswith("the event Counted of the source counts was refused and is dropped: ")
+    assert errors[0].endswith("; its payload: 1")
+
+
+async def test_an_event_that_is_not_declared_ends_a_pack_that_has_never_worked() -> None:
+    pack = Pack("P")
+
+    @pack.source(every=60)
+    async def count() -> Event:
+        return Event("Other")
+
+    with pytest.raises(InputError, match="the pack P does not declare the event Other"):
+        async with PackTester(pack) as tester:
+            await tester.next_sent()
+
+
+async def test_what_is_not_an_event_is_named() -> None:
+    pack = Pack("P")
+
+    @pack.source(every=60)
+    async def count() -> list[str]:
+        return ["one"]
+
+    with pytest.raises(InputError, match="the source count returned str, not an event"):
+        async with PackTester(pack) as tester:
+            await tester.next_sent()
+
+
+# --------------------------------------------------------------------------------------------------------------- silence
+
+
+async def test_a_poller_that_hangs_is_unhealthy_until_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    pack, numbers = counting()
+    counted = pack.event("Counted", payload=int)
+    go_on = asyncio.Event()
+
+    @pack.source(every=60)
+    async def count() -> Event:
+        if (number := next(numbers)) == 2:
+            await go_on.wait()
+        return counted(number)
+
+    async with PackTester(pack) as tester:
+        await tester.advance(60 + 119)
+        assert await tester.health() == {}
+        await tester.advance(11)
+        assert await tester.health() == {"count": "silent for 130 s: what it waits for does not come, or it hangs"}
+        assert caplog.text.count("the source count has been silent for 120 s") == 1
+        go_on.set()
+        await tester.advance(0)
+        assert await tester.health() == {}
+        assert tester.sent == [counted(1), counted(2)]
+
+
+async def test_a_plain_function_that_hangs_is_seen_too() -> None:
+    pack, release = Pack("P"), threading.Event()
+
+    @pack.source(every=60, timeout=30)
+    def count() -> None:
+        release.wait(10)
+
+    async with PackTester(pack) as tester:
+        await tester.advance(31)
+        assert list(await tester.health()) == ["count"]
+        release.set()
+
+
+async def test_a_listener_may_be_silent_for_as_long_as_it_says() -> None:
+    pack, lines = Pack("P"), asyncio.Queue[str]()
+    said = pack.event("Said", payload=str)
+
+    @pack.source(timeout=300)
+    async def listen() -> AsyncIterator[Event]:
+        while True:
+            yield said(await lines.get())
+
+    @pack.source(timeout=300)
+    async def send() -> None:
+        while True:
+            await pack.sleep(200)
+            await pack.send(said("alive"))
+
+    @pack.source()
+    async def patient() -> None:
+        await asyncio.Event().wait()
+
+    async with PackTester(pack) as tester:
+        await tester.advance(299)
+        assert await tester.health() == {}
+        await tester.advance(100)
+        assert list(await tester.health()) == ["listen"]
+        lines.put_nowait("one")
+        await tester.advance(1)
+        assert await tester.health() == {}
+
+
+async def test_a_source_whose_events_wait_for_the_server_is_not_silent() -> None:
+    pack = Pack("P")
+    counted = pack.event("Counted", payload=int)
+
+    @pack.source(every=60)
+    async def count() -> Event:
+        return counted(1)
+
+    tester = PackTester(pack)
+    release = tester.server.hold(on="/events")
+    async with tester:
+        await tester.advance(1000)
+        assert await tester.health() == {}
+        release.set()
+        await tester.advance(0)
+
+
+def test_a_limit_is_a_time() -> None:
+    async def listen() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="cannot be silent for 0 s at most"):
+        Pack("P").source(timeout=0)(listen)

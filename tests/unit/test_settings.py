@@ -187,7 +187,16 @@ def test_no_name_is_guessed_for_what_resembles_nothing():
 
 
 @pytest.mark.parametrize(
-    "variable", ["FLYTE_API", "FLYTE_LABELS", "FLYTE_JWT", "FLYTE_PACK_HEALTH_PORT", "FLYTE_SHELL_TIMEOUT", "FLYTE_CHAT_CHANNELS"]
+    "variable",
+    [
+        "FLYTE_API",
+        "FLYTE_LABELS",
+        "FLYTE_JWT",
+        "FLYTE_JWT_FILE",
+        "FLYTE_PACK_HEALTH_PORT",
+        "FLYTE_SHELL_TIMEOUT",
+        "FLYTE_CHAT_CHANNELS",
+    ],
 )
 def test_variables_of_packs_are_no_mistake(variable):
     assert unknown_variables({variable: "x"}) == []

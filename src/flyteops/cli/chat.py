@@ -109,7 +109,7 @@ async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) ->
 
 
 def _pack_variables() -> dict[str, str]:
-    names = ("FLYTE_JWT", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_LABELS")
+    names = ("FLYTE_JWT", "FLYTE_JWT_FILE", "FLYTE_API_TIMEOUT", "FLYTE_CA_CERT_FILE", "FLYTE_LABELS")
     impatient = {"FLYTE_PACK_POLL_INTERVAL": "100ms", "FLYTE_PACK_STOP_TIMEOUT": "1"}
     return {name: os.environ[name] for name in names if name in os.environ} | impatient
 

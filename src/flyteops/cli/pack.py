@@ -19,7 +19,7 @@ from flyteops.sdk import Environment, Pack
 from flyteops.sdk.client import Client
 from flyteops.sdk.declaration import Check
 from flyteops.sdk.group import run_packs
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT, run_checks
+from flyteops.sdk.health import Endpoint, run_checks
 from flyteops.web.wire import PackList, PackView
 
 CHECK_WITHIN = 20.0
@@ -63,7 +63,7 @@ def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if check:
         ctx.exit(asyncio.run(_check(prepared)))
     if len(prepared) > 1:
-        ctx.exit(run_packs(prepared, health_port=_health_port(prepared[0][1])))
+        ctx.exit(run_packs(prepared, health=Endpoint().of(prepared[0][1])))
     only, environment = prepared[0]
     if attached:
         from flyteops.cli.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
@@ -91,11 +91,6 @@ def _environ(given: Mapping[str, str | None]) -> dict[str, str]:
     if not environ.get("FLYTE_API", "").strip() and not environ.get("FLYTE_API_URL", "").strip():
         environ["FLYTE_API"] = DEFAULT_URL
     return environ
-
-
-def _health_port(environment: Environment) -> int | None:
-    port = environment.health_port
-    return DEFAULT_HEALTH_PORT if isinstance(port, msgspec.UnsetType) else port
 
 
 async def _check(prepared: Sequence[tuple[Pack, Environment]]) -> int:

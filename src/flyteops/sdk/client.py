@@ -26,7 +26,9 @@ from flyteops.errors import (
 )
 from flyteops.model import Link
 from flyteops.sdk.environment import Environment
+from flyteops.sdk.fork import PrivateSocket, forks
 from flyteops.sdk.retry import RetryLaterError, persist, retry_after
+from flyteops.sdk.token import Token
 from flyteops.sdk.trust import trust
 
 T = TypeVar("T")
@@ -90,7 +92,8 @@ class _Fault(msgspec.Struct, frozen=True):
 class Client:
     """Talk to one server; use it as an asynchronous context manager, or call `close` at the end.
 
-    `api` is the server's address without `/v1`. Redirects are not followed. `transport` is for tests and for servers
+    `api` is the server's address without `/v1`. With a `token_file`, the token is what stands in it at each request. Redirects
+    are not followed. `transport` is for tests and for servers
     in the same process.
     """
 
@@ -98,26 +101,29 @@ class Client:
         self,
         api: str,
         *,
-        token: str | None = None,
+        token: str | Token | None = None,
+        token_file: Path | None = None,
         timeout: float | None = 10.0,
         ca_cert_file: Path | None = None,
+        trusted: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         headers = {"User-Agent": f"flyte-sdk/{__version__}", "Accept": "application/json"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        self._token = token if isinstance(token, Token) else Token(token or None, token_file)
+        self._trust = None if transport is not None else trusted or trust(ca_cert_file)
         self.api = api.rstrip("/")
         self._pause = pause
         self._timeout = timeout
         self._links: _Links | None = None
         self._base = self.api
+        self._sockets: list[PrivateSocket] = []
         self._http = httpx2.AsyncClient(
             headers=headers,
             timeout=timeout,
             limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_KEEP_ALIVE),
             transport=transport,
-            verify=True if ca_cert_file is None else trust(ca_cert_file),
+            verify=self._trust or True,
         )
 
     @classmethod
@@ -126,10 +132,17 @@ class Client:
         return cls(
             environment.api,
             token=environment.token,
+            token_file=environment.token_file,
             timeout=environment.timeout,
             ca_cert_file=environment.ca_cert_file,
             transport=transport,
         )
+
+    def twin(self) -> "Client | None":
+        """Return another client of the same server, for another event loop; None if a transport was given."""
+        if self._trust is None:
+            return None
+        return Client(self.api, token=self._token, timeout=self._timeout, trusted=self._trust)
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,6 +152,8 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection."""
+        for each in self._sockets:
+            each.hang_up()
         await self._http.aclose()
 
     async def request(  # noqa: PLR0913 - what a request can consist of, by keyword
@@ -242,14 +257,46 @@ class Client:
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         return await self.request("POST", url, content=content, content_type="application/json", headers=headers)
 
+    def _trace(self) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
+        """Return what the connection pool calls at every step of a request, to keep its sockets from forked children."""
+        begun = forks.mark()
+
+        async def watch(step: str, info: dict[str, Any]) -> None:
+            nonlocal begun
+            if step.endswith("connect_tcp.started"):
+                begun = forks.mark()
+            elif step.endswith("connect_tcp.complete"):
+                self._protect(PrivateSocket(info["return_value"].get_extra_info("socket")), begun)
+
+        return watch
+
+    def _protect(self, sock: PrivateSocket, begun: int) -> None:
+        self._sockets = [each for each in self._sockets if not each.is_closed]
+        self._sockets.append(sock)
+        if forks.since(begun):
+            sock.hang_up()  # a child may have a copy already: the request fails, and the next try gets another connection
+
     def _absolute(self, url: str) -> str:
         if url.startswith(("http://", "https://")):
             return url
         return f"{self.api}/{url.lstrip('/')}"
 
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        shown = self._token.value
+        answer = await self._exchange(method, url, shown, **options)
+        if answer.status_code == 401 and self._token.replaces(shown) and not options.get("files"):  # files are read once
+            answer = await self._exchange(method, url, self._token.value, **options)
+        if answer.is_success:
+            return answer
+        raise _refusal(answer)
+
+    async def _exchange(
+        self, method: str, url: str, token: str | None, *, headers: Mapping[str, str], **options: Any
+    ) -> httpx2.Response:
+        shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+        extensions = {"trace": self._trace()}
         try:
-            answer = await self._http.request(method, url, **options)
+            return await self._http.request(method, url, headers={**shown, **headers}, extensions=extensions, **options)
         except httpx2.TimeoutException as error:
             message = f"{method} {url}: no answer in time"
             raise UnavailableError(message) from error
@@ -259,9 +306,6 @@ class Client:
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"{url!r} is not a usable address: {error}"
             raise InputError(message) from error
-        if answer.is_success:
-            return answer
-        raise _refusal(answer)
 
 
 def _action(taken: _TakenAction, base: str) -> Action:

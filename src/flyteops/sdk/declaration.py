@@ -12,7 +12,7 @@ from flyteops.errors import InputError
 from flyteops.model import FATAL
 from flyteops.sdk.conversion import is_model, schema
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT
+from flyteops.sdk.health import Endpoint
 from flyteops.sdk.input import Input, signature
 from flyteops.sdk.source import Source
 
@@ -68,7 +68,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     poll_interval: float = 5.0
     concurrency: int = 10
     stop_timeout: float = 25.0
-    health_port: int | None = DEFAULT_HEALTH_PORT
+    health: Endpoint = Endpoint()
 
     def registration(self) -> bytes:
         """Return the body that registers the pack."""

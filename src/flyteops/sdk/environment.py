@@ -1,5 +1,6 @@
 """What a pack reads from its environment."""
 
+import ipaddress
 import logging
 import re
 import ssl
@@ -26,10 +27,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     api: str
     labels: dict[str, str] = {}
     token: str | None = None
+    token_file: Path | None = None
     timeout: float | None = 10.0
     ca_cert_file: Path | None = None
     name: str | None = None
     health_port: int | msgspec.UnsetType | None = msgspec.UNSET
+    health_host: str | None = None
     poll_interval: float | msgspec.UnsetType = msgspec.UNSET
     stop_timeout: float | msgspec.UnsetType = msgspec.UNSET
     log_level: str = "info"
@@ -44,11 +47,13 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         environment = cls(
             api=_read_api(reader),
             labels=reader.read("FLYTE_LABELS", labels, {}),
-            token=reader.read("FLYTE_JWT", token, None),
+            token=reader.read_secret("FLYTE_JWT", token, None),
+            token_file=_path(environ.get("FLYTE_JWT_FILE", "")),
             timeout=reader.read("FLYTE_API_TIMEOUT", _timeout, 10.0),
             ca_cert_file=reader.read("FLYTE_CA_CERT_FILE", certificates, None),
             name=reader.read("PACK_NAME", str.strip, None),
             health_port=reader.read("FLYTE_PACK_HEALTH_PORT", _port, msgspec.UNSET),
+            health_host=reader.read("FLYTE_PACK_HEALTH_HOST", _host, None),
             poll_interval=reader.read("FLYTE_PACK_POLL_INTERVAL", seconds, msgspec.UNSET),
             stop_timeout=reader.read("FLYTE_PACK_STOP_TIMEOUT", seconds, msgspec.UNSET),
             log_level=reader.read("LOGLEVEL", _log_level, "info"),
@@ -180,10 +185,17 @@ def api_url(text: str) -> str:
 
 def token(text: str) -> str:
     """Read a token."""
+    if not text.strip():
+        message = "holds no token: it is empty"
+        raise ValueError(message)
     if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
         message = "is not a token: it holds blanks or letters that no token has"
         raise ValueError(message)
     return text.strip()
+
+
+def _path(text: str) -> Path | None:
+    return Path(text.strip()) if text.strip() else None
 
 
 def _timeout(text: str) -> float | None:
@@ -200,6 +212,22 @@ def _port(text: str) -> int | None:
         message = f"{text!r} is neither a port from 1 to 65535 nor off"
         raise ValueError(message)
     return int(text)
+
+
+def _host(text: str) -> str:
+    host = text.strip().removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", host) and not _is_address(host):
+        message = f"{text!r} is not an address of this machine: 127.0.0.1, 0.0.0.0 for all of them, or a name without a port"
+        raise ValueError(message)
+    return host
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def certificates(text: str) -> Path:

@@ -12,10 +12,10 @@ from flyteops.errors import FlyteError
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.environment import Environment, configure_logging
-from flyteops.sdk.health import Health, health_endpoint
+from flyteops.sdk.health import Endpoint, Health, health_endpoint
 from flyteops.sdk.pack import Pack
 from flyteops.sdk.program import Program
-from flyteops.sdk.retry import Backoff, describe
+from flyteops.sdk.retry import Backoff, being_cancelled, describe
 from flyteops.sdk.session import Session, current_session
 
 LOGGER = logging.getLogger("flyte.pack")
@@ -24,12 +24,12 @@ _BACKOFF = Backoff(first=1.0, limit=300.0)
 _HEALTHY_AFTER = 60.0
 
 
-def run_packs(members: Sequence[tuple[Pack, Environment]], *, health_port: int | None) -> int:
+def run_packs(members: Sequence[tuple[Pack, Environment]], *, health: Endpoint) -> int:
     """Run packs until SIGTERM or SIGINT, as `Pack.run` does with one; return the exit code."""
     configure_logging(members[0][1].log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_name_pack)
-    group = Group(members, health_port=health_port)
+    group = Group(members, health=health)
     return Program(group.name, group.serve).run()
 
 
@@ -39,16 +39,14 @@ class Group:
     There is one health endpoint for all: each pack is an entry in it, and each of its sources and checks is another.
     """
 
-    def __init__(
-        self, members: Sequence[tuple[Pack, Environment]], *, health_port: int | None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[tuple[Pack, Environment]], *, health: Endpoint, clock: Clock | None = None) -> None:
         self._members = [_Member(pack, environment, Clock()) for pack, environment in members]
-        self._health_port = health_port
+        self._health = health
         self.name = ", ".join(member.name for member in self._members)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Run every pack until `stop` is set; raise what is wrong with those that do not work at the end."""
-        async with health_endpoint(self._health_port, self.health):
+        async with health_endpoint(self._health, self.health):
             await asyncio.gather(*(member.keep(stop) for member in self._members))
         faults = [f"{member.name}: {describe(member.fault)}" for member in self._members if member.fault is not None]
         if faults:
@@ -72,7 +70,7 @@ class _Member:
         self._clock = clock
         self._session: Session | None = None
         self.name = pack.declaration(environment).name
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
 
     async def keep(self, stop: asyncio.Event) -> None:
         failures = 0
@@ -80,7 +78,9 @@ class _Member:
             began = self._clock.monotonic()
             try:
                 await self._run(stop)
-            except Exception as error:  # code of others
+            except BaseException as error:  # code of others
+                if being_cancelled() or isinstance(error, GeneratorExit):
+                    raise
                 self.fault = error
             failures = 1 if self._clock.monotonic() - began > _HEALTHY_AFTER else failures + 1
             if not stop.is_set():
@@ -95,7 +95,8 @@ class _Member:
     async def _pause(self, failures: int, stop: asyncio.Event) -> None:
         delay = _BACKOFF.delay(failures, random.random())  # noqa: S311 - no secret
         trace = None if isinstance(self.fault, FlyteError) else self.fault
-        LOGGER.error("%s failed: %s; it starts again in %.1f s", self.name, self.fault, delay, exc_info=trace)
+        reason = "it ended" if self.fault is None else describe(self.fault)
+        LOGGER.error("%s failed: %s; it starts again in %.1f s", self.name, reason, delay, exc_info=trace)
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await stop.wait()

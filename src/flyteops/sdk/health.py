@@ -1,6 +1,7 @@
 """The health endpoint of a running pack."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -8,14 +9,18 @@ from contextlib import asynccontextmanager
 import h11
 import msgspec
 
-from flyteops.sdk.retry import describe
+from flyteops.sdk.environment import Environment
+from flyteops.sdk.fork import PrivateSocket
+from flyteops.sdk.retry import being_cancelled, describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
 DEFAULT_HEALTH_PORT = 8090
+DEFAULT_HEALTH_HOST = "127.0.0.1"
 
 _REQUEST_TIMEOUT = 5.0
 _READ_SIZE = 65536
+_PORTS_TO_TRY = 20
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -37,26 +42,52 @@ async def run_checks(checks: Mapping[str, Callable[[], Awaitable[str]]], within:
 async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Health:
     try:
         async with asyncio.timeout(within):
-            return Health(healthy=True, status=await check() or "OK")
-    except Exception as error:  # code of others
+            return Health(healthy=True, status=str(await check() or "OK"))
+    except BaseException as error:  # code of others
+        if being_cancelled() or isinstance(error, GeneratorExit):
+            raise
         return Health(healthy=False, status=describe(error))
 
 
-@asynccontextmanager
-async def health_endpoint(port: int | None, report: Report) -> AsyncIterator[None]:
-    """Answer every request on `port` with the report: 200 if all is healthy, else 500.
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where health is told; without a port nowhere. Unless the port `is_fixed`, another one does when it is taken."""
 
-    Without a port nothing is served. A port that cannot be had is logged, and the pack goes on without.
+    port: int | None = DEFAULT_HEALTH_PORT
+    host: str = DEFAULT_HEALTH_HOST
+    is_fixed: bool = False
+
+    def of(self, environment: Environment) -> "Endpoint":
+        """Return the endpoint in an environment, which goes first where it says something."""
+        given = environment.health_port
+        host = self.host if environment.health_host is None else environment.health_host
+        if isinstance(given, msgspec.UnsetType):
+            return Endpoint(self.port, host, self.is_fixed)
+        return Endpoint(given, host, is_fixed=True)
+
+    @property
+    def ports(self) -> range:
+        """The ports to try, the best first."""
+        first = self.port or 0
+        return range(first, min(first + (1 if self.is_fixed else _PORTS_TO_TRY), 65536))
+
+
+@asynccontextmanager
+async def health_endpoint(endpoint: Endpoint, report: Report) -> AsyncIterator[None]:
+    """Answer every request with the report: 200 if all is healthy, else 500.
+
+    If no port can be had, that is logged, and the pack goes on without.
     """
-    server = None if port is None else await _listen(port, report)
+    server = None if endpoint.port is None else await _listen(endpoint, report)
+    kept = [] if server is None else [PrivateSocket(each) for each in server.sockets]
     try:
         yield
     finally:
         if server is not None:
             server.close()
+        kept.clear()
 
 
-async def _listen(port: int, report: Report) -> asyncio.Server | None:
+async def _listen(endpoint: Endpoint, report: Report) -> asyncio.Server | None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT):
@@ -66,11 +97,29 @@ async def _listen(port: int, report: Report) -> asyncio.Server | None:
         finally:
             writer.close()
 
-    try:
-        return await asyncio.start_server(serve, None, port)
-    except OSError as error:
-        LOGGER.warning("no health endpoint on port %d: %s; the pack goes on without", port, error)
-        return None
+    fault: Exception | None = None
+    for port in endpoint.ports:
+        try:
+            server = await asyncio.start_server(serve, endpoint.host, port)
+        except (OSError, UnicodeError) as error:
+            fault = fault or error
+            if getattr(error, "errno", None) != errno.EADDRINUSE:
+                break
+        else:
+            _log_place(endpoint, port)
+            return server
+    LOGGER.warning("no health endpoint on port %s of %s: %s; the pack goes on without", endpoint.port, endpoint.host, fault)
+    return None
+
+
+def _log_place(endpoint: Endpoint, port: int) -> None:
+    place = f"http://{f'[{endpoint.host}]' if ':' in endpoint.host else endpoint.host}:{port}/"
+    if port == endpoint.port:
+        LOGGER.info("health is at %s", place)
+    else:
+        LOGGER.warning(
+            "port %s is in use, so health is at %s; FLYTE_PACK_HEALTH_PORT sets another port, or off", endpoint.port, place
+        )
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, report: Report) -> None:

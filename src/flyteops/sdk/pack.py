@@ -18,7 +18,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT
+from flyteops.sdk.health import DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
@@ -70,7 +70,7 @@ class Pack:
             poll_interval=poll_interval,
             concurrency=concurrency,
             stop_timeout=stop_timeout,
-            health_port=health_port,
+            health=Endpoint(health_port, is_fixed=health_port != DEFAULT_HEALTH_PORT),
         )
         self._events: dict[str, EventType[Any]] = {}
         self._commands: dict[str, Command] = {}
@@ -146,19 +146,23 @@ class Pack:
             raise InputError(message)
         return found or EventType(kind.__name__, kind)
 
-    def source(self, *, every: float | None = None, at_once: bool = True, name: str | None = None) -> Callable[[S], S]:
+    def source(
+        self, *, every: float | None = None, at_once: bool = True, timeout: float | None = None, name: str | None = None
+    ) -> Callable[[S], S]:
         """Declare where events come from: a function that is kept going until the pack stops.
 
         With `every` it is a poller: called every so many seconds, the first time at once unless told otherwise, and what it
         returns is sent: an event, several, or None. It may be a plain function, which runs in a thread. Without, it is a
         listener, which goes on and on: an async generator, whose events are sent, or a coroutine function that sends them
         itself. What fails, or ends although it should not, is started again after a pause that grows from half a second to half a
-        minute; meanwhile health tells of it under its name. An error of `flyteops.errors` other than `UnavailableError`, raised
+        minute; meanwhile health tells of it under its name. An event that the server refuses is logged and dropped. A call of a
+        poller that takes longer than `timeout` seconds (twice `every`, or a minute if that is longer), and a listener that tells
+        nothing for `timeout` seconds, count as unhealthy. An error of `flyteops.errors` other than `UnavailableError`, raised
         before it ever worked, ends the pack: a person must mend something.
         """
 
         def declare(function: S) -> S:
-            source = make_source(function, name=name, every=every, at_once=at_once)
+            source = make_source(function, name=name, every=every, at_once=at_once, timeout=timeout)
             if source.name in self._sources:
                 message = f"the source {source.name} is declared already"
                 raise InputError(message)
@@ -227,11 +231,12 @@ class Pack:
         """Return the pack as it runs in an environment: its name, labels and limits come from there if it says so."""
         options = self._options
         if environment is not None:
-            given = {name: getattr(environment, name) for name in ("health_port", "poll_interval", "stop_timeout")}
+            given = {name: getattr(environment, name) for name in ("poll_interval", "stop_timeout")}
             options = msgspec.structs.replace(
                 options,
                 name=environment.name or options.name,
                 labels={**options.labels, **environment.labels},
+                health=options.health.of(environment),
                 **{name: value for name, value in given.items() if value is not msgspec.UNSET},
             )
         return msgspec.structs.replace(

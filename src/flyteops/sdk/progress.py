@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 from flyteops.errors import FlyteError
 from flyteops.sdk.event import Event
+from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -19,20 +21,28 @@ class Progress:
         self._send = send
         self._waiting: asyncio.Queue[Event] = asyncio.Queue(MOST_WAITING)
         self._sending: asyncio.Task[None] | None = None
+        self._is_over = False
 
     async def tell(self, event: Event) -> None:
-        """Send an event soon; wait only when too many wait already."""
-        await self._waiting.put(event)
+        """Send an event soon; wait only when too many wait already. After the end of the command it is dropped."""
+        if self._is_over:
+            LOGGER.warning("progress (%s) came after the end of its command and is dropped", event.name)
+            return
         self._sending = self._sending or asyncio.create_task(self._send_all())
+        await self._waiting.put(event)
 
     async def finish(self) -> None:
-        """Wait until everything was sent, or refused."""
+        """Take no more, and wait until everything was sent, or refused."""
+        self._is_over = True
         await self._waiting.join()
 
     def close(self) -> None:
         """Send nothing more."""
+        self._is_over = True
         if self._sending is not None:
             self._sending.cancel()
+        while not self._waiting.empty():  # whoever waits for a place goes on
+            self._waiting.get_nowait()
 
     async def _send_all(self) -> None:
         while True:
@@ -40,6 +50,11 @@ class Progress:
             try:
                 await self._send(event)
             except FlyteError as error:
-                LOGGER.warning("the server refuses to hear of progress (%s): %s", event.name, error)
+                LOGGER.warning("the server refuses to hear of progress (%s): %s", event.name, describe(error))
+            except Exception:  # the command must not wait for ever for what nobody sends any more
+                LOGGER.exception("progress (%s) could not be sent", event.name)
             finally:
                 self._waiting.task_done()
+
+
+current_progress: ContextVar[Progress] = ContextVar("current_progress")

@@ -1,5 +1,6 @@
 """Trying again: how long to wait, and how to say it without filling the log."""
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,11 @@ from flyteops.errors import BusyError, FlyteError, UnavailableError
 T = TypeVar("T")
 
 MAX_RETRY_AFTER = 300.0
+
+LONGEST_DESCRIPTION = 10_000
+
+_DEEPEST_GROUP = 5
+_MOST_CAUSES = 20
 
 
 class RetryLaterError(BusyError):
@@ -39,8 +45,44 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 def describe(error: BaseException) -> str:
-    """Say in a line what happened: our own errors speak for themselves, those of others need their name."""
-    return str(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {error}"
+    """Say in a line what happened: our own errors speak for themselves, those of others need their name.
+
+    A group names its causes. Whatever the error is like, this does not raise, and the text has a limit.
+    """
+    return shorten(_describe(error, _DEEPEST_GROUP))
+
+
+def shorten(text: str) -> str:
+    """Return a text that is no longer than logs and answers can bear."""
+    if len(text) <= LONGEST_DESCRIPTION:
+        return text
+    note = f" [cut: {len(text)} characters]"
+    return text[: LONGEST_DESCRIPTION - len(note)] + note
+
+
+def _describe(error: BaseException, depth: int) -> str:
+    text = _text(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {_text(error)}"
+    if not isinstance(error, BaseExceptionGroup) or not depth:
+        return text
+    causes = [_describe(each, depth - 1) for each in error.exceptions[:_MOST_CAUSES]]
+    more = len(error.exceptions) - len(causes)
+    return f"{text}: {'; '.join(causes)}{f'; and {more} more' if more else ''}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as fault:  # code of others, which may do anything
+        return f"(its text cannot be read: {type(fault).__name__})"
+
+
+def being_cancelled() -> bool:
+    """Tell whether somebody cancelled the current task; a `CancelledError` otherwise comes from a library inside of it."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # the event loop has ended
+        return True
+    return task is not None and task.cancelling() > 0
 
 
 class Outage:
@@ -52,7 +94,7 @@ class Outage:
         self._failures = 0
         self._logger = logger
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Count a failure that will be tried again."""
         self._failures += 1
         if self.reason is None:
@@ -60,7 +102,7 @@ class Outage:
             text = describe(error).removesuffix(".")
             self._logger.warning("%s failed: %s; trying again until it works", self.what, text, exc_info=trace)
         else:
-            self._logger.debug("%s failed again: %s", self.what, error)
+            self._logger.debug("%s failed again: %s", self.what, describe(error))
         self.reason = describe(error)
 
     def ended(self) -> None:
@@ -90,7 +132,7 @@ async def persist(  # noqa: PLR0913 - options, by keyword
     """
     for failures in count(1):
         try:
-            result = await call()
+            result = await _uncancelled(call)
         except UnavailableError as error:
             if outage is not None:
                 outage.failed(error)
@@ -105,6 +147,16 @@ async def persist(  # noqa: PLR0913 - options, by keyword
                 outage.ended()
             return result
     raise AssertionError  # pragma: no cover - count() has no end
+
+
+async def _uncancelled(call: Callable[[], Awaitable[T]]) -> T:
+    """Call; a library inside that breaks itself off, although nobody asked for it, has failed."""
+    try:
+        return await call()
+    except asyncio.CancelledError as error:
+        if being_cancelled():
+            raise
+        raise UnavailableError("it was cancelled from inside") from error
 
 
 def retry_after(text: str) -> float:

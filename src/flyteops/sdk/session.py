@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,17 +12,19 @@ from uuid import uuid4
 
 import msgspec
 
-from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnavailableError
-from flyteops.model import FATAL
+from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
-from flyteops.sdk.declaration import Command, Declaration, Task
-from flyteops.sdk.event import Event, fatal
+from flyteops.sdk.declaration import Declaration, Task
+from flyteops.sdk.event import Event
+from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
-from flyteops.sdk.progress import Progress
-from flyteops.sdk.retry import Outage, describe, persist
-from flyteops.sdk.source import Keeper
+from flyteops.sdk.progress import Progress, current_progress
+from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
+from flyteops.sdk.silence import current_silence
+from flyteops.sdk.source import Keeper, UndeclaredError
 from flyteops.sdk.thread import Threads
+from flyteops.sdk.watch import LoopWatch
 
 T = TypeVar("T")
 
@@ -36,12 +38,13 @@ _LAST_TAKE = 0.5
 
 _MOST_AT_ONCE = 10
 
+_MOST_LATE = 100
+"""How many results that came too late are kept."""
+
 _CHECK_TIMEOUT = 4.0
 _JSON_TYPES = ("application/json", "text/json")
-_MAX_FATAL_TEXT = 10_000
 
 current_session: ContextVar["Session"] = ContextVar("current_session")
-_progress: ContextVar[Progress] = ContextVar("progress")
 
 
 class _StoppedError(Exception):
@@ -62,8 +65,9 @@ class Session:
         self._registering = asyncio.Lock()
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
-        self._executing: set[asyncio.Task[Any]] = set()
-        self._lost: set[asyncio.Task[Any]] = set()
+        self._executions: dict[str, Execution] = {}
+        self._actions: dict[Execution, Action] = {}
+        self._watch: LoopWatch | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
         self._failure: Exception | None = None
@@ -84,8 +88,8 @@ class Session:
         threads = Threads(self.declaration.concurrency + len(self.declaration.sources))
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
-            async with health_endpoint(self.declaration.health_port, self.health):
-                with suppress(_StoppedError):
+            async with health_endpoint(self.declaration.health, self.health):
+                with suppress(_StoppedError), LoopWatch(self._client, self._actions.values, self._owns) as self._watch:
                     await self._register_first()
                     await self._work()
         finally:
@@ -108,6 +112,11 @@ class Session:
         An event that is on its way when the pack is told to stop is still delivered.
         """
         self._expect(event)
+        silence = current_silence.get(None)
+        with nullcontext() if silence is None else silence.interrupted():
+            await self._send_within(event, within, key)
+
+    async def _send_within(self, event: Event, within: float | None, key: str | None) -> None:
         sending = self._begin(self._deliver_event(_encode(event, self.clock.now()), key or uuid4().hex))
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
@@ -127,7 +136,7 @@ class Session:
 
     async def progress(self, event: Event) -> None:
         """Tell how far the command is that this is called from."""
-        progress = _progress.get(None)
+        progress = current_progress.get(None)
         if progress is None:
             message = "progress works in commands only; elsewhere use send"
             raise RuntimeError(message)
@@ -137,7 +146,7 @@ class Session:
     def _expect(self, event: Event) -> None:
         if event.name not in self.declaration.events:
             message = f"the pack {self.declaration.name} does not declare the event {event.name}"
-            raise InputError(message)
+            raise UndeclaredError(message)
 
     async def _send(self, event: Event) -> None:
         await self.send(event, None)
@@ -197,9 +206,10 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        work = [*self.declaration.tasks, *(keeper.run for keeper in self._sources.values())]
-        tasks = {asyncio.create_task(self._guard(task)) for task in work}
-        polls = {asyncio.create_task(self._guard(self._poll))} if self.declaration.commands else set()
+        work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
+        work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
+        tasks = {self._begin_background(name, task) for name, task in work.items()}
+        polls = {self._begin_background("asking for work", self._poll)} if self.declaration.commands else set()
         self._background = tasks | polls
         try:
             await self._stop.wait()
@@ -210,24 +220,36 @@ class Session:
             for task in self._background | self._in_hand:
                 task.cancel()
 
-    async def _guard(self, task: Task) -> None:
+    def _begin_background(self, name: str, task: Task) -> asyncio.Task[None]:
+        return asyncio.create_task(self._guard(name, task), name=name)
+
+    async def _guard(self, name: str, task: Task) -> None:
         """Run a background task; if it fails, the pack stops, for nobody would notice otherwise."""
         try:
             await task()
-        except FlyteError as error:  # said on purpose, and told once more by whoever runs the pack
+        except FlyteError as error:  # raised on purpose, and reported once more by whoever runs the pack
             self._failure = error
             self.stop()
-        except (Exception, SystemExit) as error:  # code of others
-            LOGGER.exception("the background task %s failed; the pack stops", getattr(task, "__qualname__", task))
-            self._failure = error if isinstance(error, Exception) else FlyteError(describe(error))
+        except (asyncio.CancelledError, GeneratorExit):
+            if self._stop.is_set() or being_cancelled():
+                raise
+            LOGGER.exception("%s was cancelled from inside; the pack stops", name)
+            self._failure = FlyteError(f"{name} was cancelled from inside")
+            self.stop()
+        except BaseException as error:  # code of others
+            LOGGER.exception("%s failed; the pack stops", name)
+            self._failure = error if isinstance(error, Exception) else FlyteError(f"{name} failed: {describe(error)}")
             self.stop()
 
     async def _finish(self) -> None:
         """Wait for what is in hand, break off what does not end in time, and tell the server so."""
         await self._settle(self.declaration.stop_timeout)
         self._last_words = True
-        for task in self._background | self._executing:
+        for task in self._background:
             task.cancel()
+        for execution in self._executions.values():
+            reason = f"{self.declaration.name} was stopped before {execution.command} ended"
+            execution.break_off(reason, within=self._last_words_timeout / 2)
         await self._settle(self._last_words_timeout)
         self._undelivered += len(self._in_hand)
 
@@ -295,17 +317,53 @@ class Session:
             stopped.cancel()
 
     async def _perform(self, action: Action) -> None:
+        progress = Progress(self._send)
+        execution = self._execute(action, progress)
+        self._actions[execution] = action
+        if self._watch is not None and action.lease_seconds is not None:
+            self._watch.look()
         alive = None
         if action.lease_seconds is not None:
-            alive = asyncio.create_task(self._keep_alive(action, asyncio.current_task()))
+            alive = asyncio.create_task(self._keep_alive(action, execution))
         try:
-            await self._hand_in(action, await self._answer(action))
+            event = await execution.outcome()
+            progress.close()
+            if await self._hand_in(action, event) or action.lease_seconds is None:
+                execution.is_settled = True
         finally:
             self._slots.release()
+            self._actions.pop(execution, None)
+            progress.close()
             if alive is not None:
                 alive.cancel()
 
-    async def _keep_alive(self, action: Action, working: asyncio.Task[Any] | None) -> None:
+    def _execute(self, action: Action, progress: Progress) -> Execution:
+        """Begin with an action; not before an earlier attempt at it ends that still runs here."""
+        command, key = self.declaration.commands.get(action.command), action.result_url.partition("?")[0]
+
+        async def work() -> Event:
+            if command is None:
+                known = ", ".join(self.declaration.commands) or "none"
+                return failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
+            return await command.answer(action.input)
+
+        self._forget_executions()
+        execution = Execution(action.command, work, progress, self._executions.get(key))
+        self._executions[key] = execution
+        return execution
+
+    def _owns(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether a task is one of this pack; called from another thread."""
+        return task in self._background or any(each.runs_in(task) for each in list(self._executions.values()))
+
+    def _forget_executions(self) -> None:
+        """Forget what is done. A result that came too late is kept for a while: the pack may be given its action once more."""
+        over = {key: each for key, each in self._executions.items() if each.is_over}
+        late = [key for key, each in over.items() if not each.is_settled]
+        for key in [*(key for key, each in over.items() if each.is_settled), *late[:-_MOST_LATE]]:
+            del self._executions[key]
+
+    async def _keep_alive(self, action: Action, execution: Execution) -> None:
         """Tell the server again and again that an action is in hand; break its command off when the server gave it to others."""
         pause = (action.lease_seconds or 0) / 3
         while True:
@@ -314,94 +372,70 @@ class Session:
                 await self._client.heartbeat(action)
             except ConflictError as error:
                 LOGGER.warning("%s was lost to others and is broken off: %s", action.command, error)
-                if working in self._executing:
-                    self._lost.add(working)
-                    working.cancel()
+                execution.break_off(f"{action.command} was broken off, for the server had given it to others")
                 return
-            except FlyteError as error:
-                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, error)
+            except Exception as error:  # also of the client's libraries: the next one may arrive
+                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
 
-    async def _answer(self, action: Action) -> Event:
-        """Execute an action; whatever goes wrong becomes a FATAL event."""
-        command = self.declaration.commands.get(action.command)
-        if command is None:
-            known = ", ".join(self.declaration.commands) or "none"
-            return _failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
+    async def _hand_in(self, action: Action, event: Event) -> bool:
+        """Deliver a result until it is accepted or definitely refused, and return whether it came in time.
+
+        FATAL takes the place of one that cannot be accepted.
+        """
         try:
-            return await self._execute(command, action)
-        except asyncio.CancelledError:
-            return _failed(self._why_cancelled(command.name))
+            return await self._complete(action, event)
         except InputError as error:
-            LOGGER.warning("%s failed: %s", command.name, error)
-            return _failed(str(error))
-        except (Exception, SystemExit) as error:
-            LOGGER.exception("%s failed", command.name)
-            return _failed(describe(error))
+            reason = describe(error)
+            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, reason)
+            try:
+                return await self._complete(action, failed(f"the server refused the result of {action.command}: {reason}"))
+            except InputError as again:
+                LOGGER.error("the result of %s was refused and is dropped: %s", action.command, describe(again))
+                return True
 
-    async def _execute(self, command: Command, action: Action) -> Event:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - every action runs in a task
-        self._executing.add(task)
-        progress = Progress(self._send)
-        _progress.set(progress)
+    async def _complete(self, action: Action, event: Event) -> bool:
+        body, outage = _encode(event, self.clock.now()), self._outages["result"]
         try:
-            event = await command.answer(action.input)
-            await progress.finish()
-        finally:
-            progress.close()
-            self._executing.discard(task)
-        return event
-
-    def _why_cancelled(self, command: str) -> str:
-        """Say what ended a command; raise again when the whole pack is to end at once."""
-        task = asyncio.current_task()
-        if task is None or not task.cancelling():
-            return f"{command} was cancelled by itself"
-        if task in self._lost:
-            self._lost.discard(task)
-            task.uncancel()
-            return f"{command} was broken off, for the server had given it to others"
-        if not self._last_words:
-            raise asyncio.CancelledError
-        task.uncancel()
-        LOGGER.warning("%s did not end within %g s and was broken off", command, self.declaration.stop_timeout)
-        return f"{self.declaration.name} was stopped before {command} ended"
-
-    async def _hand_in(self, action: Action, event: Event) -> None:
-        """Deliver a result until it is accepted or definitely refused."""
-        try:
-            await self._complete(action, event)
-        except InputError as error:
-            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, error)
-            await self._complete(action, _failed(f"the server refused the result of {action.command}: {error}"))
-
-    async def _complete(self, action: Action, event: Event) -> None:
-        body = _encode(event, self.clock.now())
-        try:
-            await persist(
-                lambda: self._client.complete(action, body),
-                pause=self.clock.back_off,
-                outage=self._outages["result"],
-            )
-        except InputError as error:
-            self._outages["result"].given_up()
-            if event.name != FATAL:
-                raise
-            LOGGER.error("the result of %s was refused and is dropped: %s", action.command, error)
+            await persist(lambda: self._post_result(action, body), pause=self.clock.back_off, outage=outage)
+        except InputError:
+            outage.given_up()
+            raise
         except FlyteError as error:
-            self._outages["result"].given_up()
-            LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, error)
+            outage.given_up()
+            LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, describe(error))
+            return not isinstance(error, ConflictError)
+        return True
+
+    async def _post_result(self, action: Action, body: bytes) -> None:
+        """Post a result once; if a new token, another registration or time may help, raise `UnavailableError`."""
+        registration = self._registration
+        try:
+            try:
+                await self._client.complete(action, body)
+            except NotFoundError:  # the pack may be unknown now, and not the action
+                if registration is None:
+                    raise
+                await self._register_again(registration)
+                await self._client.complete(action, body)
+        except UnauthorizedError as error:
+            raise _token_refused(error) from error
+        except FlyteError:
+            raise
+        except Exception as error:  # of the client's libraries
+            raise UnavailableError(describe(error)) from error
 
     async def _deliver_event(self, body: bytes, key: str) -> None:
         outage = self._outages["event"]  # its answer may get lost after the event was stored, hence the key
         try:
-            await persist(
-                lambda: self._registered(lambda registration: self._client.send(registration, body, key=key)),
-                pause=self.clock.back_off,
-                outage=outage,
-            )
+            await persist(lambda: self._post_event(body, key), pause=self.clock.back_off, outage=outage)
         finally:
             outage.given_up()
+
+    async def _post_event(self, body: bytes, key: str) -> None:
+        try:
+            await self._registered(lambda registration: self._client.send(registration, body, key=key))
+        except UnauthorizedError as error:
+            raise _token_refused(error) from error
 
     # ------------------------------------------------------------------------------------------------------ plumbing
 
@@ -437,11 +471,15 @@ class Session:
         return Health(healthy=True, status="Pack is running.")
 
 
-def _failed(text: str) -> Event:
-    printable = text[:_MAX_FATAL_TEXT].encode("utf-8", "backslashreplace").decode()
-    return fatal(printable)
+def _token_refused(error: UnauthorizedError) -> UnavailableError:
+    """Make the error of a token that the server does not accept now: another one may come, and nothing is lost until then."""
+    return UnavailableError(f"the server does not accept the token: {describe(error)}")
 
 
 def _encode(event: Event, created_at: datetime) -> bytes:
     instant = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return msgspec.json.encode({"event": event.name, "payload": event.payload, "createdAt": instant})
+    try:
+        return msgspec.json.encode({"event": event.name, "payload": event.payload, "createdAt": instant})
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # somebody changed the payload afterwards
+        message = f"the payload of {event.name} cannot be written as JSON: {error}"
+        raise InputError(message) from error

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from flyteops.errors import FlyteError, UnavailableError
+from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 from flyteops.sdk.health import Health
-from flyteops.sdk.retry import Backoff, Outage
+from flyteops.sdk.retry import Backoff, Outage, being_cancelled, describe, shorten
+from flyteops.sdk.silence import Silence, current_silence
 from flyteops.sdk.thread import in_thread
 
 LOGGER = logging.getLogger("flyte.pack")
@@ -24,6 +25,7 @@ STEADY = 10.0
 """After how many seconds without a failure a listener that has nothing to tell counts as working."""
 
 _LATE = 0.1
+_SHORTEST_LIMIT = 60.0
 
 Round = Callable[[], AsyncIterator[Event]]
 Send = Callable[[Event], Awaitable[None]]
@@ -36,14 +38,27 @@ class Source(msgspec.Struct, frozen=True, eq=False):
     tell: Round
     every: float | None = None
     at_once: bool = True
+    timeout: float | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """How many seconds it may be silent: one call of a poller, or a listener between two events."""
+        if self.timeout is not None or self.every is None:
+            return self.timeout
+        return max(_SHORTEST_LIMIT, 2 * self.every)
 
 
-def make_source(function: Callable[[], Any], *, name: str | None, every: float | None, at_once: bool) -> Source:
+def make_source(
+    function: Callable[[], Any], *, name: str | None, every: float | None, at_once: bool, timeout: float | None = None
+) -> Source:
     """Make a source of any function that fits; raise `TypeError` for one that does not."""
     if every is not None and every <= 0:
         message = f"{function.__qualname__} cannot be asked every {every} s"
         raise TypeError(message)
-    return Source(name or function.__name__, _round(function, every), every, at_once)
+    if timeout is not None and timeout <= 0:
+        message = f"{function.__qualname__} cannot be silent for {timeout} s at most"
+        raise TypeError(message)
+    return Source(name or function.__name__, _round(function, every), every, at_once, timeout)
 
 
 def _round(function: Callable[[], Any], every: float | None) -> Round:
@@ -71,6 +86,10 @@ def _listed(found: Event | Iterable[Event] | None) -> Iterable[Event]:
     return [found] if isinstance(found, Event) else list(found)
 
 
+class UndeclaredError(InputError):
+    """An event that the pack does not declare."""
+
+
 class Keeper:
     """Keep one source going: start it again when it fails, after a pause that grows."""
 
@@ -81,43 +100,83 @@ class Keeper:
         self._outage = Outage(f"the source {source.name}", LOGGER)
         self._failures = 0
         self._has_worked = False
+        self._refused = 0
+        self._last_refusal = ""
+        self._silence = Silence(source.name, source.limit, clock)
 
     def health(self) -> Health:
-        """Say whether it works now."""
-        reason = self._outage.reason
-        return Health(healthy=reason is None, status=reason or "working")
+        """Return whether it works now, and how many events the server has refused so far."""
+        reason = self._outage.reason or self._silence.reason
+        status = reason or "working"
+        if self._refused:
+            status = f"{status}; refused events: {self._refused}, the last of them {self._last_refusal}"
+        return Health(healthy=reason is None, status=status)
 
     async def run(self) -> None:
         """Run until cancelled; raise what a person must mend, if the source says so before it has ever worked."""
+        current_silence.set(self._silence)
         schedule = None if self._source.every is None else _Schedule(self._source.every, self._clock)
         if schedule is not None and not self._source.at_once:
             await schedule.due()
         while True:
             try:
                 await self._round(is_endless=schedule is None)
-            except Exception as error:  # code of others
-                if not self._has_worked and isinstance(error, FlyteError) and not isinstance(error, UnavailableError):
+            except BaseException as error:  # code of others
+                if self._ends(error):
                     raise
                 self._failures += 1
-                self._outage.failed(error)
+                self._outage.failed(_foreign(error))
                 await self._clock.back_off(Backoff().delay(self._failures, random.random()))  # noqa: S311 - no secret
             else:
                 assert schedule is not None  # noqa: S101 - a listener does not get here
                 await schedule.due()
 
+    def _ends(self, error: BaseException) -> bool:
+        """Tell whether an error ends the source: it was cancelled by the pack, or cannot work at all."""
+        if not isinstance(error, Exception):
+            return being_cancelled()
+        return not self._has_worked and isinstance(error, FlyteError) and not isinstance(error, UnavailableError)
+
     async def _round(self, *, is_endless: bool) -> None:
         steady = asyncio.create_task(self._steady()) if is_endless else None
         try:
-            async with aclosing(self._source.tell()) as events:  # type: ignore[type-var] # generators, all of them
-                async for event in events:
-                    await self._send(event)
-                    self._works()
+            with self._silence.watched():
+                async with aclosing(self._source.tell()) as events:  # type: ignore[type-var] # generators, all of them
+                    async for event in events:
+                        with self._silence.interrupted():
+                            await self._deliver(event)
+                        self._works()
         finally:
             if steady is not None:
                 steady.cancel()
         if is_endless:
             raise UnavailableError("it ended")
         self._works()
+
+    async def _deliver(self, event: object) -> None:
+        """Send an event; one that the server will never accept is dropped, so that those behind it get their turn."""
+        if not isinstance(event, Event):
+            message = f"the source {self._source.name} returned {type(event).__name__}, not an event"
+            raise InputError(message)
+        try:
+            await self._send(event)
+        except (UnavailableError, ForbiddenError):  # the fault is not in the event
+            raise
+        except FlyteError as error:
+            if isinstance(error, UndeclaredError) and not self._has_worked:
+                raise
+            self._drop(event, error)
+
+    def _drop(self, event: Event, error: FlyteError) -> None:
+        self._refused += 1
+        self._last_refusal = f"{event.name}: {describe(error)}"
+        LOGGER.error(
+            "the event %s of the source %s was refused and is dropped: %s; its payload: %s",
+            event.name,
+            self._source.name,
+            describe(error),
+            shorten(_shown(event.payload)),
+        )
 
     async def _steady(self) -> None:
         await self._clock.sleep(STEADY)
@@ -127,6 +186,22 @@ class Keeper:
         self._has_worked = True
         self._failures = 0
         self._outage.ended()
+
+
+def _foreign(error: BaseException) -> BaseException:
+    """Return what happened in words: a cancellation that nobody asked for comes from a library."""
+    if isinstance(error, asyncio.CancelledError):
+        wrapped = UnavailableError("it was cancelled from inside")
+        wrapped.__cause__ = error
+        return wrapped
+    return error
+
+
+def _shown(payload: object) -> str:
+    try:
+        return msgspec.json.encode(payload).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return f"(cannot be written as JSON: {describe(error)})"
 
 
 class _Schedule:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -10,10 +11,13 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+from flyteops.sdk.fork import end_if_forked
+
 T = TypeVar("T")
 
 _threads: ContextVar["Threads"] = ContextVar("threads")
 _call: ContextVar["_Call"] = ContextVar("call")
+_begun: ContextVar["list[Future[Any]]"] = ContextVar("begun")
 
 
 class Threads:
@@ -38,6 +42,7 @@ class Threads:
         outcome: Future[T] = Future()
         outcome.set_running_or_notify_cancel()
         outcome.add_done_callback(self._release)
+        _begun.get([]).append(outcome)
         threading.Thread(target=_run, args=(function, outcome), name="flyte-pack", daemon=True).start()
         return await asyncio.wrap_future(outcome)
 
@@ -46,13 +51,46 @@ class Threads:
             self.loop.call_soon_threadsafe(self._free.release)
 
 
+class Calls:
+    """The functions that were begun in threads on behalf of one command; they may go on when nobody waits for them any more."""
+
+    def __init__(self) -> None:
+        self._begun: list[Future[Any]] = []
+
+    def collect(self) -> None:
+        """Begin with what is called in the present context from now on."""
+        _begun.set(self._begun)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether none of them runs."""
+        return all(each.done() for each in self._begun)
+
+    async def settle(self) -> None:
+        """Wait until none of them runs."""
+        ends = {asyncio.wrap_future(each) for each in self._begun if not each.done()}
+        if ends:
+            for end in (await asyncio.wait(ends))[0]:
+                end.exception()  # it has been reported, or nobody listens any more
+
+
 def _run(function: Callable[[], T], outcome: Future[T]) -> None:
+    process = os.getpid()
     try:
-        outcome.set_result(function())
-    except StopIteration as error:  # nobody who waits can be told of it as it is
-        outcome.set_exception(RuntimeError(f"StopIteration: {error}"))
+        result = function()
     except BaseException as error:  # whoever waits decides
-        outcome.set_exception(error)
+        end_if_forked(process, failed=True)
+        outcome.set_exception(_portable(error))
+    else:
+        end_if_forked(process, failed=False)
+        outcome.set_result(result)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return an error that whoever awaits the function can be given: those of generators mean something else there."""
+    if isinstance(error, StopIteration | GeneratorExit):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

@@ -5,7 +5,7 @@ import logging
 
 import msgspec
 
-from flyteops.errors import InputError
+from flyteops.errors import ConflictError, InputError
 from flyteops.packs.email.mailbox import ImapServer, Mail, Mailbox
 from flyteops.packs.email.received import ReceivedEmail, read_email
 from flyteops.sdk import EventType, Pack
@@ -53,7 +53,7 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
         for each in (received, bare):
             try:
                 await pack.send(event(each), key=mail.key)
-            except InputError as error:
+            except (InputError, ConflictError) as error:
                 LOGGER.warning("the server refuses the mail %s: %s", received.message_id or mail.uid, error)
             else:
                 return

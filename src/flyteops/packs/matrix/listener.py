@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
+from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.desk import Said
 from flyteops.packs.chatops.message import ReactedItem, ReactionAdded, User
 from flyteops.packs.chatops.service import ChatOps
@@ -155,6 +155,8 @@ class Listener:
                     await self._take_event(event, room_id, people)
                 except FlyteError as error:
                     LOGGER.error("%s in %s comes to nothing: %s", event.event_id, room_id, error)
+                except Exception:  # one event that this pack cannot read must not keep back those behind it
+                    LOGGER.exception("%s in %s cannot be read and comes to nothing", event.event_id, room_id)
                 self._remember(event)
 
     def _remember(self, event: RoomEvent) -> None:
@@ -273,7 +275,10 @@ class Listener:
                 LOGGER.warning("the invitation of %s to %s came to nothing: %s", invitation.inviter, room_id, error)
                 accepted = False
             user = People(self._own, {}).user(invitation.inviter)
-            await self._pack.send(self._event(Invited(room_id, invitation.room_name, user, accepted)))
+            try:
+                await self._pack.send(self._event(Invited(room_id, invitation.room_name, user, accepted)))
+            except (InputError, ConflictError) as error:
+                LOGGER.error("Flyte does not take the invitation to %s: %s", room_id, error)
 
     async def _accept(self, invitation: Invitation) -> None:
         LOGGER.info("%s invites the bot to %s", invitation.inviter, invitation.room_id)

@@ -68,3 +68,5 @@ class Intake:
                 await self._send(occurrence.payload(people), occurrence.key)
             except FlyteError as error:
                 LOGGER.error("Flyte does not take %s: %s", occurrence.key, error)
+            except Exception:  # nobody else would notice
+                LOGGER.exception("%s cannot be handed on", occurrence.key)

@@ -1,0 +1,157 @@
+"""One attempt at an action, which always ends with an event."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flyteops.errors import InputError
+from flyteops.model import FATAL
+from flyteops.sdk.event import Event, fatal
+from flyteops.sdk.fork import end_if_forked
+from flyteops.sdk.progress import Progress, current_progress
+from flyteops.sdk.retry import describe, shorten
+from flyteops.sdk.thread import Calls
+
+LOGGER = logging.getLogger("flyte.pack")
+
+
+class Execution:
+    """Run the handler of a command in a task of its own, which can be left behind when it does not end.
+
+    An `earlier` attempt at the same action in this process is waited for: never do two of them work at once. If it returned an
+    event, which came too late then, that is the event of this attempt, too.
+    """
+
+    def __init__(
+        self, command: str, work: Callable[[], Awaitable[Event]], progress: Progress, earlier: "Execution | None" = None
+    ) -> None:
+        self.command = command
+        self.is_settled = False  # whether its result came in time
+        self._work = work
+        self._progress = progress
+        self._earlier = earlier
+        self._calls = Calls()
+        self._broken_off: str | None = None
+        self._returned: Event | None = None
+        self._outcome: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name=f"the command {command}")
+        self._task.add_done_callback(self._ended)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs any more, neither the handler nor a thread of it."""
+        return self._task.done() and self._calls.are_over
+
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        """Tell whether this is the task of the handler."""
+        return task is self._task
+
+    async def outcome(self) -> Event:
+        """Wait for the event; when the caller is cancelled, so is the handler."""
+        try:
+            return await self._outcome
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+
+    def break_off(self, reason: str, *, within: float | None = None) -> None:
+        """Cancel the handler; it ends with FATAL and the reason, unless it still returns an event of its own.
+
+        If it goes on for more than `within` seconds, nobody waits for it any longer.
+        """
+        if self._task.done() or self._broken_off is not None:
+            return
+        self._broken_off = reason
+        self._task.cancel()
+        if within is not None:
+            self._task.get_loop().call_later(within, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self._outcome.done():
+            LOGGER.warning("%s goes on although it was cancelled; FATAL is its result: %s", self.command, self._broken_off)
+            self._outcome.set_result(failed(self._broken_off or ""))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # such as a GeneratorExit of something that was awaited: it passes by every `except` in between
+            LOGGER.error("%s failed", self.command, exc_info=error)
+        if self._outcome.done():
+            return
+        if error is None:
+            self._outcome.cancel()
+        else:
+            self._outcome.set_result(failed(describe(error)))
+
+    async def _settled(self) -> Event | None:
+        """Wait until nothing of it runs any more, and return the event that the handler returned by itself."""
+        await asyncio.wait({self._task})
+        await self._calls.settle()
+        return self._returned
+
+    async def _run(self) -> None:
+        current_progress.set(self._progress)
+        self._calls.collect()
+        event = await self._answer()
+        await self._progress.finish()
+        if not self._outcome.done():
+            self._outcome.set_result(event)
+
+    async def _answer(self) -> Event:
+        """Return the event of the handler; whatever goes wrong becomes FATAL."""
+        process = os.getpid()
+        try:
+            self._returned = await self._find_event()
+        except InputError as error:
+            event = failed(describe(error))
+            LOGGER.warning("%s failed: %s", self.command, event.payload)
+        except BaseException as error:  # code of others, which may raise anything
+            end_if_forked(process, failed=True)
+            if self._is_ending(error):
+                raise
+            event = self._failure(error)
+        else:
+            event = self._returned
+        end_if_forked(process, failed=event.name == FATAL)
+        return event
+
+    async def _find_event(self) -> Event:
+        if self._earlier is not None:
+            if not self._earlier.is_over:
+                LOGGER.warning(
+                    "%s was handed out again while an earlier attempt still runs in this pack; the new one waits for its end",
+                    self.command,
+                )
+            event = await self._earlier._settled()  # noqa: SLF001 - another of this class
+            self._earlier = None
+            if event is not None:
+                return event
+        return await self._work()
+
+    def _is_ending(self, error: BaseException) -> bool:
+        """Tell whether not the command failed, but the pack ends at once: its tasks are cancelled, or thrown away."""
+        if isinstance(error, Exception):
+            return False
+        return _current_task() is not self._task or (self._broken_off is None and self._task.cancelling() > 0)
+
+    def _failure(self, error: BaseException) -> Event:
+        if not isinstance(error, asyncio.CancelledError):
+            LOGGER.error("%s failed", self.command, exc_info=error)
+            return failed(describe(error))
+        if self._broken_off is None:
+            return failed(f"{self.command} was cancelled by itself")
+        LOGGER.warning("%s was broken off: %s", self.command, self._broken_off)
+        return failed(self._broken_off)
+
+
+def failed(text: str) -> Event:
+    """Make the event of a command that failed; whatever is in the text can be sent."""
+    return fatal(shorten(text).encode("utf-8", "backslashreplace").decode())
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # the event loop has ended
+        return None

@@ -1,0 +1,67 @@
+"""The token that a pack shows, which somebody else may renew while the pack runs."""
+
+import logging
+from pathlib import Path
+
+from flyteops.sdk.environment import token as read_token
+
+LOGGER = logging.getLogger("flyte.pack")
+
+_State = tuple[int, int, int] | None
+
+
+class Token:
+    """A token, or the file that it stands in; the file is read again when it has changed.
+
+    A file that cannot be read, or holds no token, does not take away the token that was in it before.
+    """
+
+    def __init__(self, value: str | None, file: Path | None = None) -> None:
+        self._value = value
+        self._file = file
+        self._state: _State = (-1, -1, -1)  # of no file, also of one that is missing
+        self._fault: str | None = None
+
+    @property
+    def value(self) -> str | None:
+        """The present token, None if there is none."""
+        if self._file is not None and _state(self._file) != self._state:
+            self._read(self._file)
+        return self._value
+
+    def replaces(self, refused: str | None) -> bool:
+        """Read the file again, whether or not it looks changed; return whether the token is another than a refused one."""
+        if self._file is not None:
+            self._read(self._file)
+        return self._value != refused
+
+    def _read(self, file: Path) -> None:
+        state = _state(file)
+        try:
+            self._value = read_token(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            self._complain(f"cannot read {str(file)!r}: {error.strerror or error}")
+        except UnicodeDecodeError:
+            self._complain(f"{str(file)!r} holds no text")
+        except ValueError as error:
+            self._complain(f"{str(file)!r} {error}")
+        else:
+            self._state = state
+            if self._fault is not None:
+                LOGGER.info("FLYTE_JWT_FILE: there is a token again")
+            self._fault = None
+
+    def _complain(self, fault: str) -> None:
+        """Log a fault once; the token from before stays."""
+        if fault != self._fault:
+            LOGGER.warning("FLYTE_JWT_FILE: %s; the token from before stays", fault)
+        self._fault = fault
+
+
+def _state(file: Path) -> _State:
+    """Return something that changes with the file, also where a link to another file takes its place."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
