@@ -72,7 +72,7 @@ class Client:
     async def wait_until_ready(self) -> None:
         """Return when every server has said that it is ready."""
         for url in self.urls:
-            while not await self._is_ready(url):
+            while not await self._is_ready(url):  # noqa: ASYNC110 - another process gets ready
                 await asyncio.sleep(PAUSE)
 
     async def _is_ready(self, url: str) -> bool:

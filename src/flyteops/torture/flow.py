@@ -41,6 +41,7 @@ def pack() -> dict[str, Any]:
 
 
 def flow_name(kind: str) -> str:
+    """Return the name of the flow of a kind."""
     return f"torture-{kind}"
 
 
@@ -83,7 +84,7 @@ def _flow(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work() -> dict[str, Any]:
-    """A step whose command may be lost and is handed out again, and one whose command is handed out once."""
+    """Return a step whose command may be lost and is handed out again, and one whose command is handed out once."""
     return _flow(WORK, _first(WORK, "Work", "work", **LIMITED), _then("Finish", ["work"], "WorkDone", "finish"))
 
 
@@ -92,7 +93,7 @@ def _delay(seconds: float) -> dict[str, Any]:
 
 
 def _join() -> dict[str, Any]:
-    """Two steps at the same time, and one that waits for both."""
+    """Return two steps that begin at the same time, and one that waits for both."""
     sides = _first(JOIN, "Left", "left"), _first(JOIN, "Right", "right")
     return _flow(JOIN, *sides, _then("Join", {"all": ["left", "right"]}, "SideDone", "join"))
 
@@ -113,7 +114,7 @@ def _hook() -> dict[str, Any]:
 
 
 def _offer() -> dict[str, Any]:
-    """A command for packs that go away while they take it."""
+    """Return a command for packs that go away while they take it."""
     return _flow(OFFER, _first(OFFER, "Fetch", "fetch"))
 
 

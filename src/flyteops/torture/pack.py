@@ -4,7 +4,8 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,10 @@ ENDS = frozenset(LAST.values())
 
 ABORT = struct.pack("ii", 1, 0)
 """Ends a connection with a reset, so that nobody takes it for one that is only closed on one side."""
+
+
+Received = tuple[HandOut, str]
+"""An action that was handed out, and the path for its result."""
 
 
 class Packs:
@@ -50,12 +55,12 @@ class Packs:
         """Take actions and answer them without end."""
         while True:
             await self._may_take.wait()
-            received = await self.take("?wait=1")
+            received = await self.take("?wait=0.5")
             if received is not None:
                 await self._deal_with(*received)
 
-    async def take(self, query: str) -> tuple[HandOut, str] | None:
-        """Take an action; return it and the path for its result, or None if there is nothing, or no answer."""
+    async def take(self, query: str) -> Received | None:
+        """Take an action; return None if there is nothing, or no answer."""
         self._taking += 1
         self._is_idle.clear()
         try:
@@ -73,7 +78,15 @@ class Packs:
             await asyncio.sleep(PAUSE)
         return None
 
-    def _receive(self, action: Mapping[str, Any]) -> tuple[HandOut, str]:
+    async def take_several(self, command: str, count: int, until: float) -> AsyncIterator[Received]:
+        """Yield so many actions of a command; fewer when they have not come until a time of the monotonic clock."""
+        while count and time.monotonic() < until:
+            received = await self.take(f"?wait=0.5&actionName={command}")
+            if received is not None:
+                count -= 1
+                yield received
+
+    def _receive(self, action: Mapping[str, Any]) -> Received:
         href = httpx2.URL(next(link["href"] for link in action["links"] if link["rel"].endswith("actionResult")))
         return self._history.hand_out(action, href.path.split("/")[-2]), href.raw_path.decode()
 
@@ -93,8 +106,9 @@ class Packs:
     async def answer(self, received: HandOut, path: str) -> None:
         """Send the result of an attempt until there is a final answer, and sometimes once more."""
         event = result_name(received.command)
-        body = {"event": event, "payload": {**received.input, "attempt": received.attempt}}
-        sent = self._history.answer(received, event, body["payload"])
+        payload = {**received.input, "attempt": received.attempt}
+        body = {"event": event, "payload": payload}
+        sent = self._history.answer(received, event, payload)
         accept = (202, 404, 409).__contains__
         answer = await self._client.insist("POST", path, accept=accept, json=body)
         sent.status = answer.status_code

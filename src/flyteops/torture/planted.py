@@ -96,8 +96,8 @@ def mix_versions(_store: Store) -> None:
     """Go on with executions by the current version of their flow."""
     version = FlowBook.version
 
-    def current(book: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
-        return book.find(name) or version(book, name, uuid)
+    def current(self: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
+        return self.find(name) or version(self, name, uuid)
 
     FlowBook.version = current  # type: ignore[method-assign]
 
@@ -279,9 +279,7 @@ def fire_twice(store: Store) -> None:
 def _change_firings(store: Store, change: Callable[[DueStep, Firing], Firing]) -> None:
     advance = store.advance
 
-    async def changed(
-        at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None
-    ) -> Advanced:
+    async def changed(at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
         return await advance(at, ChangedRules(rules, change), limit=limit, shift=shift)
 
     put_in_place(store, advance=changed)
@@ -341,7 +339,7 @@ def sync_at_checkpoints_only(_store: Store) -> None:
 
 
 def _set_synchronous(mode: str) -> None:
-    prepare = sqlite.prepare
+    prepare = vars(sqlite)["prepare"]
 
     def careless(path: Path) -> Any:
         connection = prepare(path)

@@ -8,8 +8,7 @@ from typing import Any
 from flyteops.torture.check.execution import Execution, number_of
 from flyteops.torture.client import PAUSE, Client
 from flyteops.torture.flow import DELAY, JOIN, LAST, OFFER, VERSION, WORK
-from flyteops.torture.history import HandOut
-from flyteops.torture.pack import Packs
+from flyteops.torture.pack import Packs, Received
 from flyteops.torture.sender import Sender
 from flyteops.torture.server import ServerProcess
 
@@ -41,7 +40,8 @@ class RetentionTrial:
         await self._packs.pause()
         held = await self._begin()
         ended = await self._end_one()
-        before = {number: execution for execution in await self._client.executions() if (number := number_of(execution)) in self._numbers}
+        before = {number_of(execution): execution for execution in await self._client.executions()}
+        before = {number: execution for number, execution in before.items() if number in self._numbers}
         await self._restart()
         faults = await self._await_removal(before.pop(ended), patience)
         faults += [fault for number, execution in sorted(before.items()) for fault in await self._losses(number, execution)]
@@ -49,7 +49,7 @@ class RetentionTrial:
         await asyncio.gather(*(self._packs.answer(*each) for each in held))
         return faults
 
-    async def _begin(self) -> list[tuple[HandOut, str]]:
+    async def _begin(self) -> list[Received]:
         """Begin executions, go on with some, and return the actions that a pack keeps."""
         self._numbers = [await self._sender.send(kind) for kind, count in WAITING.items() for _ in range(count)]
         for _ in range(HALF_DONE):
@@ -62,7 +62,7 @@ class RetentionTrial:
         await self._packs.answer(received, path)
         return received.number
 
-    async def _take(self, command: str) -> tuple[HandOut, str]:
+    async def _take(self, command: str) -> Received:
         while True:
             received = await self._packs.take(f"?wait=1&actionName={command}")
             if received is not None:

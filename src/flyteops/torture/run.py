@@ -11,10 +11,11 @@ from typing import Any
 
 from flyteops.torture.check import faults_in, faults_so_far
 from flyteops.torture.client import Client
-from flyteops.torture.flow import DELAY_SECONDS, LEASED, OFFER
+from flyteops.torture.flow import DELAY_SECONDS, LEASED
 from flyteops.torture.history import History
 from flyteops.torture.injector import CLOCKS_APART, FaultInjector
 from flyteops.torture.pack import Packs
+from flyteops.torture.probe import Probes
 from flyteops.torture.retention import RetentionTrial
 from flyteops.torture.sender import Sender
 from flyteops.torture.server import ServerProcess
@@ -25,9 +26,6 @@ MISBEHAVES = 0.2
 
 MISSED = timedelta(minutes=40)
 """How much of its schedules a server has missed when it sets out."""
-
-OFFERS = 12
-"""How many actions are left behind by packs that go away while they take them, when nobody does any harm to the servers."""
 
 FIRES_WITHIN = timedelta(seconds=10)
 
@@ -71,7 +69,7 @@ class Torture:
             await self._prepare()
             async with at_work(self._packs.work, WORKERS):
                 await self._harm(seconds)
-                faults = faults_so_far(self.history) if self._is_over else await self._check()
+                faults = self._faults_so_far() if self._is_over else await self._check()
             codes = [await server.end() for server in self.servers]
             faults += [f"a server ended with exit code {code}" for code in codes if code]
             return faults + [complaint for server in self.servers for complaint in server.complaints()]
@@ -82,12 +80,18 @@ class Torture:
 
     @property
     def _is_over(self) -> bool:
-        return self._stops_early and bool(faults_so_far(self.history))
+        return self._stops_early and bool(self._faults_so_far() or any(server.complaints() for server in self.servers))
+
+    def _faults_so_far(self) -> list[str]:
+        return faults_so_far(self.history)
 
     async def _prepare(self) -> None:
-        """Start the servers, and save the flows; those with a schedule at a time that is long ago, so that much is due."""
+        """Start the servers, and save the flows; those with a schedule at a time that is long ago, so that much is due.
+
+        The clock is set forward before anything has a lease or a delay, so it is not noted that it was.
+        """
         for server in self.servers:
-            self.injector.set_clock(server, -MISSED.total_seconds())
+            server.set_clock(-MISSED.total_seconds())
             await server.start()
         await self._sender.prepare(DELAY_SECONDS + (2 * CLOCKS_APART if self._is_shared else 0))
         before = datetime.now(UTC) - MISSED
@@ -95,7 +99,7 @@ class Torture:
         after = datetime.now(UTC) - MISSED
         self.history.schedules = dict.fromkeys(names, (before, after))
         for server in self.servers:
-            self.injector.set_clock(server, 0)
+            server.set_clock(0)
 
     async def _harm(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -114,34 +118,25 @@ class Torture:
     async def _check(self) -> list[str]:
         """Let everything come to rest, and return what is wrong; if nothing is, put retention to the test."""
         self._packs.misbehaves = 0
-        await self._leave_actions_behind()
-        stuck = await self._rest()
-        executions, faults = await self._look()
-        events, results = len(self.history.acknowledged), len(self.history.applied)
-        self._report(f"{len(executions)} executions; {events} events and {results} results were acknowledged")
-        if stuck or faults:
-            return stuck + faults
-        self._report("now what has ended is removed after a second")
-        trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
-        return await trial.run(self._rest_seconds) + await self._rest() + trial.unfinished() + faults_so_far(self.history)
-
-    async def _leave_actions_behind(self) -> None:
-        """Take actions and go away when no fault excuses a server that does not hand them out again."""
-        await self._packs.pause()
         await self._client.wait_until_ready()
         self.history.is_calm = True
-        for _ in range(OFFERS):
-            await self._sender.send(OFFER)
-        for _ in range(2):
-            await asyncio.gather(*(self._packs.leave_once("?actionName=Fetch") for _ in range(OFFERS)))
-        self._packs.resume()
+        faults = await self._rest()
+        if not faults:
+            probes = Probes(self._client, self._sender, self._packs)
+            faults = await probes.run(self._rest_seconds) + await self._rest()
+        faults += await self._look()
+        if faults:
+            return faults
+        self._report("now what has ended is removed after a second")
+        trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
+        return await trial.run(self._rest_seconds) + await self._rest() + trial.unfinished() + self._faults_so_far()
 
     async def _rest(self) -> list[str]:
         """Return when nothing is open any more, or what is stuck."""
-        end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
+        end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
         while (left := await self._count_open()) and time.monotonic() < end:
-            if len(self.history.results) > answered:
-                end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
+            if len(self.history.applied) > ended:
+                end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
             await asyncio.sleep(0.2)
         return [f"{left} actions did not come to an end; nothing was answered for {self._rest_seconds:g} s"] if left else []
 
@@ -152,8 +147,8 @@ class Torture:
             for action in await self._client.unfinished()
         )
 
-    async def _look(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the executions, and what is wrong with them.
+    async def _look(self) -> list[str]:
+        """Return what is wrong, given all executions.
 
         What a server had begun when it was killed is finished by the others some seconds later, and a clock that was set is
         noticed within seconds.
@@ -164,8 +159,11 @@ class Torture:
             offset = timedelta(seconds=min(server.clock_offset for server in self.servers))
             faults = faults_in(self.history, executions, fired_until=datetime.now(UTC) + offset - FIRES_WITHIN)
             if not faults or self._is_over or time.monotonic() >= end:
-                return executions, faults
+                break
             await asyncio.sleep(0.5)
+        events, results = len(self.history.acknowledged), len(self.history.applied)
+        self._report(f"{len(executions)} executions; {events} events and {results} results were acknowledged")
+        return faults
 
 
 @asynccontextmanager

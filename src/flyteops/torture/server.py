@@ -1,6 +1,7 @@
 """A server under test: a process of its own, which is killed, frozen, starved of disk and given a wrong clock."""
 
 import asyncio
+import itertools
 import os
 import resource
 import signal
@@ -21,9 +22,7 @@ class ServerProcess:
     `wrapper` is a command that runs it.
     """
 
-    def __init__(
-        self, folder: Path, name: str, *, store: str | None, bug: str | None, wrapper: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, name: str, *, store: str | None, bug: str | None, wrapper: Sequence[str] = ()) -> None:
         self._folder = folder
         self._store = store or f"sqlite:///{folder / 'flyte.db'}"
         self._name = name
@@ -115,7 +114,8 @@ class ServerProcess:
         return self._process
 
     async def end(self) -> int:
-        """Stop the server in good order; return its exit code."""
+        """Stop the server in good order, as soon as it is up; return its exit code."""
+        await self.wait_until_up()
         process = self._running()
         process.terminate()
         code = await process.wait()
@@ -131,5 +131,7 @@ class ServerProcess:
 
 
 def _last_line(traceback: Sequence[str]) -> str:
-    """Return the line that ends a traceback: the first one behind its head that is not indented."""
-    return next((line for line in traceback[1:] if line[:1].strip()), "")[:300]
+    """Return the line that says which exception it was: the last one that is indented as the log indents tracebacks."""
+    margin = traceback[0][: len(traceback[0]) - len(traceback[0].lstrip())]
+    of_it = list(itertools.takewhile(lambda line: line.startswith(f"{margin} "), traceback[1:]))
+    return "".join(traceback[1 + len(of_it) : 2 + len(of_it)]).strip()[:300]

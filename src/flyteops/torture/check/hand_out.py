@@ -32,7 +32,9 @@ def doubled(history: History) -> Iterator[str]:
 
 def _cause(received: HandOut) -> str:
     """Return what an action was created for: an event or a time of a schedule."""
-    return f"event {received.number}" if "number" in received.input else f"the schedule {received.input['flow']} at {received.input['at']}"
+    if "number" in received.input:
+        return f"event {received.number}"
+    return f"the schedule {received.input['flow']} at {received.input['at']}"
 
 
 def early(history: History) -> Iterator[str]:
@@ -42,7 +44,7 @@ def early(history: History) -> Iterator[str]:
         received = history.hand_outs[action_id][0]
         if received.command in ("Left", "Right"):
             sides[received.number].append(result.sent_at)
-    for (received, *_) in history.hand_outs.values():
+    for received, *_ in history.hand_outs.values():
         if received.command == "Join" and sum(at < received.at for at in sides[received.number]) < 2:
             yield f"event {received.number}: its last step was handed out before both that it waits for had ended"
         if received.command == "Delayed" and (fault := _is_too_early(history, received)):
@@ -50,7 +52,7 @@ def early(history: History) -> Iterator[str]:
 
 
 def _is_too_early(history: History, received: HandOut) -> str:
-    sent = history.events[received.number] if received.number in history.events else None
+    sent = None if received.number is None else history.events.get(received.number)
     if sent is None or any(sent.sent_at - NOTICED_AFTER < at < received.at for at in history.clock_changes):
         return ""
     seconds = received.at - sent.sent_at
