@@ -48,8 +48,7 @@ WORDS = {
 async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path, monkeypatch):
     monkeypatch.setenv("FLYTE_AUTH", "tokens")
     torture = Torture(tmp_path, seed=11)
-    assert await torture.run(15) == []
-    assert torture.injector.done["kill"] > 3
+    assert await torture.run(15, kills=4) == []
     assert len(torture.history.applied) > 100
 
 

@@ -5,7 +5,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,11 +40,11 @@ class Packs:
         self._may_take.set()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._taking = 0
+        self._at_work = 0
         self._answering: set[asyncio.Task[None]] = set()
 
     async def pause(self) -> None:
-        """Let nobody take anything from now on; return when nobody does."""
+        """Let nobody take anything from now on; return when nobody takes or answers anything."""
         self._may_take.clear()
         await self._is_idle.wait()
 
@@ -55,23 +56,29 @@ class Packs:
         """Take actions and answer them without end."""
         while True:
             await self._may_take.wait()
-            received = await self.take("?wait=0.5")
-            if received is not None:
-                await self._deal_with(*received)
+            with self._busy():
+                received = await self.take("?wait=0.5")
+                if received is not None:
+                    await self._deal_with(*received)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._at_work += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._is_idle.set()
 
     async def take(self, query: str) -> Received | None:
         """Take an action; return None if there is nothing, or no answer."""
-        self._taking += 1
-        self._is_idle.clear()
         try:
             answer = await self._client.call("POST", f"{TAKE}{query}")
         except UNANSWERED:
             await asyncio.sleep(PAUSE)
             return None
-        finally:
-            self._taking -= 1
-            if not self._taking:
-                self._is_idle.set()
         if answer.status_code == 200:
             return self._receive(answer.json())
         if answer.status_code != 204:

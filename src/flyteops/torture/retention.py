@@ -34,17 +34,18 @@ class RetentionTrial:
         self._packs = packs
         self._servers = servers
         self._numbers: list[int] = []
+        self._before: dict[int | None, Execution] = {}
 
     async def run(self, patience: float) -> list[str]:
         """Return what was removed and should not have been, or was not and should have been."""
         await self._packs.pause()
         held = await self._begin()
         ended = await self._end_one()
-        before = {number_of(execution): execution for execution in await self._client.executions()}
-        before = {number: execution for number, execution in before.items() if number in self._numbers}
+        executions = {number_of(execution): execution for execution in await self._client.executions()}
+        self._before = {number: execution for number, execution in executions.items() if number in self._numbers}
         await self._restart()
-        faults = await self._await_removal(before.pop(ended), patience)
-        faults += [fault for number, execution in sorted(before.items()) for fault in await self._losses(number, execution)]
+        faults = await self._await_removal(self._before.pop(ended), patience)
+        faults += [fault for number, execution in self._before.items() for fault in await self._losses(number, execution)]
         self._packs.resume()
         await asyncio.gather(*(self._packs.answer(*each) for each in held))
         return faults
@@ -102,12 +103,23 @@ class RetentionTrial:
         found: dict[str, Any] = answer.json()
         return found if answer.status_code == 200 else None
 
-    def unfinished(self) -> list[str]:
+    async def unfinished(self) -> list[str]:
         """Return the events whose last command has no acknowledged result, after everything has come to rest."""
+        await self._packs.pause()
         done = {
             (received.number, received.command)
             for action_id, (received, *_) in self._history.hand_outs.items()
             if action_id in self._history.applied
         }
-        wanted = [(number, LAST[self._history.events[number].kind]) for number in self._numbers]
-        return [f"event {number} was not carried out to its end" for number, command in wanted if (number, command) not in done]
+        kinds = {number: self._history.events[number].kind for number in self._before if number is not None}
+        return [
+            f"event {number} ({kind}) was not carried out to its end: {await self._state(number)}"
+            for number, kind in kinds.items()
+            if (number, LAST[kind]) not in done
+        ]
+
+    async def _state(self, number: int) -> str:
+        execution = await self._find(self._before[number])
+        if execution is None:
+            return "its execution is gone"
+        return ", ".join(f"{step_id} is {action['state']['value']}" for step_id, action in execution["actions"].items())

@@ -63,12 +63,12 @@ class Torture:
         self._packs = Packs(self._client, self.history, misbehaves=MISBEHAVES)
         self._report = report
 
-    async def run(self, seconds: float) -> list[str]:
-        """Return every promise that the servers broke."""
+    async def run(self, seconds: float, *, kills: int = 0) -> list[str]:
+        """Return every promise that the servers broke. Faults are injected until so many servers were killed at least."""
         try:
             await self._prepare()
             async with at_work(self._packs.work, WORKERS):
-                await self._harm(seconds)
+                await self._harm(seconds, kills)
                 faults = self._faults_so_far() if self._is_over else await self._check()
             codes = [await server.end() for server in self.servers]
             faults += [f"a server ended with exit code {code}" for code in codes if code]
@@ -101,11 +101,11 @@ class Torture:
         for server in self.servers:
             server.set_clock(0)
 
-    async def _harm(self, seconds: float) -> None:
+    async def _harm(self, seconds: float, kills: int) -> None:
         end = time.monotonic() + seconds
         sender = self._sender
         async with at_work(sender.run, SENDERS), at_work(self._packs.leave, LEAVERS), at_work(sender.change_flow, 1):
-            while time.monotonic() < end and not self._is_over:
+            while (time.monotonic() < end or self.history.kills < kills) and not self._is_over:
                 await self.injector.inject()
                 self._report_progress(end)
 
@@ -129,7 +129,7 @@ class Torture:
             return faults
         self._report("now what has ended is removed after a second")
         trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
-        return await trial.run(self._rest_seconds) + await self._rest() + trial.unfinished() + self._faults_so_far()
+        return await trial.run(self._rest_seconds) + await self._rest() + await trial.unfinished() + self._faults_so_far()
 
     async def _rest(self) -> list[str]:
         """Return when nothing is open any more, or what is stuck."""
