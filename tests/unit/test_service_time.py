@@ -401,6 +401,29 @@ async def test_what_is_handed_back_goes_to_who_waits(service):
     assert again.action_id == action.action_id
 
 
+async def test_what_cannot_be_handed_back_now_goes_to_others_later(tmp_path, clocks):
+    class Failing(SqliteStore):
+        is_full = False
+
+        async def release(self, *arguments, **options):
+            if self.is_full:
+                raise UnavailableError
+            return await super().release(*arguments, **options)
+
+    async with Failing(tmp_path / "failing.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step())
+        store.is_full = True
+        await service.hand_back([action])
+        with pytest.raises(UnavailableError):
+            await service.sweep()
+        assert not await service.take("Worker")
+        store.is_full = False
+        await service.sweep()
+        (again,) = await service.take("Worker")
+        assert again.action_id == action.action_id
+
+
 async def test_nothing_is_handed_back_twice(service):
     action = await begin(service, a_step())
     await service.complete("Worker", action.action_id, DONE)

@@ -138,6 +138,7 @@ class Service:
         self._room = WaitingRoom()
         store.listen(self._room.announce)
         self._timer = Timer(clock)
+        self._undelivered: list[Claimed] = []
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
         self.loops = BackgroundLoops(monotonic)
@@ -343,11 +344,27 @@ class Service:
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
     async def hand_back(self, claimed: Iterable[Claimed]) -> None:
-        """Take back what could not be delivered; what has been lost or answered meanwhile stays as it is."""
-        for each in claimed:
-            with suppress(ConflictError, NotFoundError):
-                check = partial(check_attempt, attempt=each.attempt)
-                self._room.announce([await self._store.release(each.action_id, self._clock(), check, counts=False)])
+        """Take back what could not be delivered; what has been lost or answered meanwhile stays as it is.
+
+        As long as the store cannot be written, each `sweep` tries it again.
+        """
+        self._undelivered += claimed
+        with suppress(UnavailableError):
+            await self._hand_back_undelivered()
+
+    async def _hand_back_undelivered(self) -> None:
+        undelivered, self._undelivered = self._undelivered, []
+        try:
+            while undelivered:
+                await self._release(undelivered[0])
+                undelivered.pop(0)
+        finally:
+            self._undelivered += undelivered
+
+    async def _release(self, claimed: Claimed) -> None:
+        check = partial(check_attempt, attempt=claimed.attempt)
+        with suppress(ConflictError, NotFoundError):
+            self._room.announce([await self._store.release(claimed.action_id, self._clock(), check, counts=False)])
 
     async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
         """Take in the result of an action: an event like any other, and the continuation of its execution.
@@ -582,6 +599,7 @@ class Service:
     async def sweep(self) -> None:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
+        await self._hand_back_undelivered()
         await self._packs.store_seen()
         await self.tokens.store_uses()
         await self._changes.sweep()

@@ -45,6 +45,9 @@ RECORD, FINISH, CLAIM, OTHER = range(4)
 """The order within a batch: what creates actions before what takes them, and what needs the ledger flushed at the end."""
 
 
+GIVE_BACK_AGAIN = 0.5
+"""After how many seconds it is tried again to give back what could not be just now."""
+
 PURGE_STEP = 100
 """How many executions and events are removed in one transaction, which is as long as others may have to wait."""
 
@@ -203,12 +206,23 @@ class SqliteStore(Store):
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
             release = partial(timer.release, action_id=each.action_id, at=at, check=lambda _: None, counts=False)
-            with suppress(UnavailableError):  # closed, or too busy: it stays with whoever has gone
-                self._write(OTHER, release).add_done_callback(self._tell_of)
+            try:
+                self._write(OTHER, release).add_done_callback(partial(self._tell_of, claimed=each, at=at))
+            except UnavailableError:
+                self._give_back_later(each, at)
 
-    def _tell_of(self, released: "asyncio.Future[Address]") -> None:
-        if not released.cancelled() and released.exception() is None:
+    def _tell_of(self, released: "asyncio.Future[Address]", claimed: Claimed, at: datetime) -> None:
+        if released.cancelled():
+            return
+        if released.exception() is None:
             self._tell([released.result()])
+        elif isinstance(released.exception(), UnavailableError):
+            self._give_back_later(claimed, at)
+
+    def _give_back_later(self, claimed: Claimed, at: datetime) -> None:
+        """Try it again, unless the store is closed by then: the disk may be full for a while, or there is too much to do."""
+        if self._writer is not None:
+            asyncio.get_running_loop().call_later(GIVE_BACK_AGAIN, self._give_back, [claimed], at)
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
