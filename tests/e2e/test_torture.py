@@ -56,7 +56,7 @@ async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path,
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found(tmp_path, bug):
-    faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=4, stops_early=True).run(3)
+    faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=4, stops_early=True).run(3, kills=3)
     assert any(WORDS[bug] in fault for fault in faults), faults[:5]
 
 
@@ -75,7 +75,7 @@ async def test_every_promise_is_kept_by_several_servers(place):
 async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
     async with postgres.place() as store:
         torture = Torture(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=8, stops_early=True)
-        faults = await torture.run(4)
+        faults = await torture.run(3, kills=3)
     assert any(WORDS[bug] in fault for fault in faults), faults[:5]
 
 

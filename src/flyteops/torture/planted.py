@@ -52,7 +52,7 @@ def acknowledge_early(store: Store) -> None:
 
     async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         loop = asyncio.get_running_loop()
-        loop.call_later(0.3, lambda: loop.create_task(record(event, outcome, key=key)))
+        loop.call_later(0.5, lambda: loop.create_task(record(event, outcome, key=key)))
         return event.event_id
 
     put_in_place(store, record=early)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from flyteops.torture.client import Client
-from flyteops.torture.flow import DELAY, JOIN, OFFER, WORK
+from flyteops.torture.flow import DELAY, HOOKED, JOIN, OFFER, VERSION, WORK
 from flyteops.torture.pack import Packs, Received
 from flyteops.torture.sender import Sender
 
@@ -17,6 +17,7 @@ LOST = 3
 
 JOINS = 3
 DELAYS = 3
+CHANGED = 2
 
 
 class Probes:
@@ -35,7 +36,11 @@ class Probes:
         await self._packs.pause()
         for _ in range(DELAYS):
             await self._sender.send(DELAY)
-        found = await asyncio.gather(self._leave(), self._answer_late(patience), self._answer_one_side())
+        for kind in (HOOKED, OFFER):
+            await self._sender.send(kind, is_repeated=True)
+        found = await asyncio.gather(
+            self._leave(), self._answer_late(patience), self._answer_one_side(), self._change_flow_under_way()
+        )
         self._packs.resume()
         return [fault for faults in found for fault in faults]
 
@@ -69,6 +74,16 @@ class Probes:
         early = await self._packs.take("?actionName=Join")
         if early is not None:
             await self._packs.answer(*early)
+        return ()
+
+    async def _change_flow_under_way(self) -> Sequence[str]:
+        """Replace a flow between the first steps of executions and their second ones."""
+        for _ in range(CHANGED):
+            await self._sender.send(VERSION)
+        first = [received async for received in self._packs.take_several("First", CHANGED, time.monotonic() + 1)]
+        await self._sender.save_next_version()
+        for received in first:
+            await self._packs.answer(*received)
         return ()
 
 

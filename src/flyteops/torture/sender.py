@@ -77,12 +77,12 @@ class Sender:
             await self.send(kind)
             await asyncio.sleep(self._chance.random() * 0.02)
 
-    async def send(self, kind: str) -> int:
-        """Send one event; return its number once it is acknowledged."""
+    async def send(self, kind: str, *, is_repeated: bool = False) -> int:
+        """Send one event, sometimes or always twice; return its number once it is acknowledged."""
         self._number += 1
         number = self._number
         sent = self._history.send(number, kind, self._oldest_version() if kind == VERSION else 0)
-        times = 2 if self._chance.random() < self._repeats else 1
+        times = 2 if self._chance.random() < self._repeats or is_repeated else 1
         # Two at once is what a sender does whose time limit is short, and what a proxy may do.
         await asyncio.gather(*(self._deliver(number, sent) for _ in range(times)))
         return number
@@ -113,6 +113,10 @@ class Sender:
         """Save one version after the other of a flow without end."""
         while True:
             await asyncio.sleep(CHANGE_EVERY * 2 * self._chance.random())
-            version = self._history.newest_version = self._history.newest_version + 1
-            await self._client.insist("POST", "/v1/flows", accept=lambda status: status == 201, json=version_flow(version))
-            self._history.versions[version] = time.monotonic()
+            await self.save_next_version()
+
+    async def save_next_version(self) -> None:
+        """Save the next version of the flow that changes."""
+        version = self._history.newest_version = self._history.newest_version + 1
+        await self._client.insist("POST", "/v1/flows", accept=lambda status: status == 201, json=version_flow(version))
+        self._history.versions[version] = time.monotonic()
