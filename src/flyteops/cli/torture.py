@@ -11,6 +11,8 @@ from flyteops.cli.store import checked_store
 from flyteops.errors import ConflictError
 from flyteops.storage import open_store
 from flyteops.torture import Torture
+from flyteops.torture.planted import FAULTS
+from flyteops.torture.power_loss import PowerLoss, can_be_checked
 
 MOST_SHOWN = 20
 
@@ -27,6 +29,14 @@ async def check_is_for_this(url: str) -> None:
         await store.end_load()
 
 
+async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[str]:
+    """Return what a power failure would lose; nothing if that cannot be found out here."""
+    if not can_be_checked():
+        click.echo("Not checked: the loss of data in a power failure. That needs the program strace.")
+        return []
+    return await PowerLoss(folder, seed=seed, bug=bug, report=click.echo).run()
+
+
 @click.command(cls=Command)
 @click.option(
     "--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to go on."
@@ -41,15 +51,21 @@ async def check_is_for_this(url: str) -> None:
     show_default=True,
     help="How many servers, which needs --store.",
 )
-@click.option("--bug", metavar="NAME", hidden=True, help="Plant a fault, to see that it is found.")
+@click.option(
+    "--bug", metavar="NAME", type=click.Choice(list(FAULTS)), hidden=True, help="Plant a fault, to see that it is found."
+)
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Leave the store and the server's log there.")
 async def torture(minutes: float, keep: Path | None, store: str | None, **how: Any) -> None:
     """Mistreat servers of its own on a scratch store, and check that they kept their promises.
 
-    Packs crash, hang and answer late, while the server is killed at random, frozen, starved of disk and given a wrong clock.
-    Of several on one store, two are killed at a time, and their clocks are apart by as much as they put up with.
-    Then what the clients were told is held against what the store has: every acknowledged event with its actions exactly
-    once, every acknowledged result with what follows, nothing handed out twice, nothing stuck. Exit code 1 if one was broken.
+    Packs crash, hang, answer late and leave while they take an action; the server is killed at random, frozen, starved of disk
+    and given a wrong clock. Of several on one store, two are killed at a time, and their clocks are apart by as much as servers
+    accept. Then the store is compared with the answers that the clients got: every acknowledged event, call of a hook and
+    scheduled time exactly once, every acknowledged result with what follows, late results kept and not applied, nothing handed
+    out twice or too early, nothing stuck, nothing removed too early, no unexpected 5xx, no traceback in a log.
+
+    With SQLite and the program strace, the writes and syncs of another server are replayed up to many moments at which the
+    power could fail. Exit code 1 if a promise was broken.
     """
     if store is not None:
         await check_is_for_this(checked_store("--store", {}, store, must_be_there=False))
@@ -59,6 +75,8 @@ async def torture(minutes: float, keep: Path | None, store: str | None, **how: A
         folder = Path(scratch) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)
         faults = await Torture(folder, store=store, report=click.echo, **how).run(minutes * 60)
+        if store is None:
+            faults += await lost_with_the_power(folder, how["seed"], how["bug"])
     for fault in faults[:MOST_SHOWN]:
         click.echo(f"BROKEN  {fault}", err=True)
     if faults:

@@ -1,10 +1,13 @@
-"""A program that mistreats servers and then checks what became of its promises; `flyte torture` runs it.
+"""A program that mistreats servers and then checks what became of their promises; `flyte torture` runs it.
 
-Clients write down what they were told (`history`), packs crash, hang and answer late (`crew`), servers are killed, frozen,
-starved of disk and given a wrong clock (`victim`), and in the end what the servers have is held against what the clients know.
+Clients make work (`sender`), do it, or fail to (`pack`), and write down everything that they see (`history`). Servers (`server`)
+are killed, frozen, starved of disk and given a wrong clock (`injector`). In the end, what the servers have is compared with the
+knowledge of the clients (`check`). What a power failure would leave is found out from a log of what was written and synced
+(`power_loss`). The faults of `planted` are there to show that all of that finds them.
 """
 
-from flyteops.torture.history import History, faults_in
+from flyteops.torture.check import faults_in
+from flyteops.torture.history import History
 from flyteops.torture.run import Torture
 
 __all__ = ["History", "Torture", "faults_in"]

@@ -1,109 +1,98 @@
-"""What the clients know, and whether what the server has agrees with it."""
+"""The knowledge of the clients: everything that they have sent, and every answer that they have got."""
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-FLOW = "torture"
 
-STEPS: list[dict[str, Any]] = [
-    {
-        "id": "work",
-        "event": {"name": "Begun", "packName": "Torturer"},
-        "context": {"number": "{{ Event.Payload.number|integer }}"},
-        "command": {
-            "name": "Work",
-            "packName": "Torturer",
-            "input": "{{ Event.Payload.number|integer }}",
-            "timeout": "1s",
-            "retry": {"attempts": 50, "backoff": "100ms", "maxBackoff": "500ms"},
-        },
-    },
-    {
-        "id": "finish",
-        "dependsOn": ["work"],
-        "event": {"name": "Worked", "packName": "Torturer"},
-        "command": {"name": "Finish", "packName": "Torturer", "input": "{{ Context.number }}"},
-    },
-]
-"""A step whose command may be lost and is handed out again, and one whose command is handed out once."""
+@dataclass
+class SentEvent:
+    """A numbered event. Times are those of the clients' monotonic clock.
 
-LEASE_SECONDS = 1.0
+    `version` is the oldest version of the flow that changes by which the event may be evaluated. One that `is_calm` was sent
+    when no fault was injected any more.
+    """
+
+    kind: str
+    sent_at: float
+    version: int = 0
+    is_calm: bool = False
+    is_acknowledged: bool = False
+
+
+@dataclass(frozen=True)
+class HandOut:
+    """An action that a client has received."""
+
+    action_id: str
+    command: str
+    attempt: int
+    input: Mapping[str, Any]
+    at: float
+
+    @property
+    def number(self) -> int | None:
+        return int(self.input["number"]) if "number" in self.input else None
+
+
+@dataclass
+class SentResult:
+    """The result of an attempt. `status` is the final answer, None as long as there is none."""
+
+    event: str
+    payload: Mapping[str, Any]
+    sent_at: float
+    status: int | None = None
+    code: str = ""
 
 
 @dataclass
 class History:
-    """What the clients were told: every acknowledged event and result, and everything that was handed out.
+    """Everything that is known about a run from outside of the servers.
 
-    `handed_out` has for each action the attempts in the order in which clients got them; `results` the events that were answered
-    with 202, by action.
+    `hand_outs` has for each action what clients received, in this order; `results` is by action and attempt. `unexpected` counts
+    answers that no client should get. `clock_changes` are the times at which the clock of a server was set, `versions` those at
+    which a version of the changing flow was acknowledged; `schedules` has for each scheduled flow a time before and
+    after which it was saved, by the clock of its server.
     """
 
-    begun: set[int] = field(default_factory=set)
-    tried: set[int] = field(default_factory=set)
-    handed_out: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    commands: dict[str, str] = field(default_factory=dict)
-    results: dict[str, str] = field(default_factory=dict)
+    events: dict[int, SentEvent] = field(default_factory=dict)
+    hand_outs: dict[str, list[HandOut]] = field(default_factory=lambda: defaultdict(list))
+    results: dict[tuple[str, int], SentResult] = field(default_factory=dict)
+    unexpected: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
+    clock_changes: list[float] = field(default_factory=list)
+    versions: dict[int, float] = field(default_factory=dict)
+    newest_version: int = 1
+    schedules: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    is_calm: bool = False
+    kills: int = 0
 
-    def hand_out(self, action_id: str, command: str, attempt: int) -> None:
-        """Note that a client got an action."""
-        self.handed_out[action_id].append(attempt)
-        self.commands[action_id] = command
+    def send(self, number: int, kind: str, version: int = 0) -> SentEvent:
+        """Note that an event is about to be sent for the first time."""
+        sent = self.events[number] = SentEvent(kind, time.monotonic(), version, self.is_calm)
+        return sent
 
+    def hand_out(self, action: Mapping[str, Any], action_id: str) -> HandOut:
+        """Note that a client has received an action."""
+        received = HandOut(action_id, action["command"], action.get("attempt", 1), action["input"], time.monotonic())
+        self.hand_outs[action_id].append(received)
+        return received
 
-def faults_in(history: History, executions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return every promise that was broken, given all executions as the audit shows them after everything has come to rest."""
-    return [
-        *_lost_or_doubled_events(history, executions),
-        *_wrong_results(history, executions),
-        *_double_hand_outs(history),
-        *_stuck(executions),
-    ]
+    def answer(self, received: HandOut, event: str, payload: Mapping[str, Any]) -> SentResult:
+        """Note that a result is about to be sent for the first time."""
+        sent = self.results[received.action_id, received.attempt] = SentResult(event, payload, time.monotonic())
+        return sent
 
+    @property
+    def acknowledged(self) -> list[int]:
+        """The numbers of the events that were acknowledged."""
+        return [number for number, event in self.events.items() if event.is_acknowledged]
 
-def _number(execution: Mapping[str, Any]) -> int:
-    return int(execution["actions"]["work"]["trigger"]["payload"]["number"])
-
-
-def _lost_or_doubled_events(history: History, executions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    count = Counter(_number(execution) for execution in executions)
-    for number in sorted(history.begun - set(count)):
-        yield f"event {number} was acknowledged and is lost"
-    for number, times in sorted(count.items()):
-        if times > 1:
-            yield f"event {number} has {times} executions"
-        if number not in history.tried:
-            yield f"event {number} was never sent"
-
-
-def _wrong_results(history: History, executions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    actions = {action["id"]: (execution, action) for execution in executions for action in execution["actions"].values()}
-    for action_id, event in history.results.items():
-        if action_id not in actions:
-            yield f"action {action_id} had its result acknowledged and is lost"
-            continue
-        execution, action = actions[action_id]
-        if action["state"]["value"] != "SUCCESS" or action["result"]["event"] != event:
-            yield f"action {action_id} had its result {event} acknowledged and is {action['state']['value']}"
-        elif action["stepId"] == "work" and "finish" not in execution["actions"]:
-            yield f"event {_number(execution)}: the result of its first step was acknowledged, and the second was never begun"
-
-
-def _double_hand_outs(history: History) -> Iterator[str]:
-    for action_id, attempts in history.handed_out.items():
-        command = history.commands[action_id]
-        if command == "Finish" and len(attempts) > 1:
-            yield f"action {action_id} ({command}) was handed out {len(attempts)} times; it has no lease"
-        if len(set(attempts)) < len(attempts):
-            yield f"action {action_id} ({command}): an attempt was handed out twice: {attempts}"
-
-
-def _stuck(executions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for execution in executions:
-        for step_id, action in execution["actions"].items():
-            state = action["state"]["value"]
-            # One that may be handed out only once stays with whoever has it, or never got the answer.
-            if state not in ("SUCCESS", "FATAL") and not (step_id == "finish" and state == "PENDING"):
-                yield f"event {_number(execution)}: its step {step_id} is stuck in {state}"
+    @property
+    def applied(self) -> dict[str, SentResult]:
+        """The results that were answered with 202, by action."""
+        return {action_id: result for (action_id, _), result in self.results.items() if result.status == 202}

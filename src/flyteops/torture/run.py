@@ -1,27 +1,41 @@
-"""One run: mistreat the servers for a while, let everything come to rest, and check."""
+"""One run: inject faults for a while, let everything come to rest, check, and put retention to the test."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from flyteops.torture.crew import Crew
-from flyteops.torture.history import History, faults_in
-from flyteops.torture.victim import Harm, Victim
+from flyteops.torture.check import faults_in, faults_so_far
+from flyteops.torture.client import Client
+from flyteops.torture.flow import DELAY_SECONDS, LEASED
+from flyteops.torture.history import History
+from flyteops.torture.injector import CLOCKS_APART, FaultInjector
+from flyteops.torture.pack import Packs
+from flyteops.torture.probe import Probes
+from flyteops.torture.retention import RetentionTrial
+from flyteops.torture.sender import Sender
+from flyteops.torture.server import ServerProcess
 
-SENDERS, WORKERS = 8, 16
+SENDERS, WORKERS, LEAVERS = 8, 16, 2
 REST_SECONDS = 30.0
+MISBEHAVES = 0.2
+
+MISSED = timedelta(minutes=40)
+"""How much of its schedules a server has missed when it sets out."""
+
+FIRES_WITHIN = timedelta(seconds=10)
 
 
 class Torture:
-    """A run with everything that it needs; `report` is told how it goes.
+    """A run with everything that it needs; `report` gets a line now and then about how it goes.
 
-    Without a `store`, which must be empty, one server has its own in a file; several need one.
-    Once nobody does any harm, what is open must come to its end. What is still open when nothing was answered
-    for `rest_seconds` is stuck.
+    Without a `store`, which must be empty, one server has its own in a file; several need one. Once no faults are injected any
+    more, what is open must come to its end. What is still open when nothing was answered for `rest_seconds` is
+    stuck. With `stops_early`, the run ends as soon as a promise was broken.
     """
 
     def __init__(  # noqa: PLR0913 - options, by keyword
@@ -33,80 +47,135 @@ class Torture:
         servers: int = 1,
         bug: str | None = None,
         rest_seconds: float = REST_SECONDS,
+        stops_early: bool = False,
         report: Callable[[str], None] = print,
     ) -> None:
         self._rest_seconds = rest_seconds
-        # Apart from each other, so that what is done to the servers does not depend on how often clients draw.
-        self._chance, self._crew_chance = Random(seed), Random(f"{seed} crew")  # noqa: S311 - repeatable, not secret
+        self._stops_early = stops_early
+        self._is_shared = store is not None
         self.history = History()
-        self.victims = [Victim(folder, f"server-{number}", store=store, bug=bug) for number in range(1, servers + 1)]
-        self.harm = Harm(self.victims, self._chance, is_shared=store is not None)
+        self.servers = [ServerProcess(folder, f"server-{number}", store=store, bug=bug) for number in range(1, servers + 1)]
+        # Apart from each other, so that what is done to the servers does not depend on how often clients draw.
+        chance, client_chance = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
+        self.injector = FaultInjector(self.servers, self.history, chance, is_shared=self._is_shared)
+        self._client = Client([server.url for server in self.servers], self.history, client_chance)
+        self._sender = Sender(self._client, self.history, repeats=MISBEHAVES)
+        self._packs = Packs(self._client, self.history, misbehaves=MISBEHAVES)
         self._report = report
 
-    async def run(self, seconds: float) -> list[str]:
-        """Return every promise that the servers broke."""
-        crew = Crew([victim.url for victim in self.victims], self.history, self._crew_chance)
+    async def run(self, seconds: float, *, kills: int = 0) -> list[str]:
+        """Return every promise that the servers broke. Faults are injected until so many servers were killed at least."""
         try:
-            for victim in self.victims:
-                await victim.start()
-            await crew.prepare()
-            await self._harm(crew, seconds)
-            crew.misbehaves = 0
-            async with at_work(crew.work, WORKERS):
-                stuck = await self._rest(crew)
-                executions, faults = await self._look(crew)
-            begun, results = len(self.history.begun), len(self.history.results)
-            self._report(f"{len(executions)} executions; {begun} events and {results} results were acknowledged")
-            codes = [await victim.end() for victim in self.victims]
-            return stuck + faults + [f"a server ended with exit code {code}" for code in codes if code]
+            await self._prepare()
+            async with at_work(self._packs.work, WORKERS):
+                await self._harm(seconds, kills)
+                faults = self._faults_so_far() if self._is_over else await self._check()
+            codes = [await server.end() for server in self.servers]
+            faults += [f"a server ended with exit code {code}" for code in codes if code]
+            return faults + [complaint for server in self.servers for complaint in server.complaints()]
         finally:
-            await crew.http.aclose()
-            for victim in self.victims:
-                victim.close()
+            await self._client.close()
+            for server in self.servers:
+                server.close()
 
-    async def _harm(self, crew: Crew, seconds: float) -> None:
+    @property
+    def _is_over(self) -> bool:
+        return self._stops_early and bool(self._faults_so_far() or any(server.complaints() for server in self.servers))
+
+    def _faults_so_far(self) -> list[str]:
+        return faults_so_far(self.history)
+
+    async def _prepare(self) -> None:
+        """Start the servers, and save the flows; those with a schedule at a time that is long ago, so that much is due.
+
+        The clock is set forward before anything has a lease or a delay, so it is not noted that it was.
+        """
+        for server in self.servers:
+            server.set_clock(-MISSED.total_seconds())
+            await server.start()
+        await self._sender.prepare(DELAY_SECONDS + (2 * CLOCKS_APART if self._is_shared else 0))
+        before = datetime.now(UTC) - MISSED
+        names = await self._sender.save_schedules()
+        after = datetime.now(UTC) - MISSED
+        self.history.schedules = dict.fromkeys(names, (before, after))
+        for server in self.servers:
+            server.set_clock(0)
+
+    async def _harm(self, seconds: float, kills: int) -> None:
         end = time.monotonic() + seconds
-        async with at_work(crew.send, SENDERS), at_work(crew.work, WORKERS):
-            while time.monotonic() < end:
-                await asyncio.sleep(0.3 + 1.2 * self._chance.random())
-                await self.harm.do()
-                self._tell(end)
+        sender = self._sender
+        async with at_work(sender.run, SENDERS), at_work(self._packs.leave, LEAVERS), at_work(sender.change_flow, 1):
+            while (time.monotonic() < end or self.history.kills < kills) and not self._is_over:
+                await self.injector.inject()
+                self._report_progress(end)
 
-    def _tell(self, end: float) -> None:
-        harms = ", ".join(f"{count} {name}" for name, count in self.harm.done.items())
+    def _report_progress(self, end: float) -> None:
+        faults = ", ".join(f"{count} {name}" for name, count in self.injector.done.items())
         left = max(0, round(end - time.monotonic()))
-        self._report(f"{left:4d} s left: {harms}; {len(self.history.begun)} events, {len(self.history.results)} results")
+        events, results = len(self.history.acknowledged), len(self.history.applied)
+        self._report(f"{left:4d} s left: {faults}; {events} events, {results} results")
 
-    async def _rest(self, crew: Crew) -> list[str]:
+    async def _check(self) -> list[str]:
+        """Let everything come to rest, and return what is wrong; if nothing is, put retention to the test."""
+        self._packs.misbehaves = 0
+        await self._client.wait_until_ready()
+        self.history.is_calm = True
+        faults = await self._rest()
+        if not faults:
+            probes = Probes(self._client, self._sender, self._packs)
+            faults = await probes.run(self._rest_seconds) + await self._rest()
+        faults += await self._look()
+        if faults:
+            return faults
+        self._report("now what has ended is removed after a second")
+        trial = RetentionTrial(self._client, self._sender, self._packs, self.servers)
+        return await trial.run(self._rest_seconds) + await self._rest() + await trial.unfinished() + self._faults_so_far()
+
+    async def _rest(self) -> list[str]:
         """Return when nothing is open any more, or what is stuck."""
-        end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
-        while (left := await crew.open_actions()) and time.monotonic() < end:
-            if len(self.history.results) > answered:
-                end, answered = time.monotonic() + self._rest_seconds, len(self.history.results)
+        end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
+        while (left := await self._count_open()) and time.monotonic() < end:
+            if len(self.history.applied) > ended:
+                end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
             await asyncio.sleep(0.2)
         return [f"{left} actions did not come to an end; nothing was answered for {self._rest_seconds:g} s"] if left else []
 
-    async def _look(self, crew: Crew) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the executions, and what is wrong with them.
+    async def _count_open(self) -> int:
+        """Return how many actions are left that will still come to an end by themselves."""
+        return sum(
+            action["state"] != "PENDING" or action["name"] in LEASED or action["id"] in self.history.hand_outs
+            for action in await self._client.unfinished()
+        )
 
-        What one of several servers had begun when it was killed is finished by the others, some seconds later.
+    async def _look(self) -> list[str]:
+        """Return what is wrong, given all executions.
+
+        What a server had begun when it was killed is finished by the others some seconds later, and a clock that was set is
+        noticed within seconds.
         """
-        end = time.monotonic() + (self._rest_seconds if len(self.victims) > 1 else 0)
+        end = time.monotonic() + self._rest_seconds
         while True:
-            executions = await crew.executions()
-            faults = faults_in(self.history, executions)
-            if not faults or time.monotonic() >= end:
-                return executions, faults
-            await asyncio.sleep(1)
+            executions = await self._client.executions()
+            offset = timedelta(seconds=min(server.clock_offset for server in self.servers))
+            faults = faults_in(self.history, executions, fired_until=datetime.now(UTC) + offset - FIRES_WITHIN)
+            if not faults or self._is_over or time.monotonic() >= end:
+                break
+            await asyncio.sleep(0.5)
+        events, results = len(self.history.acknowledged), len(self.history.applied)
+        self._report(f"{len(executions)} executions; {events} events and {results} results were acknowledged")
+        return faults
 
 
 @asynccontextmanager
 async def at_work(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> AsyncIterator[None]:
-    """Have so many do the work meanwhile."""
+    """Have so many do the work meanwhile; what one of them raises is raised here."""
     tasks = [asyncio.create_task(work()) for _ in range(count)]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end

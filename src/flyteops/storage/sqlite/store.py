@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import time
@@ -116,7 +117,9 @@ class SqliteStore(Store):
     def _prepare(self) -> Ledger:
         # Only the last level is created: a whole tree that is missing is rather a mistyped path, or a disk that is not mounted.
         try:
-            self.path.parent.mkdir(exist_ok=True)
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(exist_ok=True)
+                sync_directory(self.path.parent.parent)
         except OSError as error:
             raise StoreError(f"Cannot create the directory {str(self.path.parent)!r}: {error.strerror}.") from error
         self._lock.acquire()
@@ -377,6 +380,16 @@ class SqliteStore(Store):
 
     async def end_load(self) -> None:
         await self._write(OTHER, transfer.end)
+
+
+def sync_directory(path: Path) -> None:
+    """Sync the entries of a directory: a new one may be gone after a power failure otherwise, with all that is in it."""
+    with suppress(OSError):  # some file systems cannot, and some users may write there but not read
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Readers:

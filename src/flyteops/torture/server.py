@@ -1,38 +1,40 @@
-"""The servers that are mistreated: processes of their own, on a scratch store."""
+"""A server under test: a process of its own, which is killed, frozen, starved of disk and given a wrong clock."""
 
 import asyncio
+import itertools
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 
-CLOCKS_APART = 2.0
-"""How many seconds the clocks of servers on one store may be off by; that is what servers put up with."""
+TRACEBACK = "Traceback (most recent call last)"
 
-LONG_AGO = 10_800.0
-"""The same for a server that is alone, where it may be anything."""
+MOST_SHOWN = 5
 
 
-class Victim:
-    """A server process that is started again on the same port and store whenever it was killed.
+class ServerProcess:
+    """A server that is started again on the same port and store whenever it was killed.
 
-    Without a `store` it has one in a file in the folder.
+    Without a `store` it has one in a file in the folder. `settings` are given to it in its environment from the next start on. A
+    `wrapper` is a command that runs it.
     """
 
-    def __init__(self, folder: Path, name: str, *, store: str | None, bug: str | None) -> None:
+    def __init__(self, folder: Path, name: str, *, store: str | None, bug: str | None, wrapper: Sequence[str] = ()) -> None:
         self._folder = folder
         self._store = store or f"sqlite:///{folder / 'flyte.db'}"
+        self._name = name
         self._clock = folder / f"{name}.clock"
-        self._clock.write_text("0")
+        self.set_clock(0)
         self._log_path = folder / f"{name}.log"
         self._log = self._log_path.open("ab")
         self._process: asyncio.subprocess.Process | None = None
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.settings: Mapping[str, str] = {}
         self._bug = bug
+        self._wrapper = wrapper
 
     @property
     def url(self) -> str:
@@ -43,12 +45,13 @@ class Victim:
         fd = self.listener.fileno()
         subject = [sys.executable, "-m", "flyteops.cli.subject", str(self._clock), self._bug or "none"]
         arguments = ["serve", "--fd", str(fd), "--store", self._store, "--log-level", "warning"]
-        # The settings of who runs this are for a server of theirs: with auth on, say, nobody here would be let in.
+        # The settings of the caller are for a server of theirs: with auth on, for example, nobody here would be let in.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")}
         self._process = await asyncio.create_subprocess_exec(
+            *self._wrapper,
             *subject,
             *arguments,
-            env=environment,
+            env={**environment, **self.settings},
             pass_fds=[fd],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._log,
@@ -73,14 +76,14 @@ class Victim:
 
         It is up by then: one that begins on a full disk says so and ends, as it should.
         """
-        await self._answer()
+        await self.wait_until_up()
         pid = self._running().pid
         sizes = [path.stat().st_size for path in self._folder.glob("flyte.db*")]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes, default=0) + 4096, resource.RLIM_INFINITY))
         await asyncio.sleep(seconds)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    async def _answer(self) -> None:
+    async def wait_until_up(self) -> None:
         """Return when the server answers."""
         reader, writer = await asyncio.open_connection(*self.listener.getsockname())
         writer.write(b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -89,7 +92,20 @@ class Victim:
 
     def set_clock(self, seconds: float) -> None:
         """Give the server a time that is off by that much."""
-        self._clock.write_text(str(seconds))
+        self.clock_offset = seconds
+        # In one step: the server reads the file at any time.
+        written = self._clock.with_suffix(".new")
+        written.write_text(str(seconds))
+        written.replace(self._clock)
+
+    def complaints(self) -> list[str]:
+        """Return what the server's log says that no log should: the last lines of tracebacks."""
+        lines = self._log_path.read_text(errors="replace").splitlines()
+        begins = [number for number, line in enumerate(lines) if TRACEBACK in line]
+        return [
+            f"{self._name} logged a traceback after {lines[max(begin - 1, 0)]!r}: {_last_line(lines[begin:])}"
+            for begin in begins[:MOST_SHOWN]
+        ]
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -98,7 +114,8 @@ class Victim:
         return self._process
 
     async def end(self) -> int:
-        """Stop the server in good order; return its exit code."""
+        """Stop the server in good order, as soon as it is up; return its exit code."""
+        await self.wait_until_up()
         process = self._running()
         process.terminate()
         code = await process.wait()
@@ -113,39 +130,8 @@ class Victim:
         self._log.close()
 
 
-class Harm:
-    """What is done to the servers, by chance, and how often it was."""
-
-    def __init__(self, victims: Sequence[Victim], chance: Random, *, is_shared: bool) -> None:
-        self._victims = victims
-        self._chance = chance
-        self._most_off = CLOCKS_APART if is_shared else LONG_AGO
-        self._harms: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
-            "kill": (6, self._kill),
-            "freeze": (1, self._freeze),
-            "clock": (1, self._set_clock),
-        }
-        if not is_shared:
-            self._harms["disk"] = (1, self._fill_disk)
-        self.done = dict.fromkeys(self._harms, 0)
-
-    async def do(self) -> None:
-        """Do one of these, killing most often."""
-        (chosen,) = self._chance.choices(list(self._harms), weights=[weight for weight, _ in self._harms.values()])
-        self.done[chosen] += 1
-        await self._harms[chosen][1]()
-
-    async def _kill(self) -> None:
-        """Kill two of them, but not the last, or the one that there is; and start them again."""
-        victims = self._chance.sample(self._victims, min(2, max(1, len(self._victims) - 1)))
-        await asyncio.gather(*(victim.kill() for victim in victims))
-        await asyncio.gather(*(victim.start() for victim in victims))
-
-    async def _freeze(self) -> None:
-        await self._chance.choice(self._victims).freeze(0.2 + 1.5 * self._chance.random())
-
-    async def _fill_disk(self) -> None:
-        await self._chance.choice(self._victims).fill_disk(0.2 + self._chance.random())
-
-    async def _set_clock(self) -> None:
-        self._chance.choice(self._victims).set_clock(self._chance.uniform(-self._most_off, self._most_off))
+def _last_line(traceback: Sequence[str]) -> str:
+    """Return the line that says which exception it was: the last one that is indented as the log indents tracebacks."""
+    margin = traceback[0][: len(traceback[0]) - len(traceback[0].lstrip())]
+    of_it = list(itertools.takewhile(lambda line: line.startswith(f"{margin} "), traceback[1:]))
+    return "".join(traceback[1 + len(of_it) : 2 + len(of_it)]).strip()[:300]

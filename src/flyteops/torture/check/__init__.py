@@ -1,0 +1,42 @@
+"""The checks: every promise that was broken, as far as the clients and the audit can tell."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from flyteops.torture.check import event, hand_out, result, schedule
+from flyteops.torture.history import History
+
+Executions = Sequence[Mapping[str, Any]]
+
+
+def faults_so_far(history: History) -> list[str]:
+    """Return the promises that were broken as the clients alone can tell; for any time."""
+    return [
+        *(f"{text} ({times} times)" for text, times in history.unexpected.items()),
+        *hand_out.doubled(history),
+        *hand_out.early(history),
+        *event.mixed_versions_handed_out(history),
+        *result.refused(history),
+        *result.not_fenced(history),
+    ]
+
+
+def faults_in(history: History, executions: Executions, *, fired_until: datetime | None = None) -> list[str]:
+    """Return every broken promise, given all executions as the audit shows them after everything has come to rest.
+
+    Schedules have fired for every time up to `fired_until`, the last one that was handed out if it is None.
+    """
+    return [
+        *faults_so_far(history),
+        *event.lost_or_doubled(history, executions),
+        *event.mixed_versions(history, executions),
+        *result.lost(history, executions),
+        *result.late_and_lost(history, executions),
+        *result.overtaken(executions),
+        *hand_out.stuck(history, executions),
+        *schedule.missed_or_doubled(history, executions, fired_until),
+    ]
+
+
+__all__ = ["Executions", "faults_in", "faults_so_far"]

@@ -1,0 +1,139 @@
+"""A disk that loses its power: only what was synced is sure to be on it."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from random import Random
+
+from flyteops.torture.block_log import Make, Move, Operation, Remove, Sync, Truncate, Write
+
+SECTOR = 512
+"""How many bytes are written as a whole or not at all."""
+
+
+@dataclass
+class File:
+    """What is on disk of a file, and what was written since it was synced. A directory has neither."""
+
+    is_directory: bool = False
+    synced: bytearray = field(default_factory=bytearray)
+    pending: list[tuple[int, Write | Truncate]] = field(default_factory=list)
+
+    def sync(self, since: int) -> None:
+        """Put on disk what was done before `since`."""
+        for at, operation in self.pending:
+            if at < since:
+                _apply(operation, self.synced)
+        self.pending = [each for each in self.pending if each[0] >= since]
+
+    def left(self, chance: Random | None) -> bytes:
+        """Return what is left when the power fails: what was synced, and by chance some of all else, in parts and any order."""
+        content = bytearray(self.synced)
+        if chance is None:
+            return bytes(content)
+        for _, operation in self.pending:
+            if chance.random() < 0.5:
+                _apply(operation, content)
+            elif isinstance(operation, Write) and chance.random() < 0.5:
+                _apply_some(operation, content, chance)
+        return bytes(content)
+
+
+def _apply(operation: Write | Truncate, content: bytearray) -> None:
+    size = operation.size if isinstance(operation, Truncate) else operation.offset + len(operation.data)
+    content.extend(bytes(max(0, size - len(content))))
+    if isinstance(operation, Truncate):
+        del content[size:]
+    else:
+        content[operation.offset : size] = operation.data
+
+
+def _apply_some(write: Write, content: bytearray, chance: Random) -> None:
+    """Write some sectors of a write that was torn."""
+    begin, end = write.offset, write.offset + len(write.data)
+    while begin < end:
+        stop = min(end, (begin // SECTOR + 1) * SECTOR)
+        if chance.random() < 0.5:
+            part = write.data[begin - write.offset : stop - write.offset]
+            _apply(Write(write.path, begin, part), content)
+        begin = stop
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A change of a directory: from now on, a path leads to a file, or to nothing."""
+
+    path: str
+    file: File | None
+
+
+class Disk:
+    """The files below a directory that was there before. Other files are ignored."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._now: dict[str, File] = {}
+        self._synced: dict[str, File] = {}
+        self._pending: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a path is below the root."""
+        return path.startswith(f"{self._root}/")
+
+    def do(self, at: int, operation: Operation) -> None:
+        """Let something happen to the files."""
+        if isinstance(operation, Sync):
+            self._sync(operation)
+        elif isinstance(operation, Write | Truncate):
+            if operation.path in self._now:
+                self._now[operation.path].pending.append((at, operation))
+        elif isinstance(operation, Make):
+            if self.holds(operation.path) and operation.path not in self._now:
+                self._change(at, operation.path, File(operation.is_directory))
+        elif isinstance(operation, Remove):
+            self._change(at, operation.path, None)
+        elif isinstance(operation, Move) and operation.path in self._now:
+            self._change(at, operation.to, self._now[operation.path])
+            self._change(at, operation.path, None)
+
+    def _change(self, at: int, path: str, file: File | None) -> None:
+        if not self.holds(path):
+            return
+        self._pending[str(PurePath(path).parent)].append((at, Entry(path, file)))
+        if file is None:
+            self._now.pop(path, None)
+        else:
+            self._now[path] = file
+
+    def _sync(self, sync: Sync) -> None:
+        if sync.path in self._now:
+            self._now[sync.path].sync(sync.since)
+        changes = self._pending.pop(sync.path, [])
+        for at, entry in changes:
+            if at < sync.since:
+                _enter(entry, self._synced)
+            else:
+                self._pending[sync.path].append((at, entry))
+
+    def write_what_is_left(self, to: Path, chance: Random | None) -> None:
+        """Write the files as they may be after the power has failed.
+
+        Without a `chance`, only what was synced is left. Changes of a directory happen in their order, but not beyond some point.
+        """
+        names = dict(self._synced)
+        for changes in self._pending.values():
+            for _, entry in changes[: 0 if chance is None else chance.randint(0, len(changes))]:
+                _enter(entry, names)
+        for path in sorted(names):
+            target = to / PurePath(path).relative_to(self._root)
+            if names[path].is_directory:
+                target.mkdir(parents=False, exist_ok=True)
+            elif target.parent.is_dir():  # else the file is in a directory that is lost
+                target.write_bytes(names[path].left(chance))
+
+
+def _enter(entry: Entry, names: dict[str, File]) -> None:
+    if entry.file is None:
+        names.pop(entry.path, None)
+    else:
+        names[entry.path] = entry.file

@@ -1,0 +1,66 @@
+"""The fault injector: chooses by chance what is done to the servers, and when."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+from flyteops.torture.history import History
+from flyteops.torture.server import ServerProcess
+
+CLOCKS_APART = 2.0
+"""How many seconds the clocks of servers on one store may be off by; that is what servers put up with."""
+
+LONG_AGO = 10_800.0
+"""The same for a server that is alone, where it may be anything."""
+
+UP = 0.8
+"""How often the servers are up again before the pause begins that comes before a fault."""
+
+
+class FaultInjector:
+    """What is done to the servers, and how often it was."""
+
+    def __init__(self, servers: Sequence[ServerProcess], history: History, chance: Random, *, is_shared: bool) -> None:
+        self._servers = servers
+        self._history = history
+        self._chance = chance
+        self.most_off = CLOCKS_APART if is_shared else LONG_AGO
+        self._faults: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+            "kill": (6, self._kill),
+            "freeze": (1, self._freeze),
+            "clock": (1, self._set_clock),
+        }
+        if not is_shared:
+            self._faults["disk"] = (1, self._fill_disk)
+        self.done = dict.fromkeys(self._faults, 0)
+
+    async def inject(self) -> None:
+        """Inject one fault after a pause; most often, kill. Some servers have not even started by then."""
+        if self._chance.random() < UP:
+            await asyncio.gather(*(server.wait_until_up() for server in self._servers))
+        await asyncio.sleep(0.3 + 1.2 * self._chance.random())
+        (chosen,) = self._chance.choices(list(self._faults), weights=[weight for weight, _ in self._faults.values()])
+        self.done[chosen] += 1
+        await self._faults[chosen][1]()
+
+    async def _kill(self) -> None:
+        """Kill two servers, but not the last, or the one that there is; and start them again."""
+        servers = self._chance.sample(self._servers, min(2, max(1, len(self._servers) - 1)))
+        self._history.kills += 1
+        await asyncio.gather(*(server.kill() for server in servers))
+        await asyncio.gather(*(server.start() for server in servers))
+
+    async def _freeze(self) -> None:
+        await self._chance.choice(self._servers).freeze(0.2 + 1.5 * self._chance.random())
+
+    async def _fill_disk(self) -> None:
+        await self._chance.choice(self._servers).fill_disk(0.2 + self._chance.random())
+
+    async def _set_clock(self) -> None:
+        self.set_clock(self._chance.choice(self._servers), self._chance.uniform(-self.most_off, self.most_off))
+
+    def set_clock(self, server: ServerProcess, seconds: float) -> None:
+        """Let the clock of a server be off by that much."""
+        self._history.clock_changes.append(time.monotonic())
+        server.set_clock(seconds)

@@ -1,0 +1,178 @@
+"""The packs: they take actions and answer them, and some crash, hang, answer late or twice, or leave while they take."""
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from flyteops.torture.client import PAUSE, UNANSWERED, Client
+from flyteops.torture.flow import LAST, LEASE, LEASED, PACK, result_name
+from flyteops.torture.history import HandOut, History
+
+TAKE = f"/v1/packs/{PACK}/actions/take"
+
+ENDS = frozenset(LAST.values())
+
+ABORT = struct.pack("ii", 1, 0)
+"""Ends a connection with a reset, so that nobody takes it for one that is only closed on one side."""
+
+
+Received = tuple[HandOut, str]
+"""An action that was handed out, and the path for its result."""
+
+
+class Packs:
+    """Packs at work. `misbehaves` is how often one does what it should not."""
+
+    def __init__(self, client: Client, history: History, *, misbehaves: float) -> None:
+        self.misbehaves = misbehaves
+        self._client = client
+        self._history = history
+        self._chance = client.chance
+        self._may_take = asyncio.Event()
+        self._may_take.set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._at_work = 0
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def pause(self) -> None:
+        """Let nobody take anything from now on; return when nobody takes or answers anything."""
+        self._may_take.clear()
+        await self._is_idle.wait()
+
+    def resume(self) -> None:
+        """Let the packs take actions again."""
+        self._may_take.set()
+
+    async def work(self) -> None:
+        """Take actions and answer them without end."""
+        while True:
+            await self._may_take.wait()
+            with self._busy():
+                received = await self.take("?wait=0.5")
+                if received is not None:
+                    await self._deal_with(*received)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._at_work += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._is_idle.set()
+
+    async def take(self, query: str) -> Received | None:
+        """Take an action; return None if there is nothing, or no answer."""
+        try:
+            answer = await self._client.call("POST", f"{TAKE}{query}")
+        except UNANSWERED:
+            await asyncio.sleep(PAUSE)
+            return None
+        if answer.status_code == 200:
+            return self._receive(answer.json())
+        if answer.status_code != 204:
+            await asyncio.sleep(PAUSE)
+        return None
+
+    async def take_several(self, command: str, count: int, until: float) -> AsyncIterator[Received]:
+        """Yield so many actions of a command; fewer when they have not come until a time of the monotonic clock."""
+        while count and time.monotonic() < until:
+            received = await self.take(f"?wait=0.5&actionName={command}")
+            if received is not None:
+                count -= 1
+                yield received
+
+    def _receive(self, action: Mapping[str, Any]) -> Received:
+        href = httpx2.URL(next(link["href"] for link in action["links"] if link["rel"].endswith("actionResult")))
+        return self._history.hand_out(action, href.path.split("/")[-2]), href.raw_path.decode()
+
+    async def _deal_with(self, received: HandOut, path: str) -> None:
+        if received.command not in LEASED or await self._behave():
+            await self.answer(received, path)
+
+    async def _behave(self) -> bool:
+        """Behave as packs do with a command that may be lost; return whether there will be an answer."""
+        if self._chance.random() > self.misbehaves:
+            return True
+        if self._chance.random() < 0.4:
+            return False  # it crashed
+        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))  # it hangs, and answers late
+        return True
+
+    async def answer(self, received: HandOut, path: str) -> None:
+        """Send the result of an attempt until there is a final answer, and sometimes once more."""
+        event = result_name(received.command)
+        payload = {**received.input, "attempt": received.attempt}
+        body = {"event": event, "payload": payload}
+        sent = self._history.answer(received, event, payload)
+        accept = (202, 404, 409).__contains__
+        answer = await self._client.insist("POST", path, accept=accept, json=body)
+        sent.status = answer.status_code
+        if answer.status_code != 202:
+            sent.code = answer.json().get("code", "")
+            return
+        self._history.calls["ended"] += received.command in ENDS
+        if self._chance.random() < self.misbehaves:
+            again = await self._client.insist("POST", path, accept=accept, json=body)
+            if again.status_code != 202:
+                self._history.unexpected[f"a result that was sent again was answered with {again.status_code}"] += 1
+
+    # ---------------------------------------------------------------------------------------------------------- leaving
+
+    async def leave(self) -> None:
+        """Take actions and go away in the middle of it, without end."""
+        while True:
+            await self._may_take.wait()
+            await self.leave_once()
+            await asyncio.sleep(0.1 * self._chance.random())
+
+    async def leave_once(self, query: str = "") -> None:
+        """Send a request for an action and close the connection. An answer that has come by then counts."""
+        address = urlsplit(self._client.chance.choice(self._client.urls))
+        loop = asyncio.get_running_loop()
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            try:
+                await loop.sock_connect(connection, (address.hostname, address.port))
+                await loop.sock_sendall(connection, _request(f"{TAKE}{query}", address.netloc))
+                # From here on, nothing that comes is delivered any more; what came before can be read.
+                connection.shutdown(socket.SHUT_RDWR)
+                action = _action_in(_rest_of(connection))
+            except OSError:
+                return
+        if action is not None:
+            # Not in this task, which may be cancelled: what was received is answered.
+            answering = asyncio.create_task(self.answer(*self._receive(action)))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+
+
+def _request(path: str, host: str) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def _rest_of(connection: socket.socket) -> bytes:
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _action_in(answer: bytes) -> dict[str, Any] | None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        return None
+    action: dict[str, Any] = json.loads(body)
+    return action

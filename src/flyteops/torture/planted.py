@@ -1,0 +1,383 @@
+"""Faults that are planted into a server on purpose, to show that a run finds them.
+
+Each is a function that gets the store when the server makes it, of whatever kind it is, and breaks that or something else in
+the process.
+"""
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from flyteops import engine
+from flyteops.errors import ConflictError
+from flyteops.model import Address, Event, Outcome, PackRef, Progress, Step
+from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.service import service
+from flyteops.service.flow import FlowBook
+from flyteops.service.verdict import check_may_complete, is_same_result
+from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
+from flyteops.storage.sqlite import store as sqlite
+
+LOGGER = logging.getLogger("flyte.planted")
+
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+ONE_IN = 20
+"""How seldom something goes wrong that a server does all the time."""
+
+
+def put_in_place(store: Store, **verbs: Callable[..., Any]) -> None:
+    """Let a store do something else when one of its verbs is called."""
+    vars(store).update(verbs)
+
+
+def is_unlucky(identifier: str, one_in: int = ONE_IN) -> bool:
+    """Tell whether something goes wrong with this one; the same one again has the same luck."""
+    return hash(identifier) % one_in == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- events
+
+
+def acknowledge_early(store: Store) -> None:
+    """Answer before anything is written."""
+    record = store.record
+
+    async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, lambda: loop.create_task(record(event, outcome, key=key)))
+        return event.event_id
+
+    put_in_place(store, record=early)
+
+
+def forget_keys(store: Store) -> None:
+    """Take every event as a new one."""
+    record = store.record
+
+    async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        return await record(event, outcome)
+
+    put_in_place(store, record=anew)
+
+
+def repeat_deliveries(store: Store) -> None:
+    """Take every call of a hook as a new one."""
+    record = store.record
+
+    async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        return await record(event, outcome, key=None if event.pack.name == "Webhook" else key)
+
+    put_in_place(store, record=anew)
+
+
+def write_carelessly(store: Store) -> None:
+    """Store events and what follows from them one after the other, in two transactions."""
+    record = store.record
+
+    async def in_two(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        if key is not None:
+            await record(event, Outcome(), key=key)
+            await asyncio.sleep(0.05)
+        await record(Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at), outcome)
+        return event.event_id
+
+    put_in_place(store, record=in_two)
+
+
+def mix_versions(_store: Store) -> None:
+    """Go on with executions by the current version of their flow."""
+    version = FlowBook.version
+
+    def current(self: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
+        return self.find(name) or version(self, name, uuid)
+
+    FlowBook.version = current  # type: ignore[method-assign]
+
+
+# ------------------------------------------------------------------------------------------------------------- hand-outs
+
+
+def hand_out_twice(store: Store) -> None:
+    """Hand out some actions a second time."""
+    claim, again, count = store.claim, list[Claimed](), itertools.count(1)
+
+    async def twice(pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
+        if again:
+            return [again.pop()]
+        claimed = await claim(pack, at, **options)
+        again.extend(each for each in claimed if next(count) % ONE_IN == 0)
+        return claimed
+
+    put_in_place(store, claim=twice)
+
+
+def leak_hand_backs(store: Store) -> None:
+    """Leave what a pack did not get with that pack, in the store and above it."""
+    claim = store.claim
+
+    async def whole(pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
+        return await asyncio.shield(asyncio.ensure_future(claim(pack, at, **options)))
+
+    async def keep(_action_id: str, _at: datetime, _check: object, *, counts: bool) -> Address:
+        return Address("nobody", {}, "nothing")
+
+    put_in_place(store, claim=whole, release=keep)
+
+
+def ignore_delays(store: Store) -> None:
+    """Hand out delayed actions at once."""
+    _change_delays(store, None, one_in=2)
+
+
+def keep_delays_for_ever(store: Store) -> None:
+    """Never hand out some of the delayed actions."""
+    _change_delays(store, NEVER, one_in=4)
+
+
+def _change_delays(store: Store, not_before: datetime | None, *, one_in: int) -> None:
+    record = store.record
+
+    async def changed(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+        actions = tuple(
+            replace(each, not_before=not_before) if each.not_before and is_unlucky(each.action_id, one_in) else each
+            for each in outcome.actions
+        )
+        return await record(event, replace(outcome, actions=actions), key=key)
+
+    put_in_place(store, record=changed)
+
+
+# --------------------------------------------------------------------------------------------------------------- results
+
+
+def lose_continuations(store: Store) -> None:
+    """Store some results without what follows from them."""
+    finish = store.finish
+
+    async def cut_off(action_id: str, result: Event, decide: Decide) -> bool:
+        def cut(progress: Progress) -> Outcome | Late | None:
+            ruling = decide(progress)
+            return Outcome() if isinstance(ruling, Outcome) and is_unlucky(action_id) else ruling
+
+        return await finish(action_id, result, cut)
+
+    put_in_place(store, finish=cut_off)
+
+
+def drop_results(store: Store) -> None:
+    """Acknowledge some results and do nothing with them."""
+    finish = store.finish
+
+    async def drop(action_id: str, result: Event, decide: Decide) -> bool:
+        return True if is_unlucky(action_id) else await finish(action_id, result, decide)
+
+    put_in_place(store, finish=drop)
+
+
+def ignore_fencing(_store: Store) -> None:
+    """Apply results whatever attempt they are of."""
+
+    def rule(event: Event, progress: Progress, _lease: str | None) -> Late | bool:
+        check_may_complete(event.pack, progress)
+        if progress.result is None:
+            return True
+        if is_same_result(event, progress.result):
+            return False
+        raise ConflictError("It has ended.")
+
+    vars(service)["rule_on_result"] = rule
+
+
+def drop_late_results(store: Store) -> None:
+    """Refuse late results as it should be, and do not keep them."""
+    finish = store.finish
+
+    async def drop(action_id: str, result: Event, decide: Decide) -> bool:
+        def nothing_if_late(progress: Progress) -> Outcome | Late | None:
+            ruling = decide(progress)
+            return None if isinstance(ruling, Late) else ruling
+
+        return await finish(action_id, result, nothing_if_late)
+
+    put_in_place(store, finish=drop)
+
+
+def join_early(_store: Store) -> None:
+    """Begin a step that waits for several when one of them has ended."""
+    _change_joins(lambda _step, standing: bool(standing.finished))
+
+
+def never_join(_store: Store) -> None:
+    """Never begin a step that waits for several."""
+    _change_joins(lambda _step, _standing: False)
+
+
+def _change_joins(may_begin: Callable[[Step, engine.Standing], bool]) -> None:
+    why_not_yet = engine.why_not_yet
+
+    def changed(step: Step, standing: engine.Standing) -> tuple[str, str] | None:
+        if not step.dependencies.all or step.id in standing.ran:
+            return why_not_yet(step, standing)
+        return None if may_begin(step, standing) else ("dependsOn", "a planted fault")
+
+    vars(engine)["why_not_yet"] = changed
+
+
+# ------------------------------------------------------------------------------------------------------------------ time
+
+
+def never_look_at_the_time(store: Store) -> None:
+    """Let lost actions be lost for ever."""
+
+    async def do_nothing(*_: Any, **__: Any) -> Advanced:
+        return Advanced(0, None)
+
+    put_in_place(store, advance=do_nothing)
+
+
+class ChangedRules:
+    """The rules of a server, but some schedules fire otherwise."""
+
+    def __init__(self, rules: Rules, change: Callable[[DueStep, Firing], Firing]) -> None:
+        self.lost: Callable[[Progress], Repeat | Ask | Fail] = rules.lost
+        self._due = rules.due
+        self._change = change
+
+    def due(self, step: DueStep) -> Firing:
+        """Rule on a step whose time has come, and change that for some times."""
+        firing = self._due(step)
+        return self._change(step, firing) if step.due_at.minute % 7 == 0 else firing
+
+
+def skip_firings(store: Store) -> None:
+    """Leave out some times of schedules."""
+    _change_firings(store, lambda _step, firing: Firing(None, Outcome(), firing.next_at))
+
+
+def fire_twice(store: Store) -> None:
+    """Fire for some times of schedules, and be due for the same time again."""
+    fired = set[tuple[str, datetime]]()
+
+    def repeat(step: DueStep, firing: Firing) -> Firing:
+        known = (step.flow_name, step.due_at)
+        if known in fired:
+            return firing
+        fired.add(known)
+        return replace(firing, next_at=step.due_at)
+
+    _change_firings(store, repeat)
+
+
+def _change_firings(store: Store, change: Callable[[DueStep, Firing], Firing]) -> None:
+    advance = store.advance
+
+    async def changed(at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
+        return await advance(at, ChangedRules(rules, change), limit=limit, shift=shift)
+
+    put_in_place(store, advance=changed)
+
+
+def remove_unfinished(store: Store) -> None:
+    """Remove what is old, whether it has ended or not."""
+    purge = store.purge
+
+    async def whatever(what: Retention, *, limit: int = 1000) -> Purged:
+        return await purge(replace(what, before=what.finished_before), limit=limit)
+
+    put_in_place(store, purge=whatever)
+
+
+# ------------------------------------------------------------------------------------------------------------ the server
+
+
+def answer_500(store: Store) -> None:
+    """Answer one request in a hundred with 500 after all was done."""
+    for name in ("record", "claim", "finish"):
+        put_in_place(store, **{name: _failing(getattr(store, name))})
+
+
+def _failing(verb: Callable[..., Any]) -> Callable[..., Any]:
+    async def fail_now_and_then(*values: Any, **options: Any) -> Any:
+        result = await verb(*values, **options)
+        if random.random() < 0.01:  # noqa: S311 - not a secret
+            raise RuntimeError("a planted fault")
+        return result
+
+    return fail_now_and_then
+
+
+def log_tracebacks(store: Store) -> None:
+    """Fail now and then where no client sees it."""
+    advance = store.advance
+
+    async def noisy(*values: Any, **options: Any) -> Advanced:
+        try:
+            raise RuntimeError("a planted fault")
+        except RuntimeError:
+            LOGGER.exception("Something failed")
+        return await advance(*values, **options)
+
+    put_in_place(store, advance=noisy)
+
+
+def never_sync(_store: Store) -> None:
+    """Let SQLite sync nothing to disk."""
+    _set_synchronous("OFF")
+
+
+def sync_at_checkpoints_only(_store: Store) -> None:
+    """Let SQLite sync the log when it is copied into the database, not with each commit."""
+    _set_synchronous("NORMAL")
+
+
+def _set_synchronous(mode: str) -> None:
+    prepare = vars(sqlite)["prepare"]
+
+    def careless(path: Path) -> Any:
+        connection = prepare(path)
+        connection.execute(f"PRAGMA synchronous = {mode}")
+        return connection
+
+    vars(sqlite)["prepare"] = careless
+
+
+PLANTED: Mapping[str, Callable[[Store], None]] = {
+    "acknowledges-early": acknowledge_early,
+    "answers-500": answer_500,
+    "drops-late-results": drop_late_results,
+    "drops-results": drop_results,
+    "fires-twice": fire_twice,
+    "forgets-keys": forget_keys,
+    "hands-out-twice": hand_out_twice,
+    "ignores-delays": ignore_delays,
+    "ignores-fencing": ignore_fencing,
+    "joins-early": join_early,
+    "keeps-delays-for-ever": keep_delays_for_ever,
+    "leaks-hand-backs": leak_hand_backs,
+    "logs-tracebacks": log_tracebacks,
+    "loses-continuations": lose_continuations,
+    "mixes-versions": mix_versions,
+    "never-joins": never_join,
+    "never-looks-at-the-time": never_look_at_the_time,
+    "removes-unfinished": remove_unfinished,
+    "repeats-deliveries": repeat_deliveries,
+    "skips-firings": skip_firings,
+    "writes-carelessly": write_carelessly,
+}
+"""The faults that a run finds on every store, by name."""
+
+CARELESS: Mapping[str, Callable[[Store], None]] = {
+    "never-syncs": never_sync,
+    "syncs-at-checkpoints-only": sync_at_checkpoints_only,
+}
+"""The faults that only a power failure shows."""
+
+FAULTS = {**PLANTED, **CARELESS}
