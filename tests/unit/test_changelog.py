@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
@@ -209,12 +209,14 @@ async def test_a_secret_that_was_put_back_or_in_the_place_of_another_is_found(st
 
 
 async def test_packs_that_the_server_forgets_by_itself_are_kept(store):
+    later = timedelta(0)
     service = Service(
-        store, clock=lambda: datetime.now(UTC), housekeeping=Housekeeping(delete_dead_packs=True, dead_packs_at="00:00")
+        store, clock=lambda: datetime.now(UTC) + later, housekeeping=Housekeeping(delete_dead_packs=True, dead_packs_at="00:00")
     )
     await service.start()
     await store.save_pack(PackDeclaration("Dead").seen(NOW.replace(year=2020)))
     await service._packs.refresh()
+    later = timedelta(minutes=1)
     await service.sweep()
     assert await said(service) == ["pack Dead removed"]
 

@@ -256,6 +256,18 @@ async def test_dead_packs_are_deleted_on_the_evening_of_the_day_the_server_start
     assert await service.list_packs() == []
 
 
+async def test_packs_that_could_not_be_seen_while_the_server_was_away_are_not_dead(store, clock):
+    await (await started(store, clock)).register_pack(PackDeclaration(name="Alive"))
+    clock.forward(days=8)
+    service = await started(store, clock, delete_dead_packs=True, dead_packs_at="00:00")
+    await service.sweep()
+    clock.forward(seconds=30)
+    await service.take("Alive")
+    clock.forward(seconds=30)
+    await service.sweep()
+    assert [pack.id for pack in await service.list_packs()] == ["Alive"]
+
+
 async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
     await register(service, "Dead")
     clock.forward(days=400)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import msgspec
 
@@ -16,6 +16,9 @@ from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.state import of_pack
 from flyteops.storage.base import Rows, Store
 
+SHOWING_UP = timedelta(minutes=1)
+"""How long packs have to be seen after the start of the server before any counts as dead: meanwhile, none could be."""
+
 
 class PackRoll:
     """All packs. When they were seen is known at once, and stored now and then."""
@@ -28,6 +31,7 @@ class PackRoll:
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
         self._dead_checked_on: date | None = None
+        self.served_since: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._packs)
@@ -125,6 +129,8 @@ class PackRoll:
         local = now.astimezone()
         due = f"{local:%H:%M}" >= housekeeping.dead_packs_at
         if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
+            return
+        if self.served_since is not None and now - self.served_since < SHOWING_UP:
             return
         self._dead_checked_on = local.date()
         alive_since = now - housekeeping.dead_after

@@ -130,6 +130,7 @@ class Service:
                 "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
             )
         self._packs.load(await self._store.list_packs())
+        self._packs.served_since = self._clock()
         self._flows.load(await self._store.list_flows())
         await self._items.refresh()
         await self._vault.load()

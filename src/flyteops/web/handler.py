@@ -59,7 +59,8 @@ async def get_liveness(call: Call) -> Reply:
 async def get_readiness(call: Call) -> Reply:
     """Tell whether the server can do its work now, and if not, why."""
     reasons = await call.service.why_not_ready()
-    warnings = [*call.service.warnings(), *call.traffic_warnings()]
+    # An empty tuple is left out of the answer.
+    warnings = (*call.service.warnings(), *call.traffic_warnings())
     if reasons:
         return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
     return Reply(200, wire.Condition(status="ready", warnings=warnings))
