@@ -329,6 +329,16 @@ async def test_what_was_acknowledged_is_in_the_file_that_the_server_had_opened(p
         content.close()
 
 
+async def test_the_next_server_works_with_the_file_that_took_the_place_of_the_other(path: Path) -> None:
+    async with SqliteStore(path.with_name("other.db")) as store:
+        others = await record(store, 5)
+    async with SqliteStore(path) as store:
+        await record(store, 30)
+        path.with_name("other.db").rename(path)
+        await refuses_all(store)
+    assert await ids_in(path) == set(others)
+
+
 async def test_a_link_that_leads_to_another_file_by_now_is_noticed(path: Path) -> None:
     link = by_symbolic_link(path)
     async with SqliteStore(path.with_name("other.db")):
