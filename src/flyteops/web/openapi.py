@@ -38,7 +38,7 @@ REASONS: Mapping[int, str] = {
     409: "The current state does not allow this.",
     413: "The body is too large.",
     500: "Something went wrong in the server.",
-    503: "The store cannot be reached, or there is too much to do. Unless the code is outcome-unknown, nothing was changed. Try again.",
+    503: "The store cannot be reached, or there is too much to do. Nothing was changed unless it is outcome-unknown. Try again.",
 }
 
 
