@@ -70,7 +70,7 @@ def check(subject: str, problems: Iterable[Problem]) -> None:
     """Raise `InputError` with the problems, if there are any."""
     found = list(problems)
     if found:
-        raise InputError(f"{subject} cannot be stored: {found[0]}.", problems=found)
+        raise InputError(f"{subject} is not valid: {found[0]}.", problems=found)
 
 
 def short_key(key: str) -> str:

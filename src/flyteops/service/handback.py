@@ -1,7 +1,6 @@
 """Giving commands back that were taken and reached nobody."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -27,8 +26,14 @@ class HandBack:
 
     async def retry(self) -> None:
         """Give back what is left; raise `UnavailableError` if the store does not take it now."""
-        for action_id, attempt in list(self._owed.items()):
-            with suppress(ConflictError, NotFoundError):
+        while self._owed:
+            # Taken out first: two that give back the same would take it away from whoever has it by then.
+            action_id, attempt = self._owed.popitem()
+            try:
                 check = partial(check_attempt, attempt=attempt)
                 self._announce([await self._store.release(action_id, self._clock(), check, counts=False)])
-            self._owed.pop(action_id, None)
+            except (ConflictError, NotFoundError):
+                continue
+            except BaseException:  # whatever it is, also a caller that has gone: it is still to be given back
+                self._owed[action_id] = attempt
+                raise

@@ -161,8 +161,7 @@ class Pool:
         try:
             for _ in range(REPEATS):
                 try:
-                    async with self._connection(pool) as connection:
-                        return await self._done(work, connection)
+                    return await self._once(pool, work)
                 except CLASHES:
                     continue
             raise BusyError
@@ -171,6 +170,18 @@ class Pool:
         finally:
             self._under_way -= 1
             self._idle.set()
+
+    async def _once(self, pool: Any, work: Callable[[Any], Awaitable[T]]) -> T:
+        has_begun = False
+        try:
+            async with self._connection(pool) as connection:
+                has_begun = True
+                return await self._done(work, connection)
+        except LOST as error:
+            if not has_begun:
+                raise
+            # Letting go of a connection fails as well, in the place of what was wrong before, and then nothing is known either.
+            raise LostError(str(error) or type(error).__name__) from error
 
     @asynccontextmanager
     async def _connection(self, pool: Any) -> AsyncIterator[Any]:
