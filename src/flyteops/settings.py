@@ -14,12 +14,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flyteops.errors import Problem, SettingsError
+from flyteops.number import (
+    parse_count,
+    parse_disk,
+    parse_pause,
+    parse_pool_size,
+    parse_port,
+    parse_seconds,
+    parse_size,
+    parse_workers,
+)
 
 T = TypeVar("T")
-
-LEAST_DISK = 16 * 1024 * 1024
-
-MOST_WORKERS = 64
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -59,67 +65,6 @@ def parse_host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?", bare):
         raise ValueError("is not an address; give one such as 127.0.0.1, ::1 or 0.0.0.0, and the port with FLYTE_PORT")
     return bare
-
-
-def parse_port(value: str) -> int:
-    """Read a TCP port; 0 stands for any free one."""
-    if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > 65535:
-        raise ValueError("is not a port; give a whole number from 1 to 65535, or 0 for any free port")
-    return int(value)
-
-
-def parse_size(value: str) -> int:
-    """Read a number of bytes, at least one."""
-    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) == 0:
-        raise ValueError("is not a number of bytes; give a whole number such as 10485760")
-    return int(value)
-
-
-def parse_count(value: str) -> int:
-    """Read a number of things, at least one."""
-    if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) == 0:
-        raise ValueError("is not a number; give a whole number such as 1000")
-    return int(value)
-
-
-def parse_workers(value: str) -> int:
-    """Read a number of processes, from 1 to 64."""
-    if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MOST_WORKERS:
-        raise ValueError(f"is not a number of server processes; give a whole number from 1 to {MOST_WORKERS}")
-    return int(value)
-
-
-def parse_pool_size(value: str) -> int:
-    """Read a number of database connections, from 1 to 1000."""
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= 1000:
-        raise ValueError("is not a number of connections; give a whole number from 1 to 1000")
-    return int(value)
-
-
-def parse_disk(value: str) -> int:
-    """Read a size such as 500MB or 20GiB, or a number of bytes; at least 16 MiB."""
-    found = re.fullmatch(r"([0-9]{1,15})\s*(?:([KMGT])(i?)B?|B)?", value, re.IGNORECASE)
-    if found is None:
-        raise ValueError("is not a size; give one such as 500MB, 20GiB or 10000000000 (bytes)")
-    base = 1024 if found[3] else 1000
-    size: int = int(found[1]) * base ** (" KMGT".index((found[2] or " ").upper()))
-    if size < LEAST_DISK:
-        raise ValueError("is too little to work with; give at least 16MiB")
-    return size
-
-
-def parse_seconds(value: str) -> timedelta:
-    """Read whole seconds, at least one."""
-    if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) == 0:
-        raise ValueError("is not a number of seconds; give a whole number such as 604800 (a week)")
-    return timedelta(seconds=int(value))
-
-
-def parse_pause(value: str) -> timedelta:
-    """Read whole seconds, from 0 to an hour."""
-    if not re.fullmatch(r"[0-9]{1,4}", value) or int(value) > 3600:
-        raise ValueError("is not a number of seconds; give a whole number from 0 to 3600")
-    return timedelta(seconds=int(value))
 
 
 def parse_flag(value: str) -> bool:

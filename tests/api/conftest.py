@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,6 +173,12 @@ class Wire:
 
     def abort(self) -> None:
         """Break the connection off."""
+        self._writer.transport.abort()
+
+    def reset(self) -> None:
+        """Break the connection off with a reset, which tells the server at once that nobody is there any more."""
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     async def close(self) -> None:

@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
             return False
         found = self._shortcut.find(data, self)
         if isinstance(found, Errand):
-            self._unread = 0
+            self._unread = self._framing = 0
             self._answered = found
             self._start(found.run())
         elif found and not is_second:

@@ -1,5 +1,6 @@
 """What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from flyteops.service import Service, Token
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.web import audit, wire
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
-from flyteops.web.exchange import Call, HeaderList, Reply, encode
+from flyteops.web.exchange import LARGE, Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
@@ -260,7 +261,7 @@ async def save_item(call: Call) -> Reply:
     Templates see JSON when the value's content type is application/json or text/json, text otherwise. With a field `secret` that
     is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
     """
-    item, has_description = data_item(call)
+    item, has_description = data_item(call) if len(call.body) < LARGE else await asyncio.to_thread(data_item, call)
     is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
     return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
 
