@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -64,8 +63,9 @@ from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_flow, of_resolution
 from flyteops.service.timer import ClockWatch, Timer
 from flyteops.service.token import TokenBook
+from flyteops.service.undelivered import Undelivered
 from flyteops.service.vault import Vault
-from flyteops.service.verdict import Resolution, accept, check_attempt, check_may_complete, is_open, rule_on_result, shown_lease
+from flyteops.service.verdict import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import (
     ActionFilter,
@@ -136,9 +136,9 @@ class Service:
         self._vault = Vault(store, self._changes, seals)
         self._items = ItemBook(store, self._vault, self._changes)
         self._room = WaitingRoom()
+        self._undelivered = Undelivered(store, clock, self._room.announce)
         store.listen(self._room.announce)
         self._timer = Timer(clock)
-        self._undelivered: list[Claimed] = []
         self._is_stopping = False
         self._clock_watch = ClockWatch(clock, monotonic)
         self.loops = BackgroundLoops(monotonic)
@@ -348,23 +348,7 @@ class Service:
 
         As long as the store cannot be written, each `sweep` tries it again.
         """
-        self._undelivered += claimed
-        with suppress(UnavailableError):
-            await self._hand_back_undelivered()
-
-    async def _hand_back_undelivered(self) -> None:
-        undelivered, self._undelivered = self._undelivered, []
-        try:
-            while undelivered:
-                await self._release(undelivered[0])
-                undelivered.pop(0)
-        finally:
-            self._undelivered += undelivered
-
-    async def _release(self, claimed: Claimed) -> None:
-        check = partial(check_attempt, attempt=claimed.attempt)
-        with suppress(ConflictError, NotFoundError):
-            self._room.announce([await self._store.release(claimed.action_id, self._clock(), check, counts=False)])
+        await self._undelivered.add(claimed)
 
     async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
         """Take in the result of an action: an event like any other, and the continuation of its execution.
@@ -599,7 +583,7 @@ class Service:
     async def sweep(self) -> None:
         """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
         now = self._clock()
-        await self._hand_back_undelivered()
+        await self._undelivered.retry()
         await self._packs.store_seen()
         await self.tokens.store_uses()
         await self._changes.sweep()
