@@ -26,7 +26,7 @@ WORDS = {
     "forgets-keys": "has 2 ",
     "hands-out-twice": "was handed out twice",
     "ignores-delays": "it is delayed by more",
-    "ignores-fencing": "which was lost, was applied",
+    "ignores-fencing": "the result of attempt",
     "joins-early": "before both that it waits for had ended",
     "keeps-delays-for-ever": "its step delayed is stuck in NEW",
     "leaks-hand-backs": "what a pack did not get was not handed out again",

@@ -16,12 +16,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from flyteops import engine
-from flyteops.errors import ConflictError
-from flyteops.model import Address, Event, Outcome, PackRef, Progress, Step
+from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import service
 from flyteops.service.flow import FlowBook
-from flyteops.service.verdict import check_may_complete, is_same_result
+from flyteops.service.verdict import rule_on_result
 from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
 from flyteops.storage.sqlite import store as sqlite
 
@@ -183,15 +182,11 @@ def drop_results(store: Store) -> None:
 
 
 def ignore_fencing(_store: Store) -> None:
-    """Apply results whatever attempt they are of."""
+    """Apply a result of an attempt that was lost while the action is with another pack."""
 
-    def rule(event: Event, progress: Progress, _lease: str | None) -> Late | bool:
-        check_may_complete(event.pack, progress)
-        if progress.result is None:
-            return True
-        if is_same_result(event, progress.result):
-            return False
-        raise ConflictError("It has ended.")
+    def rule(event: Event, progress: Progress, lease: str | None) -> Late | bool:
+        ruling = rule_on_result(event, progress, lease)
+        return True if isinstance(ruling, Late) and progress.state is ActionState.PENDING else ruling
 
     vars(service)["rule_on_result"] = rule
 

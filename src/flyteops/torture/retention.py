@@ -23,6 +23,9 @@ HALF_DONE = 2
 HELD = 2
 """How many actions a pack has while others are removed."""
 
+SHORTEST_PATIENCE = 30.0
+"""How many seconds it may take at least until the executions are under way."""
+
 
 class RetentionTrial:
     """Executions in all stages, while the servers keep what has ended for no longer than a second."""
@@ -39,8 +42,12 @@ class RetentionTrial:
     async def run(self, patience: float) -> list[str]:
         """Return what was removed and should not have been, or was not and should have been."""
         await self._packs.pause()
-        held = await self._begin()
-        ended = await self._end_one()
+        try:
+            async with asyncio.timeout(max(patience, SHORTEST_PATIENCE)):
+                held, ended = await self._begin(), await self._end_one()
+        except TimeoutError:
+            self._packs.resume()
+            return ["an action that waits was not handed out before retention was put to the test"]
         executions = {number_of(execution): execution for execution in await self._client.executions()}
         self._before = {number: execution for number, execution in executions.items() if number in self._numbers}
         await self._restart()
