@@ -113,13 +113,12 @@ async def test_of_a_value_that_is_long_or_no_text_there_is_its_hash(api: httpx2.
     await check_whole(store)
 
 
-async def test_names_of_any_length_are_bounded_and_can_be_asked_for(api: httpx2.AsyncClient, store: Store) -> None:
-    names = ["x" * 5_000 + end for end in ("a", "b")]
+async def test_the_longest_names_can_be_asked_for(api: httpx2.AsyncClient, store: Store) -> None:
+    names = ["x" * 499 + end for end in ("a", "b")]
     for name in names:
         await api.post("/v1/flows", json={**FLOW, "name": name, "description": "d" * 5_000})
     found = await changes(api, name=names[0])
-    assert len(found) == 1
-    assert 1_000 < len(found[0]["name"]) < 1_100
+    assert [each["name"] for each in found] == [names[0]]
     await check_whole(store)
 
 

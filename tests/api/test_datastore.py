@@ -115,7 +115,7 @@ async def test_a_stored_page_can_do_nothing_in_a_browser(api: httpx2.AsyncClient
 
 
 @pytest.mark.parametrize(
-    "key", ["a/b", "a%2Fb", "ä ö", "x?y#z", "日本", "a+b", "..", "../../etc/passwd", "a\r\nX: y\n", "k" * 10_000]
+    "key", ["a/b", "a%2Fb", "ä ö", "x?y#z", "日本", "a+b", "..", "../../etc/passwd", "a\r\nX: y\n", "k" * 500]
 )
 async def test_keys_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, key: str) -> None:
     address = "/v1/datastore/" + "".join(f"%{byte:02X}" for byte in key.encode())
@@ -127,10 +127,11 @@ async def test_keys_of_any_characters_work_in_addresses(api: httpx2.AsyncClient,
     assert (await api.delete(address)).status_code == 404
 
 
-async def test_a_key_with_a_zero_byte_is_kept_or_refused(api: httpx2.AsyncClient) -> None:
+async def test_a_key_with_a_zero_byte_is_refused(api: httpx2.AsyncClient) -> None:
     answer = await api.put("/v1/datastore/k%00", files={"value": ("x", b"1")})
-    assert answer.status_code in (201, 400)  # texts of PostgreSQL cannot hold one
-    assert (await api.get("/v1/datastore/k%00")).status_code in (200, 400, 404)
+    assert (answer.status_code, "NUL" in answer.text) == (404, True)
+    assert (await api.get("/v1/datastore/k%00")).status_code == 404
+    assert (await api.get("/v1/datastore")).json()["datastore"] == []
 
 
 async def test_a_key_that_is_not_utf_8_is_not_found(api: httpx2.AsyncClient) -> None:

@@ -143,7 +143,7 @@ async def test_a_flow_that_is_saved_again_unchanged_is_answered_alike_and_makes_
                 first.json(),
                 first.headers["location"],
             )
-    assert await store.list_flows() == [version]
+    assert list(await store.list_flows()) == [version]
     assert await versions(api) == 1
 
 

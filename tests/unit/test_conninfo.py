@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flyteops.settings import Settings, without_password
+from flyteops.settings import Settings
 from flyteops.storage import shown, store_faults
 from flyteops.storage.conninfo import Host, Keepalive, parse_conninfo
+from flyteops.url import without_password
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,19 @@ Payloads and inputs are JSON text in the model; they pass through as they are. W
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from msgspec import UNSET, Meta, Raw, Struct, field
 
 from flyteops import instant
 from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
-from flyteops.service import HealthProblem
 from flyteops.storage.base import Claimed
 from flyteops.web.link import Site
+
+if TYPE_CHECKING:  # the command line reads answers without the server's dependencies
+    from flyteops.service import HealthProblem
+
 
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-03-01T12:30:00.25Z"]})]
 Status = Literal["live", "warning", "critical"]
@@ -221,7 +224,7 @@ class HealthProblemList(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, problems: Sequence[HealthProblem], site: Site) -> Self:
+    def of(cls, problems: "Sequence[HealthProblem]", site: Site) -> Self:
         shown = [
             HealthProblemView(
                 kind=each.kind, name=each.name, reason=each.reason, since=instant.write(each.since), failures=each.failures
