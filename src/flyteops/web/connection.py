@@ -218,7 +218,8 @@ class Connection(asyncio.Protocol):
             self._read_held()
         if self._read is not None and self._waiting and self._read is self._waiting[-1]:
             self._waiting.pop()  # the rest of this request will never come
-            self._read = None
+            self._read = self._stage = None
+        elif self._stage == HEAD and not self._rest:
             self._stage = None
         last = self._waiting[-1] if self._waiting else self._answered
         is_incomplete = self._stage is not None and not self._rest
