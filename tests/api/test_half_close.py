@@ -78,11 +78,13 @@ async def test_all_requests_before_the_end_of_sending_are_answered(wire: Wire) -
     assert await wire.rest() == b""
 
 
-async def test_requests_before_one_that_was_cut_off_are_answered(wire: Wire, api: httpx2.AsyncClient) -> None:
-    await wire.send(EVENT + EVENT + EVENT[:-1])
-    wire.end_sending()
-    statuses = (await wire.rest()).count(b"HTTP/1.1 202 ")
-    assert statuses == len((await api.get("/v1/audit/events")).json()["events"]) == 2
+async def test_requests_before_one_that_was_cut_off_are_answered(wire: Wire, server: Server, api: httpx2.AsyncClient) -> None:
+    for cut in (EVENT[:-1], EVENT[:-13], EVENT[:30], EVENT[:3], b"\r\n"):
+        wire = await server.connect()
+        await wire.send(EVENT + EVENT + cut)
+        wire.end_sending()
+        assert (await wire.rest()).count(b"HTTP/1.1 202 ") == 2, cut
+    assert len((await api.get("/v1/audit/events")).json()["events"]) == 10
 
 
 async def waits(service: Service, count: int) -> None:
