@@ -26,10 +26,10 @@ check: .venv/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: .venv/dev ## run the tests that take longer, most of them end to end with real processes
-	@$(PYTEST) -m "slow and not postgres and not mongodb and not servers" tests $(ARGS)
+	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "(slow or property) and not postgres and not mongodb and not servers" tests $(ARGS)
 
 backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
-	@$(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
+	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
 
 fuzz: .venv/dev ## give the server inputs that nobody thought of (ARGS="--inputs 100000 --seed 1 --target flow")
 	@nice -n 19 $(BIN)/python -m fuzz $(ARGS)

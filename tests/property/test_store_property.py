@@ -19,6 +19,9 @@ from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, ExecutionFilter, Retention
 from flyteops.testing.sample import Sample, always, creating, minutes
 from tests import mongodb
+from tests.examples import examples
+
+pytestmark = pytest.mark.property
 
 FLOWS = st.sampled_from(["Deploy", "Check"])
 PACKS = st.sampled_from(["Worker", "Tester"])
@@ -242,7 +245,7 @@ class Comparison(RuleBasedStateMachine):
 
 
 TestComparison = Comparison.TestCase
-TestComparison.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestComparison.settings = settings(max_examples=examples(25), stateful_step_count=40, deadline=None)
 
 
 class MongoComparison(Comparison):
@@ -251,4 +254,4 @@ class MongoComparison(Comparison):
 
 @pytest.mark.mongodb
 class TestMongodb(MongoComparison.TestCase):  # type: ignore[misc, name-defined]
-    settings = settings(max_examples=10, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=examples(10), stateful_step_count=40, deadline=None)

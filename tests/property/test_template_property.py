@@ -8,6 +8,7 @@ from html import unescape
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -15,6 +16,9 @@ from markdown_it import MarkdownIt
 from flyteops import template
 from flyteops.errors import TemplateError, TemplateLimitError, TemplateRenderError, TemplateSyntaxError
 from flyteops.template.template import LANGUAGE
+from tests.examples import examples
+
+pytestmark = pytest.mark.property
 
 LIMITS = template.Limits(steps=50_000, output_length=20_000, value_length=10_000, list_length=2_000)
 NOW = datetime(2024, 2, 29, 12, 30, 45, 123456, tzinfo=UTC)
@@ -86,14 +90,14 @@ WHOLE = ["{% verbatim %}", "{% endverbatim %}", "{% endautoescape %}", "{% autoe
 FRAGMENTS = [*SYMBOLS.split(" "), *WORDS.split(" "), *TAGS.split(" "), *WHOLE]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=HEALTH)
 @given(st.text(max_size=60))
 def test_any_text_compiles_or_is_refused_with_a_place(source: str) -> None:
     check(source)
     check("{{" + source + "}}")
 
 
-@settings(max_examples=800, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=HEALTH)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
 def test_any_pile_of_fragments_compiles_or_is_refused_with_a_place(source: str) -> None:
     check(source)
@@ -211,7 +215,7 @@ def around(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 TEMPLATES = st.recursive(OUTPUTS, around, max_leaves=6)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=HEALTH)
 @given(TEMPLATES)
 def test_any_template_renders_the_same_twice_or_fails_in_rendering(source: str) -> None:
     check(source)
@@ -221,7 +225,7 @@ def test_most_of_these_templates_are_right() -> None:
     """Keeps the strategy above honest: it is worth little if the parser refuses most of what it makes."""
     tried: list[bool] = []
 
-    @settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=HEALTH)
+    @settings(max_examples=examples(200), deadline=None, database=None, derandomize=True, suppress_health_check=HEALTH)
     @given(TEMPLATES)
     def collect(source: str) -> None:
         tried.append(compiled(source) is not None)
@@ -230,7 +234,7 @@ def test_most_of_these_templates_are_right() -> None:
     assert sum(tried) > 0.8 * len(tried)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=HEALTH)
 @given(
     st.recursive(
         st.one_of(
@@ -406,7 +410,7 @@ def shown(value: Any) -> str:
     return f"{value:f}" if isinstance(value, float) else str(value)
 
 
-@settings(max_examples=1_500, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=examples(1_500), deadline=None, suppress_health_check=HEALTH)
 @given(st.integers(0, 2**32))
 def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> None:
     source, thunk = expression(Random(seed))
@@ -428,7 +432,7 @@ def test_expressions_agree_with_a_plain_reading_of_the_grammar(seed: int) -> Non
         assert result == shown(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20), min_size=1, max_size=20))
 def test_whatever_a_text_is_a_shell_takes_it_as_one_word(texts: list[str]) -> None:
     script = "printf '%s\\0'" + "".join(template.compile(" {{ text|shellquote }}").render({"text": text}) for text in texts)
@@ -446,7 +450,7 @@ AS_TEXT = {"paragraph_open", "paragraph_close", "inline", "text", "text_special"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(MARKED_UP, st.sampled_from(["{{ x|quote_md }}", "say {{ x|quote_md }} it", "a\n{{ x|quote_md }}\nb"]))
 def test_whatever_a_text_is_markdown_shows_it_as_text(text: str, source: str) -> None:
     tokens = MARKDOWN.parse(template.compile(source).render({"x": text}))
@@ -456,7 +460,7 @@ def test_whatever_a_text_is_markdown_shows_it_as_text(text: str, source: str) ->
     assert shown == "".join(source.replace("{{ x|quote_md }}", text).split())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(st.sampled_from("<>!&@#|^;ltgamp channelhere \n"), max_size=30))
 def test_whatever_a_text_is_slack_shows_it_as_text(text: str) -> None:
     quoted = template.compile("{{ x|quote_slack }}").render({"x": text})
