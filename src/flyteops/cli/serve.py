@@ -258,7 +258,8 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, traffic: Traffic, idle_seconds: float) -> None:
         super().__init__(config)
         self.traffic = traffic
-        self._idle_seconds = idle_seconds
+        # The bounds of connections are attributes of the class, as each connection has slots only.
+        self._connection = type("Connection", (Connection,), {"idle_seconds": idle_seconds, "__slots__": ()})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets."""
@@ -266,7 +267,7 @@ class Server(uvicorn.Server):
         handshake, farewell = (None, None) if ssl is None else (HANDSHAKE, FAREWELL)
         self.servers = [
             await loop.create_server(
-                self._connection,
+                partial(self._connection, self.config, self.server_state),
                 sock=sock,
                 ssl=ssl,
                 backlog=BACKLOG,
@@ -276,11 +277,6 @@ class Server(uvicorn.Server):
             for sock in sockets or ()
         ]
         self.started = True
-
-    def _connection(self) -> Connection:
-        connection = Connection(self.config, self.server_state)
-        connection.idle_seconds = self._idle_seconds
-        return connection
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

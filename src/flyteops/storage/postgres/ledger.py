@@ -173,43 +173,44 @@ LISTED = """
 """
 """The same, listed by the caller."""
 
-KINDS_BY_LABELS = """
-  kinds AS (
-    SELECT asked.labels, earliest.command FROM unnest($2::text[]) asked (labels) CROSS JOIN LATERAL (
-      SELECT command FROM flyte_action
-      WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels
-      ORDER BY command LIMIT 1
-    ) earliest
-    UNION ALL
-    SELECT kinds.labels, following.command FROM kinds CROSS JOIN LATERAL (
-      SELECT command FROM flyte_action
-      WHERE state = 'NEW' AND pack_name = $1::text AND labels = kinds.labels AND command > kinds.command
-      ORDER BY command LIMIT 1
-    ) following
-  ),
-  own AS (SELECT labels, command FROM kinds WHERE command = coalesce($3::text, command))
+ANY_COMMAND = """
+  candidates AS (
+    SELECT head.seq FROM unnest($2::text[]) asked (labels) CROSS JOIN LATERAL (
+      SELECT seq FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels AND $3::text IS NULL
+      ORDER BY seq LIMIT $4::bigint + 16
+    ) head
+  )
 """
-"""The kinds of actions that wait for a pack. $2: all labels that such an action may ask for."""
+"""The oldest actions that wait for a pack, whatever their command. $2: all labels that such an action may ask for; $3: NULL."""
 
 ONE_COMMAND = """
-  own AS (SELECT labels, $3::text AS command FROM unnest($2::text[]) asked (labels) WHERE EXISTS (
-    SELECT FROM flyte_action WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels AND command = $3::text
-  ))
+  candidates AS (
+    SELECT head.seq FROM unnest($2::text[]) asked (labels) CROSS JOIN LATERAL (
+      SELECT seq FROM flyte_action
+      WHERE state = 'NEW' AND pack_name = $1::text AND labels = asked.labels AND command = $3::text
+      ORDER BY seq LIMIT $4::bigint + 16
+    ) head
+  )
 """
-"""The kinds of actions that wait for a pack under one command. $2: all labels that such an action may ask for."""
+"""The same under one command ($3)."""
 
 MOST_SUBSETS = 64
 """Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
 
-CLAIM = """
-WITH RECURSIVE {own},
+HEADS_OF_OWN = """
   candidates AS (
     SELECT head.seq FROM own CROSS JOIN LATERAL (
       SELECT seq FROM flyte_action
       WHERE state = 'NEW' AND pack_name = $1::text AND labels = own.labels AND command = own.command
       ORDER BY seq LIMIT $4::bigint + 16
     ) head
-  ),
+  )
+"""
+"""The oldest actions of each of these labels and commands."""
+
+CLAIM = """
+WITH RECURSIVE {candidates},
   heads AS (
     SELECT seq FROM flyte_action WHERE seq = ANY (ARRAY(SELECT seq FROM candidates ORDER BY seq)) AND state = 'NEW'
     ORDER BY seq LIMIT $4::bigint FOR UPDATE {locked}
@@ -233,7 +234,7 @@ WITH RECURSIVE {own},
   )
 SELECT action_id, command, input, attempt, timeout, TRUE FROM (SELECT * FROM claimed ORDER BY seq) ordered
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM own) AND NOT EXISTS (SELECT FROM claimed)
+SELECT NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
 """
 """The actions, or one row that says that there are some which others have their hands on."""
 
@@ -243,13 +244,15 @@ Claims = tuple[str, str]
 """Two statements: one that passes over what others have their hands on, and one that waits for them."""
 
 
-def _claims(own: str) -> Claims:
-    return CLAIM.format(own=own, locked="SKIP LOCKED"), CLAIM.format(own=own, locked="")
+def _claims(*parts: str) -> Claims:
+    candidates = ",".join(parts)
+    return CLAIM.format(candidates=candidates, locked="SKIP LOCKED"), CLAIM.format(candidates=candidates, locked="")
 
 
-CLAIM_READABLE, CLAIM_LISTED, CLAIM_BY_LABELS, CLAIM_OF_COMMAND = map(
-    _claims, (f"{KINDS}, {READABLE}", LISTED, KINDS_BY_LABELS, ONE_COMMAND)
-)
+CLAIM_READABLE = _claims(KINDS, READABLE, HEADS_OF_OWN)
+CLAIM_LISTED = _claims(LISTED, HEADS_OF_OWN)
+CLAIM_BY_LABELS = _claims(ANY_COMMAND)
+CLAIM_OF_COMMAND = _claims(ONE_COMMAND)
 
 CLAIMED_BEFORE = """
 WITH found AS (

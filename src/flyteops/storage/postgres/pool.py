@@ -289,6 +289,8 @@ class Pool:
 
     def _reason(self, error: BaseException) -> str:
         """Return the driver's message without passwords, and with the file or setting that is concerned."""
+        if isinstance(error, LostError) and error.__cause__ is not None:
+            error = error.__cause__
         if isinstance(error, TimeoutError):
             return "it does not answer in time"
         if isinstance(error, ssl.SSLCertVerificationError):

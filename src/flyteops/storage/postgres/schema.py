@@ -158,7 +158,12 @@ ALTER TABLE flyte_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_v
 ALTER TABLE flyte_attempt SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM)
+# For packs that take whatever waits for them: one seek for each set of labels, however many commands there are.
+WAITING_BY_LABELS = """
+CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state = 'NEW';
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
