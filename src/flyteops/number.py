@@ -23,9 +23,9 @@ def parse_size(value: str) -> int:
 
 
 def parse_count(value: str) -> int:
-    """Read a number of things, at least one."""
+    """Read a number of connections, at least one."""
     if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) == 0:
-        raise ValueError("is not a number; give a whole number such as 1000")
+        raise ValueError("is not a number of connections; give a whole number from 1 to 9999999")
     return int(value)
 
 
@@ -51,7 +51,7 @@ def parse_disk(value: str) -> int:
 def parse_seconds(value: str) -> timedelta:
     """Read whole seconds, at least one."""
     if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) == 0:
-        raise ValueError("is not a number of seconds; give a whole number such as 604800 (a week)")
+        raise ValueError("is not a number of seconds; give a whole number of at least 1, without a unit")
     return timedelta(seconds=int(value))
 
 
