@@ -268,9 +268,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_TRANSFER_BYTES",
             parse_size,
-            "The memory that one server process uses for large request bodies and answers in transfer, of all clients together."
-            " Beyond it, requests get 503 or the slowest client is disconnected. A value below twice FLYTE_MAX_BODY_BYTES is raised"
-            " to that.",
+            "Memory of one server process for large request bodies and answers in transfer, of all clients together. Beyond it,"
+            " requests get 503 or the slowest client is disconnected. A value below twice FLYTE_MAX_BODY_BYTES is raised to that.",
             NETWORK,
             "BYTES",
         ),
@@ -594,8 +593,7 @@ def reference() -> str:
         "variable. Blank values count as not given. Everything that is wrong is reported at once, and the exit code is 2. A",
         "`FLYTE_...` variable that nobody knows is pointed out at the start, with the nearest name that exists.",
         "",
-        "Packs read variables of their own, such as `FLYTE_JWT_FILE` and `FLYTE_PACK_HEALTH_HOST`: see [the SDK](sdk.md#environment). So do the other",
-        "commands: see [the command line](cli.md).",
+        "Packs read variables of their own, see [the SDK](sdk.md#environment), and so do the [other commands](cli.md).",
     ]
     group = ""
     for field, setting in table():
