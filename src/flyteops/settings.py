@@ -15,6 +15,7 @@ import msgspec
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.number import (
+    parse_clock_time,
     parse_count,
     parse_disk,
     parse_pause,
@@ -73,14 +74,6 @@ def parse_flag(value: str) -> bool:
     if value.lower() not in known:
         raise ValueError("is neither true nor false; give one of them")
     return known[value.lower()]
-
-
-def parse_clock_time(value: str) -> str:
-    """Read a time of the day, and return it with two digits each."""
-    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
-    if match is None:
-        raise ValueError("is not a time of the day; give hours and minutes such as 23:00")
-    return f"{int(match[1]):02}:{match[2]}"
 
 
 def parse_log_level(value: str) -> str:
@@ -268,8 +261,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_TRANSFER_BYTES",
             parse_size,
-            "Memory of one server process for large request bodies and answers in transfer, of all clients together. Beyond it,"
-            " requests get 503 or the slowest client is disconnected. A value below twice FLYTE_MAX_BODY_BYTES is raised to that.",
+            "Memory of one server process for large request bodies and answers in transfer, of all clients together. Beyond"
+            " it, requests get 503 or the slowest client is disconnected. Less than twice FLYTE_MAX_BODY_BYTES counts as that.",
             NETWORK,
             "BYTES",
         ),
