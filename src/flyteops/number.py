@@ -1,4 +1,4 @@
-"""Numbers in settings: ports, sizes, counts and seconds. Each function raises `ValueError` with how to fix the text."""
+"""Numbers in settings: ports, sizes, counts and times. Each function raises `ValueError` with how to fix the text."""
 
 import re
 from datetime import timedelta
@@ -23,9 +23,9 @@ def parse_size(value: str) -> int:
 
 
 def parse_count(value: str) -> int:
-    """Read a number of things, at least one."""
+    """Read a number of connections, at least one."""
     if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) == 0:
-        raise ValueError("is not a number; give a whole number such as 1000")
+        raise ValueError("is not a number of connections; give a whole number from 1 to 9999999")
     return int(value)
 
 
@@ -51,7 +51,7 @@ def parse_disk(value: str) -> int:
 def parse_seconds(value: str) -> timedelta:
     """Read whole seconds, at least one."""
     if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) == 0:
-        raise ValueError("is not a number of seconds; give a whole number such as 604800 (a week)")
+        raise ValueError("is not a number of seconds; give a whole number of at least 1, without a unit")
     return timedelta(seconds=int(value))
 
 
@@ -67,3 +67,11 @@ def parse_pool_size(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= 1000:
         raise ValueError("is not a number of connections; give a whole number from 1 to 1000")
     return int(value)
+
+
+def parse_clock_time(value: str) -> str:
+    """Read a time of the day, and return it with two digits each."""
+    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
+    if match is None:
+        raise ValueError("is not a time of the day; give hours and minutes such as 23:00")
+    return f"{int(match[1]):02}:{match[2]}"

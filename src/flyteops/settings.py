@@ -14,6 +14,7 @@ import msgspec
 
 from flyteops.errors import Problem, SettingsError
 from flyteops.number import (
+    parse_clock_time,
     parse_count,
     parse_disk,
     parse_pause,
@@ -75,14 +76,6 @@ def parse_flag(value: str) -> bool:
     return known[value.lower()]
 
 
-def parse_clock_time(value: str) -> str:
-    """Read a time of the day, and return it with two digits each."""
-    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
-    if match is None:
-        raise ValueError("is not a time of the day; give hours and minutes such as 23:00")
-    return f"{int(match[1]):02}:{match[2]}"
-
-
 def parse_log_level(value: str) -> str:
     """Read a log level, in any case."""
     level = {"warn": "warning", "fatal": "critical", "trace": "debug"}.get(value.lower(), value.lower())
@@ -127,8 +120,8 @@ class Setting(msgspec.Struct, frozen=True):
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
 AUTH = "Who may do what"
-STOPS = "How long a server that is told to stop goes on serving, not ready any more, until its port closes."
-IDLE = "How long a connection without a request is kept; a proxy in front must close its own sooner."
+STOPS = "How long a server continues to serve after SIGTERM, with /health/ready at 503, before its port closes."
+IDLE = "How long a connection without a request is kept open. A proxy in front must close its idle connections sooner."
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,8 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_CONNECTIONS",
             parse_count,
-            "How many connections one server process has at once; others get 503."
-            " Never more than the limit of open files allows.",
+            "The largest number of connections of one server process; further ones get 503."
+            " The limit of open files may lower it.",
             NETWORK,
             "NUMBER",
             shown="10000, or what the limit of open files allows",
@@ -210,9 +203,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_TRANSFER_BYTES",
             parse_size,
-            "Memory of one server process for large bodies that are being received and large answers that are being sent,"
-            " of all clients together; at least twice FLYTE_MAX_BODY_BYTES. Beyond it requests get 503, or the slowest client is"
-            " disconnected.",
+            "Memory of one server process for large request bodies and answers in transfer, of all clients together. Beyond"
+            " it, requests get 503 or the slowest client is disconnected. Less than twice FLYTE_MAX_BODY_BYTES counts as that.",
             NETWORK,
             "BYTES",
         ),
@@ -312,8 +304,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_WAL",
             parse_disk,
-            "How long the write-ahead log of SQLite may get while another program reads an old state of the database, which keeps"
-            " the log from being shortened. Beyond it, all writes are refused with 503 until that read ends.",
+            "The largest size of SQLite's write-ahead log, which cannot be shortened while another program reads an old state of"
+            " the database. Beyond it, all writes are refused with 503 until that read ends.",
             STORE,
             "SIZE",
             shown="1GiB, or FLYTE_MAX_DISK if that is less",
@@ -536,7 +528,7 @@ def reference() -> str:
         "variable. Blank values count as not given. Everything that is wrong is reported at once, and the exit code is 2. A",
         "`FLYTE_...` variable that nobody knows is pointed out at the start, with the nearest name that exists.",
         "",
-        "Packs and the other commands read variables of their own: see [the command line](cli.md).",
+        "Packs read variables of their own, see [the SDK](sdk.md#environment), and so do the [other commands](cli.md).",
     ]
     group = ""
     for field, setting in table():

@@ -41,7 +41,7 @@ def advice_on(*steps: dict[str, Any]) -> list[str]:
 def test_words_of_strangers_in_a_message_are_to_be_quoted(pack, event, text):
     [advice] = advice_on(step(event, {"channelId": "c", "message": text}, pack))
     assert "steps[0].command.input.message" in advice
-    assert "is what a stranger wrote" in advice
+    assert "is text from outside" in advice
     assert "|quote_slack }}" in advice
 
 
@@ -69,7 +69,7 @@ def test_words_of_strangers_are_followed_through_contexts():
     third = step(told, {"message": "{{ Context.copy }}"}, dependsOn=["1"])
     fourth = step(told, {"message": "{{ Context.quoted }} {{ Event.Payload.message }}"}, dependsOn=["2"])
     found = advice_on(first, second, third, fourth)
-    assert [advice.partition(" ")[0] for advice in found if "stranger" in advice] == [
+    assert [advice.partition(" ")[0] for advice in found if "from outside" in advice] == [
         "steps[1].command.input.message",
         "steps[2].command.input.message",
     ]

@@ -58,9 +58,9 @@ def said(body: Any, **content: Any) -> RoomEvent:
         ),
         (
             {**GOOD, "FLYTE_MATRIX_PASSWORD": "x"},
-            ["FLYTE_MATRIX_TOKEN: FLYTE_MATRIX_PASSWORD is set too", "whose password it is"],
+            ["FLYTE_MATRIX_TOKEN: FLYTE_MATRIX_PASSWORD is set as well", "whose password it is"],
         ),
-        ({**GOOD, "FLYTE_MATRIX_TOKEN_FILE": "/nowhere"}, ["FLYTE_MATRIX_TOKEN_FILE: FLYTE_MATRIX_TOKEN is set too"]),
+        ({**GOOD, "FLYTE_MATRIX_TOKEN_FILE": "/nowhere"}, ["FLYTE_MATRIX_TOKEN_FILE: FLYTE_MATRIX_TOKEN is set as well"]),
         ({**GOOD, "FLYTE_MATRIX_TOKEN": "", "FLYTE_MATRIX_TOKEN_FILE": "/nowhere"}, ["cannot read '/nowhere': No such file"]),
         ({**GOOD, "FLYTE_MATRIX_INVITES": "@ann, flyte.test"}, ["'@ann' is neither a user such as"]),
         (

@@ -483,5 +483,5 @@ def test_a_limit_is_a_time() -> None:
     async def listen() -> None:
         raise AssertionError
 
-    with pytest.raises(TypeError, match="cannot be silent for 0 s at most"):
+    with pytest.raises(TypeError, match="cannot have the timeout 0; it must be more than 0 seconds"):
         Pack("P").source(timeout=0)(listen)

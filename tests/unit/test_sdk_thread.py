@@ -199,7 +199,7 @@ async def test_progress_that_the_server_refuses_does_not_end_the_command(caplog:
         assert await tester.run("Work") == done()
         assert tester.sent == [progressed(50), progressed(75)]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == ["the server refuses to hear of progress (Progressed): The input is not valid."]
+    assert warnings == ["the server refused progress (Progressed): The input is not valid."]
 
 
 async def test_progress_is_of_a_declared_event_and_of_a_command() -> None:

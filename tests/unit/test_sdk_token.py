@@ -71,7 +71,7 @@ def test_a_file_without_a_token_is_reported_at_the_start(file: Path, content: by
 
 
 def test_a_token_and_a_file_for_it_contradict_each_other(file: Path) -> None:
-    with pytest.raises(SettingsError, match="FLYTE_JWT is set too"):
+    with pytest.raises(SettingsError, match="FLYTE_JWT is set as well"):
         read(file, FLYTE_JWT="other")
 
 

@@ -51,6 +51,14 @@ def test_names_of_variables_and_options_are_used_once():
     assert len(set(options)) == len(options)
 
 
+@pytest.mark.parametrize("variable", ["FLYTE_MAX_CONNECTIONS", "FLYTE_IDLE_TIMEOUT", "FLYTE_STORE_POOL_SIZE", "FLYTE_WORKERS"])
+@pytest.mark.parametrize("value", ["0", "-1", "1h", "99999999999"])
+def test_a_number_that_is_too_small_too_large_or_has_a_unit_is_refused_with_the_least_one(variable, value):
+    message = faults({variable: value})[variable]
+    assert message.startswith(f"{value!r} is not a number of ")
+    assert "from 1 to" in message or "at least 1" in message
+
+
 def test_values_are_read_to_their_types():
     settings = Settings.from_environment(
         {

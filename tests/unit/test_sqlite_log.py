@@ -88,7 +88,7 @@ async def test_a_log_that_an_old_read_makes_long_is_reported(
         await store.ping()
     said = [message for message in caplog.messages if "flyte.db-wal" in message]
     assert len(said) == 2
-    assert "is short again" in said[1]
+    assert "has been shortened again" in said[1]
 
 
 async def test_writes_are_refused_before_the_log_fills_the_disk_and_accepted_after_the_read(

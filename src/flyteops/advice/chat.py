@@ -123,6 +123,6 @@ def _about(step: Step, source: str, markup: _Markup, told: frozenset[str]) -> It
     compiled = template.compile(source)
     for shown in dict.fromkeys(output.shown for output in _outside(step, compiled, markup, told)):
         yield (
-            f"{{{{ {shown} }}}} is what a stranger wrote, and the chat reads it as {markup.chat}, such as {markup.example};"
+            f"{{{{ {shown} }}}} is text from outside, and the chat reads it as {markup.chat}, such as {markup.example};"
             f" write {{{{ {shown}|{markup.filter} }}}}"
         )

@@ -221,7 +221,7 @@ def _of_nested(program: str, argument: _Argument, origins: _Origins) -> Iterator
         if origins.prints_outside(argument.compiled, output) or origins.prints_quoted(output):
             yield (
                 argument.path,
-                f"{{{{ {output.shown} }}}} becomes part of a program that `{program}` runs, where no filter of ours quotes;"
+                f"{{{{ {output.shown} }}}} becomes part of a program that `{program}` runs, for which there is no quoting filter;"
                 " hand the value over as an argument behind the program, or in 'env'",
             )
 

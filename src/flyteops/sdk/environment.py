@@ -89,7 +89,7 @@ class Reader:
         if not path:
             return self.read(name, parse, default)
         if self.environ.get(name, "").strip():
-            self.problems.append(Problem(f"{name}_FILE", f"{name} is set too; which of them counts?"))
+            self.problems.append(Problem(f"{name}_FILE", f"{name} is set as well; unset one of them"))
             return default
         try:
             return parse(Path(path).read_text(encoding="utf-8").rstrip("\r\n"))

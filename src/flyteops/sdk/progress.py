@@ -50,7 +50,7 @@ class Progress:
             try:
                 await self._send(event)
             except FlyteError as error:
-                LOGGER.warning("the server refuses to hear of progress (%s): %s", event.name, describe(error))
+                LOGGER.warning("the server refused progress (%s): %s", event.name, describe(error))
             except Exception:  # the command must not wait for ever for what nobody sends any more
                 LOGGER.exception("progress (%s) could not be sent", event.name)
             finally:

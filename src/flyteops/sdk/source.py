@@ -56,7 +56,7 @@ def make_source(
         message = f"{function.__qualname__} cannot be asked every {every} s"
         raise TypeError(message)
     if timeout is not None and timeout <= 0:
-        message = f"{function.__qualname__} cannot be silent for {timeout} s at most"
+        message = f"{function.__qualname__} cannot have the timeout {timeout}; it must be more than 0 seconds"
         raise TypeError(message)
     return Source(name or function.__name__, _round(function, every), every, at_once, timeout)
 

@@ -44,14 +44,14 @@ FOREIGN: Mapping[str, str] = {
     "pool_size": "FLYTE_STORE_POOL_SIZE",
     "max_connections": "FLYTE_STORE_POOL_SIZE",
     "pool_timeout": "connect_timeout=SECONDS",
-    "pgbouncer": "FLYTE_STORE_DIRECT_URL, with the address of the database itself",
-    "prepared_statements": "FLYTE_STORE_DIRECT_URL, with the address of the database itself",
+    "pgbouncer": "FLYTE_STORE_DIRECT_URL with the address of the database itself",
+    "prepared_statements": "FLYTE_STORE_DIRECT_URL with the address of the database itself",
     "require_auth": "sslmode=verify-full",
     "requirepeer": "sslmode=verify-full",
     "hostaddr": "the address in place of the host's name",
-    "replication": "nothing",
+    "replication": "",
 }
-"""Options of other drivers, and those of libpq that cannot be kept, with the replacement to recommend."""
+"""Options of other drivers, and those of libpq that cannot be kept, with the replacement to recommend, if there is one."""
 
 
 class Keepalive(msgspec.Struct, frozen=True):
@@ -263,7 +263,8 @@ class _Parser:
     def _check_foreign(self) -> None:
         for name in [name for name in self.options if name in FOREIGN]:
             self.options.pop(name)
-            self.faults.append(f"has an option {name} that Flyte does not know; use {FOREIGN[name]} instead")
+            advice = f"use {FOREIGN[name]}" if FOREIGN[name] else "remove it"
+            self.faults.append(f"has an option {name} that Flyte does not support; {advice}")
 
 
 def _split(uri: str) -> tuple[str, str, str, str]:

@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
     def _turn_away(self) -> None:
         self.traffic.connections.reached()
         self._reads_no_more = True
-        self._write_problem(TURNED_AWAY, "The server has as many connections as it may have.", RETRY)
+        self._write_problem(TURNED_AWAY, "The server has reached its limit of connections.", RETRY)
         if len(self._server.connections) > self.traffic.max_connections + MOST_TURNED_AWAY:
             self._outlet.close()
         else:

@@ -18,7 +18,7 @@ MAX_TARGET = 16_384
 MAX_FIELDS = 256
 """Header lines that a request may have."""
 
-BAD_REQUEST = Fault(400, "bad-request", "This is no HTTP request.")
+BAD_REQUEST = Fault(400, "bad-request", "This is not an HTTP request.")
 BAD_HOST = Fault(400, "bad-host", "The request does not name its host as HTTP requires.")
 NO_TUNNEL = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
 TOO_SLOW = Fault(408, "too-slow", "The request took too long to come.")

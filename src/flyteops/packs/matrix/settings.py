@@ -79,7 +79,7 @@ def _account(reader: Reader) -> Account:
     if any("TOKEN" in each.path or "PASSWORD" in each.path for each in reader.problems[known:]):
         return account
     if account.token and account.password:
-        message = "FLYTE_MATRIX_PASSWORD is set too; which of them counts?"
+        message = "FLYTE_MATRIX_PASSWORD is set as well; unset one of them"
         reader.problems.append(Problem("FLYTE_MATRIX_TOKEN", message))
     if not account.token and not account.password:
         message = f"is not set: the access token of the bot, {USED_BY}"

@@ -140,7 +140,7 @@ class Guard:
                 return
             self._fault = fault
             if fault is None:
-                LOGGER.warning("The files of the database %r are back; it is worked with again", str(self._named))
+                LOGGER.warning("The files of the database %r are back; the server works with them again", str(self._named))
                 return
             LOGGER.error("%s All work is refused.", fault.message)
             if not fault.has_own_file:

@@ -216,6 +216,6 @@ class Log:
 
     def _report_end(self) -> None:
         if self.warning or self.problem:
-            LOGGER.info("%r is short again", str(self._guard.log))
+            LOGGER.info("%r has been shortened again", str(self._guard.log))
         self.warning = self.problem = ""
         self._reported = GROWN
