@@ -137,6 +137,7 @@ def _said(message: Message) -> Said:
         timestamp=message.timestamp,
         thread=message.thread or message.timestamp,
         key=f"message.{message.channel.id}.{message.timestamp}",
+        is_console=True,
     )
 
 

@@ -46,7 +46,7 @@ class ChatOps:
     def __init__(self, pack: Pack, voice: Voice, *, new_id: Callable[[], str] | None = None) -> None:
         self._pack = pack
         self._voice = voice
-        self._desk = Desk(new_id or (lambda: secrets.token_hex(2)))
+        self._desk = Desk(new_id or (lambda: secrets.token_hex(3)))
         self._received = pack.event("CommandReceived", CommandReceived)
         self._refused = pack.event("CommandRefused", CommandRefused)
         self._catalog = Catalog()
@@ -64,7 +64,9 @@ class ChatOps:
 
     async def answer(self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool) -> None:
         """Take an answer given by a button; `place` is the channel and the timestamp of the question."""
-        deeds = self._desk.answer(question_id, person, self._now(), is_yes=is_yes)
+        channel_id, timestamp = place
+        is_shown = self._places.get(question_id, timestamp) == timestamp
+        deeds = self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes) if is_shown else []
         await self._do(deeds)
         if not deeds:
             await self._try(lambda: self._voice.replace(GONE, *place))

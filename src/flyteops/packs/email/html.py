@@ -16,9 +16,25 @@ _BLANKS = re.compile(r"[ \t\r\n\f]+")
 
 _UNSEEN = frozenset(["script", "style", "title", "template", "noembed", "iframe", "object", "svg"])
 _PARAGRAPHS = frozenset(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "table", "blockquote", "pre", "hr"])
+_PARTS = ("article", "aside", "footer", "header", "main", "nav", "section")
+_ROWS = ("li", "option", "tbody", "tfoot", "thead", "tr")
 _LINES = frozenset(
-    ["address", "article", "aside", "body", "center", "dd", "div", "dt", "fieldset", "figcaption", "figure", "footer", "form"]
-    + ["header", "html", "legend", "li", "main", "nav", "option", "section", "tbody", "tfoot", "thead", "tr"]
+    [
+        *_PARTS,
+        *_ROWS,
+        "address",
+        "body",
+        "center",
+        "dd",
+        "div",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "form",
+        "html",
+        "legend",
+    ]
 )
 _CELLS = frozenset(["td", "th"])
 _LINKS = ("http:", "https:", "mailto:", "tel:", "sip:", "ftp:", "sms:")
