@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from flyteops.packs.chatops.command import declare_commands
 from flyteops.packs.chatops.message import (
     ButtonPressed,
     Channel,
+    MessageDeleted,
+    MessageEdited,
     ReactionAdded,
     ReceivedMessage,
     RichMessageSent,
@@ -27,9 +30,10 @@ from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.slack.api import API_URL, Identity, WebApi
 from flyteops.packs.slack.connection import Connection
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import SlashCommand, occurrences
+from flyteops.packs.slack.envelope import Occurrence, SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
 from flyteops.packs.slack.markup import quiet, quiet_attachments, quiet_blocks
+from flyteops.packs.slack.spool import Spool, Spooled, default_folder
 from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token
@@ -51,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_url: str = API_URL
     renew_channels: float = 24 * 3600.0
     own_messages: bool = False
+    spool: Path | None = None
 
     def __repr__(self) -> str:
         return f"Settings(api_url={self.api_url!r})"
@@ -65,9 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
             renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
             own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", flag, False),
+            spool=reader.read("FLYTE_SLACK_SPOOL", _folder, None),
         )
         reader.finish()
-        return settings
+        if settings.spool is not None or "FLYTE_SLACK_SPOOL" in environ:
+            return settings
+        return msgspec.structs.replace(settings, spool=default_folder(dict(environ), settings.token))
 
 
 def create(environ: Mapping[str, str]) -> Pack:
@@ -122,10 +130,11 @@ class _Listener:
         self._pack = pack
         self._api = api
         self._settings = settings
-        kinds = (ReceivedMessage, ReactionAdded, ButtonPressed, SlashCommand)
+        kinds = (ReceivedMessage, MessageEdited, MessageDeleted, ReactionAdded, ButtonPressed, SlashCommand)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
         self._ops = ChatOps(pack, Voice(api, directory))
-        self._intake = Intake(directory, self._send)
+        self._spool = None if settings.spool is None else Spool(settings.spool)
+        self._intake = Intake(directory, self._send, self._spool)
         self._connection = Connection(api, self._take)
         self._outage = Outage("Slack", LOGGER)
         self._identity: Identity | None = None
@@ -144,6 +153,7 @@ class _Listener:
             if self._settings.app_token is None:
                 LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
                 await asyncio.Event().wait()
+            self._resume()
             try:
                 with _naming("FLYTE_SLACK_APP_TOKEN"):
                     await self._connection.keep(pause)
@@ -173,14 +183,30 @@ class _Listener:
                 await self._api.open_socket()
         return identity
 
+    def _resume(self) -> None:
+        """Go on with what an earlier run acknowledged, before anything new."""
+        kept = list(self._spool.read()) if self._spool is not None else []
+        for spooled in kept:
+            found = self._read(spooled.kind, spooled.envelope_id, spooled.payload)
+            for occurrence in (each for each in found if each.key == spooled.key):
+                self._intake.resume(occurrence)
+        if kept:
+            LOGGER.info("going on with %d that an earlier run had in hand", len(kept))
+
     async def _take(self, request: SocketModeRequest) -> bool:
+        taken = []
+        for occurrence in self._read(request.type, request.envelope_id, request.payload):
+            spooled = Spooled(occurrence.key, request.type, request.envelope_id, dict(request.payload))
+            taken.append(await self._intake.take(occurrence, spooled))
+        return all(taken)
+
+    def _read(self, kind: str, envelope_id: str, payload: Any) -> list[Occurrence]:
         own = None if self._settings.own_messages else self._identity
         try:
-            found = list(occurrences(request.type, request.envelope_id, request.payload, own))
+            return list(occurrences(kind, envelope_id, payload, own))
         except (msgspec.ValidationError, AttributeError) as error:
-            LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", request.type, error)
-            return True
-        return all([await self._intake.take(occurrence) for occurrence in found])
+            LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", kind, error)
+            return []
 
     async def _send(self, payload: msgspec.Struct, key: str) -> None:
         is_yes = decision(payload)
@@ -259,6 +285,10 @@ def _hours(text: str) -> float:
         message = f"{text!r} is not a number of whole hours"
         raise ValueError(message)
     return int(text) * 3600.0
+
+
+def _folder(text: str) -> Path | None:
+    return None if text.strip().lower() in ("", "off") else Path(text.strip()).expanduser()
 
 
 def _url(text: str) -> str:

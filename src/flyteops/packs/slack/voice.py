@@ -61,8 +61,8 @@ def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
     """Return what somebody said who is not the app itself: in a channel, or as a slash command."""
     if isinstance(payload, SlashCommand):
         return Said(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
-    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id:
-        return None
+    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id or payload.user.id.startswith("B"):
+        return None  # bots and webhooks without a user give no commands
     text = without_gap(payload.message)
     to_us = re.sub(rf"^<@{re.escape(own_id)}(\|[^<>]*)?>[\s:,]*", "", text) if own_id else text
     is_addressed = to_us != text or payload.channel_id.startswith("D")
