@@ -141,6 +141,52 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
             read_catalog(wrong)
 
 
+def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
+    with pytest.raises(InputError) as failed:
+        read_catalog(
+            {
+                "prefix": 5,
+                "group": {},
+                "groups": {"ops": ["ann"], "bad": "eve"},
+                "commands": [
+                    {"pattern": "{app}", "alow": {}, "help": 7, "allow": {"user": ["x"]}},
+                    {
+                        "pattern": "help me",
+                        "allow": {"groups": ["opps", "ops", "devs"]},
+                        "confirm": {"within": "soon", "groups": ["x"]},
+                    },
+                    {"name": "nothing"},
+                    "text",
+                ],
+            }
+        )
+    assert [str(problem) for problem in failed.value.problems] == [
+        "Expected `str`, got `int` - at `$.prefix`",
+        "Object contains unknown field `group`",
+        "Expected `array`, got `str` - at `$.groups[...]`",
+        "commands[0]: Object contains unknown field `alow`",
+        "commands[0]: Expected `str`, got `int` - at `$.help`",
+        "commands[0]: Object contains unknown field `user` - at `$.allow`",
+        "commands[0]: '{app}' does not begin with a word, so it would be every message",
+        "commands[1]: a command cannot begin with 'help', which means something of its own",
+        "commands[1]: there is no group 'opps'; there are: ops",
+        "commands[1]: there is no group 'devs'; there are: ops",
+        "commands[1]: there is no group 'x'; there are: ops",
+        "commands[1]: 'soon' is not a duration such as 30s, 5m or 1h",
+        "commands[2]: Object missing required field `pattern`",
+        "commands[3]: Expected `object`",
+    ]
+
+
+async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCaptureFixture) -> None:
+    room = Room(user=ANN)
+    async with PackTester(pack_for(room)) as tester:
+        tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
+        await tester.advance(10)
+        await settle()
+        await tester.server.until(lambda: "not valid: commands[0]: Object contains unknown field `patern`; what was" in caplog.text)
+
+
 # ----------------------------------------------------------------------------------------------------------- commands
 
 

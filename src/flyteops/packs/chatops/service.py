@@ -54,6 +54,13 @@ class ChatOps:
         self._fault = ""
         self._places: dict[str, str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        pack.task(self.watch)
+
+    async def watch(self) -> None:
+        """Read what is declared from the start on and when it changes, so that faults are in the log before anybody speaks."""
+        while True:
+            await self._look()
+            await self._pack.sleep(READ_AGAIN)
 
     async def hear(self, said: Said) -> None:
         """Take something that was said, and return when all that follows at once is done."""
@@ -79,16 +86,25 @@ class ChatOps:
         if self._read_at is not None and self._now() - self._read_at < READ_AGAIN:
             return self._catalog
         self._read_at = self._now()
+        found = await self._look()
+        self._catalog = self._catalog if found is None else found
+        return self._catalog
+
+    async def _look(self) -> Catalog | None:
+        """Return what is declared; None while that cannot be used, which is logged once."""
+        found, fault = None, ""
         try:
-            self._catalog, fault = read_catalog(await self._pack.data(DATA_KEY)), ""
+            found = read_catalog(await self._pack.data(DATA_KEY))
         except NotFoundError:
-            self._catalog, fault = Catalog(), ""
+            found = Catalog()
         except FlyteError as error:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:
             LOGGER.error("the datastore item %s cannot be used: %s; what was declared before stays", DATA_KEY, fault)
+        elif self._fault and not fault:
+            LOGGER.info("the datastore item %s can be used again", DATA_KEY)
         self._fault = fault
-        return self._catalog
+        return found
 
     async def _do(self, deeds: Sequence[Deed]) -> None:
         for deed in deeds:

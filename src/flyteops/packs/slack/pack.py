@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_url: str = API_URL
     renew_channels: float = 24 * 3600.0
     own_messages: bool = False
-    spool: Path | None = None
+    spool: Path | msgspec.UnsetType | None = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"Settings(api_url={self.api_url!r})"
@@ -70,12 +70,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
             renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
             own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", flag, False),
-            spool=reader.read("FLYTE_SLACK_SPOOL", _folder, None),
+            spool=reader.read("FLYTE_SLACK_SPOOL", _folder, msgspec.UNSET),
         )
         reader.finish()
-        if settings.spool is not None or "FLYTE_SLACK_SPOOL" in environ:
-            return settings
-        return msgspec.structs.replace(settings, spool=default_folder(dict(environ), settings.token))
+        return settings
 
 
 def create(environ: Mapping[str, str]) -> Pack:
@@ -85,7 +83,7 @@ def create(environ: Mapping[str, str]) -> Pack:
     api = WebApi(settings.token, settings.app_token, settings.api_url)
     directory = Directory(api, settings.renew_channels, lambda: pack.clock().monotonic())
     declare_commands(pack, Slack(api, directory))
-    _Listener(pack, api, directory, settings)
+    _Listener(pack, api, directory, settings, environ)
     return pack
 
 
@@ -126,15 +124,17 @@ class Slack:
 class _Listener:
     """Tell Flyte what happens in a workspace."""
 
-    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings) -> None:
+    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings, environ: Mapping[str, str]) -> None:
         self._pack = pack
         self._api = api
         self._settings = settings
+        self._environ = environ
         kinds = (ReceivedMessage, MessageEdited, MessageDeleted, ReactionAdded, ButtonPressed, SlashCommand)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
         self._ops = ChatOps(pack, Voice(api, directory))
-        self._spool = None if settings.spool is None else Spool(settings.spool)
-        self._intake = Intake(directory, self._send, self._spool)
+        self._directory = directory
+        self._spool: Spool | None = None
+        self._intake = Intake(directory, self._send)
         self._connection = Connection(api, self._take)
         self._outage = Outage("Slack", LOGGER)
         self._identity: Identity | None = None
@@ -153,6 +153,7 @@ class _Listener:
             if self._settings.app_token is None:
                 LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
                 await asyncio.Event().wait()
+            self._open_spool()
             self._resume()
             try:
                 with _naming("FLYTE_SLACK_APP_TOKEN"):
@@ -182,6 +183,16 @@ class _Listener:
             with _naming("FLYTE_SLACK_APP_TOKEN"):
                 await self._api.open_socket()
         return identity
+
+    def _open_spool(self) -> None:
+        folder = self._settings.spool
+        if folder is msgspec.UNSET:
+            folder = default_folder(self._environ, self._settings.token)
+        if folder is None:
+            LOGGER.info("what happens in Slack while Flyte is away is lost if this pack is killed: set FLYTE_SLACK_SPOOL")
+        else:
+            self._spool = Spool(folder)
+            self._intake = Intake(self._directory, self._send, self._spool)
 
     def _resume(self) -> None:
         """Go on with what an earlier run acknowledged, before anything new."""
