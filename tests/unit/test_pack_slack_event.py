@@ -275,6 +275,25 @@ async def test_what_slack_was_told_is_in_hand_survives_that_the_pack_is_killed(
     assert [path.name for path in left.iterdir()] == ["0-broken.json"]
 
 
+def spooled_below(folder: Path) -> list[Path]:
+    return list(folder.rglob("flyte/slack-*/*.json"))
+
+
+async def test_the_spool_is_below_the_home_of_the_user_unless_it_is_off(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0)
+    state = tmp_path / "state"
+    for variables in ({"HOME": str(tmp_path), "FLYTE_SLACK_SPOOL": "off"}, {"HOME": str(tmp_path), "XDG_STATE_HOME": str(state)}):
+        async with running(slack, **variables) as tester:
+            release = tester.server.hold(on="/events")
+            await slack.happen(HELLO)
+            kept = spooled_below(tmp_path)
+            release.set()
+            await tester.server.until(lambda: len(tester.sent) == 1)
+        assert len(kept) == (0 if "FLYTE_SLACK_SPOOL" in variables else 1)
+
+
 async def test_what_cannot_be_written_down_is_not_acknowledged(
     slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

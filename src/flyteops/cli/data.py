@@ -128,8 +128,11 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     async with connect() as client:
         is_new = await put_item(client, item)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
-    for problem in chatops_problems(item):
-        click.echo(f"warning: {DATA_KEY}: {clean(str(problem))}; the chat packs keep to what was declared before", err=True)
+    problems = chatops_problems(item)
+    for problem in problems:
+        click.echo(f"warning: {DATA_KEY}: {clean(str(problem))}", err=True)
+    if problems:
+        click.echo("warning: the chat packs keep to what was declared before until this is valid", err=True)
 
 
 @data.command("delete")

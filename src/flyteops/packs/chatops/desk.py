@@ -175,8 +175,8 @@ def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> l
 
 
 def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question]) -> list[Deed]:
-    """Answer an approval that fits no question, or several, where there are commands that ask for one."""
-    if not asked and not any(command.confirmation is not None for command in catalog.commands):
+    """Answer an approval that fits no question, or several, where commands are declared at all."""
+    if not asked and not catalog.commands:
         return []
     ids = ", ".join(f"`{each.id}`" for each in asked)
     if name:

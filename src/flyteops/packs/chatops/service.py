@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, NotFoundError
+from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.catalog import DATA_KEY, Catalog, read_catalog
 from flyteops.packs.chatops.confirmation import Question
 from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
@@ -59,7 +59,7 @@ class ChatOps:
     async def watch(self) -> None:
         """Read what is declared from the start on and when it changes, so that faults are in the log before anybody speaks."""
         while True:
-            await self._look()
+            await self._look(reports_absence=False)
             await self._pack.sleep(READ_AGAIN)
 
     async def hear(self, said: Said) -> None:
@@ -90,13 +90,20 @@ class ChatOps:
         self._catalog = self._catalog if found is None else found
         return self._catalog
 
-    async def _look(self) -> Catalog | None:
-        """Return what is declared; None while that cannot be used, which is logged once."""
+    async def _look(self, *, reports_absence: bool = True) -> Catalog | None:
+        """Return what is declared; None while that cannot be used, which is logged once.
+
+        That the server is away is reported by the pack as well, so it need not be when nobody has said anything.
+        """
         found, fault = None, ""
         try:
             found = read_catalog(await self._pack.data(DATA_KEY))
         except NotFoundError:
             found = Catalog()
+        except UnavailableError as error:
+            if not reports_absence:
+                return None
+            fault = str(error)
         except FlyteError as error:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:

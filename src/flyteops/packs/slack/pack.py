@@ -153,7 +153,7 @@ class _Listener:
             if self._settings.app_token is None:
                 LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
                 await asyncio.Event().wait()
-            self._open_spool()
+            self._open_spool(self._identity)
             self._resume()
             try:
                 with _naming("FLYTE_SLACK_APP_TOKEN"):
@@ -184,10 +184,10 @@ class _Listener:
                 await self._api.open_socket()
         return identity
 
-    def _open_spool(self) -> None:
+    def _open_spool(self, identity: Identity) -> None:
         folder = self._settings.spool
         if folder is msgspec.UNSET:
-            folder = default_folder(self._environ, self._settings.token)
+            folder = default_folder(self._environ, f"{identity.team} {identity.user_id}")
         if folder is None:
             LOGGER.info("what happens in Slack while Flyte is away is lost if this pack is killed: set FLYTE_SLACK_SPOOL")
         else:

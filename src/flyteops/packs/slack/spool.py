@@ -87,11 +87,14 @@ class Spool:
         return path
 
 
-def default_folder(environ: Mapping[str, str], token: str) -> Path | None:
-    """Return where a user's programs keep such things, apart for each server and app; None if that is not known."""
+def default_folder(environ: Mapping[str, str], app: str) -> Path | None:
+    """Return where a user's programs keep such things, apart for each server and app; None if that is not known.
+
+    It does not depend on the token: a new one finds what was kept under the old one.
+    """
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if not state and not home:
         return None
-    of = "\n".join([environ.get("FLYTE_API", ""), environ.get("PACK_NAME", ""), token])
+    of = "\n".join([environ.get("FLYTE_API", ""), environ.get("PACK_NAME", ""), app])
     base = Path(state) if state else Path(home) / ".local/state"
     return base / "flyte" / f"slack-{hashlib.sha256(of.encode()).hexdigest()[:12]}"
