@@ -153,6 +153,20 @@ def test_data_can_be_set_read_byte_for_byte_and_deleted(flyte, tmp_path, capfdbi
     assert flyte("data", "get", "blob")[0] == 1
 
 
+def test_faults_of_chat_commands_are_shown_when_they_are_set(flyte):
+    wrong = {"commands": [{"pattern": "{app}", "help": 5}, {"pattern": "help"}]}
+    code, out, err = flyte("data", "set", "chatops", "--value", json.dumps(wrong))
+    assert (code, out) == (0, "created datastore item chatops\n")
+    assert [line.partition("chatops: ")[2] for line in err.splitlines()][:-1] == [
+        "commands[0]: Expected `str`, got `int` - at `$.help`",
+        "commands[0]: '{app}' does not begin with a word, so it would be every message",
+        "commands[1]: a command cannot begin with 'help', which means something of its own",
+    ]
+    assert flyte("data", "set", "chatops", "--value", '{"commands": []}')[2] == ""
+    assert "chatops" in flyte("data", "set", "chatops", "--value", "no JSON")[2]
+    assert flyte("data", "delete", "chatops")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("args", "stdin", "content_type"),
     [

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from flyteops.errors import InputError
 from flyteops.packs.chatops.pattern import Part, Pattern
+from flyteops.packs.chatops.typed import without_gap
 
 WORDS = st.text(string.ascii_lowercase, min_size=1, max_size=6)
 NAMES = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True), min_size=0, max_size=6, unique=True)
 ANYTHING = st.text(max_size=60)
-TYPED = st.text(st.sampled_from("ab \"'“”[]{}|:.\t\n🚀é"), max_size=40)
+TYPED = st.text(st.sampled_from("ab \"'“”„«»`-—\u200b\u00a0[]{}|:.\t\n🚀é"), max_size=40)
 
 
 @st.composite
@@ -41,7 +42,7 @@ def patterns_with_arguments(draw: st.DrawFn) -> tuple[Pattern, dict[str, str]]:
             if part.choices:
                 arguments[part.name] = draw(st.sampled_from(part.choices))
             elif part.is_rest:
-                arguments[part.name] = draw(ANYTHING.map(str.strip).filter(bool))
+                arguments[part.name] = draw(ANYTHING.map(without_gap).filter(bool))
             elif part.name:
                 arguments[part.name] = draw(ANYTHING.filter(lambda text: not ('"' in text and "'" in text)))
     return pattern, arguments
@@ -72,7 +73,7 @@ def test_what_is_optional_may_be_left_out(given_both: tuple[Pattern, dict[str, s
 @given(patterns(), ANYTHING | TYPED)
 def test_whatever_is_typed_is_the_command_or_not(pattern: Pattern, text: str) -> None:
     found = pattern.match(text)
-    assert found is None or (set(found) == set(pattern.names) and pattern.begins(text))
+    assert found is None or (set(found) == set(pattern.names) and pattern.begins(text) and pattern.is_meant(text))
 
 
 @given(ANYTHING | TYPED)

@@ -1,7 +1,10 @@
 """Commands in a chat: who may say them, who must agree, and what flows hear of it."""
 
+# ruff: noqa: RUF001 - people type such characters
+
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyteops.errors import InputError
@@ -138,6 +141,52 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
             read_catalog(wrong)
 
 
+def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
+    with pytest.raises(InputError) as failed:
+        read_catalog(
+            {
+                "prefix": 5,
+                "group": {},
+                "groups": {"ops": ["ann"], "bad": "eve"},
+                "commands": [
+                    {"pattern": "{app}", "alow": {}, "help": 7, "allow": {"user": ["x"]}},
+                    {
+                        "pattern": "help me",
+                        "allow": {"groups": ["opps", "ops", "devs"]},
+                        "confirm": {"within": "soon", "groups": ["x"]},
+                    },
+                    {"name": "nothing"},
+                    "text",
+                ],
+            }
+        )
+    assert [str(problem) for problem in failed.value.problems] == [
+        "Expected `str`, got `int` - at `$.prefix`",
+        "Object contains unknown field `group`",
+        "Expected `array`, got `str` - at `$.groups[...]`",
+        "commands[0]: Object contains unknown field `alow`",
+        "commands[0]: Expected `str`, got `int` - at `$.help`",
+        "commands[0]: Object contains unknown field `user` - at `$.allow`",
+        "commands[0]: '{app}' does not begin with a word, so it would be every message",
+        "commands[1]: a command cannot begin with 'help', which means something of its own",
+        "commands[1]: there is no group 'opps'; there are: ops",
+        "commands[1]: there is no group 'devs'; there are: ops",
+        "commands[1]: there is no group 'x'; there are: ops",
+        "commands[1]: 'soon' is not a duration such as 30s, 5m or 1h",
+        "commands[2]: Object missing required field `pattern`",
+        "commands[3]: Expected `object`",
+    ]
+
+
+async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCaptureFixture) -> None:
+    room = Room(user=ANN)
+    async with PackTester(pack_for(room)) as tester:
+        tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
+        await tester.advance(10)
+        await settle()
+    assert "not valid: commands[0]: Object contains unknown field `patern`; what was" in caplog.text
+
+
 # ----------------------------------------------------------------------------------------------------------- commands
 
 
@@ -205,13 +254,115 @@ def test_help_shows_what_one_may_ask_for_here() -> None:
     assert "drop" in replies(hear(declared, "flyte help", "bob"))[0]
 
 
-def test_a_command_that_lacks_something_is_told_how_it_goes_if_it_was_for_the_bot() -> None:
+def test_a_command_that_lacks_something_is_answered_with_its_usage() -> None:
     declared = catalog(DEPLOY, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte")
     assert replies(hear(declared, "flyte deploy")) == [
         "That is not quite it:\n`flyte deploy {app} [{version}]`  Deploys an application."
     ]
     assert hear(declared, "flyte drop") == []
-    assert hear(catalog(DEPLOY), "deploy is broken today, again") == []
+
+
+@pytest.mark.parametrize(
+    ("more", "text", "usage"),
+    [
+        ({}, "deploy is broken today, again", "`deploy {app} [{version}]`"),
+        ({}, "Deploy", "`deploy {app} [{version}]`"),
+        ({}, "roll the dice", "`roll back {app}`"),
+        ({}, "\u200b\u2060deploy a b c", "`deploy {app} [{version}]`"),
+        ({"prefix": "flyte"}, "flyte deploy a b c", "`flyte deploy {app} [{version}]`"),
+        ({"prefix": "flyte"}, "`flyte\u200b deploy`", "`flyte deploy {app} [{version}]`"),
+        ({"prefix": "hey flyte"}, "Hey  Flyte deploy", "`hey flyte deploy {app} [{version}]`"),
+    ],
+)
+def test_what_begins_with_the_first_word_of_a_command_is_answered_in_any_mode(
+    more: dict[str, Any], text: str, usage: str
+) -> None:
+    deeds = hear(catalog(DEPLOY, {"pattern": "roll back {app}"}, **more), text)
+    assert told(deeds) == []
+    assert replies(deeds)[0].startswith(f"That is not quite it:\n{usage}")
+
+
+@pytest.mark.parametrize("text", ["let us deploy shop", "deployed", "'deploy' it", "rolling"])
+def test_what_does_not_begin_with_a_command_is_left_alone(text: str) -> None:
+    assert hear(catalog(DEPLOY, {"pattern": "roll back {app}"}), text) == []
+
+
+def test_of_several_commands_with_one_first_word_the_usage_of_those_that_begin_alike_is_shown() -> None:
+    declared = catalog({"pattern": "roll back {app}"}, {"pattern": "roll forward {app}"})
+    assert "forward" not in replies(hear(declared, "roll back"))[0]
+    assert "forward" in replies(hear(declared, "roll over"))[0]
+
+
+def test_help_is_answered_without_commands_where_it_is_for_the_bot() -> None:
+    assert "No commands are declared here yet" in replies(hear(Catalog(), "help", is_addressed=True))[0]
+    assert "No commands are declared here yet" in replies(hear(Catalog(), "help", is_console=True))[0]
+    assert replies(hear(catalog(DEPLOY, prefix="flyte"), "help", is_console=True)) == [
+        "`flyte deploy {app} [{version}]`  Deploys an application."
+    ]
+
+
+# --------------------------------------------------------------------------------------------------- as phones type it
+
+PHONE = "deploy {app} [{version}] [--dry-run] [--force] [to {stage:test|pre-live}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("deploy\u200b shop", {"app": "shop"}),
+        ("\ufeffdeploy\u00a0sh\u200bop\u202f1.2\u2060", {"app": "shop", "version": "1.2"}),
+        ("\u202adeploy shop\u202c", {"app": "shop"}),
+        ("de\u00adploy \u200b shop", {"app": "shop"}),
+        ("deploy \u3164shop", {"app": "shop"}),
+        ("deploy 👩\u200d💻 ❤\ufe0f", {"app": "👩\u200d💻", "version": "❤\ufe0f"}),
+        ("deploy shop 1.2 —force", {"app": "shop", "version": "1.2"}),
+        ("deploy shop –force", {"app": "shop"}),
+        ("deploy shop --force", {"app": "shop"}),
+        ("deploy shop ‑‑dry‑run −−force", {"app": "shop"}),
+        ("deploy shop —dry–run to pre–live", {"app": "shop", "stage": "pre-live"}),
+        ("deploy shop '--force'", {"app": "shop", "version": "--force"}),
+        ("deploy —all", {"app": "--all"}),
+        ("deploy –5", {"app": "–5"}),
+        ('deploy “my shop"', {"app": "my shop"}),
+        ('deploy "my shop”', {"app": "my shop"}),
+        ("deploy „my shop“ „1 2”", {"app": "my shop", "version": "1 2"}),
+        ("deploy ”my shop” ‚1 2‘", {"app": "my shop", "version": "1 2"}),
+        ("deploy «my shop» »1 2«", {"app": "my shop", "version": "1 2"}),
+        ("deploy ‹my shop› ›1 2‹", {"app": "my shop", "version": "1 2"}),
+        ("deploy 「my shop」 『1 2』", {"app": "my shop", "version": "1 2"}),
+        ("deploy ＂my shop＂ 〝1 2〟", {"app": "my shop", "version": "1 2"}),
+        ("deploy ’my shop’ \u200b‘1 2'\u200b", {"app": "my shop", "version": "1 2"}),
+        ("deploy 'don't do'", {"app": "don't do"}),
+        ('deploy "a” b"', {"app": "a” b"}),
+        ('deploy "a b” "c d"', {"app": "a b", "version": "c d"}),
+        ("`deploy shop 1.2`", {"app": "shop", "version": "1.2"}),
+        ("``deploy shop``", {"app": "shop"}),
+        ("```deploy shop 1.2```", {"app": "shop", "version": "1.2"}),
+        ("```\ndeploy shop\n```\n", {"app": "shop"}),
+        ("```sh\ndeploy shop 1.2\n```", {"app": "shop", "version": "1.2"}),
+        ("`deploy` `my shop` 1.2", {"app": "my shop", "version": "1.2"}),
+        ("`deploy shop` 1.2", {"app": "shop", "version": "1.2"}),
+        ("deploy shop ```1.2```", {"app": "shop", "version": "1.2"}),
+        ("deploy `shop", {"app": "`shop"}),
+    ],
+)
+def test_commands_are_understood_as_phones_and_pages_write_them(text: str, arguments: dict[str, str]) -> None:
+    found = Pattern.parse(PHONE).match(text)
+    assert found is not None
+    assert {name: value for name, value in found.items() if value} == arguments
+
+
+@pytest.mark.parametrize("text", ["deploy shop 1.2 -force", "deploy shop 1.2 force", "de ploy shop", "deploy- shop"])
+def test_what_is_only_similar_is_not_the_command(text: str) -> None:
+    assert Pattern.parse(PHONE).match(text) is None
+
+
+def test_words_are_the_same_however_their_letters_are_composed() -> None:
+    assert Pattern.parse("gr\u00fc\u00dfe {wen}").match("gru\u0308\u00dfe Ann") == {"wen": "Ann"}
+
+
+def test_all_that_is_left_of_a_line_stays_as_typed_but_for_its_ends() -> None:
+    assert Pattern.parse("note {text...}").match("note \u200bit’s —  “so”\u200b ") == {"text": "it’s —  “so”"}
 
 
 # ------------------------------------------------------------------------------------------------------- confirmation
@@ -238,7 +389,7 @@ def test_a_command_that_needs_a_yes_is_one_after_it(text: str) -> None:
     assert deeds[0].text == "Approved by bob: deploy shop"
     (payload,) = told(deeds)
     assert (payload.command, payload.user.name, payload.approved_by.name) == ("deploy", "ann", "bob")
-    assert at.hear(declared, said(text, "bob"), 11) == []
+    assert told(at.hear(declared, said(text, "bob"), 11)) == []
     assert at.expire("k1") == []
 
 
@@ -272,7 +423,7 @@ def test_a_no_or_a_withdrawal_is_told_to_flows(by: str) -> None:
 
 def test_a_yes_that_comes_too_late_does_not_count() -> None:
     at, declared = asked()
-    assert at.hear(declared, said("approve k1", "bob"), 300) == []
+    assert told(at.hear(declared, said("approve k1", "bob"), 300)) == []
     deeds = at.expire("k1")
     assert isinstance(deeds[0], Settle)
     assert deeds[0].text == "Nobody decided in time: deploy shop"
@@ -283,9 +434,51 @@ def test_a_yes_that_comes_too_late_does_not_count() -> None:
 def test_of_several_questions_the_answer_says_which() -> None:
     at, declared = asked()
     at.hear(declared, said("deploy bank"), 1)
-    assert at.hear(declared, said("approve", "bob"), 2) == []
+    assert replies(at.hear(declared, said("approve", "bob"), 2)) == ["Several questions are open here; say which: `k1`, `k2`."]
     assert told(at.hear(declared, said("approve k2", "bob"), 3))[0].arguments["app"] == "bank"
     assert told(at.hear(declared, said("approve", "bob"), 4))[0].arguments["app"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("approve", "No question is open in this channel."),
+        ("refuse", "No question is open in this channel."),
+        (
+            "approve k9",
+            "There is no open question `k9` in this channel: it was answered, its time is over, or it was asked elsewhere.",
+        ),
+        (
+            "`refuse k9`",
+            "There is no open question `k9` in this channel: it was answered, its time is over, or it was asked elsewhere.",
+        ),
+    ],
+)
+def test_an_answer_that_fits_no_open_question_is_answered(text: str, answer: str) -> None:
+    for more in ({}, {"prefix": "flyte"}):
+        assert replies(hear(catalog(CONFIRMED, groups=GROUPS, **more), text)) == [answer]
+    assert hear(Catalog(), text) == []
+
+
+def test_a_question_is_answered_only_where_it_was_asked() -> None:
+    at, declared = asked()
+    elsewhere = msgspec.structs.replace(said("approve k1", "bob"), channel_id="C2")
+    (reply,) = at.hear(declared, elsewhere, 1)
+    assert isinstance(reply, Reply)
+    assert (reply.channel_id, reply.text.split(":")[0]) == ("C2", "There is no open question `k1` in this channel")
+    assert at.answer("k1", "C2", person("bob"), 2, is_yes=True) == []
+    assert told(at.answer("k1", "C1", person("bob"), 3, is_yes=True))
+
+
+def test_ids_of_questions_do_not_collide_even_with_those_that_were_settled() -> None:
+    at, declared = Desk(lambda: "K1"), catalog(CONFIRMED, groups=GROUPS)
+    for number, app in enumerate(("shop", "bank", "till")):
+        (reply,) = at.hear(declared, said(f"deploy {app}"), 0)
+        assert isinstance(reply, Reply)
+        assert reply.question is not None
+        assert reply.question.id == ("k1", "k1-2", "k1-3")[number]
+        if app != "bank":
+            assert told(at.hear(declared, said(f"approve {reply.question.id}", "bob"), 1))[0].arguments["app"] == app
 
 
 def test_a_command_that_was_withdrawn_from_the_datastore_is_still_judged_by_what_it_was() -> None:

@@ -40,6 +40,17 @@ def console_with(room: Room, tmp_path: Path, text: str) -> tuple[Console, list[s
 # ------------------------------------------------------------------------------------------------------------- events
 
 
+async def test_help_in_the_room_is_answered_with_and_without_commands() -> None:
+    room = standing_room()
+    async with PackTester(pack_for(room)) as tester:
+        await room.say("help")
+        assert "No commands are declared here yet" in room.messages[-1].text
+        tester.server.data["chatops"] = {"prefix": "flyte", "commands": [{"pattern": "deploy {app}"}]}
+        await tester.advance(10)
+        await room.say("Help")
+        assert room.messages[-1].text == "`flyte deploy {app}`"
+
+
 async def test_what_people_say_becomes_a_received_message() -> None:
     room = standing_room()
     async with PackTester(pack_for(room)) as tester:
@@ -188,13 +199,23 @@ async def test_a_rich_message_is_posted_with_its_attachments() -> None:
     assert (message.user.name, message.attachments) == ("ci", tuple(attachments))
 
 
+@pytest.mark.parametrize("channel", ["general", "#general", "C0123ABC", "nowhere", "#nowhere"])
+async def test_both_ways_to_send_show_a_channel_whether_the_room_knows_it_or_not(channel: str) -> None:
+    room = standing_room()
+    async with PackTester(pack_for(room)) as tester:
+        plain = await tester.run("SendMessage", {"channelId": channel, "message": "hi"})
+        rich = await tester.run("SendRichMessage", {"channel": channel, "text": "hi"})
+    assert (plain.name, rich.name) == ("MessageSent", "RichMessageSent")
+    assert len({message.channel for message in room.messages}) == 1
+
+
 async def test_a_rich_message_that_fails_echoes_its_input_with_every_field() -> None:
-    event = await run(standing_room(), "SendRichMessage", {"channel": "nowhere", "text": "hi"})
+    event = await run(standing_room(), "SendRichMessage", {"channel": "", "text": "hi"})
     assert event == Event(
         "SendRichMessageFailed",
         {
             "inputMessage": {
-                "channel": "nowhere",
+                "channel": "",
                 "text": "hi",
                 "username": "",
                 "icon_url": "",

@@ -10,6 +10,7 @@ import pytest
 
 from flyteops.errors import FlyteError, SettingsError
 from flyteops.packs import email
+from flyteops.packs.email.header import read_mailboxes
 from flyteops.sdk import Event
 from flyteops.sdk.testing import PackTester
 from tests.certificate import Certificate, server_context
@@ -95,6 +96,70 @@ async def test_text_and_html_and_files_go_together() -> None:
     assert (pdf.get_filename(), pdf.get_content_type(), pdf.get_content()) == ("Übersicht.pdf", "application/pdf", b"%PDF\0" * 40)
     assert (text.get_filename(), text.get_content_type()) == ("a X-Evil: 1.txt", "text/x-note")
     assert message["X-Evil"] is None
+
+
+OUTLOOK_ID = "<AM9PR04MB8505A1B2C3D4E5F60718293A4B5C6D7E8@AM9PR04MB8505.eurprd04.prod.outlook.com>"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (OUTLOOK_ID, OUTLOOK_ID),
+        ("<20260302.101500.77>", "<20260302.101500.77>"),
+        ("<1@example.com> (Ann's mail of Monday)", "<1@example.com> (Ann's mail of Monday)"),
+        ("1@example.com", "<1@example.com>"),
+        ("20260302.77", "20260302.77"),
+        (f"<{'x' * 800}@example.com>", f"<{'x' * 800}@example.com>"),
+        ("<=?utf-8?q?a?=@example.com>", "<=?utf-8?q?a?=@example.com>"),
+        (f"{OUTLOOK_ID} {OUTLOOK_ID}", f"{OUTLOOK_ID} {OUTLOOK_ID}"),
+    ],
+)
+async def test_the_id_of_the_mail_that_is_answered_is_sent_as_it_is(given: str, sent: str) -> None:
+    async with mail_server() as server:
+        await send(server, {**LETTER, "inReplyTo": given})
+    headers = server.mails[0].content.replace(b"\r\n ", b" ").split(b"\r\n")
+    assert f"In-Reply-To: {sent}".encode() in headers
+
+
+async def test_an_answer_names_all_mails_of_its_thread_and_no_id_is_broken() -> None:
+    thread = [OUTLOOK_ID.replace("AM9", f"AM{number}") for number in range(5)]
+    async with mail_server() as server:
+        await send(server, {**LETTER, "inReplyTo": thread[-1], "references": [" ".join(thread[:3]), thread[3], thread[4]]})
+    assert b"References: " + b"\r\n ".join(each.encode() for each in thread) + b"\r\n" in server.mails[0].content
+
+
+async def test_of_a_long_thread_the_first_and_the_last_mails_are_named() -> None:
+    thread = [f"<{number}@example.com>" for number in range(500)]
+    async with mail_server() as server:
+        await send(server, {**LETTER, "inReplyTo": "<500@example.com>", "references": thread})
+    named = str(server.mails[0].message["References"]).split()
+    assert (named[0], named[1], named[-1], len(named)) == (thread[0], "<452@example.com>", "<500@example.com>", 50)
+
+
+@pytest.mark.parametrize("wrong", ["<é@example.com>", f"<{'x' * 1000}@example.com>"])
+async def test_ids_that_no_mail_can_carry_are_refused(wrong: str) -> None:
+    async with mail_server() as server:
+        event = await send(server, {**LETTER, "inReplyTo": wrong})
+    assert "cannot be sent: ids of messages are ASCII, at most 900 characters each" in event.payload["error"]
+
+
+async def test_addresses_longer_than_a_line_stay_whole() -> None:
+    long = f"{'x' * 60}@{'y' * 60}.example.com"
+    people = [
+        f"bounces+{long}",
+        f"Jörg Müller <{long}>",
+        f'"Bee, Ann" <{long}>',
+        f"{'Long Name ' * 20}<{long}>",
+        f"{'Größe ' * 20}<{long}>",
+    ]
+    async with mail_server() as server:
+        await send(server, {**LETTER, "from": long, "to": people})
+    (mail,) = server.mails
+    found = read_mailboxes([mail.content.partition(b"To: ")[2].partition(b"Subject:")[0].decode()]).found
+    names = ["", "Jörg Müller", "Bee, Ann", ("Long Name " * 20).strip(), ("Größe " * 20).strip()]
+    assert found == [(name, f"bounces+{long}" if not name else long) for name in names]
+    assert mail.content.isascii()
+    assert b"=?utf-8?q?=3C" not in mail.content
 
 
 async def test_letters_of_all_alphabets_arrive() -> None:

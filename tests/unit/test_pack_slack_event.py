@@ -1,7 +1,11 @@
 """What the Slack pack tells flows, with Slack's official client between it and a stand-in for Slack on the loopback."""
 
 import asyncio
+import logging
+import shutil
+import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +63,17 @@ async def test_a_reaction_tells_who_reacted_to_whose_message(slack: Slack) -> No
     [
         {"type": "message", "subtype": "message_changed", "channel": "C1", "hidden": True, "ts": "1.9", "message": HELLO},
         {"type": "message", "subtype": "message_deleted", "channel": "C1", "ts": "1.9", "deleted_ts": "1.2", "user": "U1"},
-        {"type": "message", "subtype": "bot_message", "channel": "C1", "ts": "1.9", "text": "hi", "bot_id": "B2"},
+        {"type": "message", "subtype": "bot_message", "channel": "C1", "ts": "1.9", "text": "hi", "bot_id": "BBOT"},
+        {"type": "message", "subtype": "bot_message", "channel": "C1", "ts": "1.9", "text": "hi"},
+        {"type": "message", "subtype": "message_replied", "channel": "C1", "ts": "1.9", "message": HELLO},
+        {
+            "type": "message",
+            "subtype": "message_changed",
+            "channel": "C1",
+            "ts": "1.9",
+            "message": HELLO,
+            "previous_message": HELLO,
+        },
         {**HELLO, "user": "UBOT", "ts": "1.9"},
         {**HELLO, "bot_id": "BBOT", "ts": "1.9"},
         {"type": "reaction_added", "user": "UBOT", "reaction": "a", "item": {"type": "message"}, "event_ts": "1.5"},
@@ -75,6 +89,113 @@ async def test_what_is_no_message_of_somebody_else_is_acknowledged_and_nothing_m
         await slack.happen(HELLO)
     assert [payload["message"] for payload in payloads(tester, "ReceivedMessage")] == ["hello"]
     assert len(tester.sent) == 1
+
+
+ALERT = {
+    "type": "message",
+    "subtype": "bot_message",
+    "channel": "C1",
+    "ts": "1.9",
+    "bot_id": "B2",
+    "username": "alerts",
+    "text": "",
+}
+RICH = {
+    "type": "rich_text",
+    "elements": [
+        {
+            "type": "rich_text_section",
+            "elements": [
+                {"type": "text", "text": "disk full on "},
+                {"type": "link", "url": "https://x.test/1", "text": "host1"},
+                {"type": "emoji", "name": "fire"},
+                {"type": "user", "user_id": "U1"},
+            ],
+        },
+        {
+            "type": "rich_text_list",
+            "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": "sda"}]}],
+        },
+    ],
+}
+FIELDS = [{"title": "host", "value": "host1"}, {"title": "use", "value": "99%"}]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"text": "disk full"}, "disk full"),
+        ({"attachments": [{"fallback": "[FIRING:1] disk full", "text": "host1"}]}, "[FIRING:1] disk full\nhost1"),
+        (
+            {"attachments": [{"fallback": "disk full", "title": "disk full", "title_link": "https://x.test"}]},
+            "disk full <https://x.test>",
+        ),
+        ({"attachments": [{"pretext": "Alert", "fields": FIELDS, "fallback": "other"}]}, "Alert\nhost: host1\nuse: 99%"),
+        ({"attachments": [{"blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "*full*"}}]}]}, "*full*"),
+        ({"text": "Alert", "attachments": [{"text": "disk full"}, {"text": "host1"}]}, "Alert\ndisk full\nhost1"),
+        (
+            {"blocks": [{"type": "header", "text": {"text": "Disk"}}, {"type": "section", "fields": [{"text": "full"}]}]},
+            "Disk\nfull",
+        ),
+        ({"blocks": [RICH]}, "disk full on host1 <https://x.test/1>:fire:<@U1>\n• sda"),
+        ({"blocks": [{"type": "context", "elements": [{"type": "image", "alt_text": "!"}, {"text": "low"}]}]}, "! low"),
+        ({"files": [{"name": "df.txt", "permalink": "https://x.test/f"}]}, "df.txt <https://x.test/f>"),
+        ({"text": "disk full", "blocks": [RICH]}, "disk full"),
+        ({"attachments": "no list", "blocks": [{"type": 5}, 7], "files": [None]}, ""),
+    ],
+)
+async def test_alerts_of_bots_and_webhooks_can_be_read(slack: Slack, parts: dict[str, Any], message: str) -> None:
+    async with running(slack) as tester:
+        await slack.happen({**ALERT, **parts})
+    (payload,) = payloads(tester, "ReceivedMessage")
+    assert payload["message"] == message
+    assert payload["user"] == {**dict.fromkeys(ANN, ""), "id": "B2", "name": "alerts"}
+    if isinstance(parts.get("attachments"), list):
+        assert payload["attachments"] == parts["attachments"]
+
+
+async def test_what_a_person_writes_stays_the_message_and_files_come_along(slack: Slack) -> None:
+    file = {"name": "df.txt", "permalink": "https://x.test/f"}
+    async with running(slack) as tester:
+        await slack.happen({**HELLO, "subtype": "file_share", "files": [file], "blocks": [RICH]})
+        await slack.happen({**HELLO, "text": "", "ts": "1.9", "subtype": "file_share", "files": [file]})
+    first, second = payloads(tester, "ReceivedMessage")
+    assert (first["message"], first["files"], first.get("blocks")) == ("hello", [file], None)
+    assert second["message"] == "df.txt <https://x.test/f>"
+
+
+async def test_bots_and_webhooks_give_no_commands(slack: Slack) -> None:
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [{"pattern": "deploy {app}"}]}
+        await slack.happen({**ALERT, "text": "deploy shop"})
+        await slack.happen({**ALERT, "text": "deploy", "ts": "2.0"})
+    assert [event.name for event in tester.sent] == ["ReceivedMessage"] * 2
+    assert slack.called("chat.postMessage") == []
+
+
+async def test_edits_and_deletions_are_events_of_their_own(slack: Slack) -> None:
+    before, after = {**HELLO, "text": "depoly shop", "thread_ts": "1.0"}, {**HELLO, "text": "deploy shop", "thread_ts": "1.0"}
+    news = {"type": "message", "channel": "C1", "hidden": True, "ts": "1.9", "previous_message": before}
+    gone = {**HELLO, "user": "USLACKBOT", "subtype": "tombstone", "text": "This message was deleted."}
+    async with running(slack) as tester:
+        tester.server.data["chatops"] = {"commands": [{"pattern": "deploy {app}"}]}
+        await slack.happen({**news, "subtype": "message_changed", "message": after})
+        await slack.happen({**news, "subtype": "message_changed", "message": after}, retry=1)
+        await slack.happen({**news, "subtype": "message_deleted", "deleted_ts": HELLO["ts"], "ts": "2.0"})
+        await slack.happen({**news, "subtype": "message_changed", "message": gone, "ts": "2.1"})
+        await slack.happen(
+            {**news, "subtype": "message_changed", "previous_message": {**before, "bot_id": "BBOT"}, "message": after}
+        )
+        alert = {**ALERT, "text": "firing"}
+        await slack.happen(
+            {**news, "subtype": "message_changed", "previous_message": alert, "message": {**alert, "text": "resolved"}}
+        )
+    place = {"channelId": "C1", "user": ANN, "timestamp": HELLO["ts"], "threadTimestamp": "1.0"}
+    edited, resolved = payloads(tester, "MessageEdited")
+    assert edited == {**place, "message": "deploy shop", "previousMessage": "depoly shop"}
+    assert (resolved["message"], resolved["user"]["id"]) == ("resolved", "B2")
+    assert payloads(tester, "MessageDeleted") == [{**place, "message": "depoly shop"}] * 2
+    assert len(tester.sent) == 4
 
 
 async def test_what_the_app_itself_says_is_an_event_where_that_is_wanted(slack: Slack) -> None:
@@ -125,6 +246,88 @@ async def test_slack_hears_in_time_that_an_event_is_in_hand_while_flyte_is_away(
         release.set()
         await tester.server.until(lambda: len(tester.sent) == 2)
     assert [payload["message"] for payload in payloads(tester, "ReceivedMessage")] == ["hello", "and more"]
+
+
+async def test_what_slack_was_told_is_in_hand_survives_that_the_pack_is_killed(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    typed = {"command": "/flyte", "text": "x", "user_id": "U1", "channel_id": "C1", "trigger_id": "T1", "token": "verification"}
+    spool, left = tmp_path / "spool", tmp_path / "left"
+    async with running(slack, FLYTE_SLACK_SPOOL=str(spool)) as tester:
+        release = tester.server.hold(on="/events")
+        for number in range(3):
+            await slack.happen({**HELLO, "ts": f"2.{number}"})
+        await slack.happen({**HELLO, "ts": "2.0"}, retry=1)
+        await slack.interact("slash_commands", {**typed, "response_url": "https://hooks.test/secret"})
+        shutil.copytree(spool, left)  # as it is when the pack is killed now
+        release.set()
+        await tester.server.until(lambda: len(tester.sent) == 4)
+    assert list(spool.iterdir()) == []
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (spool, *left.iterdir())] == [0o700, *[0o600] * 4]
+    assert not any(b"secret" in path.read_bytes() or b"verification" in path.read_bytes() for path in left.iterdir())
+    (left / "0-broken.json").write_text("{")
+    async with running(slack, FLYTE_SLACK_SPOOL=str(left)) as tester:
+        await tester.server.until(lambda: len(tester.sent) == 4)
+        assert [payload["timestamp"] for payload in payloads(tester, "ReceivedMessage")] == ["2.0", "2.1", "2.2"]
+        assert len(payloads(tester, "SlashCommand")) == 1
+        assert "message.C1.2.0" in tester.server.keys
+    assert [path.name for path in left.iterdir()] == ["0-broken.json"]
+
+
+def spooled_below(folder: Path) -> list[Path]:
+    return list(folder.rglob("flyte/slack-*/*.json"))
+
+
+async def test_the_spool_is_below_the_home_of_the_user_unless_it_is_off(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0)
+    state = tmp_path / "state"
+    for variables in ({"HOME": str(tmp_path), "FLYTE_SLACK_SPOOL": "off"}, {"HOME": str(tmp_path), "XDG_STATE_HOME": str(state)}):
+        async with running(slack, **variables) as tester:
+            release = tester.server.hold(on="/events")
+            await slack.happen(HELLO)
+            kept = spooled_below(tmp_path)
+            release.set()
+            await tester.server.until(lambda: len(tester.sent) == 1)
+        assert len(kept) == (0 if "FLYTE_SLACK_SPOOL" in variables else 1)
+
+
+async def test_what_cannot_be_written_down_is_not_acknowledged(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
+    (tmp_path / "file").write_text("")
+    kept, handler = asyncio.Event(), logging.Handler()
+    loop = asyncio.get_running_loop()
+    handler.emit = lambda record: loop.call_soon(kept.set) if "cannot be kept" in record.msg else None  # type: ignore[method-assign]
+    logging.getLogger("flyte.slack").addHandler(handler)
+    async with running(slack, FLYTE_SLACK_SPOOL=str(tmp_path / "file" / "spool")) as tester:
+        release = tester.server.hold(on="/events")
+        envelope_id = await slack.tell("events_api", {"type": "event_callback", "event": HELLO})
+        await kept.wait()
+        assert envelope_id not in slack.acknowledged
+        release.set()
+        await tester.server.until(lambda: len(tester.sent) == 1)
+        await slack.happen(HELLO, retry=1)
+    logging.getLogger("flyte.slack").removeHandler(handler)
+    assert len(tester.sent) == 1
+
+
+async def test_what_flyte_refuses_for_a_reason_that_may_pass_is_kept_for_the_next_start(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0)
+    spool = tmp_path / "spool"
+    async with running(slack, FLYTE_SLACK_SPOOL=str(spool)) as tester:
+        release = tester.server.hold(on="/events")
+        await slack.happen(HELLO)
+        tester.server.fail(status=403, on="/events")
+        release.set()
+        await slack.happen({**HELLO, "ts": "1.9"})
+        await tester.server.until(lambda: len(tester.sent) == 1)
+    assert len(list(spool.iterdir())) == 1
 
 
 async def test_what_is_in_hand_when_the_pack_stops_still_arrives(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,6 +528,8 @@ async def test_a_command_counts_although_slack_does_not_take_the_answer(slack: S
         ("<http://shop.test|shop.test> <https://x.test/?a=1&amp;b=2>", "shop.test https://x.test/?a=1&b=2"),
         ("<mailto:ann@test|ann@test> <#C1|general> <!channel> <@U1|ann>", "ann@test #general @channel <@U1>"),
         ("1 &lt; 2 &gt; &lt;", "1 < 2 > <"),
+        ("page <!subteam^S1|@oncall> <!subteam^S1|oncall> <!subteam^S1>", "page @oncall @oncall @S1"),
+        ("<!here|@here> <!here> <!date^1^{date}|3 May> <#C1|> <#C1>", "@here @here 3 May #C1 #C1"),
     ],
 )
 def test_what_slack_writes_is_read_as_it_was_typed(text: str, expected: str) -> None:

@@ -1,21 +1,30 @@
 """What became of the words that were said: whether all is done, and what was shown to others instead of us."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from flyteops.cli.api import fetch, path
-from flyteops.errors import NotFoundError
+from flyteops.cli.api import connect, fetch, path
+from flyteops.errors import FlyteError, NotFoundError
 from flyteops.model import PackRef
 from flyteops.packs.chat import Channel, Room, Spoken
 from flyteops.sdk.client import Client
 from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
 
+LOGGER = logging.getLogger("flyte.chat")
+
 ASK_EVERY = 0.1
 """How many seconds pass between two looks at the executions that are waited for."""
+
+LOOKS = frozenset([1, 2, 4, 8, 16, 32, 64, 128, 256])
+"""How many seconds after the last words the answers are looked for that another chat took."""
+
+LATEST = 50
+"""For how many of the last words they are looked for."""
 
 SHOWING = ("SendMessage", "SendRichMessage")
 
@@ -32,6 +41,28 @@ async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within:
         if not any(is_open(action) for action in actions) or asyncio.get_running_loop().time() >= deadline:
             return actions
         await asyncio.sleep(ASK_EVERY)
+
+
+async def follow(
+    room: Room, pack: PackRef, said: Sequence[Spoken], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Show the answers to these words, to which others are added, that another chat of the same name takes; without end.
+
+    The server hands each command to one of them, whoever spoke.
+    """
+    seconds = seen = 0
+    while True:
+        await pause(1)
+        seconds, seen = (seconds + 1 if len(said) == seen else 1), len(said)
+        if not said or seconds not in LOOKS:
+            continue
+        try:
+            async with connect() as client:
+                actions = begun(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
+        except FlyteError as error:  # who may not read the history has this chat's own answers
+            LOGGER.debug("answers that another chat took cannot be looked for: %s", error)
+            continue
+        post_what_others_showed(room, pack, actions)
 
 
 async def _executions(client: Client) -> list[ExecutionView]:
@@ -72,7 +103,7 @@ def post_what_others_showed(room: Room, pack: PackRef, actions: Sequence[AuditAc
     ours = Counter(
         (message.text if message.first_text is None else message.first_text, message.channel.id)
         for message in room.messages
-        if message.user != room.user
+        if message.user.id == room.bot.id
     )
     for text, channel, thread in _answers(room, pack, actions):
         if ours[text, channel.id]:

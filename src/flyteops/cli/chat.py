@@ -12,7 +12,7 @@ from importlib import import_module
 
 import click
 
-from flyteops.cli.answer import is_open, open_text, post_what_others_showed, settled
+from flyteops.cli.answer import follow, is_open, open_text, post_what_others_showed, settled
 from flyteops.cli.api import api_url, connect, fetch, path
 from flyteops.cli.command import Command, url_option
 from flyteops.cli.halt import stop_on_signal
@@ -69,11 +69,12 @@ async def converse(room: Room, name: str, wait: float) -> None:
         if is_interactive():
             place = f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at {api_url()}"
             if is_taken:
-                click.echo(
-                    f"Another {clean(name)} is connected: some answers may appear there. --name gives this one another name."
+                others = (
+                    f"Another {clean(name)} is connected: answers to your words may appear there as well, and its answers here."
                 )
+                click.echo(f"{others} --name gives this one another name.")
             click.echo(f"{place}. /help shows what you can do, Ctrl-D ends.")
-            await talk_at_prompt(room, stop)
+            await talk_at_prompt(room, pack, stop)
         else:
             await talk_through_pipe(room, pack, stop, wait)
 
@@ -114,7 +115,7 @@ def _pack_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ} | impatient
 
 
-async def talk_at_prompt(room: Room, stop: asyncio.Event) -> None:
+async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
     """Let a person talk at a prompt."""
     from flyteops.cli.terminal import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
 
@@ -125,11 +126,12 @@ async def talk_at_prompt(room: Room, stop: asyncio.Event) -> None:
             talk.show(message)
 
     posts = room.posted()
-    showing = asyncio.create_task(show())
+    tasks = [asyncio.create_task(show()), asyncio.create_task(follow(room, pack, talk.said))]
     try:
         await talk_on_terminal(talk, stop)
     finally:
-        showing.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def talk_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait: float) -> None:

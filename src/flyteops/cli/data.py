@@ -3,6 +3,7 @@
 import secrets
 import sys
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,8 +12,9 @@ import msgspec
 from flyteops.cli.api import connect, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, print_json, print_table
-from flyteops.errors import InputError
+from flyteops.errors import InputError, Problem
 from flyteops.model import DataItem
+from flyteops.packs.chatops.catalog import DATA_KEY, read_catalog
 from flyteops.sdk.client import Client
 from flyteops.web.wire import DataItemList, DataItemSummary
 
@@ -126,6 +128,11 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     async with connect() as client:
         is_new = await put_item(client, item, description)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
+    problems = chatops_problems(item)
+    for problem in problems:
+        click.echo(f"warning: {DATA_KEY}: {clean(str(problem))}", err=True)
+    if problems:
+        click.echo("warning: the chat packs keep to what was declared before until this is valid", err=True)
 
 
 @data.command("delete")
@@ -141,6 +148,20 @@ async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"deleted datastore item {key}")
     if as_json:
         print_json({"deleted": keys})
+
+
+def chatops_problems(item: DataItem) -> Sequence[Problem]:
+    """Return every fault of the item in which the commands of chats are declared; none for another item."""
+    if item.key != DATA_KEY:
+        return []
+    try:
+        is_json = item.content_type.partition(";")[0].strip().lower() == "application/json"
+        read_catalog(msgspec.json.decode(item.value) if is_json else item.value.decode("utf-8", "replace"))
+    except InputError as error:
+        return error.problems
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return [Problem("", f"the value is not valid JSON: {error}")]
+    return []
 
 
 async def put_item(client: Client, item: DataItem, description: str | None = None) -> bool:

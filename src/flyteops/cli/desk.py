@@ -64,7 +64,7 @@ async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
     async with joined(room, {}, stop) as pack:
         click.echo(greeting(desk, flows))
         if is_interactive():
-            await talk_at_prompt(room, stop)
+            await talk_at_prompt(room, pack, stop)
         else:
             await talk_through_pipe(room, pack, stop, desk.wait)
 

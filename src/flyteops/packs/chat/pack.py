@@ -72,19 +72,12 @@ class LocalChat:
         self._room = room
 
     async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
-        """Post a message; a channel that is not known still shows it, so that flows with Slack's ids can be tried here."""
-        try:
-            channel = self._room.channel(channel_id)
-        except NotFoundError:
-            channel = Channel(channel_id, channel_id)
-        return self._room.post(text, channel=channel, thread=thread).timestamp
+        """Post a message."""
+        return self._room.post(text, channel=self._channel(channel_id), thread=thread).timestamp
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
         """Post it; raise `NotFoundError` with Slack's word for what is missing."""
-        try:
-            channel = self._room.channel(asked.channel or "")
-        except NotFoundError:
-            raise NotFoundError("channel_not_found") from None
+        channel = self._channel(asked.channel or "")
         if not asked.text and not asked.attachments and not asked.blocks:
             raise NotFoundError("no_text")
         message = self._room.post(
@@ -96,6 +89,19 @@ class LocalChat:
             username=asked.username or "",
         )
         return RichMessageSent(channel.id, message.timestamp)
+
+    def _channel(self, name_or_id: str) -> Channel:
+        """Return a channel; one that the room does not know is shown under its name or id.
+
+        So flows that name channels of Slack can be tried here without making these first.
+        """
+        if not name_or_id:
+            raise NotFoundError("channel_not_found")
+        try:
+            return self._room.channel(name_or_id)
+        except NotFoundError:
+            name = name_or_id.removeprefix("#")
+            return Channel(name, name)
 
     async def update(self, asked: UpdateMessage) -> None:
         """Show the message once more as it is now; raise `NotFoundError` with Slack's word when there is none."""
@@ -126,7 +132,7 @@ class LocalChat:
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:
         """Return the name of a channel."""
-        return frozenset({self._room.channel(channel_id).name})
+        return frozenset({self._channel(channel_id).name})
 
 
 def _said(message: Message) -> Said:
@@ -137,6 +143,7 @@ def _said(message: Message) -> Said:
         timestamp=message.timestamp,
         thread=message.thread or message.timestamp,
         key=f"message.{message.channel.id}.{message.timestamp}",
+        is_console=True,
     )
 
 

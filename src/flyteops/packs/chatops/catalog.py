@@ -1,6 +1,6 @@
 """The commands that a team has declared: the datastore item `chatops`, read and checked."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -72,52 +72,120 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     groups: dict[str, list[str]] = {}
 
 
+K = TypeVar("K", bound=msgspec.Struct)
+
+
+class _Examiner:
+    """Read what is declared, and keep every fault with its place until the end."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._names: set[str] = set()
+
+    def read(self, where: str, value: Any, kind: type[K]) -> K | None:
+        """Read an object field by field, so that each one that is wrong is reported."""
+        if not isinstance(value, dict):
+            self._report(where, "Expected `object`")
+            return None
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        before = len(self.problems)
+        for name, each in value.items():
+            if name not in fields:
+                self._report(where, f"Object contains unknown field `{name}`")
+                continue
+            try:
+                msgspec.convert(each, fields[name].type)
+            except msgspec.ValidationError as error:
+                self._report(where, _placed(str(error), name))
+        is_misspelt = any(name not in fields for name in value)  # a misspelt key is not missing as well
+        for name, field in fields.items():
+            if field.required and name not in value and not is_misspelt:
+                self._report(where, f"Object missing required field `{name}`")
+        return msgspec.convert(value, kind) if len(self.problems) == before else None
+
+    def command(self, where: str, value: Any, groups: dict[str, list[str]]) -> Command | None:
+        """Read a command; None if something is wrong with it."""
+        before = len(self.problems)
+        given = self.read(where, value, _Command)
+        if given is None:
+            pattern = value.get("pattern") if isinstance(value, dict) else None
+            if isinstance(pattern, str):
+                self._pattern(where, pattern)
+            return None
+        pattern = self._pattern(where, given.pattern)
+        permission = Permission.of(self._people(where, given.allow, groups), given.allow.channels)
+        confirmation = None if given.confirm is None else self._confirmation(where, given.confirm, permission, groups)
+        if pattern is None or len(self.problems) > before:
+            return None
+        name = given.name or " ".join(pattern.opening)
+        if name in self._names:
+            self._report(where, f"there is another command {name!r}; say `name`")
+            return None
+        self._names.add(name)
+        return Command(name, pattern, given.help, permission, confirmation)
+
+    def _pattern(self, where: str, text: str) -> Pattern | None:
+        try:
+            pattern = Pattern.parse(text)
+        except InputError as error:
+            self._report(where, str(error))
+            return None
+        if pattern.opening[0].casefold() in RESERVED:
+            self._report(where, f"a command cannot begin with {pattern.opening[0]!r}, which means something of its own")
+            return None
+        return pattern
+
+    def _confirmation(
+        self, where: str, given: _Confirm, permission: Permission, groups: dict[str, list[str]]
+    ) -> Confirmation | None:
+        approvers = self._people(where, given, groups)
+        by = Permission(permission.people) if approvers is None else Permission.of(approvers, None)
+        try:
+            within = seconds(given.within)
+        except ValueError as error:
+            self._report(where, str(error))
+            return None
+        if within <= 0:
+            self._report(where, f"{given.within!r} leaves no time to confirm")
+        return Confirmation(by, within, given.by_self)
+
+    def _people(self, where: str, rule: _Rule | _Confirm, groups: dict[str, list[str]]) -> list[str] | None:
+        """Return who is meant: nobody said is everybody, and an empty list is nobody."""
+        if rule.users is None and rule.groups is None:
+            return None
+        for name in rule.groups or ():
+            if name not in groups:
+                self._report(where, f"there is no group {name!r}; there are: {', '.join(groups) or 'none'}")
+        known = [user for name in rule.groups or () for user in groups.get(name, ())]
+        return [*(rule.users or ()), *known]
+
+    def _report(self, where: str, message: str) -> None:
+        self.problems.append(Problem(where, message))
+
+
 def read_catalog(value: Any) -> Catalog:
     """Read the value of the datastore item; raise `InputError` with every fault."""
-    try:
-        file = msgspec.convert(value, _File)
-    except msgspec.ValidationError as error:
-        raise InputError(str(error), problems=[Problem("", str(error))]) from error
-    problems: list[Problem] = []
-    commands: list[Command] = []
-    for number, each in enumerate(file.commands):
-        try:
-            command = _command(msgspec.convert(each, _Command), file.groups)
-            if any(command.name == other.name for other in commands):
-                message = f"there is another command {command.name!r}; say `name`"
-                raise InputError(message)
-            commands.append(command)
-        except (msgspec.ValidationError, InputError, ValueError) as error:
-            problems.append(Problem(f"commands[{number}]", str(error)))
-    if problems:
-        raise InputError("; ".join(map(str, problems)), problems=problems)
-    return Catalog(tuple(commands), file.prefix.strip())
+    examiner = _Examiner()
+    file = examiner.read("", value, _File)
+    if file is None and isinstance(value, dict):
+        file = _legible(value)
+    commands = [] if file is None else [
+        examiner.command(f"commands[{number}]", each, file.groups) for number, each in enumerate(file.commands)
+    ]  # fmt: skip
+    if examiner.problems or file is None:
+        raise InputError("; ".join(map(str, examiner.problems)), problems=examiner.problems)
+    return Catalog(tuple(command for command in commands if command is not None), file.prefix.strip())
 
 
-def _command(given: _Command, groups: dict[str, list[str]]) -> Command:
-    pattern = Pattern.parse(given.pattern)
-    if pattern.opening[0].casefold() in RESERVED:
-        message = f"a command cannot begin with {pattern.opening[0]!r}, which means something of its own"
-        raise InputError(message)
-    permission = Permission.of(_people(given.allow, groups), given.allow.channels)
-    confirmation = None
-    if given.confirm is not None:
-        approvers = _people(given.confirm, groups)
-        within = seconds(given.confirm.within)
-        if within <= 0:
-            message = f"{given.confirm.within!r} leaves no time to confirm"
-            raise InputError(message)
-        by = Permission(permission.people) if approvers is None else Permission.of(approvers, None)
-        confirmation = Confirmation(by, within, given.confirm.by_self)
-    return Command(given.name or " ".join(pattern.opening), pattern, given.help, permission, confirmation)
+def _legible(value: dict[str, Any]) -> _File:
+    """Return what can be read of a file, so that the faults of its commands are found although it has others."""
+    commands, groups = value.get("commands"), value.get("groups")
+    people = groups.items() if isinstance(groups, dict) else ()
+    legible = {str(name): [each for each in users if isinstance(each, str)] for name, users in people if isinstance(users, list)}
+    return _File(commands if isinstance(commands, list) else [], groups=legible)
 
 
-def _people(rule: _Rule | _Confirm, groups: dict[str, list[str]]) -> list[str] | None:
-    """Return who is meant: nobody said is everybody, and an empty list is nobody."""
-    if rule.users is None and rule.groups is None:
-        return None
-    unknown = [name for name in rule.groups or () if name not in groups]
-    if unknown:
-        message = f"there is no group {unknown[0]!r}; there are: {', '.join(groups) or 'none'}"
-        raise InputError(message)
-    return [*(rule.users or ()), *(user for name in rule.groups or () for user in groups[name])]
+def _placed(message: str, name: str) -> str:
+    """Return what is wrong with a field as it is said of the object: `Expected … - at `$.name[0]``."""
+    what, at, place = message.rpartition(" - at `$")
+    return f"{what} - at `$.{name}{place}" if at else f"{message} - at `$.{name}`"

@@ -1,5 +1,6 @@
 """Questions that wait for somebody's yes: who may give it, and how long it counts."""
 
+from itertools import count
 from typing import Literal
 
 import msgspec
@@ -48,20 +49,29 @@ class Questions:
 
     def __init__(self) -> None:
         self._open: dict[str, Question] = {}
+        self._ids: set[str] = set()
+
+    def free_id(self, wanted: str) -> str:
+        """Return an id that no question has or had: the wanted one, or that with a number."""
+        question_id = wanted.casefold()
+        for number in count(2):
+            if question_id not in self._ids:
+                break
+            question_id = f"{wanted.casefold()}-{number}"
+        self._ids.add(question_id)
+        return question_id
 
     def add(self, question: Question) -> None:
         """Let a question wait."""
         self._open[question.id] = question
 
-    def find(self, question_id: str, now: float) -> Question | None:
-        """Return a question that still counts."""
-        question = self._open.get(question_id)
-        return question if question is not None and now < question.expires_at else None
+    def find(self, question_id: str, channel_id: str, now: float) -> Question | None:
+        """Return a question of a channel that still counts."""
+        return next((each for each in self.of(channel_id, now) if each.id == question_id.casefold()), None)
 
-    def only(self, channel_id: str, now: float) -> Question | None:
-        """Return the question of a channel, if there is just one that still counts."""
-        found = [each for each in self._open.values() if each.request.channel_id == channel_id and now < each.expires_at]
-        return found[0] if len(found) == 1 else None
+    def of(self, channel_id: str, now: float) -> list[Question]:
+        """Return the questions of a channel that still count."""
+        return [each for each in self._open.values() if each.request.channel_id == channel_id and now < each.expires_at]
 
     def settle(self, question: Question) -> None:
         """Let a question wait no longer."""

@@ -1,23 +1,30 @@
 """What is to be done about what somebody says: pure, with the time and the names of questions given from outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
 from flyteops.packs.chatops.catalog import Catalog, Command
 from flyteops.packs.chatops.confirmation import Question, Questions, Request
 from flyteops.packs.chatops.message import CommandReceived, CommandRefused, User
-from flyteops.packs.chatops.pattern import Pattern
+from flyteops.packs.chatops.pattern import MAX_TEXT, Pattern, split
 from flyteops.packs.chatops.permission import Person, Reason
+from flyteops.packs.chatops.typed import is_same, without_code_marks
 
 HELP = Pattern.parse("help [{command...}]")
 APPROVE, REFUSE = Pattern.parse("approve [{question}]"), Pattern.parse("refuse [{question}]")
+
+NO_COMMANDS = "No commands are declared here yet: they are in the datastore item `chatops`. Flows hear what is said in any case."
+
+_LONGEST_ID = 40
 
 
 class Said(msgspec.Struct, frozen=True):
     """Something that somebody said; `key` names the saying for good, and `channel_names` what else its channel is called.
 
-    `is_addressed` tells that it is for the bot, such as in a message to it alone.
+    `is_addressed` tells that it is for the bot, such as in a message to it alone; `is_console`, that it was said in a chat
+    that is there to try flows, where `help` is always answered.
     """
 
     text: str
@@ -27,6 +34,7 @@ class Said(msgspec.Struct, frozen=True):
     thread: str
     key: str
     is_addressed: bool = False
+    is_console: bool = False
     channel_names: frozenset[str] = frozenset()
 
     @property
@@ -72,18 +80,21 @@ class Desk:
         """Return what a saying comes to."""
         text, is_addressed = _without_prefix(catalog.prefix, said)
         if not is_addressed and catalog.prefix:
-            return list(self._hear_answer(text, said, now))
+            if said.is_console and HELP.match(text) is not None:
+                return _hear_help(catalog, text, said, is_addressed)
+            return list(self._hear_answer(catalog, text, said, now))
         return list(
-            self._hear_answer(text, said, now)
+            self._hear_answer(catalog, text, said, now)
             or self._hear_command(catalog, text, said, now)
             or _hear_help(catalog, text, said, is_addressed)
         )
 
-    def answer(self, question_id: str, person: Person, now: float, *, is_yes: bool) -> list[Deed]:
-        """Return what an answer to a question comes to; nothing if there is no such question, or no longer."""
-        question = self._questions.find(question_id, now)
-        if question is None:
-            return []
+    def answer(self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool) -> list[Deed]:
+        """Return what an answer to a question of a channel comes to; nothing if there is no such question, or no longer."""
+        question = self._questions.find(question_id, channel_id, now)
+        return [] if question is None else self._judge(question, person, is_yes=is_yes)
+
+    def _judge(self, question: Question, person: Person, *, is_yes: bool) -> list[Deed]:
         request, who = question.request, _name(person.user)
         match question.judge(person, is_yes=is_yes):
             case "own":
@@ -104,13 +115,15 @@ class Desk:
             return []
         return [Settle(question, f"Nobody decided in time: {question.request.text}"), _refused(question.request, "expired")]
 
-    def _hear_answer(self, text: str, said: Said, now: float) -> list[Deed]:
+    def _hear_answer(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
         for pattern, is_yes in ((APPROVE, True), (REFUSE, False)):
             arguments = pattern.match(text)
             if arguments is not None:
-                name = arguments["question"].lower()
-                question = self._questions.find(name, now) if name else self._questions.only(said.channel_id, now)
-                return [] if question is None else self.answer(question.id, said.person, now, is_yes=is_yes)
+                asked, name = self._questions.of(said.channel_id, now), arguments["question"]
+                meant = [each for each in asked if each.id == name.casefold()] if name else asked
+                if len(meant) == 1:
+                    return self._judge(meant[0], said.person, is_yes=is_yes)
+                return _unmatched(catalog, said, name, asked)
         return []
 
     def _hear_command(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
@@ -128,32 +141,55 @@ class Desk:
             return [_reply(request, _refusal(request, reason)), _refused(request, reason)]
         if confirmation is None:
             return [_received(request)]
-        question = Question(self._new_id(), request, confirmation, now + confirmation.within)
+        question = Question(self._questions.free_id(self._new_id()), request, confirmation, now + confirmation.within)
         self._questions.add(question)
         return [Reply(_asking(question), request.channel_id, request.thread, question)]
 
 
 def _without_prefix(prefix: str, said: Said) -> tuple[str, bool]:
-    """Return a text without the prefix, and whether it is for the bot."""
-    text = said.text.strip()
-    first, rest = text[: len(prefix)], text[len(prefix) :]
-    if prefix and first.casefold() == prefix.casefold() and (not rest or rest[0].isspace()):
-        return rest.strip(), True
+    """Return a text without code marks and the prefix, and whether it is for the bot."""
+    text = without_code_marks(said.text[:MAX_TEXT]).strip() + said.text[MAX_TEXT:]
+    wanted = prefix.split()
+    words = list(islice(split(text[:MAX_TEXT]), len(wanted) + 1))
+    bare = [word.text for word in words if word.is_code or not word.is_quoted][: len(wanted)]
+    if wanted and len(bare) == len(wanted) and all(map(is_same, bare, wanted)):
+        return text[words[-1].start :] if len(words) > len(wanted) else "", True
     return text, said.is_addressed
 
 
 def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> list[Deed]:
     allowed = [each for each in catalog.commands if each.permission.refusal(said.person, said.channel) is None]
     asked = HELP.match(text)
+    if asked is not None and not catalog.commands and (is_addressed or said.is_console):
+        return [Reply(NO_COMMANDS, said.channel_id, said.thread)]
     if asked is not None and catalog.commands:
         wanted = [each for each in allowed if each.pattern.begins(asked["command"])] if asked["command"] else allowed
         lines = [_help(catalog.prefix, command) for command in wanted]
         return [Reply("\n".join(lines) or "There is nothing that you can ask for here.", said.channel_id, said.thread)]
-    meant = [each for each in allowed if each.pattern.begins(text)] if is_addressed else []
+    meant = [each for each in allowed if each.pattern.is_meant(text)]
     if not meant:
         return []
-    lines = ["That is not quite it:", *(_help(catalog.prefix, command) for command in meant)]
+    closer = [each for each in meant if each.pattern.begins(text)]
+    lines = ["That is not quite it:", *(_help(catalog.prefix, command) for command in closer or meant)]
     return [Reply("\n".join(lines), said.channel_id, said.thread)]
+
+
+def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question]) -> list[Deed]:
+    """Answer an approval that fits no question, or several, where commands are declared at all."""
+    if not asked and not catalog.commands:
+        return []
+    ids = ", ".join(f"`{each.id}`" for each in asked)
+    if name:
+        why = "it was answered, its time is over, or it was asked elsewhere"
+        text = f"There is no open question `{_shown(name)}` in this channel: {why}."
+        text += f" Open here: {ids}." if ids else ""
+    else:
+        text = f"Several questions are open here; say which: {ids}." if ids else "No question is open in this channel."
+    return [Reply(text, said.channel_id, said.thread)]
+
+
+def _shown(name: str) -> str:
+    return name.replace("`", "")[:_LONGEST_ID]
 
 
 def _help(prefix: str, command: Command) -> str:

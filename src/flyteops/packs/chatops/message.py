@@ -175,7 +175,10 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody said something; without a thread its timestamp is the message's own."""
+    """Somebody said something; without a thread its timestamp is the message's own.
+
+    `attachments`, `blocks` and `files` are as the chat has them, where a message has any.
+    """
 
     channel_id: str
     user: User
@@ -184,6 +187,30 @@ class ReceivedMessage(msgspec.Struct, frozen=True, rename="camel"):
     thread_timestamp: str
     reply_count: int = 0
     replies: list[Answer] | None = None
+    attachments: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    blocks: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    files: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class MessageEdited(msgspec.Struct, frozen=True, rename="camel"):
+    """Somebody changed what he had said; `timestamp` is that of the message."""
+
+    channel_id: str
+    user: User
+    message: str
+    previous_message: str
+    timestamp: str
+    thread_timestamp: str
+
+
+class MessageDeleted(msgspec.Struct, frozen=True, rename="camel"):
+    """A message was deleted; `user` is who had said it, and `message` what it said."""
+
+    channel_id: str
+    user: User
+    message: str
+    timestamp: str
+    thread_timestamp: str
 
 
 class ReactedItem(msgspec.Struct, frozen=True):

@@ -5,11 +5,14 @@ A word stands for itself, whatever its case. ``{name}`` is one word or a quoted 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
 from flyteops.errors import InputError
+from flyteops.packs.chatops import typed
 
 MAX_PATTERN = 500
 MAX_TEXT = 10_000
@@ -19,15 +22,15 @@ _PIECE = re.compile(
     r"|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<rest>\.\.\.)|:(?P<choices>[^{}\[\]\s|]+(?:\|[^{}\[\]\s|]+)*))?\}"
     r"|(?P<word>[^\s{}\[\]]+)"
 )
-_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A word of a message, and where it stands there; a quoted phrase is one word."""
+    """A word of a message, and where it stands there; a quoted phrase is one word, as it was typed."""
 
     text: str
     start: int
     is_quoted: bool = False
+    is_code: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -41,12 +44,13 @@ class Part(msgspec.Struct, frozen=True):
     def value(self, message: str, word: Word) -> str | None:
         """Return what the word is for this part, None when it does not fit."""
         if self.is_rest:
-            return message[word.start :].rstrip()
+            return typed.without_gap(message[word.start :])
         if not self.name:
-            return word.text if not word.is_quoted and word.text.casefold() == self.text.casefold() else None
+            is_bare = word.is_code or not word.is_quoted
+            return self.text if is_bare and typed.is_same(word.text, self.text) else None
         if not self.choices:
-            return word.text
-        return next((choice for choice in self.choices if choice.casefold() == word.text.casefold()), None)
+            return word.text if word.is_quoted else typed.argument(word.text)
+        return next((choice for choice in self.choices if typed.is_same(word.text, choice)), None)
 
     def __str__(self) -> str:
         if not self.name:
@@ -88,15 +92,25 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def match(self, message: str) -> dict[str, str] | None:
         """Return the arguments that a message gives, "" for those that are absent; None when it is not this command."""
-        words = list(split(message[:MAX_TEXT])) if len(message) <= MAX_TEXT else []
+        if len(message) > MAX_TEXT:
+            return None
+        message = typed.without_code_marks(message)
+        words = list(split(message))
         found = _Search(self, message, words).run(0, 0, 0) if words else None
         return None if found is None else {name: found.get(name, "") for name in self.names}
 
     def begins(self, message: str) -> bool:
         """Tell whether a message begins like this command, whatever follows."""
-        words = [word.text.casefold() for word in split(message[:MAX_TEXT])]
-        opening = [word.casefold() for word in self.opening]
-        return bool(opening) and words[: len(opening)] == opening
+        return self._opens(message, self.opening)
+
+    def is_meant(self, message: str) -> bool:
+        """Tell whether the first word of a message is that of this command."""
+        return self._opens(message, self.opening[:1])
+
+    def _opens(self, message: str, opening: tuple[str, ...]) -> bool:
+        words = list(islice(split(typed.without_code_marks(message[:MAX_TEXT])), len(opening)))
+        are_same = (part.value("", word) is not None for part, word in zip(map(Part, opening), words, strict=False))
+        return bool(opening) and len(words) == len(opening) and all(are_same)
 
     def write(self, arguments: Mapping[str, str]) -> str:
         """Return a message that gives these arguments, as somebody would type it."""
@@ -125,6 +139,7 @@ class _Search:
         self._message = message
         self._words = words
         self._failed: set[tuple[int, int, int]] = set()
+        self._options = [part.text for _, parts in pattern.groups for part in parts if part.text.startswith("-")]
 
     def run(self, group: int, part: int, word: int) -> dict[str, str] | None:
         """Return the arguments from a part of a group and a word on; None if they do not go together."""
@@ -146,27 +161,36 @@ class _Search:
             return None
         part = parts[number]
         value = part.value(self._message, self._words[word])
-        if value is None:
+        if value is None or (part.name and not part.is_rest and self._is_option(self._words[word])):
             return None
         following = len(self._words) if part.is_rest else word + 1
         is_last = number + 1 == len(parts)
         found = self.run(group + 1, 0, following) if is_last else self.run(group, number + 1, following)
         return None if found is None else ({part.name: value} | found if part.name else found)
 
+    def _is_option(self, word: Word) -> bool:
+        """Tell whether a word is an option that the pattern names, which is no argument unless it is quoted."""
+        return not word.is_quoted and any(typed.is_same(word.text, option) for option in self._options)
+
 
 def split(message: str) -> Iterator[Word]:
     """Return the words of a message. A quote opens only at the beginning of a word, and only if it is closed somewhere."""
     place = 0
+    unclosed: set[str] = set()
     while place < len(message):
         letter = message[place]
-        if letter.isspace():
+        if typed.is_gap(letter):
             place += 1
             continue
-        closing = message.find(_QUOTES[letter], place + 1) if letter in _QUOTES else -1
-        if closing >= 0 and message[closing + 1 : closing + 2].strip() == "":
-            yield Word(message[place + 1 : closing], place, is_quoted=True)
+        closing = typed.closing(message, place) if letter in typed.OPENING and letter not in unclosed else -1
+        if closing >= 0:
+            is_code = letter == "`"
+            phrase = message[place + 1 : closing]
+            yield Word(phrase.strip("`").strip() if is_code else phrase, place, is_quoted=True, is_code=is_code)
             place = closing + 1
             continue
+        if letter in typed.OPENING:
+            unclosed.add(letter)  # no later one is closed either
         end = next((end for end in range(place, len(message)) if message[end].isspace()), len(message))
         yield Word(message[place:end], place)
         place = end
@@ -199,7 +223,7 @@ def _groups(text: str) -> Iterator[tuple[bool, tuple[Part, ...]]]:
 
 
 def _part(piece: re.Match[str]) -> Part:
-    if piece["word"] and piece["word"][0] in _QUOTES:
+    if piece["word"] and piece["word"][0] in typed.OPENING:
         message = f"{piece['word']!r} begins with a quote; quotes are for those who type"
         raise InputError(message)
     if piece["word"]:
@@ -223,7 +247,11 @@ def _examine(pattern: Pattern, text: str) -> None:
 
 
 def _quoted(value: str) -> str:
-    if value and value[0] not in _QUOTES and not re.search(r"\s", value):
+    if value and value[0] not in typed.OPENING and value[0] != "-" and not any(map(_needs_quotes, value)):
         return value
     quote = next((quote for quote in ('"', "'") if quote not in value), '"')
     return f"{quote}{value}{quote}"
+
+
+def _needs_quotes(letter: str) -> bool:
+    return typed.is_gap(letter) or unicodedata.category(letter) == "Pd"

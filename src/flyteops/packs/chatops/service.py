@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from flyteops.errors import FlyteError, InputError, NotFoundError
+from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.catalog import DATA_KEY, Catalog, read_catalog
 from flyteops.packs.chatops.confirmation import Question
 from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
@@ -46,7 +46,7 @@ class ChatOps:
     def __init__(self, pack: Pack, voice: Voice, *, new_id: Callable[[], str] | None = None) -> None:
         self._pack = pack
         self._voice = voice
-        self._desk = Desk(new_id or (lambda: secrets.token_hex(2)))
+        self._desk = Desk(new_id or (lambda: secrets.token_hex(3)))
         self._received = pack.event("CommandReceived", CommandReceived)
         self._refused = pack.event("CommandRefused", CommandRefused)
         self._catalog = Catalog()
@@ -54,6 +54,13 @@ class ChatOps:
         self._fault = ""
         self._places: dict[str, str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        pack.task(self.watch)
+
+    async def watch(self) -> None:
+        """Read what is declared from the start on and when it changes, so that faults are in the log before anybody speaks."""
+        while True:
+            await self._look(reports_absence=False)
+            await self._pack.sleep(READ_AGAIN)
 
     async def hear(self, said: Said) -> None:
         """Take something that was said, and return when all that follows at once is done."""
@@ -64,7 +71,9 @@ class ChatOps:
 
     async def answer(self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool) -> None:
         """Take an answer given by a button; `place` is the channel and the timestamp of the question."""
-        deeds = self._desk.answer(question_id, person, self._now(), is_yes=is_yes)
+        channel_id, timestamp = place
+        is_shown = self._places.get(question_id, timestamp) == timestamp
+        deeds = self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes) if is_shown else []
         await self._do(deeds)
         if not deeds:
             await self._try(lambda: self._voice.replace(GONE, *place))
@@ -77,16 +86,32 @@ class ChatOps:
         if self._read_at is not None and self._now() - self._read_at < READ_AGAIN:
             return self._catalog
         self._read_at = self._now()
+        found = await self._look()
+        self._catalog = self._catalog if found is None else found
+        return self._catalog
+
+    async def _look(self, *, reports_absence: bool = True) -> Catalog | None:
+        """Return what is declared; None while that cannot be used, which is logged once.
+
+        That the server is away is reported by the pack as well, so it need not be when nobody has said anything.
+        """
+        found, fault = None, ""
         try:
-            self._catalog, fault = read_catalog(await self._pack.data(DATA_KEY)), ""
+            found = read_catalog(await self._pack.data(DATA_KEY))
         except NotFoundError:
-            self._catalog, fault = Catalog(), ""
+            found = Catalog()
+        except UnavailableError as error:
+            if not reports_absence:
+                return None
+            fault = str(error)
         except FlyteError as error:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:
             LOGGER.error("the datastore item %s cannot be used: %s; what was declared before stays", DATA_KEY, fault)
+        elif self._fault and not fault:
+            LOGGER.info("the datastore item %s can be used again", DATA_KEY)
         self._fault = fault
-        return self._catalog
+        return found
 
     async def _do(self, deeds: Sequence[Deed]) -> None:
         for deed in deeds:

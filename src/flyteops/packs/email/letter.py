@@ -5,8 +5,6 @@ import binascii
 import mimetypes
 import re
 from datetime import UTC, datetime
-from email import policy
-from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
@@ -15,26 +13,14 @@ import msgspec
 
 from flyteops.errors import InputError, Problem
 from flyteops.packs.email.address import parse_addresses
+from flyteops.packs.email.fold import LONGEST_ID, LetterPolicy, id_parts
 
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-_MESSAGE_ID = re.compile(r"<?([^<>\s]+@[^<>\s]+)>?", re.ASCII)
+_MOST_REFERENCES = 50
 _CONTENT_TYPE = re.compile(r"([\w.+-]+)/([\w.+-]+)", re.ASCII)
 
 
-class _Policy(policy.EmailPolicy):
-    """Write messages that every server can carry.
-
-    A long subject is folded by hand: Python before 3.13 loses blanks where it breaks a line that is not ASCII.
-    """
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        if name != "Subject" or value.isascii():
-            return super().fold_binary(name, value)
-        folded = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
-        return f"{name}: {folded}{self.linesep}".encode()
-
-
-_POLICY = _Policy(linesep="\r\n", cte_type="7bit")
+_POLICY = LetterPolicy(linesep="\r\n", cte_type="7bit")
 _UTF8_POLICY = _POLICY.clone(utf8=True)
 
 
@@ -59,6 +45,7 @@ class SendEmail(msgspec.Struct, rename="camel"):
     bcc: str | list[str] | None = None
     reply_to: str | list[str] | None = None
     in_reply_to: str | None = ""
+    references: str | list[str] | None = None
     attachments: list[Attachment] | None = None
 
 
@@ -91,7 +78,8 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
     senders = reader.addresses("from", [asked.from_ or ""])
     to, cc, bcc = (reader.addresses(name, listed(getattr(asked, name))) for name in ("to", "cc", "bcc"))
     reply_to = reader.addresses("replyTo", listed(asked.reply_to))
-    in_reply_to = reader.message_id("inReplyTo", asked.in_reply_to or "")
+    in_reply_to = reader.ids("inReplyTo", [asked.in_reply_to or ""])
+    references = reader.ids("references", listed(asked.references))
     files = [reader.file(f"attachments[{number}]", file) for number, file in enumerate(asked.attachments or [])]
     if len(senders) != 1 and not reader.problems:
         reader.problems.append(Problem("from", "is not one address"))
@@ -106,7 +94,9 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
     message["Message-ID"] = message_id = make_msgid(domain=senders[0].domain)
     message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday note answers
     if in_reply_to:
-        message["In-Reply-To"] = message["References"] = in_reply_to
+        message["In-Reply-To"] = " ".join(in_reply_to)
+    if thread := _thread(references, in_reply_to):
+        message["References"] = " ".join(thread)
     _set_text(message, asked)
     for name, content, (main, sub) in files:
         message.add_attachment(content, maintype=main, subtype=sub, filename=name)
@@ -127,11 +117,20 @@ class _Reader:
             self.problems.append(Problem(name, str(error)))
             return []
 
-    def message_id(self, name: str, text: str) -> str:
-        found = _MESSAGE_ID.fullmatch(text.strip())
-        if text.strip() and found is None:
-            self.problems.append(Problem(name, f"{text!r} is not the id of a message such as <1@example.com>"))
-        return f"<{found[1]}>" if found else ""
+    def ids(self, name: str, texts: list[str]) -> list[str]:
+        """Return ids of messages as they are, whatever their form, with the comments between them."""
+        found: list[str] = []
+        for text in filter(None, map(str.strip, texts)):
+            parts = id_parts(text)
+            if not text.isprintable():
+                self.problems.append(Problem(name, f"{text!r} is not the id of a message such as <1@example.com>"))
+            elif not text.isascii() or any(len(part) > LONGEST_ID for part in parts):
+                shown = f"{text[:100]}…" if len(text) > 100 else text
+                message = f"{shown!r} cannot be sent: ids of messages are ASCII, at most {LONGEST_ID} characters each"
+                self.problems.append(Problem(name, message))
+            else:
+                found += [f"<{text}>"] if parts == [text] and "@" in text and text[0] not in "<(" else parts
+        return found
 
     def file(self, name: str, file: Attachment) -> tuple[str, bytes, tuple[str, str]]:
         content = b""
@@ -149,6 +148,14 @@ class _Reader:
     def finish(self) -> None:
         if self.problems:
             raise InputError("; ".join(str(problem) for problem in self.problems), problems=self.problems)
+
+
+def _thread(references: list[str], in_reply_to: list[str]) -> list[str]:
+    """Return the ids of a thread, the answered message last, each once: the first and the last ones of a long thread."""
+    ids = dict.fromkeys(part for part in references if not part.startswith("("))
+    answered = [part for part in in_reply_to if part not in ids]
+    thread = [*ids, *answered]
+    return thread if len(thread) <= _MOST_REFERENCES else [thread[0], *thread[1 - _MOST_REFERENCES :]]
 
 
 def _set_addresses(message: EmailMessage, **headers: list[Address]) -> None:

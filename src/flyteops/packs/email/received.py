@@ -4,13 +4,18 @@ import base64
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
-from flyteops.packs.email import header
+from flyteops.packs.email import charset, header
+from flyteops.packs.email.automatic import is_automatic
+from flyteops.packs.email.filename import safe_filename
+from flyteops.packs.email.fold import id_parts
+from flyteops.packs.email.html import LONGEST, html_text
+from flyteops.packs.email.word import decoded, raw_decoded
 
 # The parser's work grows with each of these, and with their products.
 _MOST_PARTS = 100
@@ -80,6 +85,9 @@ def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedE
     received.truncated = received.truncated or len(parts) > _MOST_PARTS
     for part in parts[:_MOST_PARTS]:
         _read_part(part, received)
+    if received.html and not received.text.strip():
+        received.text = html_text(received.html)
+        received.truncated = received.truncated or len(received.html) > LONGEST
     return received
 
 
@@ -100,9 +108,9 @@ def _read_headers(message: EmailMessage, received: ReceivedEmail) -> None:
     received.message_id = _header(message, "Message-ID")
     received.subject = _header(message, "Subject")
     received.in_reply_to = _header(message, "In-Reply-To")
-    received.references = _header(message, "References").split()
+    received.references = [part for part in id_parts(_header(message, "References")) if not part.startswith("(")]
     received.date = _date(_header(message, "Date"))
-    received.automatic = _is_automatic(message)
+    received.automatic = is_automatic(message)
 
 
 def _read_addresses(message: EmailMessage, received: ReceivedEmail) -> None:
@@ -119,18 +127,6 @@ def _read_addresses(message: EmailMessage, received: ReceivedEmail) -> None:
 
 def _mailboxes(message: EmailMessage, name: str) -> header.Mailboxes:
     return header.read_mailboxes([str(value) for each, value in message.raw_items() if each.lower() == name.lower()])
-
-
-def _is_automatic(message: EmailMessage) -> bool:
-    """Tell whether a program wrote it: who answers such mail may answer itself without end."""
-    submitted = _header(message, "Auto-Submitted").lower()
-    precedence = _header(message, "Precedence").lower()
-    return (
-        submitted not in ("", "no")
-        or precedence in ("bulk", "junk", "list", "auto_reply")
-        or bool(_header(message, "X-Autoreply") or _header(message, "List-Id"))
-        or _header(message, "Return-Path") == "<>"
-    )
 
 
 def _read_part(part: EmailMessage, received: ReceivedEmail) -> None:
@@ -167,35 +163,43 @@ def _content(part: EmailMessage) -> bytes:
 
 
 def _text(part: EmailMessage) -> str:
-    content = _content(part)
     try:
-        text = content.decode(part.get_content_charset() or "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = content.decode("utf-8", "replace")
-    return text.replace("\r\n", "\n")
+        name = part.get_content_charset() or ""
+    except Exception:  # some broken headers break the parser of the standard library
+        name = ""
+    return charset.decode(_content(part), name).replace("\r\n", "\n")
 
 
 def _header(message: EmailMessage, name: str) -> str:
     """Return a header as people read it, "" without one."""
-    try:
-        value = message[name]
-    except Exception:  # some broken headers break the parser of the standard library
-        value = next((value for each, value in message.raw_items() if each.lower() == name.lower()), "")[:_LONGEST_HEADER]
-    return _clean(str(value or ""))
+    return decoded(_raw_header(message, name))
+
+
+def _raw_header(message: EmailMessage, name: str) -> str:
+    value = next((value for each, value in message.raw_items() if each.lower() == name.lower()), "")
+    return str(value)[:_LONGEST_HEADER]
 
 
 def _filename(part: EmailMessage) -> str:
-    try:
-        name = part.get_filename() or ""
-    except Exception:  # as in _header
-        name = ""
-    return _clean(name).replace("\\", "/").rpartition("/")[2]
+    for name, parameter in (("Content-Disposition", "filename"), ("Content-Type", "name")):
+        # The older interface keeps the bytes of a name, and the charset that it says.
+        plain = Message()
+        plain["X"] = raw_decoded(_raw_header(part, name))
+        try:
+            value = plain.get_param(parameter, "", header="X")
+        except Exception:  # as in _text
+            value = ""
+        if isinstance(value, tuple):
+            value = charset.decode(value[2].encode("latin-1", "replace"), value[0] or "")
+        if value:
+            return safe_filename(decoded(str(value)))
+    return ""
 
 
 def _disposition(part: EmailMessage) -> str | None:
     try:
         return part.get_content_disposition()
-    except Exception:  # as in _header
+    except Exception:  # as in _text
         return None
 
 
@@ -205,11 +209,6 @@ def _date(text: str) -> datetime | None:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _clean(text: str) -> str:
-    """Return text on one line, without the bytes that were no text."""
-    return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
 
 
 def _joined(before: str, text: str) -> str:

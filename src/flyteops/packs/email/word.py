@@ -4,6 +4,8 @@ import binascii
 import quopri
 import re
 
+from flyteops.packs.email import charset
+
 _WORDS = re.compile(r"=\?[^?\s]*\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\s]*\?[bBqQ]\?[^?]*\?=)*")
 _WORD = re.compile(r"=\?([^?\s*]*)(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _RAW = re.compile(r"[\udc80-\udcff]+")
@@ -17,30 +19,25 @@ def decoded(text: str) -> str:
 
 
 def raw_decoded(text: str) -> str:
-    """Return a text whose bytes that are no ASCII are decoded: as UTF-8, or else as Latin 1."""
-    return _RAW.sub(lambda match: _bytes_decoded(match[0].encode("ascii", "surrogateescape"), "utf-8"), text)
+    """Return a text whose bytes that are no ASCII are decoded: as UTF-8, or else as Windows-1252."""
+    return _RAW.sub(lambda match: charset.guessed(match[0].encode("ascii", "surrogateescape")), text)
 
 
-def _bytes_decoded(content: bytes, charset: str) -> str:
-    for each in (charset, "utf-8"):
-        try:
-            text = content.decode(each)
-        except (LookupError, ValueError):
-            continue
-        return str(text)
-    return content.decode("latin-1")
+def _bytes_decoded(content: bytes, name: str) -> str:
+    text = charset.fitting(content, name)
+    return charset.guessed(content) if text is None else text
 
 
 def _decoded_words(text: str) -> str:
     """Decode encoded words that stand side by side; a character may begin in one and end in the next."""
     parts: list[tuple[str, bytes]] = []
-    for charset, encoding, encoded in _WORD.findall(text):
+    for name, encoding, encoded in _WORD.findall(text):
         content = _word_bytes(encoding, encoded)
-        if parts and parts[-1][0] == charset.lower():
-            parts[-1] = (charset.lower(), parts[-1][1] + content)
+        if parts and parts[-1][0] == name.lower():
+            parts[-1] = (name.lower(), parts[-1][1] + content)
         else:
-            parts.append((charset.lower(), content))
-    return "".join(_bytes_decoded(content, charset) for charset, content in parts)
+            parts.append((name.lower(), content))
+    return "".join(_bytes_decoded(content, name) for name, content in parts)
 
 
 def _word_bytes(encoding: str, encoded: str) -> bytes:

@@ -6,15 +6,28 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flyteops.packs.chatops.message import Answer, ButtonPressed, ReactedItem, ReactionAdded, ReceivedMessage, User
+from flyteops.packs.chatops.message import (
+    Answer,
+    ButtonPressed,
+    MessageDeleted,
+    MessageEdited,
+    ReactedItem,
+    ReactionAdded,
+    ReceivedMessage,
+    User,
+)
 from flyteops.packs.slack.api import Identity
+from flyteops.packs.slack.readable import objects, readable
 
 T = TypeVar("T")
 
 _NOBODY = User("", "")
 
-NOT_SAID = frozenset({"message_changed", "message_deleted", "message_replied", "bot_message"})
-"""Subtypes of messages that are news about messages, or said by nobody."""
+NEWS = frozenset({"message_changed", "message_deleted", "message_replied"})
+"""Subtypes of messages that are news about messages."""
+
+_TOMBSTONE = "tombstone"
+"""What stays of a deleted message that has answers."""
 
 
 class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,9 +48,18 @@ class Occurrence(msgspec.Struct, frozen=True, eq=False):
     payload: Callable[[Sequence[User]], msgspec.Struct]
 
 
+class _Profile(msgspec.Struct):
+    name: str = ""
+
+
 class _Message(msgspec.Struct):
-    channel: str
     ts: str
+    channel: str = ""
+    username: str | None = None
+    bot_profile: _Profile | None = None
+    attachments: Any = None
+    blocks: Any = None
+    files: Any = None
     user: str | None = None
     bot_id: str | None = None
     text: str | None = None
@@ -46,6 +68,22 @@ class _Message(msgspec.Struct):
     thread_ts: str | None = None
     reply_count: int = 0
     replies: list[Answer] | None = None
+
+    @property
+    def bot(self) -> User | None:
+        """The bot or webhook that posted it without a user; None if a user did."""
+        if self.user or not self.bot_id:
+            return None
+        return User(self.bot_id, self.username or (self.bot_profile.name if self.bot_profile else ""))
+
+
+class _News(msgspec.Struct):
+    channel: str
+    ts: str
+    message: dict[str, Any] = {}
+    previous_message: dict[str, Any] = {}
+    deleted_ts: str = ""
+    event_ts: str = ""
 
 
 class _Item(msgspec.Struct):
@@ -137,10 +175,12 @@ def occurrences(kind: str, envelope_id: str, payload: Any, own: Identity | None)
 
 def _of_event(event: dict[str, Any], own: Identity | None) -> Iterator[Occurrence]:
     match event.get("type"):
-        case "message" | "app_mention":
+        case "message" if event.get("subtype") in ("message_changed", "message_deleted"):
+            yield from _of_news(_read(event, _News), own)
+        case "message" | "app_mention" if event.get("subtype") not in NEWS:
             message = _read(event, _Message)
-            if message.user and not message.hidden and message.subtype not in NOT_SAID and not _is_own(message, own):
-                yield _of_message(message, message.user)
+            if message.channel and (message.user or message.bot) and not message.hidden and not _is_own(message, own):
+                yield _of_message(message, event)
         case "reaction_added":
             reaction = _read(event, _Reaction)
             if own is None or reaction.user != own.user_id:
@@ -151,22 +191,52 @@ def _is_own(message: _Message, own: Identity | None) -> bool:
     return own is not None and (message.user == own.user_id or bool(own.bot_id and message.bot_id == own.bot_id))
 
 
-def _of_message(message: _Message, user_id: str) -> Occurrence:
+def _of_message(message: _Message, event: dict[str, Any]) -> Occurrence:
     # A channel and a timestamp are one message, also where it comes a second time as a mention of the app.
+    bot = message.bot
+    text = readable(event, whole=bot is not None)
+    blocks = message.blocks if message.bot_id else None  # those of a person's message are its text once more
+    parts = [objects(each) or msgspec.UNSET for each in (message.attachments, blocks, message.files)]
     return Occurrence(
         f"message.{message.channel}.{message.ts}",
         message.channel,
-        (user_id,),
+        (message.user or "",),
         lambda people: ReceivedMessage(
             channel_id=message.channel,
-            user=people[0],
-            message=message.text or "",
+            user=bot or people[0],
+            message=text,
             timestamp=message.ts,
             thread_timestamp=message.thread_ts or message.ts,
             reply_count=message.reply_count,
             replies=message.replies,
+            attachments=parts[0],
+            blocks=parts[1],
+            files=parts[2],
         ),
     )
+
+
+def _of_news(news: _News, own: Identity | None) -> Iterator[Occurrence]:
+    """Read that a message was changed or deleted; links that Slack shows more of afterwards change nothing."""
+    if not news.previous_message:
+        return
+    before = _read({"ts": news.deleted_ts, **news.previous_message}, _Message)
+    is_deleted = not news.message or news.message.get("subtype") == _TOMBSTONE
+    after = before if is_deleted else _read(news.message, _Message)
+    old, new = (readable(each, whole=before.bot is not None) for each in (news.previous_message, news.message))
+    if _is_own(before, own) or _is_own(after, own) or not (before.user or before.bot) or (not is_deleted and old == new):
+        return
+    place = (before.ts, before.thread_ts or before.ts)
+
+    def payload(people: Sequence[User]) -> msgspec.Struct:
+        who = before.bot or people[0]
+        if is_deleted:
+            return MessageDeleted(news.channel, who, old, *place)
+        return MessageEdited(news.channel, who, new, old, *place)
+
+    what = "deleted" if is_deleted else "edited"
+    key = f"{what}.{news.channel}.{before.ts}.{news.event_ts or news.ts}"
+    yield Occurrence(key, news.channel, (before.user or "",), payload)
 
 
 def _of_reaction(reaction: _Reaction) -> Occurrence:

@@ -8,9 +8,10 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from flyteops.errors import FlyteError
+from flyteops.errors import FlyteError, InputError
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import Occurrence
+from flyteops.packs.slack.spool import Spool, Spooled
 
 LOGGER = logging.getLogger("flyte.slack")
 
@@ -26,17 +27,19 @@ Send = Callable[[msgspec.Struct, str], Awaitable[None]]
 class Intake:
     """Hand occurrences on by `send`, which gets a payload and the key of the occurrence."""
 
-    def __init__(self, directory: Directory, send: Send) -> None:
+    def __init__(self, directory: Directory, send: Send, spool: Spool | None = None) -> None:
         self._directory = directory
+        self._spool = spool
         self._send = send
-        self._seen: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._seen: OrderedDict[str, asyncio.Task[bool]] = OrderedDict()
+        self._under_way: set[asyncio.Task[bool]] = set()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def take(self, occurrence: Occurrence) -> bool:
+    async def take(self, occurrence: Occurrence, spooled: Spooled | None = None) -> bool:
         """Hand an occurrence on; return when Flyte has it, or soon in any case, so that Slack can be told.
 
-        False means that too much is under way already: nothing was done, and Slack should come again later.
+        False means that Slack should come again later: too much is under way already, and nothing was done, or what Flyte
+        does not have yet could not be written down.
         """
         handing = self._seen.get(occurrence.key)
         if handing is None:
@@ -44,23 +47,40 @@ class Intake:
                 return False
             handing = self._begin(occurrence)
         await asyncio.wait({handing}, timeout=ACKNOWLEDGE_WITHIN)
-        return True
+        if handing.done() or self._spool is None or spooled is None:
+            return True
+        is_safe = await self._spool.keep(spooled)
+        if handing.done():
+            self._settle(occurrence.key, handing)
+        return is_safe
+
+    def resume(self, occurrence: Occurrence) -> None:
+        """Hand on an occurrence that an earlier run wrote down."""
+        if occurrence.key not in self._seen:
+            self._begin(occurrence)
 
     async def finish(self) -> None:
         """Wait until all that is under way has arrived."""
         if self._under_way:
             await asyncio.wait(set(self._under_way))
 
-    def _begin(self, occurrence: Occurrence) -> asyncio.Task[None]:
+    def _begin(self, occurrence: Occurrence) -> asyncio.Task[bool]:
         handing = asyncio.create_task(self._hand_on(occurrence))
         self._under_way.add(handing)
         handing.add_done_callback(self._under_way.discard)
+        handing.add_done_callback(lambda handed: self._settle(occurrence.key, handed))
         self._seen[occurrence.key] = handing
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return handing
 
-    async def _hand_on(self, occurrence: Occurrence) -> None:
+    def _settle(self, key: str, handed: asyncio.Task[bool]) -> None:
+        """Remove what was written down, if that is over for good."""
+        if self._spool is not None and not handed.cancelled() and handed.exception() is None and handed.result():
+            self._spool.remove(key)
+
+    async def _hand_on(self, occurrence: Occurrence) -> bool:
+        """Send an occurrence; return whether it need not be tried again, even by a later run."""
         turn = self._turns.setdefault(occurrence.channel_id, asyncio.Lock())
         async with turn:
             people = [await self._directory.user(user_id) for user_id in occurrence.user_ids]
@@ -68,5 +88,8 @@ class Intake:
                 await self._send(occurrence.payload(people), occurrence.key)
             except FlyteError as error:
                 LOGGER.error("Flyte does not take %s: %s", occurrence.key, error)
+                return isinstance(error, InputError)
             except Exception:  # nobody else would notice
                 LOGGER.exception("%s cannot be handed on", occurrence.key)
+                return False
+            return True

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from flyteops.packs.chatops.command import declare_commands
 from flyteops.packs.chatops.message import (
     ButtonPressed,
     Channel,
+    MessageDeleted,
+    MessageEdited,
     ReactionAdded,
     ReceivedMessage,
     RichMessageSent,
@@ -27,9 +30,10 @@ from flyteops.packs.chatops.service import ChatOps
 from flyteops.packs.slack.api import API_URL, Identity, WebApi
 from flyteops.packs.slack.connection import Connection
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import SlashCommand, occurrences
+from flyteops.packs.slack.envelope import Occurrence, SlashCommand, occurrences
 from flyteops.packs.slack.intake import Intake
 from flyteops.packs.slack.markup import quiet, quiet_attachments, quiet_blocks
+from flyteops.packs.slack.spool import Spool, Spooled, default_folder
 from flyteops.packs.slack.voice import Voice, decision, person, said
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token
@@ -51,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_url: str = API_URL
     renew_channels: float = 24 * 3600.0
     own_messages: bool = False
+    spool: Path | msgspec.UnsetType | None = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"Settings(api_url={self.api_url!r})"
@@ -65,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             api_url=reader.read("FLYTE_SLACK_API_URL", _url, API_URL),
             renew_channels=reader.read("RENEW_CONVERSATION_LIST", _hours, 24 * 3600.0),
             own_messages=reader.read("FLYTE_SLACK_OWN_MESSAGES", flag, False),
+            spool=reader.read("FLYTE_SLACK_SPOOL", _folder, msgspec.UNSET),
         )
         reader.finish()
         return settings
@@ -77,7 +83,7 @@ def create(environ: Mapping[str, str]) -> Pack:
     api = WebApi(settings.token, settings.app_token, settings.api_url)
     directory = Directory(api, settings.renew_channels, lambda: pack.clock().monotonic())
     declare_commands(pack, Slack(api, directory))
-    _Listener(pack, api, directory, settings)
+    _Listener(pack, api, directory, settings, environ)
     return pack
 
 
@@ -118,13 +124,16 @@ class Slack:
 class _Listener:
     """Tell Flyte what happens in a workspace."""
 
-    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings) -> None:
+    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings, environ: Mapping[str, str]) -> None:
         self._pack = pack
         self._api = api
         self._settings = settings
-        kinds = (ReceivedMessage, ReactionAdded, ButtonPressed, SlashCommand)
+        self._environ = environ
+        kinds = (ReceivedMessage, MessageEdited, MessageDeleted, ReactionAdded, ButtonPressed, SlashCommand)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
         self._ops = ChatOps(pack, Voice(api, directory))
+        self._directory = directory
+        self._spool: Spool | None = None
         self._intake = Intake(directory, self._send)
         self._connection = Connection(api, self._take)
         self._outage = Outage("Slack", LOGGER)
@@ -144,6 +153,8 @@ class _Listener:
             if self._settings.app_token is None:
                 LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
                 await asyncio.Event().wait()
+            self._open_spool(self._identity)
+            self._resume()
             try:
                 with _naming("FLYTE_SLACK_APP_TOKEN"):
                     await self._connection.keep(pause)
@@ -173,14 +184,40 @@ class _Listener:
                 await self._api.open_socket()
         return identity
 
+    def _open_spool(self, identity: Identity) -> None:
+        folder = self._settings.spool
+        if folder is msgspec.UNSET:
+            folder = default_folder(self._environ, f"{identity.team} {identity.user_id}")
+        if folder is None:
+            LOGGER.info("what happens in Slack while Flyte is away is lost if this pack is killed: set FLYTE_SLACK_SPOOL")
+        else:
+            self._spool = Spool(folder)
+            self._intake = Intake(self._directory, self._send, self._spool)
+
+    def _resume(self) -> None:
+        """Go on with what an earlier run acknowledged, before anything new."""
+        kept = list(self._spool.read()) if self._spool is not None else []
+        for spooled in kept:
+            found = self._read(spooled.kind, spooled.envelope_id, spooled.payload)
+            for occurrence in (each for each in found if each.key == spooled.key):
+                self._intake.resume(occurrence)
+        if kept:
+            LOGGER.info("going on with %d that an earlier run had in hand", len(kept))
+
     async def _take(self, request: SocketModeRequest) -> bool:
+        taken = []
+        for occurrence in self._read(request.type, request.envelope_id, request.payload):
+            spooled = Spooled(occurrence.key, request.type, request.envelope_id, dict(request.payload))
+            taken.append(await self._intake.take(occurrence, spooled))
+        return all(taken)
+
+    def _read(self, kind: str, envelope_id: str, payload: Any) -> list[Occurrence]:
         own = None if self._settings.own_messages else self._identity
         try:
-            found = list(occurrences(request.type, request.envelope_id, request.payload, own))
+            return list(occurrences(kind, envelope_id, payload, own))
         except (msgspec.ValidationError, AttributeError) as error:
-            LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", request.type, error)
-            return True
-        return all([await self._intake.take(occurrence) for occurrence in found])
+            LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", kind, error)
+            return []
 
     async def _send(self, payload: msgspec.Struct, key: str) -> None:
         is_yes = decision(payload)
@@ -259,6 +296,10 @@ def _hours(text: str) -> float:
         message = f"{text!r} is not a number of whole hours"
         raise ValueError(message)
     return int(text) * 3600.0
+
+
+def _folder(text: str) -> Path | None:
+    return None if text.strip().lower() in ("", "off") else Path(text.strip()).expanduser()
 
 
 def _url(text: str) -> str:

@@ -10,6 +10,7 @@ from flyteops.errors import FlyteError
 from flyteops.packs.chatops.desk import Said
 from flyteops.packs.chatops.message import ButtonPressed, ReceivedMessage, User
 from flyteops.packs.chatops.permission import Person
+from flyteops.packs.chatops.typed import without_gap
 from flyteops.packs.slack.api import WebApi
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import SlashCommand
@@ -60,9 +61,9 @@ def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
     """Return what somebody said who is not the app itself: in a channel, or as a slash command."""
     if isinstance(payload, SlashCommand):
         return Said(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
-    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id:
-        return None
-    text = payload.message.strip()
+    if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id or payload.user.id.startswith("B"):
+        return None  # bots and webhooks without a user give no commands
+    text = without_gap(payload.message)
     to_us = re.sub(rf"^<@{re.escape(own_id)}(\|[^<>]*)?>[\s:,]*", "", text) if own_id else text
     is_addressed = to_us != text or payload.channel_id.startswith("D")
     place = (payload.channel_id, payload.timestamp, payload.thread_timestamp)
@@ -88,8 +89,11 @@ def plain(text: str) -> str:
         target, label = found[1], found[2]
         if target.startswith("@"):
             return f"<{target}>"
+        if target.startswith("!date"):
+            return label or target
         if target.startswith(("#", "!")):
-            return f"{'#' if target[0] == '#' else '@'}{label or target[1:]}"
+            mark, name = ("#", target[1:]) if target[0] == "#" else ("@", target[1:].rpartition("^")[2])
+            return f"{mark}{(label or name).removeprefix(mark)}"
         return label or target.removeprefix("mailto:")
 
     return unescape(_MARKUP.sub(shown, text))

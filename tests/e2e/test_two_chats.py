@@ -1,0 +1,57 @@
+"""Two chats of one name on one server: nobody's answers are lost to the other."""
+
+import asyncio
+
+import click
+import httpx2
+import pytest
+
+from flyteops.cli.answer import follow
+from flyteops.cli.chat import joined
+from flyteops.packs.chat import Room, User
+
+ECHO = """
+name: echo
+steps:
+  - id: answer
+    event: {packName: Chat, name: ReceivedMessage}
+    command:
+      packName: Chat
+      name: SendMessage
+      input:
+        channelId: "{{ Event.Payload.channelId }}"
+        message: "echo {{ Event.Payload.message }}"
+"""
+WORDS = 6
+
+
+def answers(room: Room) -> set[str]:
+    return {message.text for message in room.messages if message.user.id == room.bot.id}
+
+
+@pytest.mark.slow
+async def test_each_of_two_chats_shows_the_answers_to_its_own_words(server: str) -> None:
+    with click.Context(click.Command("chat")) as context:
+        context.meta["url"] = server
+        await talk(server)
+
+
+async def talk(server: str) -> None:
+    async with httpx2.AsyncClient(base_url=server) as http:
+        answer = await http.post("/v1/flows", content=ECHO, headers={"Content-Type": "application/x-yaml"})
+        assert answer.status_code == 201, answer.text
+    stop = asyncio.Event()
+    ann, bob = Room(user=User.named("ann")), Room(user=User.named("bob"))
+    async with joined(ann, {"PACK_NAME": "Chat"}, stop) as pack, joined(bob, {"PACK_NAME": "Chat"}, stop):
+        said = {room.user.name: [await room.say(f"{room.user.name} {n}") for n in range(WORDS)] for room in (ann, bob)}
+        following = [asyncio.create_task(follow(room, pack, said[room.user.name])) for room in (ann, bob)]
+        expected = {room.user.name: {f"echo {room.user.name} {n}" for n in range(WORDS)} for room in (ann, bob)}
+        async with asyncio.timeout(30):
+            for room in (ann, bob):
+                posted = room.posted()
+                while not expected[room.user.name] <= answers(room):
+                    await anext(posted)
+        for task in following:
+            task.cancel()
+        shown = [message.text for message in ann.messages if message.text in expected["ann"]]
+        assert len(shown) == len(set(shown))
