@@ -14,6 +14,7 @@ from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
 from flyteops.packs.chatops.message import User as ChatUser
 from flyteops.packs.chatops.pattern import Pattern
 from flyteops.packs.chatops.permission import Person
+from flyteops.packs.chatops.service import LOOK_AGAIN
 from flyteops.sdk.testing import PackTester, settle
 
 DEPLOY = {"pattern": "deploy {app} [{version}]", "help": "Deploys an application."}
@@ -179,10 +180,9 @@ def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
 
 
 async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCaptureFixture) -> None:
-    room = Room(user=ANN)
-    async with PackTester(pack_for(room)) as tester:
+    async with PackTester(pack_for(Room(user=ANN))) as tester:
         tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
-        await tester.advance(10)
+        await tester.advance(LOOK_AGAIN)
         await settle()
     assert "not valid: commands[0]: Object contains unknown field `patern`; what was" in caplog.text
 

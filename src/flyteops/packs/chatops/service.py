@@ -21,6 +21,9 @@ LOGGER = logging.getLogger("flyte.chatops")
 READ_AGAIN = 10.0
 """For how many seconds what was read of the datastore counts."""
 
+LOOK_AGAIN = 3600.0
+"""After how many seconds faults are looked for while nobody says anything."""
+
 GONE = "This question counts no longer: it was answered, its time is over, or the bot was started anew. Ask again."
 
 
@@ -57,10 +60,10 @@ class ChatOps:
         pack.task(self.watch)
 
     async def watch(self) -> None:
-        """Read what is declared from the start on and when it changes, so that faults are in the log before anybody speaks."""
+        """Look at what is declared from the start on, so that faults are in the log before anybody speaks."""
         while True:
             await self._look(reports_absence=False)
-            await self._pack.sleep(READ_AGAIN)
+            await self._pack.sleep(LOOK_AGAIN)
 
     async def hear(self, said: Said) -> None:
         """Take something that was said, and return when all that follows at once is done."""
