@@ -1,7 +1,6 @@
 """A pack: commands that the server can ask for and events that it is told about."""
 
 import asyncio
-import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -15,10 +14,12 @@ from flyteops.errors import InputError, SettingsError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
+from flyteops.sdk.conversion import check_type
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT, Endpoint
+from flyteops.sdk.function import awaiting, full_name, function_name, is_generator, wraps_async
+from flyteops.sdk.health import DEFAULT_CHECK, DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
@@ -27,7 +28,6 @@ from flyteops.sdk.thread import asynchronous, wait_for
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
-C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
 S = TypeVar("S", bound=Callable[[], Any])
 
@@ -115,14 +115,18 @@ class Pack:
         """
 
         def declare(handler: H) -> H:
-            command_name = name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_"))
+            command_name = name or "".join(word[:1].upper() + word[1:] for word in function_name(handler).split("_"))
             if command_name in self._commands:
                 message = f"the command {command_name} is declared already"
                 raise InputError(message)
+            if is_generator(handler):
+                message = f"{full_name(handler)} yields; a command returns one event, and sends others with pack.progress"
+                raise TypeError(message)
+            check_type(takes)
             declared = tuple(events)
             returned = {kind: self._event_of(kind, declared) for kind in results(handler)}
             command_input = Input.of(handler)
-            self._commands[command_name] = Command(
+            command = Command(
                 name=command_name,
                 handler=asynchronous(handler),
                 events=tuple(dict.fromkeys([*declared, *returned.values()])),
@@ -131,11 +135,21 @@ class Pack:
                 takes=command_input.kind if takes is Any else takes,
                 help_url=help_url,
             )
-            for event in self._commands[command_name].events:
-                self._events.setdefault(event.name, event)
+            self._add_events(command)
+            self._commands[command_name] = command
             return handler
 
         return declare
+
+    def _add_events(self, command: Command) -> None:
+        """Declare the events of a command that are new."""
+        for event in command.events:
+            known = self._events.get(event.name, event)
+            if known is not event and known.payload is not event.payload and known.payload != event.payload:
+                message = f"the event {event.name} is declared already, with another payload"
+                raise InputError(message)
+        for event in command.events:
+            self._events.setdefault(event.name, event)
 
     def _event_of(self, kind: type, declared: tuple[EventType[Any], ...]) -> EventType[Any]:
         """Return the event whose payload is of a class, or make one of the class's name."""
@@ -163,9 +177,7 @@ class Pack:
 
         def declare(function: S) -> S:
             source = make_source(function, name=name, every=every, at_once=at_once, timeout=timeout)
-            if source.name in self._sources:
-                message = f"the source {source.name} is declared already"
-                raise InputError(message)
+            self._expect_new("source", source.name)
             self._sources[source.name] = source
             return function
 
@@ -181,12 +193,21 @@ class Pack:
 
     def check(self, name: str) -> Callable[[F], F]:
         """Declare a health check: a coroutine function that returns a short text, or raises when all is not well."""
+        self._expect_new("check", name)
 
         def declare(function: F) -> F:
+            self._expect_new("check", name)
             self._checks[name] = _asynchronous(function)
             return function
 
         return declare
+
+    def _expect_new(self, noun: str, name: str) -> None:
+        """Raise `InputError` if health has an entry of that name already: sources and checks are entries side by side."""
+        taken = {DEFAULT_CHECK: "check", **dict.fromkeys(self._sources, "source"), **dict.fromkeys(self._checks, "check")}
+        if name in taken:
+            message = f"the {noun} {name} needs another name: the {taken[name]} {name} is declared already"
+            raise InputError(message)
 
     # ----------------------------------------------------------------------------------- from handlers and tasks only
 
@@ -290,8 +311,8 @@ def _session() -> Session:
         raise RuntimeError(message) from None
 
 
-def _asynchronous(function: C) -> C:
-    if not inspect.iscoroutinefunction(function):
-        message = f"{function.__qualname__} must be declared with `async def`"
+def _asynchronous(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    if not wraps_async(function):
+        message = f"{full_name(function)} must be declared with `async def`"
         raise TypeError(message)
-    return function
+    return awaiting(function)

@@ -12,6 +12,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from flyteops.sdk.fork import end_if_forked
+from flyteops.sdk.function import is_async
 
 T = TypeVar("T")
 
@@ -94,13 +95,16 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Return a function that can be awaited: the same, or one that runs it in a thread."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    """Return a function that can be awaited: the same, or one that runs it in a thread.
+
+    What comes out of the thread is awaited if it can be, so a plain decorator around an `async def` works.
+    """
+    if is_async(function):
         return function
 
-    @functools.wraps(function)
     async def run(*args: Any, **named: Any) -> Any:
-        return await in_thread(functools.partial(function, *args, **named))
+        result = await in_thread(functools.partial(function, *args, **named))
+        return await result if inspect.isawaitable(result) else result
 
     return run
 
