@@ -70,6 +70,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     concurrency: int = 10
     stop_timeout: float = 25.0
     health: Endpoint = Endpoint()
+    sessions: set[Any] = msgspec.field(default_factory=set)
+    """The runs of the pack in this process that have not ended."""
 
     def registration(self) -> bytes:
         """Return the body that registers the pack."""

@@ -88,7 +88,7 @@ def unknown_name(what: str, error: NameError) -> str:
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what partials and wrappers are made from."""
     while True:
-        inner = inspect.unwrap(function)
+        inner: Callable[..., Any] = inspect.unwrap(function)
         if not isinstance(inner, functools.partial):
             return inner
         function = inner.func

@@ -24,7 +24,7 @@ from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
 from flyteops.sdk.source import Source, make_source
-from flyteops.sdk.thread import asynchronous, wait_for
+from flyteops.sdk.thread import asynchronous, is_called, wait_for
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -77,6 +77,7 @@ class Pack:
         self._tasks: list[Task] = []
         self._sources: dict[str, Source] = {}
         self._checks: dict[str, Check] = {}
+        self._sessions: set[Session] = set()
 
     def __repr__(self) -> str:
         return f"Pack({self.name!r})"
@@ -218,33 +219,64 @@ class Pack:
         `UnavailableError` then. Events with the same `key` are the same event, whichever run of the pack sends them; the
         server forgets keys after a day.
         """
-        await _session().send(event, within, key)
+        session = self._session()
+        await session.here(session.send(event, within, key))
 
     async def progress(self, event: Event) -> None:
         """Tell how far the running command is: sent in order, before the command's result, without keeping it waiting.
 
         It does not end the action. A hundred may be on their way; then this waits. What the server refuses is logged.
         """
-        await _session().progress(event)
+        session = self._session()
+        await session.here(session.progress(event))
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait in a plain function for what others await: `pack.wait_for(pack.send(event))`."""
-        return wait_for(work)
+        """Wait in a plain function, or in a thread of your own, for what others await: `pack.wait_for(pack.send(event))`.
+
+        A thread of your own gets `UnavailableError` when the pack stops before that is done.
+        """
+        if is_called() or _is_in_event_loop():
+            return wait_for(work)
+        try:
+            session = self._session()
+        except RuntimeError:
+            work.close()
+            raise
+        return session.wait_for(work)
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
         It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached.
         """
-        return await _session().data(key)
+        session = self._session()
+        return await session.here(session.data(key))
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; a test can let this time pass at once."""
-        await _session().clock.sleep(seconds)
+        session = self._session()
+        await session.here(session.clock.sleep(seconds))
 
     def clock(self) -> Clock:
         """Return the clock that the pack runs by."""
-        return _session().clock
+        return self._session().clock
+
+    def _session(self) -> Session:
+        """Return the run that this is called from, or the only one: threads do not know where they were begun."""
+        session = current_session.get(None)
+        if session is not None:
+            return session
+        sessions = list(self._sessions)
+        if not sessions:
+            message = "the pack is not running: send and sleep work while it runs only"
+            raise RuntimeError(message)
+        if len(sessions) > 1:
+            message = (
+                f"{self.name} runs {len(sessions)} times in this process, and this thread belongs to none of them: "
+                "begin it with contextvars.copy_context().run in a command, source or task"
+            )
+            raise RuntimeError(message)
+        return sessions[0]
 
     # ----------------------------------------------------------------------------------------------------------- runs
 
@@ -267,6 +299,7 @@ class Pack:
             tasks=tuple(self._tasks),
             sources=tuple(self._sources.values()),
             checks=dict(self._checks),
+            sessions=self._sessions,
         )
 
     async def serve(
@@ -303,12 +336,12 @@ class Pack:
             sys.exit(code)
 
 
-def _session() -> Session:
+def _is_in_event_loop() -> bool:
     try:
-        return current_session.get()
-    except LookupError:
-        message = "the pack is not running: send and sleep work in its commands and tasks only"
-        raise RuntimeError(message) from None
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _asynchronous(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
