@@ -124,6 +124,9 @@ def test_ctrl_c_ends_everything_without_a_word_in_the_log(dev, place):
     dev.send("half a li")
     dev.expect("half a li")
     dev.sendintr()
+    dev.send("a whole line\r")  # the first Ctrl-C throws away what stands on the line
+    dev.expect(r"1 \w+: a whole line")
+    dev.sendintr()
     dev.expect(pexpect.EOF)
     dev.close()
     assert (dev.exitstatus, dev.signalstatus) == (0, None)

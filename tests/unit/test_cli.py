@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,8 +14,8 @@ from flyteops.cli import main
 from flyteops.cli.command import Failure
 from flyteops.cli.log import Formatter
 from flyteops.cli.manual import every_command, reference
-from flyteops.cli.output import clean, one_line
-from flyteops.cli.pack import fields
+from flyteops.cli.output import clean, one_line, print_table
+from flyteops.cli.pack import fields, liveness
 from flyteops.cli.root import COMMANDS, root
 from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
 from flyteops.settings import option_of, table
@@ -317,3 +318,45 @@ def test_every_entry_of_the_list_leads_to_a_command():
     context = click.Context(root)
     for name in COMMANDS:
         assert isinstance(root.get_command(context, name), click.Command)
+
+
+def test_rows_fit_the_terminal_and_keep_the_name_of_what_they_are_about(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "0123456789abcdef0123456789abcdef"
+    print_table(["id", "state", "words"], [[name, "FATAL", "long " * 40], [name, "silent for 12 min", "x"]], empty="")
+    lines = [click.unstyle(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3
+    assert all(len(line) <= 60 for line in lines)
+    assert all(line.startswith(name) for line in lines[1:])
+    assert lines[1].endswith("…")
+
+
+def test_rows_for_programs_are_whole(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(["id", "words"], [["a", "long " * 40]], empty="")
+    assert capsys.readouterr().out.splitlines()[1] == "a   " + " ".join(["long"] * 40)
+
+
+@pytest.mark.parametrize("options", [("--content-type", "application/json"), ("--content-type", "TEXT/JSON; charset=utf-8")])
+@pytest.mark.parametrize(
+    ("value", "place"), [('{"a": 1,}', "line 1, column 9"), ("", "line 1, column 1"), ("[NaN]", "NaN is not JSON")]
+)
+def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, options, value, place):
+    code, _, error = flyte("data", "set", "config", "--value", value, *options, "--url", NOBODY)
+    assert code == 1
+    assert "the value of config is not JSON; correct it, or store it as text" in error
+    assert place in error
+
+
+@pytest.mark.parametrize(
+    ("last_seen", "state"),
+    [
+        ("2026-01-08T00:00:00Z", "live"),
+        ("2026-01-07T23:58:00Z", "live"),
+        ("2026-01-07T23:48:00Z", "silent for 12 min"),
+        ("2026-01-01T00:00:00Z", "silent for 7 d"),
+    ],
+)
+def test_a_pack_that_was_not_heard_of_is_silent_and_not_live(last_seen, state):
+    assert liveness(last_seen, datetime(2026, 1, 8, tzinfo=UTC)) == state

@@ -1,9 +1,13 @@
 """What a command is called with, whatever its author writes and whatever a flow sends."""
 
 import enum
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from ipaddress import IPv4Address, IPv6Network
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import pydantic
@@ -211,7 +215,7 @@ async def test_text_stands_for_what_a_template_cannot_render_otherwise(kind: Any
         (list[int], "7", "must be a list, not text"),
         (list[int], [1, "x"], "[1]: must be a whole number, not text"),
         (dict[str, int], {"a": {}}, "a: must be a whole number, not an object"),
-        (tuple[int, str], [1, 2], "[1]: must be text, not a number"),
+        (tuple[int, str], [1, 2], "[1]: must be text, not a number; put it into quotes"),
         (Annotated[int, msgspec.Meta(ge=1)], "0", "must be a whole number >= 1"),
         (Literal["a", "b"], "c", "must be one of a, b"),
         (datetime, "tomorrow", "Invalid RFC3339 encoded datetime"),
@@ -326,3 +330,187 @@ def test_what_is_returned_must_be_able_to_name_an_event() -> None:
     pack.event("Deployed", payload=int)
     with pytest.raises(InputError, match="Deployed is declared already, with another payload"):
         pack.command()(taken)
+
+
+# ------------------------------------------------------------------------------------------- types that cannot be read
+
+
+class Foreign:
+    """A class that nobody can read from JSON."""
+
+
+class Holder(msgspec.Struct):
+    inner: list[Foreign]
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+class Late(TypedDict):
+    when: "Unknown"  # type: ignore[name-defined] # noqa: F821 - that is the point
+
+
+@pytest.mark.parametrize("kind", [Foreign, list[Foreign], Foreign | None, Holder, Iterable[int], complex, Callable, object])
+def test_a_type_that_cannot_be_read_is_refused_when_the_command_is_declared(kind: Any) -> None:
+    async def whole(value: kind) -> Event:
+        raise AssertionError
+
+    async def fields(name: str, *, value: kind = None) -> Event:
+        raise AssertionError
+
+    for handler in (whole, fields):
+        with pytest.raises(TypeError, match=r"cannot take 'value': \w+ cannot be read from JSON; use a type that msgspec knows"):
+            pack_of(handler)
+    with pytest.raises(TypeError, match="the event Done cannot have this payload"):
+        Pack("P").event("Done", payload=kind)
+
+
+def test_a_name_that_is_unknown_at_run_time_is_refused_with_a_hint() -> None:
+    async def inside(value: Late) -> Event:
+        raise AssertionError
+
+    async def strange(value: "int | 'x'") -> Event:  # type: ignore[name-defined] # noqa: F821 - that is the point
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=r"'Unknown' is not defined.*not under `if TYPE_CHECKING:`"):
+        pack_of(inside)
+    with pytest.raises(TypeError, match=r"the parameters of .*strange cannot be read"):
+        pack_of(strange)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wrong", "fault"),
+    [
+        (Path, "/tmp/x", "", "must be a path"),
+        (PurePosixPath, "a/b", 3, "must be a path"),
+        (IPv4Address, "192.0.2.7", "host", "must be an IPv4 address such as 192.0.2.1"),
+        (IPv6Network, "2001:db8::/32", "2001:db8::1/32", "must be an IPv6 network such as 2001:db8::/32"),
+    ],
+)
+async def test_paths_and_addresses_are_text(kind: Any, text: str, wrong: Any, fault: str) -> None:
+    async def handler(value: kind) -> Event:
+        assert isinstance(value, kind)
+        return done({"value": value})
+
+    assert await outcome(handler, text) == {"value": text}
+    assert await outcome(handler, wrong) == fault
+    assert input_schema(handler)["type"] == "string"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "read"),
+    [
+        (set[int], '["1", 2, "2.000000"]', [1, 2]),
+        (frozenset[str], '["a"]', ["a"]),
+        (tuple[int, ...], '["1", 2]', [1, 2]),
+        (tuple[int, str], '["1.000000", "2"]', [1, "2"]),
+        (Sequence[int], '["1"]', [1]),
+        (list, '["1"]', ["1"]),
+        (dict, '{"a": 1}', {"a": 1}),
+        (Mapping[str, Level], '{"a": "1.000000"}', {"a": 1}),
+        (Point, '["1", "2"]', [1, 2]),
+        (set[int] | None, '["1"]', [1]),
+        (set[int] | None, "", None),
+        (Annotated[set[int], msgspec.Meta(min_length=1)], '["1"]', [1]),
+        (int | list[int], '["1"]', [1]),
+        (Level, "1.000000", 1),
+        (Level, 2.0, 2),
+        (Level | None, "2.000000", 2),
+        (list[Level], '["1.000000"]', [1]),
+        (Literal[1, 2], "2.000000", 2),
+    ],
+)
+async def test_every_container_and_member_is_read_from_the_text_of_a_template(kind: Any, given: Any, read: Any) -> None:
+    async def handler(value: kind) -> Event:
+        return done(sorted(value) if isinstance(value, set) else value)
+
+    assert await outcome(handler, given) == read
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "fault"),
+    [
+        (set[int], '["1", "x"]', "[1]: must be a whole number, not text"),
+        (tuple[int, str], '["1"]', "must be a list of length 2, got 1"),
+        (Annotated[set[int], msgspec.Meta(min_length=1)], "[]", "must be a list of length >= 1"),
+        (Level, "3.000000", "must be one of 1, 2"),
+        (Level, "high", "must be one of 1, 2"),
+        (int | list[int], "x", "must be a whole number or a list, not text"),
+    ],
+)
+async def test_a_container_that_does_not_fit_is_refused_with_its_place(kind: Any, given: Any, fault: str) -> None:
+    async def handler(value: kind) -> Event:
+        raise AssertionError
+
+    assert await outcome(handler, given) == fault
+
+
+# -------------------------------------------------------------------------------------------------- kinds of functions
+
+
+def traced(function: Any) -> Any:
+    """Wrap a function as a decorator of a plain library does."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **named: Any) -> Any:
+        return function(*args, **named)
+
+    return wrapper
+
+
+async def add(a: int, b: int) -> Event:
+    return done(a + b)
+
+
+class Greet:
+    async def __call__(self, name: str) -> Event:
+        return done(f"Hello {name}")
+
+
+class Shout:
+    def __call__(self, name: str) -> Event:
+        return done(name.upper())
+
+
+@pytest.mark.parametrize(
+    ("handler", "name", "given", "payload"),
+    [
+        (traced(add), "Add", {"a": "1", "b": 2}, 3),
+        (traced(traced(add)), "Add", {"a": "1", "b": 2}, 3),
+        (functools.partial(add, a=1), "Add", {"b": "2.000000"}, 3),
+        (functools.partial(add, 1), "Add", "2.000000", 3),
+        (functools.partial(traced(add), 1), "Add", 2, 3),
+        (functools.partial(Greet()), "Greet", "Ann", "Hello Ann"),
+        (Greet(), "Greet", "Ann", "Hello Ann"),
+        (Shout(), "Shout", "Ann", "ANN"),
+        (functools.partial(Shout().__call__), "Call", "Ann", "ANN"),
+    ],
+)
+async def test_whatever_can_be_called_is_a_command(handler: Any, name: str, given: Any, payload: Any) -> None:
+    pack = Pack("P")
+    pack.command(events=[pack.event("Done")])(handler)
+    async with PackTester(pack) as tester:
+        assert await tester.run(name, given) == done(payload)
+
+
+async def test_what_a_partial_binds_cannot_be_given_by_a_flow() -> None:
+    assert await outcome(functools.partial(add, a=1), {"a": 100, "b": 2}) == 3
+
+
+async def test_a_command_that_yields_is_refused() -> None:
+    async def handler(name: str) -> AsyncIterator[Event]:
+        yield done(name)
+
+    def plain(name: str) -> Iterator[Event]:
+        yield done(name)
+
+    for each in (handler, plain, traced(handler)):
+        with pytest.raises(TypeError, match="yields; a command returns one event"):
+            pack_of(each)

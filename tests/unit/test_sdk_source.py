@@ -1,14 +1,20 @@
 """Where events come from, and what happens when it stops."""
 
 import asyncio
+import functools
 import logging
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import httpx2
 import pytest
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
-from flyteops.sdk import Event, Pack
+from flyteops.sdk import Event, EventType, Pack
+from flyteops.sdk.health import Endpoint, Health, health_endpoint
+from flyteops.sdk.program import Program
 from flyteops.sdk.source import STEADY
 from flyteops.sdk.testing import PackTester
 
@@ -485,3 +491,145 @@ def test_a_limit_is_a_time() -> None:
 
     with pytest.raises(TypeError, match="cannot have the timeout 0; it must be more than 0 seconds"):
         Pack("P").source(timeout=0)(listen)
+
+
+# ------------------------------------------------------------------------------------------ names, and kinds of functions
+
+
+def traced(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **named: Any) -> Any:
+        return function(*args, **named)
+
+    return wrapper
+
+
+async def well() -> str:
+    return "fine"
+
+
+def test_every_entry_of_health_has_a_name_of_its_own() -> None:
+    pack = Pack("P")
+    pack.check("Disk")(well)
+    pack.source(every=60, name="mailbox")(well)
+    with pytest.raises(InputError, match="the check Disk is declared already"):
+        pack.check("Disk")
+    with pytest.raises(InputError, match="the check DefaultCheck is declared already"):
+        pack.check("DefaultCheck")
+    with pytest.raises(InputError, match="the source mailbox is declared already"):
+        pack.check("mailbox")
+    for taken in ("Disk", "DefaultCheck", "mailbox"):
+        with pytest.raises(InputError, match=f"the source {taken} needs another name"):
+            pack.source(every=60, name=taken)(well)
+
+
+def test_one_event_has_one_type_of_payload() -> None:
+    pack = Pack("P")
+    pack.event("Done", payload=int)
+    other = EventType("Done", str)
+
+    async def handler() -> Event:
+        raise AssertionError
+
+    with pytest.raises(InputError, match="the event Done is declared already, with another payload"):
+        pack.command("Do", events=[other])(handler)
+    assert pack.declaration().commands == {}
+
+
+async def test_wrapped_functions_and_instances_are_sources_tasks_and_checks() -> None:
+    pack = Pack("P")
+    seen, begun = pack.event("Seen", payload=str), asyncio.Event()
+
+    class Check:
+        async def __call__(self) -> str:
+            message = "full"
+            raise ValueError(message)
+
+    async def poll(word: str) -> Event:
+        return seen(word)
+
+    async def listen() -> AsyncIterator[Event]:
+        yield seen("listened")
+        await asyncio.Event().wait()
+
+    async def begin() -> None:
+        begun.set()
+
+    pack.source(every=60)(functools.partial(traced(poll), "polled"))
+    pack.source()(traced(listen))
+    pack.task(traced(begin))
+    pack.check("Disk")(Check())
+    pack.check("Net")(traced(well))
+
+    async with PackTester(pack) as tester:
+        async with asyncio.timeout(10):
+            await tester.server.until(lambda: len(tester.sent) == 2)
+        assert {event.payload for event in tester.sent} == {"polled", "listened"}
+        assert begun.is_set()
+        assert await tester.health() == {"Disk": "ValueError: full"}
+
+
+async def test_a_check_that_cancels_itself_does_not_keep_back_the_others() -> None:
+    pack = Pack("P")
+
+    @pack.check("Net")
+    async def net() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        raise AssertionError
+
+    @pack.check("Generator")
+    async def generator() -> str:
+        raise GeneratorExit
+
+    async with PackTester(pack) as tester:
+        assert await tester.health() == {"Net": "it was cancelled from inside", "Generator": "GeneratorExit: "}
+
+
+async def test_health_is_reported_whatever_the_text_of_a_fault_is() -> None:
+    async def report() -> dict[str, Health]:
+        if faults:
+            raise faults.pop()
+        return {"Disk": Health(healthy=False, status="half a character: \ud800")}
+
+    faults = [ValueError("boom")]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with health_endpoint(Endpoint(port, is_fixed=True), report), httpx2.AsyncClient() as client:
+        answers = [await client.get(f"http://127.0.0.1:{port}/") for _ in range(2)]
+    assert [each.status_code for each in answers] == [500, 500]
+    assert answers[0].json()["DefaultCheck"]["status"] == "health cannot be reported: ValueError: boom"
+    assert answers[1].json() == {"Disk": {"healthy": False, "status": "half a character: \\ud800"}}
+
+
+async def test_a_refusal_inside_of_a_group_ends_the_pack_as_it_does_alone() -> None:
+    pack = Pack("P")
+
+    @pack.source(every=60)
+    async def poll() -> None:
+        message = "tasks"
+        raise ExceptionGroup(message, [ForbiddenError("the token is wrong")])
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with PackTester(pack) as tester:
+            await tester.next_sent()
+    assert isinstance(caught.value.exceptions[0], ForbiddenError)
+
+
+def test_a_program_names_the_causes_in_a_group(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve(_: asyncio.Event) -> None:
+        message = "unhandled errors in a TaskGroup"
+        raise ExceptionGroup(message, [ValueError("bang"), FlyteError("no")])
+
+    assert Program("P", serve).run() == 1
+    assert caplog.records[-1].getMessage().endswith("unhandled errors in a TaskGroup (2 sub-exceptions): ValueError: bang; no")
+
+
+async def test_a_program_inside_of_an_event_loop_or_a_thread_is_refused_with_another_way() -> None:
+    pack = Pack("P")
+    with pytest.raises(RuntimeError, match=r"inside of a running event loop, such as that of a notebook: use `await pack.serve"):
+        pack.run({"FLYTE_API": "http://flyte.test"})
+    with pytest.raises(RuntimeError, match="in the main thread only"):
+        await asyncio.to_thread(pack.run, {"FLYTE_API": "http://flyte.test"})

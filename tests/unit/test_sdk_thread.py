@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import threading
+from queue import Queue
 
 import pytest
 
+from flyteops.errors import UnavailableError
 from flyteops.sdk import Event, Pack, fatal
 from flyteops.sdk.testing import PackTester
 
@@ -243,3 +245,95 @@ async def test_progress_waits_when_very_much_is_on_its_way() -> None:
         release.set()
         await tester.server.until(lambda: tester.server.results)
         assert [event.payload for event in tester.sent] == list(range(1000))
+
+
+# ---------------------------------------------------------------------------------------- threads and loops of the author
+
+
+async def test_a_plain_command_may_bring_an_event_loop_of_its_own() -> None:
+    pack = Pack("P")
+    done, seen = pack.event("Done", payload=str), pack.event("Seen", payload=int)
+
+    async def send() -> str:
+        await asyncio.gather(pack.send(seen(1)), pack.send(seen(2)))
+        await pack.progress(seen(3))
+        return str(await pack.data("word"))
+
+    @pack.command(events=[done])
+    def look() -> Event:
+        return done(asyncio.run(send()))
+
+    async with PackTester(pack) as tester:
+        tester.server.data["word"] = "hello"
+        assert await tester.run("Look") == done("hello")
+        assert sorted(event.payload for event in tester.sent) == [1, 2, 3]
+
+
+async def test_a_thread_of_the_author_sends_events() -> None:
+    pack = Pack("P")
+    seen = pack.event("Seen", payload=int)
+    outcomes: Queue[BaseException | None] = Queue()
+
+    def callback() -> None:
+        try:
+            pack.wait_for(pack.send(seen(1)))
+            asyncio.run(pack.send(seen(2)))
+        except BaseException as error:
+            outcomes.put(error)
+            raise
+        outcomes.put(None)
+
+    @pack.task
+    async def listen() -> None:
+        threading.Thread(target=callback).start()
+
+    async with PackTester(pack) as tester:
+        assert await asyncio.to_thread(outcomes.get, timeout=10) is None
+        assert [event.payload for event in tester.sent] == [1, 2]
+
+
+@pytest.mark.parametrize("manner", ["wait_for", "run"])
+async def test_a_thread_that_waits_when_the_pack_stops_learns_that_nothing_was_sent(manner: str) -> None:
+    pack = Pack("P", stop_timeout=0)
+    seen = pack.event("Seen", payload=int)
+    outcomes: Queue[BaseException | None] = Queue()
+
+    def callback() -> None:
+        work = pack.sleep(1000)
+        try:
+            pack.wait_for(work) if manner == "wait_for" else asyncio.run(work)
+        except BaseException as error:
+            outcomes.put(error)
+
+    async with PackTester(pack) as tester:
+        sleep, asleep = tester.clock.sleep, asyncio.Event()
+
+        async def watched(seconds: float) -> None:
+            asleep.set()
+            await sleep(seconds)
+
+        tester.clock.sleep = watched  # type: ignore[method-assign]
+        threading.Thread(target=callback).start()
+        await asyncio.wait_for(asleep.wait(), 10)
+    error = await asyncio.to_thread(outcomes.get, timeout=10)
+    assert isinstance(error, UnavailableError)
+    assert str(error) == "P stopped before this was done"
+    with pytest.raises(RuntimeError, match="the pack is not running"):
+        await asyncio.to_thread(lambda: pack.wait_for(pack.send(seen(1))))
+
+
+async def test_a_thread_of_a_pack_that_runs_twice_must_say_which_run_it_belongs_to() -> None:
+    pack = Pack("P")
+    seen = pack.event("Seen", payload=int)
+    outcomes: Queue[BaseException | None] = Queue()
+
+    def callback() -> None:
+        try:
+            pack.wait_for(pack.send(seen(1)))
+        except RuntimeError as error:
+            outcomes.put(error)
+
+    async with PackTester(pack), PackTester(pack):
+        threading.Thread(target=callback).start()
+        error = await asyncio.to_thread(outcomes.get, timeout=10)
+    assert "runs 2 times in this process" in str(error)

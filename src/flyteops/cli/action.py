@@ -7,7 +7,7 @@ import msgspec
 
 from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
-from flyteops.cli.output import clean, coloured, local_time, print_json, print_table
+from flyteops.cli.output import clean, local_time, print_json, print_table
 from flyteops.duration import parse_duration
 from flyteops.web.audit import ActionStatusList, ActionStatusView
 
@@ -62,7 +62,7 @@ def _row(action: ActionStatusView) -> list[str]:
     labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
     return [
         action.id,
-        coloured(action.state),
+        action.state,
         local_time(action.since),
         action.flow_name,
         action.step_id or "(no id)",

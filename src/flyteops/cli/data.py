@@ -1,5 +1,6 @@
 """`flyte data`: the datastore, which templates read with `datastore('key')`."""
 
+import json
 import secrets
 import sys
 from base64 import urlsafe_b64encode
@@ -125,6 +126,7 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
     item = DataItem(key, content_type or guess_type(file, content), content, is_secret=secret)
+    _check_content(item)
     async with connect() as client:
         is_new = await put_item(client, item, description)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
@@ -187,6 +189,27 @@ def guess_type(file: Path | None, content: bytes) -> str:
             return TEXT_TYPE
         return "application/json"
     return TEXT_TYPE
+
+
+def _check_content(item: DataItem) -> None:
+    """Raise `InputError` for a value that is declared as JSON and is not: each template that reads it would fail."""
+    if not item.is_json:
+        return
+    try:
+        json.loads(item.value.decode("utf-8"), parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        problem = Problem("", error.msg, error.lineno, error.colno)
+    except (ValueError, RecursionError) as error:
+        problem = Problem("", str(error))
+    else:
+        return
+    message = f"The value of {item.key} is not JSON; correct it, or store it as text with --content-type text/plain."
+    raise InputError(message, problems=[problem])
+
+
+def _refuse(constant: str) -> None:
+    message = f"{constant} is not JSON"
+    raise ValueError(message)
 
 
 def read_bytes(file: Path) -> bytes:

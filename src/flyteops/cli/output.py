@@ -1,8 +1,8 @@
 """What people and programs read: tables, times, JSON. Nothing that others wrote reaches a terminal as control characters."""
 
-import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,12 @@ COLOURS = {
     "unchanged": "bright_black",
 }
 """How words that tell a state are shown on a terminal."""
+
+
+SILENT = "silent for "
+"""How a state begins that says since when nothing was heard."""
+
+_NARROWEST = 8
 
 
 def clean(text: str) -> str:
@@ -67,28 +73,45 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         click.echo(empty, err=True)
         return
     cells = [[one_line(cell) for cell in row] for row in rows]
-    if is_terminal():
-        try:
-            _print_rich(headers, cells)
-            return
-        except ModuleNotFoundError:
-            pass  # the base install has no rich; plain text will do
     widths = [max(len(row[index]) for row in [headers, *cells]) for index in range(len(headers))]
-    for row in [[header.upper() for header in headers], *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if not is_terminal():
+        for row in [[header.upper() for header in headers], *cells]:
+            click.echo(_padded(row, widths))
+        return
+    widths = _fitting(widths, [len(header) for header in headers], shutil.get_terminal_size().columns)
+    click.echo(_padded(headers, widths, lambda header, _: click.style(header, bold=True)))
+    for row in cells:
+        click.echo(_padded([one_line(cell, width) for cell, width in zip(row, widths, strict=True)], widths, _styled(row)))
 
 
-def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - not part of the base install
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def _padded(row: Sequence[str], widths: Sequence[int], style: Callable[[str, int], str] = lambda cell, _: cell) -> str:
+    last = max((index for index, cell in enumerate(row) if cell), default=0)
+    parts = [
+        style(cell, index) + " " * (0 if index == last else width - len(cell))
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        if index <= last
+    ]
+    return "  ".join(parts)
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, header in enumerate(headers):
-        table.add_column(header, overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console(no_color=bool(os.environ.get("NO_COLOR"))).print(table)
+
+def _styled(row: Sequence[str]) -> Callable[[str, int], str]:
+    def style(cell: str, index: int) -> str:
+        colour = COLOURS.get(row[index]) or ("yellow" if row[index].startswith(SILENT) else None)
+        return cell if colour is None else click.style(cell, fg=colour)
+
+    return style
+
+
+def _fitting(widths: Sequence[int], least: Sequence[int], whole: int) -> list[int]:
+    """Return widths with which a row is a line of the terminal; the first column, which names the row, is never cut."""
+    found = list(widths)
+    while sum(found) + 2 * (len(found) - 1) > whole:
+        shrinkable = [index for index in range(1, len(found)) if found[index] > max(least[index], _NARROWEST)]
+        if not shrinkable:
+            break
+        widest = max(shrinkable, key=lambda index: found[index])
+        found[widest] -= 1
+    return found
 
 
 def local_time(text: str) -> str:
@@ -98,11 +121,16 @@ def local_time(text: str) -> str:
 
 def ago(text: str, now: datetime | None = None) -> str:
     """Return how long ago a time of the API was, in one unit."""
+    return f"{span(text, now)} ago"
+
+
+def span(text: str, now: datetime | None = None) -> str:
+    """Return how much time has passed since a time of the API, in one unit."""
     age = ((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if age >= size:
-            return f"{int(age // size)} {unit} ago"
-    return f"{max(int(age), 0)} s ago"
+            return f"{int(age // size)} {unit}"
+    return f"{max(int(age), 0)} s"
 
 
 def label_text(labels: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ import msgspec
 
 from flyteops.cli.api import DEFAULT_URL, connect, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
-from flyteops.cli.output import ago, clean, coloured, label_text, local_time, print_json, print_table
+from flyteops.cli.output import SILENT, ago, clean, coloured, label_text, local_time, print_json, print_table, span
 from flyteops.model import Json
 from flyteops.packs import list_packs, manifest, prepare_all
 from flyteops.packs.project import Project
@@ -21,6 +22,9 @@ from flyteops.sdk.declaration import Check
 from flyteops.sdk.group import run_packs
 from flyteops.sdk.health import Endpoint, run_checks
 from flyteops.web.wire import PackList, PackView
+
+LIVE = timedelta(minutes=2)
+"""How long ago a pack that works was heard of at most."""
 
 CHECK_WITHIN = 20.0
 """How many seconds each check of a pack has."""
@@ -160,8 +164,14 @@ async def list_registered(as_json: bool) -> None:
         print_json(content)
         return
     found = msgspec.json.decode(content, type=PackList).packs
-    rows = [[each.id, each.status, ago(each.last_seen), label_text(each.labels)] for each in found]
+    rows = [[each.id, liveness(each.last_seen), ago(each.last_seen), label_text(each.labels)] for each in found]
     print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
+
+
+def liveness(last_seen: str, now: datetime | None = None) -> str:
+    """Return whether a pack was heard of just now: each asks for work twice a minute while it has nothing to do."""
+    age = (now or datetime.now(UTC)) - datetime.fromisoformat(last_seen)
+    return "live" if age <= LIVE else f"{SILENT}{span(last_seen, now)}"
 
 
 @packs.command("show")
@@ -176,7 +186,8 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         print_json(answer.content)
         return
     view = msgspec.json.decode(answer.content, type=PackView)
-    click.echo(f"pack {clean(view.id)}  {coloured(view.status)}, last seen {local_time(view.last_seen)} ({ago(view.last_seen)})")
+    seen = f"last seen {local_time(view.last_seen)} ({ago(view.last_seen)})"
+    click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen))}, {seen}")
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
     for command in view.commands:

@@ -5,7 +5,10 @@ import contextlib
 
 import click
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from flyteops.cli.talk import Talk
@@ -13,8 +16,8 @@ from flyteops.cli.talk import Talk
 
 async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
     """Read lines at a prompt and obey them, until the person leaves or `stop` is set."""
-    # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C is told like Ctrl-D.
-    session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError)
+    # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C on an empty line is reported like Ctrl-D.
+    session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError, key_bindings=_keys())
     saying: set[asyncio.Task[None]] = set()
     stopped = asyncio.create_task(stop.wait())
     with patch_stdout(raw=True):
@@ -37,6 +40,17 @@ async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
     stopped.cancel()
     for task in saying:
         task.cancel()
+
+
+def _keys() -> KeyBindings:
+    """Let Ctrl-C throw away what stands on the line, as in a shell."""
+    keys = KeyBindings()
+
+    @keys.add("c-c", filter=Condition(lambda: bool(get_app().current_buffer.text)))
+    def clear(event: KeyPressEvent) -> None:
+        event.current_buffer.reset()
+
+    return keys
 
 
 def _prompt(talk: Talk) -> str:

@@ -1,8 +1,25 @@
 """Plain JSON values and the types of pack authors: what msgspec knows, and models of pydantic where somebody else brings it."""
 
+import ipaddress
+from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
+import msgspec.inspect
+
+from flyteops.sdk.function import unknown_name
+
+_TEXT_TYPES: dict[type, tuple[str, str | None]] = {
+    PurePath: ("a path", None),
+    ipaddress.IPv4Address: ("an IPv4 address such as 192.0.2.1", "ipv4"),
+    ipaddress.IPv6Address: ("an IPv6 address such as 2001:db8::1", "ipv6"),
+    ipaddress.IPv4Network: ("an IPv4 network such as 192.0.2.0/24", None),
+    ipaddress.IPv6Network: ("an IPv6 network such as 2001:db8::/32", None),
+    ipaddress.IPv4Interface: ("an IPv4 interface such as 192.0.2.1/24", None),
+    ipaddress.IPv6Interface: ("an IPv6 interface such as 2001:db8::1/32", None),
+}
+"""Classes whose instances are text in JSON, with their description and their format in JSON Schema."""
 
 
 def is_model(kind: Any) -> bool:
@@ -18,18 +35,45 @@ def convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
     """
     if kind is Any:
         return value
-    return msgspec.convert(value, kind, strict=strict, dec_hook=_read_model)
+    return msgspec.convert(value, kind, strict=strict, dec_hook=_read_other)
 
 
 def check_type(kind: Any) -> None:
-    """Raise `TypeError` for a type that nothing can be converted to."""
-    msgspec.json.Decoder(kind, dec_hook=_read_model)
+    """Raise `TypeError` for a type that nothing can be converted to, also when it is inside of another."""
+    try:
+        found = msgspec.inspect.type_info(kind)
+        msgspec.json.Decoder(kind, dec_hook=_read_other)
+    except NameError as error:
+        raise TypeError(unknown_name(f"{getattr(kind, '__name__', kind)} has a field", error)) from error
+    for each in _custom_types(found, set()):
+        if not is_model(each) and _text_type(each) is None:
+            message = (
+                f"{getattr(each, '__name__', each)} cannot be read from JSON; use a type that msgspec knows, a dataclass, "
+                "Struct, TypedDict or pydantic model, or Any for plain JSON"
+            )
+            raise TypeError(message)
+
+
+def _custom_types(found: Any, seen: set[int]) -> Iterator[Any]:
+    """Find the types that are unknown to msgspec in its description of a type, which may contain itself."""
+    if id(found) in seen:
+        return
+    seen.add(id(found))
+    if isinstance(found, msgspec.inspect.CustomType):
+        yield found.cls
+    elif isinstance(found, tuple):
+        for each in found:
+            yield from _custom_types(each, seen)
+    elif isinstance(found, msgspec.inspect.Type | msgspec.inspect.Field):
+        for name in found.__struct_fields__:
+            if name not in ("default", "default_factory", "extra", "extra_json_schema"):
+                yield from _custom_types(getattr(found, name), seen)
 
 
 def plain(value: Any) -> Any:
     """Return what a value looks like as JSON; raise `ValueError` if it cannot be written so."""
     try:
-        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_write_model))
+        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_write_other))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
@@ -41,6 +85,9 @@ def schema(kind: Any) -> dict[str, Any] | None:
     inner: dict[str, Any] = {}
 
     def describe(model: Any) -> dict[str, Any]:
+        text_type = _text_type(model)
+        if text_type is not None:
+            return {"type": "string"} | ({} if text_type[1] is None else {"format": text_type[1]})
         if not is_model(model):
             raise NotImplementedError
         described: dict[str, Any] = model.model_json_schema()
@@ -56,14 +103,35 @@ def schema(kind: Any) -> dict[str, Any] | None:
     return described
 
 
-def _read_model(kind: Any, value: Any) -> Any:
+def _text_type(kind: Any) -> tuple[str, str | None] | None:
+    if not isinstance(kind, type):
+        return None
+    return next((_TEXT_TYPES[each] for each in kind.__mro__ if each in _TEXT_TYPES), None)
+
+
+def _read_text(kind: Any, value: Any, described: str) -> Any:
+    if isinstance(value, str) and value:  # a path of no characters would be the current directory
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    message = f"must be {described}"  # without the value, which may be secret
+    raise ValueError(message)
+
+
+def _read_other(kind: Any, value: Any) -> Any:
+    text_type = _text_type(kind)
+    if text_type is not None:
+        return _read_text(kind, value, text_type[0])
     if not is_model(kind):
         message = f"there is no way to read a value of the type {getattr(kind, '__name__', kind)}"
         raise TypeError(message)
     return kind.model_validate(value)
 
 
-def _write_model(value: Any) -> Any:
+def _write_other(value: Any) -> Any:
+    if _text_type(type(value)) is not None:
+        return str(value)
     if not is_model(type(value)):
         message = f"there is no way to write a value of the type {type(value).__name__}"
         raise TypeError(message)

@@ -12,8 +12,9 @@ from flyteops.errors import InputError
 from flyteops.model import FATAL
 from flyteops.sdk.conversion import is_model, schema
 from flyteops.sdk.event import Event, EventType
+from flyteops.sdk.function import full_name, signature
 from flyteops.sdk.health import Endpoint
-from flyteops.sdk.input import Input, signature
+from flyteops.sdk.input import Input
 from flyteops.sdk.source import Source
 
 Handler = Callable[..., Any]
@@ -69,6 +70,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     concurrency: int = 10
     stop_timeout: float = 25.0
     health: Endpoint = Endpoint()
+    sessions: set[Any] = msgspec.field(default_factory=set)
+    """The runs of the pack in this process that have not ended."""
 
     def registration(self) -> bytes:
         """Return the body that registers the pack."""
@@ -112,7 +115,7 @@ def results(handler: Handler) -> list[type]:
     wrong = next((each for each in found if not _is_record(each)), None)
     if wrong is not None:
         message = (
-            f"{handler.__qualname__} returns {getattr(wrong, '__name__', wrong)}; a command returns an Event, "
+            f"{full_name(handler)} returns {getattr(wrong, '__name__', wrong)}; a command returns an Event, "
             "or a Struct, dataclass or pydantic model of the event's name"
         )
         raise TypeError(message)

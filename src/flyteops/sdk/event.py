@@ -6,7 +6,7 @@ import msgspec
 
 from flyteops.errors import InputError
 from flyteops.model import FATAL
-from flyteops.sdk.conversion import convert, plain
+from flyteops.sdk.conversion import check_type, convert, plain
 
 T = TypeVar("T")
 
@@ -33,6 +33,11 @@ class EventType(Generic[T]):
     """A kind of event that a pack declares; call it with a payload to make one."""
 
     def __init__(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> None:
+        try:
+            check_type(payload)
+        except TypeError as error:
+            message = f"the event {name} cannot have this payload: {error}"
+            raise TypeError(message) from error
         self.name = name
         self.payload = payload
         self.help_url = help_url

@@ -15,6 +15,9 @@ from flyteops.sdk.retry import being_cancelled, describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
+DEFAULT_CHECK = "DefaultCheck"
+"""The name of the entry that says how the pack itself is."""
+
 DEFAULT_HEALTH_PORT = 8090
 DEFAULT_HEALTH_HOST = "127.0.0.1"
 
@@ -35,8 +38,16 @@ Report = Callable[[], Awaitable[dict[str, Health]]]
 
 async def run_checks(checks: Mapping[str, Callable[[], Awaitable[str]]], within: float) -> dict[str, Health]:
     """Run the checks of a pack side by side, each for so many seconds at most."""
-    outcomes = await asyncio.gather(*(_run_check(check, within) for check in checks.values()))
-    return dict(zip(checks, outcomes, strict=True))
+    outcomes = await asyncio.gather(*(_run_check(check, within) for check in checks.values()), return_exceptions=True)
+    return {name: _outcome(outcome) for name, outcome in zip(checks, outcomes, strict=True)}
+
+
+def _outcome(outcome: Health | BaseException) -> Health:
+    if isinstance(outcome, Health):
+        return outcome
+    if isinstance(outcome, asyncio.CancelledError):
+        return Health(healthy=False, status="it was cancelled from inside")
+    return Health(healthy=False, status=describe(outcome))
 
 
 async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Health:
@@ -122,14 +133,31 @@ def _log_place(endpoint: Endpoint, port: int) -> None:
         )
 
 
+async def _reported(report: Report) -> dict[str, Health]:
+    try:
+        return await report()
+    except Exception as error:  # an answer is better than none: probes would wait for it
+        LOGGER.exception("health cannot be reported")
+        return {DEFAULT_CHECK: Health(healthy=False, status=f"health cannot be reported: {describe(error)}")}
+
+
+def _sendable_health(health: Health) -> Health:
+    return Health(healthy=health.healthy, status=_sendable(health.status))
+
+
+def _sendable(text: str) -> str:
+    """Return a text that can be encoded: half a character in an error's text must not keep back the report."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, report: Report) -> None:
     connection = h11.Connection(h11.SERVER)
     while not isinstance(event := connection.next_event(), h11.Request):
         if event is not h11.NEED_DATA:
             return
         connection.receive_data(await reader.read(_READ_SIZE))
-    health = await report()
-    body = msgspec.json.encode(health)
+    health = await _reported(report)
+    body = msgspec.json.encode({_sendable(name): _sendable_health(each) for name, each in health.items()})
     status = 200 if all(check.healthy for check in health.values()) else 500
     headers = [
         ("Content-Type", "application/json; charset=utf-8"),

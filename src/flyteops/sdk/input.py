@@ -9,6 +9,7 @@ import msgspec
 
 from flyteops.errors import InputError
 from flyteops.sdk.conversion import check_type
+from flyteops.sdk.function import full_name, function_name, signature
 from flyteops.sdk.reading import read
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -38,13 +39,15 @@ class Input(msgspec.Struct, frozen=True, eq=False):
             return cls()
         wrong = next((each for each in parameters if each.kind in _VARIABLE), None)
         if wrong is not None:
-            message = f"{handler.__qualname__} takes {wrong}; a command's input needs parameters with names"
+            message = f"{full_name(handler)} takes {wrong}; a command's input needs parameters with names"
             raise TypeError(message)
+        for each in parameters:
+            _check_parameter(handler, each)
         only = parameters[0]
         if len(parameters) == 1 and only.kind in _BY_PLACE:
             found = cls(_annotation(only), default=msgspec.UNSET if only.default is only.empty else only.default)
         else:
-            found = cls(_fields(handler.__name__, parameters), is_fields=True)
+            found = cls(_fields(function_name(handler), parameters), is_fields=True)
         check_type(found.kind)
         return found
 
@@ -64,12 +67,11 @@ class Input(msgspec.Struct, frozen=True, eq=False):
         return (), {name: getattr(fields, name) for name in fields.__struct_fields__}
 
 
-def signature(handler: Callable[..., Any]) -> inspect.Signature:
-    """Return what a handler takes and returns, as types; raise `TypeError` for annotations that only its author understands."""
+def _check_parameter(handler: Callable[..., Any], parameter: inspect.Parameter) -> None:
     try:
-        return inspect.signature(handler, eval_str=True)
-    except NameError as error:
-        message = f"{handler.__qualname__} is annotated with a name that its module does not know ({error}): define it at the top"
+        check_type(_annotation(parameter))
+    except TypeError as error:
+        message = f"{full_name(handler)} cannot take {parameter.name!r}: {error}"
         raise TypeError(message) from error
 
 

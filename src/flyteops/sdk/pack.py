@@ -1,7 +1,6 @@
 """A pack: commands that the server can ask for and events that it is told about."""
 
 import asyncio
-import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -15,19 +14,20 @@ from flyteops.errors import InputError, SettingsError
 from flyteops.model import FATAL
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
+from flyteops.sdk.conversion import check_type
 from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.health import DEFAULT_HEALTH_PORT, Endpoint
+from flyteops.sdk.function import awaiting, full_name, function_name, is_generator, wraps_async
+from flyteops.sdk.health import DEFAULT_CHECK, DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
 from flyteops.sdk.session import Session, current_session
 from flyteops.sdk.source import Source, make_source
-from flyteops.sdk.thread import asynchronous, wait_for
+from flyteops.sdk.thread import asynchronous, is_called, wait_for
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
-C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], Awaitable[Any]])
 S = TypeVar("S", bound=Callable[[], Any])
 
@@ -77,6 +77,7 @@ class Pack:
         self._tasks: list[Task] = []
         self._sources: dict[str, Source] = {}
         self._checks: dict[str, Check] = {}
+        self._sessions: set[Session] = set()
 
     def __repr__(self) -> str:
         return f"Pack({self.name!r})"
@@ -115,14 +116,18 @@ class Pack:
         """
 
         def declare(handler: H) -> H:
-            command_name = name or "".join(word[:1].upper() + word[1:] for word in handler.__name__.split("_"))
+            command_name = name or "".join(word[:1].upper() + word[1:] for word in function_name(handler).split("_"))
             if command_name in self._commands:
                 message = f"the command {command_name} is declared already"
                 raise InputError(message)
+            if is_generator(handler):
+                message = f"{full_name(handler)} yields; a command returns one event, and sends others with pack.progress"
+                raise TypeError(message)
+            check_type(takes)
             declared = tuple(events)
             returned = {kind: self._event_of(kind, declared) for kind in results(handler)}
             command_input = Input.of(handler)
-            self._commands[command_name] = Command(
+            command = Command(
                 name=command_name,
                 handler=asynchronous(handler),
                 events=tuple(dict.fromkeys([*declared, *returned.values()])),
@@ -131,11 +136,21 @@ class Pack:
                 takes=command_input.kind if takes is Any else takes,
                 help_url=help_url,
             )
-            for event in self._commands[command_name].events:
-                self._events.setdefault(event.name, event)
+            self._add_events(command)
+            self._commands[command_name] = command
             return handler
 
         return declare
+
+    def _add_events(self, command: Command) -> None:
+        """Declare the events of a command that are new."""
+        for event in command.events:
+            known = self._events.get(event.name, event)
+            if known is not event and known.payload is not event.payload and known.payload != event.payload:
+                message = f"the event {event.name} is declared already, with another payload"
+                raise InputError(message)
+        for event in command.events:
+            self._events.setdefault(event.name, event)
 
     def _event_of(self, kind: type, declared: tuple[EventType[Any], ...]) -> EventType[Any]:
         """Return the event whose payload is of a class, or make one of the class's name."""
@@ -163,9 +178,7 @@ class Pack:
 
         def declare(function: S) -> S:
             source = make_source(function, name=name, every=every, at_once=at_once, timeout=timeout)
-            if source.name in self._sources:
-                message = f"the source {source.name} is declared already"
-                raise InputError(message)
+            self._expect_new("source", source.name)
             self._sources[source.name] = source
             return function
 
@@ -181,12 +194,21 @@ class Pack:
 
     def check(self, name: str) -> Callable[[F], F]:
         """Declare a health check: a coroutine function that returns a short text, or raises when all is not well."""
+        self._expect_new("check", name)
 
         def declare(function: F) -> F:
+            self._expect_new("check", name)
             self._checks[name] = _asynchronous(function)
             return function
 
         return declare
+
+    def _expect_new(self, noun: str, name: str) -> None:
+        """Raise `InputError` if health has an entry of that name already: sources and checks are entries side by side."""
+        taken = {DEFAULT_CHECK: "check", **dict.fromkeys(self._sources, "source"), **dict.fromkeys(self._checks, "check")}
+        if name in taken:
+            message = f"the {noun} {name} needs another name: the {taken[name]} {name} is declared already"
+            raise InputError(message)
 
     # ----------------------------------------------------------------------------------- from handlers and tasks only
 
@@ -197,33 +219,64 @@ class Pack:
         `UnavailableError` then. Events with the same `key` are the same event, whichever run of the pack sends them; the
         server forgets keys after a day.
         """
-        await _session().send(event, within, key)
+        session = self._session()
+        await session.here(session.send(event, within, key))
 
     async def progress(self, event: Event) -> None:
         """Tell how far the running command is: sent in order, before the command's result, without keeping it waiting.
 
         It does not end the action. A hundred may be on their way; then this waits. What the server refuses is logged.
         """
-        await _session().progress(event)
+        session = self._session()
+        await session.here(session.progress(event))
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait in a plain function for what others await: `pack.wait_for(pack.send(event))`."""
-        return wait_for(work)
+        """Wait in a plain function, or in a thread of your own, for what others await: `pack.wait_for(pack.send(event))`.
+
+        A thread of your own gets `UnavailableError` when the pack stops before that is done.
+        """
+        if is_called() or _is_in_event_loop():
+            return wait_for(work)
+        try:
+            session = self._session()
+        except RuntimeError:
+            work.close()
+            raise
+        return session.wait_for(work)
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
         It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached.
         """
-        return await _session().data(key)
+        session = self._session()
+        return await session.here(session.data(key))
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; a test can let this time pass at once."""
-        await _session().clock.sleep(seconds)
+        session = self._session()
+        await session.here(session.clock.sleep(seconds))
 
     def clock(self) -> Clock:
         """Return the clock that the pack runs by."""
-        return _session().clock
+        return self._session().clock
+
+    def _session(self) -> Session:
+        """Return the run that this is called from, or the only one: threads do not know where they were begun."""
+        session = current_session.get(None)
+        if session is not None:
+            return session
+        sessions = list(self._sessions)
+        if not sessions:
+            message = "the pack is not running: send and sleep work while it runs only"
+            raise RuntimeError(message)
+        if len(sessions) > 1:
+            message = (
+                f"{self.name} runs {len(sessions)} times in this process, and this thread belongs to none of them: "
+                "begin it with contextvars.copy_context().run in a command, source or task"
+            )
+            raise RuntimeError(message)
+        return sessions[0]
 
     # ----------------------------------------------------------------------------------------------------------- runs
 
@@ -246,6 +299,7 @@ class Pack:
             tasks=tuple(self._tasks),
             sources=tuple(self._sources.values()),
             checks=dict(self._checks),
+            sessions=self._sessions,
         )
 
     async def serve(
@@ -282,16 +336,16 @@ class Pack:
             sys.exit(code)
 
 
-def _session() -> Session:
+def _is_in_event_loop() -> bool:
     try:
-        return current_session.get()
-    except LookupError:
-        message = "the pack is not running: send and sleep work in its commands and tasks only"
-        raise RuntimeError(message) from None
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
-def _asynchronous(function: C) -> C:
-    if not inspect.iscoroutinefunction(function):
-        message = f"{function.__qualname__} must be declared with `async def`"
+def _asynchronous(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    if not wraps_async(function):
+        message = f"{full_name(function)} must be declared with `async def`"
         raise TypeError(message)
-    return function
+    return awaiting(function)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from flyteops.errors import FlyteError
+from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -30,13 +31,27 @@ class Program:
     def run(self) -> int:
         """Return 0 when stopped as told, 1 when serving failed, 128 + n when broken off by signal n.
 
-        A thread that never ends, where a command had work done, does not keep the process alive.
+        A thread that never ends, where a command had work done, does not keep the process alive. Raise `RuntimeError` where
+        signals cannot be received: inside of a running event loop, and outside of the main thread.
         """
+        self._check_place()
         try:
             return asyncio.run(self._run())
         finally:
             if self._exit is not None:
                 self._exit.cancel()
+
+    def _check_place(self) -> None:
+        instead = "use `await pack.serve(Environment.read(os.environ))`"
+        if threading.current_thread() is not threading.main_thread():
+            message = f"{self._name} can run as a program in the main thread only; elsewhere {instead} in an event loop"
+            raise RuntimeError(message)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        message = f"{self._name} cannot run as a program inside of a running event loop, such as that of a notebook: {instead}"
+        raise RuntimeError(message)
 
     async def _run(self) -> int:
         stop = asyncio.Event()
@@ -67,5 +82,6 @@ class Program:
         error = serving.exception()
         if error is None:
             return 0
-        LOGGER.error("%s stopped: %s", self._name, error, exc_info=None if isinstance(error, FlyteError) else error)
+        trace = None if isinstance(error, FlyteError) else error
+        LOGGER.error("%s stopped: %s", self._name, describe(error), exc_info=trace)
         return 1

@@ -1,15 +1,20 @@
 """Read plain JSON values as types: lenient where flows cannot say it better, and with every fault told at once."""
 
+import collections.abc
 import dataclasses
 import difflib
+import enum
 import re
 import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
 import msgspec
 
 from flyteops.errors import InputError, Problem
 from flyteops.sdk.conversion import convert, is_model
+from flyteops.sdk.function import type_hints
 
 _PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(.*)", re.DOTALL)
@@ -27,6 +32,19 @@ _WORDS = {
     "uuid": "a UUID",
 }
 
+
+_LISTS = (
+    list,
+    set,
+    frozenset,
+    tuple,
+    collections.abc.Collection,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Set,
+    collections.abc.MutableSet,
+)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 _GOT = {**_WORDS, "int": "a number", "float": "a number"}
 
@@ -48,8 +66,8 @@ def read(value: Any, kind: Any) -> Any:
     if not problems:
         try:
             return convert(mended, kind)
-        except msgspec.ValidationError as error:  # faults of the whole that no part has
-            problems = [Problem("", str(error))]
+        except msgspec.ValidationError:  # faults of the whole that no part has
+            problems = _faults(mended, kind, "")
     raise InputError("; ".join(map(str, problems)), problems=problems)
 
 
@@ -67,15 +85,30 @@ class _Reader:
         fields = _fields(kind)
         if fields is not None:
             return self._object(_parsed(value, dict), kind, fields, path)
-        element = _element(kind, list)
+        element = _element(kind)
         if element is not None and isinstance(items := _parsed(value, list), list):
-            return [self.read(each, element, f"{path}[{index}]") for index, each in enumerate(items)]
-        element = _element(kind, dict)
-        if element is not None and isinstance(items := _parsed(value, dict), dict):
-            return {key: self.read(each, element, _below(path, key)) for key, each in items.items()}
-        if may_be_null and value == "" and not _fits(value, kind):
+            return self._whole([self.read(each, element(at), f"{path}[{at}]") for at, each in enumerate(items)], kind, path)
+        member = _value(kind)
+        if member is not None and isinstance(items := _parsed(value, dict), dict):
+            read = {key: self.read(each, member(key), _below(path, key)) for key, each in items.items()}
+            return self._whole(read, kind, path)
+        return self._plain(value, kind, path, may_be_null=may_be_null)
+
+    def _plain(self, value: Any, kind: Any, path: str, *, may_be_null: bool) -> Any:
+        if _fits(value, kind):
+            return value
+        if may_be_null and value == "":
             return None
+        for other in _other_readings(value, kind):
+            if _fits(other, kind):
+                return other
         self.problems.extend(_faults(value, kind, path))
+        return value
+
+    def _whole(self, value: Any, kind: Any, path: str) -> Any:
+        """Return a value whose parts were read; keep its own faults when they have none."""
+        if not self.problems and not _fits(value, kind):
+            self.problems.extend(_faults(value, kind, path))
         return value
 
     def _object(self, value: Any, kind: Any, fields: list[_Field], path: str) -> Any:
@@ -93,9 +126,7 @@ class _Reader:
                 del read[field.key]  # what a template renders of something absent
             else:
                 read[field.key] = self.read(value[field.key], field.kind, place)
-        if not self.problems and not _fits(read, kind):
-            self.problems.extend(_faults(read, kind, path))
-        return read
+        return self._whole(read, kind, path)
 
 
 def _bare(kind: Any) -> tuple[Any, bool]:
@@ -113,12 +144,16 @@ def _fields(kind: Any) -> list[_Field] | None:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return [_Field(each.encode_name, each.type, each.required) for each in msgspec.structs.fields(kind)]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind, include_extras=True)
+        hints = type_hints(kind)
         return [_Field(each.name, hints[each.name], _is_required(each)) for each in dataclasses.fields(kind) if each.init]
     required = getattr(kind, "__required_keys__", None)
     if required is None:
         return None
-    return [_Field(key, hint, key in required) for key, hint in get_type_hints(kind).items()]
+    return [_Field(key, _without_mark(hint), key in required) for key, hint in type_hints(kind).items()]
+
+
+def _without_mark(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
@@ -129,10 +164,50 @@ def _keys(fields: list[_Field]) -> set[str]:
     return {each.key for each in fields}
 
 
-def _element(kind: Any, container: type) -> Any:
-    """Return the type of what a list or the values of an object hold; None for other types."""
-    arguments = get_args(kind)
-    return arguments[-1] if get_origin(kind) is container and arguments else None
+def _element(kind: Any) -> Callable[[int], Any] | None:
+    """Return a function from a place in a list to the type of what stands there; None for types that are no lists in JSON."""
+    kind = _without_constraints(kind)
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        hints = type_hints(kind)
+        return _at([hints.get(name, Any) for name in kind._fields])
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return _at(arguments)
+    if not isinstance(origin, type) or origin not in _LISTS:
+        return None
+    return lambda _: arguments[0] if arguments else Any
+
+
+def _at(kinds: Sequence[Any]) -> Callable[[int], Any]:
+    return lambda place: kinds[place] if place < len(kinds) else Any
+
+
+def _value(kind: Any) -> Callable[[str], Any] | None:
+    """Return a function from a key to the type of its value; None for types that are no mappings."""
+    kind = _without_constraints(kind)
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if not isinstance(origin, type) or origin not in _MAPPINGS:
+        return None
+    return lambda _: arguments[-1] if arguments else Any
+
+
+def _without_constraints(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _other_readings(value: Any, kind: Any) -> Iterator[Any]:
+    """Find what else a value may stand for: a number for a member, and whatever one of several types takes it for."""
+    kind = _without_constraints(kind)
+    if get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, enum.Enum)):
+        for number in (int, float):
+            with suppress(msgspec.ValidationError):
+                yield convert(value, number)
+    if get_origin(kind) in (Union, types.UnionType):
+        for member in get_args(kind):
+            reader = _Reader()
+            read = reader.read(value, member, "")
+            if not reader.problems:
+                yield read
 
 
 def _parsed(value: Any, kind: type) -> Any:

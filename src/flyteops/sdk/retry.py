@@ -52,6 +52,13 @@ def describe(error: BaseException) -> str:
     return shorten(_describe(error, _DEEPEST_GROUP))
 
 
+def sole_cause(error: BaseException) -> BaseException:
+    """Return the error in a group of one, as a `TaskGroup` raises it; any other error is its own cause."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def shorten(text: str) -> str:
     """Return a text that is no longer than logs and answers can bear."""
     if len(text) <= LONGEST_DESCRIPTION:

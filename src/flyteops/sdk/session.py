@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
 from flyteops.sdk.silence import current_silence
 from flyteops.sdk.source import Keeper, UndeclaredError
-from flyteops.sdk.thread import Threads
+from flyteops.sdk.thread import Threads, is_broken_off
 from flyteops.sdk.watch import LoopWatch
 
 T = TypeVar("T")
@@ -59,6 +61,10 @@ class Session:
         self.clock = clock
         self._client = client
         self._last_words_timeout = last_words_timeout
+        self._loop = asyncio.get_running_loop()
+        self._outside: set[Future[Any]] = set()
+        self._outside_lock = threading.Lock()
+        self._is_over = False
         self._stop = asyncio.Event()
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registration: Registration | None = None
@@ -85,6 +91,7 @@ class Session:
         one, and `UnavailableError` when something could not be handed in before the end.
         """
         token = current_session.set(self)
+        self.declaration.sessions.add(self)
         threads = Threads(self.declaration.concurrency + len(self.declaration.sources))
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
@@ -95,6 +102,7 @@ class Session:
         finally:
             watch.cancel()
             threads.close()
+            self._let_others_go()
             current_session.reset(token)
         if self._failure is not None:
             raise self._failure
@@ -105,6 +113,49 @@ class Session:
     async def _stop_with(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self.stop()
+
+    async def here(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await in the event loop of the pack, whichever one this is called from: that of an `asyncio.run` in a thread, say."""
+        if asyncio.get_running_loop() is self._loop:
+            return await work
+        if is_broken_off():
+            work.close()
+            raise asyncio.CancelledError
+        future = self._submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError as error:
+            if being_cancelled() or not self._is_over:
+                raise
+            raise self._stopped() from error
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait in any thread but that of the event loop; raise `UnavailableError` if the pack stops before."""
+        try:
+            return self._submit(work).result()
+        except CancelledError as error:
+            raise self._stopped() from error
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        with self._outside_lock:
+            if self._is_over:
+                work.close()
+                raise self._stopped()
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._outside.add(future)
+        future.add_done_callback(self._outside.discard)
+        return future
+
+    def _let_others_go(self) -> None:
+        """End the waiting of other threads, whose work nobody does any more."""
+        self.declaration.sessions.discard(self)
+        with self._outside_lock:
+            self._is_over = True
+        for each in list(self._outside):
+            each.cancel()
+
+    def _stopped(self) -> UnavailableError:
+        return UnavailableError(f"{self.declaration.name} stopped before this was done")
 
     async def send(self, event: Event, within: float | None, key: str | None = None) -> None:
         """Send an event, trying again until it is accepted, refused, or `within` seconds are over.

@@ -1,7 +1,6 @@
 """Where events come from: pollers and listeners, kept going whatever happens to them."""
 
 import asyncio
-import inspect
 import logging
 import math
 import random
@@ -14,8 +13,9 @@ import msgspec
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
+from flyteops.sdk.function import awaiting, full_name, function_name, wraps_async, wraps_async_generator
 from flyteops.sdk.health import Health
-from flyteops.sdk.retry import Backoff, Outage, being_cancelled, describe, shorten
+from flyteops.sdk.retry import Backoff, Outage, being_cancelled, describe, shorten, sole_cause
 from flyteops.sdk.silence import Silence, current_silence
 from flyteops.sdk.thread import in_thread
 
@@ -53,23 +53,23 @@ def make_source(
 ) -> Source:
     """Make a source of any function that fits; raise `TypeError` for one that does not."""
     if every is not None and every <= 0:
-        message = f"{function.__qualname__} cannot be asked every {every} s"
+        message = f"{full_name(function)} cannot be asked every {every} s"
         raise TypeError(message)
     if timeout is not None and timeout <= 0:
-        message = f"{function.__qualname__} cannot have the timeout {timeout}; it must be more than 0 seconds"
+        message = f"{full_name(function)} cannot have the timeout {timeout}; it must be more than 0 seconds"
         raise TypeError(message)
-    return Source(name or function.__name__, _round(function, every), every, at_once, timeout)
+    return Source(name or function_name(function), _round(function, every), every, at_once, timeout)
 
 
 def _round(function: Callable[[], Any], every: float | None) -> Round:
-    if inspect.isasyncgenfunction(function):
+    if wraps_async_generator(function):
         return function
-    if not inspect.iscoroutinefunction(function):
+    if not wraps_async(function):
         if every is None:
-            message = f"{function.__qualname__} must be declared with `async def`: a listener that blocks cannot be stopped"
+            message = f"{full_name(function)} must be declared with `async def`: a listener that blocks cannot be stopped"
             raise TypeError(message)
         return _told_by(lambda: in_thread(lambda: _listed(function())))
-    return _told_by(function)
+    return _told_by(awaiting(function))
 
 
 def _told_by(look: Callable[[], Awaitable[Any]]) -> Round:
@@ -135,7 +135,8 @@ class Keeper:
         """Tell whether an error ends the source: it was cancelled by the pack, or cannot work at all."""
         if not isinstance(error, Exception):
             return being_cancelled()
-        return not self._has_worked and isinstance(error, FlyteError) and not isinstance(error, UnavailableError)
+        cause = sole_cause(error)
+        return not self._has_worked and isinstance(cause, FlyteError) and not isinstance(cause, UnavailableError)
 
     async def _round(self, *, is_endless: bool) -> None:
         steady = asyncio.create_task(self._steady()) if is_endless else None

@@ -12,6 +12,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 from flyteops.sdk.fork import end_if_forked
+from flyteops.sdk.function import is_async
 
 T = TypeVar("T")
 
@@ -94,13 +95,16 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Return a function that can be awaited: the same, or one that runs it in a thread."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    """Return a function that can be awaited: the same, or one that runs it in a thread.
+
+    What comes out of the thread is awaited if it can be, so a plain decorator around an `async def` works.
+    """
+    if is_async(function):
         return function
 
-    @functools.wraps(function)
     async def run(*args: Any, **named: Any) -> Any:
-        return await in_thread(functools.partial(function, *args, **named))
+        result = await in_thread(functools.partial(function, *args, **named))
+        return await result if inspect.isawaitable(result) else result
 
     return run
 
@@ -116,12 +120,23 @@ async def in_thread(function: Callable[[], T]) -> T:
         raise
 
 
+def is_called() -> bool:
+    """Return whether this is a thread that the pack began."""
+    return _call.get(None) is not None
+
+
+def is_broken_off() -> bool:
+    """Return whether the function that runs in this thread was broken off."""
+    call = _call.get(None)
+    return call is not None and call.is_broken_off
+
+
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Wait in a function that runs in a thread for what the event loop does; raise `CancelledError` once it was broken off."""
     call = _call.get(None)
     if call is None:
         work.close()
-        message = "wait_for works in plain functions of a running pack only; elsewhere use await"
+        message = "wait_for works in plain functions of a running pack only, and in threads; elsewhere use await"
         raise RuntimeError(message)
     return call.wait_for(work, _threads.get().loop)
 
@@ -131,24 +146,32 @@ class _Call:
 
     def __init__(self) -> None:
         self._is_broken_off = False
-        self._awaited: Future[Any] | None = None
+        self._awaited: set[Future[Any]] = set()
         self._lock = threading.Lock()
+
+    @property
+    def is_broken_off(self) -> bool:
+        return self._is_broken_off
 
     def break_off(self) -> None:
         """Let the function wait for nothing any more."""
         with self._lock:
             self._is_broken_off = True
-            awaited = self._awaited
-        if awaited is not None:
-            awaited.cancel()
+            awaited = list(self._awaited)
+        for each in awaited:
+            each.cancel()
 
     def wait_for(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
         with self._lock:
             if self._is_broken_off:
                 work.close()
                 raise asyncio.CancelledError
-            self._awaited = awaited = asyncio.run_coroutine_threadsafe(work, loop)
+            awaited = asyncio.run_coroutine_threadsafe(work, loop)
+            self._awaited.add(awaited)
         try:
             return awaited.result()
         except CancelledError as error:
             raise asyncio.CancelledError from error
+        finally:
+            with self._lock:
+                self._awaited.discard(awaited)

@@ -1,0 +1,105 @@
+"""Functions of pack authors, whatever kind of callable they are."""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, get_type_hints
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, of what a `partial` calls, or of the class of a callable instance."""
+    if isinstance(function, functools.partial):
+        return function_name(function.func)
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
+
+
+def full_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function with those of the classes and functions around it."""
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else function_name(function)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether a call certainly returns something to await, and does not block."""
+    return _is(inspect.iscoroutinefunction, function)
+
+
+def wraps_async(function: Callable[..., Any]) -> bool:
+    """Return whether a function is an `async def`, or was made from one with `functools.wraps`."""
+    return _is(inspect.iscoroutinefunction, function) or _is(inspect.iscoroutinefunction, _innermost(function))
+
+
+def wraps_async_generator(function: Callable[..., Any]) -> bool:
+    """Return whether a function is an async generator function, or was made from one with `functools.wraps`."""
+    return _is(inspect.isasyncgenfunction, function) or _is(inspect.isasyncgenfunction, _innermost(function))
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Return whether a function yields."""
+    return wraps_async_generator(function) or _is(inspect.isgeneratorfunction, function)
+
+
+def awaiting(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+    """Return a coroutine function that calls in the event loop, and awaits what can be awaited."""
+    if inspect.iscoroutinefunction(function):
+        return function
+
+    async def run() -> Any:
+        result = function()
+        return await result if inspect.isawaitable(result) else result
+
+    run.__qualname__ = full_name(function)
+    return run
+
+
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return parameters and result of a function with their types; the arguments that a `partial` binds by name are left out.
+
+    Raise `TypeError` for annotations that mean nothing at run time.
+    """
+    try:
+        found = inspect.signature(function, eval_str=True)
+    except NameError as error:
+        raise TypeError(unknown_name(f"{full_name(function)} is annotated", error)) from error
+    except Exception as error:  # annotations are code of others
+        message = f"the parameters of {full_name(function)} cannot be read: {error}"
+        raise TypeError(message) from error
+    bound = _bound(function)
+    return found.replace(parameters=[each for each in found.parameters.values() if each.name not in bound])
+
+
+def type_hints(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields of a class; raise `TypeError` for names that mean nothing at run time."""
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except NameError as error:
+        raise TypeError(unknown_name(f"{getattr(kind, '__name__', kind)} is annotated", error)) from error
+
+
+def unknown_name(what: str, error: NameError) -> str:
+    """Return the message for a name that is missing when an annotation is read."""
+    return (
+        f"{what} with a name that its module does not know ({error}): define it at the top of the module, or import it "
+        "there, and not under `if TYPE_CHECKING:`"
+    )
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what partials and wrappers are made from."""
+    while True:
+        inner: Callable[..., Any] = inspect.unwrap(function)
+        if not isinstance(inner, functools.partial):
+            return inner
+        function = inner.func
+
+
+def _is(test: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    inner = function.func if isinstance(function, functools.partial) else function
+    return test(function) or test(getattr(inner, "__call__", None))  # noqa: B004 - the method, for callable instances
+
+
+def _bound(function: Callable[..., Any]) -> set[str]:
+    if not isinstance(function, functools.partial):
+        return set()
+    return set(function.keywords) | _bound(function.func)
