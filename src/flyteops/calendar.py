@@ -9,6 +9,7 @@ applied here.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import get_close_matches
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -23,12 +24,29 @@ ON_TIME = timedelta(minutes=1)
 LONGEST_EXPRESSION = 200
 
 TAGS = {
+    "@always": "* * * * *",
+    "@5minutes": "*/5 * * * *",
+    "@10minutes": "*/10 * * * *",
+    "@15minutes": "*/15 * * * *",
+    "@30minutes": "*/30 * * * *",
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
     "@weekly": "0 0 * * 0",
     "@monthly": "0 0 1 * *",
     "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
 }
+"""The names of expressions: those of cron that name times, and those of the template filter `matchesCron`."""
+
+FIELDS = {
+    "minute": ("minute", "minutes are from 0 to 59"),
+    "hour": ("hour", "hours are from 0 to 23"),
+    "day-of-month": ("day", "days are from 1 to 31, and one of the months must have such a day"),
+    "month": ("month", "months are from 1 to 12, or JAN to DEC"),
+    "day-of-week": ("weekday", "weekdays are from 0 to 7, or SUN to SAT; 0 and 7 are Sunday"),
+}
+"""The fields in their order, by the names that `cronsim` gives them: ours, and the values that are valid."""
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
@@ -93,6 +111,14 @@ def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: 
     return Tick(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
 
 
+def count_until(expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int) -> int:
+    """Return how many times a cron expression names from `first`, which is one of them, to `last`."""
+    count, at = 1, next_after(expression, time_zone, first)
+    while count < at_most and at is not None and at <= last:
+        count, at = count + 1, next_after(expression, time_zone, at)
+    return count
+
+
 # ----------------------------------------------------------------------------------------------------------- local times
 
 
@@ -100,8 +126,15 @@ class _Rule:
     """A cron expression as a series of local times, which have no zone."""
 
     def __init__(self, expression: str) -> None:
-        fields = TAGS.get(expression.strip().lower(), expression).split()
-        if len(fields) != 5 or len(expression) > LONGEST_EXPRESSION:
+        tag = expression.strip().lower()
+        fields = TAGS.get(tag, expression).split()
+        if tag.startswith("@") and tag not in TAGS:
+            near = get_close_matches(tag[:40], TAGS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TAGS)}"
+            raise ValueError(f"the cron expression {expression[:60]!r} is not known; {hint}")
+        if len(expression) > LONGEST_EXPRESSION:
+            raise ValueError(f"the cron expression is longer than {LONGEST_EXPRESSION} characters")
+        if len(fields) != 5:
             raise ValueError(
                 f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
             )
@@ -121,7 +154,18 @@ class _Rule:
         try:
             return CronSim(self._fields, local.replace(microsecond=0), reverse=is_back)
         except CronSimError as error:
-            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {error}") from error
+            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {self._about(str(error))}") from error
+
+    def _about(self, complaint: str) -> str:
+        """Return which field is wrong, and the values that it may have."""
+        key = complaint.removeprefix("Bad ")
+        if key not in FIELDS:
+            return complaint
+        name, values = FIELDS[key]
+        field = self._fields.split()[list(FIELDS).index(key)]
+        hint = "; for any, write *" if "?" in field else ""
+        hint = "; a step is a number from 1, as in */15" if "/" in field else hint
+        return f"the {name} {field[:40]!r} cannot be used; {values}{hint}"
 
 
 def _offset(place: tzinfo, at: datetime) -> timedelta:

@@ -13,6 +13,7 @@ from msgspec import inspect
 from flyteops import name as naming
 from flyteops import template
 from flyteops.advice.chat import message_advice
+from flyteops.advice.cron import cron_advice
 from flyteops.advice.outside import texts
 from flyteops.advice.script import script_advice
 from flyteops.document import Document, Path, parse_json, parse_yaml, read
@@ -146,6 +147,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
     found = chain(
         _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
+        cron_advice(document, flow, _template_sources(document.value)),
         _dependency_advice(document, flow),
         _identity_advice(document, flow),
         _repetition_advice(document, flow),
