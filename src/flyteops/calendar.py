@@ -10,8 +10,9 @@ applied here.
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -71,10 +72,38 @@ def zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
+        near = _near_zone(name)
+        hint = f"did you mean {near!r}? Write that" if near else "write one such as Europe/Berlin or UTC"
         raise ValueError(
-            f"{name[:60]!r} is not a time zone that this computer knows; write one such as Europe/Berlin or UTC,"
+            f"{name[:60]!r} is not a time zone that this computer knows; {hint},"
             " or install newer time zone data (the Python package tzdata)"
         ) from error
+
+
+def _near_zone(name: str) -> str | None:
+    """Return the known zone that a name is nearest to: of a whole name, or of the city alone."""
+    wanted = name[:60].casefold().replace(" ", "_")
+    names, cities = _known_zones()
+    for word, known in ((wanted, names), (wanted.rpartition("/")[2], cities)):
+        if word in known:
+            return known[word]
+        alike = [each for each in known if each[:1] == word[:1] and abs(len(each) - len(word)) < 3]
+        near = get_close_matches(word, alike, n=1, cutoff=0.8) if len(word) > 4 else []
+        if near:
+            return known[near[0]]
+    return None
+
+
+@cache
+def _known_zones() -> tuple[dict[str, str], dict[str, str]]:
+    """Return all zones by their names, and by their cities; to look for them takes time."""
+    zones = sorted(available_timezones(), key=_is_uncommon, reverse=True)
+    return {each.casefold(): each for each in zones}, {each.casefold().rpartition("/")[2]: each for each in zones}
+
+
+def _is_uncommon(name: str) -> bool:
+    """Tell whether a name is a legacy one rather than a continent and a city."""
+    return name.partition("/")[0] not in ("Africa", "America", "Asia", "Australia", "Europe", "Pacific", "UTC")
 
 
 def check_cron(expression: str) -> None:
