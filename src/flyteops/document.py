@@ -31,6 +31,8 @@ MAX_PROBLEMS = 200
 """How many faults of one document are reported; who has more has sent something else than was meant."""
 
 JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+JSON_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
 JSON_ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -139,12 +141,12 @@ def parse_json(data: bytes) -> Document:
     try:
         value = decode_json(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _not_json(data, error) from error
+        raise _not_json(mended_json(data), error) from error
     return Document(value, lambda: _places_in_json(data))
 
 
 def decode_json(data: bytes) -> Json:
-    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. Half of a surrogate pair is U+FFFD."""
+    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. See `mended_json`."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError):
@@ -155,8 +157,26 @@ def decode_json(data: bytes) -> Json:
 
 
 def mended_json(data: bytes) -> bytes:
-    """Return JSON text with U+FFFD in place of each half of a surrogate pair, which is what Go's decoder makes of it."""
+    """Return JSON text with U+FFFD in place of each byte that is not UTF-8 and each half of a surrogate pair, as Go reads it."""
+    data = NOT_UTF8.sub("\ufffd", data.decode("utf-8", "surrogateescape")).encode()
     return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
+
+
+def first_json(data: bytes) -> bytes:
+    """Return JSON text without anything behind its first object or list; all of it when it begins with neither.
+
+    That is how the original reads the body of a request.
+    """
+    begin = len(data) - len(data.lstrip(b" \t\r\n"))
+    if data[begin : begin + 1] not in (b"{", b"["):
+        return data
+    depth = 0
+    for found in JSON_TEXT_OR_BRACKET.finditer(data, begin):
+        mark = found[0]
+        depth += (mark in (b"{", b"[")) - (mark in (b"}", b"]"))
+        if depth == 0:
+            return data[: found.end()]
+    return data
 
 
 def parse_yaml(data: bytes) -> Document:
@@ -546,7 +566,7 @@ class _TypedReader:
                 return self._union(value, bare, path)
             case inspect.DictType():
                 if self._expect(value, dict, path):
-                    return {key: self.read(item, bare.value_type, (*path, key)) for key, item in value.items()}
+                    return {key: self._member(item, bare.value_type, (*path, key)) for key, item in value.items()}
             case inspect.VarTupleType() | inspect.ListType():
                 if self._expect(value, list, path):
                     return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
@@ -556,6 +576,10 @@ class _TypedReader:
                 if not (isinstance(value, str) and value in bare.values):
                     self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
         return value
+
+    def _member(self, value: Json, kind: inspect.Type, path: Path) -> Json:
+        """Return a value of a mapping; null is the empty text where there must be one, as in the original."""
+        return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
 
     def _expect(self, value: Json, kind: type, path: Path) -> bool:
         fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
