@@ -9,8 +9,10 @@ applied here.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -23,12 +25,29 @@ ON_TIME = timedelta(minutes=1)
 LONGEST_EXPRESSION = 200
 
 TAGS = {
+    "@always": "* * * * *",
+    "@5minutes": "*/5 * * * *",
+    "@10minutes": "*/10 * * * *",
+    "@15minutes": "*/15 * * * *",
+    "@30minutes": "*/30 * * * *",
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
     "@weekly": "0 0 * * 0",
     "@monthly": "0 0 1 * *",
     "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
 }
+"""The names of expressions: those of cron that name times, and those of the template filter `matchesCron`."""
+
+FIELDS = {
+    "minute": ("minute", "minutes are from 0 to 59"),
+    "hour": ("hour", "hours are from 0 to 23"),
+    "day-of-month": ("day", "days are from 1 to 31, and one of the months must have such a day"),
+    "month": ("month", "months are from 1 to 12, or JAN to DEC"),
+    "day-of-week": ("weekday", "weekdays are from 0 to 7, or SUN to SAT; 0 and 7 are Sunday"),
+}
+"""The fields in their order, by the names that `cronsim` gives them: ours, and the values that are valid."""
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
@@ -53,10 +72,38 @@ def zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
+        near = _near_zone(name)
+        hint = f"did you mean {near!r}? Write that" if near else "write one such as Europe/Berlin or UTC"
         raise ValueError(
-            f"{name[:60]!r} is not a time zone that this computer knows; write one such as Europe/Berlin or UTC,"
+            f"{name[:60]!r} is not a time zone that this computer knows; {hint},"
             " or install newer time zone data (the Python package tzdata)"
         ) from error
+
+
+def _near_zone(name: str) -> str | None:
+    """Return the known zone that a name is nearest to: of a whole name, or of the city alone."""
+    wanted = name[:60].casefold().replace(" ", "_")
+    names, cities = _known_zones()
+    for word, known in ((wanted, names), (wanted.rpartition("/")[2], cities)):
+        if word in known:
+            return known[word]
+        alike = [each for each in known if each[:1] == word[:1] and abs(len(each) - len(word)) < 3]
+        near = get_close_matches(word, alike, n=1, cutoff=0.8) if len(word) > 4 else []
+        if near:
+            return known[near[0]]
+    return None
+
+
+@cache
+def _known_zones() -> tuple[dict[str, str], dict[str, str]]:
+    """Return all zones by their names, and by their cities; to look for them takes time."""
+    zones = sorted(available_timezones(), key=_is_uncommon, reverse=True)
+    return {each.casefold(): each for each in zones}, {each.casefold().rpartition("/")[2]: each for each in zones}
+
+
+def _is_uncommon(name: str) -> bool:
+    """Tell whether a name is a legacy one rather than a continent and a city."""
+    return name.partition("/")[0] not in ("Africa", "America", "Asia", "Australia", "Europe", "Pacific", "UTC")
 
 
 def check_cron(expression: str) -> None:
@@ -93,6 +140,14 @@ def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: 
     return Tick(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
 
 
+def count_until(expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int) -> int:
+    """Return how many times a cron expression names from `first`, which is one of them, to `last`."""
+    count, at = 1, next_after(expression, time_zone, first)
+    while count < at_most and at is not None and at <= last:
+        count, at = count + 1, next_after(expression, time_zone, at)
+    return count
+
+
 # ----------------------------------------------------------------------------------------------------------- local times
 
 
@@ -100,8 +155,15 @@ class _Rule:
     """A cron expression as a series of local times, which have no zone."""
 
     def __init__(self, expression: str) -> None:
-        fields = TAGS.get(expression.strip().lower(), expression).split()
-        if len(fields) != 5 or len(expression) > LONGEST_EXPRESSION:
+        tag = expression.strip().lower()
+        fields = TAGS.get(tag, expression).split()
+        if tag.startswith("@") and tag not in TAGS:
+            near = get_close_matches(tag[:40], TAGS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TAGS)}"
+            raise ValueError(f"the cron expression {expression[:60]!r} is not known; {hint}")
+        if len(expression) > LONGEST_EXPRESSION:
+            raise ValueError(f"the cron expression is longer than {LONGEST_EXPRESSION} characters")
+        if len(fields) != 5:
             raise ValueError(
                 f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
             )
@@ -121,7 +183,18 @@ class _Rule:
         try:
             return CronSim(self._fields, local.replace(microsecond=0), reverse=is_back)
         except CronSimError as error:
-            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {error}") from error
+            raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {self._about(str(error))}") from error
+
+    def _about(self, complaint: str) -> str:
+        """Return which field is wrong, and the values that it may have."""
+        key = complaint.removeprefix("Bad ")
+        if key not in FIELDS:
+            return complaint
+        name, values = FIELDS[key]
+        field = self._fields.split()[list(FIELDS).index(key)]
+        hint = "; for any, write *" if "?" in field else ""
+        hint = "; a step is a number from 1, as in */15" if "/" in field else hint
+        return f"the {name} {field[:40]!r} cannot be used; {values}{hint}"
 
 
 def _offset(place: tzinfo, at: datetime) -> timedelta:

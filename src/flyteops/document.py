@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -30,6 +31,8 @@ MAX_PROBLEMS = 200
 """How many faults of one document are reported; who has more has sent something else than was meant."""
 
 JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+JSON_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
 JSON_ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -40,6 +43,21 @@ JSON_LONG_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+|-?[0-9]{30
 
 NUMBERS = "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less than 1.8e308"
 """Which numbers can be kept, as people are told."""
+
+MOST_KEYS = 100
+"""Among how many keys the one that was meant is looked for."""
+
+YAML_HINTS = (
+    ("while scanning an alias", "put text that begins with * in quotes, such as a cron expression"),
+    ("while scanning an anchor", "put text that begins with & in quotes"),
+    ("character that cannot start any token", "indent with spaces, not tabs, and put text that begins with @, ` or % in quotes"),
+    ("mapping values are not allowed", "put text that holds ': ' in quotes, and check the indentation"),
+    ("did not find expected", "check quotes, brackets and the indentation, of the lines before as well"),
+    ("could not find expected ':'", "check quotes and the indentation, of the lines before as well"),
+)
+"""What to do about faults that the YAML parser reports, by its words."""
+
+TEMPLATE_HINT = "a key must be text, not a list or a mapping; put templates {{ ... }} in quotes"
 
 BRACKETS = bytes.maketrans(b"{}", b"[]")
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -123,12 +141,12 @@ def parse_json(data: bytes) -> Document:
     try:
         value = decode_json(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _not_json(data, error) from error
+        raise _not_json(mended_json(data), error) from error
     return Document(value, lambda: _places_in_json(data))
 
 
 def decode_json(data: bytes) -> Json:
-    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. Half of a surrogate pair is U+FFFD."""
+    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. See `mended_json`."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError):
@@ -139,8 +157,26 @@ def decode_json(data: bytes) -> Json:
 
 
 def mended_json(data: bytes) -> bytes:
-    """Return JSON text with U+FFFD in place of each half of a surrogate pair, which is what Go's decoder makes of it."""
+    """Return JSON text with U+FFFD in place of each byte that is not UTF-8 and each half of a surrogate pair, as Go reads it."""
+    data = NOT_UTF8.sub("\ufffd", data.decode("utf-8", "surrogateescape")).encode()
     return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
+
+
+def first_json(data: bytes) -> bytes:
+    """Return JSON text without anything behind its first object or list; all of it when it begins with neither.
+
+    That is how the original reads the body of a request.
+    """
+    begin = len(data) - len(data.lstrip(b" \t\r\n"))
+    if data[begin : begin + 1] not in (b"{", b"["):
+        return data
+    depth = 0
+    for found in JSON_TEXT_OR_BRACKET.finditer(data, begin):
+        mark = found[0]
+        depth += (mark in (b"{", b"[")) - (mark in (b"}", b"]"))
+        if depth == 0:
+            return data[: found.end()]
+    return data
 
 
 def parse_yaml(data: bytes) -> Document:
@@ -151,10 +187,22 @@ def parse_yaml(data: bytes) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = " ".join(filter(None, (error.context, error.problem)))
+        hint = next((hint for words, hint in YAML_HINTS if words in message), "")
+        message = f"{message}; {hint}" if hint else message
         raise _invalid("YAML", message, Place(mark.line + 1, mark.column + 1) if mark else None) from error
+    except yaml.reader.ReaderError as error:
+        message = f'{str(error).splitlines()[0]}; write it as an escape in double quotes, such as "\\x1b"'
+        raise _invalid("YAML", message, _place_of_character(text, error.character)) from error
     except yaml.YAMLError as error:
         raise _invalid("YAML", str(error).splitlines()[0], None) from error
     return Document(value, lambda: places)
+
+
+def _place_of_character(text: str, character: object) -> Place | None:
+    found = text.find(chr(character)) if isinstance(character, int) else -1
+    if found < 0:
+        return None
+    return Place(text.count("\n", 0, found) + 1, found - text.rfind("\n", 0, found))
 
 
 def _utf8(data: bytes, kind: str) -> str:
@@ -262,7 +310,7 @@ class _YamlReader:
     def _opened(self, event: Any, top: "_Builder", depth: int) -> "_Builder":
         self._check_depth(depth, event)
         if top.wants_key:
-            raise self._fault(event, "a key must be text, not a list or a mapping")
+            raise self._fault(event, TEMPLATE_HINT)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         self._check_tag(event, "map" if is_mapping else "seq")
         places = self._note(top, event)
@@ -317,7 +365,7 @@ class _YamlReader:
     def _attach(self, top: "_Builder", value: Json, event: Any) -> None:
         if isinstance(top.value, dict) and top.wants_key:
             if not isinstance(value, str):
-                raise self._fault(event, "a key must be text, not a list or a mapping")
+                raise self._fault(event, TEMPLATE_HINT)
             top.key = value
         elif top.key_is_merge:
             sources = value if isinstance(value, list) else [value]
@@ -518,7 +566,7 @@ class _TypedReader:
                 return self._union(value, bare, path)
             case inspect.DictType():
                 if self._expect(value, dict, path):
-                    return {key: self.read(item, bare.value_type, (*path, key)) for key, item in value.items()}
+                    return {key: self._member(item, bare.value_type, (*path, key)) for key, item in value.items()}
             case inspect.VarTupleType() | inspect.ListType():
                 if self._expect(value, list, path):
                     return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
@@ -528,6 +576,10 @@ class _TypedReader:
                 if not (isinstance(value, str) and value in bare.values):
                     self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
         return value
+
+    def _member(self, value: Json, kind: inspect.Type, path: Path) -> Json:
+        """Return a value of a mapping; null is the empty text where there must be one, as in the original."""
+        return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
 
     def _expect(self, value: Json, kind: type, path: Path) -> bool:
         fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
@@ -569,5 +621,13 @@ class _TypedReader:
             if given is not MISSING:
                 known[field.encode_name] = self.read(given, field.type, (*path, key or ""))
             elif field.required:
-                self._complain(path, f"{field.encode_name!r} is missing")
+                self._complain(path, f"{field.encode_name!r} is missing{_instead(field.encode_name, value, kind)}")
         return known
+
+
+def _instead(name: str, value: dict[str, Json], kind: inspect.StructType) -> str:
+    """Return which of the unknown keys of a value may be meant as the one that is missing."""
+    fields = {field.encode_name.casefold() for field in kind.fields}
+    unknown = {key.casefold(): key for key in list(value)[:MOST_KEYS] if key.casefold() not in fields}
+    near = get_close_matches(name.casefold(), unknown, n=1)
+    return f"; the key {unknown[near[0]]!r} is not known, did you mean {name!r}?" if near else ""

@@ -5,6 +5,7 @@ flows that run today, is accepted, and `lint` tells about it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import chain, islice
 
@@ -13,11 +14,12 @@ from msgspec import inspect
 from flyteops import name as naming
 from flyteops import template
 from flyteops.advice.chat import message_advice
+from flyteops.advice.cron import cron_advice
 from flyteops.advice.outside import texts
 from flyteops.advice.script import script_advice
-from flyteops.document import Document, Path, parse_json, parse_yaml, read
+from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TemplateError
-from flyteops.model import Flow, Json, Step
+from flyteops.model import Command, EventPattern, Flow, Json, Retry, Schedule, Step
 from flyteops.term import faults_of
 
 MOST_ADVICE = 50
@@ -44,7 +46,7 @@ def read_flow(document: Document) -> Flow:
         problems.extend(error.problems)
     problems.extend(_empty_names(document))
     problems.extend(_name_faults(document))
-    problems.extend(_term_faults(document))
+    problems.extend(islice(_term_faults(document), MAX_PROBLEMS))
     problems.extend(_template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
@@ -93,12 +95,48 @@ def _term_faults(document: Document) -> Iterator[Problem]:
                 yield document.problem(("steps", index), "'event' is missing; a step has an event or a schedule")
             elif has_event and has_schedule:
                 yield document.problem(("steps", index, "schedule"), "does not go with an event; a step has one of them")
-        try:
-            step = read(Document(value), Step)
-        except InputError:
-            continue  # its types are wrong, which is told already
-        for path, message in faults_of(step):
+        for path, message in faults_of(_step_for_terms(value)):
             yield document.problem(("steps", index, *path), message)
+
+
+def _step_for_terms(value: Json) -> Step:
+    """Return a step that has the terms of a value, as far as their types are right; faults in types are reported elsewhere."""
+    with suppress(InputError):
+        return read(Document(value), Step)
+    command, schedule = _get(value, "command"), _get(value, "schedule")
+    retry = _get(command, "retry")
+    attempts = _get(retry, "attempts")
+    depends_on = _get(value, "dependsOn")
+    return Step(
+        event=EventPattern("", ""),
+        command=Command(
+            "",
+            "",
+            # Whether there is a timeout counts, too.
+            timeout=None if _get(command, "timeout") is None else _text(command, "timeout") or "1m",
+            retry=Retry(
+                attempts=attempts if isinstance(attempts, int) and not isinstance(attempts, bool) else None,
+                backoff=_text(retry, "backoff"),
+                max_backoff=_text(retry, "maxBackoff"),
+            )
+            if isinstance(retry, dict)
+            else None,
+            on_lost=_text(command, "onLost"),
+        ),
+        delay=_text(value, "delay"),
+        schedule=None if schedule is None else _schedule_for_terms(schedule),
+        depends_on=None if depends_on is None else (),
+    )
+
+
+def _schedule_for_terms(value: Json) -> Schedule:
+    cron = _text(value, "cron")
+    return Schedule("@daily" if cron is None else cron, _text(value, "timeZone"), _text(value, "catchUp"))
+
+
+def _text(value: Json, key: str) -> str | None:
+    found = _get(value, key)
+    return found if isinstance(found, str) else None
 
 
 # -------------------------------------------------------------------------------------------------------------- templates
@@ -146,6 +184,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
     found = chain(
         _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
+        cron_advice(document, flow, _template_sources(document.value)),
         _dependency_advice(document, flow),
         _identity_advice(document, flow),
         _repetition_advice(document, flow),
@@ -154,6 +193,11 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
         message_advice(document, flow),
     )
     return list(islice(found, MOST_ADVICE))
+
+
+def key_advice(document: Document) -> Sequence[Problem]:
+    """Return advice about the keys that are ignored, also in a flow that `read_flow` refuses."""
+    return list(islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MOST_ADVICE))
 
 
 def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Path) -> Iterator[Problem]:

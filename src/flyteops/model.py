@@ -31,8 +31,8 @@ def has_labels(offered: Labels, wanted: Labels) -> bool:
 class Link(msgspec.Struct, frozen=True):
     """A hypertext link; clients look it up by the end of `rel`."""
 
-    href: str
-    rel: str
+    href: str = ""
+    rel: str = ""
 
 
 class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +41,7 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
     The schema is a JSON Schema of its input, for those who write flows: nothing is held to it.
     """
 
-    name: str
+    name: str = ""
     events: tuple[str, ...] = ()
     input_schema: Json = msgspec.field(default=None, name="inputSchema")
 
@@ -49,7 +49,7 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema."""
 
-    name: str
+    name: str = ""
     links: tuple[Link, ...] = ()
     payload_schema: Json = msgspec.field(default=None, name="payloadSchema")
 

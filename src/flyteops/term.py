@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
-from flyteops.calendar import CATCH_UP, Tick, check_cron, next_after, tick, zone
+from flyteops.calendar import CATCH_UP, Tick, check_cron, count_until, last_until, next_after, tick, zone
 from flyteops.duration import parse_duration, write_duration
 from flyteops.model import Command, Retry, Schedule, Step
 
@@ -148,4 +148,19 @@ def first_at(schedule: Schedule, now: datetime) -> datetime | None:
 
 def tick_of(schedule: Schedule, due_at: datetime, now: datetime) -> Tick:
     """Return what to do about a schedule that was due at a time."""
-    return tick(schedule.cron, schedule.time_zone or TIME_ZONE, schedule.catch_up or CATCH_UP_DEFAULT, due_at, now)
+    return tick(schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_of(schedule), due_at, now)
+
+
+def catch_up_of(schedule: Schedule) -> str:
+    """Return what a schedule does about missed times: all, last or skip."""
+    return schedule.catch_up or CATCH_UP_DEFAULT
+
+
+def count_of(schedule: Schedule, first: datetime, last: datetime, *, at_most: int) -> int:
+    """Return how many times a schedule is due from `first`, which is one of them, to `last`."""
+    return count_until(schedule.cron, schedule.time_zone or TIME_ZONE, first, last, at_most=at_most)
+
+
+def last_of(schedule: Schedule, until: datetime) -> datetime | None:
+    """Return the last time up to `until` at which a schedule is due."""
+    return last_until(schedule.cron, schedule.time_zone or TIME_ZONE, until)

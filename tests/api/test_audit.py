@@ -91,6 +91,24 @@ async def test_an_execution_tells_everything_that_happened_in_it(api: httpx2.Asy
     assert (await api.get(here)).json() == execution
 
 
+async def test_an_action_without_a_result_has_one_with_empty_fields(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make
+) -> None:
+    await register("P")
+    step = {"id": "s", "event": {"packName": "P", "name": "E"}, "command": {"packName": "P", "name": "C"}}
+    await save_flow(name="f", steps=[step])
+    await api.post("/v1/packs/P/events", json={"event": "E"})
+    (execution,) = (await api.get("/v1/audit/flows?limit=0")).json()["flows"]
+    action = execution["actions"]["s"]
+    nothing = {
+        "event": "",
+        "pack": {"id": "", "name": ""},
+        "createdAt": "0001-01-01T00:00:00Z",
+        "receivedAt": "0001-01-01T00:00:00Z",
+    }
+    assert (action["input"], action["result"]) == (None, nothing)
+
+
 @pytest.mark.usefixtures("history")
 async def test_executions_come_with_the_latest_activity_first(api: httpx2.AsyncClient) -> None:
     answer = (await api.get("/v1/audit/flows")).json()
@@ -135,7 +153,7 @@ async def test_executions_are_found_by_what_one_action_satisfies(
         "start=x",
         "start=1.5",
         "start=99999999999",
-        "limit=0",
+        "limit=-1",
         "limit=%D9%A3",
         "limit=" + "9" * 5000,
         "limit=1e3",

@@ -155,7 +155,7 @@ SPECIAL: dict[str, tuple[int, Any]] = {
     "another method": (405, request(EVENTS, EVENT, line="PUT {} HTTP/1.1")),
     "half a character": (202, request(EVENTS, b'{"event":"E","payload":"\\ud800"}')),
     "no JSON": (400, request(EVENTS, b'{"event":"E"')),
-    "no event": (400, request(EVENTS, b"{}")),
+    "no event": (400, request(EVENTS, b"[]")),
     "too long": (413, request(EVENTS, b'{"event":"E","payload":"%b"}' % (b"x" * LIMIT))),
     "a key that is none": (400, request(EVENTS, EVENT, "Idempotency-Key: " + "k" * 300)),
     "more slashes": (202, request(EVENTS + "/", EVENT)),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flyteops.calendar import check_cron, last_until, next_after, tick, zone
+from flyteops.calendar import check_cron, count_until, last_until, next_after, tick, zone
 
 
 def at(text):
@@ -79,3 +79,37 @@ def test_a_time_zone_that_is_not_known_is_refused_with_a_hint_at_its_data():
 def test_an_expression_that_is_never_due_or_not_valid_is_refused(cron):
     with pytest.raises(ValueError, match="cron expression"):
         check_cron(cron)
+
+
+@pytest.mark.parametrize(
+    ("name", "cron"),
+    [("@midnight", "0 0 * * *"), ("@annually", "0 0 1 1 *"), ("@5minutes", "*/5 * * * *"), (" @Midnight ", "0 0 * * *")],
+)
+def test_the_names_of_cron_and_of_matches_cron_are_known(name, cron):
+    moment = at("2026-11-23T12:01")
+    assert next_after(name, "UTC", moment) == next_after(cron, "UTC", moment)
+
+
+@pytest.mark.parametrize(
+    ("cron", "words"),
+    [
+        ("@anually", "did you mean '@annually'?"),
+        ("@reboot", "known are @always"),
+        ("61 * * * *", "the minute '61' cannot be used; minutes are from 0 to 59"),
+        ("0 0 ? * 1", "for any, write"),
+        ("0 0 * 13 *", "the month '13' cannot be used; months are from 1 to 12"),
+        ("0 0 * * MON-FOO", "the weekday 'MON-FOO' cannot be used"),
+        ("*/0 * * * *", "a step is a number from 1"),
+        ("0 0 1 1 * 2027", "has 6 fields; it needs 5"),
+        ("0," * 200 + "0 * * * *", "longer than 200 characters"),
+    ],
+)
+def test_a_cron_expression_that_cannot_be_read_is_refused_with_its_field(cron, words):
+    with pytest.raises(ValueError, match=words):
+        check_cron(cron)
+
+
+def test_times_are_counted_up_to_a_bound():
+    first, last = at("2026-11-23T12:00"), at("2026-11-23T13:00")
+    assert count_until("*/15 * * * *", "UTC", first, last, at_most=100) == 5
+    assert count_until("* * * * *", "UTC", first, last, at_most=10) == 10

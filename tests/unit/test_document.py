@@ -102,7 +102,6 @@ def test_aliases_cannot_nest_without_end():
         (b"   ", "empty", 1, 1),
         (b'{"a" 1}', "':' delimiter", 1, 6),
         (b'{"a":\n  x}', "expecting value", 2, 3),
-        (b'{"a": "\xff"}', "0xff is not UTF-8", 1, 8),
         (b"[" * 300 + b"]" * 300, "nested deeper", None, None),
         (b"[" * 100_000, "nested deeper", None, None),
         (b"1e999", "out of range", 1, 1),
@@ -257,3 +256,22 @@ def test_places_take_memory_in_proportion_however_deep_they_are(text):
 )
 def test_half_a_surrogate_pair_in_json_is_the_replacement_character(text, value):
     assert parse_json(text).value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        ("a: {cron: */5 * * * *}", (1, 12), "put text that begins with * in quotes"),
+        ("a:\n\t- b", (2, 1), "indent with spaces, not tabs"),
+        ("a: @daily", (1, 4), "put text that begins with @"),
+        ("a: {{ Event.Payload.x }}", (1, 5), "put templates {{ ... }} in quotes"),
+        ("a: b: c", (1, 5), "put text that holds ': ' in quotes"),
+        ("a: '1\nb: 2", None, "check quotes|quoted scalar"),
+        ("a: 1\nb: ü\x1b", (2, 5), "control characters are not allowed"),
+    ],
+)
+def test_what_yaml_cannot_read_comes_with_its_place_and_a_way_out(text, place, hint):
+    with pytest.raises(InputError, match=hint.replace("*", r"\*").replace("{", r"\{")) as caught:
+        parse_yaml(text.encode())
+    (problem,) = caught.value.problems
+    assert place is None or (problem.line, problem.column) == place

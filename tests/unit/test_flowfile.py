@@ -171,3 +171,59 @@ def test_quotes_around_what_quotes_itself_are_told():
     for quoted in ("'{{ Event.Payload|shellquote }}'", "'{{- Event.Payload|shellquote -}}'"):
         [advice] = advice_on(a_script(f'"echo {quoted}"'))
         assert "Event.Payload|shellquote }} brings its own quotes" in advice
+
+
+WRONG_ALL_OVER = """\
+name: f
+steps:
+  - schedule: {cron: "61 * * * *", timeZone: Europe/Berln, catchUp: lst}
+    delay: 5 minutes
+    criteria: "{{ Event.Payload.x|uper }}"
+    command: {packNam: P, name: 3, timeout: 10x, onLost: fial, retry: {attempts: yes, backoff: 1 h}}
+"""
+
+
+def test_types_cron_zones_and_durations_are_reported_in_one_round():
+    found = "\n".join(problems_in(WRONG_ALL_OVER))
+    for words in (
+        "steps[0].schedule.cron (line 3, column 22): the cron expression '61 * * * *' is not valid: the minute '61'",
+        "steps[0].schedule.timeZone (line 3, column 46): 'Europe/Berln' is not a time zone",
+        "did you mean 'Europe/Berlin'?",
+        "must be all, last or skip, not 'lst'; did you mean 'last'?",
+        "steps[0].delay (line 4, column 12): '5 minutes' is no duration",
+        "Filter 'uper' does not exist; did you mean 'upper'?",
+        "'packName' is missing; the key 'packNam' is not known, did you mean 'packName'?",
+        "steps[0].command.name (line 6, column 33): must be text, not a number",
+        "'10x' is no duration",
+        "not 'fial'; did you mean 'fail'?",
+        "steps[0].command.retry.attempts (line 6, column 82): must be a whole number",
+        "'1 h' is no duration",
+    ):
+        assert words in found
+
+
+@pytest.mark.parametrize("timeout", ["30", "true", "[1]"])
+def test_a_timeout_of_a_wrong_type_is_one_problem(timeout):
+    text = STEP.replace("packName: Q", f"packName: Q, onLost: fail, timeout: {timeout}")
+    assert len(problems_in(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Berlin", "Europe/Berlin"), ("New York", "America/New_York"), ("europe/paris", "Europe/Paris"), ("utc", "UTC")],
+)
+def test_a_time_zone_that_is_nearly_right_is_named(name, meant):
+    text = STEP.replace("event: {name: E, packName: P}", f"schedule: {{cron: '@daily', timeZone: {name}}}")
+    assert f"did you mean '{meant}'?" in problems_in(text)[0]
+
+
+@pytest.mark.parametrize(
+    "value", ["7", "[]", "{command: 1}", "{schedule: 1, command: {retry: 1, timeout: 2}}", "{dependsOn: 1, schedule: []}"]
+)
+def test_no_shape_of_a_step_breaks_the_report(value):
+    assert problems_in(f"name: f\nsteps: [{value}]")
+
+
+def test_a_flow_with_very_many_faults_is_refused_in_no_time():
+    step = "  - {schedule: {cron: '@dayly', timeZone: Europe/Berln}, command: {}}\n"
+    assert 200 <= len(problems_in("name: f\nsteps:\n" + 300 * step)) <= 500

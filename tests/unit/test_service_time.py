@@ -269,6 +269,47 @@ async def test_what_was_missed_is_caught_up_as_the_flow_says(service, clocks, ca
     assert await fired(service) == ["2026-11-23T17:00:00Z"]
 
 
+@pytest.mark.parametrize(
+    ("catch_up", "outcome"),
+    [
+        ("all", "all of them run now"),
+        ("last", "the one for 2026-11-23T16:00:00Z runs now"),
+        ("skip", "none of them runs"),
+    ],
+)
+async def test_a_start_reports_missed_runs_and_what_catch_up_did(service, store, clocks, caplog, catch_up, outcome):
+    await service.register_pack(PackDeclaration(name="Worker"))
+    await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
+    clocks.forward(hours=4, minutes=30)
+    await (await started(store, clocks)).advance()
+    period = "2026-11-23T13:00:00Z to 2026-11-23T16:00:00Z"
+    assert f"Schedule flow/nightly missed 4 runs ({period}); catchUp is {catch_up}: {outcome}" in caplog.messages
+
+
+async def test_missed_runs_are_reported_once_and_runs_on_time_never(service, clocks, caplog):
+    await save(service, a_schedule(cron="@hourly"))
+    clocks.forward(hours=2, seconds=30)
+    await service.advance()
+    assert [message for message in caplog.messages if "missed" in message] == [
+        "Schedule flow/nightly missed 1 run (2026-11-23T13:00:00Z); catchUp is last: none of them runs"
+    ]
+    caplog.clear()
+    await service.advance()
+    clocks.forward(hours=1)
+    await service.advance()
+    assert not [message for message in caplog.messages if "missed" in message]
+
+
+async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(service, clocks, caplog):
+    await save(service, *({**a_schedule(cron="* * * * *", catchUp="skip"), "id": f"s{number}"} for number in range(22)))
+    clocks.forward(days=1)
+    await service.advance()
+    messages = [message for message in caplog.messages if "missed" in message]
+    assert len(messages) == 21
+    assert "missed 100 or more runs" in messages[0]
+    assert messages[-1] == "Runs of 2 more schedules were missed"
+
+
 async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
     await service.register_pack(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="30 15 * * *", timeZone="Asia/Kolkata"))

@@ -10,6 +10,7 @@ import msgspec
 
 from flyteops.cli.api import connect, fetch, path
 from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.excerpt import Excerpts
 from flyteops.cli.output import clean, coloured, dim, print_json
 from flyteops.cli.source import Collection, Reading, collect, place
 from flyteops.document import to_yaml
@@ -41,8 +42,8 @@ class Result(NamedTuple):
 async def apply(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Create and change flows from files of YAML or JSON; - is standard input.
 
-    In directories, *.yaml, *.yml and *.json files that hold flows are taken. What is wrong is told with file, line and
-    column, and keeps none of the other flows from being applied.
+    In directories, *.yaml, *.yml and *.json files that hold flows are taken. All that is wrong with a flow is reported at
+    once, with file, line and column and the line itself, and keeps none of the other flows from being applied.
     """
     collection = collect(paths)
     async with connect() as client:
@@ -97,16 +98,26 @@ def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) 
         click.echo(f"{coloured(result.word)}{' ' * (9 - len(result.word))}  {clean(result.name).ljust(width)}  {dim(file)}")
         for line in result.diff:
             click.echo("  " + click.style(clean(line), fg={"+": "green", "-": "red"}.get(line[:1])))
-        for problem in result.problems:
-            click.echo(f"  {clean(place(file, problem))}", err=True)
-        for warning in result.reading.warnings:
-            click.echo(f"  {clean(place(file, warning))} {click.style('(warning)', fg='yellow')}", err=True)
+        for line in _complaints(result):
+            click.echo(f"  {line}", err=True)
     for other in collection.others:
         click.echo(dim(f"left out  {other} is no flow{_as_data(other)}"), err=True)
     if not results:
         click.echo("flyte: there are no flows in there", err=True)
     elif dry_run:
         click.echo(dim("This was a dry run; nothing was changed."), err=True)
+
+
+def _complaints(result: Result) -> Iterator[str]:
+    """Yield what is wrong, and what is advised against, each with its line in the file."""
+    source = result.reading.source
+    excerpts = Excerpts(source.content)
+    warning = click.style("(warning)", fg="yellow")
+    marked = [(problem, "") for problem in result.problems] + [(each, f" {warning}") for each in result.reading.warnings]
+    for problem, mark in sorted(marked, key=lambda each: (each[0].line or 0, each[0].column or 0)):
+        yield f"{clean(place(source.file, problem))}{mark}"
+        for line in excerpts.of(problem):
+            yield f"    {dim(line)}"
 
 
 def _as_data(file: Path) -> str:

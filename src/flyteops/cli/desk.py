@@ -13,10 +13,11 @@ from flyteops.cli.api import connect
 from flyteops.cli.apply import apply_reading
 from flyteops.cli.chat import is_interactive, joined, talk_at_prompt, talk_through_pipe
 from flyteops.cli.data import guess_type, put_item
+from flyteops.cli.excerpt import Excerpts
 from flyteops.cli.fleet import Fleet
 from flyteops.cli.flow import load_flows
 from flyteops.cli.hint import words_to_try
-from flyteops.cli.output import clean
+from flyteops.cli.output import clean, dim
 from flyteops.cli.source import Reading, Source, collect, place, read_content
 from flyteops.errors import UnavailableError
 from flyteops.model import DataItem, Flow
@@ -80,8 +81,11 @@ async def _fill(client: Client, directory: Path | None) -> None:
         await put_item(client, DataItem(file.stem, guess_type(file, content), content))
     for reading in collection.readings:
         result = await apply_reading(client, reading)
+        excerpts = Excerpts(reading.source.content)
         for problem in result.problems:
             click.echo(f"flyte: {clean(place(reading.source.file, problem))}", err=True)
+            for line in excerpts.of(problem):
+                click.echo(f"       {dim(line)}", err=True)
 
 
 def _data_files(directory: Path) -> list[tuple[Path, bytes]]:

@@ -8,7 +8,7 @@ import msgspec
 from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
-from flyteops.web.audit import AuditAction, EventView, ExecutionList, ExecutionView
+from flyteops.web.audit import NO_EVENT, AuditAction, EventView, ExecutionList, ExecutionView
 
 
 @click.group(cls=Group)
@@ -98,7 +98,7 @@ def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
     new = {key: value for key, value in action.context.items() if context.get(key) != value}
     lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
     lines += _block("input", value_text(action.input, 2000))
-    if action.result is not None:
+    if action.result not in (None, NO_EVENT):
         lines += _block("result", _event(action.result))
     for attempt in action.attempts:
         lost = f", lost {local_time(attempt.lost_at)}" if attempt.lost_at else ""

@@ -139,8 +139,8 @@ def label_text(labels: dict[str, str]) -> str:
 
 
 def value_text(raw: bytes | msgspec.Raw | msgspec.UnsetType, width: int | None = None) -> str:
-    """Return a JSON value as compact text; text without its quotes."""
-    if isinstance(raw, msgspec.UnsetType):
+    """Return a JSON value as compact text; text without its quotes, and nothing for null."""
+    if isinstance(raw, msgspec.UnsetType) or bytes(raw) == b"null":
         return ""
     value = msgspec.json.decode(raw)
     return one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode(), width)

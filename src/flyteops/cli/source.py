@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 from flyteops.errors import InputError, Problem
-from flyteops.flowfile import lint, parse, read_flow
+from flyteops.flowfile import key_advice, lint, parse, read_flow
 from flyteops.model import Flow, Json
 
 EXTENSIONS = (".yaml", ".yml", ".json")
@@ -79,15 +79,17 @@ def read_content(source: Source) -> Reading: ...
 def read_content(source: Source, *, only_flows: bool) -> Reading | None: ...
 def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
     """Read a text as `read_source` does."""
+    warnings: tuple[Problem, ...] = ()
     try:
         document = parse(source.content, is_yaml=source.is_yaml)
+        warnings = tuple(key_advice(document))
         if only_flows and not looks_like_flow(document.value):
             return None
         flow = read_flow(document)
     except InputError as error:
         if only_flows and b"steps" not in source.content:
             return None
-        return Reading(source, None, error.problems or (Problem("", error.message),))
+        return Reading(source, None, error.problems or (Problem("", error.message),), warnings)
     return Reading(source, flow, (), tuple(lint(document, flow)))
 
 

@@ -14,6 +14,7 @@ from flyteops.moment import Moment
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
 from flyteops.service.aside import ACTION, SCHEDULE, Aside, AsideKey
 from flyteops.service.flow import FlowBook
+from flyteops.service.missed import MissedRuns
 from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
 from flyteops.storage.base import Store, TimerKey
 from flyteops.term import tick_of
@@ -53,6 +54,7 @@ class Timekeeper:
         self._timer = Timer(self._clock)
         self._clock_watch = ClockWatch(self._clock, self._monotonic)
         self._presence = Presence(self._monotonic)
+        self._missed = MissedRuns()
         self.announce: Callable[[Iterable[Address]], None] = lambda _: None
         self.clock_fault = ""
 
@@ -95,6 +97,7 @@ class Timekeeper:
             leave_out |= {each.key for each in advanced.failed}
             if advanced.next_at is None or advanced.next_at > now:
                 self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
+                self._missed.report(failed=leave_out)
                 return advanced.next_at
             # Others get their turn: after a long downtime, thousands may be due at once.
             await asyncio.sleep(0)
@@ -163,6 +166,7 @@ class Timekeeper:
             return Firing(None, Outcome(), None)
         moment = self._moment()
         ticked = tick_of(schedule, step.due_at, moment.now)
+        self._missed.note(step, flow.steps[step.step_index].step, moment.now, ticked)
         if ticked.fires_for is None:
             return Firing(None, Outcome(), ticked.next_at)
         event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)

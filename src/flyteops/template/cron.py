@@ -13,7 +13,7 @@ _NAMES = {name: str(number) for number, name in enumerate(["SUN", "MON", "TUE", 
     for number, name in enumerate(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1)
 }
 _NAME = re.compile("|".join(_NAMES))
-_TAGS = {
+TAGS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -38,7 +38,7 @@ class CronError(ValueError):
 def is_due(expression: str, at: datetime) -> bool:
     """Tell whether the expression names the minute that `at` is in, in the time zone of `at`."""
     expression = expression.strip(" \t")
-    expression = _TAGS.get(expression.lower(), expression)
+    expression = TAGS.get(expression.lower(), expression)
     fields = re.sub(r"[\t\n\f\r ]+", " ", expression).upper().split(" ")
     if len(fields) not in (5, 6):
         raise CronError("a cron expression has 5 or 6 fields")

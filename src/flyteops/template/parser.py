@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from flyteops.errors import TemplateLimitError, TemplateSyntaxError
@@ -227,7 +228,8 @@ class Parser:
         name = self.expect(NAME, "Tag name must be an identifier.")
         tag = self.language.tags.get(name[1])
         if tag is None:
-            raise self.error(f"Tag '{name[1]}' not found (or beginning tag not provided)", name)
+            hint = _nearest(name[1], self.language.tags)
+            raise self.error(f"Tag '{name[1]}' not found (or beginning tag not provided){hint}", name)
         return tag(self, name)
 
     # --- expressions --------------------------------------------------------------------------------------------------
@@ -355,7 +357,7 @@ class Parser:
             name = self.expect(NAME, "Filter name must be an identifier.")
             spec = self.language.filters.get(name[1])
             if spec is None:
-                raise self.error(f"Filter '{name[1]}' does not exist.", name)
+                raise self.error(f"Filter '{name[1]}' does not exist{_nearest(name[1], self.language.filters)}", name)
             steps.append(self.filter_call(spec, name))
             names.append(name[1])
         self._last_filters.append(names[-1] if names else None)
@@ -467,3 +469,8 @@ class Parser:
         self._depth -= 1
         self._last_filters, self._safe = kept
         return arguments
+
+
+def _nearest(word: str, known: Mapping[str, object]) -> str:
+    near = get_close_matches(word[:40], known, n=1, cutoff=0.7)
+    return f"; did you mean '{near[0]}'?" if near else "."

@@ -15,8 +15,8 @@ PAGE = (
     Parameter("start", "how many to leave out", {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": 0}),
     Parameter(
         "limit",
-        f"how many to return, {GREATEST_LIMIT} at most",
-        {"type": "integer", "minimum": 1, "maximum": GREATEST, "default": DEFAULT_LIMIT},
+        f"how many to return, {GREATEST_LIMIT} at most; 0 means as many as that",
+        {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": DEFAULT_LIMIT},
     ),
 )
 

@@ -47,6 +47,12 @@ class EventView(Answer, kw_only=True):
         )
 
 
+NO_EVENT = EventView(
+    event="", pack=PackRefView(id="", name=""), created_at="0001-01-01T00:00:00Z", received_at="0001-01-01T00:00:00Z"
+)
+"""The result of an action that has none yet, as in the original: scripts read `result.event`."""
+
+
 class StateView(Answer, kw_only=True):
     """A state of an action and when it was reached."""
 
@@ -79,7 +85,7 @@ class AttemptView(Answer, kw_only=True):
 
 
 class AuditAction(Answer, kw_only=True):
-    """An action with its history, what triggered it and what came of it.
+    """An action with its history, what triggered it and what came of it; the `result` has empty fields until there is one.
 
     `dueAt` is when it may be taken, if not at once, or when a pack that has it will have lost it.
     """
@@ -109,7 +115,7 @@ class AuditAction(Answer, kw_only=True):
             name=action.name,
             pack_name=action.pack_name,
             pack_labels=action.pack_labels,
-            input=_unless_null(action.input),
+            input=Raw(action.input),
             state=states[-1],
             states=states,
             correlation_id=action.correlation_id,
@@ -118,7 +124,7 @@ class AuditAction(Answer, kw_only=True):
             step_id=action.step_id,
             context=action.context,
             trigger=EventView.of(action.trigger),
-            result=None if action.result is None else EventView.of(action.result),
+            result=NO_EVENT if action.result is None else EventView.of(action.result),
             due_at=_written(action.due_at),
             attempts=[AttemptView.of(attempt) for attempt in action.attempts],
         )

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from flyteops import instant
-from flyteops.document import MAX_DEPTH, Document, mended_json, parse_json, parse_yaml, read
+from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, parse_json, parse_yaml, read
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web.exchange import LARGE, Call, size_text
@@ -40,7 +40,7 @@ def _happening(call: Call) -> Happening:
     body = call.body
     told = None if call.is_yaml else told_plainly(body)
     if told is None and not call.is_yaml:
-        body = mended_json(body)
+        body = first_json(mended_json(body))
         told = told_plainly(body)
     return told or _told_in_full(call, body)
 
@@ -92,7 +92,7 @@ def _payload_text(body: bytes) -> bytes:
 
 def _document(call: Call) -> Document:
     if not call.is_yaml:
-        return parse_json(call.body)
+        return _json(call.body)
     document = parse_yaml(call.body)
     try:
         msgspec.json.encode(document.value)
@@ -100,6 +100,16 @@ def _document(call: Call) -> Document:
         problem = Problem("", "it holds text or numbers that JSON cannot express")
         raise InputError(f"The body is not valid: {problem.message}.", problems=[problem]) from error
     return document
+
+
+def _json(body: bytes) -> Document:
+    try:
+        return parse_json(body)
+    except InputError:
+        first = first_json(body)
+        if first == body:
+            raise
+    return parse_json(first)
 
 
 def idempotency_key(headers: Headers) -> str | None:

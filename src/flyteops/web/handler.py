@@ -334,7 +334,8 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
 
 def page_of(query: Query) -> tuple[int, int]:
     """Return from where and how many; who asks for more than there may be at once gets that many."""
-    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=1), GREATEST_LIMIT)
+    # To the original, 0 means no limit.
+    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=0) or GREATEST_LIMIT, GREATEST_LIMIT)
 
 
 def following_of(query: Query, start: int, page: Page[Any]) -> str | None:

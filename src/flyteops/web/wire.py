@@ -36,9 +36,12 @@ def status_of(last_seen_at: datetime, now: datetime) -> Status:
 
 
 class EventBody(Struct, rename="camel"):
-    """What has happened, as a pack tells it. `createdAt` may have any offset and up to nine digits of fraction."""
+    """What has happened, as a pack tells it; `createdAt` may have any offset and up to nine digits of fraction.
 
-    event: Annotated[str, Meta(examples=["MessageReceived"])]
+    An event without a name is kept, and no step matches it.
+    """
+
+    event: Annotated[str, Meta(examples=["MessageReceived"])] = ""
     payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
     created_at: Timestamp | None = None
 
@@ -46,7 +49,7 @@ class EventBody(Struct, rename="camel"):
 class EventText(Struct, rename="camel", forbid_unknown_fields=True):
     """An `EventBody` as nearly every client writes it, its payload left as it was sent."""
 
-    event: str
+    event: str = ""
     payload: Raw = Raw(b"null")
     created_at: str | None = None
 

@@ -1,0 +1,85 @@
+"""The report on missed runs: which schedules were due while no server was at work, and what `catchUp` made of that."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from flyteops import instant
+from flyteops.calendar import ON_TIME, Tick
+from flyteops.model import Schedule, Step
+from flyteops.ruling import DueStep
+from flyteops.storage.base import TimerKey
+from flyteops.term import catch_up_of, count_of, last_of
+
+LOGGER = logging.getLogger("flyte.service")
+
+MOST_LINES = 20
+"""How many schedules are reported one by one."""
+
+MOST_COUNTED = 100
+"""Up to how many missed runs of one schedule are counted; to count takes time."""
+
+
+@dataclass
+class _Missed:
+    """The missed runs of one schedule, from `first` up to `until`; `ran` of them run late, the last of these for `ran_for`."""
+
+    label: str
+    schedule: Schedule
+    first: datetime
+    until: datetime
+    ran: int = 0
+    ran_for: datetime | None = None
+
+    def __str__(self) -> str:
+        catch_up = catch_up_of(self.schedule)
+        count = self.ran if catch_up == "all" else count_of(self.schedule, self.first, self.until, at_most=MOST_COUNTED)
+        last = last_of(self.schedule, self.until) or self.until
+        number = f"{count} or more" if count == MOST_COUNTED and catch_up != "all" else str(count)
+        noun, period = ("runs", f"{instant.write(self.first)} to {instant.write(last)}")
+        if count == 1:
+            noun, period = "run", instant.write(self.first)
+        return f"Schedule {self.label} missed {number} {noun} ({period}); catchUp is {catch_up}: {self._outcome()}"
+
+    def _outcome(self) -> str:
+        if self.ran_for is None:
+            return "none of them runs"
+        if self.ran > 1:
+            return "all of them run now"
+        return f"the one for {instant.write(self.ran_for)} runs now"
+
+
+class MissedRuns:
+    """Collects the missed runs that rulings are made about, until they are reported.
+
+    A ruling may be made again for the same time, when its transaction was rolled back; it counts once.
+    """
+
+    def __init__(self) -> None:
+        self._missed: dict[TimerKey, _Missed] = {}
+
+    def note(self, due: DueStep, step: Step, now: datetime, tick: Tick) -> None:
+        """Take note of a ruling on a step that was due by its schedule."""
+        if step.schedule is None or now - due.due_at <= ON_TIME:
+            return
+        key = TimerKey(due.flow_name, due.flow_uuid, due.step_index)
+        known = self._missed.get(key)
+        if known is not None and due.due_at <= known.until:
+            return
+        if known is None:
+            label = f"{due.flow_name}/{step.id or due.step_index}"
+            known = self._missed[key] = _Missed(label, step.schedule, due.due_at, due.due_at)
+        known.until = due.due_at if catch_up_of(step.schedule) == "all" else now - ON_TIME
+        if tick.fires_for is not None and now - tick.fires_for > ON_TIME:
+            known.ran, known.ran_for = known.ran + 1, tick.fires_for
+
+    def report(self, failed: Iterable[TimerKey] = ()) -> None:
+        """Log what was missed, except by timers whose ruling was not carried out."""
+        missed, self._missed = self._missed, {}
+        for key in failed:
+            missed.pop(key, None)
+        for each in list(missed.values())[:MOST_LINES]:
+            LOGGER.warning("%s", each)
+        if len(missed) > MOST_LINES:
+            LOGGER.warning("Runs of %d more schedules were missed", len(missed) - MOST_LINES)
