@@ -204,7 +204,7 @@ async def test_all_of_a_signature_is_a_setting(api: httpx2.AsyncClient, create: 
     assert (await api.put("/v1/hooks/h", json=shown)).json() == shown
 
 
-BAD_SETTINGS = [
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"signed": "{timestamp}{body}"}, "signed"),
     ({"signed": "v0"}, "signed"),
     ({"signed": "{body}{secret}"}, "signed"),
