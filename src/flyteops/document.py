@@ -287,6 +287,8 @@ class _YamlReader:
         root: list[Json] = []
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
+                if root and is_nothing(next(events)):
+                    continue  # nothing but a `---` at the end
                 if root:
                     raise self._fault(event, "there is more than one document; send them one by one")
                 root.append(self._document(events))
@@ -411,6 +413,11 @@ class _YamlReader:
     def _fault(self, event: Any, message: str) -> InputError:
         mark = event.start_mark
         return _invalid("YAML", message, Place(mark.line + 1, mark.column + 1))
+
+
+def is_nothing(event: yaml.Event) -> bool:
+    """Tell whether a document is empty by its first event."""
+    return isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0] and event.anchor is event.tag is None
 
 
 def _number(text: str) -> Json:

@@ -150,6 +150,20 @@ async def test_a_name_that_was_made_to_point_here_opens_nothing(service: Service
             assert answer.json()["code"] == "foreign-host"
 
 
+@pytest.mark.parametrize("name", ["X-Flyte-Host", "X-Forwarded-Host"])
+async def test_a_proxy_on_this_computer_may_name_an_outside_host_which_links_have(service: Service, name: str) -> None:
+    transport = httpx2.ASGITransport(create_app(service, Options(is_local=True)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as api:
+        outside = {name: "flyte.example.com", "X-Forwarded-Proto": "https"}
+        answer = await api.get("/v1", headers=outside)
+        assert answer.json()["links"][0]["href"] == "https://flyte.example.com/v1"
+        assert (await api.post("/v1/packs", json={"name": "P"}, headers=outside)).status_code == 201
+        assert (await api.post("/v1/packs/P/events", json={"event": "E"}, headers=outside)).status_code == 202
+        # A name that was made to point here is in the Host that the browser sends, whatever its page says.
+        answer = await api.get("/v1", headers={"Host": "flyte.example.com", **outside})
+        assert (answer.status_code, "FLYTE_ALLOWED_ORIGINS" in answer.json()["detail"]) == (403, True)
+
+
 async def test_a_server_for_others_has_any_name(service: Service) -> None:
     transport = httpx2.ASGITransport(create_app(service, Options()))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as api:

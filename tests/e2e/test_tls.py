@@ -1,9 +1,11 @@
 """TLS with real certificates and real clients."""
 
 import http.client
+import re
 import signal
 import socket
 import ssl
+import time
 
 import httpx2
 import pytest
@@ -144,3 +146,36 @@ def test_hup_loads_the_certificate_again_and_says_so(serve, root, tmp_path):
     assert httpx2.get(f"{url}/health", verify=ssl.create_default_context(cafile=tmp_path / "root.pem")).status_code == 200
     server.process.terminate()
     assert server.end()[0] == 0
+
+
+def test_idle_clients_do_not_delay_the_stop_and_an_answer_under_way_arrives(serve, root, trusting, tmp_path):
+    cert, key = write_pair(tmp_path, Certificate(issuer=root))
+    server = serve(FLYTE_TLS_CERT_PATH=cert, FLYTE_TLS_KEY_PATH=key)
+    port = int(server.read_until(READY)[1].rpartition(":")[2])
+    context = ssl.create_default_context(cafile=trusting)
+
+    def connect():
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+
+    silent = socket.create_connection(("127.0.0.1", port))  # never begins the handshake
+    idle, used, reading = connect(), connect(), connect()
+    used.sendall(b"GET /v1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert used.recv(1) == b"H"
+    reading.sendall(b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += reading.recv(1)
+    began = time.monotonic()
+    server.process.terminate()
+    server.read_until("stopping: requests under way")
+    length = int(re.search(rb"content-length: ([0-9]+)", head.lower())[1])
+    got = 0
+    while got < length:
+        chunk = reading.recv(65536)
+        assert chunk, f"only {got} of {length} bytes arrived"
+        got += len(chunk)
+    assert server.process.wait(20) == 0
+    took = time.monotonic() - began
+    for client in (silent, idle, used, reading):
+        client.close()
+    assert took < 4

@@ -71,6 +71,36 @@ def test_the_second_flow_of_a_name_is_refused(tmp_path):
     assert "a.yaml too" in second.problems[0].message
 
 
+def test_a_file_may_hold_several_documents_with_their_own_places(tmp_path):
+    flow = "name: {}\nsteps:\n  - id: s\n    event: {{packName: P, name: E}}\n    command: {{packName: P, name: C}}\n"
+    texts = {
+        "plain": flow.format("a") + "---\n" + flow.format("b"),
+        "framed": "# comment\r\n---\r\n" + flow.format("a") + "...\n%YAML 1.1\n--- # next\n" + flow.format("b") + "---\n",
+        "spaced": "---\n---\n" + flow.format("a") + "--- \n# nothing\n---\n" + flow.format("b") + "...\n---\n...\n",
+        "text": flow.format("a") + "description: |\n  ---\n  é \N{GRINNING FACE}\n---\n" + flow.format("b"),
+    }
+    for name, text in texts.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_bytes(text.encode())
+        readings = collect([file]).readings
+        assert [(reading.flow and reading.flow.name, reading.problems) for reading in readings] == [("a", ()), ("b", ())], name
+
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(flow.format("a") + "---\nname: b\nsteps: 1\n---\n" + flow.format("a") + "---\nname: [\n---\nname: c\n")
+    first, second, third, fourth = collect([wrong]).readings
+    assert first.flow.name == "a"
+    assert [problem.line for problem in second.problems] == [8]
+    assert "document 1 of" in third.problems[0].message
+    assert fourth.flow is None
+    assert fourth.problems[0].line >= 15
+
+
+def test_in_a_directory_documents_that_are_no_flows_are_left_out(tmp_path):
+    (tmp_path / "mixed.yaml").write_text("kind: other\n---\nname: a\nsteps: []\n")
+    collection = collect([tmp_path])
+    assert ([reading.source.number for reading in collection.readings], collection.others) == ([2], [])
+
+
 def test_a_file_that_does_not_exist_is_a_problem_of_that_file(tmp_path):
     (reading,) = collect([tmp_path / "none.yaml"]).readings
     assert place("none.yaml", reading.problems[0]) == "none.yaml: cannot be read: No such file or directory"

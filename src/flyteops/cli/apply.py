@@ -42,6 +42,8 @@ class Result(NamedTuple):
 async def apply(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Create and change flows from files of YAML or JSON; - is standard input.
 
+    A YAML file may hold several flows, with lines of --- between them.
+
     In directories, *.yaml, *.yml and *.json files that hold flows are taken. All that is wrong with a flow is reported at
     once, with file, line and column and the line itself, and keeps none of the other flows from being applied.
     """

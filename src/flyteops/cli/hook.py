@@ -11,8 +11,9 @@ from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.data import CONTENT_TYPES, read_bytes
 from flyteops.cli.output import ago, clean, coloured, dim, local_time, print_json, print_table
 from flyteops.cli.why import verdict
+from flyteops.errors import NotFoundError
 from flyteops.sdk.client import Client
-from flyteops.service.hook.scheme import Scheme
+from flyteops.service.hook.signing import Scheme
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.web.audit import AuditEvent
 from flyteops.web.hook import KEEP_OLD, HookCallList, HookCallView, HookList, HookOrder, HookView, NewHook, RotationOrder
@@ -22,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group(cls=Group)
 def hooks() -> None:
-    """Let GitHub, GitLab, Alertmanager, Grafana, Jira and others call, and see what they said.
+    """Let GitHub, GitLab, Alertmanager, PagerDuty, Stripe and others call, and see what they said.
 
     A call becomes an event of the pack Webhook that has the name of the hook. The page /hooks shows the last calls.
     """
@@ -48,43 +49,24 @@ def secret_file_option(function: F) -> F:
 @click.option("--timestamp-header", metavar="NAME", help="The header with the time that is signed before the body.")
 @click.option("--username", metavar="NAME", help="The user name that must come with the secret.")
 @click.option("--window", metavar="DURATION", help="How old a signed time may be; else 5m.")
+@click.option("--signed", metavar="PATTERN", help="What is signed, of {timestamp}, {id} and {body}: v0:{timestamp}:{body}.")
+@click.option("--timestamp-prefix", metavar="TEXT", help="What stands before the time in its header, such as t=.")
+@click.option("--timestamp-field", metavar="PATH", help="The field of the signed JSON body with the time.")
+@click.option("--timestamp-format", metavar="NAME", help="How the time is written: seconds, milliseconds or iso8601.")
+@click.option("--secret-encoding", metavar="NAME", help="How the secret stands for the key: text, hex or base64.")
+@click.option("--delivery-header", metavar="NAME", help="The header with the number of a call, by which a retry is known.")
+@click.option("--delivery-field", metavar="PATH", help="The field of the JSON body with that number, such as event.id.")
+@click.option("--secret-limit", type=int, metavar="NUMBER", help="How many secrets may be valid at a time; else 2.")
 @click.option("--description", metavar="TEXT", default="", help="What it is for.")
 @secret_file_option
 @url_option
 @json_option
-async def create_hook(  # noqa: PLR0913, PLR0917 - an option each
-    name: str,
-    vendor: str,
-    scheme: Scheme | None,
-    header: str | None,
-    prefix: str | None,
-    algorithm: str | None,
-    encoding: str | None,
-    timestamp_header: str | None,
-    username: str | None,
-    window: str | None,
-    description: str,
-    secret_file: Path | None,
-    as_json: bool,
-) -> None:
+async def create_hook(name: str, secret_file: Path | None, as_json: bool, **settings: Any) -> None:
     """Make a hook, and print what its vendor is told: the address and the secret, which is not shown again.
 
     flyte hooks create github --vendor github
     """
-    order = HookOrder(
-        name=name,
-        vendor=vendor,
-        scheme=scheme,
-        header=header,
-        prefix=prefix,
-        algorithm=algorithm,
-        encoding=encoding,
-        timestamp_header=timestamp_header,
-        username=username,
-        window=window,
-        description=description,
-        secret=read_secret(secret_file),
-    )
+    order = HookOrder(name=name, secret=read_secret(secret_file), **settings)
     async with connect() as client:
         answer = await client.request("POST", path("hooks"), json=order)
     show_new(answer.content, as_json=as_json)
@@ -159,6 +141,10 @@ def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
     yield "time in", hook.timestamp_header
     yield "user name", hook.username
     yield "window", hook.window
+    yield "signed", hook.signed
+    if hook.timestamp_header or hook.timestamp_field:
+        yield "time is", " ".join(filter(None, [hook.timestamp_prefix, hook.timestamp_field, hook.timestamp_format]))
+    yield "number in", " ".join(filter(None, [hook.delivery_header, hook.delivery_field]))
     yield "created", local_time(hook.created_at)
     yield "for", hook.description
     for secret in hook.secrets:
@@ -183,13 +169,18 @@ async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
         for call in calls:
             show_call(call)
         return
-    rows = [[ago(call.received_at), call.peer, call.outcome, call.reason or f"event {call.event_id}"] for call in calls]
+    rows = [[ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls]
     print_table(["when", "from", "outcome", "why, or what it became"], rows, empty=f"Nobody has called {name} yet.")
+
+
+def result_of(call: HookCallView) -> str:
+    """Return what a call became, and why."""
+    return ", ".join(filter(None, [f"event {call.event_id}" if call.event_id else "", call.reason]))
 
 
 def show_call(call: HookCallView) -> None:
     """Print a call as it came."""
-    click.echo(clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {call.reason or f'event {call.event_id}'}"))
+    click.echo(clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {result_of(call)}"))
     for header, value in call.headers.items():
         click.echo(dim(clean(f"  {header}: {value}")))
     click.echo("  " + clean(call.body).replace("\n", "\n  "))
@@ -229,17 +220,47 @@ async def show_outcome(client: Client, call: HookCallView) -> None:
         click.echo(line)
 
 
+@hooks.command("resend")
+@click.argument("name")
+@click.argument("call")
+@url_option
+@json_option
+async def resend_call(name: str, call: str, as_json: bool) -> None:
+    """Send a call again, and show which steps ran because of it.
+
+    CALL is the event that the call became, as `flyte hooks calls` shows it, or `last` for the last call that was accepted. When
+    a vendor sends a call again, nothing happens, because its number is known.
+    """
+    async with connect() as client:
+        event_id = await last_event(client, name) if call == "last" else call
+        answer = await client.request("POST", path("hooks", name, "calls", event_id, "resend"))
+        if as_json:
+            print_json(answer.content)
+            return
+        await show_outcome(client, decode(answer.content, HookCallView))
+
+
+async def last_event(client: Client, name: str) -> str:
+    """Return the event of the last call that was accepted."""
+    calls = (await fetch(client, path("hooks", name, "calls"), HookCallList)).calls
+    found = next((call.event_id for call in calls if call.event_id), None)
+    if found is None:
+        raise NotFoundError(f"No call of the hook {name!r} was accepted yet.")
+    return found
+
+
 @hooks.command("rotate")
 @click.argument("name")
 @click.option(
     "--keep-old-for", metavar="DURATION", default=KEEP_OLD, show_default=True, help="How long the present secret stays valid."
 )
+@click.option("--add", is_flag=True, help="Keep the present secrets without an end, as for a second sender.")
 @secret_file_option
 @url_option
 @json_option
-async def rotate_hook(name: str, keep_old_for: str, secret_file: Path | None, as_json: bool) -> None:
+async def rotate_hook(name: str, keep_old_for: str, add: bool, secret_file: Path | None, as_json: bool) -> None:
     """Give a hook another secret; the present one stays valid for a while."""
-    order = RotationOrder(secret=read_secret(secret_file), keep_old_for=keep_old_for)
+    order = RotationOrder(secret=read_secret(secret_file), keep_old_for=keep_old_for, add=add)
     async with connect() as client:
         answer = await client.request("POST", path("hooks", name, "secret"), json=order)
     show_new(answer.content, as_json=as_json)

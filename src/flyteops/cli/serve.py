@@ -73,6 +73,9 @@ HANDSHAKE = 10.0
 FAREWELL = 5.0
 """Seconds that a client has to end a TLS connection that the server ends."""
 
+LAST_FAREWELL = 0.5
+"""Seconds that a client has to end a TLS connection when the server stops; idle clients may never look at it."""
+
 GRACE = 10
 """How many seconds requests under way have to end when the server is told to stop."""
 
@@ -277,6 +280,18 @@ class Server(uvicorn.Server):
             for sock in sockets or ()
         ]
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end, without waiting for idle clients that do not end their TLS connections."""
+        async with background(self._break_off_read()):
+            await super().shutdown(sockets)
+
+    async def _break_off_read(self) -> None:
+        while True:
+            await asyncio.sleep(LAST_FAREWELL)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.break_off_if_read()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

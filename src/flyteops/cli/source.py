@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, overload
 
+from flyteops.cli.yamlfile import split_yaml
 from flyteops.errors import InputError, Problem
 from flyteops.flowfile import key_advice, lint, parse, read_flow
 from flyteops.model import Flow, Json
@@ -14,11 +15,12 @@ STDIN = Path("-")
 
 
 class Source(NamedTuple):
-    """The text of one flow, and what it was read from."""
+    """The text of one flow, and what it was read from; `number` counts the YAML documents of a file."""
 
     file: str
     content: bytes
     is_yaml: bool
+    number: int = 1
 
     @property
     def content_type(self) -> str:
@@ -48,11 +50,10 @@ def collect(paths: Iterable[Path]) -> Collection:
     for path in paths:
         is_directory = path.is_dir()
         for file in _walk(path) if is_directory else (path,):
-            reading = read_source(file, only_flows=is_directory)
-            if reading is None:
+            found = read_file(file, only_flows=is_directory)
+            readings += found
+            if not found:
                 others.append(file)
-            else:
-                readings.append(reading)
     return Collection(list(_without_doubles(readings)), others)
 
 
@@ -63,14 +64,21 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def read_source(path: Path, *, only_flows: bool = False) -> Reading | None:
-    """Read one file, or standard input for `-`. With `only_flows`, return None for what is well-formed but no flow."""
+def read_file(path: Path, *, only_flows: bool = False) -> list[Reading]:
+    """Read the flows of one file, or of standard input for `-`; a YAML file may hold several documents.
+
+    With `only_flows`, what is well-formed but not a flow is left out.
+    """
     file = "stdin" if path == STDIN else str(path)
     try:
         content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
-        return Reading(Source(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))
-    return read_content(Source(file, content, is_yaml=_is_yaml(path, content)), only_flows=only_flows)
+        return [Reading(Source(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))]
+    is_yaml = _is_yaml(path, content)
+    parts = split_yaml(content) if is_yaml else [content]
+    sources = [Source(file, part, is_yaml, number) for number, part in enumerate(parts, 1)]
+    readings = [read_content(source, only_flows=only_flows) for source in sources]
+    return [reading for reading in readings if reading is not None]
 
 
 @overload
@@ -78,7 +86,7 @@ def read_content(source: Source) -> Reading: ...
 @overload
 def read_content(source: Source, *, only_flows: bool) -> Reading | None: ...
 def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
-    """Read a text as `read_source` does."""
+    """Read a text. With `only_flows`, return None for what is well-formed but not a flow."""
     warnings: tuple[Problem, ...] = ()
     try:
         document = parse(source.content, is_yaml=source.is_yaml)
@@ -108,19 +116,24 @@ def looks_like_flow(value: Json) -> bool:
 
 
 def _without_doubles(readings: Iterable[Reading]) -> Iterator[Reading]:
-    seen: dict[str, str] = {}
+    seen: dict[str, Source] = {}
     for reading in readings:
         if reading.flow is None:
             yield reading
             continue
-        name, file = reading.flow.name, reading.source.file
-        first = seen.setdefault(name, file)
-        if first == file:
+        name, source = reading.flow.name, reading.source
+        first = seen.setdefault(name, source)
+        if (first.file, first.number) == (source.file, source.number):
             yield reading
         else:
             yield reading._replace(
-                flow=None, problems=(Problem("name", f"flow {name!r} is in {first} too; only that one is applied"),)
+                flow=None,
+                problems=(Problem("name", f"flow {name!r} is in {_shown(first, source.file)} too; only that one is applied"),),
             )
+
+
+def _shown(source: Source, other_file: str) -> str:
+    return source.file if source.file != other_file else f"document {source.number} of {source.file}"
 
 
 def place(file: str, problem: Problem) -> str:

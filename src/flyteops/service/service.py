@@ -108,7 +108,7 @@ class Service:
         self._packs = PackRoll(store, self._changes, self._aside)
         self.tokens = TokenBook(store, clock, self._changes, self._aside)
         self.hooks = HookBook(store, clock, self._changes, self._packs, self._aside, seals)
-        self.reception = Reception(self.hooks, self._accept, clock)
+        self.reception = Reception(self.hooks, self._accept, clock, store.get_event)
         self._flows = FlowBook(store, self._changes, self._aside)
         self._vault = Vault(store, self._changes, self._aside, seals)
         self._items = ItemBook(store, self._vault, self._changes, self._aside)

@@ -524,6 +524,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="POST",
+        path="/v1/hooks/{hookName}/calls/{eventId}/resend",
+        handler=hook.resend_hook_call,
+        name="resendHookCall",
+        tag="hook",
+        outcomes={200: Success("The call, and what became of it.", hook.HookCallView)},
+        errors=(404,),
+    ),
+    Operation(
+        method="POST",
         path="/v1/hooks/{hookName}/test",
         handler=hook.test_hook,
         name="testHook",

@@ -25,13 +25,14 @@ LOGGER = logging.getLogger(__name__)
 
 REFUSAL = problem(
     Fault(403, "foreign-origin", "This is not allowed to the pages of other web sites."),
-    "Whoever runs the server can allow the pages of that origin in its settings.",
+    "Whoever runs the server can allow the pages of that origin with FLYTE_ALLOWED_ORIGINS, such as https://ops.example.com.",
 )
 
 WRONG_HOST = problem(
     Fault(403, "foreign-host", "This server is not the host that was asked for."),
     "It listens on this computer alone, without auth, and goes by localhost, an address, or a name without a domain. "
-    "Whoever runs it can allow another name as an origin in its settings.",
+    "For a proxy in front of it, add the outside address to FLYTE_ALLOWED_ORIGINS, such as https://flyte.example.com, or let the "
+    "proxy send a local Host and the outside one as X-Forwarded-Host.",
 )
 
 NOTHING_HERE = problem(

@@ -576,6 +576,11 @@ class Connection(asyncio.Protocol):
         """Close the connection at once, whatever is under way on it."""
         self.transport.abort()
 
+    def break_off_if_read(self) -> None:
+        """Break off a connection that is being closed and waits only for the client's part of the end of TLS."""
+        if self.transport.is_closing() and self._outlet.is_read:
+            self.transport.abort()
+
     async def has_arrived(self) -> bool:
         """Return whether what was written to a client that has closed its sending side has arrived."""
         return await self._outlet.has_arrived()

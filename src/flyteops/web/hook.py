@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
@@ -14,7 +14,14 @@ from flyteops.errors import InputError, TooLargeError, UnauthorizedError
 from flyteops.model import Link
 from flyteops.service.hook.hook import Hook, Kept, Wish
 from flyteops.service.hook.record import HookCall
-from flyteops.service.hook.scheme import Request, Scheme
+from flyteops.service.hook.signing import (
+    DEFAULT_SECRET_LIMIT,
+    SETTINGS,
+    Request,
+    Scheme,
+    SecretEncoding,
+    TimestampFormat,
+)
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.web.body import in_document
 from flyteops.web.exchange import LARGE, Call, HeaderList, Reply
@@ -45,6 +52,16 @@ class HookOrder(Struct, rename="camel"):
     timestamp_header: Word = None
     username: Word = None
     window: Annotated[str | None, Meta(description="how old a signed time may be, such as 5m")] = None
+    signed: Annotated[
+        str | None, Meta(description="the signed bytes, of {timestamp}, {id} and {body}: v0:{timestamp}:{body}")
+    ] = None
+    timestamp_prefix: Annotated[str | None, Meta(description="what stands before the time in its header, such as t=")] = None
+    timestamp_field: Annotated[str | None, Meta(description="the field of the signed body with the time")] = None
+    timestamp_format: Annotated[TimestampFormat | None, Meta(description="how the signed time is written")] = None
+    secret_encoding: Annotated[SecretEncoding | None, Meta(description="how the secret stands for the key")] = None
+    delivery_header: Annotated[str | None, Meta(description="the header that numbers calls")] = None
+    delivery_field: Annotated[str | None, Meta(description="the field of the body that numbers calls, such as event.id")] = None
+    secret_limit: Annotated[int | None, Meta(description="how many secrets may be valid at a time")] = None
     description: str | None = None
     secret: str | None = None
 
@@ -54,6 +71,7 @@ class RotationOrder(Struct, rename="camel"):
 
     secret: str | None = None
     keep_old_for: Annotated[str, Meta(description="a duration such as 1d, or 0s")] = KEEP_OLD
+    add: Annotated[bool, Meta(description="keep the present secrets without an end")] = False
 
 
 class SecretView(Answer, kw_only=True):
@@ -81,6 +99,14 @@ class HookView(Answer, kw_only=True):
     timestamp_header: str = ""
     username: str = ""
     window: str
+    signed: str = ""
+    timestamp_prefix: str = ""
+    timestamp_field: str = ""
+    timestamp_format: TimestampFormat = "seconds"
+    secret_encoding: SecretEncoding = "text"  # noqa: S105 - a setting
+    delivery_header: str = ""
+    delivery_field: str = ""
+    secret_limit: int = DEFAULT_SECRET_LIMIT
     description: str = ""
     url: str
     created_at: Timestamp
@@ -90,17 +116,13 @@ class HookView(Answer, kw_only=True):
     @classmethod
     def of(cls, hook: Hook, site: Site, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
         signing, path = hook.signing, hook_path(hook.name)
-        is_hmac = signing.scheme == "hmac"
+        settings: dict[str, Any] = {name: getattr(signing, name) for name in SETTINGS}
+        if signing.scheme != "hmac":
+            settings |= {"algorithm": "", "encoding": ""}
         return NewHook(
+            **settings,
             name=hook.name,
             vendor=hook.vendor,
-            scheme=signing.scheme,
-            header=signing.header,
-            prefix=signing.prefix,
-            algorithm=signing.algorithm if is_hmac else "",
-            encoding=signing.encoding if is_hmac else "",
-            timestamp_header=signing.timestamp_header,
-            username=signing.username,
             window=write_duration(signing.window),
             description=hook.description,
             url=site.base + path,
@@ -183,26 +205,22 @@ HOW_TO_UPDATE = (
 def wish_of(document: Document) -> Wish:
     """Return the hook that is wanted; raise `InputError`."""
     wanted = read(document, HookOrder)
+    settings: dict[str, Any] = {name: getattr(wanted, name) for name in SETTINGS}
     return Wish(
         name=wanted.name,
         vendor=wanted.vendor,
-        scheme=wanted.scheme,
-        header=wanted.header,
-        prefix=wanted.prefix,
-        algorithm=wanted.algorithm,
-        encoding=wanted.encoding,
-        timestamp_header=wanted.timestamp_header,
-        username=wanted.username,
+        **settings,
         window=None if wanted.window is None else _duration(document, "window", wanted.window),
         description=wanted.description,
         secret=wanted.secret,
     )
 
 
-def rotation_of(document: Document) -> tuple[str | None, timedelta]:
-    """Return the secret that is wanted, and how long the present one is to stay; raise `InputError`."""
+def rotation_of(document: Document) -> tuple[str | None, timedelta | None]:
+    """Return the secret that is wanted, and how long the present ones are to stay, None for ever; raise `InputError`."""
     wanted = read(document, RotationOrder)
-    return wanted.secret, _duration(document, "keepOldFor", wanted.keep_old_for)
+    keep_for = _duration(document, "keepOldFor", wanted.keep_old_for)
+    return wanted.secret, None if wanted.add else keep_for
 
 
 def _duration(document: Document, name: str, text: str) -> timedelta:
@@ -217,7 +235,7 @@ def _duration(document: Document, name: str, text: str) -> timedelta:
 
 def _request(call: Call) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in call.headers.items()}
-    return Request(headers, call.scope["query_string"], call.body)
+    return Request(headers, call.scope["query_string"], call.body, call.options.max_body_bytes)
 
 
 def _peer(call: Call) -> str:
@@ -246,6 +264,8 @@ async def _read(call: Call) -> None:
 
 async def _receive(call: Call) -> Reply:
     received = await call.service.reception.receive(call.params["hookName"], _request(call), _peer(call))
+    if received.challenge:
+        return Reply(200, {"challenge": received.challenge})
     return Reply(202, headers=((b"location", (call.site.base + event_path(received.event_id)).encode()),))
 
 
@@ -259,10 +279,15 @@ async def create_hook(call: Call) -> Reply:
     """
     hook, made = await call.service.hooks.create(await in_document(call, wish_of), call.author)
     location = (b"location", (call.site.base + hook_path(hook.name)).encode())
-    return Reply(201, HookView.of(hook, call.site, made, tuple(_warnings(hook))), headers=(location, *NOT_KEPT))
+    return Reply(201, HookView.of(hook, call.site, made, tuple(_warnings(hook, made))), headers=(location, *NOT_KEPT))
 
 
-def _warnings(hook: Hook) -> Iterable[str]:
+def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
+    if made is not None and hook.caller.makes_secret:
+        yield (
+            f"{hook.caller.title} makes the secret itself: tell it the URL, then give the hook its secret with"
+            f" `flyte hooks rotate {hook.name} --secret-file FILE`; until then only test calls are accepted."
+        )
     if hook.signing.scheme == "none":
         yield "Whoever knows the address can call it: with the scheme none, nothing says who it is."
     elif not all(kept.is_sealed for kept in hook.secrets):
@@ -337,7 +362,7 @@ async def rotate_hook(call: Call) -> Reply:
     """
     secret, keep_for = await in_document(call, rotation_of)
     hook, made = await call.service.hooks.rotate(call.params["hookName"], secret, keep_for, call.author)
-    return Reply(200, HookView.of(hook, call.site, made, tuple(_warnings(hook))), headers=NOT_KEPT)
+    return Reply(200, HookView.of(hook, call.site, made, tuple(_warnings(hook, made))), headers=NOT_KEPT)
 
 
 async def list_hook_calls(call: Call) -> Reply:
@@ -362,3 +387,12 @@ async def test_hook(call: Call) -> Reply:
     event = call.query().text("event") or ""
     received = await call.service.reception.try_out(call.params["hookName"], call.body, content_type, event)
     return Reply(200, HookCallView.of(received, call.site))
+
+
+async def resend_hook_call(call: Call) -> Reply:
+    """Send a call again: a new event with the same payload, and `resentFrom`.
+
+    A call that its vendor sends again becomes nothing, since its delivery id is known; this is for flows that were corrected.
+    """
+    name, event_id = call.params["hookName"], call.params["eventId"]
+    return Reply(200, HookCallView.of(await call.service.reception.resend(name, event_id), call.site))

@@ -78,6 +78,11 @@ class Outlet:
         if self._transport.get_write_buffer_size():
             self.watch_writing()
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client's computer has received everything that was written."""
+        return self._unread_level() == (0, 0)
+
     def watch_writing(self) -> None:
         """Break the connection off if the client reads nothing for long."""
         if self._look_at_writing not in self._timers:
@@ -159,6 +164,6 @@ class Outlet:
             await asyncio.sleep(pause)
             if self._transport.is_closing() or is_reset(self._transport):
                 return False
-            if self._unread_level() == (0, 0):
+            if self.is_read:
                 return True
         return False

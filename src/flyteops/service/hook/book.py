@@ -28,8 +28,6 @@ LOGGER = logging.getLogger("flyte.hooks")
 PACK = "Webhook"
 """The pack in whose name calls become events."""
 
-MOST_SECRETS = 2
-
 PAYLOAD_SCHEMA: Json = {
     "type": "object",
     "required": ["hook", "vendor", "event", "deliveryId", "receivedAt", "contentType", "headers", "query", "body"],
@@ -38,6 +36,7 @@ PAYLOAD_SCHEMA: Json = {
         "vendor": {"type": "string"},
         "event": {"type": ["string", "null"], "description": "what the vendor calls it"},
         "deliveryId": {"type": ["string", "null"], "description": "the vendor's number of the call, the same if it is repeated"},
+        "resentFrom": {"type": "string", "description": "the event of the first time, if a person has sent the call again"},
         "receivedAt": {"type": "string", "format": "date-time"},
         "contentType": {"type": "string"},
         "headers": {"type": "object", "additionalProperties": {"type": "string"}, "description": "names in lower case"},
@@ -157,13 +156,22 @@ class HookBook:
             changed = wish.for_update(known).hook(known.created_at)
             if (changed.signing.scheme == "none") is bool(known.secrets) or wish.secret is not None:
                 raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
+            for secret in (self._opened.get(each.text) for each in known.secrets):
+                problems = [] if secret is None else list(secret_faults(changed.signing, secret))
+                if problems:
+                    raise InputError(f"The secret of the hook does not fit: it {problems[0].message}.", problems=problems)
             hook = replace(changed, secrets=known.secrets)
             if hook != known:
                 await self._put(hook, by)
         return hook
 
-    async def rotate(self, name: str, secret: str | None, keep_for: timedelta, by: Author = SERVER) -> tuple[Hook, str | None]:
-        """Give a hook another secret, while the present one is valid for some more time; return it as `create` does."""
+    async def rotate(
+        self, name: str, secret: str | None, keep_for: timedelta | None, by: Author = SERVER
+    ) -> tuple[Hook, str | None]:
+        """Give a hook another secret; return it as `create` does.
+
+        Those before are valid for some more time, None for ever; of those, no more are kept than the hook may have.
+        """
         now = self._clock()
         async with self._changes.turn():
             known = self.get(name)
@@ -173,9 +181,16 @@ class HookBook:
             if problems:
                 raise InputError(f"This cannot be the secret: {problems[0]}.", problems=problems)
             made = new_secret(known.signing) if secret is None else None
-            present = replace(known.secrets[0], ends_at=now + keep_for)
-            kept = (self._close(secret or made or "", now), *([present] if keep_for else []))
-            hook = replace(known, secrets=kept[:MOST_SECRETS])
+            limit = known.signing.secret_limit
+            before = [each for each in known.secrets if each.is_valid_at(now)]
+            if keep_for is None and len(before) >= limit:
+                raise ConflictError(
+                    f"The hook {name!r} has {len(before)} valid secrets, and may have {limit} (secretLimit);"
+                    " raise the limit, or replace the secrets instead of adding one."
+                )
+            if keep_for is not None:
+                before = [_ending(each, now + keep_for) for each in before] if keep_for else []
+            hook = replace(known, secrets=(self._close(secret or made or "", now), *before)[:limit])
             await self._put(hook, by, "rotated")
         return hook, made
 
@@ -222,3 +237,7 @@ class HookBook:
         now = self._clock()
         valid = [each.text for each in hook.secrets if each.is_valid_at(now)]
         return [self._opened[text] for text in valid if self._opened.get(text)]
+
+
+def _ending(kept: Kept, at: datetime) -> Kept:
+    return replace(kept, ends_at=at if kept.ends_at is None else min(at, kept.ends_at))

@@ -9,19 +9,35 @@ import msgspec
 from flyteops.document import decode_json, mended_json, parse_json
 from flyteops.errors import InputError
 from flyteops.model import Json
-from flyteops.service.hook.scheme import Request
+from flyteops.service.hook.signing import Request
 
 CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
 """Those that text may be in; others are rare, and some of what Python knows by such a name is no charset."""
+
+JSON_LINES = frozenset(
+    [
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonl",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/json-seq",
+        "text/x-ndjson",
+    ]
+)
+"""The media types with a JSON value on each line."""
+
+XML_DECLARATION = re.compile(rb"<\?xml[^>]{1,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 
 FORM = "application/x-www-form-urlencoded"
 
 MOST_FIELDS = 1000
 
-WANTED = re.compile(r"user-agent|content-type|idempotency-key|(x|webhook|ce)-.+")
+WANTED = re.compile(r"user-agent|content-type|idempotency-key|request-id|(x|webhook|ce|linear|sentry|shopify)-.+")
 """Which headers events have."""
 
-SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|signature|passw|credential|api-?key|-key$|auth(?!or)")
+SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|signature|passw|credential|hmac|api-?key|-key$|auth(?!or)")
 """Which headers nobody is shown, wherever they are from: secrets by any name. `idempotency-key` is none."""
 
 BOM = b"\xef\xbb\xbf"
@@ -37,20 +53,44 @@ class Content(msgspec.Struct, frozen=True):
 
 def read_content(request: Request) -> Content:
     """Return what the body says; raise `InputError` if it is nothing that flows could read."""
-    encoding = request.header("content-encoding") or "identity"
-    if encoding.lower() != "identity":
-        raise InputError(f"The body is compressed ({encoding}), which hooks do not take.")
     media_type, parameters = _media_type(request.header("content-type") or "")
     if not request.body:
         return Content(media_type, None, msgspec.Raw(b"null"))
+    if media_type in JSON_LINES:
+        return _json_lines(media_type, _utf8(request.body, parameters))
     if media_type in ("", "application/json", "text/json") or media_type.endswith("+json"):
         return _json(media_type, _utf8(request.body, parameters))
     if media_type == FORM:
         return _form(request.body, parameters)
-    if media_type.startswith("text/"):
-        text = _text(request.body, parameters)
+    is_xml = media_type in ("application/xml", "text/xml") or media_type.endswith("+xml")
+    if is_xml or media_type.startswith("text/"):
+        text = _text(request.body, {**(_xml_charset(request.body) if is_xml else {}), **parameters})
         return Content(media_type, text, msgspec.Raw(msgspec.json.encode(text)))
-    raise InputError(f"The content type {media_type!r} is none of JSON, {FORM} and text.")
+    raise InputError(f"The content type {media_type!r} is none of JSON, lines of JSON, {FORM}, XML and text.")
+
+
+def _xml_charset(body: bytes) -> Mapping[str, str]:
+    """Return the charset that the declaration of an XML document names."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return {"charset": "utf-16"}
+    found = XML_DECLARATION.match(body.removeprefix(BOM))
+    return {} if found is None else {"charset": found[1].decode("latin-1")}
+
+
+def _json_lines(media_type: str, text: bytes) -> Content:
+    values: list[Json] = []
+    texts: list[bytes] = []
+    for number, line in enumerate(text.split(b"\n"), 1):
+        stripped = line.strip(b" \t\r\x1e")  # RFC 7464 has a record separator before each text
+        if not stripped:
+            continue
+        try:
+            content = _json(media_type, stripped)
+        except InputError as error:
+            raise InputError(f"Line {number} of the body: {error.message}") from error
+        values.append(content.value)
+        texts.append(bytes(content.text))
+    return Content(media_type, values, msgspec.Raw(b"[" + b",".join(texts) + b"]"))
 
 
 def _media_type(header: str) -> tuple[str, Mapping[str, str]]:
@@ -89,6 +129,15 @@ def _form(body: bytes, parameters: Mapping[str, str]) -> Content:
         else:
             return _json(FORM, payload.encode())
     return Content(FORM, fields, msgspec.Raw(msgspec.json.encode(fields)))
+
+
+def field_at(value: Json, path: str) -> str | None:
+    """Return the text or whole number at a path such as `event.id`, None if there is none."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value) or None
 
 
 def gathered(text: str) -> dict[str, Json]:

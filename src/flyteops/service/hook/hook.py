@@ -16,7 +16,9 @@ from flyteops.change import State
 from flyteops.duration import write_duration
 from flyteops.errors import InputError, Problem
 from flyteops.model import FATAL
-from flyteops.service.hook.scheme import GITLAB_TOKEN, STANDARD_PREFIX, Scheme, Signing, standard_key
+from flyteops.service.hook.scheme import GITLAB_TOKEN, STANDARD_PREFIX, standard_key
+from flyteops.service.hook.signature import pattern_faults
+from flyteops.service.hook.signing import SETTINGS, Scheme, Signing, key_bytes
 from flyteops.service.hook.vendor import GENERIC, VENDORS, Vendor
 
 HOOK = "hook"
@@ -28,6 +30,13 @@ HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 SHORTEST_SECRET, LONGEST_SECRET = 8, 1024
 LONGEST_TEXT = 255
 LONGEST_WINDOW = timedelta(days=1)
+MOST_SECRETS = 10
+
+FIELD = re.compile(r"[^.\x00-\x1f]{1,100}(\.[^.\x00-\x1f]{1,100}){0,9}")
+"""The path of a field in a JSON body: names with dots between them."""
+
+FIRST_SETTINGS = frozenset(["scheme", "header", "prefix", "algorithm", "encoding", "timestamp_header", "username"])
+DEFAULTS = Signing(scheme="none")
 
 
 class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,10 +85,14 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "vendor": self.vendor,
             "description": self.description,
             "secrets": [each.fingerprint for each in self.secrets],
-            **{name: value for name in Signing.__struct_fields__ if (value := getattr(self.signing, name)) and name != "window"},
+            **{name: value for name in SETTINGS if (value := getattr(self.signing, name)) and not self._is_left_out(name)},
             "window": write_duration(self.signing.window),
         }
         return State.of("application/json", encode(known, order="deterministic"))
+
+    def _is_left_out(self, name: str) -> bool:
+        """Tell whether the state lacks a setting: a default that older versions did not know, so that their states stay equal."""
+        return name not in FIRST_SETTINGS and getattr(self.signing, name) == getattr(DEFAULTS, name)
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -95,6 +108,14 @@ class Wish(Struct, frozen=True, kw_only=True):
     timestamp_header: str | None = None
     username: str | None = None
     window: timedelta | None = None
+    signed: str | None = None
+    timestamp_prefix: str | None = None
+    timestamp_field: str | None = None
+    timestamp_format: str | None = None
+    secret_encoding: str | None = None
+    delivery_header: str | None = None
+    delivery_field: str | None = None
+    secret_limit: int | None = None
     description: str | None = None
     secret: str | None = None
 
@@ -157,26 +178,55 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
     needs_header = signing.scheme in ("hmac", "header")
     if bool(signing.header) is not needs_header:
         yield Problem("header", "must be said" if needs_header else f"is of no use to the scheme {signing.scheme}")
-    if signing.timestamp_header and signing.scheme != "hmac":
-        yield Problem("timestampHeader", f"is of no use to the scheme {signing.scheme}")
-    for path, name in (("header", signing.header), ("timestampHeader", signing.timestamp_header)):
+    for path, name in (
+        ("header", signing.header),
+        ("timestampHeader", signing.timestamp_header),
+        ("deliveryHeader", signing.delivery_header),
+    ):
         if name and HEADER.fullmatch(name) is None:
             yield Problem(path, "must be the name of a header")
+    for path, field in (("timestampField", signing.timestamp_field), ("deliveryField", signing.delivery_field)):
+        if field and FIELD.fullmatch(field) is None:
+            yield Problem(path, "must be the path of a field in a JSON body, such as event.id")
     if not timedelta(0) < signing.window <= LONGEST_WINDOW:
         yield Problem("window", f"must be longer than nothing and {write_duration(LONGEST_WINDOW)} at most")
+    if not 1 <= signing.secret_limit <= MOST_SECRETS:
+        yield Problem("secretLimit", f"must be 1 to {MOST_SECRETS}")
+    yield from _useless_settings(signing)
     yield from _word_faults(signing)
+    if signing.scheme == "hmac":
+        yield from (Problem("signed", fault) for fault in pattern_faults(signing))
+
+
+def _useless_settings(signing: Signing) -> Iterable[Problem]:
+    if signing.scheme != "hmac":
+        for name in ("timestamp_header", "signed", "timestamp_prefix", "timestamp_field", "timestamp_format", "secret_encoding"):
+            if getattr(signing, name) != getattr(DEFAULTS, name):
+                yield Problem(_camel(name), f"is of no use to the scheme {signing.scheme}")
+    elif signing.timestamp_prefix and not signing.timestamp_header:
+        yield Problem("timestampPrefix", "is of no use without timestampHeader")
+    if signing.username and signing.scheme != "authorization":
+        yield Problem("username", f"is of no use to the scheme {signing.scheme}")
+    if signing.scheme == "standard":
+        for name in ("delivery_header", "delivery_field"):
+            if getattr(signing, name):
+                yield Problem(_camel(name), "is of no use to the scheme standard, whose webhook-id is signed")
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _word_faults(signing: Signing) -> Iterable[Problem]:
-    if signing.username and signing.scheme != "authorization":
-        yield Problem("username", f"is of no use to the scheme {signing.scheme}")
-    for path, text in (("prefix", signing.prefix), ("username", signing.username)):
+    for name in ("prefix", "username", "signed", "timestamp_prefix"):
+        text = getattr(signing, name)
         if not (text.isascii() and text.isprintable()) or len(text) > LONGEST_TEXT:
-            yield Problem(path, f"must be printable ASCII characters, {LONGEST_TEXT} at most")
-    for path, value in (("algorithm", signing.algorithm), ("encoding", signing.encoding)):
-        known = get_args(Signing.__annotations__[path])
-        if value not in known:
-            yield Problem(path, f"must be one of {', '.join(known)}")
+            yield Problem(_camel(name), f"must be printable ASCII characters, {LONGEST_TEXT} at most")
+    for name in ("algorithm", "encoding", "timestamp_format", "secret_encoding"):
+        known = get_args(Signing.__annotations__[name])
+        if getattr(signing, name) not in known:
+            yield Problem(_camel(name), f"must be one of {', '.join(known)}")
 
 
 def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
@@ -189,10 +239,18 @@ def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
         yield Problem("secret", "must not begin or end with a space")
     elif signing.scheme in ("standard", "gitlab") and secret.startswith(STANDARD_PREFIX) and standard_key(secret) is None:
         yield Problem("secret", f"begins with {STANDARD_PREFIX}, but what follows is not base64")
+    elif key_bytes(secret, signing.secret_encoding) is None:
+        yield Problem("secret", f"is not written in {signing.secret_encoding}")
 
 
 def new_secret(signing: Signing) -> str:
     """Make a secret as the callers of such a hook take it, of 256 bits."""
     if signing.scheme in ("standard", "gitlab"):
         return STANDARD_PREFIX + b64encode(secrets.token_bytes(32)).decode()
-    return secrets.token_urlsafe(32)
+    match signing.secret_encoding:
+        case "text":
+            return secrets.token_urlsafe(32)
+        case "hex":
+            return secrets.token_hex(32)
+        case "base64":
+            return b64encode(secrets.token_bytes(32)).decode()

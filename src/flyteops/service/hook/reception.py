@@ -2,22 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from flyteops import instant
-from flyteops.errors import FlyteError, InputError, NotFoundError, UnauthorizedError
-from flyteops.model import Happening
+from flyteops.errors import FlyteError, InputError, NotFoundError, TooLargeError, UnauthorizedError
+from flyteops.model import EventRecord, Happening, Json
 from flyteops.service.hook.book import PACK, HookBook
-from flyteops.service.hook.content import gathered, read_content, told_headers
+from flyteops.service.hook.compression import decompressed, is_compressed
+from flyteops.service.hook.content import field_at, gathered, read_content, told_headers
 from flyteops.service.hook.hook import Hook
-from flyteops.service.hook.record import HookCall, noted
-from flyteops.service.hook.scheme import Proof, Refusal, Request, Signing, sign, verify
+from flyteops.service.hook.record import LONGEST_BODY, HookCall, noted
+from flyteops.service.hook.scheme import sign, verify
+from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated
 
 LOGGER = logging.getLogger("flyte.hooks")
 
@@ -36,16 +39,22 @@ Accept = Callable[[str, Happening, str | None], Awaitable[tuple[str, bool]]]
 
 
 class Told(NamedTuple):
-    """What a call says, and the key by which it is known when it comes again."""
+    """What a call says, and the key by which it is known when it comes again; `challenge` is for the answer, and no event."""
 
     happening: Happening
     key: str | None
+    challenge: str = ""
+
+
+FindEvent = Callable[[str], Awaitable[EventRecord]]
+"""Returns an event of the audit; raises `NotFoundError`."""
 
 
 class Reception:
     """Takes calls."""
 
-    def __init__(self, book: HookBook, accept: Accept, clock: Callable[[], datetime]) -> None:
+    def __init__(self, book: HookBook, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
+        self._find_event = find_event
         self._book = book
         self._accept = accept
         self._clock = clock
@@ -64,10 +73,16 @@ class Reception:
             raise UnauthorizedError(REFUSED)
         note = noted(request, hook.secret_headers, peer, now)
         judged = self._judge(hook, request, now)
-        told = await asyncio.to_thread(judged) if len(request.body) >= LARGE else judged()
+        is_large = len(request.body) >= LARGE or (is_compressed(request) and request.body != b"")
+        told = await asyncio.to_thread(judged) if is_large else judged()
         if isinstance(told, Refusal):
             self._refuse(hook, note("refused", code=told.code, reason=told.reason))
-            raise InputError(told.reason) if told.code == "unreadable" else UnauthorizedError(REFUSED)
+            raise _error_of(told)
+        if told.challenge:
+            reason = f"{hook.caller.title} verified the address; this is no event"
+            call = replace(note("accepted", reason=reason), challenge=told.challenge)
+            self._book.calls.add(hook.name, call)
+            return call
         try:
             event_id, is_new = await self._take_in(told)
         except FlyteError as error:
@@ -103,13 +118,7 @@ class Reception:
                 return Refusal(
                     "no-secret", "no key of this server opens the secret of the hook; rotate it, or give the server the key"
                 )
-            proof = verify(hook.signing, known, request, now)
-            if isinstance(proof, Refusal):
-                return proof
-            try:
-                return read_call(hook, request, proof, now)
-            except InputError as error:
-                return Refusal("unreadable", error.message)
+            return judged_call(hook, known, request, now)
 
         return judge
 
@@ -119,6 +128,25 @@ class Reception:
         except NotFoundError:  # somebody has removed the pack
             await self._book.register()
             return await self._accept(PACK, told.happening, told.key)
+
+    async def resend(self, name: str, event_id: str) -> HookCall:
+        """Make another event of a call that was accepted, with the same payload; raise `NotFoundError`."""
+        self._book.get(name)
+        try:
+            event = (await self._find_event(event_id)).event
+        except NotFoundError as error:
+            raise NotFoundError(f"There is no event {event_id!r} any more, so the call cannot be sent again.") from error
+        if event.pack.name != PACK or event.name != name:
+            raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.")
+        try:
+            payload = msgspec.json.decode(event.payload, type=dict[str, msgspec.Raw])
+        except msgspec.MsgspecError as error:  # a client sent it in the name of the pack
+            raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.") from error
+        again = payload | {"resentFrom": msgspec.Raw(msgspec.json.encode(event_id))}
+        sent_id, _ = await self._take_in(Told(Happening(name, msgspec.json.encode(again)), None))
+        call = _resent_call(payload, event_id, sent_id, self._clock())
+        self._book.calls.add(name, call)
+        return call
 
     async def try_out(self, name: str, body: bytes, content_type: str, event: str) -> HookCall:
         """Make a call as somebody would who knows the secret; raise `NotFoundError`, or as `receive` does."""
@@ -135,14 +163,67 @@ class Reception:
             raise InputError("The hook does not let the call in; its last calls say why.") from error
 
 
+def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str, now: datetime) -> HookCall:
+    body = bytes(payload.get("body", b""))
+    return HookCall(
+        received_at=now,
+        peer="flyte hooks resend",
+        outcome="accepted",
+        reason=f"resent from event {event_id}",
+        event_id=sent_id,
+        body=body[:LONGEST_BODY].decode("utf-8", "replace"),
+        size=len(body),
+    )
+
+
+def _error_of(refusal: Refusal) -> FlyteError:
+    """Return the error for the caller, who learns details only if the call is genuine."""
+    match refusal.code:
+        case "unreadable":
+            return InputError(refusal.reason)
+        case "too-large":
+            return TooLargeError(refusal.reason)
+        case _:
+            return UnauthorizedError(REFUSED)
+
+
 def _test_headers(hook: Hook, event: str, number: UUID) -> dict[str, str]:
     return hook.caller.test_headers(event, number)
 
 
-def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told:
-    """Return what a genuine call says; raise `InputError` when that cannot be read."""
+def judged_call(hook: Hook, secrets: Sequence[str], request: Request, now: datetime) -> Told | Refusal:
+    """Verify a call and read it. The signature may be of the compressed body or of the decompressed one."""
+    plain, fault = request, None
+    if is_compressed(request):
+        try:
+            plain = decompressed(request)
+        except InputError as error:
+            fault = error
+    proof = verify(hook.signing, secrets, request, now)
+    if isinstance(proof, Refusal) and proof.code == "bad-signature" and plain is not request:
+        proof = verify(hook.signing, secrets, plain, now)
+    if isinstance(proof, Refusal):
+        return proof
+    try:
+        if fault is not None:
+            raise fault
+        return read_call(hook, plain, proof, now)
+    except TooLargeError as error:
+        return Refusal(error.code, error.message)
+    except InputError as error:
+        return Refusal("unreadable", error.message)
+
+
+def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told | Refusal:
+    """Return what a genuine call says, or that its body was written too long ago; raise `InputError` when it is unreadable."""
     content = read_content(request)
-    number = hook.caller.delivery(request)
+    signing = hook.signing
+    # Nobody can take the time out of a signed body, so one that never had any is good.
+    stamp = field_at(content.value, signing.timestamp_field) if signing.timestamp_field else None
+    if stamp is not None and (refusal := misdated(stamp, now, signing)):
+        return refusal
+    configured = _configured_number(signing, request, content.value)
+    number = configured or hook.caller.delivery(request)
     payload = {
         "hook": hook.name,
         "vendor": hook.vendor,
@@ -154,8 +235,15 @@ def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told
         "query": gathered(request.query.decode("latin-1")),
         "body": content.text,
     }
-    identity = proof.identity or number
-    return Told(Happening(hook.name, msgspec.json.encode(payload)), None if identity is None else _key(hook, identity))
+    # A signed number comes first; a vendor that signs anew with each attempt is known by the number that stays the same.
+    identity = proof.identity or configured or proof.digest or number
+    key = None if identity is None else _key(hook, identity)
+    return Told(Happening(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
+
+
+def _configured_number(signing: Signing, request: Request, body: Json) -> str | None:
+    number = field_at(body, signing.delivery_field) if signing.delivery_field else None
+    return number or (request.header(signing.delivery_header) if signing.delivery_header else None)
 
 
 def _key(hook: Hook, identity: str) -> str:

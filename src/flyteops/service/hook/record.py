@@ -16,7 +16,7 @@ import msgspec
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import Note
 from flyteops.service.hook.content import is_secret
-from flyteops.service.hook.scheme import Request
+from flyteops.service.hook.signing import Request
 from flyteops.storage.base import Store
 
 CALL = "hook-call"
@@ -53,6 +53,8 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: str = ""
     body: str = ""
     size: int | None = None
+    challenge: str = ""
+    """What the caller wants to see in the answer, as Slack does before it uses an address; no event then."""
 
     @property
     def group(self) -> str:

@@ -6,9 +6,23 @@ from typing import NamedTuple
 from uuid import UUID
 
 from flyteops.model import Json
-from flyteops.service.hook.scheme import Request, Scheme, Signing
+from flyteops.service.hook.signing import Request, Scheme, Signing
 
 GENERIC = "generic"
+
+DELIVERY_HEADERS = (
+    "x-github-delivery",
+    "x-gitea-delivery",
+    "x-forgejo-delivery",
+    "x-gogs-delivery",
+    "x-request-uuid",
+    "linear-delivery",
+    "request-id",
+    "x-shopify-webhook-id",
+    "shopify-webhook-id",
+    "x-zendesk-webhook-invocation-id",
+)
+"""The headers in which known vendors number their calls, for hooks that name no vendor."""
 
 Name = Callable[[Request, Json], str | None]
 
@@ -25,6 +39,11 @@ class Vendor(NamedTuple):
     event: Name
     delivery: Callable[[Request], str | None]
     test_headers: Callable[[str, UUID], dict[str, str]]
+    makes_secret: bool = False
+    """Whether it makes the secret itself, so that one that is made here is good for nothing but tests."""
+
+    challenge: Callable[[Json], str] = lambda body: ""
+    """Returns what it wants to see in the answer when it verifies an address, "" for all other calls."""
 
 
 def _by_header(name: str) -> Name:
@@ -37,6 +56,23 @@ def _by_key(name: str) -> Name:
         return found if isinstance(found, str) else None
 
     return find
+
+
+def _event_of_slack(request: Request, body: Json) -> str | None:
+    inner = body.get("event") if isinstance(body, dict) else None
+    found = inner.get("type") if isinstance(inner, dict) else None
+    return found if isinstance(found, str) else _by_key("type")(request, body)
+
+
+def _challenge_of_slack(body: Json) -> str:
+    if not isinstance(body, dict) or body.get("type") != "url_verification":
+        return ""
+    found = body.get("challenge")
+    return found if isinstance(found, str) else ""
+
+
+def _event_of_pagerduty(request: Request, body: Json) -> str | None:
+    return _by_key("event_type")(request, body.get("event") if isinstance(body, dict) else None)
 
 
 def _numbered_by(*names: str) -> Callable[[Request], str | None]:
@@ -90,12 +126,121 @@ VENDORS: Mapping[str, Vendor] = {
         _numbered_by("x-atlassian-webhook-identifier"),
         lambda event, number: {"X-Atlassian-Webhook-Identifier": str(number)},
     ),
+    "gitea": Vendor(
+        "Gitea or Forgejo",
+        Signing(scheme="hmac", header="X-Gitea-Signature"),
+        (),
+        _by_header("x-gitea-event"),
+        _numbered_by("x-gitea-delivery", "x-forgejo-delivery"),
+        lambda event, number: {"X-Gitea-Event": event or "push", "X-Gitea-Delivery": str(number)},
+    ),
+    "bitbucket": Vendor(
+        "Bitbucket",
+        Signing(scheme="hmac", header="X-Hub-Signature", prefix="sha256="),
+        ("none",),
+        _by_header("x-event-key"),
+        _numbered_by("x-request-uuid", "x-request-id"),
+        lambda event, number: {"X-Event-Key": event or "repo:push", "X-Request-UUID": str(number)},
+    ),
+    "linear": Vendor(
+        "Linear",
+        Signing(
+            scheme="hmac",
+            header="Linear-Signature",
+            timestamp_field="webhookTimestamp",
+            timestamp_format="milliseconds",
+            delivery_header="Linear-Delivery",
+        ),
+        (),
+        _by_header("linear-event"),
+        _numbered_by(),
+        lambda event, number: {"Linear-Event": event or "Issue", "Linear-Delivery": str(number)},
+        makes_secret=True,
+    ),
+    "pagerduty": Vendor(
+        "PagerDuty",
+        Signing(scheme="hmac", header="X-PagerDuty-Signature", prefix="v1=", delivery_field="event.id"),
+        (),
+        _event_of_pagerduty,
+        _numbered_by(),
+        _no_headers,
+        makes_secret=True,
+    ),
+    "sentry": Vendor(
+        "Sentry",
+        Signing(scheme="hmac", header="Sentry-Hook-Signature", delivery_header="Request-ID"),
+        (),
+        _by_header("sentry-hook-resource"),
+        _numbered_by(),
+        lambda event, number: {"Sentry-Hook-Resource": event or "issue", "Request-ID": str(number)},
+        makes_secret=True,
+    ),
+    "shopify": Vendor(
+        "Shopify",
+        Signing(scheme="hmac", header="X-Shopify-Hmac-SHA256", encoding="base64"),
+        (),
+        _by_header("x-shopify-topic"),
+        _numbered_by("x-shopify-webhook-id"),
+        lambda event, number: {"X-Shopify-Topic": event or "orders/create", "X-Shopify-Webhook-Id": str(number)},
+        makes_secret=True,
+    ),
+    "slack": Vendor(
+        "Slack",
+        Signing(
+            scheme="hmac",
+            header="X-Slack-Signature",
+            prefix="v0=",
+            timestamp_header="X-Slack-Request-Timestamp",
+            signed="v0:{timestamp}:{body}",
+            delivery_field="event_id",
+        ),
+        (),
+        _event_of_slack,
+        _numbered_by(),
+        _no_headers,
+        makes_secret=True,
+        challenge=_challenge_of_slack,
+    ),
+    "stripe": Vendor(
+        "Stripe",
+        Signing(
+            scheme="hmac",
+            header="Stripe-Signature",
+            prefix="v1=",
+            timestamp_header="Stripe-Signature",
+            timestamp_prefix="t=",
+            signed="{timestamp}.{body}",
+            delivery_field="id",
+        ),
+        (),
+        _by_key("type"),
+        _numbered_by(),
+        _no_headers,
+        makes_secret=True,
+    ),
+    "zendesk": Vendor(
+        "Zendesk",
+        Signing(
+            scheme="hmac",
+            header="X-Zendesk-Webhook-Signature",
+            encoding="base64",
+            timestamp_header="X-Zendesk-Webhook-Signature-Timestamp",
+            timestamp_format="iso8601",
+            signed="{timestamp}{body}",
+            delivery_header="X-Zendesk-Webhook-Invocation-Id",
+        ),
+        ("authorization", "none"),
+        _by_key("type"),
+        _numbered_by(),
+        lambda event, number: {"X-Zendesk-Webhook-Invocation-Id": str(number)},
+        makes_secret=True,
+    ),
     GENERIC: Vendor(
         "anything else",
         Signing(scheme="hmac", header="X-Signature-256", prefix="sha256="),
         ("standard", "authorization", "header", "none"),
         _by_key("type"),
-        _numbered_by("webhook-id", "idempotency-key", "x-request-id"),
+        _numbered_by("webhook-id", "idempotency-key", *DELIVERY_HEADERS, "x-request-id"),
         lambda event, number: {"Idempotency-Key": str(number)},
     ),
 }

@@ -49,6 +49,22 @@ async function decisions(call) {
   return list;
 }
 
+// The vendor's own way of sending a call again makes no second event; this does.
+function resendButton(hook, call) {
+  const button = element("button", "Resend", "resend");
+  button.addEventListener("click", () => tell(async () => {
+    button.disabled = true;
+    try {
+      const path = `/v1/hooks/${encodeURIComponent(hook.name)}/calls/${encodeURIComponent(call.eventId)}/resend`;
+      await ask(path, { method: "POST" });
+      await show();
+    } finally {
+      button.disabled = false;
+    }
+  }));
+  return button;
+}
+
 function callView(hook, call) {
   const view = document.createElement("details");
   const head = element("summary", `${new Date(call.receivedAt).toLocaleString()}  ${call.peer || ""} `);
@@ -57,7 +73,7 @@ function callView(hook, call) {
   const body = element("pre", `${headers.join("\n")}\n\n${call.body || ""}`);
   view.append(head, body);
   if (call.size > (call.body || "").length) view.append(element("p", `The body has ${call.size} bytes in all.`, "dim"));
-  if (call.eventId) view.append(element("p", `Event ${call.eventId}`));
+  if (call.eventId) view.append(element("p", `Event ${call.eventId}`), resendButton(hook, call));
   const key = `${hook.name} ${call.receivedAt} ${call.eventId || ""}`;
   view.addEventListener("toggle", () => tell(async () => {
     if (!view.open) return void opened.delete(key);

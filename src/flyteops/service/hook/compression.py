@@ -1,0 +1,69 @@
+"""Compressed bodies, decompressed within a bound, so that a small call cannot fill the memory. Pure."""
+
+import zlib
+
+from flyteops.errors import InputError, TooLargeError
+from flyteops.service.hook.signing import Request
+
+WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""The codings, and what zlib calls their formats."""
+
+RAW_DEFLATE = -15
+
+
+MOST_PARTS = 100
+"""How many parts a body may have: each is searched for in all that follows, so that many cost a lot."""
+
+
+def is_compressed(request: Request) -> bool:
+    """Tell whether the body of a call is compressed."""
+    return _coding(request) not in ("", "identity")
+
+
+def decompressed(request: Request) -> Request:
+    """Return a call with the body as it was before compression; raise `InputError`, `TooLargeError` beyond its bound."""
+    coding = _coding(request)
+    if coding not in WINDOWS:
+        raise InputError(f"The body is compressed ({coding[:40]}); hooks read gzip and deflate.")
+    try:
+        body = _inflate(request.body, WINDOWS[coding], request.max_bytes)
+    except zlib.error:
+        if coding != "deflate":
+            raise _broken(coding) from None
+        body = _raw_inflate(request)
+    return request._replace(body=body)
+
+
+def _coding(request: Request) -> str:
+    return (request.header("content-encoding") or "").strip().lower()
+
+
+def _raw_inflate(request: Request) -> bytes:
+    # Some clients leave out the header that the coding "deflate" has.
+    try:
+        return _inflate(request.body, RAW_DEFLATE, request.max_bytes)
+    except zlib.error as error:
+        raise _broken("deflate") from error
+
+
+def _inflate(data: bytes, window: int, limit: int) -> bytes:
+    """Decompress all parts of the data; gzip allows several, one after another."""
+    parts: list[bytes] = []
+    room = limit
+    while data:
+        if len(parts) == MOST_PARTS:
+            raise InputError(f"The body has more than {MOST_PARTS} compressed parts.")
+        stream = zlib.decompressobj(window)
+        part = stream.decompress(data, room + 1)
+        if len(part) > room:
+            raise TooLargeError(f"The body is larger than {limit} bytes once it is decompressed.")
+        if not stream.eof:
+            raise zlib.error("incomplete")
+        parts.append(part)
+        room -= len(part)
+        data = stream.unused_data
+    return b"".join(parts)
+
+
+def _broken(coding: str) -> InputError:
+    return InputError(f"The compressed body is not valid {coding}, or is incomplete.")

@@ -1,0 +1,150 @@
+"""Signatures by HMAC as most vendors make them; their headers, prefixes, timestamps and encodings are settings. Pure.
+
+A header may hold several signatures, one for each secret that its sender has, and its timestamp as well, between commas,
+semicolons or spaces: `t=1772368200,v1=5257a8...,v1=6ffbb5...`.
+"""
+
+import hmac
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+
+from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, key_bytes, misdated, missing
+
+SEPARATORS = re.compile(r"[,;\s]+")
+
+MOST_SIGNATURES = 20
+
+PLACEHOLDER = re.compile(r"\{([a-z]*)\}")
+
+CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+"""The ids that may be signed: none with a character that separates them from the other signed parts."""
+
+
+class _Signed(NamedTuple):
+    stamp: str
+    identity: str
+    content: bytes
+
+
+def verify_hmac(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
+    """Verify the signature, then the age of its timestamp if there is one."""
+    given = request.header(signing.header)
+    if given is None:
+        return missing(signing.header)
+    signed = _signed_parts(signing, request)
+    if isinstance(signed, Refusal):
+        return signed
+    signatures = list(_signatures(signing, given))
+    if not signatures:
+        return Refusal("bad-signature", f"{signing.header} does not begin with {signing.prefix!r}")
+    # A secret that is not written as the settings say makes no signature, so no call is genuine by it.
+    keys = [key for secret in secrets if (key := key_bytes(secret, signing.secret_encoding)) is not None]
+    expected = [_signature(signing, key, signed.content) for key in keys]
+    if True not in [is_one_of(signature, expected) for signature in signatures]:
+        return wrong(signing.header)
+    if not signed.stamp:
+        return Proof(signed.identity or None)
+    too_old = misdated(signed.stamp, now, signing)
+    return too_old or Proof(signed.identity or None, sha256(signed.content).hexdigest())
+
+
+def sign_hmac(signing: Signing, secret: str, body: bytes, now: datetime, identity: str) -> dict[str, str]:
+    """Return the headers of a signed call."""
+    stamp = _stamp_of(signing, now) if signing.timestamp_header else ""
+    key = key_bytes(secret, signing.secret_encoding) or b""
+    signature = signing.prefix + _signature(signing, key, _content(signing, stamp, identity, body))
+    headers = {signing.delivery_header: identity} if signing.delivery_header else {}
+    if not stamp:
+        return {**headers, signing.header: signature}
+    written = signing.timestamp_prefix + stamp
+    if signing.timestamp_header.lower() == signing.header.lower():
+        return {**headers, signing.header: f"{written},{signature}"}
+    return {**headers, signing.timestamp_header: written, signing.header: signature}
+
+
+def pattern_faults(signing: Signing) -> Iterable[str]:
+    """Return what is wrong with the pattern of the signed bytes."""
+    pattern = signing.pattern
+    names = PLACEHOLDER.findall(pattern)
+    rest = PLACEHOLDER.sub("", pattern)
+    if "{" in rest or "}" in rest or not set(names) <= {"timestamp", "id", "body"}:
+        yield "has other placeholders than {timestamp}, {id} and {body}"
+    if names.count("body") != 1:
+        yield "must have {body} once, since only what is signed can be believed"
+    if names.count("timestamp") != bool(signing.timestamp_header):
+        yield "must have {timestamp} once if there is a timestampHeader, and only then"
+    if names.count("id") > bool(signing.delivery_header):
+        yield "may have {id} once, and only if there is a deliveryHeader"
+    if re.search(r"[A-Za-z0-9_}-]\{id\}|\{id\}[A-Za-z0-9_{-]", pattern):
+        yield "must have a separator such as '.' on both sides of {id}: ids have letters, digits, '-' and '_'"
+
+
+def is_one_of(given: str, expected: Sequence[str]) -> bool:
+    """Tell whether a text is among those expected, in a time that does not depend on which one it is."""
+    # All are compared, so that the time does not tell which one it was. What came over the wire is latin-1.
+    shown = given.encode("latin-1", "replace")
+    return True in [hmac.compare_digest(shown, each.encode()) for each in expected]
+
+
+def wrong(header: str) -> Refusal:
+    """Return the refusal of a signature that no secret makes."""
+    return Refusal("bad-signature", f"{header} is not what the secret makes of this body: another secret, or a changed body")
+
+
+def _signed_parts(signing: Signing, request: Request) -> _Signed | Refusal:
+    stamp = _stamp(signing, request) if signing.timestamp_header else ""
+    if isinstance(stamp, Refusal):
+        return stamp
+    identity = ""
+    if "{id}" in signing.pattern:
+        identity = request.header(signing.delivery_header) or ""
+        if not identity:
+            return missing(signing.delivery_header)
+        if CALL_ID.fullmatch(identity) is None:
+            return Refusal("bad-id", f"{signing.delivery_header} has other characters than letters, digits, '-' and '_'")
+    return _Signed(stamp, identity, _content(signing, stamp, identity, request.body))
+
+
+def _stamp(signing: Signing, request: Request) -> str | Refusal:
+    header, prefix = signing.timestamp_header, signing.timestamp_prefix
+    given = request.header(header)
+    if given is None:
+        return missing(header)
+    if not prefix:
+        return given
+    stamps = [entry.removeprefix(prefix) for entry in SEPARATORS.split(given) if entry.startswith(prefix)]
+    if len(stamps) != 1 or not stamps[0]:
+        return Refusal("bad-timestamp", f"{header} does not have exactly one time behind {prefix!r}")
+    return stamps[0]
+
+
+def _signatures(signing: Signing, given: str) -> Iterable[str]:
+    for entry in [given, *SEPARATORS.split(given)[:MOST_SIGNATURES]]:
+        if entry and entry.startswith(signing.prefix):
+            signature = entry.removeprefix(signing.prefix)
+            yield signature.lower() if signing.encoding == "hex" else signature
+
+
+def _content(signing: Signing, stamp: str, identity: str, body: bytes) -> bytes:
+    values = {"timestamp": stamp.encode("latin-1"), "id": identity.encode("latin-1"), "body": body}
+    parts = PLACEHOLDER.split(signing.pattern)  # texts and names take turns
+    return b"".join(values[part] if index % 2 else part.encode() for index, part in enumerate(parts))
+
+
+def _stamp_of(signing: Signing, now: datetime) -> str:
+    match signing.timestamp_format:
+        case "seconds":
+            return str(int(now.timestamp()))
+        case "milliseconds":
+            return str(int(now.timestamp() * 1000))
+        case "iso8601":
+            return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _signature(signing: Signing, key: bytes, content: bytes) -> str:
+    digest = hmac.digest(key, content, signing.algorithm)
+    return digest.hex() if signing.encoding == "hex" else b64encode(digest).decode()

@@ -1,0 +1,135 @@
+"""The data about proofs: the signing settings of a hook, a request, and the result of a verification. Pure."""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from flyteops import instant
+from flyteops.errors import InputError
+
+Scheme = Literal["hmac", "standard", "gitlab", "authorization", "header", "none"]
+Algorithm = Literal["sha256", "sha512", "sha1"]
+Encoding = Literal["hex", "base64"]
+TimestampFormat = Literal["seconds", "milliseconds", "iso8601"]
+SecretEncoding = Literal["text", "hex", "base64"]
+
+WINDOW = timedelta(minutes=5)
+
+DEFAULT_SECRET_LIMIT = 2
+
+LONGEST_BODY = 10 * 1024 * 1024
+
+
+class Signing(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """How the callers of a hook prove who they are, and where they number their calls.
+
+    `window` is how far a time that they sign may be from now. `signed` is the pattern of the bytes that are signed, with the
+    placeholders `{timestamp}`, `{id}` and `{body}`; left empty, it is the body, or the timestamp, a colon and the body.
+    """
+
+    scheme: Scheme
+    header: str = ""
+    prefix: str = ""
+    algorithm: Algorithm = "sha256"
+    encoding: Encoding = "hex"
+    timestamp_header: str = ""
+    username: str = ""
+    window: timedelta = WINDOW
+    signed: str = ""
+    timestamp_prefix: str = ""
+    timestamp_field: str = ""
+    timestamp_format: TimestampFormat = "seconds"
+    secret_encoding: SecretEncoding = "text"  # noqa: S105 - a setting
+    delivery_header: str = ""
+    delivery_field: str = ""
+    secret_limit: int = DEFAULT_SECRET_LIMIT
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of the signed bytes."""
+        return self.signed or ("{timestamp}:{body}" if self.timestamp_header else "{body}")
+
+
+SETTINGS = tuple(name for name in Signing.__struct_fields__ if name != "window")
+"""The settings that clients write as they are stored."""
+
+
+class Request(NamedTuple):
+    """A call as it came: the names of headers in lower case, the body byte for byte; `max_bytes` is how large one may be."""
+
+    headers: Mapping[str, str]
+    query: bytes
+    body: bytes
+    max_bytes: int = LONGEST_BODY
+
+    def header(self, name: str) -> str | None:
+        """Return a header, None if it is not there or empty."""
+        return self.headers.get(name.lower()) or None
+
+
+class Refusal(NamedTuple):
+    """Why a call was not accepted: in one word for programs, and in words."""
+
+    code: str
+    reason: str
+
+
+class Proof(NamedTuple):
+    """That a call is genuine.
+
+    `identity` is a signed number of the call; `digest` is of signed bytes with a timestamp, and the same only in a replay.
+    """
+
+    identity: str | None = None
+    digest: str | None = None
+
+
+def missing(header: str) -> Refusal:
+    """Return the refusal of a call without a header."""
+    return Refusal("no-signature", f"there is no header {header}")
+
+
+def misdated(stamp: str, now: datetime, signing: Signing) -> Refusal | None:
+    """Return the refusal of a signed timestamp that is unreadable or outside the window, None for a good one."""
+    at = _seconds(stamp, signing.timestamp_format)
+    if at is None:
+        return Refusal("bad-timestamp", f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}")
+    age = now.timestamp() - at
+    if abs(age) <= signing.window.total_seconds():
+        return None
+    seconds = f"{signing.window.total_seconds():g}"
+    when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
+    return Refusal("too-old", f"it was signed {when}, and may be {seconds} s away; if it is not a replay, a clock is wrong")
+
+
+TIMESTAMPS: Mapping[str, str] = {
+    "seconds": "a number of seconds since 1970",
+    "milliseconds": "a number of milliseconds since 1970",
+    "iso8601": "a time such as 2026-03-01T12:30:00Z",
+}
+
+
+def _seconds(stamp: str, written: TimestampFormat) -> float | None:
+    if written == "iso8601":
+        try:
+            at = instant.read(stamp, "timestamp")
+        except InputError:
+            return None
+        return None if at is None else at.timestamp()
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= (12 if written == "seconds" else 15)):
+        return None
+    return int(stamp) / (1 if written == "seconds" else 1000)
+
+
+def key_bytes(secret: str, written: SecretEncoding) -> bytes | None:
+    """Return the key of an HMAC that a secret stands for, None if the secret is not written that way."""
+    if written == "text":
+        return secret.encode()
+    try:
+        return (bytes.fromhex(secret) if written == "hex" else b64decode(secret, validate=True)) or None
+    except (Base64Error, ValueError):
+        return None
