@@ -30,7 +30,7 @@ from flyteops.model import (
 from flyteops.moment import Moment
 from flyteops.name import label_problems, name_problems
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
-from flyteops.template import Template, ValueTemplate, compile_value
+from flyteops.template import Template, Time, ValueTemplate, compile_value
 from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -314,7 +314,7 @@ class _Evaluation:
             pack_id=event.pack.id,
             pack_name=event.pack.name,
             pack_labels=event.pack.labels,
-            created_at=event.created_at or event.received_at,
+            created_at=event.received_at if event.created_at is None else Time(event.created_at, event.created_nanosecond),
             received_at=event.received_at,
         )
 

@@ -82,7 +82,7 @@ HEALTH_SECONDS = 2.0
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
     check("The event", name_problems({"event": told.name}))
-    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
+    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at, told.created_nanosecond)
 
 
 class Service:
