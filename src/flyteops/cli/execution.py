@@ -55,7 +55,7 @@ def _labels(labels: tuple[str, ...]) -> str | None:
 def _row(execution: ExecutionView) -> list[str]:
     actions = list(execution.actions.values())
     latest = max((action.state.time for action in actions), key=datetime.fromisoformat, default="")
-    steps = ", ".join(f"{action.step_id or '(no id)'} {action.state.value}" for action in actions)
+    steps = ", ".join(f"{action.step_id or '(no id)'} {_ending(action)}" for action in actions)
     return [execution.correlation_id, execution.name, local_time(latest) if latest else "", steps]
 
 
@@ -94,7 +94,7 @@ def execution_lines(execution: ExecutionView) -> list[str]:
 def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
     labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
     head = f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack {clean(action.pack_name + labels)}"
-    lines = [f"{head}  {coloured(action.state.value)}", f"    states  {_times(action)}"]
+    lines = [f"{head}  {_coloured_ending(action)}", f"    states  {_times(action)}"]
     new = {key: value for key, value in action.context.items() if context.get(key) != value}
     lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
     lines += _block("input", value_text(action.input, 2000))
@@ -106,6 +106,18 @@ def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
         if attempt.late_result is not None:
             lines += _block("late", f"not applied: {_event(attempt.late_result)}")
     return lines
+
+
+def _ending(action: AuditAction) -> str:
+    """Return the state, with the name of the event that is the result: SUCCESS may be a message that was not sent."""
+    result = action.result
+    return (
+        action.state.value if result is None or result.event == action.state.value else f"{action.state.value} ({result.event})"
+    )
+
+
+def _coloured_ending(action: AuditAction) -> str:
+    return coloured(action.state.value) + clean(_ending(action).removeprefix(action.state.value))
 
 
 def _times(action: AuditAction) -> str:
