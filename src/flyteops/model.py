@@ -47,11 +47,15 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema."""
+    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema.
+
+    `failure` says that a command with this result has failed.
+    """
 
     name: str
     links: tuple[Link, ...] = ()
     payload_schema: Json = msgspec.field(default=None, name="payloadSchema")
+    failure: bool = False
 
 
 class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):

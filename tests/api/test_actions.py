@@ -283,3 +283,15 @@ async def test_what_is_no_time_is_refused(api: httpx2.AsyncClient, register: Mak
     answer = await api.post("/v1/packs/Chat/events", json={"event": "E", key: given})
     assert answer.status_code == 400
     assert answer.json()["problems"][0]["path"] == "createdAt"
+
+
+async def test_a_pack_may_declare_and_send_failures(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make) -> None:
+    await register("Chat")
+    await register("Worker", events=[{"name": "Broken", "failure": True}, {"name": "Fine"}])
+    events = (await api.get("/v1/packs/Worker")).json()["events"]
+    assert [(event["name"], event.get("failure")) for event in events] == [("Broken", True), ("Fine", None)]
+    await save_flow("f", step("Chat/E", "Worker/C", id="a"))
+    await api.post("/v1/packs/Chat/events", json={"event": "E"})
+    action = (await api.post("/v1/packs/Worker/actions/take")).json()
+    answer = await api.post(action["links"][0]["href"], json={"event": "Ended", "failure": True})
+    assert answer.status_code == 202
