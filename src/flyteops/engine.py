@@ -30,7 +30,7 @@ from flyteops.model import (
 from flyteops.moment import Moment
 from flyteops.name import label_problems, name_problems
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
-from flyteops.template import Template, ValueTemplate, compile_value
+from flyteops.template import Template, Time, ValueTemplate, compile_value
 from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -66,11 +66,15 @@ EventKey = tuple[str, str]
 
 
 class PreparedFlow(NamedTuple):
-    """A flow version, ready to be evaluated: all its steps, and by the event they match those that wait for one."""
+    """A flow version, ready to be evaluated: all its steps, by the event they match those that wait for one, and the joins.
+
+    A join is a step that waits for all of several steps.
+    """
 
     version: FlowVersion
     steps: Sequence[PreparedStep]
     listening: Mapping[EventKey, Sequence[PreparedStep]]
+    joins: Sequence[PreparedStep] = ()
 
     def waiting(self, event: Event) -> Sequence[PreparedStep]:
         """Return the steps that wait for such an event, in their order."""
@@ -84,7 +88,8 @@ def prepare(version: FlowVersion) -> PreparedFlow:
     for prepared in steps:
         if prepared.step.schedule is None:
             listening.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
-    return PreparedFlow(version, steps, listening)
+    joins = tuple(prepared for prepared in steps if prepared.step.dependencies.all)
+    return PreparedFlow(version, steps, listening, joins)
 
 
 class _SpoiltError(Exception):
@@ -204,7 +209,7 @@ def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress
     `flow` is the version that the execution began with.
     """
     listening, waiting = index.listening(event), flow.waiting(event)
-    if not listening and not waiting:
+    if not listening and not waiting and not flow.joins:
         return NOTHING
     return _Evaluation(event, moment).begin(listening).resume(flow, waiting, progress).outcome
 
@@ -314,7 +319,7 @@ class _Evaluation:
             pack_id=event.pack.id,
             pack_name=event.pack.name,
             pack_labels=event.pack.labels,
-            created_at=event.created_at or event.received_at,
+            created_at=event.received_at if event.created_at is None else Time(event.created_at, event.created_nanosecond),
             received_at=event.received_at,
         )
 
@@ -328,14 +333,36 @@ class _Evaluation:
     def resume(self, flow: PreparedFlow, waiting: Sequence[PreparedStep], progress: Progress) -> Self:
         parent = _Parent(progress.correlation_id, progress.context)
         standing = Standing.of(progress)
+        made = len(self._actions)
+        held: list[int] = []
         for prepared in waiting:
             reason = why_not_yet(prepared.step, standing)
             if reason is None:
                 decision = self._try(flow, prepared, parent)
             else:
+                if reason[0] == "dependsOn":
+                    held.append(len(self._decisions))
                 decision = _decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id)
             self._decisions.append(decision)
+        is_over = len(self._actions) == made and standing.is_idle
+        if is_over:
+            for place in held:
+                self._decisions[place] = _hopeless(self._decisions[place])
+        self._report_missed_joins(flow, waiting, progress, standing, is_over=is_over)
         return self
+
+    def _report_missed_joins(
+        self, flow: PreparedFlow, tried: Sequence[PreparedStep], progress: Progress, standing: "Standing", *, is_over: bool
+    ) -> None:
+        """Decide about joins that this result completes with another event than the one they wait for."""
+        for prepared in flow.joins:
+            step = prepared.step
+            if progress.step_id not in step.dependencies.all or any(each is prepared for each in tried):
+                continue
+            if why_not_yet(step, standing) is None:
+                detail = _missed(step, progress.step_id, self._event)
+                decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=progress.correlation_id)
+                self._decisions.append(_hopeless(decision) if is_over else decision)
 
     def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> Decision:
         try:
@@ -450,13 +477,17 @@ class Standing(NamedTuple):
 
     ran: frozenset[str]
     finished: frozenset[str]
+    is_idle: bool = False
+    """Whether no action of the execution is open."""
 
     @classmethod
     def of(cls, progress: Progress) -> "Standing":
         """Return how an execution stands; the action that the result belongs to counts as finished."""
         ran = frozenset([sibling.step_id for sibling in progress.siblings])
         finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
-        return cls(ran, finished | {progress.step_id})
+        siblings = [sibling for sibling in progress.siblings if sibling.step_index != progress.step_index]
+        is_idle = all(sibling.state.is_finished for sibling in siblings)
+        return cls(ran, finished | {progress.step_id}, is_idle)
 
 
 def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
@@ -470,6 +501,19 @@ def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
     if wanted.any and standing.finished.isdisjoint(wanted.any):
         return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
     return None
+
+
+def _missed(step: Step, step_id: str, event: Event) -> str:
+    awaited = f"event {step.event.name} of pack {step.event.pack_name}"
+    return (
+        f"all of {', '.join(step.dependencies.all)} have finished, but step {step_id!r}, the last, with event {event.name} "
+        f"of pack {event.pack.name}; the step waits for {awaited}"
+    )
+
+
+def _hopeless(decision: Decision) -> Decision:
+    detail = f"{decision.detail}; it cannot run any more in this execution, in which no action is open"
+    return msgspec.structs.replace(decision, detail=detail)
 
 
 def _quoted(text: str) -> str:

@@ -4,7 +4,7 @@ What is wrong in itself is refused: missing names, wrong types, templates that d
 flows that run today, is accepted, and `lint` tells about it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import chain, islice
@@ -189,6 +189,7 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
         _identity_advice(document, flow),
         _repetition_advice(document, flow),
         _variable_advice(document, flow),
+        _null_advice(document),
         script_advice(document, flow),
         message_advice(document, flow),
     )
@@ -283,6 +284,35 @@ def _variable_advice(document: Document, flow: Flow) -> Iterator[Problem]:
             complaint = _about_variable(variable, defined)
             if complaint:
                 yield document.problem(path, complaint)
+
+
+def _null_advice(document: Document) -> Iterator[Problem]:
+    """Warn where the input of a command holds null, which templates do not keep."""
+    for index, step in enumerate(_list(_get(document.value, "steps"))):
+        command = _get(step, "command")
+        key = next((key for key in command if key.casefold() == "input"), "input") if isinstance(command, dict) else "input"
+        for path in _nulls(_get(command, "input"), ("steps", index, "command", key)):
+            if isinstance(path[-1], int):
+                message = (
+                    "null in a list cannot be rendered: the step fails whenever it should run; leave the item out or write ''"
+                )
+            else:
+                message = f"null is dropped: the pack gets an input without {path[-1]!r}; leave it out or write ''"
+            yield document.problem(path, message)
+
+
+def _nulls(value: Json, path: Path) -> Iterator[Path]:
+    """Yield the path of every null inside of a map or a list."""
+    items: Iterable[tuple[str | int, Json]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        if item is None:
+            yield (*path, key)
+        else:
+            yield from _nulls(item, (*path, key))
 
 
 def _about_variable(variable: str, defined: Sequence[str]) -> str | None:

@@ -29,3 +29,9 @@ def read(text: str | None, path: str) -> datetime | None:
     except (ValueError, OverflowError) as error:
         message = "must be a time such as 2026-03-01T12:30:00Z or 2026-03-01T12:30:00.25+02:00"
         raise InputError(f"{path} {message}.", problems=[Problem(path, message)]) from error
+
+
+def nanosecond(text: str | None) -> int:
+    """Return the nanoseconds of a valid time beyond its microseconds, 0 to 999."""
+    digits = (RFC_3339.fullmatch(text) or [""])[1] if text and len(text) > len("2026-03-01T12:30:00.000000Z") else None
+    return int((digits or "")[7:10].ljust(3, "0"))

@@ -47,11 +47,15 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema."""
+    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema.
+
+    `failure` says that a command with this result has failed.
+    """
 
     name: str = ""
     links: tuple[Link, ...] = ()
     payload_schema: Json = msgspec.field(default=None, name="payloadSchema")
+    failure: bool = False
 
 
 class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -214,13 +218,15 @@ class Happening(msgspec.Struct, frozen=True):
     name: str
     payload: bytes
     created_at: datetime | None = None
+    created_nanosecond: int = 0
 
 
 class Event(msgspec.Struct, frozen=True):
     """Something that a pack said has happened.
 
     `payload` is the JSON text as it was sent, so that nothing of it is lost in translation (large integers, key order);
-    `created_at` is None when the sender gave no time.
+    `created_at` is None when the sender gave no time. `created_nanosecond` is the part of that time for which a `datetime`
+    has no room, 0 to 999: templates print it while the event is evaluated, and it is not stored.
     """
 
     event_id: str
@@ -229,6 +235,7 @@ class Event(msgspec.Struct, frozen=True):
     payload: bytes
     received_at: datetime
     created_at: datetime | None = None
+    created_nanosecond: int = 0
 
 
 class ActionState(enum.StrEnum):

@@ -1,16 +1,18 @@
 """What an evaluation depends on besides the event and the flows: time, chance, the datastore, and how much it may cost."""
 
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from random import Random
+from typing import NamedTuple, Self
 
 import msgspec
 
 from flyteops.document import decode_json
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.model import DataItem, Json
-from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Runtime
+from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Limits, Runtime
 
 STEP_SECONDS = 1.0
 """How long all templates of one step may take together."""
@@ -25,6 +27,23 @@ EVENT_LENGTH = 33_554_432
 """Most characters of all actions of one event; after it each may still have `SMALL_LENGTH`."""
 
 SMALL_LENGTH = 65_536
+
+
+class Allowance(NamedTuple):
+    """How long texts may become: those of one template, of one action, and of all actions of an event."""
+
+    limits: Limits = DEFAULT_LIMITS
+    action_length: int = ACTION_LENGTH
+    event_length: int = EVENT_LENGTH
+
+    @classmethod
+    def for_bodies(cls, longest: int) -> Self:
+        """Return what hands on any text of a request body of so many bytes, with some text of the flow around it."""
+        length = max(DEFAULT_LIMITS.output_length, longest) + SMALL_LENGTH
+        limits = replace(DEFAULT_LIMITS, output_length=length, value_length=length)
+        # An action may hold the text twice: in its context, for later steps, and in its input.
+        return cls(limits, max(ACTION_LENGTH, 2 * length), max(EVENT_LENGTH, 4 * length))
+
 
 ID_DIGITS = 13
 """How many hex digits of an id are chance; those before them are its time."""
@@ -68,10 +87,9 @@ class Moment:
     _runtime: Runtime | None = None
     _digits = ""
     _ends_at: float | None = None
-    _room: float = EVENT_LENGTH
     _random: Random | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that is not pure comes from outside
         self,
         *,
         now: datetime,
@@ -79,7 +97,10 @@ class Moment:
         datastore: Callable[[str], Json],
         monotonic: Callable[[], float],
         secret: Callable[[str, str], str] | None = None,
+        allowance: Allowance = Allowance(),  # noqa: B008 - it does not change
     ) -> None:
+        self._allowance = allowance
+        self._room: float = allowance.event_length
         self.now = now
         self.seed = seed
         self.datastore = datastore
@@ -97,6 +118,7 @@ class Moment:
                 random=self._chances,
                 now=self.now,
                 clock=self.monotonic,
+                limits=self._allowance.limits,
                 budget=self._budget,
             )
         return self._runtime
@@ -121,7 +143,7 @@ class Moment:
         if self._ends_at is None:
             self._ends_at = now + EVENT_SECONDS
             self._budget = Budget("the templates of a step")
-        length = min(ACTION_LENGTH, max(self._room, SMALL_LENGTH))
+        length = min(self._allowance.action_length, max(self._room, SMALL_LENGTH))
         deadline = min(now + STEP_SECONDS, self._ends_at)
         taken = sum(map(len, context.values())) if context else 0
         self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)

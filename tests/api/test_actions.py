@@ -238,6 +238,28 @@ async def test_the_time_of_an_event_may_be_written_in_many_ways(
 
 
 @pytest.mark.parametrize(
+    ("given", "printed"),
+    [
+        ("2018-02-14T23:18:09.048103123Z", "2018-02-14 23:18:09.048103123 +0000 UTC"),
+        ("2018-02-14T23:18:09.0481031+02:00", "2018-02-14 23:18:09.0481031 +0200 +0200"),
+        ("2018-02-14T23:18:09.000000001-03:30", "2018-02-14 23:18:09.000000001 -0330 -0330"),
+        ("2018-02-14T23:18:09.100000000Z", "2018-02-14 23:18:09.1 +0000 UTC"),
+        ("2018-02-14T23:18:09Z", "2018-02-14 23:18:09 +0000 UTC"),
+        (None, "2026-03-01 12:30:00.25 +0000 UTC"),
+    ],
+)
+async def test_a_template_prints_the_time_of_an_event_as_its_sender_wrote_it(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make, given: str | None, printed: str
+) -> None:
+    await register("Chat")
+    await register("Worker")
+    await save_flow("at", step("Chat/E", "Worker/C", id="a", input={"at": ["{{ Event.CreatedAt }}"]}))
+    await api.post("/v1/packs/Chat/events", json={"event": "E", "createdAt": given})
+    action = (await api.post("/v1/packs/Worker/actions/take")).json()
+    assert action["input"] == {"at": [printed]}
+
+
+@pytest.mark.parametrize(
     "given",
     [
         "",
@@ -261,3 +283,15 @@ async def test_what_is_no_time_is_refused(api: httpx2.AsyncClient, register: Mak
     answer = await api.post("/v1/packs/Chat/events", json={"event": "E", key: given})
     assert answer.status_code == 400
     assert answer.json()["problems"][0]["path"] == "createdAt"
+
+
+async def test_a_pack_may_declare_and_send_failures(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Make) -> None:
+    await register("Chat")
+    await register("Worker", events=[{"name": "Broken", "failure": True}, {"name": "Fine"}])
+    events = (await api.get("/v1/packs/Worker")).json()["events"]
+    assert [(event["name"], event.get("failure")) for event in events] == [("Broken", True), ("Fine", None)]
+    await save_flow("f", step("Chat/E", "Worker/C", id="a"))
+    await api.post("/v1/packs/Chat/events", json={"event": "E"})
+    action = (await api.post("/v1/packs/Worker/actions/take")).json()
+    answer = await api.post(action["links"][0]["href"], json={"event": "Ended", "failure": True})
+    assert answer.status_code == 202

@@ -292,6 +292,38 @@ def test_a_payload_is_json_or_else_text(flyte, url, args, stdin, payload):
     assert events[0]["payload"] == payload
 
 
+def test_why_shows_the_event_that_explains_why_a_flow_stopped(flyte, file, url):
+    flyte("apply", str(file("stopped")))
+    flyte("send-event", "Chat", "Said", '{"text": "deploy shop"}', "--register")
+    with httpx2.Client(base_url=f"{url}/v1/packs/") as client:
+        client.post("", json={"name": "Shell"})
+        action = client.post("Shell/actions/take")
+        while action.status_code == 200:
+            client.post(action.json()["links"][0]["href"], json={"event": "Failed", "payload": "disk full"})
+            action = client.post("Shell/actions/take")
+    out = flyte("why", "stopped")[1]
+    assert "event Failed of pack Shell" in out
+    assert "  payload disk full\n" in out
+    assert "  the result of step deploy of flow stopped\n  no step of the flow listens to event Failed of pack Shell\n" in out
+    assert "  step report comes after deploy, but waits for event Output of pack Shell\n" in out
+    assert "Failed" not in flyte("why", "stopped", "--event", "Said")[1]
+    events = json.loads(flyte("why", "stopped", "--limit", "1", "--json")[1])["events"]
+    assert [event["event"] for event in events] == ["Failed"]
+    assert "deploy SUCCESS (Failed)" in flyte("executions", "list", "--flow", "stopped")[1]
+
+
+def test_why_shows_events_that_no_longer_reach_a_flow_because_its_trigger_was_renamed(flyte, file):
+    path = file("renamed")
+    path.write_text(path.read_text().replace("name: Said", "name: OldName"))
+    flyte("apply", str(path))
+    flyte("send-event", "Chat", "OldName", '{"text": "no"}', "--register")
+    path.write_text(path.read_text().replace("name: OldName", "name: Replaced"))
+    flyte("apply", str(path))
+    flyte("send-event", "Chat", "OldName", '{"text": "lost"}', "--register")
+    out = flyte("why", "renamed", "--limit", "1")[1]
+    assert "no step listens to event OldName of pack Chat\n  flow renamed is begun by event Replaced of this pack\n" in out
+
+
 def test_executions_are_listed_by_filters(flyte, file):
     flyte("apply", str(file("filtered")))
     flyte("send-event", "Chat", "Said", '{"text": "deploy"}', "--register")

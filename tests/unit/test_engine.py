@@ -56,6 +56,7 @@ def progress_of(*finished, last, context=None, pending=()):
         context=context or {},
         state=ActionState.PENDING,
         siblings=tuple(siblings),
+        step_index=50,
     )
 
 
@@ -272,6 +273,49 @@ def test_all_waits_for_every_dependency():
     assert reasons(early) == {"c": "dependsOn"}
     assert "not finished: b" in early.decisions[0].detail
     assert len(resume(flow, an_event("Output", pack="Shell"), progress_of("a", last="b")).actions) == 1
+
+
+JOIN_STEPS = (a_step("a"), a_step("b"), a_step("c", event="Output", pack="Shell", dependsOn={"all": ["a", "b"]}))
+JOIN = a_flow(*JOIN_STEPS)
+OVER = "it cannot run any more in this execution, in which no action is open"
+
+
+def test_a_join_whose_last_step_failed_says_that_it_cannot_run_any_more():
+    (decision,) = resume(JOIN, an_event("FATAL", pack="Shell"), progress_of("a", last="b")).decisions
+    assert (decision.step_id, decision.outcome, decision.reason) == ("c", "skipped", "dependsOn")
+    assert decision.detail == (
+        "all of a, b have finished, but step 'b', the last, with event FATAL of pack Shell; "
+        f"the step waits for event Output of pack Shell; {OVER}"
+    )
+    assert decision.correlation_id == "run"
+
+
+def test_a_join_whose_first_step_failed_runs_with_the_result_of_the_last():
+    assert resume(JOIN, an_event("FATAL", pack="Shell"), progress_of(last="a", pending=["b"])).decisions == ()
+    assert len(resume(JOIN, an_event("Output", pack="Shell"), progress_of("a", last="b")).actions) == 1
+
+
+def test_a_join_may_still_run_while_another_action_is_open():
+    (decision,) = resume(JOIN, an_event("FATAL", pack="Shell"), progress_of("a", last="b", pending=["x"])).decisions
+    assert decision.detail.endswith("the step waits for event Output of pack Shell")
+
+
+@pytest.mark.parametrize("pending", [[], ["b"]])
+def test_a_step_that_waits_for_one_that_can_no_longer_run_says_so(pending):
+    (decision,) = resume(JOIN, an_event("Output", pack="Shell"), progress_of(last="a", pending=pending)).decisions
+    assert decision.detail.startswith("it waits for all of a, b; not finished: b")
+    assert decision.detail.endswith(OVER) == (not pending)
+
+
+def test_a_join_may_still_run_when_the_same_result_runs_another_step():
+    flow = a_flow(*JOIN_STEPS, a_step("d", event="FATAL", pack="Shell", dependsOn=["b"]))
+    outcome = resume(flow, an_event("FATAL", pack="Shell"), progress_of("a", last="b"))
+    assert [action.step_id for action in outcome.actions] == ["d"]
+    assert not outcome.decisions[-1].detail.endswith(OVER)
+
+
+def test_a_join_that_has_run_says_nothing_about_later_results():
+    assert resume(JOIN, an_event("FATAL", pack="Shell"), progress_of("a", "c", last="b")).decisions == ()
 
 
 def test_a_dependency_that_has_not_finished_holds_a_step_back():

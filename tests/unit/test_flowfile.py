@@ -227,3 +227,30 @@ def test_no_shape_of_a_step_breaks_the_report(value):
 def test_a_flow_with_very_many_faults_is_refused_in_no_time():
     step = "  - {schedule: {cron: '@dayly', timeZone: Europe/Berln}, command: {}}\n"
     assert 200 <= len(problems_in("name: f\nsteps:\n" + 300 * step)) <= 500
+
+
+DROPPED = "null is dropped: the pack gets an input without {!r}; leave it out or write ''"
+IN_LIST = "null in a list cannot be rendered: the step fails whenever it should run; leave the item out or write ''"
+
+
+@pytest.mark.parametrize(
+    ("written", "path", "message"),
+    [
+        ("{a: null}", "steps[0].command.input.a", DROPPED.format("a")),
+        ("{a: ~}", "steps[0].command.input.a", DROPPED.format("a")),
+        ("{a: }", "steps[0].command.input.a", DROPPED.format("a")),
+        ("{a: {b: [{c: null}]}}", "steps[0].command.input.a.b[0].c", DROPPED.format("c")),
+        ("[null]", "steps[0].command.input[0]", IN_LIST),
+        ("{a: [1, null, x]}", "steps[0].command.input.a[1]", IN_LIST),
+        ("[[], [null]]", "steps[0].command.input[1][0]", IN_LIST),
+    ],
+)
+def test_a_null_that_the_input_of_a_command_loses_is_advised_against(written, path, message):
+    (advice,) = advice_on(STEP.replace("packName: Q}", f"packName: Q, input: {written}}}"))
+    assert path in advice
+    assert message in advice
+
+
+@pytest.mark.parametrize("written", ["null", "''", "{a: ''}", "[]", "{a: 'null'}", "{a: 0, b: false}", "[{}]"])
+def test_an_input_that_keeps_everything_gets_no_advice(written):
+    assert advice_on(STEP.replace("packName: Q}", f"packName: Q, input: {written}}}")) == []

@@ -265,3 +265,10 @@ def test_wrong_settings_are_reported_at_once() -> None:
 def test_the_defaults_are_generous() -> None:
     assert Limits() == Limits(timeout=3600, output=1024 * 1024)
     assert Output("", "", 0) == Output(stdout="", stderr="", exit_code=0)
+
+
+@pytest.mark.parametrize(("script", "is_failure"), [("true", False), ("exit 3", True), ({"argv": []}, True)])
+async def test_an_exit_code_other_than_0_is_sent_as_a_failure(script: Any, is_failure: bool) -> None:
+    async with PackTester(shell.create({})) as tester:
+        await tester.run("Shell", script)
+        assert bool(tester.server.failed) == is_failure

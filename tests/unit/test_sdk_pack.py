@@ -380,3 +380,26 @@ def test_events_are_equal_when_they_look_the_same_on_the_wire() -> None:
     assert Event("Placed", Order("tea")) == Event("Placed", {"item": "tea", "count": 1})
     assert Event("Placed", (1, 2)) == Event("Placed", [1, 2])
     assert Event("Placed", 1) != Event("Placed", 2)
+
+
+async def test_an_event_that_means_failure_is_registered_so() -> None:
+    pack = Pack("P")
+    fine, broken = pack.event("Fine"), pack.event("Broken", failure=True)
+    pack.command("Do", events=[fine, broken])(done)
+    async with PackTester(pack) as tester:
+        declared = {event["name"]: event.get("failure", False) for event in tester.server.registrations[0]["events"]}
+    assert declared == {"Fine": False, "Broken": True}
+
+
+@pytest.mark.parametrize("is_failure", [False, True])
+async def test_a_result_may_say_that_it_means_failure(is_failure: bool) -> None:
+    pack = Pack("P")
+    ended = pack.event("Ended")
+
+    @pack.command("Do", events=[ended])
+    async def do(code: int) -> Event:
+        return ended(code, failure=is_failure)
+
+    async with PackTester(pack) as tester:
+        assert await tester.run("Do", 3) == Event("Ended", 3)
+        assert tester.server.failed == (set(tester.server.results) if is_failure else set())

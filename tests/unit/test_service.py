@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from flyteops.document import Document
@@ -74,6 +75,23 @@ async def begun(service):
     await service.accept_event("Source", Happening("Said", b"null"))
     (action,) = await service.take("Worker")
     return action
+
+
+@pytest.mark.parametrize("length", [1024 * 1024, 2_000_000])
+async def test_a_long_text_of_an_event_or_a_result_is_handed_on(service, length):
+    long = "{{ Event.Payload.stdout }}"
+    first = a_step("first", "Said", "Source", input={"message": f"Output: {long}"}) | {"context": {"text": long}}
+    second = a_step("second", "Done", "Worker", ["first"], input=[f"Output: {long}", "{{ Context.text }}"])
+    await service.save_flow(a_flow(first, second))
+    await register(service, "Source", "Worker")
+    text = "x" * length
+    payload = msgspec.json.encode({"stdout": text})
+    await service.accept_event("Source", Happening("Said", payload))
+    (action,) = await service.take("Worker")
+    assert msgspec.json.decode(action.input) == {"message": f"Output: {text}"}
+    await service.complete("Worker", action.action_id, Happening("Done", payload))
+    (following,) = await service.take("Worker")
+    assert msgspec.json.decode(following.input) == [f"Output: {text}", text]
 
 
 # ------------------------------------------------------------------------------------------------------- flow versions

@@ -7,8 +7,11 @@ import msgspec
 
 from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.failure import Failures
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
 from flyteops.web.audit import NO_EVENT, AuditAction, EventView, ExecutionList, ExecutionView
+
+NO_DECLARATIONS = Failures()
 
 
 @click.group(cls=Group)
@@ -37,12 +40,13 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
     params = {name: value for name, value in wanted.items() if value is not None}
     async with connect() as client:
         answer = await client.request("GET", path("audit", "flows"), params={**params, "limit": str(limit)})
-    if as_json:
-        print_json(answer.content)
-        return
-    found = msgspec.json.decode(answer.content, type=ExecutionList).flows
+        if as_json:
+            print_json(answer.content)
+            return
+        found = msgspec.json.decode(answer.content, type=ExecutionList).flows
+        failures = await Failures.load(client, found)
     empty = "No execution matches." if params else "No flow has run yet; `flyte why` tells what became of events."
-    print_table(["execution", "flow", "last activity", "steps"], [_row(execution) for execution in found], empty=empty)
+    print_table(["execution", "flow", "last activity", "steps"], [_row(execution, failures) for execution in found], empty=empty)
 
 
 def _labels(labels: tuple[str, ...]) -> str | None:
@@ -52,10 +56,10 @@ def _labels(labels: tuple[str, ...]) -> str | None:
     return ",".join(label.replace("=", ":", 1) for label in labels) or None
 
 
-def _row(execution: ExecutionView) -> list[str]:
+def _row(execution: ExecutionView, failures: Failures) -> list[str]:
     actions = list(execution.actions.values())
     latest = max((action.state.time for action in actions), key=datetime.fromisoformat, default="")
-    steps = ", ".join(f"{action.step_id or '(no id)'} {action.state.value}" for action in actions)
+    steps = ", ".join(f"{action.step_id or '(no id)'} {_ending(action, failures)}" for action in actions)
     return [execution.correlation_id, execution.name, local_time(latest) if latest else "", steps]
 
 
@@ -67,14 +71,16 @@ async def show_execution(execution_id: str, as_json: bool) -> None:
     """Show an execution: what began it, and each step with its states, input and result."""
     async with connect() as client:
         answer = await client.request("GET", path("audit", "flows", execution_id))
-    if as_json:
-        print_json(answer.content)
-        return
-    for line in execution_lines(msgspec.json.decode(answer.content, type=ExecutionView)):
+        if as_json:
+            print_json(answer.content)
+            return
+        execution = msgspec.json.decode(answer.content, type=ExecutionView)
+        failures = await Failures.load(client, [execution])
+    for line in execution_lines(execution, failures):
         click.echo(line)
 
 
-def execution_lines(execution: ExecutionView) -> list[str]:
+def execution_lines(execution: ExecutionView, failures: Failures = NO_DECLARATIONS) -> list[str]:
     """Return an execution as people read it."""
     actions = sorted(execution.actions.values(), key=lambda action: datetime.fromisoformat(action.states[0].time))
     lines = [f"execution {execution.correlation_id} of flow {clean(execution.name)}"]
@@ -83,7 +89,7 @@ def execution_lines(execution: ExecutionView) -> list[str]:
         lines.append(f"  began {local_time(began.received_at)} with {_event(began)}")
     context: dict[str, str] = {}
     for action in actions:
-        lines += ["", *_action_lines(action, context)]
+        lines += ["", *_action_lines(action, context, failures)]
         context = action.context
     waiting = [step.id or "(no id)" for step in execution.steps if step.id not in execution.actions]
     if waiting:
@@ -91,10 +97,10 @@ def execution_lines(execution: ExecutionView) -> list[str]:
     return lines
 
 
-def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
+def _action_lines(action: AuditAction, context: dict[str, str], failures: Failures) -> list[str]:
     labels = "".join(f" {key}={value}" for key, value in action.pack_labels.items())
     head = f"  {clean(action.step_id) or '(no id)'}: {clean(action.name)} by pack {clean(action.pack_name + labels)}"
-    lines = [f"{head}  {coloured(action.state.value)}", f"    states  {_times(action)}"]
+    lines = [f"{head}  {_coloured_ending(action, failures)}", f"    states  {_times(action)}"]
     new = {key: value for key, value in action.context.items() if context.get(key) != value}
     lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
     lines += _block("input", value_text(action.input, 2000))
@@ -106,6 +112,22 @@ def _action_lines(action: AuditAction, context: dict[str, str]) -> list[str]:
         if attempt.late_result is not None:
             lines += _block("late", f"not applied: {_event(attempt.late_result)}")
     return lines
+
+
+def _ending(action: AuditAction, failures: Failures) -> str:
+    """Return the state, with the name of the event that is the result: SUCCESS may be a message that was not sent."""
+    result = action.result
+    if result is None or result.event == action.state.value:
+        return action.state.value
+    mark = ", failure" if failures.has(result) else ""
+    return f"{action.state.value} ({result.event}{mark})"
+
+
+def _coloured_ending(action: AuditAction, failures: Failures) -> str:
+    text = clean(_ending(action, failures))
+    if action.result is not None and failures.has(action.result):
+        return click.style(text, fg="red")
+    return coloured(action.state.value) + text.removeprefix(action.state.value)
 
 
 def _times(action: AuditAction) -> str:

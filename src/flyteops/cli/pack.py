@@ -194,7 +194,7 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         takes = fields(command.input_schema)
         click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))
     for event in view.events:
-        click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}"))
+        click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}{'  (failure)' if event.failure else ''}"))
 
 
 def fields(schema: Json) -> str:

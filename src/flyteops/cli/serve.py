@@ -228,6 +228,7 @@ def make_service(settings: Settings, store: Any) -> Service:
         seeds=Seeds(secrets.token_bytes(32)),
         housekeeping=housekeeping,
         seals=make_seals(settings),
+        longest_body=settings.max_body_bytes,
     )
 
 

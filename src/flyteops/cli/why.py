@@ -4,12 +4,14 @@ import re
 from collections.abc import AsyncIterator
 
 import click
+import msgspec
 
 from flyteops.cli.api import connect, decode, fetch, get_all, path
 from flyteops.cli.command import Command, json_option, url_option
 from flyteops.cli.decision import decision_lines, event_lines, nobody_listens, trigger_lines
 from flyteops.cli.flow import load_flows
 from flyteops.cli.output import clean, print_json
+from flyteops.cli.silent import merged, silent_events
 from flyteops.errors import NotFoundError
 from flyteops.model import Flow
 from flyteops.sdk.client import Client
@@ -84,16 +86,22 @@ async def verdict(event: AuditEvent) -> AsyncIterator[str]:
 async def _list(client: Client, flow: str | None, wanted: dict[str, str | None], limit: int, *, as_json: bool) -> None:
     params = {name: value for name, value in {**wanted, "flowName": flow}.items() if value is not None}
     answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(limit)})
+    found = decode(answer.content, AuditEventList)
+    silent = [] if flow is None else await silent_events(client, flow, found, wanted, limit)
     if as_json:
-        print_json(answer.content)
+        print_json(msgspec.json.encode(merged(found, silent, limit)) if silent else answer.content)
         return
-    events = decode(answer.content, AuditEventList).events
+    events = merged(found, silent, limit).events
+    reasons = {each.event.id: each for each in silent}
     for number, event in enumerate(events):
         if number:
             click.echo()
-        async for line in explanation(event):
+        lines = explanation(event) if event.id not in reasons else reasons[event.id].explanation()
+        async for line in lines:
             click.echo(line)
-    if not events:
+    if not found.events and not any(each.event.action_id for each in silent):
+        if events:
+            click.echo()
         async for line in nothing_found(client, flow, filtered=len(params) > (flow is not None)):
             click.echo(line)
 

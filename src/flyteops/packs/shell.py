@@ -61,8 +61,9 @@ def create(environ: Mapping[str, str]) -> Pack:
         try:
             invocation = read_invocation(script)
         except InputError as error:
-            return output(Output("", str(error), INPUT_EXIT_CODE))
-        return output(await run_program(invocation, limits))
+            return output(Output("", str(error), INPUT_EXIT_CODE), failure=True)
+        found = await run_program(invocation, limits)
+        return output(found, failure=found.exit_code != 0)
 
     return pack
 

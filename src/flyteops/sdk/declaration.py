@@ -78,7 +78,12 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         body: dict[str, Any] = {
             "name": self.name,
             "events": [
-                {"name": event.name, **_schema("payloadSchema", event.payload), **_help(event.help_url)}
+                {
+                    "name": event.name,
+                    **_schema("payloadSchema", event.payload),
+                    **_help(event.help_url),
+                    **({"failure": True} if event.failure else {}),
+                }
                 for event in self.events.values()
             ],
             "commands": [

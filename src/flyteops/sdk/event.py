@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event with its payload as plain JSON values.
+    """One event with its payload as plain JSON values; `failure` says, of a result, that the command has failed.
 
     The payload is encoded when the event is made, so that an event that exists can also be sent; what cannot be
     encoded raises `InputError`. Two events are equal when they look the same on the wire.
@@ -20,6 +20,7 @@ class Event(msgspec.Struct, frozen=True):
 
     name: str
     payload: Any = None
+    failure: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -32,13 +33,14 @@ class Event(msgspec.Struct, frozen=True):
 class EventType(Generic[T]):
     """A kind of event that a pack declares; call it with a payload to make one."""
 
-    def __init__(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> None:
+    def __init__(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> None:
         try:
             check_type(payload)
         except TypeError as error:
             message = f"the event {name} cannot have this payload: {error}"
             raise TypeError(message) from error
         self.name = name
+        self.failure = failure
         self.payload = payload
         self.help_url = help_url
 
@@ -46,12 +48,15 @@ class EventType(Generic[T]):
         return f"EventType({self.name!r})"
 
     @overload
-    def __call__(self: "EventType[None]") -> Event: ...
+    def __call__(self: "EventType[None]", *, failure: bool = False) -> Event: ...
     @overload
-    def __call__(self, payload: T) -> Event: ...
-    def __call__(self, payload: Any = None) -> Event:
-        """Make an event; a payload that is not of the declared type raises `InputError`."""
-        event = Event(self.name, payload)
+    def __call__(self, payload: T, *, failure: bool = False) -> Event: ...
+    def __call__(self, payload: Any = None, *, failure: bool = False) -> Event:
+        """Make an event; a payload that is not of the declared type raises `InputError`.
+
+        `failure` is for results of events that mean success at other times; one that always means failure is declared so.
+        """
+        event = Event(self.name, payload, failure)
         try:
             convert(event.payload, self.payload, strict=True)
         except msgspec.ValidationError as error:

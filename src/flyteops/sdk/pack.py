@@ -85,17 +85,20 @@ class Pack:
     # -------------------------------------------------------------------------------------------------- declarations
 
     @overload
-    def event(self, name: str, payload: type[T], *, help_url: str | None = None) -> EventType[T]: ...
+    def event(self, name: str, payload: type[T], *, help_url: str | None = None, failure: bool = False) -> EventType[T]: ...
     @overload
-    def event(self, name: str, payload: None, *, help_url: str | None = None) -> EventType[None]: ...
+    def event(self, name: str, payload: None, *, help_url: str | None = None, failure: bool = False) -> EventType[None]: ...
     @overload
-    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> EventType[Any]: ...
-    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None) -> EventType[Any]:
-        """Declare an event; `payload` is any type that msgspec knows, None for an event that carries nothing."""
+    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]: ...
+    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]:
+        """Declare an event; `payload` is any type that msgspec knows, None for an event that carries nothing.
+
+        `failure` says that a command with this result has failed.
+        """
         if name in self._events or name == FATAL:
             message = f"the event {name} is declared already"
             raise InputError(message)
-        declared: EventType[Any] = EventType(name, payload, help_url=help_url)
+        declared: EventType[Any] = EventType(name, payload, help_url=help_url, failure=failure)
         self._events[name] = declared
         return declared
 

@@ -530,7 +530,8 @@ def _token_refused(error: UnauthorizedError) -> UnavailableError:
 def _encode(event: Event, created_at: datetime) -> bytes:
     instant = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     try:
-        return msgspec.json.encode({"event": event.name, "payload": event.payload, "createdAt": instant})
+        body = {"event": event.name, "payload": event.payload, "createdAt": instant}
+        return msgspec.json.encode(body | {"failure": True} if event.failure else body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # somebody changed the payload afterwards
         message = f"the payload of {event.name} cannot be written as JSON: {error}"
         raise InputError(message) from error

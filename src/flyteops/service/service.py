@@ -44,7 +44,7 @@ from flyteops.model import (
     Progress,
     pack_id,
 )
-from flyteops.moment import Moment
+from flyteops.moment import Allowance, Moment
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
 from flyteops.service import mask
@@ -82,7 +82,7 @@ HEALTH_SECONDS = 2.0
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
     check("The event", name_problems({"event": told.name}))
-    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at)
+    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at, told.created_nanosecond)
 
 
 class Service:
@@ -97,7 +97,9 @@ class Service:
         seeds: Callable[[], bytes] | None = None,
         housekeeping: Housekeeping | None = None,
         seals: "Seals | None" = None,
+        longest_body: int = 10 * 1024 * 1024,
     ) -> None:
+        self._allowance = Allowance.for_bodies(longest_body)
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
@@ -461,6 +463,7 @@ class Service:
             datastore=self._items.snapshot,
             monotonic=self._monotonic,
             secret=self._vault.refer,
+            allowance=self._allowance,
         )
 
     # ------------------------------------------------------------------------------------------------------------ flows

@@ -300,6 +300,7 @@ class Parser:
         prefixes: list[str] = []
         if start[0] != NAME:
             prefixes = self._prefixes()
+            start = self._tokens[self.position]
         first = self._product()
         if prefixes:
             first = prefixed(first, [PREFIXES[prefix] for prefix in prefixes], self.source, start[2])

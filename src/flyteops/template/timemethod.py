@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.gotime import Time
@@ -48,6 +48,18 @@ def _instant(time: Time) -> tuple[datetime, int]:
     return time.at, time.nanosecond
 
 
+def _sub(time: Time, other: Time) -> int:
+    # Go's Duration ends at 292 years either way.
+    return max(-(2**63), min(time.unix_nanoseconds - other.unix_nanoseconds, 2**63 - 1))
+
+
+def _several(name: str, instead: str) -> Method:
+    def refuse(_time: Time) -> NoReturn:
+        raise TemplateRenderError(f"{name} has several results, which a template cannot hold; use {instead}")
+
+    return Method(name, (), refuse)
+
+
 _METHODS = (
     Method("Year", (), lambda time: time.at.year),
     Method("Month", (), lambda time: time.at.month),
@@ -68,6 +80,12 @@ _METHODS = (
     Method("AddDate", ("int", "int", "int"), _add_date),
     Method("After", ("time.Time",), lambda time, other: _instant(time) > _instant(other)),
     Method("Before", ("time.Time",), lambda time, other: _instant(time) < _instant(other)),
+    Method("Sub", ("time.Time",), _sub),
+    Method("Location", (), lambda time: "UTC" if time.zone == "UTC" else ""),
+    _several("Date", "Year, Month and Day"),
+    _several("Clock", "Hour, Minute and Second"),
+    _several("ISOWeek", "YearDay"),
+    _several("Zone", 'Format("MST")'),
     Method("Equal", ("time.Time",), lambda time, other: _instant(time) == _instant(other)),
 )
 METHODS = {method.name: method for method in _METHODS}

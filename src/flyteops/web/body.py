@@ -52,7 +52,8 @@ def told_plainly(body: bytes) -> Happening | None:
     try:
         decode_any(body)  # a payload that is left as text is looked at only roughly: numbers and UTF-8 are not
         text = decode_event(body)
-        return Happening(text.event, bytes(text.payload), instant.read(text.created_at, "createdAt"))
+        created_at = instant.read(text.created_at, "createdAt")
+        return Happening(text.event, bytes(text.payload), created_at, instant.nanosecond(text.created_at))
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
@@ -62,20 +63,21 @@ def _told_in_full(call: Call, body: bytes) -> Happening:
     document = _document(call)
     problems: list[Problem] = []
     event = EventBody("")
-    created_at = None
+    created_at, nanosecond = None, 0
     try:
         event = read(document, EventBody)
     except InputError as error:
         problems.extend(error.problems)
     try:
         given = event.created_at or _given(document.value, "createdAt")
-        created_at = instant.read(given if isinstance(given, str) else None, "createdAt")
+        given = given if isinstance(given, str) else None
+        created_at, nanosecond = instant.read(given, "createdAt"), instant.nanosecond(given)
     except InputError as error:
         problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
     if problems:
         raise InputError(f"The body is not what is expected here: {problems[0]}.", problems=problems)
     payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(body)
-    return Happening(event.event, payload, created_at)
+    return Happening(event.event, payload, created_at, nanosecond)
 
 
 def _given(value: Json, name: str) -> Json:

@@ -44,6 +44,7 @@ class EventBody(Struct, rename="camel"):
     event: Annotated[str, Meta(examples=["MessageReceived"])] = ""
     payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
     created_at: Timestamp | None = None
+    failure: Annotated[bool, Meta(description="whether the command, of which this is the result, has failed")] = False
 
 
 class EventText(Struct, rename="camel", forbid_unknown_fields=True):
@@ -52,6 +53,7 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
     event: str = ""
     payload: Raw = Raw(b"null")
     created_at: str | None = None
+    failure: bool = False
 
 
 class Resolved(Struct):
@@ -103,10 +105,11 @@ class EventDeclarationView(Answer, kw_only=True):
     name: str
     links: Sequence[Link] = ()
     payload_schema: Json = None
+    failure: bool = False
 
     @classmethod
     def of(cls, event: EventDeclaration) -> Self:
-        return cls(name=event.name, links=event.links, payload_schema=event.payload_schema)
+        return cls(name=event.name, links=event.links, payload_schema=event.payload_schema, failure=event.failure)
 
 
 class PackSummary(Answer, kw_only=True):

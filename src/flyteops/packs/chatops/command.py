@@ -60,7 +60,7 @@ def declare_commands(pack: Pack, chat: Chat) -> None:
 
 def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes: type[S]) -> None:
     """Give a pack the command `SendMessage`; `takes` may be more than every chat takes."""
-    sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed)
+    sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed, failure=True)
 
     @pack.command("SendMessage", events=[sent, not_sent], takes=takes)
     async def send_message(raw: Any) -> Event:
@@ -78,7 +78,10 @@ def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes:
 
 
 def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
-    sent, not_sent = pack.event("RichMessageSent", RichMessageSent), pack.event("SendRichMessageFailed", SendRichMessageFailed)
+    sent, not_sent = (
+        pack.event("RichMessageSent", RichMessageSent),
+        pack.event("SendRichMessageFailed", SendRichMessageFailed, failure=True),
+    )
 
     @pack.command("SendRichMessage", events=[sent, not_sent], takes=SendRichMessage)
     async def send_rich_message(raw: Any) -> Event:
@@ -94,7 +97,10 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
 
 def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], takes: type[U]) -> None:
     """Give a pack the command `UpdateMessage`; `takes` may be more than every chat takes."""
-    updated, not_updated = pack.event("MessageUpdated", MessageUpdated), pack.event("UpdateMessageFailed", UpdateMessageFailed)
+    updated, not_updated = (
+        pack.event("MessageUpdated", MessageUpdated),
+        pack.event("UpdateMessageFailed", UpdateMessageFailed, failure=True),
+    )
 
     @pack.command("UpdateMessage", events=[updated, not_updated], takes=takes)
     async def update_message(raw: Any) -> Event:
@@ -114,7 +120,7 @@ def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], t
 
 def declare_get_channel_info(pack: Pack, find: Callable[[str], Awaitable[Channel]], tells: type[ChannelFound]) -> None:
     """Give a pack the command `GetChannelInfo`; what it `tells` may be more than every chat knows."""
-    found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound)
+    found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound, failure=True)
 
     @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)
     async def get_channel_info(raw: Any) -> Event:

@@ -52,7 +52,7 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> None:
-    sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed)
+    sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed, failure=True)
 
     @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
     async def send_email(raw: Any) -> Event:

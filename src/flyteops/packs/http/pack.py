@@ -15,6 +15,9 @@ from flyteops.packs.http.transport import GuardedTransport, resolve
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import api_url, byte_count, certificates, positive_seconds
 
+FIRST_FAILURE = 400
+"""The first status that means failure."""
+
 
 class Response(msgspec.Struct, rename="camel"):
     """What was answered; the names of headers are in lower case."""
@@ -52,7 +55,7 @@ def create(environ: Mapping[str, str]) -> Pack:
     transport = GuardedTransport(allowed, ca_cert_file=ca_cert_file, proxies=proxies)
     pack = Pack("Http")
     response = pack.event("Response", payload=Response)
-    request_failed = pack.event("RequestFailed", payload=RequestFailed)
+    request_failed = pack.event("RequestFailed", payload=RequestFailed, failure=True)
 
     @pack.command("Request", events=[response, request_failed])
     async def request(asked: Request) -> Event:
@@ -68,7 +71,8 @@ def create(environ: Mapping[str, str]) -> Pack:
             return request_failed(RequestFailed(str(error), exchange.url, exchange.attempts))
         body_type, body = read_body(answer.headers, answer.content)
         elapsed = round(clock.monotonic() - began, 3)
-        return response(Response(answer.status, dict(answer.headers), body, body_type, answer.url, elapsed))
+        found = Response(answer.status, dict(answer.headers), body, body_type, answer.url, elapsed)
+        return response(found, failure=answer.status >= FIRST_FAILURE)
 
     @pack.check("Http")
     async def check() -> str:

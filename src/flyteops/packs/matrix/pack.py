@@ -127,7 +127,7 @@ class Matrix:
 
 
 def _declare_react(pack: Pack, bot: Matrix) -> None:
-    sent, not_sent = pack.event("ReactionSent", ReactionSent), pack.event("ReactFailed", ReactFailed)
+    sent, not_sent = pack.event("ReactionSent", ReactionSent), pack.event("ReactFailed", ReactFailed, failure=True)
 
     @pack.command("React", events=[sent, not_sent], takes=React)
     async def react(raw: Any) -> Event:

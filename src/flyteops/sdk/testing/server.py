@@ -48,14 +48,15 @@ _OWN_RELATIONS = ("/actionResult", "/takeAction", "/event")
 class _Told(msgspec.Struct):
     event: str
     payload: Any = None
+    failure: bool = False
 
 
 class FakeServer(httpx2.AsyncBaseTransport):
     """A Flyte server in memory; it answers the calls of packs as the real one does.
 
     `data` holds the datastore, as JSON, for a test to fill. `registrations`, `events` and `results` hold what it accepted,
-    `keys` the idempotency keys of events, `requests` every call as ``POST /v1/packs``. With a `token`, whoever shows another
-    is refused.
+    `failed` the ids of actions whose result says that it means failure, `keys` the idempotency keys of events, `requests`
+    every call as ``POST /v1/packs``. With a `token`, whoever shows another is refused.
     """
 
     def __init__(self, *, clock: Clock | None = None, token: str | None = None) -> None:
@@ -68,6 +69,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.authorizations: list[str | None] = []
         self.changed = asyncio.Condition()
         self.keys: set[str] = set()
+        self.failed: set[str] = set()
         self._known: dict[str, str] = {}
         self._answered: dict[tuple[str, str], httpx2.Response] = {}
         self._desk = Desk(self.clock)
@@ -203,6 +205,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
             case ["actions", action_id, "result"]:
                 event = _told(body)
                 self._desk.finish(action_id, self._sender(known_as), event, query.get("lease"))
+                if read(_parsed(body), _Told).failure:
+                    self.failed.add(action_id)
                 return httpx2.Response(202)
             case ["actions", action_id, "heartbeat"]:
                 has_limit = self._desk.extend(action_id, self._sender(known_as), query.get("lease"))

@@ -40,10 +40,10 @@ def floatformat(value: Any, argument: Any, state: State) -> Any:
 def pluralize(value: Any, argument: Any, _state: State) -> str:
     """Return the ending for one or for many."""
     if type(value) not in NUMBERS:
-        raise TemplateRenderError("Filter 'pluralize' does only work on numbers.")
+        raise TemplateRenderError("filter 'pluralize' does only work on numbers")
     endings = text(argument).split(",") if length(argument) else ["s"]
     if len(endings) > 2:
-        raise TemplateRenderError("You cannot pass more than 2 arguments to filter 'pluralize'.")
+        raise TemplateRenderError("you cannot pass more than 2 arguments to filter 'pluralize'")
     if to_int(value) == 1:
         return endings[0] if len(endings) == 2 else ""
     return endings[-1]

@@ -228,7 +228,8 @@ class _Loop:
     def repeat(self, passes: Iterable[Pass], size: int, state: State) -> None:
         """Run the body once for each pass."""
         scope = state.scope
-        counters: dict[str, Any] = {"Parentloop": scope.get("forloop")}
+        # First and Last change once at most, as in the original: they follow the index, which counts down in a reversed text.
+        counters: dict[str, Any] = {"Parentloop": scope.get("forloop"), "First": True, "Last": False}
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
         for index, first, second in passes:
             state.charge(self.cost)
@@ -236,8 +237,10 @@ class _Loop:
             counters["Counter0"] = index
             counters["Revcounter"] = size - index
             counters["Revcounter0"] = size - index - 1
-            counters["First"] = index == 0
-            counters["Last"] = index + 1 == size
+            if index == 1:
+                counters["First"] = False
+            if index + 1 == size:
+                counters["Last"] = True
             scope[self.key] = first
             if self.value is not None and second is not _UNTOUCHED:
                 scope[self.value] = second

@@ -4,7 +4,9 @@ import re
 
 from flyteops.errors import TemplateRenderError
 
-_TOKEN = re.compile(r"[0-9]*[A-Za-z_][A-Za-z0-9_]*|[0-9]+|==|>=|<=|&&|\|\||!=|<>|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[0-9]*[A-Za-z_][A-Za-z0-9_]*|[0-9]+|==|>=|<=|&&|\|\||!=|<>|.", re.DOTALL
+)
 _FILTER = re.compile(r"\|[ \t\r]*$")
 _SENDERS = {"time": "filter:date", "matchesCron": None}
 _SHIFT = 20
@@ -16,7 +18,7 @@ def report(error: TemplateRenderError, source: str) -> str:
     line, column = error.line or 1, error.column or 1
     text = source.split("\n")[line - 1]
     token = _TOKEN.match(text, column - 1)
-    near = token[0] if token else ""
+    near = _bare(token[0]) if token else ""
     if _FILTER.search(text[: column - 1]):
         sender = _SENDERS.get(near, f"filter:{near}")
         where = f" (where: {sender})" if sender else ""
@@ -24,3 +26,8 @@ def report(error: TemplateRenderError, source: str) -> str:
         where = " (where: execution) in <string>"
     shown = column + _SHIFT if line == 1 else column
     return f"[Error{where} | Line {line} Col {shown} near '{near}'] {error.message}"
+
+
+def _bare(token: str) -> str:
+    """Return a text without its quotes and escapes, any other token as it is."""
+    return re.sub(r"\\(.)", r"\1", token[1:-1]) if token[0] in "\"'" and len(token) > 1 else token

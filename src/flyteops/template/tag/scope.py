@@ -149,7 +149,7 @@ class _Macro:
         return Function(self.name, None, lambda state, arguments: self._call(state, arguments, scope, autoescape=autoescape))
 
     def _call(self, state: State, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool) -> SafeText:
-        """Print the body; an error inside becomes the text, as flows may rely on."""
+        """Print the body; an error in it, or in a default, becomes the text, as flows may rely on."""
         state.enter()
         state.charge(self.cost + len(scope))
         kept = state.scope, state.autoescape
@@ -166,14 +166,9 @@ class _Macro:
 
     def _printed(self, state: State, arguments: list[Any]) -> str:
         inner = dict(state.scope)
-        try:
-            for name, default in self.parameters:
-                inner[name] = default(state) if default is not None else None
-        except (TemplateAbort, TemplateLimitError):
-            raise
-        except TemplateRenderError:
-            # A default that fails makes the whole call print nothing.
-            return ""
+        # Every default is evaluated, also for a parameter that has an argument, and before the arguments are counted.
+        for name, default in self.parameters:
+            inner[name] = default(state) if default is not None else None
         if len(arguments) > len(self.parameters):
             raise TemplateRenderError(
                 f"Macro '{self.name}' called with too many arguments ({len(arguments)} instead of {len(self.parameters)})."
