@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from flyteops.document import Document
-from flyteops.errors import BusyError, ConflictError, LateError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
 from flyteops.flowfile import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
@@ -430,6 +430,33 @@ async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(t
         await service.sweep()
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
+
+
+class Forgetting(SqliteStore):
+    """A store whose next answer to a release is lost: it was carried out."""
+
+    loses = False
+
+    async def release(self, *arguments, **options):
+        address = await super().release(*arguments, **options)
+        if self.loses:
+            self.loses = False
+            raise OutcomeUnknownError
+        return address
+
+
+async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its_next_owner(tmp_path, clocks):
+    async with Forgetting(tmp_path / "forgetting.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step())
+        store.loses = True
+        await service.hand_back([action])
+        (again,) = await service.take("Worker")
+        assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
+        await service.sweep()
+        assert not await service.take("Worker")
+        assert (await store.get_action(action.action_id)).state is ActionState.PENDING
+        await service.complete("Worker", again.action_id, DONE)
 
 
 async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):

@@ -33,6 +33,9 @@ LOGGER = logging.getLogger("flyte.store")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+REVISION = "length(a.states) - length(replace(a.states, ',', ''))"
+"""How often the state of an action has changed: a comma separates two states."""
+
 LATER = "LATER"
 """The state of a NEW action that may not be taken yet, so that whoever takes need not look at the time."""
 

@@ -38,6 +38,11 @@ def extra(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def revision_of(action: Mapping[str, Any]) -> int:
+    """Return how often the state of an action has changed."""
+    return len(extra(action).get("states") or ()) - 1
+
+
 def microseconds_of(value: Any, exact: int | None = None) -> int:
     """Return the microseconds of a date, those that were kept exactly if they are of the same date."""
     at = to_microseconds(value) if isinstance(value, datetime) else int(value) * 1000 if isinstance(value, DatetimeMS) else 0

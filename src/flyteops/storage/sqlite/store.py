@@ -256,11 +256,11 @@ class SqliteStore(Store):
 
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
-            self._return(each.action_id, each.attempt, at)
+            self._return(each.action_id, each.revision, at)
 
-    def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+    def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an action that reached nobody available again, and try again until it is or the store is closed."""
-        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(attempt), counts=False)
+        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
 
         def end(released: "asyncio.Future[Address]") -> None:
             if not isinstance(released.exception(), UnavailableError):
@@ -272,7 +272,7 @@ class SqliteStore(Store):
         def later(error: BaseException | None) -> None:
             if self._writer is not None and isinstance(error, UnavailableError):
                 self.loops.loop(RETURNING, LOGGER).failed(error)
-                asyncio.get_running_loop().call_later(PAUSE, self._return, action_id, attempt, at)
+                asyncio.get_running_loop().call_later(PAUSE, self._return, action_id, revision, at)
 
         try:
             self._write(OTHER, release).add_done_callback(end)
