@@ -11,9 +11,9 @@ from datetime import timedelta
 import pytest
 
 from flyteops.calendar import zone
-from flyteops.errors import UnavailableError
+from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import Order
+from flyteops.service import ChangeFilter, Order
 from flyteops.storage.base import ActionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
@@ -151,6 +151,29 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     await restarted.sweep()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
     assert [flow.name for flow in await restarted.list_flows()] == ["broken", "flow"]
+
+
+async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
+    service = await started(store, clocks)
+    await service.register_pack(PackDeclaration(name="Broken", labels={"env": "prod"}))
+    await save(service, a_step(), name="broken")
+    damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
+    damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
+    restarted = await started(store, clocks)
+    assert {kind for kind, _ in kinds(restarted)} == {"flow", "pack"}
+    await restarted.delete_flow("broken")
+    (pack_id,) = [name for kind, name in kinds(restarted) if kind == "pack"]
+    await restarted.delete_pack(pack_id)
+    assert not restarted.problems()
+    newest = [(change.kind, change.name, change.action) for change in await restarted.list_changes(ChangeFilter())]
+    assert newest[:2] == [("pack", pack_id, "removed"), ("flow", "broken", "removed")]
+    with pytest.raises(NotFoundError):
+        await restarted.delete_flow("broken")
+    with pytest.raises(NotFoundError):
+        await restarted.delete_pack(pack_id)
+    again = await started(store, clocks)
+    assert not again.problems()
+    assert len(await again.list_changes(ChangeFilter())) == len(newest)
 
 
 async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(store, clocks, tmp_path):

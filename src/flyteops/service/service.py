@@ -231,9 +231,10 @@ class Service:
             return [error.message]
         return self.loops.problems(essential=True)
 
-    def warnings(self) -> Sequence[str]:
-        """Return what somebody should look at although the server does its work."""
-        return [*self._store.warnings(), *self.loops.problems(essential=False), *self._aside.warnings]
+    def warnings(self, *, details: bool = True) -> Sequence[str]:
+        """Return what somebody should look at although the server does its work; without `details`, nobody's names."""
+        aside = self._aside.warnings if details else self._aside.summary
+        return [*self._store.warnings(), *self.loops.problems(essential=False), *aside]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
