@@ -14,7 +14,7 @@ from flyteops.calendar import zone
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import ChangeFilter, Order
-from flyteops.storage.base import ActionFilter
+from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
 
@@ -151,6 +151,34 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     await restarted.sweep()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
     assert [flow.name for flow in await restarted.list_flows()] == ["broken", "flow"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "event SET decisions = x'7b'",
+        "event SET created_at = 'yesterday'",
+        "event SET created_at = 7",
+        "action SET context = x'5b5d'",
+        "action SET states = 'NEW soon,' || states",
+        "action SET states = 'nonsense'",
+        "queue SET labels = '{'",
+        "source SET labels = CAST(x'ff' AS TEXT)",
+        "source SET name = CAST(x'c3' AS TEXT)",
+        "queue SET command = CAST(x'c3' AS TEXT)",
+        "action SET step_id = CAST(x'c3' AS TEXT)",
+    ],
+)
+async def test_a_row_that_cannot_be_read_leaves_lists_readable(store, clocks, tmp_path, change):
+    service = await started(store, clocks)
+    action = await begin(service, a_step(context={"a": "b"}))
+    await service.complete("Worker", action.action_id, DONE)
+    await service.accept_event("Source", SAID)
+    await taken(service)
+    damage(tmp_path, f"UPDATE {change} WHERE true")
+    assert len(await service.list_actions(ActionFilter())) == 2
+    assert len(await service.list_events(EventFilter())) == 3
+    assert [len(each.actions) for each in await service.list_executions(ExecutionFilter())] == [1, 1]
 
 
 async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):

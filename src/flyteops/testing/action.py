@@ -245,6 +245,7 @@ class ActionContract(StoreCase):
             state=ActionState.PENDING,
             siblings=(Sibling("first", 0, ActionState.PENDING), Sibling("second", 1, ActionState.NEW)),
             attempt=1,
+            revision=1,
         )
         assert seen
         assert seen[-1] == expected

@@ -440,11 +440,7 @@ class Readers:
         self.guard.check(max_age=LOOK_EVERY)
         connection = self._free.get()
         try:
-            connection.execute("BEGIN")
-            try:
-                return run(Audit(connection))
-            finally:
-                connection.execute("ROLLBACK")
+            return _run(connection, run)
         except sqlite3.Error as error:
             if is_damage(error):
                 self.guard.note_damage(error)
@@ -453,3 +449,25 @@ class Readers:
             raise InputError(f"The store cannot look for that: {error}.") from error
         finally:
             self._free.put(connection)
+
+
+def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+    """Run a function on one snapshot. Bytes that are not UTF-8 are replaced, so that one text does not hide all others."""
+    try:
+        return _run_once(connection, run)
+    except sqlite3.OperationalError as error:
+        if "decode to UTF-8" not in str(error):
+            raise
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        return _run_once(connection, run)
+    finally:
+        connection.text_factory = str
+
+
+def _run_once(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return run(Audit(connection))
+    finally:
+        connection.execute("ROLLBACK")
