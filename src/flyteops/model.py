@@ -412,7 +412,8 @@ class Progress(msgspec.Struct, frozen=True):
     """An action and the execution it belongs to, as they stand at the moment when a result is applied.
 
     `siblings` are all actions of the execution, this one included. `result` is the event that finished it, if one did.
-    `attempt` counts how often it was handed out; `leases` are those of all attempts, none without a time limit.
+    `attempt` counts how often it was handed out; `leases` are those of all attempts, none without a time limit. `revision`
+    grows with every change of its state, so that no two claims have the same one, even if one was taken back in between.
     """
 
     action_id: str
@@ -432,6 +433,7 @@ class Progress(msgspec.Struct, frozen=True):
     leases: tuple[Lease, ...] = ()
     timeout: timedelta | None = None
     due_at: datetime | None = None
+    revision: int = 0
 
     @property
     def address(self) -> Address:

@@ -7,7 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.model import Note
 from flyteops.service import Order, Service
+from flyteops.storage.base import Store
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
@@ -254,3 +256,14 @@ async def test_who_made_and_revoked_a_token_is_kept_and_nothing_that_lets_in(
 async def test_a_pack_does_not_learn_who_changed_what(pack: httpx2.AsyncClient) -> None:
     for path in ("/v1/audit/changes", "/v1/audit/changes/1"):
         assert (await pack.get(path)).status_code == 401
+
+
+async def test_readiness_names_nothing_that_is_set_aside_to_those_without_a_token(
+    nobody: httpx2.AsyncClient, admin: httpx2.AsyncClient, service: Service, store: Store
+) -> None:
+    await store.save_note(Note("hook", "a-secret-name", b"not to be read"))
+    await service.hooks.refresh()
+    answer = await nobody.get("/health/ready")
+    assert answer.json() == {"status": "ready", "warnings": ["1 problem; see GET /v1/health/problems"]}
+    assert (await nobody.get("/v1/health/problems")).status_code == 401
+    assert "a-secret-name" in (await admin.get("/v1/health/problems")).text

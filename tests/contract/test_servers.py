@@ -11,6 +11,7 @@ import pytest
 from flyteops.change import Chain
 from flyteops.errors import ConflictError, UnauthorizedError, UnavailableError
 from flyteops.model import (
+    ActionState,
     Command,
     DataItem,
     Dependencies,
@@ -28,7 +29,7 @@ from flyteops.ruling import Timetable
 from flyteops.service import ChangeFilter, Order, Service
 from flyteops.service.state import survey
 from flyteops.storage import open_store
-from flyteops.storage.base import EventFilter
+from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES
 
 DONE = Happening("Done", b"null")
@@ -36,10 +37,14 @@ DONE = Happening("Done", b"null")
 
 class Clock:
     def __init__(self) -> None:
-        self.now = datetime.now(UTC)
+        self.begun = self.now = datetime.now(UTC)
 
     def __call__(self) -> datetime:
         return self.now
+
+    def steady(self) -> float:
+        """Return the time of a clock that agrees that this much time has passed."""
+        return (self.now - self.begun).total_seconds()
 
 
 @pytest.fixture
@@ -51,10 +56,32 @@ def clock() -> Clock:
 async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[list[Service]]:
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
-        services = [Service(store, clock=clock) for store in stores]
+        services = [Service(store, clock=clock, monotonic=clock.steady) for store in stores]
         for service in services:
             await service.start()
         yield services
+
+
+async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(services: list[Service], clock: Clock) -> None:
+    first = services[0]
+    if not first.is_shared:
+        return
+    command = Command("Work", "Worker", timeout="1m")
+    await first.register_pack(PackDeclaration("Worker"))
+    step = Step(event=EventPattern("Said", "Worker"), command=command)
+    await first.save_flow(Flow("flow", steps=(step,)))
+    await first.accept_event("Worker", Happening("Said", b"null"))
+    await first.advance()
+    (action,) = await first.take("Worker")
+    clock.begun += timedelta(hours=3)
+    clock.now += timedelta(hours=3)
+    with pytest.raises(UnavailableError, match="differ"):
+        await first.advance()
+    assert (await first.list_actions(ActionFilter()))[0].state is ActionState.PENDING
+    await first.heartbeat("Worker", action.action_id, action.lease)
+    (status,) = await first.list_actions(ActionFilter())
+    assert status.due_at is not None
+    assert status.due_at < datetime.now(UTC) + timedelta(minutes=2)
 
 
 async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(services: list[Service], clock: Clock) -> None:

@@ -11,10 +11,10 @@ from datetime import timedelta
 import pytest
 
 from flyteops.calendar import zone
-from flyteops.errors import UnavailableError
+from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import Order
-from flyteops.storage.base import ActionFilter
+from flyteops.service import ChangeFilter, Order
+from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
 
@@ -151,6 +151,57 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     await restarted.sweep()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
     assert [flow.name for flow in await restarted.list_flows()] == ["broken", "flow"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "event SET decisions = x'7b'",
+        "event SET created_at = 'yesterday'",
+        "event SET created_at = 7",
+        "action SET context = x'5b5d'",
+        "action SET states = 'NEW soon,' || states",
+        "action SET states = 'nonsense'",
+        "queue SET labels = '{'",
+        "source SET labels = CAST(x'ff' AS TEXT)",
+        "source SET name = CAST(x'c3' AS TEXT)",
+        "queue SET command = CAST(x'c3' AS TEXT)",
+        "action SET step_id = CAST(x'c3' AS TEXT)",
+    ],
+)
+async def test_a_row_that_cannot_be_read_leaves_lists_readable(store, clocks, tmp_path, change):
+    service = await started(store, clocks)
+    action = await begin(service, a_step(context={"a": "b"}))
+    await service.complete("Worker", action.action_id, DONE)
+    await service.accept_event("Source", SAID)
+    await taken(service)
+    damage(tmp_path, f"UPDATE {change} WHERE true")
+    assert len(await service.list_actions(ActionFilter())) == 2
+    assert len(await service.list_events(EventFilter())) == 3
+    assert [len(each.actions) for each in await service.list_executions(ExecutionFilter())] == [1, 1]
+
+
+async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
+    service = await started(store, clocks)
+    await service.register_pack(PackDeclaration(name="Broken", labels={"env": "prod"}))
+    await save(service, a_step(), name="broken")
+    damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
+    damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
+    restarted = await started(store, clocks)
+    assert {kind for kind, _ in kinds(restarted)} == {"flow", "pack"}
+    await restarted.delete_flow("broken")
+    (pack_id,) = [name for kind, name in kinds(restarted) if kind == "pack"]
+    await restarted.delete_pack(pack_id)
+    assert not restarted.problems()
+    newest = [(change.kind, change.name, change.action) for change in await restarted.list_changes(ChangeFilter())]
+    assert newest[:2] == [("pack", pack_id, "removed"), ("flow", "broken", "removed")]
+    with pytest.raises(NotFoundError):
+        await restarted.delete_flow("broken")
+    with pytest.raises(NotFoundError):
+        await restarted.delete_pack(pack_id)
+    again = await started(store, clocks)
+    assert not again.problems()
+    assert len(await again.list_changes(ChangeFilter())) == len(newest)
 
 
 async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(store, clocks, tmp_path):

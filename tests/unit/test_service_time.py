@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from flyteops.document import Document
-from flyteops.errors import BusyError, ConflictError, LateError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
 from flyteops.flowfile import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
@@ -213,6 +213,88 @@ async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clo
 
 
 # ------------------------------------------------------------------------------------------------- delays and schedules
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_time(service, clocks, hours):
+    for name in ("Source", "Worker"):
+        await service.register_pack(PackDeclaration(name=name))
+    await save(service, a_step("now", terms={"timeout": "60s"}), a_step("later", delay="1h"))
+    await service.advance()
+    clocks.set(hours=hours)
+    await service.accept_event("Source", SAID)
+    (action,) = await service.take("Worker")
+    clocks.forward(seconds=1)
+    await service.advance()
+    clocks.forward(seconds=58)
+    await service.advance()
+    assert not await service.take("Worker")
+    assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+    clocks.forward(minutes=59)
+    await service.advance()
+    assert not await service.take("Worker")
+    clocks.forward(seconds=1)
+    await service.advance()
+    (later,) = await service.take("Worker")
+    assert later.action_id != action.action_id
+
+
+class Leaving(SqliteStore):
+    """A store that does not answer when timers are moved, once."""
+
+    is_away = False
+
+    async def advance(self, *arguments, **options):
+        if self.is_away and options.get("shift"):
+            self.is_away = False
+            raise UnavailableError
+        return await super().advance(*arguments, **options)
+
+
+async def test_a_jump_of_the_clock_is_made_up_for_when_the_store_is_there_again(tmp_path, clocks):
+    async with Leaving(tmp_path / "leaving.db") as store:
+        service = await started(store, clocks)
+        await service.advance()
+        action = await begin(service, a_step(terms={"timeout": "60s"}))
+        clocks.set(hours=3)
+        store.is_away = True
+        with pytest.raises(UnavailableError):
+            await service.advance()
+        clocks.forward(seconds=30)
+        await service.advance()
+        assert (await store.get_action(action.action_id)).state is ActionState.PENDING
+        assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_what_is_stamped_while_timers_are_moved_takes_its_time(tmp_path, clocks, hours):
+    moving, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(SqliteStore):
+        is_late = False
+
+        async def advance(self, *arguments, **options):
+            if not options.get("shift"):
+                return await super().advance(*arguments, **options)
+            done = await super().advance(*arguments, **options) if self.is_late else None
+            moving.set()
+            await goes_on.wait()
+            return done or await super().advance(*arguments, **options)
+
+    for is_late in (False, True):
+        async with Slow(tmp_path / f"slow-{is_late}.db") as store:
+            moving.clear()
+            goes_on.clear()
+            store.is_late = is_late
+            service = await started(store, clocks)
+            await service.advance()
+            clocks.set(hours=hours)
+            advancing = asyncio.create_task(service.advance())
+            await moving.wait()
+            action = await begin(service, a_step(terms={"timeout": "60s"}))
+            goes_on.set()
+            await advancing
+            assert (await store.get_action(action.action_id)).due_at == clocks.now + timedelta(minutes=1)
 
 
 async def test_a_delayed_command_waits_its_time(service, clocks):
@@ -471,6 +553,33 @@ async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(t
         await service.sweep()
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
+
+
+class Forgetting(SqliteStore):
+    """A store whose next answer to a release is lost: it was carried out."""
+
+    loses = False
+
+    async def release(self, *arguments, **options):
+        address = await super().release(*arguments, **options)
+        if self.loses:
+            self.loses = False
+            raise OutcomeUnknownError
+        return address
+
+
+async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its_next_owner(tmp_path, clocks):
+    async with Forgetting(tmp_path / "forgetting.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step())
+        store.loses = True
+        await service.hand_back([action])
+        (again,) = await service.take("Worker")
+        assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
+        await service.sweep()
+        assert not await service.take("Worker")
+        assert (await store.get_action(action.action_id)).state is ActionState.PENDING
+        await service.complete("Worker", again.action_id, DONE)
 
 
 async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):

@@ -146,6 +146,13 @@ class Aside:
         return sorted(self._problems.values(), key=lambda problem: (problem.since, problem.kind, problem.name))
 
     @property
+    def summary(self) -> list[str]:
+        """How much is set aside, without names and reasons."""
+        count = len(self._problems)
+        said = "1 problem" if count == 1 else f"{count} problems"
+        return [f"{said}; see GET /v1/health/problems"] if count else []
+
+    @property
     def warnings(self) -> list[str]:
         """What is set aside in few words: the first ones with their reasons, and how many there are."""
         found = self.problems

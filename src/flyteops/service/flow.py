@@ -15,7 +15,7 @@ from flyteops.model import Flow, FlowVersion
 from flyteops.ruling import Timetable
 from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_flow
+from flyteops.service.state import UNREADABLE, of_flow
 from flyteops.storage.base import NotLoadedError, Rows, Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -161,12 +161,14 @@ class FlowBook:
         return prepared.version
 
     async def delete(self, name: str, by: Author) -> None:
-        """Forget a flow; executions of it that run go on with their version."""
+        """Forget a flow, also one that cannot be read; executions of it that run go on with their version."""
         async with self._changes.turn():
-            flow = self.get(name)
-            async with self._changes.recorded(by, thing("flow", name), of_flow(flow), None):
+            unreadable = AsideKey(FLOW, name)
+            before = UNREADABLE if unreadable in self._aside else of_flow(self.get(name))
+            async with self._changes.recorded(by, thing("flow", name), before, None):
                 await self._store.delete_flow(name)
                 self.discard(name)
+                self._aside.resolve([unreadable])
 
     def put(self, prepared: PreparedFlow) -> None:
         """Make this the current version of its flow."""

@@ -9,9 +9,9 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundE
 from flyteops.model import DataItem
 from flyteops.moment import Snapshot
 from flyteops.name import check, fault_of_text, name_problems
-from flyteops.service.aside import ITEM, Aside
+from flyteops.service.aside import ITEM, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_item
+from flyteops.service.state import UNREADABLE, of_item
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Store
 
@@ -84,8 +84,11 @@ class ItemBook:
             if key in self._vault:
                 await self._vault.delete(key, by)
                 return
-            async with self._changes.recorded(by, thing("datastore", key), of_item(self.get(key)), None):
+            unreadable = AsideKey(ITEM, key)
+            before = UNREADABLE if unreadable in self._aside else of_item(self.get(key))
+            async with self._changes.recorded(by, thing("datastore", key), before, None):
                 await self._store.delete_item(key)
+                self._aside.resolve([unreadable])
                 self._put([item for item in self._items.values() if item.key != key])
 
 

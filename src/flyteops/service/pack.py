@@ -10,10 +10,10 @@ from flyteops.change import SERVER, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
-from flyteops.service.aside import PACK, Aside
+from flyteops.service.aside import PACK, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
-from flyteops.service.state import of_pack
+from flyteops.service.state import UNREADABLE, of_pack
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)
@@ -75,12 +75,14 @@ class PackRoll:
         return self._fresh(await self._pack(pack_id))
 
     async def delete(self, pack_id: str, by: Author) -> None:
-        """Forget the pack; what it sent and did stays in the audit."""
+        """Forget the pack, also one that cannot be read; what it sent and did stays in the audit."""
         async with self._changes.turn():
-            pack = await self._pack(pack_id)
-            async with self._changes.recorded(by, thing("pack", pack_id), of_pack(pack), None):
+            unreadable = AsideKey(PACK, pack_id)
+            before = UNREADABLE if unreadable in self._aside else of_pack(await self._pack(pack_id))
+            async with self._changes.recorded(by, thing("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
+                self._aside.resolve([unreadable])
 
     async def sender(self, pack_id: str, now: datetime) -> PackRef:
         """Return a pack that does something now; raise `NotFoundError`."""

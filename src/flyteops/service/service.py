@@ -60,6 +60,7 @@ from flyteops.service.pack import PackRoll
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_resolution
 from flyteops.service.timekeeper import Timekeeper
+from flyteops.service.timer import ClockWatch
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
 from flyteops.service.verdict import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
@@ -101,7 +102,8 @@ class Service:
     ) -> None:
         self._allowance = Allowance.for_bodies(longest_body)
         self._store = store
-        self._clock = clock
+        watch = ClockWatch(clock, monotonic)
+        self._clock = clock = watch.now
         self._monotonic = monotonic
         self._seeds = seeds or Seeds(os.urandom(32))
         self._housekeeping = housekeeping or Housekeeping()
@@ -119,7 +121,7 @@ class Service:
         self._hand_back = HandBack(store, clock, self._room.announce)
         self._is_stopping = False
         self.loops = store.loops = BackgroundLoops(monotonic)
-        self._time = Timekeeper(store, (clock, monotonic), self._flows, self._aside, self._moment)
+        self._time = Timekeeper(store, watch, self._flows, self._aside, self._moment)
         self._time.announce = self._room.announce
         self._around = Surroundings()
         self._awaits = "The server has not started yet."
@@ -231,9 +233,10 @@ class Service:
             return [error.message]
         return self.loops.problems(essential=True)
 
-    def warnings(self) -> Sequence[str]:
-        """Return what somebody should look at although the server does its work."""
-        return [*self._store.warnings(), *self.loops.problems(essential=False), *self._aside.warnings]
+    def warnings(self, *, details: bool = True) -> Sequence[str]:
+        """Return what somebody should look at although the server does its work; without `details`, nobody's names."""
+        aside = self._aside.warnings if details else self._aside.summary
+        return [*self._store.warnings(), *self.loops.problems(essential=False), *aside]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""

@@ -21,9 +21,6 @@ from flyteops.term import tick_of
 
 LOGGER = logging.getLogger("flyte.service")
 
-Clocks = tuple[Callable[[], datetime], Callable[[], float]]
-"""A clock on the wall, and one that cannot be set."""
-
 RETRY_AFTER = timedelta(seconds=1)
 """When to try again what is due and could not be done."""
 
@@ -45,14 +42,13 @@ class Timekeeper:
     `announce` is told for whom there are actions now; `clock_fault` says why nothing is done, "" while it is.
     """
 
-    def __init__(self, store: Store, clocks: Clocks, flows: FlowBook, aside: Aside, moment: Callable[[], Moment]) -> None:
+    def __init__(self, store: Store, watch: ClockWatch, flows: FlowBook, aside: Aside, moment: Callable[[], Moment]) -> None:
         self._store = store
-        self._clock, self._monotonic = clocks
+        self._clock, self._clock_watch, self._monotonic = watch.now, watch, watch.monotonic
         self._flows = flows
         self._aside = aside
         self._moment = moment
         self._timer = Timer(self._clock)
-        self._clock_watch = ClockWatch(self._clock, self._monotonic)
         self._presence = Presence(self._monotonic)
         self._missed = MissedRuns()
         self.announce: Callable[[Iterable[Address]], None] = lambda _: None
@@ -64,7 +60,7 @@ class Timekeeper:
 
     def check_clock(self, now: datetime | None) -> None:
         """Compare the clock with the store's, which says `now`; while they differ, this server does nothing that is due."""
-        ahead = timedelta(0) if now is None else self._clock() - now
+        ahead = timedelta(0) if now is None else self._clock_watch.clock() - now
         fault = ""
         if abs(ahead) > CLOCK_TOLERANCE:
             fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
@@ -80,28 +76,43 @@ class Timekeeper:
         if self.clock_fault:
             raise UnavailableError(self.clock_fault)
         await self.note_presence()
-        now, shift = self._clock_watch.look()
-        if self._store.is_shared:
-            shift = None  # the times in it are those of several clocks
+        now, shift = await self._look_at_clock()
         known = self._aside.keys((ACTION, SCHEDULE))
         leave_out = {_timer(key) for key in known if self._aside.waits(key)}
         failed: set[AsideKey] = set()
         while True:
             store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
-            shift = None
+            # What was stamped with the other time in the meantime is corrected by another move, by nothing.
+            is_moved, shift = bool(shift), timedelta(0) if shift else None
+            self._clock_watch.settle()
             self.announce(advanced.arrived)
             failures = {self._aside_key(each.key): each.error for each in advanced.failed}
             self._aside.report(failures)
             failed |= failures.keys()
             leave_out |= {each.key for each in advanced.failed}
-            if advanced.next_at is None or advanced.next_at > now:
+            if not is_moved and (advanced.next_at is None or advanced.next_at > now):
                 self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
                 self._missed.report(failed=leave_out)
                 return advanced.next_at
             # Others get their turn: after a long downtime, thousands may be due at once.
             await asyncio.sleep(0)
             self._watch_presence()
+
+    async def _look_at_clock(self) -> tuple[datetime, timedelta | None]:
+        """Return the time, and by how much the timers in the store are to be moved, as the clock was set."""
+        now, shift = self._clock_watch.look()
+        if not self._store.is_shared:
+            return now, shift
+        if not shift:
+            return now, None
+        # The times in the store are those of several clocks, of which this may be the only one that was set.
+        self.check_clock((await self._store.look_around()).now)
+        if self.clock_fault:
+            self._clock_watch.reject()
+            raise UnavailableError(self.clock_fault)
+        await self._store.renew_leases(now)
+        return now, timedelta(0)
 
     def _aside_key(self, key: TimerKey) -> AsideKey:
         """Return what a timer is called where it is listed."""

@@ -83,18 +83,49 @@ class Presence:
 
 
 class ClockWatch:
-    """Notices when the clock was set, by comparing it with one that cannot be."""
+    """Notices when the clock was set, by comparing it with one that cannot be.
+
+    Until the timers in the store have been moved accordingly (`look`, then `settle`), `now` goes on as if the clock had not been
+    set, so that nothing is moved that began after the jump. `clock` is the clock as it is.
+    """
 
     def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
-        self._clock = clock
-        self._monotonic = monotonic
+        self.clock = clock
+        self.monotonic = monotonic
         self._last: tuple[datetime, float] | None = None
+        self._noticed: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        """Return the time with which whatever begins now is stamped."""
+        now, due = self.clock(), self._expected()
+        if due is None or abs(now - due) <= TOLERANCE:
+            return now
+        # While timers are being moved, nobody knows what is stamped before and what after. The later time makes a lease or a
+        # delay too long at worst, which can be corrected; the other one would end it at once.
+        return due if self._noticed is None else max(now, due)
 
     def look(self) -> tuple[datetime, timedelta | None]:
         """Return the time, and how far the clock has been set since the last look, None if it was not; at first, zero."""
-        now, steady = self._clock(), self._monotonic()
-        last, self._last = self._last, (now, steady)
-        if last is None:
-            return now, timedelta(0)
-        jump = now - last[0] - timedelta(seconds=steady - last[1])
-        return now, jump if abs(jump) > TOLERANCE else None
+        now, due, steady = self.clock(), self._expected(), self.monotonic()
+        jump = timedelta(0) if due is None else now - due
+        if due is not None and abs(jump) <= TOLERANCE:
+            self._last, self._noticed = (now, steady), None
+            return now, None
+        self._noticed = now, steady
+        return now, jump
+
+    def settle(self) -> None:
+        """Note that the timers in the store have been moved by what the last look has found."""
+        if self._noticed is not None:
+            self._last, self._noticed = self._noticed, None
+
+    def reject(self) -> None:
+        """Note that the timers in the store are not moved, as the clock is wrong; it goes on as if it had not been set."""
+        self._noticed = None
+
+    def _expected(self) -> datetime | None:
+        """Return the time if the clock was not set since the last look, None before the first."""
+        if self._last is None:
+            return None
+        at, steady = self._last
+        return at + timedelta(seconds=self.monotonic() - steady)

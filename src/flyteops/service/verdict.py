@@ -31,12 +31,6 @@ def rule_on_result(event: Event, progress: Progress, lease: str | None) -> Late 
     return True
 
 
-def check_attempt(progress: Progress, *, attempt: int) -> None:
-    """Raise `ConflictError` unless an action is still with the pack that it was handed to."""
-    if progress.state is not ActionState.PENDING or progress.attempt != attempt:
-        raise ConflictError(f"Action {progress.action_id!r} is {progress.state} by now.")
-
-
 def accept(_progress: Progress) -> None:
     """Let a person do what the state of the action allows."""
 

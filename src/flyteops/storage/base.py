@@ -64,6 +64,7 @@ class Claimed(msgspec.Struct, frozen=True):
     """What a pack needs to execute an action.
 
     With a time limit (`timeout`) there is a `lease`, the token that the result has to show, and `expires_at`, until when.
+    The `revision` tells this claim from all others of the action, see `Progress`; the attempt does not.
     """
 
     action_id: str
@@ -73,6 +74,7 @@ class Claimed(msgspec.Struct, frozen=True):
     lease: str | None = None
     timeout: timedelta | None = None
     expires_at: datetime | None = None
+    revision: int = 0
 
 
 def lease_token(seed: bytes, action_id: str, attempt: int) -> str:

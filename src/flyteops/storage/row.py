@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
@@ -32,6 +33,9 @@ from flyteops.storage.portable import StoredAction, StoredAttempt, StoredFlow, S
 LOGGER = logging.getLogger("flyte.store")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+REVISION = "length(a.states) - length(replace(a.states, ',', ''))"
+"""How often the state of an action has changed: a comma separates two states."""
 
 LATER = "LATER"
 """The state of a NEW action that may not be taken yet, so that whoever takes need not look at the time."""
@@ -132,9 +136,43 @@ def to_transitions(states: str) -> tuple[Transition, ...]:
     return tuple(Transition(ActionState(state), to_instant(int(at))) for state, at in pairs)
 
 
+def readable_transitions(states: str) -> tuple[Transition, ...]:
+    """Read what can be read of a `states` column, for a list; UNKNOWN since long ago if that is nothing."""
+    found: list[Transition] = []
+    for entry in str(states).split(","):
+        with suppress(ValueError, OverflowError):
+            found += to_transitions(entry)
+    return tuple(found) or (Transition(ActionState.UNKNOWN, EPOCH),)
+
+
+def readable_decisions(text: bytes | None) -> tuple[Decision, ...]:
+    """Read the decisions about an event, for a list; none if they are damaged."""
+    try:
+        return () if text is None else decode_decisions(text)
+    except (msgspec.MsgspecError, UnicodeError, TypeError):
+        return ()
+
+
+def _readable_context(text: bytes) -> dict[str, str]:
+    try:
+        return decode_strings(text)
+    except (msgspec.MsgspecError, UnicodeError, TypeError):
+        return {}
+
+
+def _readable_instant(microseconds: Any) -> datetime | None:
+    try:
+        return None if microseconds is None else to_instant(microseconds)
+    except (TypeError, OverflowError):
+        return None
+
+
 def created_at_of(text: str | None) -> datetime | None:
     """Read the `created_at` column of an event."""
-    return None if text is None else datetime.fromisoformat(text)
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except (ValueError, TypeError):  # what a pack said about the time, which nothing depends on
+        return None
 
 
 def event_of(columns: Sequence[Any]) -> Event:
@@ -165,11 +203,11 @@ def action_of(
         flow_uuid=flow_uuid,
         step_id=step_id,
         step_index=step_index,
-        context=decode_strings(context),
+        context=_readable_context(context),
         trigger=trigger,
-        states=to_transitions(states),
+        states=readable_transitions(states),
         result=result,
-        due_at=None if due_at is None else to_instant(due_at),
+        due_at=_readable_instant(due_at),
         attempts=tuple(attempts),
     )
 
@@ -177,7 +215,7 @@ def action_of(
 def status_of(columns: Sequence[Any]) -> ActionStatus:
     """Return from its columns how an action stands."""
     action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
-    transitions = to_transitions(states)
+    transitions = readable_transitions(states)
     return ActionStatus(
         action_id=action_id,
         name=name,
@@ -190,7 +228,7 @@ def status_of(columns: Sequence[Any]) -> ActionStatus:
         since=transitions[-1].at,
         created_at=transitions[0].at,
         attempt=attempt,
-        due_at=None if due_at is None else to_instant(due_at),
+        due_at=_readable_instant(due_at),
     )
 
 

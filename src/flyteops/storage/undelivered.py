@@ -28,10 +28,10 @@ STOPPING = 2.0
 """How many seconds a server that stops takes to return what is left."""
 
 Find = Callable[[Sequence[str]], Awaitable[Sequence[tuple[str, int]]]]
-"""Finds the PENDING actions that were claimed with one of these tokens: their ids and attempts."""
+"""Finds the PENDING actions that were claimed with one of these tokens: their ids and revisions."""
 
 Release = Callable[[str, int, datetime], Awaitable[None]]
-"""Makes an action NEW again at a time; raises `ConflictError` or `NotFoundError` when that attempt is over."""
+"""Makes an action NEW again at a time; raises `ConflictError` or `NotFoundError` when the claim of that revision is over."""
 
 
 class Tries:
@@ -57,11 +57,14 @@ class Tries:
         return tuple(self._sent[:-1])
 
 
-def still_claimed(attempt: int) -> Check:
-    """Return a check that an action is still with the one to whom it was handed out in that attempt."""
+def still_claimed(revision: int) -> Check:
+    """Return a check that the claim of that revision is not over.
+
+    The number of the attempt would not do: it is used again after a release that does not count.
+    """
 
     def check(progress: Progress) -> None:
-        if progress.state is not ActionState.PENDING or progress.attempt != attempt:
+        if progress.state is not ActionState.PENDING or progress.revision != revision:
             raise ConflictError(f"Action {progress.action_id!r} is {progress.state} by now.")
 
     return check
@@ -102,7 +105,7 @@ class Undelivered:
 
     def add(self, claimed: Iterable[Claimed], at: datetime) -> None:
         """Return these, which were claimed at that time."""
-        self._claims.update({each.action_id: each.attempt for each in claimed})
+        self._claims.update({each.action_id: each.revision for each in claimed})
         self._wake(at)
 
     def _wake(self, at: datetime) -> None:
@@ -133,9 +136,9 @@ class Undelivered:
     async def _round(self) -> None:
         try:
             await self._look()
-            for action_id, attempt in list(self._claims.items()):
-                with suppress(ConflictError, NotFoundError):  # its attempt is over
-                    await self._release(action_id, attempt, self._at)
+            for action_id, revision in list(self._claims.items()):
+                with suppress(ConflictError, NotFoundError):  # that claim is over
+                    await self._release(action_id, revision, self._at)
                 del self._claims[action_id]
         except Exception as error:  # the loop goes on, whatever it is
             self._loop(RETURNING).failed(error)

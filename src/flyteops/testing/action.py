@@ -32,7 +32,7 @@ class ActionContract(StoreCase):
             trigger = await start(store, new, event=sample.event(at=minutes(1)))
             assert (await store.get_action(new.action_id)).states == (Transition(ActionState.NEW, minutes(1)),)
 
-            assert list(await store.claim(WORKER, minutes(2))) == [Claimed(new.action_id, "Deploy", new.input)]
+            assert list(await store.claim(WORKER, minutes(2))) == [Claimed(new.action_id, "Deploy", new.input, revision=1)]
             result = sample.event("Deployed", minutes(3), pack=WORKER, payload=b"null")
             assert await store.finish(new.action_id, result, always(NOTHING)) is True
 
@@ -245,6 +245,7 @@ class ActionContract(StoreCase):
             state=ActionState.PENDING,
             siblings=(Sibling("first", 0, ActionState.PENDING), Sibling("second", 1, ActionState.NEW)),
             attempt=1,
+            revision=1,
         )
         assert seen
         assert seen[-1] == expected

@@ -57,7 +57,7 @@ class EventContract(StoreCase):
         async with self.connect() as store:
             await start(store, action, event=event)
             assert (await store.get_event(event.event_id)).event.payload == text
-            assert list(await store.claim(WORKER, NOON)) == [Claimed(action.action_id, "Deploy", text)]
+            assert list(await store.claim(WORKER, NOON)) == [Claimed(action.action_id, "Deploy", text, revision=1)]
 
     async def test_decisions_come_back_as_they_were_made(self) -> None:
         sample = Sample()

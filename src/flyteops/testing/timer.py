@@ -9,6 +9,7 @@ from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import FATAL, ActionState, Address, Lease, NewAction, Outcome, Progress
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
 from flyteops.storage.base import ActionFilter, Claimed, NotLoadedError, Retention, Store
+from flyteops.storage.undelivered import still_claimed
 from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
 
@@ -192,6 +193,28 @@ class TimerContract(StoreCase):
             await store.release(again.action_id, minutes(3), accept, counts=True)
             assert (await claim(store, minutes(4))).attempt == 2
             assert await take(store, minutes(4)) == second.action_id
+
+    async def test_a_release_that_is_repeated_leaves_an_action_with_its_next_owner(self) -> None:
+        sample = Sample()
+        actions = [sample.action(timeout=limit, not_before=at) for limit in (LIMIT, None) for at in (None, minutes(1))]
+        async with self.connect() as store:
+            await start(store, *actions)
+            await store.advance(minutes(1), Ruling())
+            # Also at one and the same time, and with the same number of attempts.
+            owners = [list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED))]
+            for _ in range(2):
+                for each in owners[-1]:
+                    await store.release(each.action_id, minutes(2), still_claimed(each.revision), counts=False)
+                owners.append(list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED)))
+            *earlier, latest = owners
+            assert {each.attempt for each in latest} == {1}
+            for owned in earlier:
+                for each in owned:
+                    with raises(ConflictError):
+                        await store.release(each.action_id, minutes(3), still_claimed(each.revision), counts=False)
+            for each in latest:
+                assert (await store.get_action(each.action_id)).state is ActionState.PENDING
+                await store.release(each.action_id, minutes(3), still_claimed(each.revision), counts=False)
 
     async def test_what_was_not_handed_out_cannot_go_back(self) -> None:
         sample = Sample()

@@ -97,6 +97,7 @@ class Api:
             return
         try:
             if self._gate is not None:
+                call.has_auth = True
                 call.bearer = await self._gate.admit(scope["method"], path, call.headers)
             resource, params = self._find(path)
             call.set_params(params)

@@ -72,7 +72,8 @@ class DisconnectedError(Exception):
 class Call:
     """A request; its path parameters are there once the path is known, its body once it has been read.
 
-    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one.
+    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one. `has_auth` says
+    whether the server asks for tokens at all.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Call:
         "_undo",
         "bearer",
         "body",
+        "has_auth",
         "headers",
         "options",
         "params",
@@ -97,6 +99,7 @@ class Call:
         self.params: dict[str, str] = {}
         self.body = b""
         self.bearer: Token | Claims | None = None
+        self.has_auth = False
         self._receive = receive
         self._traffic = traffic
         self._transfer: Transfer | None = None

@@ -10,7 +10,7 @@ from flyteops.errors import NotFoundError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
-from flyteops.storage.row import LATER, decode_decisions, to_microseconds, up_to_page
+from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
 
 FLEETING = {"pending": 0}
 """What is not read of an execution."""
@@ -37,7 +37,7 @@ async def get_event(database: Any, event_id: str) -> EventRecord:
 
 
 def _record(document: Document, flow_name: str | None) -> EventRecord:
-    decisions = decode_decisions(document["decisions"]) if "decisions" in document else ()
+    decisions = readable_decisions(document.get("decisions"))
     if flow_name is not None:
         decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
     return EventRecord(event_of(document, document["_id"]), decisions, document.get("action"))

@@ -10,10 +10,19 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from flyteops.model import Action, ActionState, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
+from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
 from flyteops.storage.base import ActionStatus, lease_token
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
-from flyteops.storage.row import LATER, MICROSECOND, STATES, to_instant, to_microseconds, to_text
+from flyteops.storage.row import (
+    LATER,
+    MICROSECOND,
+    STATES,
+    created_at_of,
+    readable_transitions,
+    to_instant,
+    to_microseconds,
+    to_text,
+)
 
 Document = dict[str, Any]
 
@@ -36,6 +45,11 @@ def extra(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is kept besides what the original knows."""
     found = document.get("flyte")
     return found if isinstance(found, dict) else {}
+
+
+def revision_of(action: Mapping[str, Any]) -> int:
+    """Return how often the state of an action has changed."""
+    return len(extra(action).get("states") or ()) - 1
 
 
 def microseconds_of(value: Any, exact: int | None = None) -> int:
@@ -85,7 +99,7 @@ def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
 
 def _created_at(value: Any, kept: Mapping[str, Any]) -> datetime | None:
     if "createdAt" in kept:
-        return datetime.fromisoformat(kept["createdAt"])
+        return created_at_of(kept["createdAt"])
     return value if isinstance(value, datetime) and value != ZERO else None
 
 
@@ -154,8 +168,8 @@ def states_of(document: Mapping[str, Any]) -> list[str]:
 
 def transitions_of(document: Mapping[str, Any]) -> tuple[Transition, ...]:
     """Return the states of an action."""
-    pairs = (text.split(" ") for text in states_of(document))
-    return tuple([Transition(STATES.get(state, ActionState.NEW), to_instant(int(at))) for state, at in pairs])
+    pairs = (str(text).partition(" ") for text in states_of(document))
+    return readable_transitions(",".join(f"{STATES.get(state, STATES['NEW'])} {at}" for state, _, at in pairs))
 
 
 def due_of(document: Mapping[str, Any]) -> int | None:

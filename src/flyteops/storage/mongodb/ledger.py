@@ -32,6 +32,7 @@ from flyteops.storage.mongodb.document import (
     lease_of,
     member_of,
     result_of,
+    revision_of,
     shown_state,
     state_of,
 )
@@ -356,6 +357,7 @@ def _found(action: Document, run: Document, states: Mapping[str, str]) -> Found:
         leases=() if timeout is None else _leases(action_id, kept.get("attempts", ())),
         timeout=None if timeout is None else timedelta(microseconds=timeout),
         due_at=None if due is None else to_instant(due),
+        revision=revision_of(action),
     )
     return Found(action, run, states, progress)
 

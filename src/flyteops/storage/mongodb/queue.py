@@ -11,7 +11,7 @@ from pymongo import UpdateOne
 from flyteops.model import Address, PackRef, has_labels
 from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.document import Document, extra, input_of, shown_state
+from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.execution import touch
 from flyteops.storage.row import decode_labels, read_queue, subsets, to_instant, to_microseconds, to_text
 from flyteops.storage.undelivered import Tries
@@ -178,17 +178,17 @@ async def _taken_before(database: Any, queues: Sequence[str], before: Sequence[s
 
 
 async def claimed_with(database: Any, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
-    """Return the actions that were claimed with one of these tokens, and their attempts."""
+    """Return the actions that were claimed with one of these tokens, and their revisions."""
     which = {"flyte.state": "PENDING", "flyte.claim": {"$in": list(tokens)}}
-    found = database.action.find(which, {"flyte.attempt": 1})
-    return [(str(each["_id"]), each["flyte"]["attempt"]) async for each in found]
+    found = database.action.find(which, {"flyte.states": 1})
+    return [(str(each["_id"]), revision_of(each)) async for each in found]
 
 
 def _claimed(document: Document, seed: bytes, now: int) -> Claimed:
     kept = extra(document)
-    action_id, timeout, attempt = str(document["_id"]), kept.get("timeout"), kept["attempt"]
+    action_id, timeout, attempt, revision = str(document["_id"]), kept.get("timeout"), kept["attempt"], revision_of(document)
     if timeout is None:
-        return Claimed(action_id, document["name"], input_of(document), attempt)
+        return Claimed(action_id, document["name"], input_of(document), attempt, revision=revision)
     lease = lease_token(seed, action_id, attempt)
     limit = timedelta(microseconds=timeout)
-    return Claimed(action_id, document["name"], input_of(document), attempt, lease, limit, to_instant(now + timeout))
+    return Claimed(action_id, document["name"], input_of(document), attempt, lease, limit, to_instant(now + timeout), revision)

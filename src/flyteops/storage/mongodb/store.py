@@ -320,16 +320,16 @@ class MongoStore(Store):
         with suppress(FlyteError):  # those that may have been claimed all the same are looked for
             for each in await claiming:
                 try:
-                    await self._return(each.action_id, each.attempt, at)
+                    await self._return(each.action_id, each.revision, at)
                 except UnavailableError:
                     self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
         return await self._client.read(partial(claimed_with, tokens=tokens))
 
-    async def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+    async def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an action that reached nobody available again."""
-        address = await self._release(action_id, at, still_claimed(attempt), counts=False)
+        address = await self._release(action_id, at, still_claimed(revision), counts=False)
         self._tell([address])
         self._wakeup.announce([address])
 

@@ -10,8 +10,8 @@ from flyteops.storage.postgres.ledger import EVENT
 from flyteops.storage.row import (
     LATER,
     action_of,
-    decode_decisions,
     event_of,
+    readable_decisions,
     status_of,
     to_instant,
     to_microseconds,
@@ -82,7 +82,7 @@ async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | N
     )
     records = {}
     for seq, encoded, action_id in rows:
-        decisions = () if encoded is None else decode_decisions(encoded)
+        decisions = readable_decisions(encoded)
         if flow_name is not None:
             decisions = tuple([decision for decision in decisions if decision.flow_name == flow_name])
         records[seq] = EventRecord(events[seq], decisions, action_id)

@@ -21,6 +21,7 @@ from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
     LATER,
     MICROSECOND,
+    REVISION,
     STATES,
     UNFINISHED,
     decode_labels,
@@ -209,18 +210,18 @@ HEADS_OF_OWN = """
 """
 """The oldest actions of each of these labels and commands."""
 
-CLAIM = """
-WITH RECURSIVE {candidates},
+CLAIM = f"""
+WITH RECURSIVE {{candidates}},
   heads AS (
     SELECT seq FROM flyte_action WHERE seq = ANY (ARRAY(SELECT seq FROM candidates ORDER BY seq)) AND state = 'NEW'
-    ORDER BY seq LIMIT $4::bigint FOR UPDATE {locked}
+    ORDER BY seq LIMIT $4::bigint FOR UPDATE {{locked}}
   ),
   claimed AS (
     UPDATE flyte_action a
     SET state = 'PENDING', since = $5::bigint, states = states || ',PENDING ' || $5::bigint, attempt = attempt + 1,
       claim = $6::text, due_at = $5::bigint + timeout
     FROM heads WHERE a.seq = heads.seq
-    RETURNING a.seq, a.execution_seq, a.action_id, a.command, a.input, a.attempt, a.timeout
+    RETURNING a.seq, a.execution_seq, a.action_id, a.command, a.input, a.attempt, a.timeout, {REVISION} AS revision
   ),
   theirs AS (
     SELECT seq FROM flyte_execution WHERE seq IN (SELECT execution_seq FROM claimed) ORDER BY seq FOR UPDATE
@@ -232,10 +233,10 @@ WITH RECURSIVE {candidates},
     INSERT INTO flyte_attempt (action_seq, number, seed, pack_id, taken_at)
     SELECT seq, attempt, $7::bytea, $8::text, $5::bigint FROM claimed WHERE timeout IS NOT NULL
   )
-SELECT action_id, command, input, attempt, timeout, TRUE FROM (SELECT * FROM claimed ORDER BY seq) ordered
+SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM (SELECT * FROM claimed ORDER BY seq) ordered
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
-"""
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
+"""  # noqa: S608 - texts of ours
 """The actions, or one row that says that there are some which others have their hands on."""
 
 LIST_KINDS = f"WITH RECURSIVE {KINDS} SELECT labels, command FROM kinds"  # noqa: S608 - texts of ours
@@ -254,24 +255,24 @@ CLAIM_LISTED = _claims(LISTED, HEADS_OF_OWN)
 CLAIM_BY_LABELS = _claims(ANY_COMMAND)
 CLAIM_OF_COMMAND = _claims(ONE_COMMAND)
 
-CLAIMED_BEFORE = """
+CLAIMED_BEFORE = f"""
 WITH found AS (
   UPDATE flyte_action a SET claim = $3::text FROM flyte_execution x
   WHERE x.changed_at >= $1 AND a.execution_seq = x.seq AND a.claim = ANY($2::text[]) AND a.state = 'PENDING'
-  RETURNING a.seq, a.action_id, a.command, a.input, a.attempt, a.timeout
+  RETURNING a.seq, a.action_id, a.command, a.input, a.attempt, a.timeout, {REVISION} AS revision
 )
-SELECT action_id, command, input, attempt, timeout, TRUE FROM found ORDER BY seq
-"""
+SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM found ORDER BY seq
+"""  # noqa: S608 - texts of ours
 """What was claimed when the answer was lost. It gets the present token: what is claimed later with an old one reaches nobody."""
 
-CLAIMED_WITH = "SELECT action_id, attempt FROM flyte_action WHERE state = 'PENDING' AND claim = ANY($1::text[])"
+CLAIMED_WITH = f"SELECT action_id, {REVISION} FROM flyte_action a WHERE state = 'PENDING' AND claim = ANY($1::text[])"  # noqa: S608 - texts of ours
 
 LOOKS = 5
 """How often a claim looks again when others were faster each time."""
 
-FIND = """
+FIND = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.pack_name, a.labels, a.command, a.state, a.context,
-  a.result_seq, a.attempt, a.timeout, a.due_at, x.correlation_id, x.flow_name, x.flow_uuid, x.version,
+  a.result_seq, a.attempt, a.timeout, a.due_at, {REVISION} AS revision, x.correlation_id, x.flow_name, x.flow_uuid, x.version,
   others.step_ids, others.step_indexes, others.states
 FROM flyte_action a JOIN flyte_execution x ON x.seq = a.execution_seq
 CROSS JOIN LATERAL (
@@ -279,8 +280,8 @@ CROSS JOIN LATERAL (
     array_agg(state ORDER BY o.seq) AS states
   FROM flyte_action o WHERE o.execution_seq = a.execution_seq
 ) others
-WHERE {condition}
-"""
+WHERE {{condition}}
+"""  # noqa: S608 - texts of ours
 
 
 class Found(NamedTuple):
@@ -457,11 +458,11 @@ async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str
 
 
 def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
-    action_id, command, input_, attempt, timeout, _ = row
+    action_id, command, input_, attempt, timeout, revision, _ = row
     if timeout is None:
-        return Claimed(action_id, command, input_, attempt)
-    lease = lease_token(seed, action_id, attempt)
-    return Claimed(action_id, command, input_, attempt, lease, timedelta(microseconds=timeout), to_instant(now + timeout))
+        return Claimed(action_id, command, input_, attempt, revision=revision)
+    lease, limit = lease_token(seed, action_id, attempt), timedelta(microseconds=timeout)
+    return Claimed(action_id, command, input_, attempt, lease, limit, to_instant(now + timeout), revision)
 
 
 class Ending(NamedTuple):
@@ -577,6 +578,7 @@ async def found_of(connection: Any, row: Any) -> Found:
         leases=() if row["timeout"] is None else await _leases(connection, row["seq"], row["action_id"]),
         timeout=None if row["timeout"] is None else timedelta(microseconds=row["timeout"]),
         due_at=None if row["due_at"] is None else to_instant(row["due_at"]),
+        revision=row["revision"],
     )
     return Found(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
 

@@ -389,16 +389,16 @@ class PostgresStore(Store):
         with suppress(FlyteError):  # those that may have been claimed all the same are looked for
             for each in await claiming:
                 try:
-                    await self._return(each.action_id, each.attempt, at)
+                    await self._return(each.action_id, each.revision, at)
                 except UnavailableError:
                     self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
         return [(row[0], row[1]) for row in await self._pool.rows(ledger.CLAIMED_WITH, tokens)]
 
-    async def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+    async def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an action that reached nobody available again."""
-        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(attempt), counts=False)
+        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
         address = await self._pool.transaction(release)
         self._tell([address])
         self._wakeup.announce([address])

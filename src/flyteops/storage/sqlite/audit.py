@@ -29,7 +29,6 @@ from flyteops.storage.row import (
     LATER,
     action_of,
     current_of,
-    decode_decisions,
     decode_declaration,
     decode_flow,
     decode_labels,
@@ -37,6 +36,7 @@ from flyteops.storage.row import (
     item_of,
     name_of,
     pack_of,
+    readable_decisions,
     status_of,
     to_instant,
     to_microseconds,
@@ -157,7 +157,7 @@ class Audit:
         )
         records = {}
         for seq, encoded, action_id in rows:
-            decisions = () if encoded is None else decode_decisions(encoded)
+            decisions = readable_decisions(encoded)
             if flow_name is not None:
                 decisions = tuple(decision for decision in decisions if decision.flow_name == flow_name)
             records[seq] = EventRecord(events[seq], decisions, action_id)

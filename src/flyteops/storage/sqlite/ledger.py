@@ -233,7 +233,7 @@ class Ledger:
         if given is None:
             self.flush()
             given = self._execute("SELECT input FROM action WHERE seq = ?", (action.seq,)).fetchone()[0]
-        return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at)
+        return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at, action.revision)
 
     def _remember(self, action: Found) -> None:
         """Keep what is known of an action that is handed out, for its result comes next; nothing else happens to most of them."""
@@ -354,6 +354,7 @@ class Ledger:
             leases=() if found.timeout is None else self._leases(found.seq),
             timeout=None if found.timeout is None else timedelta(microseconds=found.timeout),
             due_at=None if found.due_at is None else to_instant(found.due_at),
+            revision=found.revision,
         )
 
     def _siblings(self, found: Found) -> tuple[Sibling, ...]:

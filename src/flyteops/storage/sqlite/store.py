@@ -256,11 +256,11 @@ class SqliteStore(Store):
 
     def _give_back(self, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
-            self._return(each.action_id, each.attempt, at)
+            self._return(each.action_id, each.revision, at)
 
-    def _return(self, action_id: str, attempt: int, at: datetime) -> None:
+    def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an action that reached nobody available again, and try again until it is or the store is closed."""
-        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(attempt), counts=False)
+        release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
 
         def end(released: "asyncio.Future[Address]") -> None:
             if not isinstance(released.exception(), UnavailableError):
@@ -272,7 +272,7 @@ class SqliteStore(Store):
         def later(error: BaseException | None) -> None:
             if self._writer is not None and isinstance(error, UnavailableError):
                 self.loops.loop(RETURNING, LOGGER).failed(error)
-                asyncio.get_running_loop().call_later(PAUSE, self._return, action_id, attempt, at)
+                asyncio.get_running_loop().call_later(PAUSE, self._return, action_id, revision, at)
 
         try:
             self._write(OTHER, release).add_done_callback(end)
@@ -440,11 +440,7 @@ class Readers:
         self.guard.check(max_age=LOOK_EVERY)
         connection = self._free.get()
         try:
-            connection.execute("BEGIN")
-            try:
-                return run(Audit(connection))
-            finally:
-                connection.execute("ROLLBACK")
+            return _run(connection, run)
         except sqlite3.Error as error:
             if is_damage(error):
                 self.guard.note_damage(error)
@@ -453,3 +449,25 @@ class Readers:
             raise InputError(f"The store cannot look for that: {error}.") from error
         finally:
             self._free.put(connection)
+
+
+def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+    """Run a function on one snapshot. Bytes that are not UTF-8 are replaced, so that one text does not hide all others."""
+    try:
+        return _run_once(connection, run)
+    except sqlite3.OperationalError as error:
+        if "decode to UTF-8" not in str(error):
+            raise
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        return _run_once(connection, run)
+    finally:
+        connection.text_factory = str
+
+
+def _run_once(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return run(Audit(connection))
+    finally:
+        connection.execute("ROLLBACK")

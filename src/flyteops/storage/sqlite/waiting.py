@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from flyteops.model import ActionState, NewAction, has_labels
-from flyteops.storage.row import STATES, subsets
+from flyteops.storage.row import REVISION, STATES, subsets
 
 PREFETCH = 64
 """How many actions are read from a queue at a time."""
@@ -49,6 +49,7 @@ class Found(msgspec.Struct, frozen=True):
     correlation_id: str
     flow_name: str
     flow_uuid: str
+    revision: int
     is_alone: bool = False
 
     @property
@@ -56,19 +57,19 @@ class Found(msgspec.Struct, frozen=True):
         return STATES[self.state]
 
 
-FIND = (
-    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq,"
-    " a.attempt, a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid"
-    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE "
-)
+FIND = f"""
+SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq, a.attempt,
+  a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid, {REVISION}
+FROM action a JOIN execution e ON e.seq = a.execution_seq
+WHERE """  # noqa: S608 - texts of ours
 
-NEXT = (
-    "SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',"
-    " iif(length(a.context) <= ?, a.context, x''), NULL, a.attempt + 1, a.timeout, NULL, e.correlation_id, e.flow_name,"
-    " e.flow_uuid, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),"
-    " iif(length(a.input) <= ?, a.input, NULL)"
-    " FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?"
-)
+NEXT = f"""
+SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',
+  iif(length(a.context) <= ?, a.context, x''), NULL, a.attempt + 1, a.timeout, NULL, e.correlation_id, e.flow_name, e.flow_uuid,
+  {REVISION} + 1, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),
+  iif(length(a.input) <= ?, a.input, NULL)
+FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?
+"""  # noqa: S608 - texts of ours
 """The head of a queue, as it will be found once it is handed out."""
 
 
@@ -106,6 +107,7 @@ def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -
         action.correlation_id,
         action.flow_name,
         action.flow_uuid,
+        1,
         place.is_alone,
     )
     return Waiting(found, action.input if len(action.input) <= SMALL else None)

@@ -8,9 +8,6 @@ from flyteops.torture.check.execution import Execution, actions_of, number_of
 from flyteops.torture.flow import DELAY_SECONDS, LEASED
 from flyteops.torture.history import HandOut, History
 
-NOTICED_AFTER = 6.0
-"""How many seconds it may take until a server has noticed that its clock was set."""
-
 SLACK = 0.05
 """By how many seconds the clock of the clients may run faster than that of a server meanwhile."""
 
@@ -53,7 +50,7 @@ def early(history: History) -> Iterator[str]:
 
 def _is_too_early(history: History, received: HandOut) -> str:
     sent = None if received.number is None else history.events.get(received.number)
-    if sent is None or any(sent.sent_at - NOTICED_AFTER < at < received.at for at in history.clock_changes):
+    if sent is None or any(sent.sent_at - SLACK < at < received.at for at in history.clock_changes):
         return ""
     seconds = received.at - sent.sent_at
     if seconds >= DELAY_SECONDS - SLACK:
