@@ -35,7 +35,7 @@ def status_of(last_seen_at: datetime, now: datetime) -> Status:
 class EventBody(Struct, rename="camel"):
     """What has happened, as a pack tells it. `createdAt` may have any offset and up to nine digits of fraction."""
 
-    event: Annotated[str, Meta(examples=["MessageReceived"])]
+    event: Annotated[str, Meta(examples=["Deployed"])]
     payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
     created_at: Timestamp | None = None
 
