@@ -10,14 +10,20 @@ endif
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
+PACKS ?=
+comma := ,
+space := $(subst ,, )
 
-.PHONY: help run test check e2e fuzz backends bench docs lock docker-run clean
+.PHONY: help run packs test check e2e fuzz backends bench docs lock docker-run clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: .venv/run ## start Flyte with its packs and examples, and chat with it
+run: .venv/run packs ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
+
+packs: .venv/run ## install what more packs need: make packs PACKS=slack (or email, matrix; "slack email" for several)
+	@test -z "$(strip $(PACKS))" || $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[$(subst $(space),$(comma),$(strip $(PACKS)))]"
 
 test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
 	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers" $(ARGS)

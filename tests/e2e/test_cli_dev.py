@@ -232,6 +232,6 @@ def test_a_prompt_without_what_it_needs_says_so_before_anything_else(place):
     child.close()
     assert child.exitstatus == 1
     assert (
-        re.sub(r"\x1b\[\d+m", "", said)
-        == 'flyte: `flyte chat` needs pip install "flyteops[server]"; prompt_toolkit is not installed\r\n'
+        re.sub(r"\x1b\[\d+m", "", said) == 'flyte: `flyte chat` needs pip install -e ".[server]"'
+        " in the folder of Flyte's source; prompt_toolkit is not installed\r\n"
     )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -130,7 +131,7 @@ def test_a_pack_that_lacks_what_it_needs_says_what_to_install(flyte, tmp_path):
         subprocess.run([sys.executable, "-c", code, "pack", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         for words in (["list"], ["run", "Slack"])
     )
-    missing = 'the pack Slack needs aiohttp: pip install "flyteops[slack]"'
+    missing = "the pack Slack needs aiohttp; run `make packs PACKS=slack` in the folder of Flyte's source"
     assert missing in listed.stdout
     assert "Shell   flyteops  ready" in listed.stdout
     assert (run.returncode, missing in run.stderr) == (1, True)
@@ -176,7 +177,10 @@ def test_the_base_install_can_talk_to_a_server(words, tmp_path):
 def test_other_commands_say_what_must_be_installed(words, tmp_path):
     done = in_the_base_install(words, tmp_path)
     assert done.returncode == 1
-    assert f'flyte: `flyte {words.removesuffix(" x")}` needs pip install "flyteops[server]"' in done.stderr
+    assert (
+        f'flyte: `flyte {words.removesuffix(" x")}` needs pip install -e ".[server]" in the folder of Flyte\'s source'
+        in done.stderr
+    )
 
 
 def test_what_needs_the_server_is_on_the_page():
@@ -360,3 +364,16 @@ def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, o
 )
 def test_a_pack_that_was_not_heard_of_is_silent_and_not_live(last_seen, state):
     assert liveness(last_seen, datetime(2026, 1, 8, tzinfo=UTC)) == state
+
+
+def test_a_fault_of_tls_is_not_taken_for_a_server_that_does_not_run():
+    def failure(cause):
+        error = UnavailableError("GET https://flyte.test/v1: failed")
+        error.__cause__ = cause
+        return Failure(error).format_message()
+
+    outer = OSError("connect")
+    outer.__context__ = ssl.SSLCertVerificationError("self-signed certificate")
+    assert "TLS failed. FLYTE_CA_CERT_FILE names" in failure(outer)
+    assert "Is it running?" not in failure(outer)
+    assert "Is it running?" in failure(OSError("refused"))

@@ -179,6 +179,20 @@ async def test_without_the_key_a_secret_is_known_by_name_only(service, store, ca
     assert await other.list_items() == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((NEW,), "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it"),
+        ((), "this server has no keys; set FLYTE_SECRETS_KEY_FILE"),
+    ],
+)
+async def test_a_secret_that_no_key_decrypts_is_not_reported_as_missing(service, store, keys, why):
+    other = await started(store, *keys)
+    assert await asked(other, "{{ secret('db') }}") == []
+    assert why in await shown(other)
+    assert "not found" not in await shown(other)
+
+
 async def test_servers_take_over_secrets_from_each_other(service, store, monkeypatch):
     # The file has one server; what another would see is what this one sees when it looks anew.
     other = await started(store, OLD)

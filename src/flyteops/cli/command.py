@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -47,8 +48,23 @@ def _is_unreachable(error: FlyteError) -> bool:
     return isinstance(error, UnavailableError) and error.__cause__ is not None and " http" in error.message
 
 
+def _is_tls_fault(error: FlyteError) -> bool:
+    """Return whether two sides that reach each other do not agree about TLS."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(isinstance(each, ssl.SSLError) for each in causes)
+
+
 def _hints(error: FlyteError) -> tuple[str, ...]:
     if _is_unreachable(error):
+        if _is_tls_fault(error):
+            return (
+                "It answers, but TLS failed. FLYTE_CA_CERT_FILE names a file with certificates to trust besides those of the "
+                "system; the address of a server without TLS begins with http://.",
+            )
         return ("Is it running? `flyte serve` starts one, `flyte dev` one to try things; --url or FLYTE_API names another.",)
     return tuple(getattr(error, "drawing", ()))
 

@@ -39,9 +39,10 @@ def reference() -> str:
         '`--json` as `{"error": {"code", "message", "problems"}}`. `flyte` and its groups alone, such as `flyte flows`, show',
         "what there is, which is no error.",
         "",
-        '`flyte serve`, `dev`, `apply`, `render`, `audit verify` and `torture` need what `pip install "flyteops[server]"`',
-        "brings, and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`.",
-        "For everything else `pip install flyteops` is enough.",
+        '`flyte serve`, `dev`, `apply`, `render`, `audit verify` and `torture` need what `pip install -e ".[server]"`',
+        "in the folder of Flyte's source brings,",
+        "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`.",
+        "For everything else `pip install -e .` is enough.",
     ]
     for words, command in every_command():
         lines += ["", f"## `{words}`", "", *_description(command)]

@@ -11,7 +11,7 @@ import click
 
 from flyteops import __version__
 
-SERVER_EXTRA = 'pip install "flyteops[server]"'
+SERVER_EXTRA = 'pip install -e ".[server]"'
 
 INTERRUPTED = 130
 
@@ -92,7 +92,7 @@ class Root(click.Group):
 
 def missing_module(what: str, error: ModuleNotFoundError) -> click.ClickException:
     """Return the error that says how to get what is not installed."""
-    return click.ClickException(f"`{what}` needs {SERVER_EXTRA}; {error.name} is not installed")
+    return click.ClickException(f"`{what}` needs {SERVER_EXTRA} in the folder of Flyte's source; {error.name} is not installed")
 
 
 def remember_url(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:

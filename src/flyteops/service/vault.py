@@ -194,11 +194,22 @@ class Vault:
     # ------------------------------------------------------------------------------------------------------- references
 
     def refer(self, name: str, form: str) -> str:
-        """Return what stands for a secret in the input of an action; raise `KeyError` when there is none."""
+        """Return what stands for a secret in the input of an action.
+
+        Raise `KeyError` when there is none, and another `LookupError` when it cannot be decrypted.
+        """
+        if name in self._locked:
+            raise LookupError(self._why_locked)
         if name not in self._secrets:
             raise KeyError(name)
         encoded = _base64(name.encode())
         return f"@secret:{encoded}:{form}:{self._code(encoded, form)}@"
+
+    @property
+    def _why_locked(self) -> str:
+        if self._seals is None:
+            return "it is encrypted, and this server has no keys; set FLYTE_SECRETS_KEY_FILE"
+        return "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it; add the key that it was encrypted with"
 
     def _code(self, encoded: str, form: str) -> str:
         return _base64(blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest())
@@ -213,6 +224,8 @@ class Vault:
         if not self._is_ours(found):
             return found[0]
         name = _name(found)
+        if name in self._locked:
+            raise UnavailableError(f"The secret {name!r} cannot be used: {self._why_locked}.")
         if name not in self._secrets:
             raise UnavailableError(f"The secret {name!r} cannot be had any more.")
         written = SECRET_FORMS[found[2].decode()](self._secrets[name].value)

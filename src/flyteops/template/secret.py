@@ -30,5 +30,7 @@ def secret_reference(name: str, form: str) -> Callable[[State], Any]:
             return state.runtime.secret(name, form)
         except KeyError:
             raise TemplateAbort(f"cannot find secret name={name}: not found") from None
+        except LookupError as error:
+            raise TemplateAbort(f"cannot read secret name={name}: {error}") from None
 
     return evaluate

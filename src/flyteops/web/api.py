@@ -31,7 +31,7 @@ PART = (
 
 LEASE = Parameter("lease", "what the link has that came with the action, if it has a time limit")
 
-EVENT_EXAMPLE: dict[str, Any] = {"event": "MessageReceived", "payload": {"message": "deploy web", "channel": "ops"}}
+EVENT_EXAMPLE: dict[str, Any] = {"event": "Deployed", "payload": {"app": "web", "version": "1.2.3"}}
 PACK_EXAMPLE: dict[str, Any] = {
     "name": "Deployer",
     "labels": {"env": "staging"},
@@ -45,7 +45,7 @@ FLOW_EXAMPLE: dict[str, Any] = {
     "steps": [
         {
             "id": "deploy",
-            "event": {"name": "MessageReceived", "packName": "Chat"},
+            "event": {"name": "ReceivedMessage", "packName": "Chat"},
             "context": {"channel": "{{ Event.Payload.channel }}"},
             "criteria": "{{ Event.Payload.message|match:'^deploy ' }}",
             "command": {"name": "Deploy", "packName": "Deployer", "input": {"request": "{{ Event.Payload.message }}"}},

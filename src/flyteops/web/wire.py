@@ -41,7 +41,7 @@ class EventBody(Struct, rename="camel"):
     An event without a name is kept, and no step matches it.
     """
 
-    event: Annotated[str, Meta(examples=["MessageReceived"])] = ""
+    event: Annotated[str, Meta(examples=["Deployed"])] = ""
     payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
     created_at: Timestamp | None = None
     failure: Annotated[bool, Meta(description="whether the command, of which this is the result, has failed")] = False

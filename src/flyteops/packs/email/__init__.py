@@ -5,7 +5,7 @@ try:
 except ModuleNotFoundError as error:
     from flyteops.errors import FlyteError
 
-    message = f'the pack Email needs {error.name}: pip install "flyteops[email]"'
+    message = f"the pack Email needs {error.name}; run `make packs PACKS=email` in the folder of Flyte's source"
     raise FlyteError(message) from error
 
 __all__ = ["create"]
