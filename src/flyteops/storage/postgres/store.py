@@ -140,7 +140,7 @@ class PostgresStore(Store):
             await self._wakeup.check()
         except UnavailableError:
             return  # the loop that listens reports it, and tries again
-        except BaseException:  # cancellation, too: the pool that was just opened must not stay open
+        except BaseException:  # whatever it is, the connections are let go
             await self._pool.close()
             raise
 
