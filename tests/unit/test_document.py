@@ -124,6 +124,11 @@ def test_places_are_known_in_json_too():
     assert document.place(("steps", 1, "id")) == Place(3, 10)
 
 
+@pytest.mark.parametrize("data", [b"---\na: 1\n---\n", b"a: 1\n...\n", b"a: 1\n---\n# nothing\n---\n...\n"])
+def test_empty_documents_behind_the_first_are_nothing(data: bytes) -> None:
+    assert parse_yaml(data).value == {"a": 1}
+
+
 def test_the_place_of_something_missing_is_where_it_should_be():
     document = parse_yaml(b"steps:\n  - id: a\n")
     assert document.place(("steps", 0, "command")) == Place(2, 5)
