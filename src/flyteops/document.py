@@ -7,13 +7,10 @@ always strings as written, a key given twice is an error, aliases are expanded w
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import yaml
-from msgspec import inspect
 
 from flyteops.errors import InputError, Problem
 from flyteops.model import Json
@@ -43,9 +40,6 @@ JSON_LONG_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+|-?[0-9]{30
 
 NUMBERS = "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less than 1.8e308"
 """Which numbers can be kept, as people are told."""
-
-MOST_KEYS = 100
-"""Among how many keys the one that was meant is looked for."""
 
 YAML_HINTS = (
     ("while scanning an alias", "put text that begins with * in quotes, such as a cron expression"),
@@ -517,124 +511,3 @@ def to_yaml(value: Json) -> bytes:
         value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1_000_000
     )
     return text.encode()
-
-
-# --------------------------------------------------------------------------------------------------------- typed reading
-
-
-def read(document: Document, kind: type[T]) -> T:
-    """Return the document as a value of that type; raise `InputError` with every fault in it.
-
-    Keys are matched exactly, or else without regard to case, as the clients of Flyte expect; unknown keys are ignored; null
-    stands for "not given" where something has a default.
-    """
-    reader = _TypedReader(document)
-    value: Json = None
-    with suppress(_TooManyProblemsError):
-        value = reader.read(document.value, inspect.type_info(kind), ())
-    if reader.problems:
-        raise InputError("The body is not what is expected here.", problems=reader.problems)
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise InputError(f"The body is not what is expected here: {error}.", problems=[Problem("", str(error))]) from error
-
-
-def kind_of(value: Json) -> str:
-    """Return what kind of JSON value this is, as people say it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    names: dict[type, str] = {int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return names[type(value)]
-
-
-MISSING: Any = object()
-
-_PLAIN: dict[type, type] = {inspect.StrType: str, inspect.BoolType: bool, inspect.IntType: int}
-
-
-class _TooManyProblemsError(Exception):
-    pass
-
-
-class _TypedReader:
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self.problems: list[Problem] = []
-
-    def read(self, value: Json, kind: inspect.Type, path: Path) -> Json:
-        bare = kind.type if isinstance(kind, inspect.Metadata) else kind
-        match bare:
-            case inspect.StructType():
-                return self._struct(value, bare, path)
-            case inspect.UnionType():
-                return self._union(value, bare, path)
-            case inspect.DictType():
-                if self._expect(value, dict, path):
-                    return {key: self._member(item, bare.value_type, (*path, key)) for key, item in value.items()}
-            case inspect.VarTupleType() | inspect.ListType():
-                if self._expect(value, list, path):
-                    return [self.read(item, bare.item_type, (*path, index)) for index, item in enumerate(value)]
-            case inspect.StrType() | inspect.BoolType() | inspect.IntType():
-                self._expect(value, _PLAIN[type(bare)], path)
-            case inspect.LiteralType():
-                if not (isinstance(value, str) and value in bare.values):
-                    self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
-        return value
-
-    def _member(self, value: Json, kind: inspect.Type, path: Path) -> Json:
-        """Return a value of a mapping; null is the empty text where there must be one, as in the original."""
-        return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
-
-    def _expect(self, value: Json, kind: type, path: Path) -> bool:
-        fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-        if not fits:
-            names: dict[type, str] = {
-                dict: "an object",
-                list: "a list",
-                str: "text",
-                bool: "true or false",
-                int: "a whole number",
-            }
-            self._complain(path, f"must be {names[kind]}, not {kind_of(value)}")
-        return fits
-
-    def _complain(self, path: Path, message: str) -> None:
-        self.problems.append(self._document.problem(path, message))
-        if len(self.problems) > MAX_PROBLEMS:
-            raise _TooManyProblemsError
-
-    def _union(self, value: Json, kind: inspect.UnionType, path: Path) -> Json:
-        if value is None and any(isinstance(option, inspect.NoneType) for option in kind.types):
-            return None
-        options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
-        for option in options:
-            if isinstance(option, inspect.StructType | inspect.DictType) == isinstance(value, dict):
-                return self.read(value, option, path)
-        return self.read(value, options[0], path)
-
-    def _struct(self, value: Json, kind: inspect.StructType, path: Path) -> Json:
-        if not self._expect(value, dict, path):
-            return value
-        folded = {key.casefold(): key for key in reversed(value)}
-        known: dict[str, Json] = {}
-        for field in kind.fields:
-            key = field.encode_name if field.encode_name in value else folded.get(field.encode_name.casefold())
-            given = MISSING if key is None else value[key]
-            if given is None and not field.required:
-                given = MISSING
-            if given is not MISSING:
-                known[field.encode_name] = self.read(given, field.type, (*path, key or ""))
-            elif field.required:
-                self._complain(path, f"{field.encode_name!r} is missing{_instead(field.encode_name, value, kind)}")
-        return known
-
-
-def _instead(name: str, value: dict[str, Json], kind: inspect.StructType) -> str:
-    """Return which of the unknown keys of a value may be meant as the one that is missing."""
-    fields = {field.encode_name.casefold() for field in kind.fields}
-    unknown = {key.casefold(): key for key in list(value)[:MOST_KEYS] if key.casefold() not in fields}
-    near = get_close_matches(name.casefold(), unknown, n=1)
-    return f"; the key {unknown[near[0]]!r} is not known, did you mean {name!r}?" if near else ""

@@ -17,7 +17,8 @@ from flyteops.advice.chat import message_advice
 from flyteops.advice.cron import cron_advice
 from flyteops.advice.outside import texts
 from flyteops.advice.script import script_advice
-from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml, read
+from flyteops.convert import read
+from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import Command, EventPattern, Flow, Json, Retry, Schedule, Step
 from flyteops.term import faults_of

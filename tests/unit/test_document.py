@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyteops.document import Document, Place, parse_json, parse_yaml, read, to_yaml
+from flyteops.convert import read
+from flyteops.document import Document, Place, parse_json, parse_yaml, to_yaml
 from flyteops.errors import InputError
 from flyteops.model import Flow
 

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from flyteops import instant
-from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, parse_json, parse_yaml, read
+from flyteops.convert import read
+from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web.exchange import LARGE, Call, size_text

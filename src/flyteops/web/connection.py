@@ -35,6 +35,7 @@ from flyteops.web.request_head import (
     TURNED_AWAY,
     HeaderLines,
     HeadError,
+    Refusal,
     fault_of,
     read_head,
     without_upgrade,
@@ -58,16 +59,6 @@ RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
 MOST_TURNED_AWAY = 64
 """How many connections beyond the limit are told why they are closed."""
-
-
-class Refusal:
-    """The place of a request in the queue whose bytes cannot be read: why it is refused, once those before it are answered."""
-
-    __slots__ = ("fault", "keep_alive")
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        self.keep_alive = False
 
 
 class Connection(asyncio.Protocol):

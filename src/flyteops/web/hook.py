@@ -8,7 +8,8 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from flyteops import instant
-from flyteops.document import Document, parse_json, parse_yaml, read
+from flyteops.convert import read
+from flyteops.document import Document, parse_json, parse_yaml
 from flyteops.duration import parse_duration, write_duration
 from flyteops.errors import InputError, TooLargeError, UnauthorizedError
 from flyteops.model import Link

@@ -47,6 +47,16 @@ VERSION_ERRORS = ("Invalid HTTP version", "Expected dot", "Pause on PRI/Upgrade"
 """Messages of the parser (llhttp) about the version, or about the first bytes of HTTP/2."""
 
 
+class Refusal:
+    """The place of a request in the queue whose bytes cannot be read: why it is refused, once those before it are answered."""
+
+    __slots__ = ("fault", "keep_alive")
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.keep_alive = False
+
+
 class HeadError(Exception):
     """A head that the parser accepts and HTTP does not."""
 

@@ -46,7 +46,7 @@ _OWN_RELATIONS = ("/actionResult", "/takeAction", "/event")
 
 
 class _Told(msgspec.Struct):
-    event: str
+    event: str = ""
     payload: Any = None
     failure: bool = False
 

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from msgspec import Meta, Struct, field
 
 from flyteops import instant
-from flyteops.document import Document, read
+from flyteops.convert import read
+from flyteops.document import Document
 from flyteops.duration import parse_duration
 from flyteops.errors import InputError
 from flyteops.model import Link

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from flyteops.document import Document, kind_of, parse_yaml
+from flyteops.convert import kind_of
+from flyteops.document import Document, parse_yaml
 from flyteops.errors import InputError, Problem
 from flyteops.model import Json
 from flyteops.web.auth.policy import METHODS, Entry, Policy, levels_of
