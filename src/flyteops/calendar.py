@@ -73,7 +73,7 @@ def zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         near = _near_zone(name)
-        hint = f"did you mean {near!r}? Write that" if near else "write one such as Europe/Berlin or UTC"
+        hint = f"did you mean {near!r}? Write that" if near and near != name else "write one such as Europe/Berlin or UTC"
         raise ValueError(
             f"{name[:60]!r} is not a time zone that this computer knows; {hint},"
             " or install newer time zone data (the Python package tzdata)"

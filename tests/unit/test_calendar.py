@@ -113,3 +113,13 @@ def test_times_are_counted_up_to_a_bound():
     first, last = at("2026-11-23T12:00"), at("2026-11-23T13:00")
     assert count_until("*/15 * * * *", "UTC", first, last, at_most=100) == 5
     assert count_until("* * * * *", "UTC", first, last, at_most=10) == 10
+
+
+def test_a_zone_whose_data_is_missing_is_not_suggested_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr("flyteops.calendar.ZoneInfo", missing)
+    with pytest.raises(ValueError, match="install newer time zone data") as error:
+        zone("Europe/Kyiv")
+    assert "did you mean" not in str(error.value)
