@@ -9,7 +9,7 @@ from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.failure import Failures
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
-from flyteops.web.audit import NO_EVENT, AuditAction, EventView, ExecutionList, ExecutionView
+from flyteops.web.audit import AuditAction, EventView, ExecutionList, ExecutionView
 
 NO_DECLARATIONS = Failures()
 
@@ -104,8 +104,8 @@ def _action_lines(action: AuditAction, context: dict[str, str], failures: Failur
     new = {key: value for key, value in action.context.items() if context.get(key) != value}
     lines += [f"    context {clean(key)} = {one_line(value, 300)}" for key, value in new.items()]
     lines += _block("input", value_text(action.input, 2000))
-    if action.result not in (None, NO_EVENT):
-        lines += _block("result", _event(action.result))
+    if action.ended_by is not None:
+        lines += _block("result", _event(action.ended_by))
     for attempt in action.attempts:
         lost = f", lost {local_time(attempt.lost_at)}" if attempt.lost_at else ""
         lines += _block("attempt", f"{attempt.number} by pack {clean(attempt.pack_id)} at {local_time(attempt.taken_at)}{lost}")
@@ -116,7 +116,7 @@ def _action_lines(action: AuditAction, context: dict[str, str], failures: Failur
 
 def _ending(action: AuditAction, failures: Failures) -> str:
     """Return the state, with the name of the event that is the result: SUCCESS may be a message that was not sent."""
-    result = action.result
+    result = action.ended_by
     if result is None or result.event == action.state.value:
         return action.state.value
     mark = ", failure" if failures.has(result) else ""
@@ -125,7 +125,7 @@ def _ending(action: AuditAction, failures: Failures) -> str:
 
 def _coloured_ending(action: AuditAction, failures: Failures) -> str:
     text = clean(_ending(action, failures))
-    if action.result is not None and failures.has(action.result):
+    if action.ended_by is not None and failures.has(action.ended_by):
         return click.style(text, fg="red")
     return coloured(action.state.value) + text.removeprefix(action.state.value)
 

@@ -38,7 +38,7 @@ class Failures:
     async def load(cls, client: Client, executions: Iterable[ExecutionView]) -> "Failures":
         """Ask for the declarations of the packs that sent the results of these executions."""
         actions = [action for execution in executions for action in execution.actions.values()]
-        packs = dict.fromkeys(action.result.pack.id for action in actions if action.result is not None)
+        packs = dict.fromkeys(action.ended_by.pack.id for action in actions if action.ended_by is not None)
         declared: list[tuple[str, str]] = []
         for pack_id in list(packs)[:MOST_PACKS]:
             try:

@@ -65,10 +65,11 @@ async def _results(client: Client, flow: Flow, limit: int) -> list[SilentEvent]:
         action.id: action
         for execution in executions
         for action in execution.actions.values()
-        if action.result is not None and (execution.correlation_id, action.result.pack.name, action.result.event) not in heard
+        if action.ended_by is not None
+        and (execution.correlation_id, action.ended_by.pack.name, action.ended_by.event) not in heard
     }
     steps = {execution.correlation_id: execution.steps for execution in executions}
-    kinds = dict.fromkeys((a.result.event, a.result.pack.name) for a in unheard.values() if a.result is not None)
+    kinds = dict.fromkeys((a.ended_by.event, a.ended_by.pack.name) for a in unheard.values() if a.ended_by is not None)
     found: dict[str, SilentEvent] = {}
     for event_name, pack_name in list(kinds)[:MOST_KINDS]:
         for event in await _events(client, event=event_name, packName=pack_name):

@@ -107,6 +107,11 @@ class AuditAction(Answer, kw_only=True):
     due_at: Timestamp | None = None
     attempts: list[AttemptView] = field(default_factory=list)
 
+    @property
+    def ended_by(self) -> EventView | None:
+        """The event that is the result; None until there is one."""
+        return None if self.result in (None, NO_EVENT) else self.result
+
     @classmethod
     def of(cls, action: Action) -> Self:
         states = [StateView.of(transition) for transition in action.states]
