@@ -105,7 +105,7 @@ def test_apply_shows_advice_and_goes_on(flyte, file):
     code, out, err = flyte("apply", str(path))
     assert (code, out) == (0, f"created    advised  {path}\n")
     place = f"{path}:12:8: autor: the key 'autor' is ignored (warning)"
-    assert err == f"  {place}\n        12 | autor: me\n           |        ^\n"
+    assert err == f"  {place}\n      12 | autor: me\n         |        ^\n"
 
 
 def test_a_dry_run_changes_nothing(flyte, file):
