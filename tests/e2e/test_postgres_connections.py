@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from urllib.parse import urlsplit
 
 import httpx2
@@ -117,10 +118,17 @@ async def test_the_options_that_hosted_services_add_are_understood(serve, client
         assert await works(client, await serve(f"postgresql:///?{place_of}"))
 
 
-async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_tried(serve, client):
-    async with place() as url, await asyncio.start_server(lambda *_: None, "127.0.0.1") as silent:
+@pytest.fixture
+def silent_server():
+    """Give a socket that lets clients connect and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+async def test_a_host_that_does_not_answer_does_not_keep_the_next_one_from_being_tried(serve, client, silent_server):
+    async with place() as url:
         parts = urlsplit(url)
-        hosts = f"127.0.0.1:{silent.sockets[0].getsockname()[1]},127.0.0.1:1,127.0.0.1:{parts.port}"
+        hosts = f"127.0.0.1:{silent_server.getsockname()[1]},127.0.0.1:1,127.0.0.1:{parts.port}"
         server = await serve(url_of(url, host=hosts) + "?connect_timeout=1&target_session_attrs=read-write")
         assert await works(client, server)
 
