@@ -62,8 +62,5 @@ class FaultInjector:
 
     def set_clock(self, server: ServerProcess, seconds: float) -> None:
         """Let the clock of a server be off by that much."""
-        now = time.monotonic()
-        self._history.clock_changes.append(now)
+        self._history.clock_changes.append(time.monotonic())
         server.set_clock(seconds)
-        offsets = [each.clock_offset for each in self._servers]
-        self._history.clock_spreads.append((now, max(offsets) - min(offsets)))
