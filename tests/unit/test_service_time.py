@@ -12,6 +12,7 @@ from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownE
 from flyteops.flowfile import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
+from flyteops.service.timer import ClockWatch
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
@@ -642,3 +643,15 @@ async def test_time_is_kept_without_being_asked(service, clocks):
         while await state_of(service, action) is not ActionState.UNKNOWN:  # noqa: ASYNC110 - it is what a caller can see
             await asyncio.sleep(0.01)
     keeping.cancel()
+
+
+def test_a_clock_that_is_put_right_counts_at_once_where_the_time_of_the_store_is_known():
+    times = {"clock": NOON, "steady": 0.0}
+    watch = ClockWatch(lambda: times["clock"], lambda: times["steady"])
+    watch.look()
+    watch.settle()
+    watch.note_store_time(NOON + timedelta(minutes=40))
+    times["clock"] += timedelta(minutes=40)
+    assert watch.now() == NOON + timedelta(minutes=40)
+    watch.note_store_time(NOON)
+    assert watch.now() == NOON

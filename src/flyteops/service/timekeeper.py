@@ -60,6 +60,8 @@ class Timekeeper:
 
     def check_clock(self, now: datetime | None) -> None:
         """Compare the clock with the store's, which says `now`; while they differ, this server does nothing that is due."""
+        if now is not None:
+            self._clock_watch.note_store_time(now)
         ahead = timedelta(0) if now is None else self._clock_watch.clock() - now
         fault = ""
         if abs(ahead) > CLOCK_TOLERANCE:

@@ -86,7 +86,8 @@ class ClockWatch:
     """Notices when the clock was set, by comparing it with one that cannot be.
 
     Until the timers in the store have been moved accordingly (`look`, then `settle`), `now` goes on as if the clock had not been
-    set, so that nothing is moved that began after the jump. `clock` is the clock as it is.
+    set, so that nothing is moved that began after the jump. Where the time of a shared store is known, `now` is whichever of the
+    two times is nearer to it: the clock may just have been put right. `clock` is the clock as it is.
     """
 
     def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
@@ -94,12 +95,21 @@ class ClockWatch:
         self.monotonic = monotonic
         self._last: tuple[datetime, float] | None = None
         self._noticed: tuple[datetime, float] | None = None
+        self._store: tuple[datetime, float] | None = None
+
+    def note_store_time(self, now: datetime) -> None:
+        """Note the time of a store that several servers share."""
+        self._store = now, self.monotonic()
 
     def now(self) -> datetime:
         """Return the time with which whatever begins now is stamped."""
         now, due = self.clock(), self._expected()
         if due is None or abs(now - due) <= TOLERANCE:
             return now
+        if self._store is not None:
+            at, steady = self._store
+            of_store = at + timedelta(seconds=self.monotonic() - steady)
+            return min(now, due, key=lambda each: abs(each - of_store))
         # While timers are being moved, nobody knows what is stamped before and what after. The later time makes a lease or a
         # delay too long at worst, which can be corrected; the other one would end it at once.
         return due if self._noticed is None else max(now, due)
