@@ -36,7 +36,7 @@ def send(url, size=10):
 
 def readiness(url):
     answer = httpx2.get(f"{url}/health/ready")
-    return answer.status_code, " ".join(answer.json().get("reasons", [])), answer.json().get("warnings")
+    return answer.status_code, " ".join(answer.json().get("reasons", [])), answer.json().get("warnings", [])
 
 
 def wait_until(condition, seconds=20):

@@ -21,7 +21,7 @@ WORDS = {
     "acknowledges-early": "was acknowledged and is lost",
     "answers-500": "was answered with 500",
     "drops-late-results": "is not kept",
-    "drops-results": "had its result",
+    "drops-results": ("had its result", "which was lost, was applied"),
     "fires-twice": "2 actions Scheduled",
     "forgets-keys": "has 2 ",
     "hands-out-twice": "was handed out twice",
@@ -57,7 +57,13 @@ async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path,
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found(tmp_path, bug):
     faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=4, stops_early=True).run(3, kills=3)
-    assert any(WORDS[bug] in fault for fault in faults), faults[:5]
+    assert any(is_about(bug, fault) for fault in faults), faults[:5]
+
+
+def is_about(bug: str, fault: str) -> bool:
+    """Tell whether a complaint is one that a planted fault leads to."""
+    words = WORDS[bug]
+    return any(each in fault for each in ((words,) if isinstance(words, str) else words))
 
 
 @pytest.mark.timeout(180)
@@ -76,7 +82,7 @@ async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
     async with postgres.place() as store:
         torture = Torture(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=8, stops_early=True)
         faults = await torture.run(3, kills=3)
-    assert any(WORDS[bug] in fault for fault in faults), faults[:5]
+    assert any(is_about(bug, fault) for fault in faults), faults[:5]
 
 
 @pytest.mark.slow

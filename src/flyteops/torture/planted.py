@@ -9,7 +9,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +274,8 @@ def fire_twice(store: Store) -> None:
 def _change_firings(store: Store, change: Callable[[DueStep, Firing], Firing]) -> None:
     advance = store.advance
 
-    async def changed(at: datetime, rules: Rules, *, limit: int = 100, shift: timedelta | None = None) -> Advanced:
-        return await advance(at, ChangedRules(rules, change), limit=limit, shift=shift)
+    async def changed(at: datetime, rules: Rules, **options: Any) -> Advanced:
+        return await advance(at, ChangedRules(rules, change), **options)
 
     put_in_place(store, advance=changed)
 

@@ -124,7 +124,7 @@ def _form(kind: Any) -> Node:
 
 def _responses(operation: Operation) -> Node:
     responses = {str(status): _outcome(outcome) for status, outcome in operation.outcomes.items()}
-    common = (401, 403) if operation.path == "/health" else (401, 403, 500, 503)
+    common = (401, 403) if operation.path == "/health" else (400, 401, 403, 500, 503)
     for status in sorted({*operation.errors, *common}):
         responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     if operation.path == "/health":

@@ -96,11 +96,12 @@ class Guard:
         former = self._token_in_file()
         self._tokens |= {former, self._token}
         # Not synced by itself: whatever follows it in the log is, and a checkpoint syncs the log first.
+        (mode,) = connection.execute("PRAGMA synchronous").fetchone()
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
             connection.execute("INSERT OR REPLACE INTO generation VALUES (1, ?, ?)", (self._token, former or bytes(TOKEN_LENGTH)))
         finally:
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {mode}")
 
     def confirm(self, connection: sqlite3.Connection) -> None:
         """Note that a checkpoint has ended. If it has copied the whole log, the file has the last token, and gets a new one."""

@@ -114,8 +114,11 @@ class Lock:
             if error.errno not in TAKEN:
                 raise StoreError(f"Cannot lock {str(self._database)!r}: {error.strerror}. Use a local disk.") from error
             raise self._in_use(reader_of(descriptor, SHARED_FIRST, SHARED_SIZE) or "another process") from error
-        _make_private(self.file)
         return descriptor
+
+    def make_private(self) -> None:
+        """Take the rights of others from the database, once it is known to be one of Flyte's."""
+        _make_private(self.file)
 
     def _in_use(self, owner: str) -> StoreError:
         return StoreError(f"The database {str(self._database)!r} is in use by {owner}; only one server may use it.")

@@ -126,6 +126,7 @@ class SqliteStore(Store):
         connection = None
         try:
             connection = prepare(self._lock.file)
+            self._lock.make_private()
             self._guard = self._readers.guard = Guard(self.path, self._lock)
             self._guard.watch(connection)
             self._readers.open(self._lock.file)

@@ -41,6 +41,9 @@ GLANCE = 0.005
 
 UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
+UNCONFIRMED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
+"""Errors of a commit that was written as a whole, but whose place on the disk is not confirmed."""
+
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 """What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
 
@@ -276,7 +279,7 @@ class Writer:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname.startswith("SQLITE_IOERR"):
+            if error.sqlite_errorname.startswith(UNCONFIRMED):
                 # What was written of it may count after a crash, if the disk has kept it.
                 raise UncertainCommitError(str(error)) from error
             raise
