@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -125,6 +126,16 @@ async def test_a_child_that_outlives_a_killed_pack_gets_no_command(
             assert await asyncio.wait_for(result(server, "Answer"), 10) == Event("Done", other.pid)
 
 
+async def until_closed(port: str) -> None:
+    """Return once nothing listens on a port of this computer."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", int(port)), 1).close()
+        except OSError:
+            return
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize("way", WAYS[:2])
 async def test_a_child_does_not_keep_a_stopped_pack_connected(
     server: Loopback, parent: Path, children: list[int], way: str
@@ -135,6 +146,7 @@ async def test_a_child_does_not_keep_a_stopped_pack_connected(
         process.send_signal(signal.SIGTERM)
         if way == "child_of_multiprocessing":  # multiprocessing waits for its children at exit
             await until_logged(process, "SIGTERM")
+            await asyncio.wait_for(until_closed(port), 10)
         else:
             assert await process.wait() == 0
         async with program(parent, api=server.url, FLYTE_PACK_HEALTH_PORT=port) as other, httpx2.AsyncClient() as http:

@@ -34,8 +34,8 @@ GROWN = 64 * MEBIBYTE
 MAX_BYTES = 1024 * MEBIBYTE
 """How long the log may get while it cannot start over."""
 
-PATIENCE, MOST_PATIENCE = 0.05, 1.0
-"""Seconds to wait for the reads under way, with which nothing is written: the longer the log, the longer."""
+PATIENCE, MOST_PATIENCE = 0.25, 1.0
+"""Seconds to wait for the reads under way, with which nothing is written; longer for a long log of which all was copied."""
 
 TRY = 0.01
 """Seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
@@ -105,6 +105,7 @@ class Log:
         self._index = Index(guard.index)
         self._frame = FRAME_HEADER + int(connection.execute("PRAGMA page_size").fetchone()[0])
         self._is_held = False
+        self._copied: int | None = None
         self._not_before = self._no_restart_before = 0.0
         self._again_at: float | None = None
         self._pause = PAUSE
@@ -154,7 +155,16 @@ class Log:
         is_long = self._is_long()
         if not is_long and self._index.frames - self._index.copied < CHECKPOINT_FRAMES:
             return True
-        return self._checkpoint() and (not is_long or self._start_over())
+        is_copied = self._checkpoint()
+        before, self._copied = self._copied, self._index.copied
+        is_moving = before is not None and self._copied != before
+        if not is_long:
+            return is_copied
+        if is_copied:
+            return self._start_over(PATIENCE * self._length / LONG)
+        # Reads that follow each other leave something to copy each time. Those under way are waited for, briefly, unless the
+        # checkpoint has come no further than the last one: a read does not end then.
+        return is_moving and self._start_over(MOST_PATIENCE)
 
     def _checkpoint(self) -> bool:
         """Copy what can be copied without waiting; return whether that was all."""
@@ -167,11 +177,11 @@ class Log:
     def _try_again(self, pause: float) -> None:
         self._not_before = self._again_at = time.monotonic() + pause
 
-    def _start_over(self) -> bool:
+    def _start_over(self, patience: float) -> bool:
         now = time.monotonic()
         if now < self._no_restart_before:
             return False
-        until = now + min(MOST_PATIENCE, PATIENCE * self._length / LONG)
+        until = now + min(MOST_PATIENCE, patience)
         self._connection.execute(f"PRAGMA busy_timeout = {TRY * 1000:.0f}")
         try:
             while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
