@@ -22,7 +22,7 @@ WORDS = {
     "answers-500": "was answered with 500",
     "drops-late-results": "is not kept",
     "drops-results": ("had its result", "which was lost, was applied"),
-    "fires-twice": "2 actions Scheduled",
+    "fires-twice": ("2 actions Scheduled", "has never fired"),  # the store sets a schedule aside that is due again at once
     "forgets-keys": "has 2 ",
     "hands-out-twice": "was handed out twice",
     "ignores-delays": "it is delayed by more",
@@ -56,7 +56,7 @@ async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path,
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found(tmp_path, bug):
-    faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=4, stops_early=True).run(3, kills=3)
+    faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=12, stops_early=True).run(3, kills=3)
     assert any(is_about(bug, fault) for fault in faults), faults[:5]
 
 
