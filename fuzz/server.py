@@ -172,7 +172,7 @@ WIRE_WORDS = (
     b"\x16\x03\x01\x02\x00",
 )  # fmt: skip
 
-SERVER_ERROR = re.compile(rb"HTTP/1\.1 5\d\d [A-Z]")
+SERVER_ERROR = re.compile(rb"HTTP/1\.1 5(?!01|05)\d\d ")  # 501 and 505 are about the request
 ANSWER = re.compile(rb"HTTP/1\.1 (\d)\d\d ")
 
 
