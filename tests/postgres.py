@@ -50,6 +50,7 @@ async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
     """Stand between a server and its database; once told, the next answer to a COMMIT is lost, and its connection."""
     address = urlsplit(url)
     will_forget = False
+    tasks: list[asyncio.Task[None]] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
         nonlocal will_forget
@@ -61,12 +62,15 @@ async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
                 writer.write(data)
         writer.close()
 
-    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         database, to_database = await asyncio.open_connection(address.hostname, address.port)
         upwards = asyncio.create_task(relay(reader, to_database, answers=False))
         await relay(database, writer, answers=True)
         to_database.close()
         await upwards
+
+    def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(asyncio.create_task(carry(reader, writer)))
 
     def forget() -> None:
         nonlocal will_forget
@@ -76,6 +80,7 @@ async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
         host, port = listener.sockets[0].getsockname()
         yield url_of(url, host=f"{host}:{port}"), forget
         assert not will_forget
+    await asyncio.gather(*tasks, return_exceptions=True)  # else connections would be left to the garbage collector
 
 
 def free_port() -> int:

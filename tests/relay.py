@@ -15,6 +15,7 @@ class Relay:
         self._holds = False
         self._is_down = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._held = asyncio.Event()
         self.is_cut = asyncio.Event()
         self.url = ""
@@ -46,26 +47,38 @@ class Relay:
             self.deliver()
             for writer in list(self._writers):
                 writer.close()
+        # A connection that the end of the test cut short would be left to the garbage collector, which complains.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_down:
             writer.close()
             return
-        database, to_database = await asyncio.open_connection(self._address.hostname, self._address.port)
         self._writers.add(writer)
+        database, to_database = await asyncio.open_connection(self._address.hostname, self._address.port)
         downwards = asyncio.create_task(self._pass_on(database, writer))
+        try:
+            await self._pass_up(reader, to_database)
+        finally:
+            downwards.cancel()
+            writer.close()
+            to_database.close()
+            self._writers.discard(writer)
+
+    async def _pass_up(self, reader: asyncio.StreamReader, to_database: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 if self._marker is not None and self._marker in data:
                     await self._cut(to_database, data)
-                    # The database has its say before its connection goes, to nobody.
+                    # The database answers before its connection is closed, and nobody reads it.
                     await asyncio.sleep(0.2)
                     break
                 to_database.write(data)
-        downwards.cancel()
-        writer.close()
-        to_database.close()
-        self._writers.discard(writer)
 
     async def _cut(self, to_database: asyncio.StreamWriter, data: bytes) -> None:
         self._marker, self._is_down = None, True

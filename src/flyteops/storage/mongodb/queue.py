@@ -13,7 +13,7 @@ from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import decode_labels, read_queue, subsets, to_instant, to_microseconds, to_text
+from flyteops.storage.row import read_queue, subsets, to_instant, to_microseconds, to_text
 from flyteops.storage.undelivered import Tries
 
 TOUCHED_FOR = 3600.0
@@ -41,8 +41,9 @@ def queue_of(address: Address) -> str:
 
 
 def address_of(queue: Document) -> Address:
-    """Return for whom a queue is."""
-    return Address(queue["packName"], decode_labels(queue["labels"]), queue["command"])
+    """Return the packs that a queue is for, and its command; report labels that no pack can have."""
+    labels = read_queue(queue["packName"], queue["labels"], queue["command"])
+    return Address(queue["packName"], labels, queue["command"])
 
 
 class Request(NamedTuple):

@@ -18,7 +18,7 @@ from flyteops.errors import FlyteError, StoreError
 from flyteops.model import Address
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
-from flyteops.storage.row import decode_labels, to_text
+from flyteops.storage.row import decode_labels, read_queue, to_text
 
 CHANNEL = "flyte_arrived"
 
@@ -213,10 +213,15 @@ class Wakeup:
         while True:
             await self._pause()
             try:
-                self._tell_of([tuple(row) for row in await self._pool.rows(KINDS)])
+                await self._look_once()
                 self._loop(SEARCHING).succeeded()
             except Exception as error:  # the loop goes on, whatever it is
                 self._loop(SEARCHING).failed(error)
+
+    async def _look_once(self) -> None:
+        for pack_name, labels, command, count in await self._pool.rows(KINDS):
+            # A claim looks for the labels of its pack and never meets a damaged queue: it is reported here.
+            self._tell([Address(pack_name, read_queue(pack_name, labels, command), command)] * count)
 
     async def _pause(self) -> None:
         """Wait for the next look: for a while, or until notifications may have been missed."""
