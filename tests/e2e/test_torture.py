@@ -272,6 +272,15 @@ def test_an_action_that_is_handed_out_before_its_delay_is_over_is_reported():
     assert not any("it is delayed" in fault for fault in complaints(story, an_execution()))
 
 
+def test_a_delay_may_be_shorter_by_as_much_as_the_clocks_of_servers_differ():
+    story = Story(kind="delay")
+    story.receive("Delayed", at=story.events[1].sent_at + 0.5)
+    story.clock_spreads += [(story.events[1].sent_at - 9, 0.8), (story.events[1].sent_at + 5, 0.0)]
+    assert not any("it is delayed" in fault for fault in complaints(story, an_execution()))
+    story.clock_spreads.insert(1, (story.events[1].sent_at - 1, 0.1))
+    assert any("it is delayed" in fault for fault in complaints(story, an_execution()))
+
+
 def test_a_step_that_does_not_wait_for_all_is_reported():
     story = Story(kind="join")
     story.result(story.receive("Left"), at=1.0)

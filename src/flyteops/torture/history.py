@@ -54,9 +54,10 @@ class History:
     """Everything that is known about a run from outside of the servers.
 
     `hand_outs` has for each action what clients received, in this order; `results` is by action and attempt. `unexpected` counts
-    answers that no client should get. `clock_changes` are the times at which the clock of a server was set, `versions` those at
-    which a version of the changing flow was acknowledged; `schedules` has for each scheduled flow a time before and
-    after which it was saved, by the clock of its server.
+    answers that no client should get. `clock_changes` are the times at which the clock of a server was set, `clock_spreads` the
+    seconds by which the clocks of the servers differed from then on, `versions` the times at which a version of the changing flow
+    was acknowledged; `schedules` has for each scheduled flow a time before and after which it was saved, by the clock of its
+    server.
     """
 
     events: dict[int, SentEvent] = field(default_factory=dict)
@@ -65,11 +66,18 @@ class History:
     unexpected: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     clock_changes: list[float] = field(default_factory=list)
+    clock_spreads: list[tuple[float, float]] = field(default_factory=list)
     versions: dict[int, float] = field(default_factory=dict)
     newest_version: int = 1
     schedules: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     is_calm: bool = False
     kills: int = 0
+
+    def clock_spread(self, begin: float, end: float) -> float:
+        """Return by how many seconds the clocks of servers have differed at most between two times."""
+        before = [spread for at, spread in self.clock_spreads if at <= begin]
+        meanwhile = [spread for at, spread in self.clock_spreads if begin < at <= end]
+        return max([*before[-1:], *meanwhile], default=0.0)
 
     def send(self, number: int, kind: str, version: int = 0) -> SentEvent:
         """Note that an event is about to be sent for the first time."""

@@ -62,5 +62,8 @@ class FaultInjector:
 
     def set_clock(self, server: ServerProcess, seconds: float) -> None:
         """Let the clock of a server be off by that much."""
-        self._history.clock_changes.append(time.monotonic())
+        now = time.monotonic()
+        self._history.clock_changes.append(now)
         server.set_clock(seconds)
+        offsets = [each.clock_offset for each in self._servers]
+        self._history.clock_spreads.append((now, max(offsets) - min(offsets)))
