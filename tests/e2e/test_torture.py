@@ -21,7 +21,8 @@ WORDS = {
     "acknowledges-early": "was acknowledged and is lost",
     "answers-500": "was answered with 500",
     "drops-late-results": "is not kept",
-    "drops-results": ("had its result", "which was lost, was applied"),
+    # One server drops the result, another one has handed the action out again when it is sent once more.
+    "drops-results": ("had its result", "which was lost, was applied", "was sent again was answered with 409"),
     "fires-twice": ("2 actions Scheduled", "has never fired"),  # the store sets a schedule aside that is due again at once
     "forgets-keys": "has 2 ",
     "hands-out-twice": "was handed out twice",
