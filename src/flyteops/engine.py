@@ -6,6 +6,7 @@ The same event, flows, execution and `Moment` give the same outcome, which is wh
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple, Self
 
 import msgspec
@@ -468,7 +469,8 @@ class _Evaluation:
 def _check_names(step: Step, labels: Mapping[str, str]) -> None:
     """Raise unless every store can keep the names of an action, so that the failure is this step's and not the event's."""
     names = {"id": step.id, "command.name": step.command.name, "command.packName": step.command.pack_name}
-    for problem in (*name_problems(names), *label_problems("command.packLabels", labels)):
+    faults_of_labels = label_problems("command.packLabels", labels) if labels else ()
+    for problem in chain(name_problems(names), faults_of_labels):
         raise _FailedError(problem.path, TemplateError(problem.message))
 
 

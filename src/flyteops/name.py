@@ -23,6 +23,8 @@ LONGEST_KEY = 2_000
 
 def fault_of(name: str) -> str | None:
     """Return the reason why a text cannot be a name, None if it can."""
+    if name.isascii() and len(name) <= LONGEST and "\0" not in name:
+        return None  # nearly all of them, and this is on the way of every request
     fault = fault_of_text(name)
     if fault is None and (size := len(name.encode())) > LONGEST:
         return f"must be at most {LONGEST} bytes long in UTF-8, and has {size}"
@@ -33,6 +35,8 @@ def fault_of_text(text: str) -> str | None:
     """Return the reason why no store keeps a text, however short it is; None if there is none."""
     if "\0" in text:
         return "must not contain the character NUL (U+0000)"
+    if text.isascii():
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -4,6 +4,9 @@ import time
 from datetime import UTC, datetime
 from hashlib import blake2b
 
+BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+"""The clock of the system that goes on while the computer sleeps, where there is one."""
+
 
 def utc_now() -> datetime:
     """Return the current time; the clock of a service unless another is given."""
@@ -12,9 +15,7 @@ def utc_now() -> datetime:
 
 def steady_seconds() -> float:
     """Return the seconds of a clock that cannot be set and goes on while the computer sleeps, where there is such a clock."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+    return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
 
 
 SEED_LENGTH = 16
