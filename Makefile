@@ -62,17 +62,17 @@ docker-run: ## build the container image and run a server in it, with its data i
 
 clean: ## remove what was built or installed here; data in .flyte stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
-	find src tests bench fuzz examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src chaos tests bench fuzz examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Flyte needs Python 3.11 or later; none was found. Set PYTHON=/path/to/python3." >&2; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "This Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 
-.venv/run: requirements/run.lock pyproject.toml | .venv/bin/python
+.venv/run: requirements/run.lock pyproject.toml chaos/pyproject.toml | .venv/bin/python
 	@echo "Installing what Flyte needs (once) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./chaos
 	@touch $@
 
 .venv/dev: requirements/dev.lock .venv/run

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.torture import History, Torture, faults_in
-from flyteops.torture.history import HandOut, SentEvent, SentResult
-from flyteops.torture.planted import CARELESS, PLANTED
-from flyteops.torture.power_loss import PowerLoss
+from flyteops_chaos import History, Torture, faults_in
+from flyteops_chaos.history import HandOut, SentEvent, SentResult
+from flyteops_chaos.planted import CARELESS, PLANTED
+from flyteops_chaos.power_loss import PowerLoss
 from tests import postgres
 from tests.shared import PLACES
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -68,6 +69,11 @@ def test_the_list_of_commands_names_each_with_a_word_about_it(name, flyte):
     assert code == 0
     line = next(line for line in out.splitlines() if line.strip().startswith(f"{name} "))
     assert line.strip().endswith(COMMANDS[name].help)
+
+
+def test_commands_of_other_distributions_are_listed_with_their_summary(flyte):
+    _, out, _ = flyte("--help")
+    assert re.search(r"Added by other distributions:\n +torture +Inject faults into a scratch server", out)
 
 
 def test_serve_has_an_option_for_every_setting(flyte):

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from flyteops.torture import block_log
-from flyteops.torture.block_log import Answer, Make, Move, Remove, Sync, Truncate, Write
-from flyteops.torture.disk import Disk
+from flyteops_chaos import block_log
+from flyteops_chaos.block_log import Answer, Make, Move, Remove, Sync, Truncate, Write
+from flyteops_chaos.disk import Disk
 
 ROOT = "/store"
 PATH = f"{ROOT}/db"

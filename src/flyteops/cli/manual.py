@@ -5,15 +5,15 @@ from inspect import cleandoc
 
 import click
 
-from flyteops.cli.root import COMMANDS, root
+from flyteops.cli.root import COMMANDS, HIDDEN, root
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
     """Return each command that is not hidden, by the words that call it, groups before what is in them."""
     context = click.Context(root, info_name="flyte")
-    for name, entry in COMMANDS.items():
+    for name in root.list_commands(context):
         command = root.get_command(context, name)
-        if command is not None and entry.section:
+        if command is not None and not (name in COMMANDS and COMMANDS[name].section == HIDDEN):
             yield from _with_parts(f"flyte {name}", command)
 
 
@@ -39,10 +39,11 @@ def reference() -> str:
         '`--json` as `{"error": {"code", "message", "problems"}}`. `flyte` and its groups alone, such as `flyte flows`, show',
         "what there is, which is no error.",
         "",
-        '`flyte serve`, `dev`, `apply`, `render`, `audit verify` and `torture` need what `pip install -e ".[server]"`',
+        '`flyte serve`, `dev`, `apply`, `render` and `audit verify` need what `pip install -e ".[server]"`',
         "in the folder of Flyte's source brings,",
         "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`.",
-        "For everything else `pip install -e .` is enough.",
+        "For everything else `pip install -e .` is enough. `flyte torture` is a distribution of its own, in the folder `chaos`:",
+        "a checkout has it, and `pip install ./chaos` adds it elsewhere.",
     ]
     for words, command in every_command():
         lines += ["", f"## `{words}`", "", *_description(command)]

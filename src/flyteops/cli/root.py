@@ -5,11 +5,17 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
 from flyteops import __version__
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "flyte.commands"
+"""The entry points under which other distributions add commands."""
 
 SERVER_EXTRA = 'pip install -e ".[server]"'
 
@@ -49,38 +55,45 @@ COMMANDS = {
     "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
     "audit": Entry("audit", "audit", "Tell who changed what, and whether that was tampered with.", SHOW),
     "auth": Entry("auth", "auth", "Explain what an auth policy decides.", MORE),
-    "torture": Entry("torture", "torture", "Mistreat a scratch server, and see whether its promises hold.", MORE),
     "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
     "completion": Entry("completion", "completion", "Print the completion script of a shell.", MORE),
     "upload": Entry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),
 }
 
 
+def added_commands() -> dict[str, "EntryPoint"]:
+    """Return the commands that other distributions add, by name. None replaces a command of Flyte."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most commands are found without it
+
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {point.name: point for point in points if point.name not in COMMANDS}
+
+
 class Root(click.Group):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *added_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
+        added = None if entry else added_commands().get(cmd_name)
         try:
-            module = import_module(f"flyteops.cli.{entry.module}")
+            if entry is not None:
+                command: click.Command = getattr(import_module(f"flyteops.cli.{entry.module}"), entry.attribute)
+                return command
+            return None if added is None else added.load()
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "flyteops":
                 raise
             raise missing_module(f"flyte {cmd_name}", error) from error
-        command: click.Command = getattr(module, entry.attribute)
-        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and name not in added_commands():
             from difflib import get_close_matches  # noqa: PLC0415 - needed for a mistake only
 
-            near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+            near = get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
             raise click.UsageError(f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), ctx)
         return super().resolve_command(ctx, args)
 
@@ -88,6 +101,10 @@ class Root(click.Group):
         for section in (TRY, RUN, SHOW, MORE):
             with formatter.section(section):
                 formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section])
+        added = {name: point.dist for name, point in added_commands().items()}
+        if added:
+            with formatter.section("Added by other distributions"):
+                formatter.write_dl([(name, dist.metadata["Summary"] or "" if dist else "") for name, dist in added.items()])
 
 
 def missing_module(what: str, error: ModuleNotFoundError) -> click.ClickException:

@@ -1,7 +1,7 @@
 """The server as `flyte torture` runs it: with a clock that can be set, and with a fault planted if that is asked for.
 
-``python -m flyteops.cli.subject CLOCK FAULT serve ...``: CLOCK is a file with the seconds that the clock is off by, FAULT the
-name of one of `flyteops.torture.planted.FAULTS`, or none.
+``python -m flyteops_chaos.subject CLOCK FAULT serve ...``: CLOCK is a file with the seconds that the clock is off by, FAULT the
+name of one of `flyteops_chaos.planted.FAULTS`, or none.
 """
 
 import sys
@@ -15,7 +15,7 @@ from flyteops.cli.root import main
 from flyteops.service import utc_now
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
-from flyteops.torture.planted import FAULTS
+from flyteops_chaos.planted import FAULTS
 
 SWEEP_EVERY = 0.5
 """Seconds between two rounds of housekeeping: more often than in earnest, as a run is short."""

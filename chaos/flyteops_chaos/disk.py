@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from random import Random
 
-from flyteops.torture.block_log import Make, Move, Operation, Remove, Sync, Truncate, Write
+from flyteops_chaos.block_log import Make, Move, Operation, Remove, Sync, Truncate, Write
 
 SECTOR = 512
 """How many bytes are written as a whole or not at all."""

@@ -6,8 +6,8 @@ import json
 import time
 from hashlib import sha256
 
-from flyteops.torture.client import PAUSE, Client
-from flyteops.torture.flow import (
+from flyteops_chaos.client import PAUSE, Client
+from flyteops_chaos.flow import (
     HOOK,
     HOOKED,
     KINDS,
@@ -22,7 +22,7 @@ from flyteops.torture.flow import (
     schedule_flow,
     version_flow,
 )
-from flyteops.torture.history import History, SentEvent
+from flyteops_chaos.history import History, SentEvent
 
 BACKLOG = 100
 """How many events may be acknowledged and not yet ended before the senders wait for the packs."""

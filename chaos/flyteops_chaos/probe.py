@@ -4,10 +4,10 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
-from flyteops.torture.client import Client
-from flyteops.torture.flow import DELAY, HOOKED, JOIN, OFFER, VERSION, WORK
-from flyteops.torture.pack import Packs, Received
-from flyteops.torture.sender import Sender
+from flyteops_chaos.client import Client
+from flyteops_chaos.flow import DELAY, HOOKED, JOIN, OFFER, VERSION, WORK
+from flyteops_chaos.pack import Packs, Received
+from flyteops_chaos.sender import Sender
 
 OFFERS = 12
 """How many actions are left behind by packs that go away while they take them."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flyteops.torture.flow import HOOKED, SCHEDULE, flow_name
+from flyteops_chaos.flow import HOOKED, SCHEDULE, flow_name
 
 Execution = Mapping[str, Any]
 

@@ -5,12 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flyteops.torture.check.execution import Execution, number_of
-from flyteops.torture.client import PAUSE, Client
-from flyteops.torture.flow import DELAY, JOIN, LAST, OFFER, VERSION, WORK
-from flyteops.torture.pack import Packs, Received
-from flyteops.torture.sender import Sender
-from flyteops.torture.server import ServerProcess
+from flyteops_chaos.check.execution import Execution, number_of
+from flyteops_chaos.client import PAUSE, Client
+from flyteops_chaos.flow import DELAY, JOIN, LAST, OFFER, VERSION, WORK
+from flyteops_chaos.pack import Packs, Received
+from flyteops_chaos.sender import Sender
+from flyteops_chaos.server import ServerProcess
 
 SETTINGS = {"FLYTE_AUDIT_TTL_IN_SECONDS": "1"}
 

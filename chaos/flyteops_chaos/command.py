@@ -10,9 +10,9 @@ from flyteops.cli.command import Command
 from flyteops.cli.store import checked_store
 from flyteops.errors import ConflictError
 from flyteops.storage import open_store
-from flyteops.torture import Torture
-from flyteops.torture.planted import FAULTS
-from flyteops.torture.power_loss import PowerLoss, can_be_checked
+from flyteops_chaos import Torture
+from flyteops_chaos.planted import FAULTS
+from flyteops_chaos.power_loss import PowerLoss, can_be_checked
 
 MOST_SHOWN = 20
 

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from flyteops.torture.check.execution import Execution
-from flyteops.torture.flow import SCHEDULE, flow_name
-from flyteops.torture.history import History
+from flyteops_chaos.check.execution import Execution
+from flyteops_chaos.flow import SCHEDULE, flow_name
+from flyteops_chaos.history import History
 
 MINUTE = timedelta(minutes=1)
 

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flyteops.torture.check.execution import Execution, actions_of, number_of
-from flyteops.torture.flow import DELAY_SECONDS, LEASED
-from flyteops.torture.history import HandOut, History
+from flyteops_chaos.check.execution import Execution, actions_of, number_of
+from flyteops_chaos.flow import DELAY_SECONDS, LEASED
+from flyteops_chaos.history import HandOut, History
 
 SLACK = 0.05
 """By how many seconds the clock of the clients may run faster than that of a server meanwhile."""

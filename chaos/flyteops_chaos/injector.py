@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
-from flyteops.torture.history import History
-from flyteops.torture.server import ServerProcess
+from flyteops_chaos.history import History
+from flyteops_chaos.server import ServerProcess
 
 CLOCKS_APART = 2.0
 """How many seconds the clocks of servers on one store may be off by; that is what servers put up with."""

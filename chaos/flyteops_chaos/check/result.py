@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flyteops.torture.check.execution import Execution, actions_of, number_of
-from flyteops.torture.flow import LEASED
-from flyteops.torture.history import History, SentResult
+from flyteops_chaos.check.execution import Execution, actions_of, number_of
+from flyteops_chaos.flow import LEASED
+from flyteops_chaos.history import History, SentResult
 
 FOLLOWING = {"work": "finish", "first": "second"}
 """The step that follows a step, by id."""

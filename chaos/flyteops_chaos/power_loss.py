@@ -19,11 +19,11 @@ from flyteops.errors import FlyteError, NotFoundError
 from flyteops.model import ActionState
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
-from flyteops.torture import block_log
-from flyteops.torture.block_log import Answer, Operation, Sync, Write
-from flyteops.torture.disk import Disk
-from flyteops.torture.flow import DELAY_SECONDS, OFFER, PACK, event_name, flows, pack
-from flyteops.torture.server import ServerProcess
+from flyteops_chaos import block_log
+from flyteops_chaos.block_log import Answer, Operation, Sync, Write
+from flyteops_chaos.disk import Disk
+from flyteops_chaos.flow import DELAY_SECONDS, OFFER, PACK, event_name, flows, pack
+from flyteops_chaos.server import ServerProcess
 
 CLIENTS = 4
 EVENTS = 60

@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from flyteops.torture.check.execution import Execution, number_of
-from flyteops.torture.flow import VERSION, flow_name
-from flyteops.torture.history import History
+from flyteops_chaos.check.execution import Execution, number_of
+from flyteops_chaos.flow import VERSION, flow_name
+from flyteops_chaos.history import History
 
 
 def lost_or_doubled(history: History, executions: Sequence[Execution]) -> Iterator[str]:

@@ -43,7 +43,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Start the server. The socket is ours, so clients that come while there is none wait instead of being refused."""
         fd = self.listener.fileno()
-        subject = [sys.executable, "-m", "flyteops.cli.subject", str(self._clock), self._bug or "none"]
+        subject = [sys.executable, "-m", "flyteops_chaos.subject", str(self._clock), self._bug or "none"]
         arguments = ["serve", "--fd", str(fd), "--store", self._store, "--log-level", "warning"]
         # The settings of the caller are for a server of theirs: with auth on, for example, nobody here would be let in.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")}

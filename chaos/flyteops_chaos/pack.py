@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from flyteops.torture.client import PAUSE, UNANSWERED, Client
-from flyteops.torture.flow import LAST, LEASE, LEASED, PACK, result_name
-from flyteops.torture.history import HandOut, History
+from flyteops_chaos.client import PAUSE, UNANSWERED, Client
+from flyteops_chaos.flow import LAST, LEASE, LEASED, PACK, result_name
+from flyteops_chaos.history import HandOut, History
 
 TAKE = f"/v1/packs/{PACK}/actions/take"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from flyteops.torture.history import History
+from flyteops_chaos.history import History
 
 UNANSWERED = (httpx2.TransportError, httpx2.TimeoutException)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from flyteops.torture.check import event, hand_out, result, schedule
-from flyteops.torture.history import History
+from flyteops_chaos.check import event, hand_out, result, schedule
+from flyteops_chaos.history import History
 
 Executions = Sequence[Mapping[str, Any]]
 

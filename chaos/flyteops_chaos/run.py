@@ -9,16 +9,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from flyteops.torture.check import faults_in, faults_so_far
-from flyteops.torture.client import Client
-from flyteops.torture.flow import DELAY_SECONDS, LEASED
-from flyteops.torture.history import History
-from flyteops.torture.injector import CLOCKS_APART, FaultInjector
-from flyteops.torture.pack import Packs
-from flyteops.torture.probe import Probes
-from flyteops.torture.retention import RetentionTrial
-from flyteops.torture.sender import Sender
-from flyteops.torture.server import ServerProcess
+from flyteops_chaos.check import faults_in, faults_so_far
+from flyteops_chaos.client import Client
+from flyteops_chaos.flow import DELAY_SECONDS, LEASED
+from flyteops_chaos.history import History
+from flyteops_chaos.injector import CLOCKS_APART, FaultInjector
+from flyteops_chaos.pack import Packs
+from flyteops_chaos.probe import Probes
+from flyteops_chaos.retention import RetentionTrial
+from flyteops_chaos.sender import Sender
+from flyteops_chaos.server import ServerProcess
 
 SENDERS, WORKERS, LEAVERS = 8, 16, 2
 REST_SECONDS = 30.0

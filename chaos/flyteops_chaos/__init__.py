@@ -6,8 +6,8 @@ knowledge of the clients (`check`). What a power failure would leave is found ou
 (`power_loss`). The faults of `planted` are there to show that all of that finds them.
 """
 
-from flyteops.torture.check import faults_in
-from flyteops.torture.history import History
-from flyteops.torture.run import Torture
+from flyteops_chaos.check import faults_in
+from flyteops_chaos.history import History
+from flyteops_chaos.run import Torture
 
 __all__ = ["History", "Torture", "faults_in"]
