@@ -8,6 +8,6 @@ knowledge of the clients (`check`). What a power failure would leave is found ou
 
 from flyteops_chaos.check import faults_in
 from flyteops_chaos.history import History
-from flyteops_chaos.run import Torture
+from flyteops_chaos.run import ChaosRun
 
-__all__ = ["History", "Torture", "faults_in"]
+__all__ = ["ChaosRun", "History", "faults_in"]

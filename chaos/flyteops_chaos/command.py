@@ -1,4 +1,4 @@
-"""`flyte torture`: see for yourself whether the promises hold."""
+"""The command `flyte torture`."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from flyteops.cli.command import Command
 from flyteops.cli.store import checked_store
 from flyteops.errors import ConflictError
 from flyteops.storage import open_store
-from flyteops_chaos import Torture
+from flyteops_chaos import ChaosRun
 from flyteops_chaos.planted import FAULTS
 from flyteops_chaos.power_loss import PowerLoss, can_be_checked
 
@@ -21,9 +21,7 @@ async def check_is_for_this(url: str) -> None:
     """Raise unless several servers may use the store and nothing is in it."""
     async with open_store(url) as store:
         if not store.is_shared:
-            raise click.UsageError(
-                "--store is for one that servers share; without it, the torture makes an SQLite file of its own"
-            )
+            raise click.UsageError("--store is for one that servers share; without it, an SQLite file is made for the run")
         if (await store.begin_load()).records:
             raise ConflictError("The store is being loaded; name one that is empty.")
         await store.end_load()
@@ -39,24 +37,24 @@ async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[
 
 @click.command(cls=Command)
 @click.option(
-    "--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to go on."
+    "--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to run."
 )
-@click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="What decides all that is left to chance.")
-@click.option("--store", metavar="URL", help="An empty store that servers share; else an SQLite file of its own.")
+@click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="The seed of all random choices.")
+@click.option("--store", metavar="URL", help="An empty store that servers share; by default, a new SQLite file.")
 @click.option(
     "--servers",
     metavar="NUMBER",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How many servers, which needs --store.",
+    help="The number of servers; more than one needs --store.",
 )
 @click.option(
     "--bug", metavar="NAME", type=click.Choice(list(FAULTS)), hidden=True, help="Plant a fault, to see that it is found."
 )
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Leave the store and the server's log there.")
 async def torture(minutes: float, keep: Path | None, store: str | None, **how: Any) -> None:
-    """Mistreat servers of its own on a scratch store, and check that they kept their promises.
+    """Inject faults into servers on a scratch store, and check the guarantees.
 
     Packs crash, hang, answer late and leave while they take an action; the server is killed at random, frozen, starved of disk
     and given a wrong clock. Of several on one store, two are killed at a time, and their clocks are apart by as much as servers
@@ -74,7 +72,7 @@ async def torture(minutes: float, keep: Path | None, store: str | None, **how: A
     with tempfile.TemporaryDirectory(prefix="flyte-torture-") as scratch:
         folder = Path(scratch) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)
-        faults = await Torture(folder, store=store, report=click.echo, **how).run(minutes * 60)
+        faults = await ChaosRun(folder, store=store, report=click.echo, **how).run(minutes * 60)
         if store is None:
             faults += await lost_with_the_power(folder, how["seed"], how["bug"])
     for fault in faults[:MOST_SHOWN]:

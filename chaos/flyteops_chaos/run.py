@@ -30,7 +30,7 @@ MISSED = timedelta(minutes=40)
 FIRES_WITHIN = timedelta(seconds=10)
 
 
-class Torture:
+class ChaosRun:
     """A run with everything that it needs; `report` gets a line now and then about how it goes.
 
     Without a `store`, which must be empty, one server has its own in a file; several need one. Once no faults are injected any

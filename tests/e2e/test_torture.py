@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops_chaos import History, Torture, faults_in
+from flyteops_chaos import ChaosRun, History, faults_in
 from flyteops_chaos.history import HandOut, SentEvent, SentResult
 from flyteops_chaos.planted import CARELESS, PLANTED
 from flyteops_chaos.power_loss import PowerLoss
@@ -48,16 +48,16 @@ WORDS = {
 @pytest.mark.timeout(180)
 async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path, monkeypatch):
     monkeypatch.setenv("FLYTE_AUTH", "tokens")
-    torture = Torture(tmp_path, seed=11)
-    assert await torture.run(15, kills=4) == []
-    assert len(torture.history.applied) > 100
+    run = ChaosRun(tmp_path, seed=11)
+    assert await run.run(15, kills=4) == []
+    assert len(run.history.applied) > 100
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found(tmp_path, bug):
-    faults = await Torture(tmp_path, seed=3, bug=bug, rest_seconds=12, stops_early=True).run(3, kills=3)
+    faults = await ChaosRun(tmp_path, seed=3, bug=bug, rest_seconds=12, stops_early=True).run(3, kills=3)
     assert any(is_about(bug, fault) for fault in faults), faults[:5]
 
 
@@ -81,8 +81,8 @@ async def test_every_promise_is_kept_by_several_servers(place):
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
     async with postgres.place() as store:
-        torture = Torture(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=8, stops_early=True)
-        faults = await torture.run(3, kills=3)
+        run = ChaosRun(tmp_path, seed=3, store=store, servers=2, bug=bug, rest_seconds=8, stops_early=True)
+        faults = await run.run(3, kills=3)
     assert any(is_about(bug, fault) for fault in faults), faults[:5]
 
 
