@@ -14,7 +14,7 @@ PACKS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help run packs test check e2e fuzz backends bench docs lock docker-run clean
+.PHONY: help run packs test check e2e fuzz backends bench docs lock release docker-run clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ lock: .venv/dev ## resolve the dependencies anew and write the lock files
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group audit -o requirements/audit.lock $(ARGS)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group image -o requirements/hadolint.lock $(ARGS)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group synapse -o requirements/synapse.lock $(ARGS)
+
+release: .venv/dev ## build and check the wheel and the sdist in dist, and tag the version (ARGS="--check" tags nothing)
+	@.ci/release $(ARGS)
 
 docker-run: ## build the container image and run a server in it, with its data in the volume `flyte`
 	docker build --tag flyte .

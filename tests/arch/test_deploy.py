@@ -152,3 +152,10 @@ def test_the_unit_of_systemd_passes_signals_on_and_waits_for_the_end():
     assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert unit["KillMode"] == "mixed"
     assert int(unit["TimeoutStopSec"]) > DEADLINE
+
+
+def test_the_workflow_for_contributors_runs_verbs_of_the_makefile():
+    verbs = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert set(re.findall(r"run: make ([a-z0-9-]+)", workflow)) == {"test", "check"} <= set(verbs)
+    assert (ROOT / ".ci/run").exists()
