@@ -36,9 +36,7 @@ async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[
 
 
 @click.command(cls=Command)
-@click.option(
-    "--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to run."
-)
+@click.option("--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to run.")
 @click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="The seed of all random choices.")
 @click.option("--store", metavar="URL", help="An empty store that servers share; by default, a new SQLite file.")
 @click.option(

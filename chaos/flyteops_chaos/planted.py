@@ -5,6 +5,7 @@ the process.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -17,6 +18,7 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from flyteops import engine
+from flyteops.errors import FlyteError
 from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import service
@@ -49,10 +51,17 @@ def is_unlucky(identifier: str, one_in: int = ONE_IN) -> bool:
 def acknowledge_early(store: Store) -> None:
     """Answer before anything is written."""
     record = store.record
+    writing = set[asyncio.Task[None]]()
+
+    async def later(event: Event, outcome: Outcome, key: str | None) -> None:
+        await asyncio.sleep(0.5)
+        with contextlib.suppress(FlyteError):  # nothing but the lost event shows that this fault is there
+            await record(event, outcome, key=key)
 
     async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.5, lambda: loop.create_task(record(event, outcome, key=key)))
+        task = asyncio.create_task(later(event, outcome, key))
+        writing.add(task)
+        task.add_done_callback(writing.discard)
         return event.event_id
 
     put_in_place(store, record=early)

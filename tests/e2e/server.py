@@ -26,6 +26,13 @@ class Server:
                 return found
         raise AssertionError("".join(self.lines))
 
+    def read_until_all(self, *patterns):
+        """Read the log until each pattern has matched a line, in any order."""
+        missing = set(patterns)
+        while missing:
+            line = self.read_until("|".join(missing)).string
+            missing = {pattern for pattern in missing if not re.search(pattern, line)}
+
     def end(self):
         """Wait for the end; return exit code and everything that was said."""
         out, err = self.process.communicate(timeout=20)

@@ -142,11 +142,9 @@ def test_a_server_whose_provider_is_away_starts_and_lets_people_in_once_it_is_ba
 @pytest.mark.slow
 def test_hup_looks_again_at_the_policy_and_the_keys(serve, provider, settings):
     server = serve(**settings)
-    server.read_until(READY)
-    server.read_until("The issuer .* has 2 keys")
+    server.read_until_all(READY, "The issuer .* has 2 keys")
     server.process.send_signal(signal.SIGHUP)
-    server.read_until("let through by the new auth policy now")
-    server.read_until("The issuer .* has 2 keys")
+    server.read_until_all("let through by the new auth policy now", "The issuer .* has 2 keys")
     server.read_until("SIGHUP: looked again at the auth policy and the keys of the issuer")
     server.process.terminate()
     assert server.end()[0] == 0
