@@ -28,7 +28,7 @@ class Server:
 
     def read_until_all(self, *patterns):
         """Read the log until each pattern has matched a line, in any order."""
-        missing = set(patterns)
+        missing = {getattr(each, "pattern", each) for each in patterns}
         while missing:
             line = self.read_until("|".join(missing)).string
             missing = {pattern for pattern in missing if not re.search(pattern, line)}

@@ -31,7 +31,8 @@ def server(tmp_path):
 
 
 def send(url, size=10):
-    return httpx2.post(f"{url}/v1/packs/P/events", json={"event": "E", "payload": "x" * size})
+    """Send an event that cannot be compressed."""
+    return httpx2.post(f"{url}/v1/packs/P/events", json={"event": "E", "payload": os.urandom(size // 2).hex()})
 
 
 def readiness(url):
