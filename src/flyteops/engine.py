@@ -266,6 +266,7 @@ def _loss(progress: Progress, moment: Moment) -> Event:
         pack=PackRef(pack_id(progress.pack_name, labels), progress.pack_name, dict(labels)),
         payload=msgspec.json.encode(payload),
         received_at=moment.now,
+        failure=True,
     )
 
 

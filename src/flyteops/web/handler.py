@@ -301,6 +301,19 @@ async def list_executions(call: Call) -> Reply:
     Returns those in which one action satisfies all that is asked for. An answer that would be longer than 16 MiB is cut, and
     has a link `next`.
     """
+    return await _listed(call, audit.ExecutionList)
+
+
+async def list_runs(call: Call) -> Reply:
+    """Find executions with the outcome of each action, latest activity first.
+
+    Returns those in which one action satisfies the whole filter. An answer that would be longer than 16 MiB is cut, and has a
+    link `next`.
+    """
+    return await _listed(call, audit.RunList)
+
+
+async def _listed(call: Call, kind: type[audit.ExecutionList | audit.RunList]) -> Reply:
     with call.query() as query:
         which = ExecutionFilter(
             flow_name=query.text("flowName"),
@@ -312,14 +325,23 @@ async def list_executions(call: Call) -> Reply:
         start, limit = page_of(query)
     executions = await call.service.list_executions(which, start, limit)
     following = following_of(query, start, executions)
-    return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site, following))
+    return Reply(200, kind.of(executions, await _steps(call.service, executions), call.site, following))
 
 
 async def get_execution(call: Call) -> Reply:
     """Show an execution with all its actions."""
-    execution = await call.service.get_execution(call.params["correlationId"])
+    return await _shown(call, call.params["correlationId"], audit.ExecutionView)
+
+
+async def get_run(call: Call) -> Reply:
+    """Show an execution with all its actions and the outcome of each."""
+    return await _shown(call, call.params["executionId"], audit.RunView)
+
+
+async def _shown(call: Call, execution_id: str, kind: type[audit.ExecutionView]) -> Reply:
+    execution = await call.service.get_execution(execution_id)
     steps = await _steps(call.service, [execution])
-    return Reply(200, audit.ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), call.site))
+    return Reply(200, kind.of(execution, steps.get(execution.flow_uuid, ()), call.site))
 
 
 async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str, tuple[Step, ...]]:

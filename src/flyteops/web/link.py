@@ -122,6 +122,9 @@ class Site:
     def execution(self, correlation_id: str, rel: str = "self") -> Link:
         return self.link(f"/v1/audit/flows/{segment(correlation_id)}", rel)
 
+    def run(self, correlation_id: str) -> Link:
+        return self.link(f"/v1/executions/{segment(correlation_id)}", "self")
+
     def event(self, event_id: str) -> list[Link]:
         return self.around(event_path(event_id), "/v1/audit/events", "/eventAudit")
 

@@ -70,6 +70,7 @@ def event_document(event: Event) -> Document:
         "createdAt": None if event.created_at is None else event.created_at.isoformat(),
         "payload": payload.exact,
         "labels": labels.exact,
+        "failure": event.failure,
     }
     return {
         "name": event.name,
@@ -94,6 +95,7 @@ def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
         payload=json_of(document.get("payload"), kept.get("payload")),
         received_at=to_instant(microseconds_of(document.get("receivedAt"), kept.get("receivedAt"))),
         created_at=_created_at(document.get("createdAt"), kept),
+        failure=kept.get("failure"),
     )
 
 

@@ -88,7 +88,7 @@ class Ledger:
             return
         many = self.connection.executemany
         if self._events:
-            many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._events)
+            many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?)", self._events)
         if self._flow_events:
             many("INSERT INTO flow_event VALUES (?,?)", self._flow_events)
         if self._executions:
@@ -395,7 +395,20 @@ class Ledger:
         self._last_event += 1
         seq = self._last_event
         referrers = len(actions) + (action_seq is not None)
-        self._events.append((seq, event.event_id, source_id, now, created_at, action_seq, referrers, event.payload, decisions))
+        self._events.append(
+            (
+                seq,
+                event.event_id,
+                source_id,
+                now,
+                created_at,
+                action_seq,
+                referrers,
+                event.payload,
+                decisions,
+                event.failure,
+            )
+        )
         if decisions is not None:
             self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
         for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):
