@@ -88,13 +88,18 @@ async def get_health(call: Call) -> Reply:
 
 
 async def register_pack(call: Call) -> Reply:
-    """Register a pack, or replace the one with the same name and labels."""
+    """Register a pack, or replace the one with the same name and labels.
+
+    The header Flyte-Max-Body-Bytes of the answer is the largest body that the server accepts, for a pack to keep its results and
+    events within it.
+    """
     declared = await in_document(call, declaration)
     if isinstance(call.bearer, Token):
         call.bearer.check_may_register(declared)
     pack = await call.service.register_pack(declared, call.author)
     site = call.site
-    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
+    headers = (*_location(site, pack_path(pack.id)), (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes))
+    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=headers)
 
 
 async def list_packs(call: Call) -> Reply:
