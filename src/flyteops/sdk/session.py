@@ -440,7 +440,8 @@ class Session:
         try:
             return await self._complete(action, event)
         except InputError as error:
-            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, describe(error))
+            reason = describe(error).removesuffix(".")
+            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, reason)
             return await self._hand_in_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
 
     async def _hand_in_refused(self, action: Action, reason: str) -> bool:
