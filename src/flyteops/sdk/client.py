@@ -29,7 +29,7 @@ from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
 from flyteops.sdk.retry import RetryLaterError, persist, retry_after
 from flyteops.sdk.token import Token
-from flyteops.sdk.trust import trust
+from flyteops.sdk.trust import tls_fault, trust
 
 T = TypeVar("T")
 
@@ -302,7 +302,7 @@ class Client:
             message = f"{method} {url}: no answer in time"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
-            message = f"{method} {url}: {str(error) or type(error).__name__}"
+            message = f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
             raise UnavailableError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"{url!r} is not a usable address: {error}"
