@@ -60,7 +60,7 @@ FLOW_EXAMPLE: dict[str, Any] = {
         {
             "id": "deploy",
             "event": {"name": "ReceivedMessage", "packName": "Chat"},
-            "context": {"channel": "{{ Event.Payload.channel }}"},
+            "context": {"channel": "{{ Event.Payload.channelId }}"},
             "criteria": "{{ Event.Payload.message|match:'^deploy ' }}",
             "command": {"name": "Deploy", "packName": "Deployer", "input": {"request": "{{ Event.Payload.message }}"}},
         }
