@@ -35,10 +35,6 @@ DONE = Reply(204)
 STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 
 
-def _location(site: Site, path: str) -> HeaderList:
-    return ((b"location", (site.base + path).encode()),)
-
-
 # ----------------------------------------------------------------------------------------------------------------- info
 
 
@@ -98,7 +94,7 @@ async def register_pack(call: Call) -> Reply:
         call.bearer.check_may_register(declared)
     pack = await call.service.register_pack(declared, call.author)
     site = call.site
-    headers = (*_location(site, pack_path(pack.id)), (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes))
+    headers = (site.location(pack_path(pack.id)), (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes))
     return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=headers)
 
 
@@ -137,7 +133,7 @@ async def send_event(call: Call) -> Reply:
 
 def accepted_event(event_id: str, site: Site) -> Reply:
     """Return what is answered about an event that has been taken in."""
-    return Reply(202, headers=_location(site, event_path(event_id)))
+    return Reply(202, headers=(site.location(event_path(event_id)),))
 
 
 async def take_action(call: Call) -> Reply:
@@ -230,7 +226,7 @@ async def save_flow(call: Call) -> Reply:
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)
     site = call.site
-    return Reply(201, wire.FlowView.of(flow, site, warnings), headers=_location(site, flow_path(flow.name)))
+    return Reply(201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),))
 
 
 async def list_flows(call: Call) -> Reply:
@@ -268,7 +264,7 @@ async def save_item(call: Call) -> Reply:
     """
     item, has_description = data_item(call) if len(call.body) < LARGE else await asyncio.to_thread(data_item, call)
     is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
-    return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
+    return Reply(201, headers=(call.site.location(item_path(item.key)),)) if is_new else DONE
 
 
 async def list_items(call: Call) -> Reply:

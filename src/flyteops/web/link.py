@@ -63,6 +63,10 @@ class Site:
     def link(self, path: str, rel: str) -> Link:
         return Link(self.base + path, rel)
 
+    def location(self, path: str) -> tuple[bytes, bytes]:
+        """Return the header that names where something new is."""
+        return b"location", (self.base + path).encode()
+
     def named(self, path: str, rel: str) -> Link:
         """Return a link whose relation is a name on the API page of this server, such as ``pack/listPacks``."""
         return Link(self.base + path, f"{self.base}/swagger#!/{rel}")
