@@ -27,7 +27,7 @@ def is_failure(result: Happening, sender: Pack) -> bool:
 
 def has_failed(result: Event) -> bool:
     """Tell whether the command of a stored result has failed; results without a stored mark are judged by what they say."""
-    if result.failure is not None:
+    if result.failure is not msgspec.UNSET:
         return result.failure
     return _has_failed_by_name(result.name) or _has_failed_by_payload(result)
 

@@ -14,7 +14,7 @@ AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 PACK = PackDeclaration("P", events=(EventDeclaration("Broken", failure=True), EventDeclaration("Fine"))).seen(AT)
 
 
-def a_result(event, payload=None, failure=None):
+def a_result(event, payload=None, failure=msgspec.UNSET):
     return Event("e1", event, PackRef("P", "P"), msgspec.json.encode(payload), AT, failure=failure)
 
 

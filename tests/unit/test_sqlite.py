@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
@@ -555,4 +556,4 @@ async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: 
             assert await store.finish(action_id, sample.event("Deployed"), always(NOTHING))
         actions = (await store.get_execution("run")).actions
         assert {action.state.value for action in actions} == {"SUCCESS"}
-        assert actions[0].trigger.failure is None
+        assert actions[0].trigger.failure is msgspec.UNSET

@@ -186,8 +186,13 @@ def event_of(columns: Sequence[Any]) -> Event:
         payload=payload,
         received_at=to_instant(received_at),
         created_at=created_at_of(created_at),
-        failure=None if failure is None else bool(failure),
+        failure=msgspec.UNSET if failure is None else bool(failure),
     )
+
+
+def failure_column(event: Event) -> bool | None:
+    """Return the `failure` column of an event."""
+    return None if event.failure is msgspec.UNSET else event.failure
 
 
 def action_of(

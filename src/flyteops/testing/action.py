@@ -3,6 +3,8 @@
 
 import asyncio
 
+from msgspec import UNSET
+
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     Action,
@@ -321,7 +323,7 @@ class ActionContract(StoreCase):
     async def test_a_result_keeps_whether_the_command_has_failed(self) -> None:
         sample = Sample()
         async with self.connect() as store:
-            for failure in (True, False, None):
+            for failure in (True, False, UNSET):
                 following = sample.action(step_id="second", step_index=1)
                 await start(store, sample.action())
                 action_id = await take(store)

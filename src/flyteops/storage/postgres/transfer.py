@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     execution_row,
+    failure_column,
     key_row,
     of_length,
     pack_row,
@@ -283,7 +284,7 @@ async def _load_events(connection: Any, records: Sequence[StoredEvent]) -> None:
             event.payload,
             to_microseconds(event.received_at),
             None if event.created_at is None else event.created_at.isoformat(),
-            event.failure,
+            failure_column(event),
             encode_decisions(decisions) if decisions else None,
         )
         for event, decisions in ((record.event, record.decisions) for record in records)

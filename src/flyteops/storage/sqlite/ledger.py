@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     decode_strings,
     encode_decisions,
     encode_json,
+    failure_column,
     read_queue,
     to_instant,
     to_microseconds,
@@ -406,7 +407,7 @@ class Ledger:
                 referrers,
                 event.payload,
                 decisions,
-                event.failure,
+                failure_column(event),
             )
         )
         if decisions is not None:

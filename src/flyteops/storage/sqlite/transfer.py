@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     execution_row,
+    failure_column,
     key_row,
     of_length,
     pack_row,
@@ -219,7 +220,7 @@ def _event_row(record: StoredEvent) -> tuple[object, ...]:
     event, decisions = record.event, record.decisions
     created_at = None if event.created_at is None else event.created_at.isoformat()
     encoded = encode_decisions(decisions) if decisions else None
-    return event.event_id, to_microseconds(event.received_at), created_at, event.payload, event.failure, encoded
+    return event.event_id, to_microseconds(event.received_at), created_at, event.payload, failure_column(event), encoded
 
 
 def _load_actions(connection: sqlite3.Connection, records: Sequence[StoredAction]) -> None:
