@@ -187,9 +187,7 @@ class RunAction(AuditAction, kw_only=True):
     @classmethod
     def of(cls, action: Action) -> Self:
         view = super().of(action)
-        if action.result is None:
-            view.result = None
-        else:
+        if action.result is not None:
             view.outcome = "FAILED" if has_failed(action.result) else "SUCCEEDED"
         return view
 
