@@ -38,6 +38,7 @@ async def refusal(url: str, ca_cert_file: Path | None = None) -> UnavailableErro
     return refused.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("certificate", "is_trusted", "reason"),
     [
@@ -66,6 +67,7 @@ async def test_an_address_with_tls_at_a_port_without_is_reported() -> None:
     assert "Is it running?" not in Failure(error).format_message()
 
 
+@pytest.mark.slow
 async def test_an_address_without_tls_at_a_port_with_tls_is_reported(tmp_path: Path) -> None:
     async with listening(server_context(tmp_path, Certificate())) as address:
         error = await refusal(f"http://{address}")
@@ -76,3 +78,24 @@ async def test_an_address_without_tls_at_a_port_with_tls_is_reported(tmp_path: P
 def test_what_does_not_come_from_tls_is_not_taken_for_it() -> None:
     assert tls_fault(httpx2.ConnectError("refused"), "https://flyte.test") is None
     assert tls_fault(httpx2.RemoteProtocolError("gone"), "https://flyte.test") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (9, "is not valid yet"),
+        (10, "has expired"),
+        (18, "not from an authority that this computer trusts"),
+        (19, "not from an authority that this computer trusts"),
+        (20, "FLYTE_CA_CERT_FILE names a file"),
+        (62, "for another name"),
+        (64, "for another name"),
+        (23, "is not accepted (what OpenSSL says)"),
+    ],
+)
+def test_each_fault_of_a_certificate_has_its_own_words(code: int, words: str) -> None:
+    fault = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    fault.verify_code, fault.verify_message = code, "what OpenSSL says"
+    error = httpx2.ConnectError("failed")
+    error.__cause__ = fault
+    assert words in str(tls_fault(error, "https://flyte.test"))
