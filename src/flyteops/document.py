@@ -114,15 +114,30 @@ class Document:
         self._places: Places | None = None
 
     def place(self, path: Path) -> Place | None:
-        """Return where the value at `path` begins, or the innermost value around it; None when that is not known."""
+        """Return where the value at `path` begins, or the innermost value around it; None when that is not known.
+
+        The case of keys counts only where two of them differ in nothing else.
+        """
         if self._places is None:
             self._places = self._find_places()
-        return self._places.find(path)
+        return self._places.find(tuple(_as_written(self.value, path)))
 
     def problem(self, path: Path, message: str) -> Problem:
         """Return a problem with the value at `path`."""
         place = self.place(path)
         return Problem(path_text(path), message, *(place or (None, None)))
+
+
+def _as_written(value: Json, path: Path) -> Iterator[str | int]:
+    """Yield a path with its keys as they are in the value, as far as it has them."""
+    for key in path:
+        if isinstance(value, dict) and isinstance(key, str):
+            written = key if key in value else next((other for other in value if other.casefold() == key.casefold()), key)
+            yield written
+            value = value.get(written)
+        else:
+            yield key
+            value = value[key] if isinstance(value, list) and isinstance(key, int) and key < len(value) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- parsing

@@ -267,6 +267,7 @@ def _loss(progress: Progress, moment: Moment) -> Event:
         pack=PackRef(pack_id(progress.pack_name, labels), progress.pack_name, dict(labels)),
         payload=msgspec.json.encode(payload),
         received_at=moment.now,
+        failure=True,
     )
 
 
@@ -355,13 +356,12 @@ class _Evaluation:
     def _report_missed_joins(
         self, flow: PreparedFlow, tried: Sequence[PreparedStep], progress: Progress, standing: "Standing", *, is_over: bool
     ) -> None:
-        """Decide about joins that this result completes with another event than the one they wait for."""
+        """Decide about joins that this event does not run: those that it completes, and all that have begun if it is the end."""
         for prepared in flow.joins:
-            step = prepared.step
-            if progress.step_id not in step.dependencies.all or any(each is prepared for each in tried):
+            if any(each is prepared for each in tried):
                 continue
-            if why_not_yet(step, standing) is None:
-                detail = _missed(step, progress.step_id, self._event)
+            detail = _why_missed(prepared.step, progress.step_id, self._event, standing, is_over=is_over)
+            if detail is not None:
                 decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=progress.correlation_id)
                 self._decisions.append(_hopeless(decision) if is_over else decision)
 
@@ -505,12 +505,18 @@ def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
     return None
 
 
-def _missed(step: Step, step_id: str, event: Event) -> str:
-    awaited = f"event {step.event.name} of pack {step.event.pack_name}"
-    return (
-        f"all of {', '.join(step.dependencies.all)} have finished, but step {step_id!r}, the last, with event {event.name} "
-        f"of pack {event.pack.name}; the step waits for {awaited}"
-    )
+def _why_missed(step: Step, step_id: str, event: Event, standing: Standing, *, is_over: bool) -> str | None:
+    """Return why a join does not run on a result with another event than its own; None if that is not worth a decision."""
+    needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
+    reason = why_not_yet(step, standing)
+    if reason is None and step_id in needed:
+        ending = f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
+        return f"all of {', '.join(needed)} have finished, {ending}; {awaited}"
+    if not is_over or standing.finished.isdisjoint(needed):
+        return None
+    if reason is None:
+        return f"all of {', '.join(needed)} have finished, and none of the last results ran the step; {awaited}"
+    return f"{reason[1]}; {awaited}" if reason[0] == "dependsOn" else None
 
 
 def _hopeless(decision: Decision) -> Decision:

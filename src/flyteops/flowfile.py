@@ -291,8 +291,7 @@ def _null_advice(document: Document) -> Iterator[Problem]:
     """Warn where the input of a command holds null, which templates do not keep."""
     for index, step in enumerate(_list(_get(document.value, "steps"))):
         command = _get(step, "command")
-        key = next((key for key in command if key.casefold() == "input"), "input") if isinstance(command, dict) else "input"
-        for path in _nulls(_get(command, "input"), ("steps", index, "command", key)):
+        for path in _nulls(_get(command, "input"), ("steps", index, "command", "input")):
             if isinstance(path[-1], int):
                 message = (
                     "null in a list cannot be rendered: the step fails whenever it should run; leave the item out or write ''"

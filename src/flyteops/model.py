@@ -213,12 +213,16 @@ class FlowVersion(msgspec.Struct, frozen=True):
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """What a pack tells: the name of an event, its payload as JSON text, and when it was, None if it does not say."""
+    """What a pack tells: the name of an event, its payload as JSON text, and when it was, None if it does not say.
+
+    `failure` marks a result: the command has failed. It means nothing in other events.
+    """
 
     name: str
     payload: bytes
     created_at: datetime | None = None
     created_nanosecond: int = 0
+    failure: bool = False
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -226,7 +230,9 @@ class Event(msgspec.Struct, frozen=True):
 
     `payload` is the JSON text as it was sent, so that nothing of it is lost in translation (large integers, key order);
     `created_at` is None when the sender gave no time. `created_nanosecond` is the part of that time for which a `datetime`
-    has no room, 0 to 999: templates print it while the event is evaluated, and it is not stored.
+    has no room, 0 to 999: templates print it while the event is evaluated, and it is not stored. `failure` says of a result
+    whether the command has failed; UNSET of other events, and of results from before that was stored, so that backups of these
+    stay as they were written.
     """
 
     event_id: str
@@ -236,6 +242,7 @@ class Event(msgspec.Struct, frozen=True):
     received_at: datetime
     created_at: datetime | None = None
     created_nanosecond: int = 0
+    failure: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionState(enum.StrEnum):

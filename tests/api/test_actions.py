@@ -295,3 +295,87 @@ async def test_a_pack_may_declare_and_send_failures(api: httpx2.AsyncClient, reg
     action = (await api.post("/v1/packs/Worker/actions/take")).json()
     answer = await api.post(action["links"][0]["href"], json={"event": "Ended", "failure": True})
     assert answer.status_code == 202
+
+
+async def an_ended_action(api: httpx2.AsyncClient, result: dict[str, Any]) -> str:
+    await api.post("/v1/packs/Chat/events", json={"event": "E"})
+    action = (await api.post("/v1/packs/Worker/actions/take")).json()
+    assert (await api.post(action["links"][0]["href"], json=result)).status_code == 202
+    return str(action["links"][0]["href"].split("/")[-2])
+
+
+@pytest.mark.parametrize(
+    ("result", "state", "outcome"),
+    [
+        ({"event": "Fine"}, "SUCCESS", "SUCCEEDED"),
+        ({"event": "Fine", "failure": False}, "SUCCESS", "SUCCEEDED"),
+        ({"event": "Fine", "failure": None}, "SUCCESS", "SUCCEEDED"),
+        ({"event": "Fine", "failure": True}, "SUCCESS", "FAILED"),
+        ({"event": "Fine", "Failure": True, "more": 1}, "SUCCESS", "FAILED"),
+        ({"event": "Broken"}, "SUCCESS", "FAILED"),
+        ({"event": "Broken", "failure": False}, "SUCCESS", "FAILED"),
+        ({"event": "SendMessageFailed"}, "SUCCESS", "FAILED"),
+        ({"event": "FATAL"}, "FATAL", "FAILED"),
+        ({"event": "FATAL", "failure": False}, "FATAL", "FAILED"),
+    ],
+)
+async def test_an_execution_shows_whether_each_command_succeeded(
+    api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step, result: dict[str, Any], state: str, outcome: str
+) -> None:
+    await register("Chat")
+    await register("Worker", events=[{"name": "Broken", "failure": True}])
+    await save_flow("f", step("Chat/E", "Worker/C", id="a"))
+    await an_ended_action(api, result)
+    (listed,) = (await api.get("/v1/executions", params={"flowName": "f"})).json()["executions"]
+    shown = (await api.get(listed["links"][0]["href"])).json()
+    assert listed == shown
+    action = shown["actions"]["a"]
+    assert (action["state"]["value"], action["outcome"], action["result"]["event"]) == (state, outcome, result["event"])
+    event = (await api.get("/v1/audit/events", params={"event": result["event"]})).json()["events"][0]
+    assert event.get("failure", False) == (outcome == "FAILED")
+
+
+async def test_the_audit_of_flows_keeps_its_keys(api: httpx2.AsyncClient, register: Make, save_flow: Make, step: Step) -> None:
+    await register("Chat")
+    await register("Worker")
+    await save_flow("f", step("Chat/E", "Worker/C", id="a"))
+    await an_ended_action(api, {"event": "Ended", "failure": True})
+    (execution,) = (await api.get("/v1/audit/flows")).json()["flows"]
+    action = execution["actions"]["a"]
+    assert "outcome" not in action
+    assert set(action["result"]) == {"event", "pack", "createdAt", "receivedAt"}
+
+
+async def test_an_action_without_a_result_has_no_outcome(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
+    (execution,) = (await api.get("/v1/executions")).json()["executions"]
+    action = execution["actions"]["work"]
+    assert ("outcome" in action, action["result"]["event"]) == (False, "")
+    assert action == (await api.get("/v1/audit/flows")).json()["flows"][0]["actions"]["work"]
+
+
+async def test_an_event_that_is_no_result_is_no_failure(api: httpx2.AsyncClient, register: Make) -> None:
+    await register("Chat")
+    answer = await api.post("/v1/packs/Chat/events", json={"event": "SendMessageFailed", "failure": True})
+    assert "failure" not in (await api.get(answer.headers["location"])).json()
+
+
+async def test_a_mark_that_is_neither_true_nor_false_is_refused(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
+    answer = await api.post(pending["links"][0]["href"], json={"event": "Ended", "failure": "yes"})
+    assert (answer.status_code, answer.json()["problems"][0]["path"]) == (400, "failure")
+
+
+async def test_the_mark_may_come_as_yaml(pending: dict[str, Any], api: httpx2.AsyncClient) -> None:
+    body, headers = b"event: Ended\nfailure: true\n", {"Content-Type": "application/x-yaml"}
+    assert (await api.post(pending["links"][0]["href"], content=body, headers=headers)).status_code == 202
+    (execution,) = (await api.get("/v1/executions")).json()["executions"]
+    assert execution["actions"]["work"]["outcome"] == "FAILED"
+
+
+@pytest.mark.parametrize(("resolution", "outcome"), [("succeeded", "SUCCEEDED"), ("failed", "FAILED")])
+async def test_what_a_person_says_became_of_an_action_is_its_outcome(
+    pending: dict[str, Any], api: httpx2.AsyncClient, resolution: str, outcome: str
+) -> None:
+    action_id = pending["links"][0]["href"].split("/")[-2]
+    assert (await api.post(f"/v1/actions/{action_id}/resolution", json={"resolution": resolution})).status_code == 204
+    (execution,) = (await api.get("/v1/executions")).json()["executions"]
+    assert execution["actions"]["work"]["outcome"] == outcome

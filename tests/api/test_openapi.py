@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx2
 import jsonschema_rs
+import msgspec
 import yaml
 
 from flyteops.document import to_yaml
+from flyteops.packs.chatops.message import ReceivedMessage, User
 from flyteops.web.api import OPERATIONS
 from flyteops.web.openapi import describe
 
@@ -97,3 +99,23 @@ def test_the_reference_shows_the_examples_of_the_description() -> None:
     for operation in OPERATIONS:
         if operation.example is not None:
             assert json.dumps(operation.example, indent=2) in text or to_yaml(operation.example).decode() in text
+
+
+async def test_the_examples_work_together_with_the_packs_that_they_name(api: httpx2.AsyncClient) -> None:
+    example = {operation.name: operation.example for operation in OPERATIONS if operation.example is not None}
+    pack_id = (await api.post("/v1/packs", json=example["registerPack"])).json()["id"]
+    flow = (await api.post("/v1/flows", json=example["saveFlow"])).json()
+    assert flow.get("warnings", []) == []
+    (step,) = flow["steps"]
+    said = ReceivedMessage("C1", User("U1", "ann"), "deploy web", "1", "1")
+    assert (step["event"]["packName"], step["event"]["name"]) == ("Chat", type(said).__name__)
+    await api.post("/v1/packs", json={"name": "Chat"})
+    await api.post("/v1/packs/Chat/events", json={"event": step["event"]["name"], "payload": msgspec.to_builtins(said)})
+    action = (await api.post(f"/v1/packs/{pack_id}/actions/take")).json()
+    assert (action["command"], action["input"]) == ("Deploy", {"request": "deploy web"})
+    assert (await api.post(action["links"][0]["href"], json=example["actionResult"])).status_code == 202
+    (execution,) = (await api.get("/v1/executions")).json()["executions"]
+    assert execution["actions"]["deploy"]["context"] == {"channel": "C1"}
+    assert (await api.post(f"/v1/packs/{pack_id}/events", json=example["sendEvent"])).status_code == 202
+    declared = {event["name"] for event in example["registerPack"]["events"]}
+    assert {example[name]["event"] for name in ("sendEvent", "actionResult", "resolveAction")} <= declared

@@ -28,6 +28,7 @@ async def test_registering_answers_with_the_pack_and_everything_it_needs_to_work
     take = f"{BASE}/swagger#!/action/takeAction"
     assert answer.status_code == 201
     assert answer.headers["location"] == here
+    assert answer.headers["flyte-max-body-bytes"] == "100000"
     assert answer.json() == {
         "id": "T.env.dev.x.y=z",
         "name": "T",

@@ -313,6 +313,25 @@ def test_why_shows_the_event_that_explains_why_a_flow_stopped(flyte, file, url):
     assert "deploy SUCCESS (Failed)" in flyte("executions", "list", "--flow", "stopped")[1]
 
 
+def test_executions_show_failures_that_a_pack_has_registered_or_marked(flyte, file, url):
+    flyte("apply", str(file("marked", text=FLOW.replace("Said", "Marked").replace("packName: Shell", "packName: Marker"))))
+    results = [{"event": "Broken"}, {"event": "Output", "failure": True}, {"event": "Output"}]
+    with httpx2.Client(base_url=f"{url}/v1/packs/") as client:
+        client.post("", json={"name": "Marker", "events": [{"name": "Broken", "failure": True}]})
+        for result in results:
+            flyte("send-event", "Chat", "Marked", '{"text": "deploy shop"}', "--register")
+            action = client.post("Marker/actions/take").json()
+            client.post(action["links"][0]["href"], json=result)
+    listed = flyte("executions", "list", "--flow", "marked")[1]
+    for ending in ("SUCCESS (Broken, failure)", "SUCCESS (Output, failure)", "SUCCESS (Output)"):
+        assert f"deploy {ending}" in listed
+    found = json.loads(flyte("executions", "list", "--flow", "marked", "--json")[1])["flows"]
+    actions = {each["actions"]["deploy"]["result"]["event"]: each["actions"]["deploy"] for each in found}
+    assert actions["Broken"]["outcome"] == "FAILED"
+    assert "SUCCESS (Broken, failure)" in flyte("executions", "show", actions["Broken"]["correlationId"])[1]
+    assert ", a failure" in flyte("why", "marked")[1]
+
+
 def test_why_shows_events_that_no_longer_reach_a_flow_because_its_trigger_was_renamed(flyte, file):
     path = file("renamed")
     path.write_text(path.read_text().replace("name: Said", "name: OldName"))

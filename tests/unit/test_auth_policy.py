@@ -37,6 +37,25 @@ def test_a_name_goes_before_a_parameter_and_that_before_any_levels(path, entry):
     assert found(some, path) == entry
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "entry"),
+    [
+        ("/v1/executions", "GET", "/v1/audit/*"),
+        ("/v1/executions/1", "HEAD", "/v1/audit/*"),
+        ("/v1/%65xecutions/1", "GET", "/v1/audit/*"),
+        ("/v1/executions/1/cancel", "POST", "/v1/*"),
+        ("/v1/executionsX", "GET", "/v1/*"),
+    ],
+)
+def test_a_policy_from_before_a_path_decides_about_it_as_about_the_older_path(path, method, entry):
+    assert found(policy("/v1/*", "/v1/audit/*"), path, method) == entry
+
+
+def test_an_entry_that_names_a_newer_path_decides_about_it():
+    some = policy("/v1/*", "/v1/audit/*", "/v1/executions/:id")
+    assert [found(some, path) for path in ("/v1/executions/1", "/v1/executions")] == ["/v1/executions/:id", "/v1/*"]
+
+
 def test_levels_are_compared_one_by_one_from_the_left():
     assert found(policy("/v1/*/result", "/v1/packs/*"), "/v1/packs/Jira/result") == "/v1/packs/*"
 

@@ -135,3 +135,13 @@ async def test_a_source_that_has_grown_since_a_move_broke_off_is_not_mixed_with_
         assert await records_of(store) == records
         with pytest.raises(ConflictError, match="or the source has changed"):
             await move(store, restored, quiet)
+
+
+async def test_events_without_an_outcome_are_written_as_before_outcomes_were_stored(backup):
+    lines = [msgspec.json.decode(line) for line in gzip.decompress(backup).splitlines()]
+    events = {line["event"]["name"]: line["event"] for line in lines if line["type"] == "event"}
+    assert {name: event["failure"] for name, event in events.items() if "failure" in event} == {
+        "Done": True,
+        "FATAL": False,
+        "Late": True,
+    }

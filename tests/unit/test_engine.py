@@ -1,6 +1,7 @@
 """The evaluator: which steps run for an event, in which execution, and why the others do not."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import permutations
 
 import msgspec
 import pytest
@@ -312,6 +313,47 @@ def test_a_join_may_still_run_when_the_same_result_runs_another_step():
     outcome = resume(flow, an_event("FATAL", pack="Shell"), progress_of("a", last="b"))
     assert [action.step_id for action in outcome.actions] == ["d"]
     assert not outcome.decisions[-1].detail.endswith(OVER)
+
+
+def test_a_join_that_waits_for_a_step_that_never_ran_says_so_when_the_last_action_fails():
+    (decision,) = resume(JOIN, an_event("FATAL", pack="Shell"), progress_of(last="a")).decisions
+    waits = "the step waits for event Output of pack Shell"
+    assert decision.detail == f"it waits for all of a, b; not finished: b; {waits}; {OVER}"
+
+
+def test_a_join_that_was_missed_while_others_were_open_says_so_again_at_the_end():
+    outcome = resume(JOIN, an_event("FATAL", pack="Shell"), progress_of("a", "b", last="x"))
+    assert [each.detail for each in outcome.decisions] == [
+        "all of a, b have finished, and none of the last results ran the step; "
+        f"the step waits for event Output of pack Shell; {OVER}"
+    ]
+
+
+def test_a_join_of_a_branch_that_was_not_taken_is_not_mentioned():
+    assert resume(JOIN, an_event("FATAL", pack="Shell"), progress_of("x", last="y")).decisions == ()
+
+
+THREE = a_flow(
+    *[a_step(step_id) for step_id in "abc"], a_step("d", event="Output", pack="Shell", dependsOn={"all": ["a", "b", "c"]})
+)
+
+
+@pytest.mark.parametrize("order", list(permutations("abc")))
+@pytest.mark.parametrize("failures", [set(), {0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}])
+@pytest.mark.parametrize("failure", [{"name": "FATAL"}, {"name": "Failed"}, {"pack": "Other"}])
+def test_a_join_of_three_runs_or_says_why_not_whatever_fails_in_whatever_order(order, failures, failure):
+    outcomes = []
+    for place, step_id in enumerate(order):
+        event = an_event(**({"name": "Output", "pack": "Shell"} | (failure if place in failures else {})))
+        outcomes.append(resume(THREE, event, progress_of(*order[:place], last=step_id, pending=order[place + 1 :])))
+    assert not any(outcome.actions for outcome in outcomes[:2])
+    if 2 in failures:
+        (decision,) = outcomes[2].decisions
+        assert (decision.step_id, outcomes[2].actions) == ("d", ())
+        assert f"but step {order[2]!r}, the last, with event " in decision.detail
+        assert decision.detail.endswith(f"the step waits for event Output of pack Shell; {OVER}")
+    else:
+        assert [action.step_id for action in outcomes[2].actions] == ["d"]
 
 
 def test_a_join_that_has_run_says_nothing_about_later_results():

@@ -251,6 +251,12 @@ def test_a_null_that_the_input_of_a_command_loses_is_advised_against(written, pa
     assert message in advice
 
 
+def test_advice_has_its_place_whatever_the_case_of_the_keys():
+    text = "Name: f\nSTEPS:\n- Event: {name: E, packName: P}\n  Command:\n    name: C\n    packName: Q\n    Input:\n"
+    (advice,) = advice_on(text + "      a: {B: ~}\n")
+    assert advice == f"steps[0].command.input.a.B (line 8, column 14): {DROPPED.format('B')}"
+
+
 @pytest.mark.parametrize("written", ["null", "''", "{a: ''}", "[]", "{a: 'null'}", "{a: 0, b: false}", "[{}]"])
 def test_an_input_that_keeps_everything_gets_no_advice(written):
     assert advice_on(STEP.replace("packName: Q}", f"packName: Q, input: {written}}}")) == []

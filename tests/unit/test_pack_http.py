@@ -271,6 +271,24 @@ async def test_an_answer_that_is_too_large_is_not_taken() -> None:
     assert event == failed("the answer 200 holds more than the 1000 bytes of FLYTE_HTTP_BODY_LIMIT", server.url())
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"x" * 2000, "the answer 200 holds more than the 1488 bytes of FLYTE_HTTP_BODY_LIMIT"),
+        (b"\0" * 1000, "the answer 200 is too large: it takes "),
+    ],
+)
+async def test_an_answer_is_no_larger_than_the_server_accepts(content: bytes, reason: str) -> None:
+    async with web(always(Answer(200, {"Content-Type": "text/plain"}, content))) as server:
+        tester = PackTester(http.create(HERE))
+        tester.server.body_limit = 4000
+        async with tester:
+            event = await tester.run("Request", {"url": server.url()})
+            assert tester.server.failed == set(tester.server.results)
+    assert event.name == "RequestFailed"
+    assert event.payload["error"].startswith(reason)
+
+
 async def test_an_answer_is_measured_as_it_is_unpacked() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     async with web(always(Answer(200, {"Content-Encoding": "gzip"}, bomb))) as server:

@@ -18,8 +18,9 @@ from flyteops.sdk import Event
 from flyteops.sdk.testing import PackTester
 
 
-def output(stdout: str = "", stderr: str = "", exit_code: int = 0) -> Event:
-    return Event("Output", {"stdout": stdout, "stderr": stderr, "exit_code": exit_code})
+def output(stdout: str = "", stderr: str = "", exit_code: int = 0, *, truncated: bool = False) -> Event:
+    cut = {"truncated": True} if truncated else {}
+    return Event("Output", {"stdout": stdout, "stderr": stderr, "exit_code": exit_code} | cut)
 
 
 async def run(command_input: Any, environ: dict[str, str] | None = None) -> Event:
@@ -104,10 +105,42 @@ async def test_bytes_that_are_not_text_are_replaced() -> None:
 
 
 async def test_each_stream_is_cut_at_its_limit_and_the_cut_is_marked() -> None:
+    note = "[stdout was cut: 5 of 9 bytes are kept]"
     event = await run("printf 'aä%.0s' 1 2 3; echo oops >&2", {"FLYTE_SHELL_OUTPUT_LIMIT": "5"})
-    assert event == output("aäa", "oops\n[stdout was cut: 5 of 9 bytes are kept]")
+    assert event == output(f"aäa\n{note}", f"oops\n{note}", truncated=True)
     event = await run("printf 123456 >&2", {"FLYTE_SHELL_OUTPUT_LIMIT": "5"})
-    assert event == output(stderr="12345\n[stderr was cut: 5 of 6 bytes are kept]")
+    assert event == output(stderr="12345\n[stderr was cut: 5 of 6 bytes are kept]", truncated=True)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "head -c 9000 /dev/zero",
+        "head -c 9000 /dev/zero | tr '\\0' x",
+        "head -c 9000 /dev/zero | tr '\\0' '\\377'",
+        "head -c 9000 /dev/zero >&2",
+        "head -c 9000 /dev/zero; head -c 9000 /dev/zero | tr '\\0' '\\n' >&2",
+        "printf 'ä☃%.0s' {1..3000}; exit 3",
+    ],
+)
+@pytest.mark.parametrize("environ", [{}, {"FLYTE_SHELL_OUTPUT_LIMIT": "1000000"}])
+async def test_output_is_cut_to_what_the_server_accepts_and_the_command_is_answered(script: str, environ: dict[str, str]) -> None:
+    tester = PackTester(shell.create(environ))
+    tester.server.body_limit = 8000
+    async with tester:
+        event = await tester.run("Shell", script)
+    assert (event.name, event.payload["truncated"]) == ("Output", True)
+    assert " was cut: " in event.payload["stdout"] + event.payload["stderr"]
+    length = len(msgspec.json.encode(event.payload))
+    assert length > (3000 if not environ else 7000)
+
+
+async def test_output_that_the_server_accepts_is_not_cut() -> None:
+    tester = PackTester(shell.create({}))
+    tester.server.body_limit = 4_000_000
+    async with tester:
+        event = await tester.run("Shell", "head -c 1900000 /dev/zero | tr '\\0' x; echo small >&2")
+    assert event == output("x" * 1_900_000, "small\n")
 
 
 async def test_huge_output_is_read_to_its_end_quickly_and_not_kept() -> None:

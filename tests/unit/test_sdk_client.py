@@ -269,6 +269,37 @@ async def test_a_result_that_is_too_large_is_replaced_by_fatal() -> None:
     assert event == fatal("the server refused the result of Work: The input is too large.")
 
 
+@pytest.mark.parametrize(
+    ("limit", "payload"), [(200, "the server refused the result of Work: The input is too large."), (90, "")]
+)
+async def test_a_command_is_answered_however_little_the_server_accepts(limit: int, payload: str) -> None:
+    pack = Pack("Worker")
+    done = pack.event("Done")
+
+    @pack.command(events=[done])
+    async def work() -> Event:
+        return done("x" * 1000)
+
+    async with PackTester(pack) as tester:
+        tester.server.body_limit = limit
+        assert await tester.run("Work") == fatal(payload)
+
+
+async def test_a_pack_knows_how_much_the_server_accepts() -> None:
+    pack = Pack("Worker")
+    done = pack.event("Done")
+
+    @pack.command(events=[done])
+    async def work() -> Event:
+        return done(pack.body_limit())
+
+    for limit in (None, 5000):
+        tester = PackTester(pack)
+        tester.server.body_limit = limit
+        async with tester:
+            assert (await tester.run("Work")).payload == limit
+
+
 async def test_a_pack_that_the_server_lost_registers_again_and_goes_on() -> None:
     async with PackTester(worker()) as tester:
         tester.server.forget_pack()

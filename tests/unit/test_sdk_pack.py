@@ -391,6 +391,19 @@ async def test_an_event_that_means_failure_is_registered_so() -> None:
     assert declared == {"Fine": False, "Broken": True}
 
 
+async def test_the_result_of_an_event_that_is_declared_as_a_failure_is_marked() -> None:
+    pack = Pack("P")
+    broken = pack.event("Broken", failure=True)
+
+    @pack.command("Do", events=[broken])
+    async def do() -> Event:
+        return broken("disk full")
+
+    async with PackTester(pack) as tester:
+        await tester.run("Do")
+        assert tester.server.failed == set(tester.server.results)
+
+
 @pytest.mark.parametrize("is_failure", [False, True])
 async def test_a_result_may_say_that_it_means_failure(is_failure: bool) -> None:
     pack = Pack("P")

@@ -193,6 +193,29 @@ async def test_a_secret_that_no_key_decrypts_is_not_reported_as_missing(service,
     assert "not found" not in await shown(other)
 
 
+@pytest.mark.parametrize("keys", [(NEW,), ()])
+async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_out_with_a_reference(service, store, keys):
+    await asked(service, {"a": "{{ secret('db') }}"})
+    await service.accept_event("Source", Happening("Said", b"{}"))
+    other = await started(store, *keys)
+    assert await other.take("Worker") == []
+    execution = (await other.list_executions(ExecutionFilter()))[0]
+    assert b"The secret 'db' cannot be used: " in execution.actions[0].result.payload
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((NEW,), "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before"),
+        ((), "this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"),
+    ],
+)
+async def test_a_secret_that_cannot_be_kept_is_refused_with_the_reason(service, store, keys, why):
+    other = await started(store, *keys)
+    with pytest.raises(InputError, match=why):
+        await other.save_item(a_secret("more", "value"))
+
+
 async def test_servers_take_over_secrets_from_each_other(service, store, monkeypatch):
     # The file has one server; what another would see is what this one sees when it looks anew.
     other = await started(store, OLD)

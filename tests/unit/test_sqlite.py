@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
@@ -553,4 +554,6 @@ async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: 
         assert (claimed.action_id, claimed.input, claimed.attempt) == ("a1", b"1", 1)
         for action_id in ("a1", "a2"):
             assert await store.finish(action_id, sample.event("Deployed"), always(NOTHING))
-        assert {action.state.value for action in (await store.get_execution("run")).actions} == {"SUCCESS"}
+        actions = (await store.get_execution("run")).actions
+        assert {action.state.value for action in actions} == {"SUCCESS"}
+        assert actions[0].trigger.failure is msgspec.UNSET

@@ -1,1 +1,1 @@
-"""Advice about flows whose commands repeat the words of outsiders: in scripts, and in chat messages."""
+"""Advice about flows that put text from events into scripts and chat messages unquoted."""

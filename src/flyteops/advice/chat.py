@@ -1,4 +1,4 @@
-"""Advice about chat messages: words of people whom nobody has let in, which a chat would read as markup."""
+"""Advice about chat messages that contain text of unauthenticated senders, which a chat would read as markup."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,14 +14,14 @@ TEXTS = frozenset(["fallback", "footer", "html", "message", "pretext", "text", "
 """The keys of inputs below which chats read markup."""
 
 OUTSIDERS = frozenset(["Webhook"])
-"""Packs whose events hold words of strangers."""
+"""Packs whose events contain text of unauthenticated senders."""
 
 OUTSIDE_EVENTS = frozenset(["ReceivedEmail"])
 
 KNOWN = frozenset(
     ["automatic", "contentType", "date", "defects", "hook", "receivedAt", "size", "truncated", "vendor"]
 )  # fmt: skip
-"""Fields of these events which no stranger can fill with a text of his own."""
+"""Fields of these events that senders cannot choose freely."""
 
 
 class _Markup(NamedTuple):
@@ -38,7 +38,7 @@ _HTML = _Markup("HTML", "escape", '<a href="…">')
 
 
 def message_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    """Warn of words of strangers that become part of a message without being quoted for the chat."""
+    """Warn about text of unauthenticated senders that becomes part of a message without being quoted for the chat."""
     if not any(_is_from_outside(step) for step in flow.steps):
         return
     told: dict[str, frozenset[str]] = {}
@@ -89,7 +89,7 @@ def _is_set(value: Json, key: str) -> bool:
 
 
 def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
-    """Return the paths in contexts that hold words of strangers, also those that were copied from another."""
+    """Return the context paths with text of unauthenticated senders, including copies of such paths."""
     contexts = [
         (step, f"Context.{key}", template.compile(source)) for step in flow.steps for key, source in (step.context or {}).items()
     ]
@@ -102,7 +102,7 @@ def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
 
 
 def _outside(step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]) -> Iterator[template.Output]:
-    """Yield what prints words of strangers and is not quoted."""
+    """Yield the outputs that print such text unquoted."""
     harmless = SINGLE_WORDS | {markup.filter, "urlencode", *(["escape"] if markup is _SLACK else [])}
     is_outside = _is_from_outside(step)
 

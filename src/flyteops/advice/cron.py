@@ -15,7 +15,7 @@ _ANY = ("*", "?")
 _STEP = re.compile(r"(\*|[0-9]{1,3}|[0-9]{1,3}-[0-9]{1,3})/([0-9]{1,100})")
 _NUMBERS = re.compile(r"[0-9]+")
 _SHOWN = 60
-"""How much of an expression or a field a message shows."""
+"""The number of characters of an expression or field that a message shows."""
 
 _LITERAL = re.compile(r"""\|\s*matchesCron\s*:\s*(?:"([^"\\]*)"|'([^'\\]*)')""")
 
@@ -41,7 +41,7 @@ _UNITS = (
     _Unit("weekday", 0, 6, "week"),
 )
 _EVEN = ("minute", "hour", "month")
-"""The fields in which all wholes are of the same length, so that a step can divide them evenly."""
+"""The fields whose next larger unit always has the same length, so that a step can divide it evenly."""
 
 
 def cron_advice(document: Document, flow: Flow, templates: Iterable[tuple[Path, str]]) -> Iterator[Problem]:

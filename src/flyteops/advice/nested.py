@@ -1,15 +1,15 @@
-"""Commands of a shell that run one of their words as a script, or the text that they read."""
+"""Shell commands that run one of their arguments, or their standard input, as a script."""
 
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 OPAQUE = "\ufffc"
-"""Stands in a word for text that is known only when the script runs."""
+"""The placeholder in a word for text that is known only at run time."""
 
 
 class Nested(NamedTuple):
-    """Words that a command runs as a script, by position; `program` is the command that does so."""
+    """The arguments that a command runs as a script, by position; `program` is that command."""
 
     program: str
     words: tuple[int, ...] = ()
@@ -42,14 +42,14 @@ _LONG_OPTIONS = ("--command", "--eval", "--execute", "--print", "--session-comma
 _ALL_WORDS = frozenset(["eval", "let", "trap", "watch"])
 _READ_SCRIPTS = frozenset(["at", "batch", "crontab"])
 _COMMON_WORDS = frozenset(["[[", "at", "batch", "let", "script", "trap"])
-"""Commands whose names are more often something else behind `sudo` or `docker`."""
+"""Commands whose names usually mean something else after `sudo` or `docker`."""
 _SSH = frozenset(["ssh", "autossh", "rsh", "slogin"])
 _SSH_OPTIONS = "BbcDEeFIiJLlmOopPQRSWw"
 _COMPARISONS = frozenset(["-eq", "-ne", "-lt", "-le", "-gt", "-ge"])
 
 
 def nested_script(words: Sequence[str]) -> Nested:
-    """Return which of the words of a command are run as a script."""
+    """Return the arguments of a command that are run as a script."""
     start = _command_start(words)
     if start == len(words):
         return NOTHING
@@ -121,7 +121,7 @@ def _of_ssh(name: str, words: Sequence[str], rest: range) -> Nested:
 
 
 def _of_test(name: str, words: Sequence[str], rest: range) -> Nested:
-    """Return what is compared as numbers: `[[` evaluates it as arithmetic."""
+    """Return the operands of numeric comparisons, which `[[` evaluates as arithmetic."""
     places = [at for at in rest if words[at] in _COMPARISONS]
     return Nested(name, tuple(sorted({near for at in places for near in (at - 1, at + 1) if near in rest})))
 
@@ -170,7 +170,7 @@ def _of_options(name: str, words: Sequence[str], rest: range) -> Nested:
 
 
 def _through_xargs(words: Sequence[str], start: int, found: Nested) -> Nested:
-    """Add that `xargs` puts what it reads into the script, or behind the words that are one."""
+    """Add the input of `xargs`, which becomes part of the script or further arguments of it."""
     if _name(words[start]) != "xargs":
         return found
     option = next((word for word in words[start + 1 :] if word.startswith(("-I", "-i", "--replace"))), None)

@@ -1,4 +1,4 @@
-"""Expressions that print the words of outsiders: what comes from events, and contexts that hold it."""
+"""Expressions that print text from events, directly or from contexts that hold it."""
 
 from collections.abc import Callable, Iterator
 
@@ -28,24 +28,24 @@ class Origins:
         self.told, self.quoted = frozenset(told), frozenset(quoted)
 
     def prints_outside(self, compiled: template.Template, output: template.Output) -> bool:
-        """Tell whether an output prints what comes from an event, and no filter makes it harmless."""
+        """Return whether an output prints text from an event that no filter makes harmless."""
         return self._is_outside(compiled, output, self.told)
 
     def prints_quoted(self, output: template.Output) -> bool:
-        """Tell whether an output prints a text that is quoted for a shell."""
+        """Return whether an output prints text that is quoted for a shell."""
         if "shellquote" in output.filters:
             return True
         return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
 
     def _is_outside(self, compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
-        """Tell whether an output prints what comes from an event; `told` are the paths in contexts that do, None for all."""
+        """Return whether an output prints text from an event; `told` are the context paths with such text, None for all."""
         return prints_any(compiled, output, self._harmless, lambda path: _comes_from_event(path, told))
 
 
 def prints_any(
     compiled: template.Template, output: template.Output, harmless: frozenset[str], is_told: Callable[[str], bool]
 ) -> bool:
-    """Tell whether an output prints a path of that kind, and no filter makes it harmless."""
+    """Return whether an output prints a path of that kind that no filter makes harmless."""
     if output.filters and harmless.issuperset(output.filters):
         return False
     paths = output.paths
@@ -72,6 +72,6 @@ def texts(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def line_and_column(source: str, offset: int) -> str:
-    """Return where in a text a character stands, counted from 1."""
+    """Return the line and column of a character, counted from 1."""
     before = source[:offset]
     return f"line {before.count(chr(10)) + 1}, column {offset - (before.rfind(chr(10)) + 1) + 1}"

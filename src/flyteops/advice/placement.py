@@ -1,4 +1,4 @@
-"""Where in a shell script the expressions of a template stand: branches are followed one by one, and loops twice."""
+"""The positions of a template's expressions in a shell script: each branch is followed, and loops twice."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,14 +6,14 @@ from flyteops.advice.shell import NESTED, Finding, Shell
 from flyteops.template.outline import Choice, Loop, Macro, Outline, Piece, Printed, Text
 
 MOST_STATES = 6
-"""How many different readings of a script are followed at the same time."""
+"""The maximum number of lexer states that are followed at the same time."""
 
 MOST_LOOPS = 3
-"""Down to which depth of loops a body is followed twice."""
+"""The maximum depth of loops whose bodies are followed twice."""
 
 
 def find_unprotected(script: Outline) -> dict[int, Finding]:
-    """Return the expressions whose value would not be safe though it were quoted, by where they stand in the source."""
+    """Return the expressions whose value would be unsafe even if quoted, by their position in the source."""
     walk = _Walk()
     for shell in walk.follow(script, [Shell(walk.report)]):
         shell.close()
@@ -34,7 +34,7 @@ class _Walk:
             self.found[finding.output.start] = known._replace(program=finding.program)
 
     def follow(self, pieces: Outline, shells: list[Shell]) -> list[Shell]:
-        """Return the states after some pieces, each of which may go on from any of the states before."""
+        """Return the states after the pieces, each of which continues from every state before it."""
         for piece in pieces:
             shells = _distinct(self._after(piece, shells))
         return shells
@@ -74,7 +74,7 @@ def _forks(shells: list[Shell]) -> list[Shell]:
 
 
 def _distinct(shells: Iterable[Shell]) -> list[Shell]:
-    """Return no more states than are followed, as many as can be of those that stand in different places."""
+    """Return at most the number of states that are followed, preferably states in different places."""
     states = list(shells)
     if len(states) > 1:
         states = list({(shell.pending, *(frame.key() for frame in shell.frames)): shell for shell in states}.values())

@@ -1,4 +1,4 @@
-"""Advice about commands of the Shell pack: words of outsiders that become part of a script, and quoting that does not protect."""
+"""Advice about Shell commands: text from events that becomes part of a script, and quoting that does not protect."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SHELL = "Shell"
 """The name of the command whose input is a script; the pack may have another name."""
 
 HARMLESS = SINGLE_WORDS | {"shellquote", "urlencode"}
-"""Filters whose result is one word for a shell, and nothing but a word."""
+"""Filters whose result is a single word for a shell."""
 
 POWERFUL = frozenset(
     """BASH_ENV DYLD_INSERT_LIBRARIES ENV GIT_SSH GIT_SSH_COMMAND IFS LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD NODE_OPTIONS PATH
@@ -40,11 +40,11 @@ _BY_ENV = "hand the value over in 'env' instead, and write \"$NAME\" in the scri
 
 
 MOST_TEXT = 200_000
-"""How many characters of the scripts of a flow are followed; where expressions stand in the rest is not looked at."""
+"""The maximum number of script characters of a flow that are followed; expressions beyond it are not checked."""
 
 
 class _Origins(Origins):
-    """What comes from events, and how much of the scripts may still be followed."""
+    """The values from events, and the number of script characters that may still be followed."""
 
     def __init__(self, flow: Flow) -> None:
         super().__init__(flow, HARMLESS)
@@ -57,7 +57,7 @@ class _Origins(Origins):
 
 
 def script_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    """Warn of words of outsiders in scripts, programs and their arguments."""
+    """Warn about text from events in scripts, programs and their arguments."""
     origins = _Origins(flow)
     for index, step in enumerate(flow.steps):
         if step.command.name == SHELL:
@@ -111,7 +111,7 @@ def _about_raw(output: template.Output, finding: Finding | None) -> str:
 
 
 _NO_QUOTING = frozenset([HERE, NESTED, PIPED, ARITHMETIC, COMMENT, PARAMETER, BACKTICKS])
-"""Where no quoting helps; elsewhere, leaving out the quotes does."""
+"""The places where no quoting helps; in others, omitting the quotes does."""
 
 
 def _about_place(finding: Finding, source: str) -> str | None:
@@ -192,7 +192,7 @@ class _Argument:
 
     @property
     def word(self) -> str:
-        """Return the text, with a mark where something is printed."""
+        """Return the text with a mark at each output."""
         return OPAQUE if self.compiled.outputs and not self.compiled.constant else self.source
 
 
@@ -213,7 +213,7 @@ def _of_arguments(argv: Sequence[Json], path: Path, origins: _Origins) -> Genera
 
 
 def _of_nested(program: str, argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
-    """Look at an argument that is a script: of a shell, or of something with another way of quoting."""
+    """Check an argument that is a script of a shell, or of a program with other rules of quoting."""
     if program in _LIKE_SHELLS:
         yield from _of_script(argument.source, argument.path, origins)
         return

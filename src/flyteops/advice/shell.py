@@ -14,10 +14,10 @@ from flyteops.advice.nested import OPAQUE, nested_script
 from flyteops.template import Output
 
 MOST_PARTS = 100
-"""How deep quotes and substitutions may be nested; deeper ones are not followed."""
+"""The maximum depth of nested quotes and substitutions; deeper ones are not followed."""
 
 MOST_WORDS = 100
-"""Of how many words of a command, and of how many characters of each, it is remembered how they read."""
+"""The number of words of a command, and of characters of each word, that are kept."""
 
 # What a part of a script is; the names are those of messages.
 COMMANDS, SUBSTITUTION, BACKTICKS, SUBSHELL = "script", "$( )", "backticks", "( )"
@@ -63,7 +63,7 @@ class _Here:
 
 @dataclass(slots=True)
 class _Frame:
-    """A part of the script that has begun; words and the rest belong to parts that hold commands."""
+    """An open part of the script; only parts that contain commands use the fields from `words` to `heres`."""
 
     kind: str
     start: int
@@ -79,7 +79,7 @@ class _Frame:
     depth: int = 0
 
     def key(self) -> tuple[object, ...]:
-        """Return what decides about how the script goes on."""
+        """Return the key of the state; parts with the same key are read alike."""
         word = "" if self.word is None else self.word.text
         return (self.kind, self.digest, word, self.expects, len(self.piped), self.heres, self.line, self.depth)
 
@@ -101,7 +101,7 @@ class Shell:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Return the kinds of the parts that have begun, from the outermost to the innermost."""
+        """Return the kinds of the open parts, from the outermost to the innermost."""
         return (self.pending, *(frame.kind for frame in self.frames))
 
     @property
@@ -110,13 +110,13 @@ class Shell:
 
     @property
     def list(self) -> _Frame:
-        """Return the innermost part that holds commands."""
+        """Return the innermost part that contains commands."""
         return next(frame for frame in reversed(self.frames) if frame.kind in _LISTS)
 
     # ------------------------------------------------------------------------------------------------------------ text
 
     def read(self, text: str, start: int) -> None:
-        """Go on with literal text, which begins at `start` in the source."""
+        """Continue with literal text, which begins at `start` in the source."""
         if self.pending:
             text, start, self.pending = self.pending + text, start - len(self.pending), ""
         at = 0
@@ -139,7 +139,7 @@ class Shell:
             self.frames.append(_Frame(kind, start))
 
     def print(self, output: Output) -> None:
-        """Go on behind an expression."""
+        """Continue after an expression."""
         top, pending, self.pending = self.top, self.pending, ""
         ticks = next((frame for frame in self.frames if frame.kind == BACKTICKS), None)
         if pending:
@@ -237,7 +237,7 @@ def _read_commands(shell: Shell, text: str, at: int, start: int) -> int:
 
 
 def _read_quoting(shell: Shell, text: str, at: int, start: int) -> int:
-    """Read what quotes or substitutes, where that is at home: among commands, and for the most part in double quotes."""
+    """Read a quote or substitution among commands or, for most kinds, in double quotes."""
     character = text[at]
     if character == "\\":
         return _read_escape(shell, text, at, start)

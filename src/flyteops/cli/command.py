@@ -60,6 +60,8 @@ def _is_tls_fault(error: FlyteError) -> bool:
 
 def _hints(error: FlyteError) -> tuple[str, ...]:
     if _is_unreachable(error):
+        if "TLS" in error.message:
+            return ()
         if _is_tls_fault(error):
             return (
                 "It answers, but TLS failed. FLYTE_CA_CERT_FILE names a file with certificates to trust besides those of the "

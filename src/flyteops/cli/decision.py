@@ -16,7 +16,7 @@ def event_lines(event: AuditEvent) -> Iterator[str]:
     yield f"{local_time(event.received_at)}  event {clean(event.event)} of pack {clean(event.pack.id)}  {dim(event.id)}"
     yield f"  payload {value_text(event.payload, SHOWN)}"
     if event.action_id is not None:
-        yield f"  the result of action {event.action_id}"
+        yield f"  the result of action {event.action_id}{', a failure' if event.failure else ''}"
 
 
 def decision_lines(decision: DecisionView) -> Iterator[str]:

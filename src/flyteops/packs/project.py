@@ -89,13 +89,14 @@ _README = """\
 A pack for Flyte. It has the command `Greet` and the event `Greeted`, in `{module}.py`.
 
 ```sh
-python -m pip install flyteops pytest
+python -m pip install -e ../flyte pytest      # "../flyte" is the folder of Flyte's source
 python -m pytest
 flyte pack run {module}.py
 ```
 
 The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets whoever says so in the chat; put it
-into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server. (`flyte apply` is part of `flyteops[server]`.)
+into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server. (`flyte apply` needs what
+`python -m pip install -e "../flyte[server]"` installs.)
 
 ```yaml
 name: {folder}

@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ import msgspec
 from flyteops.errors import InputError
 from flyteops.packs import run
 from flyteops.packs.invocation import Invocation, read_invocation
+from flyteops.packs.limit import USUAL, longest_payload, usual_length
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import byte_count, positive_seconds
 
@@ -30,19 +32,24 @@ _PIPES_OPEN_AFTER = 0.5
 _GROUP_CHECK_EVERY = 0.02
 
 
-class Output(msgspec.Struct):
-    """What a script wrote, as text, and how it ended."""
+class Output(msgspec.Struct, omit_defaults=True):
+    """What a script wrote, as text, and how it ended; `truncated` says that not all of it was kept."""
 
     stdout: str
     stderr: str
     exit_code: int
+    truncated: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long a script may run, in seconds, and how many bytes of each output stream are kept."""
+    """How long a script may run, in seconds, and how many bytes of each output stream are kept.
+
+    Both streams together take at most `room` bytes as JSON texts (None: any number).
+    """
 
     timeout: float = 3600.0
-    output: int = 1024 * 1024
+    output: int = USUAL
+    room: int | None = None
 
 
 def create(environ: Mapping[str, str]) -> Pack:
@@ -50,8 +57,8 @@ def create(environ: Mapping[str, str]) -> Pack:
     reader = Reader(environ)
     limits = Limits(
         timeout=reader.read("FLYTE_SHELL_TIMEOUT", positive_seconds, Limits().timeout),
-        output=reader.read("FLYTE_SHELL_OUTPUT_LIMIT", byte_count, Limits().output),
     )
+    longest = reader.read("FLYTE_SHELL_OUTPUT_LIMIT", byte_count, None)
     reader.finish()
     pack = Pack("Shell")
     output = pack.event("Output", payload=Output)
@@ -62,10 +69,18 @@ def create(environ: Mapping[str, str]) -> Pack:
             invocation = read_invocation(script)
         except InputError as error:
             return output(Output("", str(error), INPUT_EXIT_CODE), failure=True)
-        found = await run_program(invocation, limits)
+        found = await run_program(invocation, _for_results(limits, longest, pack))
         return output(found, failure=found.exit_code != 0)
 
     return pack
+
+
+def _for_results(limits: Limits, longest: int | None, pack: Pack) -> Limits:
+    """Return the limits with which a result is small enough for the server; `longest` is what the setting says of a stream."""
+    if longest is not None:
+        return msgspec.structs.replace(limits, output=longest, room=longest_payload(pack))
+    usual = usual_length(pack)
+    return msgspec.structs.replace(limits, output=usual, room=None if pack.body_limit() is None else usual)
 
 
 async def run_script(script: str, limits: Limits) -> Output:
@@ -95,10 +110,19 @@ async def run_program(invocation: Invocation, limits: Limits) -> Output:
             os.close(stderr_end)
         exit_code = await _wait(process, timeout)
         await _drain(stdout, stderr)
-        notes = [*stdout.notes("stdout"), *stderr.notes("stderr")]
+        if limits.room is not None:
+            await asyncio.to_thread(_fit, stdout, stderr, limits.room)
+        cut = stdout.notes("stdout")
+        notes = [*cut, *stderr.notes("stderr")]
+        truncated = bool(notes)
         if exit_code is None:
             notes.append(f"[the {noun} was killed after {timeout:g} s]")
-        return Output(stdout.text(), _annotated(stderr.text(), notes), TIMEOUT_EXIT_CODE if exit_code is None else exit_code)
+        return Output(
+            _annotated(stdout.text(), cut),
+            _annotated(stderr.text(), notes),
+            TIMEOUT_EXIT_CODE if exit_code is None else exit_code,
+            truncated,
+        )
 
 
 async def _start(command: Sequence[str], invocation: Invocation, stdout: int, stderr: int) -> Process:
@@ -143,16 +167,39 @@ class _Stream:
             self._size += len(chunk)
             self._kept += chunk[: self._limit - len(self._kept)]
 
-    def text(self) -> str:
-        """Return what was kept; bytes that are not UTF-8 become U+FFFD."""
-        cut = self._size > len(self._kept)
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._kept), final=not cut)
+    def text(self, length: int | None = None) -> str:
+        """Return what was kept, or its beginning; bytes that are not UTF-8 become U+FFFD."""
+        kept = bytes(self._kept[:length])
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(kept, final=len(kept) == self._size)
+
+    @property
+    def json_length(self) -> int:
+        return _json_length(self.text())
+
+    def shorten(self, room: int) -> None:
+        """Keep only as much as takes so many bytes as JSON text."""
+        if self.json_length > room:
+            lengths = range(min(len(self._kept), room) + 1)
+            fitting = bisect_right(lengths, room, key=lambda length: _json_length(self.text(length))) - 1
+            del self._kept[max(fitting, 0) :]
 
     def notes(self, name: str) -> list[str]:
         """Say so if something was cut off."""
         if self._size <= len(self._kept):
             return []
         return [f"[{name} was cut: {len(self._kept)} of {self._size} bytes are kept]"]
+
+
+def _json_length(text: str) -> int:
+    return len(msgspec.json.encode(text))
+
+
+def _fit(stdout: _Stream, stderr: _Stream, room: int) -> None:
+    """Shorten streams to a room: the shorter one keeps up to half of it, and the other the rest."""
+    lengths = stdout.json_length, stderr.json_length
+    if sum(lengths) > room:
+        stdout.shorten(max(room - lengths[1], room // 2))
+        stderr.shorten(max(room - lengths[0], room // 2))
 
 
 @contextlib.asynccontextmanager

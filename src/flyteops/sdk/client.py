@@ -29,7 +29,7 @@ from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
 from flyteops.sdk.retry import RetryLaterError, persist, retry_after
 from flyteops.sdk.token import Token
-from flyteops.sdk.trust import trust
+from flyteops.sdk.trust import tls_fault, trust
 
 T = TypeVar("T")
 
@@ -47,10 +47,11 @@ _REFUSALS: dict[int, type[FlyteError]] = {
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """Where a registered pack takes its actions and posts its events."""
+    """Where a registered pack takes its actions and posts its events; `body_limit` is the largest body in bytes, if known."""
 
     take_url: str
     event_url: str
+    body_limit: int | None = None
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -223,7 +224,7 @@ class Client:
             message = "the server registered the pack without links to take actions and to send events"
             raise UnavailableError(message)
         base = str(answer.url)
-        return Registration(urljoin(base, take_url), urljoin(base, event_url))
+        return Registration(urljoin(base, take_url), urljoin(base, event_url), _body_limit(answer))
 
     async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
         """Take the oldest actions that wait for the pack, at most so many; nothing if there is nothing to do.
@@ -301,7 +302,7 @@ class Client:
             message = f"{method} {url}: no answer in time"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
-            message = f"{method} {url}: {str(error) or type(error).__name__}"
+            message = f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
             raise UnavailableError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
             message = f"{url!r} is not a usable address: {error}"
@@ -320,6 +321,11 @@ def _action(taken: _TakenAction, base: str) -> Action:
         None if heartbeat is None else urljoin(base, heartbeat),
         taken.lease_seconds,
     )
+
+
+def _body_limit(answer: httpx2.Response) -> int | None:
+    given = answer.headers.get("Flyte-Max-Body-Bytes", "")
+    return int(given) if given.isascii() and given.isdecimal() else None
 
 
 def _decode(answer: httpx2.Response, kind: type[T]) -> T:

@@ -56,7 +56,7 @@ class EventType(Generic[T]):
 
         `failure` is for results of events that mean success at other times; one that always means failure is declared so.
         """
-        event = Event(self.name, payload, failure)
+        event = Event(self.name, payload, failure or self.failure)
         try:
             convert(event.payload, self.payload, strict=True)
         except msgspec.ValidationError as error:

@@ -264,6 +264,10 @@ class Pack:
         """Return the clock that the pack runs by."""
         return self._session().clock
 
+    def body_limit(self) -> int | None:
+        """Return how many bytes of JSON the server accepts for a result or an event; None if it does not say."""
+        return self._session().body_limit
+
     def _session(self) -> Session:
         """Return the run that this is called from, or the only one: threads do not know where they were begun."""
         session = current_session.get(None)

@@ -18,7 +18,7 @@ from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Declaration, Task
-from flyteops.sdk.event import Event
+from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
 from flyteops.sdk.progress import Progress, current_progress
@@ -79,6 +79,10 @@ class Session:
         self._failure: Exception | None = None
         self._undelivered = 0
         self._last_words = False
+
+    @property
+    def body_limit(self) -> int | None:
+        return None if self._registration is None else self._registration.body_limit
 
     def stop(self) -> None:
         """Take nothing more, finish what is in hand, and end."""
@@ -436,13 +440,18 @@ class Session:
         try:
             return await self._complete(action, event)
         except InputError as error:
-            reason = describe(error)
+            reason = describe(error).removesuffix(".")
             LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, reason)
+            return await self._hand_in_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
+
+    async def _hand_in_refused(self, action: Action, reason: str) -> bool:
+        """Deliver FATAL with a reason; without it if that is refused as well, as by a server that accepts hardly anything."""
+        for event in (failed(reason), fatal()):
             try:
-                return await self._complete(action, failed(f"the server refused the result of {action.command}: {reason}"))
-            except InputError as again:
-                LOGGER.error("the result of %s was refused and is dropped: %s", action.command, describe(again))
-                return True
+                return await self._complete(action, event)
+            except InputError as error:
+                LOGGER.error("FATAL as the result of %s was refused: %s", action.command, describe(error))
+        return True
 
     async def _complete(self, action: Action, event: Event) -> bool:
         body, outage = _encode(event, self.clock.now()), self._outages["result"]

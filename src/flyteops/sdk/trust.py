@@ -1,9 +1,17 @@
-"""Which certificates are trusted."""
+"""Which certificates are trusted, and what is wrong when two sides do not agree about TLS."""
 
 import ssl
 from pathlib import Path
 
 import httpx2
+
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
+_OTHER_NAME = (62, 64)
+"""Codes of OpenSSL for certificates that cannot be verified."""
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG")
+"""Reasons of OpenSSL for an answer that is not TLS."""
 
 
 def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
@@ -19,3 +27,35 @@ def untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def tls_fault(error: BaseException, url: str) -> str | None:
+    """Return what is wrong about TLS and what to do about it, if an error of a request to this address comes from that."""
+    if isinstance(error, httpx2.RemoteProtocolError) and url.startswith("http://"):
+        return f"{str(error).rstrip('.')}; if the server uses TLS, its address begins with https://"
+    if (certificate := untrusted(error)) is not None:
+        return f"TLS failed: {_about_certificate(certificate)}"
+    fault: BaseException | None = error
+    while fault is not None and not isinstance(fault, ssl.SSLError):
+        fault = fault.__cause__ or fault.__context__
+    if fault is None:
+        return None
+    if fault.reason in _NO_TLS:
+        return "TLS failed: the server does not use TLS there; an address without TLS begins with http://"
+    return f"TLS failed: {fault}"
+
+
+def _about_certificate(error: ssl.SSLCertVerificationError) -> str:
+    code, message = getattr(error, "verify_code", 0), str(getattr(error, "verify_message", error)).rstrip(".")
+    if code == _EXPIRED:
+        return "the certificate of the server has expired; renew it there, or correct the clock of this computer"
+    if code == _NOT_YET_VALID:
+        return "the certificate of the server is not valid yet; correct the clock of this computer, or wait"
+    if code in _OTHER_NAME:
+        return f"the certificate of the server is for another name ({message}); use a name that it has, or get one for this name"
+    if code in _UNKNOWN_AUTHORITY:
+        return (
+            f"the certificate of the server is not from an authority that this computer trusts ({message}); "
+            "FLYTE_CA_CERT_FILE names a file with further certificates to trust"
+        )
+    return f"the certificate of the server is not accepted ({message})"

@@ -74,6 +74,10 @@ class PackRoll:
         """Return a pack; raise `NotFoundError`."""
         return self._fresh(await self._pack(pack_id))
 
+    async def known(self, pack_id: str) -> Pack:
+        """Return a pack as it registered, whenever it was seen; raise `NotFoundError`."""
+        return await self._pack(pack_id)
+
     async def delete(self, pack_id: str, by: Author) -> None:
         """Forget the pack, also one that cannot be read; what it sent and did stays in the audit."""
         async with self._changes.turn():

@@ -27,6 +27,7 @@ from flyteops.errors import (
     UnavailableError,
     UnreadableError,
 )
+from flyteops.failure import is_failure
 from flyteops.model import (
     FATAL,
     Action,
@@ -358,7 +359,9 @@ class Service:
         `LateError` when it was lost before; then the result is kept, but not applied.
         """
         moment = self._moment()
-        event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
+        sender = await self._packs.sender(pack_id, moment.now)
+        failure = is_failure(told, await self._packs.known(pack_id))
+        event = msgspec.structs.replace(_event(sender, told, moment), failure=failure)
         await self._finish(action_id, event, moment, lambda progress: rule_on_result(event, progress, lease))
 
     async def _finish(self, action_id: str, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> None:
@@ -442,6 +445,7 @@ class Service:
             pack=sender,
             payload=msgspec.json.encode({"resolution": resolution}) if payload is None else payload,
             received_at=moment.now,
+            failure=resolution == "failed",
         )
         await self._finish(action.action_id, event, moment, is_open)
 

@@ -143,7 +143,7 @@ class Vault:
         Raise `InputError` when it cannot be kept as one.
         """
         if self._seals is None or not self._code_key:
-            message = "cannot be kept secret: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
+            message = f"cannot be kept secret: {self._why_unusable}"
             raise InputError(f"The item {message}.", problems=[Problem("secret", message)])
         try:
             value = item.value.decode()
@@ -211,14 +211,31 @@ class Vault:
             return "it is encrypted, and this server has no keys; set FLYTE_SECRETS_KEY_FILE"
         return "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it; add the key that it was encrypted with"
 
+    @property
+    def _why_unusable(self) -> str:
+        if self._seals is None:
+            return "this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
+        return "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before; add one of these"
+
     def _code(self, encoded: str, form: str) -> str:
         return _base64(blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest())
 
     def reveal(self, text: bytes) -> bytes:
         """Return a JSON text with values in the place of references; raise `UnavailableError` for one that is not there now."""
-        if b"@secret:" not in text or not self._code_key:
+        if b"@secret:" not in text:
+            return text
+        if not self._code_key:
+            self._check_locked(text)
             return text
         return REFERENCE.sub(self._value, text)
+
+    def _check_locked(self, text: bytes) -> None:
+        """Raise `UnavailableError` for a text that refers to a secret, where no key can tell whether a reference is real."""
+        locked = {_base64(name.encode()): name for name in self._locked}
+        for found in REFERENCE.finditer(text):
+            name = locked.get(found[1].decode())
+            if name is not None:
+                raise UnavailableError(f"The secret {name!r} cannot be used: {self._why_locked}.")
 
     def _value(self, found: re.Match[bytes]) -> bytes:
         if not self._is_ours(found):

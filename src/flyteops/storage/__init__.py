@@ -111,7 +111,10 @@ def store_faults(url: str) -> Iterator[str]:
     for schemes, driver, extra in ((POSTGRES, "asyncpg", "postgres"), (MONGODB, "pymongo", "mongodb")):
         if url.partition("://")[0] in schemes:
             if find_spec(driver) is None:
-                yield f"needs a driver that is not installed; install flyteops[server,{extra}]"
+                yield (
+                    "needs a driver that is not installed; "
+                    f'run pip install -e ".[server,{extra}]" in the folder of Flyte\'s source'
+                )
             elif driver == "asyncpg":
                 yield from conninfo_faults(url)
             return

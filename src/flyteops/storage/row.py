@@ -176,10 +176,23 @@ def created_at_of(text: str | None) -> datetime | None:
 
 
 def event_of(columns: Sequence[Any]) -> Event:
-    """Return an event from its id, name, pack's id, name and labels, payload, and times of receipt and creation."""
-    event_id, name, pack_id, pack_name, labels, payload, received_at, created_at = columns
+    """Return an event from its id, name, pack's id, name and labels, payload, times of receipt and creation, and failure."""
+    event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure = columns
     pack = PackRef(pack_id, pack_name, decode_labels(labels))
-    return Event(event_id, name, pack, payload, to_instant(received_at), created_at_of(created_at))
+    return Event(
+        event_id=event_id,
+        name=name,
+        pack=pack,
+        payload=payload,
+        received_at=to_instant(received_at),
+        created_at=created_at_of(created_at),
+        failure=msgspec.UNSET if failure is None else bool(failure),
+    )
+
+
+def failure_column(event: Event) -> bool | None:
+    """Return the `failure` column of an event."""
+    return None if event.failure is msgspec.UNSET else event.failure
 
 
 def action_of(

@@ -3,6 +3,8 @@
 
 import asyncio
 
+from msgspec import UNSET
+
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     Action,
@@ -317,6 +319,21 @@ class ActionContract(StoreCase):
             with raises(NotFoundError):
                 await store.get_event(second.event_id)
             assert (await store.get_action(action_id)).result == first
+
+    async def test_a_result_keeps_whether_the_command_has_failed(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            for failure in (True, False, UNSET):
+                following = sample.action(step_id="second", step_index=1)
+                await start(store, sample.action())
+                action_id = await take(store)
+                result = sample.event("Deployed", failure=failure)
+                await store.finish(action_id, result, always(creating(following)))
+                ended = await store.get_action(action_id)
+                assert (ended.result, ended.state) == (result, ActionState.SUCCESS)
+                assert (await store.get_event(result.event_id)).event == result
+                assert (await store.get_action(following.action_id)).trigger == result
+                assert await take(store) == following.action_id
 
     async def test_an_action_is_finished_once_whatever_is_decided(self) -> None:
         sample = Sample()

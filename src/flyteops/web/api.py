@@ -29,6 +29,20 @@ PART = (
     ),
 )
 
+EXECUTION_FILTER = (
+    Parameter("flowName", "the name of the flow"),
+    Parameter("stepId", "the id of the step"),
+    Parameter("actionName", "the name of the command"),
+    Parameter("actionPackName", "the name of the pack that the action is for"),
+    Parameter(
+        "actionPackLabels",
+        "labels that the action asks for, as pairs with a colon",
+        {"type": "string", "pattern": "^[a-z]+:[a-z]+(,[a-z]+:[a-z]+)*$"},
+        "env:staging,network:lab",
+    ),
+    *PAGE,
+)
+
 LEASE = Parameter("lease", "what the link has that came with the action, if it has a time limit")
 
 EVENT_EXAMPLE: dict[str, Any] = {"event": "Deployed", "payload": {"app": "web", "version": "1.2.3"}}
@@ -46,7 +60,7 @@ FLOW_EXAMPLE: dict[str, Any] = {
         {
             "id": "deploy",
             "event": {"name": "ReceivedMessage", "packName": "Chat"},
-            "context": {"channel": "{{ Event.Payload.channel }}"},
+            "context": {"channel": "{{ Event.Payload.channelId }}"},
             "criteria": "{{ Event.Payload.message|match:'^deploy ' }}",
             "command": {"name": "Deploy", "packName": "Deployer", "input": {"request": "{{ Event.Payload.message }}"}},
         }
@@ -324,19 +338,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.list_executions,
         name="findFlows",
         tag="flowAudit",
-        query=(
-            Parameter("flowName", "the name of the flow"),
-            Parameter("stepId", "the id of the step"),
-            Parameter("actionName", "the name of the command"),
-            Parameter("actionPackName", "the name of the pack that the action is for"),
-            Parameter(
-                "actionPackLabels",
-                "labels that the action asks for, as pairs with a colon",
-                {"type": "string", "pattern": "^[a-z]+:[a-z]+(,[a-z]+:[a-z]+)*$"},
-                "env:staging,network:lab",
-            ),
-            *PAGE,
-        ),
+        query=EXECUTION_FILTER,
         outcomes={200: Success("The executions.", audit.ExecutionList)},
         errors=(400,),
     ),
@@ -347,6 +349,25 @@ OPERATIONS: tuple[Operation, ...] = (
         name="getFlowExecution",
         tag="flowAudit",
         outcomes={200: Success("The execution with all its actions.", audit.ExecutionView)},
+        errors=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/executions",
+        handler=handler.list_runs,
+        name="listExecutions",
+        tag="execution",
+        query=EXECUTION_FILTER,
+        outcomes={200: Success("The executions.", audit.RunList)},
+        errors=(400,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/executions/{executionId}",
+        handler=handler.get_run,
+        name="getExecution",
+        tag="execution",
+        outcomes={200: Success("The execution with all its actions.", audit.RunView)},
         errors=(404,),
     ),
     Operation(

@@ -7,12 +7,14 @@ from typing import Literal, Self
 from msgspec import UNSET, Raw, UnsetType, field
 
 from flyteops import instant
+from flyteops.failure import has_failed
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
 from flyteops.storage.base import ActionStatus
 from flyteops.web.link import Site
 from flyteops.web.wire import Answer, Timestamp
 
 StateName = Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
+OutcomeName = Literal["SUCCEEDED", "FAILED"]
 
 
 class PackRefView(Answer, kw_only=True):
@@ -142,7 +144,7 @@ class ExecutionView(Answer, kw_only=True):
     uuid: str
     correlation_id: str
     steps: tuple[Step, ...]
-    actions: dict[str, AuditAction]
+    actions: Mapping[str, AuditAction]
     links: list[Link]
 
     @classmethod
@@ -170,6 +172,52 @@ class ExecutionList(Answer, kw_only=True):
         return cls(
             flows=[ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
             links=site.page("/v1/audit/flows", "/v1", "/flowExecs", following),
+        )
+
+
+class RunAction(AuditAction, kw_only=True):
+    """An action with its `outcome`: whether its result means success or failure, left out until there is a result.
+
+    An action in the state SUCCESS has FAILED if its result is marked with `failure`, or if its pack has registered
+    that event as a failure.
+    """
+
+    outcome: OutcomeName | None = None
+
+    @classmethod
+    def of(cls, action: Action) -> Self:
+        view = super().of(action)
+        if action.result is not None:
+            view.outcome = "FAILED" if has_failed(action.result) else "SUCCEEDED"
+        return view
+
+
+class RunView(ExecutionView, kw_only=True):
+    """One run of a flow, with the outcome of each action."""
+
+    actions: Mapping[str, RunAction]
+
+    @classmethod
+    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Site) -> Self:
+        view = super().of(execution, steps, site)
+        view.actions = {action.step_id: RunAction.of(action) for action in execution.actions}
+        view.links = [site.run(execution.correlation_id)]
+        return view
+
+
+class RunList(Answer, kw_only=True):
+    """Executions with the outcome of each action, latest activity first."""
+
+    executions: list[RunView]
+    links: list[Link]
+
+    @classmethod
+    def of(
+        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site, following: str | None
+    ) -> Self:
+        return cls(
+            executions=[RunView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
+            links=site.page("/v1/executions", "/v1", "/execution", following),
         )
 
 
@@ -264,7 +312,10 @@ class DecisionView(Answer, kw_only=True):
 
 
 class AuditEvent(Answer, kw_only=True):
-    """An event with everything that was decided about it; `actionId` names the action whose result it is."""
+    """An event with everything that was decided about it; `actionId` names the action whose result it is.
+
+    `failure` says that the command of that action has failed.
+    """
 
     id: str
     event: str
@@ -273,6 +324,7 @@ class AuditEvent(Answer, kw_only=True):
     created_at: Timestamp | None = None
     received_at: Timestamp
     action_id: str | None = None
+    failure: bool = False
     decisions: list[DecisionView]
     links: list[Link]
 
@@ -287,6 +339,7 @@ class AuditEvent(Answer, kw_only=True):
             created_at=None if event.created_at is None else instant.write(event.created_at),
             received_at=instant.write(event.received_at),
             action_id=record.action_id,
+            failure=record.action_id is not None and has_failed(event),
             decisions=[DecisionView.of(decision, site) for decision in record.decisions],
             links=site.event(event.event_id),
         )

@@ -54,7 +54,7 @@ def told_plainly(body: bytes) -> Happening | None:
         decode_any(body)  # a payload that is left as text is looked at only roughly: numbers and UTF-8 are not
         text = decode_event(body)
         created_at = instant.read(text.created_at, "createdAt")
-        return Happening(text.event, bytes(text.payload), created_at, instant.nanosecond(text.created_at))
+        return Happening(text.event, bytes(text.payload), created_at, instant.nanosecond(text.created_at), text.failure)
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
@@ -78,7 +78,7 @@ def _told_in_full(call: Call, body: bytes) -> Happening:
     if problems:
         raise InputError(f"The body is not what is expected here: {problems[0]}.", problems=problems)
     payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(body)
-    return Happening(event.event, payload, created_at, nanosecond)
+    return Happening(event.event, payload, created_at, nanosecond, event.failure)
 
 
 def _given(value: Json, name: str) -> Json:

@@ -35,10 +35,6 @@ DONE = Reply(204)
 STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 
 
-def _location(site: Site, path: str) -> HeaderList:
-    return ((b"location", (site.base + path).encode()),)
-
-
 # ----------------------------------------------------------------------------------------------------------------- info
 
 
@@ -88,13 +84,18 @@ async def get_health(call: Call) -> Reply:
 
 
 async def register_pack(call: Call) -> Reply:
-    """Register a pack, or replace the one with the same name and labels."""
+    """Register a pack, or replace the one with the same name and labels.
+
+    The header Flyte-Max-Body-Bytes of the answer is the largest body that the server accepts, for a pack to keep its results and
+    events within it.
+    """
     declared = await in_document(call, declaration)
     if isinstance(call.bearer, Token):
         call.bearer.check_may_register(declared)
     pack = await call.service.register_pack(declared, call.author)
     site = call.site
-    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
+    headers = (site.location(pack_path(pack.id)), (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes))
+    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=headers)
 
 
 async def list_packs(call: Call) -> Reply:
@@ -132,7 +133,7 @@ async def send_event(call: Call) -> Reply:
 
 def accepted_event(event_id: str, site: Site) -> Reply:
     """Return what is answered about an event that has been taken in."""
-    return Reply(202, headers=_location(site, event_path(event_id)))
+    return Reply(202, headers=(site.location(event_path(event_id)),))
 
 
 async def take_action(call: Call) -> Reply:
@@ -225,7 +226,7 @@ async def save_flow(call: Call) -> Reply:
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)
     site = call.site
-    return Reply(201, wire.FlowView.of(flow, site, warnings), headers=_location(site, flow_path(flow.name)))
+    return Reply(201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),))
 
 
 async def list_flows(call: Call) -> Reply:
@@ -263,7 +264,7 @@ async def save_item(call: Call) -> Reply:
     """
     item, has_description = data_item(call) if len(call.body) < LARGE else await asyncio.to_thread(data_item, call)
     is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
-    return Reply(201, headers=_location(call.site, item_path(item.key))) if is_new else DONE
+    return Reply(201, headers=(call.site.location(item_path(item.key)),)) if is_new else DONE
 
 
 async def list_items(call: Call) -> Reply:
@@ -301,6 +302,19 @@ async def list_executions(call: Call) -> Reply:
     Returns those in which one action satisfies all that is asked for. An answer that would be longer than 16 MiB is cut, and
     has a link `next`.
     """
+    return await _listed(call, audit.ExecutionList)
+
+
+async def list_runs(call: Call) -> Reply:
+    """Find executions with the outcome of each action, latest activity first.
+
+    Returns those in which one action satisfies the whole filter. An answer that would be longer than 16 MiB is cut, and has a
+    link `next`.
+    """
+    return await _listed(call, audit.RunList)
+
+
+async def _listed(call: Call, kind: type[audit.ExecutionList | audit.RunList]) -> Reply:
     with call.query() as query:
         which = ExecutionFilter(
             flow_name=query.text("flowName"),
@@ -312,14 +326,23 @@ async def list_executions(call: Call) -> Reply:
         start, limit = page_of(query)
     executions = await call.service.list_executions(which, start, limit)
     following = following_of(query, start, executions)
-    return Reply(200, audit.ExecutionList.of(executions, await _steps(call.service, executions), call.site, following))
+    return Reply(200, kind.of(executions, await _steps(call.service, executions), call.site, following))
 
 
 async def get_execution(call: Call) -> Reply:
     """Show an execution with all its actions."""
-    execution = await call.service.get_execution(call.params["correlationId"])
+    return await _shown(call, call.params["correlationId"], audit.ExecutionView)
+
+
+async def get_run(call: Call) -> Reply:
+    """Show an execution with all its actions and the outcome of each."""
+    return await _shown(call, call.params["executionId"], audit.RunView)
+
+
+async def _shown(call: Call, execution_id: str, kind: type[audit.ExecutionView]) -> Reply:
+    execution = await call.service.get_execution(execution_id)
     steps = await _steps(call.service, [execution])
-    return Reply(200, audit.ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), call.site))
+    return Reply(200, kind.of(execution, steps.get(execution.flow_uuid, ()), call.site))
 
 
 async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str, tuple[Step, ...]]:

@@ -267,7 +267,7 @@ async def _receive(call: Call) -> Reply:
     received = await call.service.reception.receive(call.params["hookName"], _request(call), _peer(call))
     if received.challenge:
         return Reply(200, {"challenge": received.challenge})
-    return Reply(202, headers=((b"location", (call.site.base + event_path(received.event_id)).encode()),))
+    return Reply(202, headers=(call.site.location(event_path(received.event_id)),))
 
 
 # ------------------------------------------------------------------------------------------------------------ management
@@ -279,8 +279,12 @@ async def create_hook(call: Call) -> Reply:
     The answer has the address for its vendor and the secret, this once only, unless the secret was given.
     """
     hook, made = await call.service.hooks.create(await in_document(call, wish_of), call.author)
-    location = (b"location", (call.site.base + hook_path(hook.name)).encode())
-    return Reply(201, HookView.of(hook, call.site, made, tuple(_warnings(hook, made))), headers=(location, *NOT_KEPT))
+    return _with_secret(201, hook, made, call.site, call.site.location(hook_path(hook.name)))
+
+
+def _with_secret(status: int, hook: Hook, made: str | None, site: Site, *headers: tuple[bytes, bytes]) -> Reply:
+    """Return the answer with a new secret, which is shown this once."""
+    return Reply(status, HookView.of(hook, site, made, tuple(_warnings(hook, made))), headers=(*headers, *NOT_KEPT))
 
 
 def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
@@ -363,7 +367,7 @@ async def rotate_hook(call: Call) -> Reply:
     """
     secret, keep_for = await in_document(call, rotation_of)
     hook, made = await call.service.hooks.rotate(call.params["hookName"], secret, keep_for, call.author)
-    return Reply(200, HookView.of(hook, call.site, made, tuple(_warnings(hook, made))), headers=NOT_KEPT)
+    return _with_secret(200, hook, made, call.site)
 
 
 async def list_hook_calls(call: Call) -> Reply:

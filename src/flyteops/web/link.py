@@ -63,6 +63,10 @@ class Site:
     def link(self, path: str, rel: str) -> Link:
         return Link(self.base + path, rel)
 
+    def location(self, path: str) -> tuple[bytes, bytes]:
+        """Return the header that names where something new is."""
+        return b"location", (self.base + path).encode()
+
     def named(self, path: str, rel: str) -> Link:
         """Return a link whose relation is a name on the API page of this server, such as ``pack/listPacks``."""
         return Link(self.base + path, f"{self.base}/swagger#!/{rel}")
@@ -121,6 +125,9 @@ class Site:
 
     def execution(self, correlation_id: str, rel: str = "self") -> Link:
         return self.link(f"/v1/audit/flows/{segment(correlation_id)}", rel)
+
+    def run(self, correlation_id: str) -> Link:
+        return self.link(f"/v1/executions/{segment(correlation_id)}", "self")
 
     def event(self, event_id: str) -> list[Link]:
         return self.around(event_path(event_id), "/v1/audit/events", "/eventAudit")

@@ -24,6 +24,7 @@ TAGS: Mapping[str, str] = {
     "flow": "if this happens, do that",
     "datastore": "shared configuration that templates can read",
     "flowAudit": "what flows did",
+    "execution": "what flows did, and whether each command succeeded",
     "eventAudit": "what was decided about events, and why",
     "changeAudit": "who changed what",
     "token": "who may do what, where auth is switched on",

@@ -61,5 +61,7 @@ def _headers(styles: bytes) -> HeaderList:
 def _swagger_ui() -> Path:
     spec = find_spec("flask_swagger_ui")  # found, not imported: it would bring Flask along
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("The files of Swagger UI are missing; install flyteops[server].")
+        raise ModuleNotFoundError(
+            'The files of Swagger UI are missing; run `pip install -e ".[server]"` in the folder of Flyte\'s source.'
+        )
     return Path(spec.origin).parent / "dist"

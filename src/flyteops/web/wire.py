@@ -42,7 +42,7 @@ class EventBody(Struct, rename="camel"):
     """
 
     event: Annotated[str, Meta(examples=["Deployed"])] = ""
-    payload: Annotated[Any, Meta(description="any JSON value", examples=[{"message": "deploy web"}])] = None
+    payload: Annotated[Any, Meta(description="any JSON value", examples=[{"app": "web", "version": "1.2.3"}])] = None
     created_at: Timestamp | None = None
     failure: Annotated[bool, Meta(description="whether the command, of which this is the result, has failed")] = False
 

@@ -8,17 +8,21 @@ import msgspec
 from flyteops.errors import ConflictError, InputError
 from flyteops.packs.email.mailbox import ImapServer, Mail, Mailbox
 from flyteops.packs.email.received import ReceivedEmail, read_email
+from flyteops.packs.limit import usual_length
 from flyteops.sdk import EventType, Pack
 
 LOGGER = logging.getLogger("flyte.email")
 
 
 class Reception(msgspec.Struct, frozen=True, kw_only=True):
-    """How a mailbox is watched: where, how many seconds to wait at most, how many bytes of a mail are read."""
+    """How a mailbox is watched: where, how many seconds to wait at most, how many bytes of a mail are read.
+
+    Without a `size_limit`, that follows what the server accepts.
+    """
 
     server: ImapServer
     poll_interval: float = 60.0
-    size_limit: int = 5 * 1024 * 1024
+    size_limit: int | None = None
 
     async def listen(self, pack: Pack, event: EventType[ReceivedEmail]) -> None:
         """Tell of mail as long as the connection holds; raise why the mailbox cannot be used."""
@@ -37,7 +41,8 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
         """Tell of what is unread; return whether there was something."""
         delivered = False
         for uid in await box.unread():
-            mail = await box.fetch(uid, self.size_limit)
+            limit = usual_length(pack) if self.size_limit is None else self.size_limit
+            mail = await box.fetch(uid, max(limit, 1))
             if mail is None:
                 continue
             received = await asyncio.to_thread(read_email, mail.content, size=mail.size, received_at=mail.received_at)

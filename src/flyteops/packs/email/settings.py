@@ -63,12 +63,12 @@ def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> Rec
     server = reader.read("FLYTE_EMAIL_IMAP_URL", _mailbox, None)
     own_password = reader.read("FLYTE_EMAIL_IMAP_PASSWORD", str, None)
     poll_interval = reader.read("FLYTE_EMAIL_POLL_INTERVAL", positive_seconds, 60.0)
-    size_limit = reader.read("FLYTE_EMAIL_SIZE_LIMIT", byte_count, 5 * 1024 * 1024)
+    size_limit = reader.read("FLYTE_EMAIL_SIZE_LIMIT", byte_count, None)
     if server is None:
         return None
     password = own_password or reader.read("FLYTE_EMAIL_PASSWORD", str, "")
     server = msgspec.structs.replace(server, password=password, timeout=timeout, ca_cert_file=ca_cert_file)
-    return Reception(server=server, poll_interval=poll_interval, size_limit=max(size_limit, 1))
+    return Reception(server=server, poll_interval=poll_interval, size_limit=size_limit)
 
 
 def _mailbox(text: str) -> ImapServer:

@@ -9,6 +9,7 @@ import msgspec
 
 from flyteops.errors import FlyteError, TooLargeError, UnavailableError
 from flyteops.packs.http.request import Request, build, plain
+from flyteops.packs.limit import USUAL
 from flyteops.sdk.retry import MAX_RETRY_AFTER, RetryLaterError, persist, retry_after
 from flyteops.sdk.trust import untrusted
 
@@ -26,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True):
     """How many seconds an attempt has if the flow does not say, and how many bytes an answer may hold."""
 
     timeout: float = 30.0
-    body: int = 1024 * 1024
+    body: int = USUAL
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from flyteops.packs.http.body import BodyType, read_body
 from flyteops.packs.http.exchange import Exchange, Limits
 from flyteops.packs.http.request import Request
 from flyteops.packs.http.transport import GuardedTransport, resolve
+from flyteops.packs.limit import excess, usual_length
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import api_url, byte_count, certificates, positive_seconds
 
@@ -47,8 +48,8 @@ def create(environ: Mapping[str, str]) -> Pack:
     )
     limits = Limits(
         timeout=reader.read("FLYTE_HTTP_TIMEOUT", positive_seconds, Limits().timeout),
-        body=reader.read("FLYTE_HTTP_BODY_LIMIT", byte_count, Limits().body),
     )
+    longest = reader.read("FLYTE_HTTP_BODY_LIMIT", byte_count, None)
     ca_cert_file = reader.read("FLYTE_HTTP_CA_CERT_FILE", certificates, None)
     proxies = reader.read("FLYTE_HTTP_PROXY", lambda text: _proxies(text, environ), {})
     reader.finish()
@@ -62,7 +63,8 @@ def create(environ: Mapping[str, str]) -> Pack:
         clock = pack.clock()
         began = clock.monotonic()
         try:
-            exchange = Exchange(asked, limits, transport)
+            kept = msgspec.structs.replace(limits, body=usual_length(pack) if longest is None else longest)
+            exchange = Exchange(asked, kept, transport)
         except FlyteError as error:
             return request_failed(RequestFailed(str(error), "", 0))
         try:
@@ -72,7 +74,11 @@ def create(environ: Mapping[str, str]) -> Pack:
         body_type, body = read_body(answer.headers, answer.content)
         elapsed = round(clock.monotonic() - began, 3)
         found = Response(answer.status, dict(answer.headers), body, body_type, answer.url, elapsed)
-        return response(found, failure=answer.status >= FIRST_FAILURE)
+        event = response(found, failure=answer.status >= FIRST_FAILURE)
+        if reason := excess(pack, event):
+            message = f"the answer {answer.status} is too large: {reason}"
+            return request_failed(RequestFailed(message, exchange.url, exchange.attempts))
+        return event
 
     @pack.check("Http")
     async def check() -> str:

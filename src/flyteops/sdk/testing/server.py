@@ -56,10 +56,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
     `data` holds the datastore, as JSON, for a test to fill. `registrations`, `events` and `results` hold what it accepted,
     `failed` the ids of actions whose result says that it means failure, `keys` the idempotency keys of events, `requests`
-    every call as ``POST /v1/packs``. With a `token`, whoever shows another is refused.
+    every call as ``POST /v1/packs``. With a `token`, whoever shows another is refused; with a `body_limit`, larger bodies are.
     """
 
-    def __init__(self, *, clock: Clock | None = None, token: str | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, token: str | None = None, body_limit: int | None = None) -> None:
+        self.body_limit = body_limit
         self.clock = clock or Clock()
         self.token = token
         self.registrations: list[dict[str, Any]] = []
@@ -166,6 +167,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
     async def _answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
         try:
             self._let_in(request)
+            if self.body_limit is not None and len(body) > self.body_limit:
+                raise TooLargeError
             return await self._route(request, body)
         except FlyteError as error:
             return _refusal(error, next(status for status, kind in _ERRORS.items() if isinstance(error, kind)))
@@ -236,7 +239,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.registrations.append(posted)
         self._desk.tell()
         path = f"{base}/v1/packs/{quote(known_as)}"
-        return _json(201, self._registered(base, path, posted) | {"id": known_as}, {"Location": path})
+        limit = {} if self.body_limit is None else {"Flyte-Max-Body-Bytes": str(self.body_limit)}
+        return _json(201, self._registered(base, path, posted) | {"id": known_as}, {"Location": path, **limit})
 
     def _registered(self, base: str, path: str, posted: dict[str, Any]) -> dict[str, Any]:
         take, rel = f"{path}/actions/take", f"{base}/swagger#!/action/takeAction"

@@ -50,29 +50,19 @@ def _by_header(name: str) -> Name:
     return lambda request, body: request.header(name)
 
 
-def _by_key(name: str) -> Name:
-    def find(request: Request, body: Json) -> str | None:
-        found = body.get(name) if isinstance(body, dict) else None
-        return found if isinstance(found, str) else None
-
-    return find
+def _by_field(*paths: str) -> Name:
+    """Name the event by the first of these fields of the body that holds a text."""
+    return lambda request, body: next((text for path in paths if (text := _text_at(body, path)) is not None), None)
 
 
-def _event_of_slack(request: Request, body: Json) -> str | None:
-    inner = body.get("event") if isinstance(body, dict) else None
-    found = inner.get("type") if isinstance(inner, dict) else None
-    return found if isinstance(found, str) else _by_key("type")(request, body)
+def _text_at(body: Json, path: str) -> str | None:
+    for name in path.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body if isinstance(body, str) else None
 
 
 def _challenge_of_slack(body: Json) -> str:
-    if not isinstance(body, dict) or body.get("type") != "url_verification":
-        return ""
-    found = body.get("challenge")
-    return found if isinstance(found, str) else ""
-
-
-def _event_of_pagerduty(request: Request, body: Json) -> str | None:
-    return _by_key("event_type")(request, body.get("event") if isinstance(body, dict) else None)
+    return (_text_at(body, "challenge") or "") if _text_at(body, "type") == "url_verification" else ""
 
 
 def _numbered_by(*names: str) -> Callable[[Request], str | None]:
@@ -108,13 +98,13 @@ VENDORS: Mapping[str, Vendor] = {
         lambda event, number: {"X-Gitlab-Event": event or "Push Hook", "Idempotency-Key": str(number)},
     ),
     "alertmanager": Vendor(
-        "Alertmanager", Signing(scheme="authorization"), ("none",), _by_key("status"), _numbered_by(), _no_headers
+        "Alertmanager", Signing(scheme="authorization"), ("none",), _by_field("status"), _numbered_by(), _no_headers
     ),
     "grafana": Vendor(
         "Grafana",
         Signing(scheme="hmac", header="X-Grafana-Alerting-Signature"),
         ("authorization", "none"),
-        _by_key("status"),
+        _by_field("status"),
         _numbered_by(),
         _no_headers,
     ),
@@ -122,7 +112,7 @@ VENDORS: Mapping[str, Vendor] = {
         "Jira",
         Signing(scheme="hmac", header="X-Hub-Signature", prefix="sha256="),
         ("none",),
-        _by_key("webhookEvent"),
+        _by_field("webhookEvent"),
         _numbered_by("x-atlassian-webhook-identifier"),
         lambda event, number: {"X-Atlassian-Webhook-Identifier": str(number)},
     ),
@@ -161,7 +151,7 @@ VENDORS: Mapping[str, Vendor] = {
         "PagerDuty",
         Signing(scheme="hmac", header="X-PagerDuty-Signature", prefix="v1=", delivery_field="event.id"),
         (),
-        _event_of_pagerduty,
+        _by_field("event.event_type"),
         _numbered_by(),
         _no_headers,
         makes_secret=True,
@@ -195,7 +185,7 @@ VENDORS: Mapping[str, Vendor] = {
             delivery_field="event_id",
         ),
         (),
-        _event_of_slack,
+        _by_field("event.type", "type"),
         _numbered_by(),
         _no_headers,
         makes_secret=True,
@@ -213,7 +203,7 @@ VENDORS: Mapping[str, Vendor] = {
             delivery_field="id",
         ),
         (),
-        _by_key("type"),
+        _by_field("type"),
         _numbered_by(),
         _no_headers,
         makes_secret=True,
@@ -230,7 +220,7 @@ VENDORS: Mapping[str, Vendor] = {
             delivery_header="X-Zendesk-Webhook-Invocation-Id",
         ),
         ("authorization", "none"),
-        _by_key("type"),
+        _by_field("type"),
         _numbered_by(),
         lambda event, number: {"X-Zendesk-Webhook-Invocation-Id": str(number)},
         makes_secret=True,
@@ -239,7 +229,7 @@ VENDORS: Mapping[str, Vendor] = {
         "anything else",
         Signing(scheme="hmac", header="X-Signature-256", prefix="sha256="),
         ("standard", "authorization", "header", "none"),
-        _by_key("type"),
+        _by_field("type"),
         _numbered_by("webhook-id", "idempotency-key", *DELIVERY_HEADERS, "x-request-id"),
         lambda event, number: {"Idempotency-Key": str(number)},
     ),

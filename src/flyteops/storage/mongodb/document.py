@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
+from msgspec import UNSET
 
 from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
 from flyteops.storage.base import ActionStatus, lease_token
@@ -18,6 +19,7 @@ from flyteops.storage.row import (
     MICROSECOND,
     STATES,
     created_at_of,
+    failure_column,
     readable_transitions,
     to_instant,
     to_microseconds,
@@ -70,6 +72,7 @@ def event_document(event: Event) -> Document:
         "createdAt": None if event.created_at is None else event.created_at.isoformat(),
         "payload": payload.exact,
         "labels": labels.exact,
+        "failure": failure_column(event),
     }
     return {
         "name": event.name,
@@ -94,6 +97,7 @@ def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
         payload=json_of(document.get("payload"), kept.get("payload")),
         received_at=to_instant(microseconds_of(document.get("receivedAt"), kept.get("receivedAt"))),
         created_at=_created_at(document.get("createdAt"), kept),
+        failure=kept.get("failure", UNSET),
     )
 
 

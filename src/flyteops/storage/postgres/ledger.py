@@ -29,6 +29,7 @@ from flyteops.storage.row import (
     encode_decisions,
     encode_json,
     event_of,
+    failure_column,
     read_queue,
     subsets,
     to_instant,
@@ -37,14 +38,14 @@ from flyteops.storage.row import (
 )
 from flyteops.storage.undelivered import Tries
 
-EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at"
+EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure"
 
 GIVEN = """
   given AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[],
-        $9::bytea[], $10::int[])
-      WITH ORDINALITY AS n (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, decisions, created,
-        place)
+        $9::boolean[], $10::bytea[], $11::int[])
+      WITH ORDINALITY AS n (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure, decisions,
+        created, place)
   )
 """
 """Events by columns; `created` says how many actions follow from each. What follows refers to them by their place."""
@@ -52,15 +53,15 @@ GIVEN = """
 NEW_EVENTS = """
   e AS (
     INSERT INTO flyte_event
-      (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, action_seq, referrers, decisions)
-    SELECT event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, action_seq,
+      (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure, action_seq, referrers, decisions)
+    SELECT event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure, action_seq,
       created + (action_seq IS NOT NULL)::int, decisions
     FROM passed ORDER BY place
     RETURNING seq, event_id
   ),
   noted AS (SELECT e.seq, p.place, p.received_at FROM e JOIN passed p USING (event_id)),
   decided AS (
-    INSERT INTO flyte_flow_event SELECT n.name, t.seq FROM unnest($11::text[], $12::bigint[]) AS n (name, place)
+    INSERT INTO flyte_flow_event SELECT n.name, t.seq FROM unnest($12::text[], $13::bigint[]) AS n (name, place)
     JOIN noted t USING (place)
   )
 """
@@ -69,7 +70,7 @@ NEW_EVENTS = """
 NEW_EXECUTIONS = """
     INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at)
     SELECT n.correlation_id, n.flow_name, n.flow_uuid, t.received_at
-    FROM unnest($26::bigint[], $27::text[], $28::text[], $29::text[]) AS n (place, correlation_id, flow_name, flow_uuid)
+    FROM unnest($27::bigint[], $28::text[], $29::text[], $30::text[]) AS n (place, correlation_id, flow_name, flow_uuid)
     JOIN noted t USING (place)
     ORDER BY 1
     ON CONFLICT (correlation_id) DO UPDATE
@@ -83,8 +84,8 @@ NEW_ACTIONS = """
       since, states, context, input, timeout, due_at, wait)
     SELECT n.action_id, x.seq, n.step_index, n.step_id, n.pack_name, n.labels, n.command, t.seq, n.state,
       t.received_at, 'NEW ' || t.received_at, n.context, n.input, n.timeout, n.due_at, greatest(n.due_at - t.received_at, 0)
-    FROM unnest($13::bigint[], $14::text[], $15::text[], $16::int[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::text[], $22::bytea[], $23::bytea[], $24::bigint[], $25::bigint[])
+    FROM unnest($14::bigint[], $15::text[], $16::text[], $17::int[], $18::text[], $19::text[], $20::text[], $21::text[],
+        $22::text[], $23::bytea[], $24::bytea[], $25::bigint[], $26::bigint[])
       WITH ORDINALITY AS n (event_place, action_id, correlation_id, step_index, step_id, pack_name, labels, command, state,
         context, input, timeout, due_at, place)
     JOIN noted t ON t.place = n.event_place JOIN executions x USING (correlation_id)
@@ -94,7 +95,7 @@ NEW_ACTIONS = """
 
 RECORD = f"""
 WITH {GIVEN},
-  named AS (SELECT * FROM unnest($30::text[]) WITH ORDINALITY AS n (key, place)),
+  named AS (SELECT * FROM unnest($31::text[]) WITH ORDINALITY AS n (key, place)),
   kept AS (
     INSERT INTO flyte_event_key SELECT key, event_id, received_at FROM named JOIN given USING (place) WHERE key IS NOT NULL
     ORDER BY key
@@ -116,7 +117,7 @@ SELECT place FROM noted
 FINISH = f"""
 WITH {GIVEN},
   asked AS (
-    SELECT * FROM unnest($30::bigint[], $31::text[], $32::int[], $33::bigint[], $34::int[], $35::text[])
+    SELECT * FROM unnest($31::bigint[], $32::text[], $33::int[], $34::bigint[], $35::int[], $36::text[])
       WITH ORDINALITY AS n (action_seq, state, attempt, execution_seq, version, becomes, place)
   ),
   held AS (
@@ -145,10 +146,10 @@ SELECT place FROM noted
 
 LATE = f"""
 WITH {GIVEN},
-  held AS (SELECT action_seq FROM flyte_attempt WHERE action_seq = $13 AND number = $14 AND late_seq IS NULL FOR UPDATE),
+  held AS (SELECT action_seq FROM flyte_attempt WHERE action_seq = $14 AND number = $15 AND late_seq IS NULL FOR UPDATE),
   passed AS (SELECT given.*, held.action_seq FROM given CROSS JOIN held),
   {NEW_EVENTS}
-UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $13 AND number = $14
+UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $14 AND number = $15
 """  # noqa: S608 - texts of ours
 
 KINDS = """
@@ -344,6 +345,7 @@ def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
         [event.payload for event in events],
         [to_microseconds(event.received_at) for event in events],
         [None if event.created_at is None else event.created_at.isoformat() for event in events],
+        [failure_column(event) for event in events],
         [encode_decisions(made) if made else None for made in decisions],
         [len(entry.outcome.actions) for entry in entries],
         [name for name, _ in flows],

@@ -163,7 +163,10 @@ WAITING_BY_LABELS = """
 CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state = 'NEW';
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS)
+# Whether the command has failed, of which the event is the result; NULL for other events.
+FAILURE = "ALTER TABLE flyte_event ADD COLUMN failure boolean;"
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 

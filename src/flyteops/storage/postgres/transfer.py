@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     execution_row,
+    failure_column,
     key_row,
     of_length,
     pack_row,
@@ -72,14 +73,16 @@ WHERE m.action_seq = ANY($1) ORDER BY m.action_seq, number
 LOAD_EVENTS = f"""
 WITH loaded AS (
     INSERT INTO flyte_event ({EVENT}, referrers, decisions)
-    SELECT n.event_id, n.name, n.pack_id, n.pack_name, n.labels, n.payload, n.received_at, n.created_at, 0, n.decisions
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[], $9::bytea[])
-      WITH ORDINALITY AS n (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, decisions, place)
+    SELECT n.event_id, n.name, n.pack_id, n.pack_name, n.labels, n.payload, n.received_at, n.created_at, n.failure, 0, n.decisions
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[],
+        $9::boolean[], $10::bytea[])
+      WITH ORDINALITY AS n (event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure, decisions,
+        place)
     ORDER BY n.place
     RETURNING seq, event_id
   )
 INSERT INTO flyte_flow_event
-SELECT d.flow_name, loaded.seq FROM unnest($10::text[], $11::text[]) AS d (flow_name, event_id) JOIN loaded USING (event_id)
+SELECT d.flow_name, loaded.seq FROM unnest($11::text[], $12::text[]) AS d (flow_name, event_id) JOIN loaded USING (event_id)
 """  # noqa: S608 - texts of ours
 
 LOAD_EXECUTIONS = """
@@ -281,12 +284,13 @@ async def _load_events(connection: Any, records: Sequence[StoredEvent]) -> None:
             event.payload,
             to_microseconds(event.received_at),
             None if event.created_at is None else event.created_at.isoformat(),
+            failure_column(event),
             encode_decisions(decisions) if decisions else None,
         )
         for event, decisions in ((record.event, record.decisions) for record in records)
     ]
     flows = [(flow, record.event.event_id) for record in records for flow in {each.flow_name for each in record.decisions}]
-    await connection.execute(LOAD_EVENTS, *_columns(events, 9), *_columns(flows, 2))
+    await connection.execute(LOAD_EVENTS, *_columns(events, 10), *_columns(flows, 2))
 
 
 async def _load_actions(connection: Any, records: Sequence[StoredAction]) -> None:

@@ -56,7 +56,7 @@ def _json(numbers: Iterable[int]) -> str:
     return msgspec.json.encode(list(numbers)).decode()
 
 
-EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at"
+EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.failure"
 
 
 def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int, Event]:

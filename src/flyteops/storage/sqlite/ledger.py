@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     decode_strings,
     encode_decisions,
     encode_json,
+    failure_column,
     read_queue,
     to_instant,
     to_microseconds,
@@ -88,7 +89,7 @@ class Ledger:
             return
         many = self.connection.executemany
         if self._events:
-            many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._events)
+            many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?)", self._events)
         if self._flow_events:
             many("INSERT INTO flow_event VALUES (?,?)", self._flow_events)
         if self._executions:
@@ -395,7 +396,20 @@ class Ledger:
         self._last_event += 1
         seq = self._last_event
         referrers = len(actions) + (action_seq is not None)
-        self._events.append((seq, event.event_id, source_id, now, created_at, action_seq, referrers, event.payload, decisions))
+        self._events.append(
+            (
+                seq,
+                event.event_id,
+                source_id,
+                now,
+                created_at,
+                action_seq,
+                referrers,
+                event.payload,
+                decisions,
+                failure_column(event),
+            )
+        )
         if decisions is not None:
             self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
         for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):

@@ -193,7 +193,10 @@ GENERATION = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION)
+# Whether the command has failed, of which the event is the result; NULL for other events.
+FAILURE = ("ALTER TABLE event ADD COLUMN failure INTEGER",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 

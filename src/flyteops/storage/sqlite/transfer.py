@@ -32,6 +32,7 @@ from flyteops.storage.row import (
     encode_json,
     event_of,
     execution_row,
+    failure_column,
     key_row,
     of_length,
     pack_row,
@@ -57,7 +58,7 @@ PART = 500
 """How many records are handed on at a time."""
 
 EVENTS = """
-SELECT v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.decisions
+SELECT v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.failure, v.decisions
 FROM event v JOIN source s ON s.source_id = v.source_id ORDER BY v.seq
 """
 
@@ -205,8 +206,8 @@ def _load_events(connection: sqlite3.Connection, records: Sequence[StoredEvent])
     ]
     many("INSERT OR IGNORE INTO source (name, pack_id, pack_name, labels) VALUES (?,?,?,?)", set(sources))
     many(
-        "INSERT INTO event (event_id, received_at, created_at, referrers, payload, decisions, source_id) SELECT ?,?,?,0,?,?,"
-        " source_id FROM source WHERE name = ? AND pack_id = ? AND pack_name = ? AND labels = ?",
+        "INSERT INTO event (event_id, received_at, created_at, referrers, payload, failure, decisions, source_id)"
+        " SELECT ?,?,?,0,?,?,?, source_id FROM source WHERE name = ? AND pack_id = ? AND pack_name = ? AND labels = ?",
         [(*_event_row(record), *source) for record, source in zip(records, sources, strict=True)],
     )
     many(
@@ -219,7 +220,7 @@ def _event_row(record: StoredEvent) -> tuple[object, ...]:
     event, decisions = record.event, record.decisions
     created_at = None if event.created_at is None else event.created_at.isoformat()
     encoded = encode_decisions(decisions) if decisions else None
-    return event.event_id, to_microseconds(event.received_at), created_at, event.payload, encoded
+    return event.event_id, to_microseconds(event.received_at), created_at, event.payload, failure_column(event), encoded
 
 
 def _load_actions(connection: sqlite3.Connection, records: Sequence[StoredAction]) -> None:

@@ -115,8 +115,8 @@ async def create_token(call: Call) -> Reply:
     complete its actions. An admin's lets do everything.
     """
     token, text = await call.service.tokens.create(await in_document(call, order_of), call.author)
-    location = (b"location", (call.site.base + token_path(token.token_id)).encode())
-    return Reply(201, TokenView.of(token, call.service, call.site, text), headers=(location, (b"cache-control", b"no-store")))
+    headers = (call.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
+    return Reply(201, TokenView.of(token, call.service, call.site, text), headers=headers)
 
 
 async def list_tokens(call: Call) -> Reply:

@@ -10,6 +10,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 ANY_METHOD = "*"
 
+OLDER_PATHS: Mapping[tuple[str, ...], tuple[str, ...]] = {("v1", "executions"): ("v1", "audit", "flows")}
+"""Where what is read at a newer path could be read before."""
+
 Claims = Mapping[str, Any]
 """What a token says."""
 
@@ -123,13 +126,29 @@ class Policy:
         """Return the entry that decides about a request and what its path names, None if there is none.
 
         The path is as it was sent: its levels are decoded here one by one, so that a slash in a name is part of that name, as it
-        is for whoever finds the resource.
+        is for whoever finds the resource. What is read at a newer path is decided by the entries for the older one, unless an
+        entry names the newer path: a policy that was written before must not open it.
         """
         try:
-            levels = [unquote(level, errors="strict") if "%" in level else level for level in levels_of(path)]
+            levels: Sequence[str] = [unquote(level, errors="strict") if "%" in level else level for level in levels_of(path)]
         except UnicodeDecodeError:
             return None
+        if method in {"GET", "HEAD"}:
+            levels = self._known(levels)
         return None if len(levels) > MOST_LEVELS else _find(self._root, method, levels, 0, (), set())
+
+    def _known(self, levels: Sequence[str]) -> Sequence[str]:
+        """Return the older path for a newer one that no entry names."""
+        for newer, older in OLDER_PATHS.items():
+            if tuple(levels[: len(newer)]) == newer and not self._names(newer):
+                return [*older, *levels[len(newer) :]]
+        return levels
+
+    def _names(self, levels: Iterable[str]) -> bool:
+        place: _Place | None = self._root
+        for level in levels:
+            place = None if place is None else place.under.get(level)
+        return place is not None
 
 
 def uncovered(policy: Policy, routes: Iterable[tuple[str, str]]) -> list[str]:
