@@ -43,7 +43,7 @@ def reference() -> str:
         "in the folder of Flyte's source brings,",
         "and so do the prompt of `flyte chat` (lines from a pipe do not) and `flyte flows show` without `--json`.",
         "For everything else `pip install -e .` is enough. `flyte torture` is a distribution of its own, in the folder `chaos`:",
-        "a checkout has it, and `pip install ./chaos` adds it elsewhere.",
+        "a checkout has it, and `pip install -e ./chaos` adds it elsewhere.",
     ]
     for words, command in every_command():
         lines += ["", f"## `{words}`", "", *_description(command)]
