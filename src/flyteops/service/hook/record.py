@@ -65,7 +65,7 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def shown_headers(request: Request, secret_headers: Sequence[str]) -> dict[str, str]:
     """Return the headers of a call as people may see them."""
     return {
-        name: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
+        name[:LONGEST_HEADER]: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
         for name, value in sorted(request.headers.items())[:MOST_HEADERS]
     }
 

@@ -38,12 +38,14 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Purged,
+    PurgedVersions,
     Retention,
     Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
@@ -279,6 +281,9 @@ class MongoStore(Store):
 
         await self._repeat(delete)
 
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        return await self._write(partial(note.delete_notes, kind=kind, until=until, limit=limit))
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -416,6 +421,14 @@ class MongoStore(Store):
             await take_over(database, self._ledger.queues)
             await self._ledger.queues.remove_unused(database)
             return await growth.purge(database, what, limit)
+
+        return await self._write(work)
+
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        async def work(database: Any) -> PurgedVersions:
+            # What the original has written since refers to versions, too.
+            await take_over(database, self._ledger.queues)
+            return await growth.purge_versions(database, what, limit)
 
         return await self._write(work)
 

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flyteops.storage.base import Purged, Retention
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound, surplus
 from flyteops.storage.row import to_microseconds
 
 IS_FINISHED = "NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
+
+IS_UNUSED = (
+    "NOT EXISTS (SELECT FROM flyte_flow f WHERE f.uuid = v.uuid)"
+    " AND NOT EXISTS (SELECT FROM flyte_execution x WHERE x.flow_uuid = v.uuid)"
+)
 
 FOREVER = 2**63 - 1
 
@@ -36,9 +41,31 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
         to_microseconds(what.keys_before),
         limit,
     )
-    if what.max_bytes is not None and not executions and not events and await used_bytes(connection) > what.max_bytes:
+    over = 0
+    if what.max_bytes is not None and not executions and not events:
+        over = max(0, await used_bytes(connection) - what.max_bytes)
+    if over > what.spared_bytes:
         executions, events = await _remove_oldest(connection, limit)
-    return Purged(executions, events, more=limit in (executions, events, len(keys)))
+    over = 0 if executions or events else over
+    return Purged(executions, events, more=limit in (executions, events, len(keys)), over_bytes=over)
+
+
+async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
+    """See `Store.purge_versions`."""
+    await connection.execute(
+        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - texts of ours
+    )
+    await connection.execute(
+        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        to_microseconds(what.at),
+    )
+    rows = await connection.fetch(
+        "SELECT uuid, octet_length(flow), unused_since FROM flyte_flow_version WHERE unused_since IS NOT NULL"
+        " ORDER BY saved_at, uuid"
+    )
+    chosen, left = surplus([(row[0], row[1], row[2]) for row in rows], what, limit)
+    await connection.execute("DELETE FROM flyte_flow_version WHERE uuid = ANY($1)", chosen)
+    return PurgedVersions(len(chosen), left)
 
 
 async def used_bytes(connection: Any) -> int:

@@ -163,7 +163,13 @@ WAITING_BY_LABELS = """
 CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state = 'NEW';
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS)
+# Which versions of flows are referred to, and since when others are not.
+UNUSED_VERSIONS = """
+ALTER TABLE flyte_flow_version ADD COLUMN unused_since bigint;
+CREATE INDEX flyte_execution_by_version ON flyte_execution (flow_uuid);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, UNUSED_VERSIONS)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 

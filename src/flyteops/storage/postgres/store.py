@@ -38,12 +38,14 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Purged,
+    PurgedVersions,
     Retention,
     Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    VersionBound,
     readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
@@ -342,6 +344,16 @@ class PostgresStore(Store):
 
         await self._whole(self._pool.transaction_once(delete))
 
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        status = await self._write(
+            "DELETE FROM flyte_note WHERE kind = $1 AND key IN"
+            " (SELECT key FROM flyte_note WHERE kind = $1 AND key <= $2 ORDER BY key LIMIT $3)",
+            kind,
+            until,
+            limit,
+        )
+        return int(status.rpartition(" ")[2])
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -477,6 +489,9 @@ class PostgresStore(Store):
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
+
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        return await self._whole(self._pool.transaction(partial(growth.purge_versions, what=what, limit=limit)))
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 

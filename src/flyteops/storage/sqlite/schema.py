@@ -193,7 +193,13 @@ GENERATION = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION)
+# Which versions of flows are referred to, and since when others are not.
+UNUSED_VERSIONS = (
+    "ALTER TABLE flow_version ADD COLUMN unused_since INTEGER",
+    "CREATE INDEX execution_by_version ON execution (flow_uuid)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, UNUSED_VERSIONS)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 
