@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     Address,
@@ -50,6 +50,7 @@ from flyteops.storage.base import (
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
 from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
 from flyteops.storage.mongodb.queue import Request, claimed_with
@@ -84,6 +85,8 @@ class MongoStore(Store):
     def __init__(self, url: str, *, keep_for: timedelta | None = None, name: str = "The database", limit: int = 5000) -> None:
         self._url, self._shown = url, name
         self._client = Client(url, name, limit=limit)
+        self._identity = Identity(self._client, name)
+        self._client.gate = self._identity.check
         self._keep_for = keep_for or YEAR
         self._ledger = Ledger()
         self._timer = Timer(self._ledger)
@@ -100,6 +103,7 @@ class MongoStore(Store):
             raise StoreError("The store is open already.")
         await self._client.open()
         try:
+            self._identity.forget()
             await self._client.run(self._prepare)
         except BaseException:  # whatever it is, the connections are let go
             await self._client.close()
@@ -110,6 +114,7 @@ class MongoStore(Store):
 
     async def _prepare(self, database: Any) -> None:
         await prepare(database, self._keep_for)
+        await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
             self._ledger.go_on_from(0 if last is None else last[field])
@@ -137,7 +142,14 @@ class MongoStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        return await self._client.read(_look_around)
+        async def look(database: Any) -> Surroundings:
+            around = await _look_around(database)
+            await self._identity.look_at_all(database)
+            return around
+
+        around = await self._client.read(look)
+        await self._identity.confirm()
+        return around
 
     async def ping(self) -> None:
         await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
@@ -150,12 +162,33 @@ class MongoStore(Store):
         """Run work that can tell whether it was done before."""
         return await self._whole(self._client.repeat(work))
 
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Read something by its name."""
+        try:
+            return await self._client.read(work)
+        except NotFoundError:
+            await self._identity.confirm()
+            raise
+
+    async def _whole(self, work: Coroutine[Any, Any, T], *, changes: bool = True) -> T:
         """Do all of it, whether or not who asked for it goes away meanwhile."""
         if not self._is_open:
             work.close()
             raise UnavailableError("The store is closed.")
-        return await asyncio.shield(self._begin(work))
+        return await asyncio.shield(self._begin(self._confirmed(work) if changes else work))
+
+    async def _confirmed(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work, and return only if it was done in the database that the store was opened on."""
+        try:
+            done = await work
+        except (NotFoundError, ConflictError):
+            await self._identity.confirm()
+            raise
+        try:
+            await self._identity.confirm()
+        except FlyteError as error:
+            raise OutcomeUnknownError(f"It is unknown whether the change is kept. {error.message}") from error
+        return done
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.ensure_future(work)
@@ -231,7 +264,7 @@ class MongoStore(Store):
         await self._repeat(delete)
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        return await self._client.read(partial(flow.get_version, uuid=uuid))
+        return await self._get(partial(flow.get_version, uuid=uuid))
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -314,7 +347,8 @@ class MongoStore(Store):
             return await self._ledger.queues.claim(database, asked, is_again=again)
 
         try:
-            claimed = await self._repeat(write)
+            # Whatever was handed out was there: only that nothing is there might be wrong, which `look_around` finds.
+            claimed = await self._whole(self._client.repeat(write), changes=False)
         except FlyteError:  # some may have been taken before what went wrong
             self._undelivered.look_for(asked.tries.all, asked.at)
             raise
@@ -399,10 +433,10 @@ class MongoStore(Store):
         return await self._client.read(partial(audit.list_executions, which=which, start=start, limit=limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._client.read(partial(audit.get_execution, correlation_id=correlation_id))
+        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._client.read(partial(audit.get_action, action_id=action_id))
+        return await self._get(partial(audit.get_action, action_id=action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
         return await self._client.read(partial(audit.list_actions, which=which, start=start, limit=limit))
@@ -411,7 +445,7 @@ class MongoStore(Store):
         return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._client.read(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(audit.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 

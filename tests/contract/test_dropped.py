@@ -1,0 +1,146 @@
+"""What a store says when somebody drops the database, or what is in it, while it is open."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from flyteops.errors import OutcomeUnknownError, UnavailableError
+from flyteops.model import DataItem
+from flyteops.storage.base import Store
+from flyteops.storage.mongodb import MongoStore
+from flyteops.testing.case import start, take
+from flyteops.testing.sample import NOTHING, Sample, always, creating
+from tests.mongodb import place
+
+mongodb = pytest.mark.mongodb
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[tuple[str, Any]]:
+    async with place() as url, AsyncMongoClient(url) as client:
+        yield url, client.get_default_database()
+
+
+async def check_refuses_all(store: Store, sample: Sample, action_id: str) -> None:
+    """Fail unless the store acknowledges nothing, and says why."""
+    for verb in (
+        lambda: store.record(sample.event(), creating(sample.action())),
+        lambda: store.finish(action_id, sample.event("Done"), always(NOTHING)),
+        lambda: store.save_item(DataItem("a", "text/plain", b"b")),
+        lambda: store.get_action(action_id),
+        store.ping,
+        store.look_around,
+    ):
+        with pytest.raises(UnavailableError, match="was dropped"):
+            await verb()
+
+
+async def drop_database(raw: Any) -> None:
+    await raw.client.drop_database(raw.name)
+
+
+async def drop_events(raw: Any) -> None:
+    await raw.flyte_event.drop()
+
+
+async def drop_queues(raw: Any) -> None:
+    await raw.flyte_queue.drop()
+
+
+async def empty_queues(raw: Any) -> None:
+    await raw.flyte_queue.delete_many({})
+
+
+@mongodb
+@pytest.mark.parametrize("drop", [drop_database, drop_events, drop_queues, empty_queues])
+async def test_no_event_is_acknowledged_once_the_database_was_dropped(database: tuple[str, Any], drop: Any) -> None:
+    url, raw = database
+    sample = Sample()
+    async with MongoStore(url) as store:
+        action = sample.action()
+        await start(store, action)
+        await take(store)
+        await drop(raw)
+        with pytest.raises(OutcomeUnknownError, match="was dropped"):
+            await store.record(sample.event(), creating(sample.action()))
+        await check_refuses_all(store, sample, action.action_id)
+
+
+@mongodb
+async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    async with MongoStore(url) as store:
+        action = sample.action()
+        await start(store, action)
+        await take(store)
+        await drop_database(raw)
+        with pytest.raises(UnavailableError, match="was dropped"):
+            await store.finish(action.action_id, sample.event("Done"), always(NOTHING))
+        await check_refuses_all(store, sample, action.action_id)
+
+
+@mongodb
+async def test_any_collection_that_is_missing_is_noticed_by_the_next_look(database: tuple[str, Any]) -> None:
+    url, raw = database
+    for name in ("flow", "flowHistory", "action", "audit", "flyte_execution", "flyte_note", "flyte_number"):
+        async with MongoStore(url) as store:
+            await store.look_around()
+            await raw[name].drop()
+            with pytest.raises(UnavailableError, match="was dropped"):
+                await store.look_around()
+
+
+@mongodb
+async def test_of_many_events_during_a_drop_only_those_before_it_are_acknowledged(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    events = [sample.event() for _ in range(60)]
+    done: list[str] = []
+    async with MongoStore(url) as store:
+
+        async def send(number: int) -> None:
+            await store.record(events[number], creating(sample.action()))
+            done.append(events[number].event_id)
+
+        first = [asyncio.ensure_future(send(number)) for number in range(20)]
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(drop_database(raw), *(send(number) for number in range(20, 40)), return_exceptions=True)
+        await asyncio.gather(*first, return_exceptions=True)
+        acknowledged = len(done)
+        await asyncio.gather(*(send(number) for number in range(40, 60)), return_exceptions=True)
+        assert len(done) == acknowledged
+
+
+@mongodb
+async def test_a_restart_begins_with_what_is_there_and_a_server_from_before_does_not_join_it(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    async with MongoStore(url) as before:
+        await start(before, sample.action())
+        await drop_database(raw)
+        async with MongoStore(url) as restarted:
+            action = sample.action()
+            await start(restarted, action)
+            with pytest.raises(UnavailableError, match="was dropped"):
+                await before.record(sample.event(), creating(sample.action()))
+            assert await take(restarted) == action.action_id
+            await before.close()
+            await before.open()
+            await before.ping()
+
+
+@mongodb
+async def test_servers_that_open_an_empty_database_at_once_agree_on_its_marks(database: tuple[str, Any]) -> None:
+    stores = [MongoStore(database[0]) for _ in range(4)]
+    await asyncio.gather(*(store.open() for store in stores))
+    try:
+        for store in stores:
+            await store.ping()
+            await store.look_around()
+    finally:
+        for store in stores:
+            await store.close()
