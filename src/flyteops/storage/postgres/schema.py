@@ -169,7 +169,12 @@ ALTER TABLE flyte_flow_version ADD COLUMN unused_since bigint;
 CREATE INDEX flyte_execution_by_version ON flyte_execution (flow_uuid);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, UNUSED_VERSIONS)
+# A random number that tells these tables from others that somebody makes in their place.
+IDENTITY = """
+INSERT INTO flyte_number VALUES ('store', (random() * 9007199254740992)::bigint);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, UNUSED_VERSIONS, IDENTITY)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
@@ -216,7 +221,9 @@ async def migrate(connection: Any) -> None:
     if is_new:
         await connection.execute(NUMBERS)
         await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
-    found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    found: int | None = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    if found is None:
+        raise StoreError("Somebody has emptied the table flyte_number. Restore a backup, or drop all tables `flyte_...`.")
     if found > len(MIGRATIONS):
         raise StoreError(
             f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."
