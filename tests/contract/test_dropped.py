@@ -33,12 +33,12 @@ async def database() -> AsyncIterator[tuple[str, Any]]:
 async def check_refuses_all(store: Store, sample: Sample, action_id: str) -> None:
     """Fail unless the store acknowledges nothing, and says why."""
     for verb in (
+        store.look_around,
         lambda: store.record(sample.event(), creating(sample.action())),
         lambda: store.finish(action_id, sample.event("Done"), always(NOTHING)),
         lambda: store.save_item(DataItem("a", "text/plain", b"b")),
         lambda: store.get_action(action_id),
         store.ping,
-        store.look_around,
     ):
         with pytest.raises(UnavailableError, match="was dropped"):
             await verb()
@@ -46,10 +46,6 @@ async def check_refuses_all(store: Store, sample: Sample, action_id: str) -> Non
 
 async def drop_database(raw: Any) -> None:
     await raw.client.drop_database(raw.name)
-
-
-async def drop_events(raw: Any) -> None:
-    await raw.flyte_event.drop()
 
 
 async def drop_queues(raw: Any) -> None:
@@ -61,7 +57,7 @@ async def empty_queues(raw: Any) -> None:
 
 
 @mongodb
-@pytest.mark.parametrize("drop", [drop_database, drop_events, drop_queues, empty_queues])
+@pytest.mark.parametrize("drop", [drop_database, drop_queues, empty_queues])
 async def test_no_event_is_acknowledged_once_the_database_was_dropped(database: tuple[str, Any], drop: Any) -> None:
     url, raw = database
     sample = Sample()
@@ -92,12 +88,50 @@ async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(da
 @mongodb
 async def test_any_collection_that_is_missing_is_noticed_by_the_next_look(database: tuple[str, Any]) -> None:
     url, raw = database
-    for name in ("flow", "flowHistory", "action", "audit", "flyte_execution", "flyte_note", "flyte_number"):
+    for name in (
+        "flow",
+        "flowHistory",
+        "flyte_event",
+        "flyte_queue",
+        "action",
+        "audit",
+        "flyte_execution",
+        "flyte_note",
+        "flyte_number",
+    ):
         async with MongoStore(url) as store:
             await store.look_around()
             await raw[name].drop()
             with pytest.raises(UnavailableError, match="was dropped"):
                 await store.look_around()
+
+
+@mongodb
+async def test_an_event_for_a_collection_that_was_dropped_is_handed_out_and_the_next_look_notices(
+    database: tuple[str, Any],
+) -> None:
+    url, raw = database
+    sample = Sample()
+    async with MongoStore(url) as store:
+        await store.look_around()
+        await raw.flyte_event.drop()
+        action = sample.action()
+        await start(store, action)
+        assert await take(store) == action.action_id
+        await check_refuses_all(store, sample, action.action_id)
+
+
+@mongodb
+async def test_a_result_that_creates_actions_in_a_dropped_queue_is_not_acknowledged(database: tuple[str, Any]) -> None:
+    url, raw = database
+    sample = Sample()
+    async with MongoStore(url) as store:
+        action = sample.action()
+        await start(store, action)
+        await take(store)
+        await raw.flyte_queue.drop()
+        with pytest.raises(OutcomeUnknownError, match="was dropped"):
+            await store.finish(action.action_id, sample.event("Done"), always(creating(sample.action())))
 
 
 @mongodb

@@ -157,6 +157,11 @@ async def test_a_base_that_was_changed_is_found(store, value):
     await store.save_note(Note(BASE, note.key, value))
     fault, *_ = await verdict(store)
     assert fault is not None
+    entries = await store.list_notes(KIND)
+    await change(service, 60)
+    await service.sweep()
+    assert (await store.list_notes(KIND))[: len(entries)] == entries
+    assert len(await service.list_changes(ChangeFilter(), 0, 1000)) == len(entries) + 60
 
 
 async def test_notes_of_entries_before_the_base_are_not_shown_and_go(store):

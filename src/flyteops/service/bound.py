@@ -92,7 +92,10 @@ class LogBound:
         entries: list[Change] = []
         length = 0
         while length < too_much and chain.seq < self._to - AT_ONCE:
-            for note in await self._page(chain.seq):
+            page = await self._page(chain.seq)
+            if not page:  # another server has removed them
+                break
+            for note in page:
                 chain.add(note)
                 if chain.fault is not None:
                     loop.failed(StoreError(f"{chain.fault}. It stays for `flyte audit verify`, with all entries behind it."))

@@ -35,7 +35,7 @@ from flyteops.change import (
     open_note,
     seal,
 )
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError, StoreError
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
 from flyteops.model import Note
 from flyteops.storage.base import PAGE_BYTES, Page, Store
 
@@ -185,12 +185,11 @@ class ChangeLog:
 
     async def base(self) -> Base:
         """Return what takes the place of the entries that were removed."""
-        for note in await self._store.list_notes(BASE, limit=1, backwards=True):
+        for note in await self._store.list_notes(BASE, limit=AT_ONCE, backwards=True):
             try:
                 return open_base(note)
-            except ValueError as error:
-                message = f"The base {note.key!r} of the log of changes is damaged; look with `flyte audit verify`."
-                raise StoreError(message) from error
+            except ValueError:  # with an older one, or none, nothing is removed: the first entry does not follow it
+                LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
         return Base()
 
     async def trim(self, entries: Sequence[Change]) -> bool:

@@ -1,17 +1,18 @@
 """Whether the database is still the one that the store was opened on.
 
 MongoDB creates databases and collections when something is written. So when somebody drops them, a server goes on without an
-error, in empty collections without indexes, and with flows, queues and packs in memory that are nowhere else any more. To notice
-that, the collections are marked: that of the events by an index with a random name, since it holds nothing but events for
-servers of other versions, and that of the queues by a document. The marks are looked for after each commit and before it is
-acknowledged: if they are there then, the commit went into the collection that had them.
+error, in empty collections without indexes, and with flows, queues and packs in memory that are nowhere else any more. Actions in
+a queue that the server remembers and that is gone would never be handed out. To notice that, the collections are marked: that of
+the queues by a document, that of the events by an index with a random name, since for servers of other versions it holds nothing
+but events. The mark of the queues is looked for after each commit that may have put something into a queue, and before it is
+acknowledged; everything is looked for once a second.
 """
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pymongo.errors import OperationFailure
 
@@ -38,17 +39,6 @@ CONFLICTS = (85, 86)
 """The server's codes for an index that another server has created at the same moment, under another name."""
 
 
-class Marks(NamedTuple):
-    """The marks of the two collections. Servers that begin at the same time may each leave one on the events."""
-
-    events: frozenset[str] = frozenset()
-    queues: str = ""
-
-    def are_in(self, found: "Marks") -> bool:
-        """Tell whether these are among those that were found."""
-        return self.events <= found.events and self.queues == found.queues
-
-
 class Identity:
     """Looks for the marks. Once one is missing the store refuses all work: only a restart helps."""
 
@@ -56,7 +46,8 @@ class Identity:
         self._client = client
         self._name = name
         self._fault = ""
-        self._marks = Marks()
+        self._mark_of_queues = ""
+        self._marks_of_events: frozenset[str] = frozenset()
         self._collections: dict[str, Any] = {}
         self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._next: asyncio.Task[None] | None = None
@@ -74,7 +65,9 @@ class Identity:
                 if error.code not in CONFLICTS:
                     raise
         await database.flyte_queue.update_one({"_id": MARK}, {"$setOnInsert": {"mark": secrets.token_hex(12)}}, upsert=True)
-        self._marks = await _marks(database)
+        self._mark_of_queues = await _mark_of_queues(database)
+        # Servers that begin at the same time may each leave one.
+        self._marks_of_events = await _marks_of_events(database)
         self._collections = dict(await _collections(database))
 
     def check(self) -> None:
@@ -83,7 +76,7 @@ class Identity:
             raise UnavailableError(self._fault)
 
     async def confirm(self) -> None:
-        """Return when a look that has begun after this call has found the marks; raise `UnavailableError` if it has not."""
+        """Return when a look that has begun after this call has found the queues; raise `UnavailableError` if it has not."""
         self.check()
         if self._next is None:
             self._next = asyncio.ensure_future(self._look())
@@ -93,12 +86,16 @@ class Identity:
     async def _look(self) -> None:
         async with self._turns:
             self._next = None  # it begins now: whoever asks from here on needs another one
-            if not self._marks.are_in(await self._client.read(_marks)):
+            if await self._client.read(_mark_of_queues) != self._mark_of_queues:
                 self._lose()
 
     async def look_at_all(self, database: Any) -> None:
-        """Look for all collections, also those that nothing was written to."""
-        found = await _collections(database)
+        """Look for all marks and collections, also those that nothing was written to; raise as `confirm` does."""
+        found, events, queues = await asyncio.gather(
+            _collections(database), _marks_of_events(database), _mark_of_queues(database)
+        )
+        if not self._marks_of_events <= events or queues != self._mark_of_queues:
+            self._lose()
         for name, uuid in self._collections.items() if found else ():
             if name not in found or found[name] != uuid:
                 self._lose()
@@ -119,10 +116,6 @@ def _retrieve(look: "asyncio.Task[None]") -> None:
     """Take note of how a look has ended, also when nobody is left who asked for it."""
     if not look.cancelled():
         look.exception()
-
-
-async def _marks(database: Any) -> Marks:
-    return Marks(*await asyncio.gather(_marks_of_events(database), _mark_of_queues(database)))
 
 
 # Both are sent as commands, which go to the primary whatever the URL says about reading.

@@ -147,9 +147,7 @@ class MongoStore(Store):
             await self._identity.look_at_all(database)
             return around
 
-        around = await self._client.read(look)
-        await self._identity.confirm()
-        return around
+        return await self._client.read(look)
 
     async def ping(self) -> None:
         await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
@@ -170,20 +168,25 @@ class MongoStore(Store):
             await self._identity.confirm()
             raise
 
-    async def _whole(self, work: Coroutine[Any, Any, T], *, changes: bool = True) -> T:
-        """Do all of it, whether or not who asked for it goes away meanwhile."""
+    async def _whole(self, work: Coroutine[Any, Any, T], *, may_be_lost: Callable[[], bool] = lambda: True) -> T:
+        """Do all of it, whether or not who asked for it goes away meanwhile.
+
+        Return only if it was done in the database that the store was opened on; unless it may have been done in another one
+        (`may_be_lost`, asked when it is done), that need not be looked at.
+        """
         if not self._is_open:
             work.close()
             raise UnavailableError("The store is closed.")
-        return await asyncio.shield(self._begin(self._confirmed(work) if changes else work))
+        return await asyncio.shield(self._begin(self._confirmed(work, may_be_lost)))
 
-    async def _confirmed(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work, and return only if it was done in the database that the store was opened on."""
+    async def _confirmed(self, work: Coroutine[Any, Any, T], may_be_lost: Callable[[], bool]) -> T:
         try:
             done = await work
         except (NotFoundError, ConflictError):
             await self._identity.confirm()
             raise
+        if not may_be_lost():
+            return done
         try:
             await self._identity.confirm()
         except FlyteError as error:
@@ -196,8 +199,13 @@ class MongoStore(Store):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _until_done(self, work: Callable[[Any, bool], Awaitable[T | None]]) -> T:
-        """Run work until nobody else was faster."""
+    async def _until_done(
+        self, work: Callable[[Any, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
+    ) -> T:
+        """Run work on an action until nobody else was faster; `fills_queues` says then whether it has created others.
+
+        Otherwise it has changed a document that was there, and need not be confirmed.
+        """
 
         async def run() -> T:
             for tried in range(FASTER):
@@ -207,7 +215,7 @@ class MongoStore(Store):
                 await asyncio.sleep(0.0005 * tried)
             raise BusyError
 
-        return await self._whole(run())
+        return await self._whole(run(), may_be_lost=fills_queues)
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -348,7 +356,7 @@ class MongoStore(Store):
 
         try:
             # Whatever was handed out was there: only that nothing is there might be wrong, which `look_around` finds.
-            claimed = await self._whole(self._client.repeat(write), changes=False)
+            claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
         except FlyteError:  # some may have been taken before what went wrong
             self._undelivered.look_for(asked.tries.all, asked.at)
             raise
@@ -383,7 +391,7 @@ class MongoStore(Store):
         async def write(database: Any, again: bool) -> bool | None:
             return await self._ledger.finish(database, action_id, result, deciding, is_again=again)
 
-        is_applied = await self._until_done(write)
+        is_applied = await self._until_done(write, lambda: isinstance(ruled, Outcome) and bool(ruled.actions))
         if isinstance(ruled, Outcome):
             self._announce(ruled)
         return is_applied
