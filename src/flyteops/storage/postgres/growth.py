@@ -1,7 +1,7 @@
 """What keeps the database from growing for ever: removing what is old. The server's own vacuum gives the room back."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound, surplus
 from flyteops.storage.row import to_microseconds
@@ -16,7 +16,8 @@ IS_UNUSED = (
 FOREVER = 2**63 - 1
 
 DELETE_ACTIONS = """
-WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1) RETURNING seq, trigger_seq, result_seq),
+WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
+    RETURNING seq, trigger_seq, result_seq, 700 + pg_column_size(input) + pg_column_size(context) AS bytes),
   attempts AS (DELETE FROM flyte_attempt WHERE action_seq IN (SELECT seq FROM gone) RETURNING late_seq),
   referred AS (
     SELECT seq, count(*)::int AS times
@@ -24,17 +25,21 @@ WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1) RETURNING s
       SELECT trigger_seq AS seq FROM gone UNION ALL SELECT result_seq FROM gone UNION ALL SELECT late_seq FROM attempts
     ) events
     WHERE seq IS NOT NULL GROUP BY seq
+  ),
+  released AS (
+    UPDATE flyte_event v SET referrers = v.referrers - referred.times FROM referred WHERE v.seq = referred.seq
   )
-UPDATE flyte_event v SET referrers = v.referrers - referred.times FROM referred WHERE v.seq = referred.seq
+SELECT coalesce(sum(bytes), 0) FROM gone
 """
+"""Returns how many bytes they took, roughly: rows and index entries by a mean, and what may be long as it was stored."""
 
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
-    executions = await _remove(connection, await _old(connection, before, limit))
-    executions += await _remove(connection, await _finished(connection, finished_before, limit - executions))
-    events = await _remove_events(connection, finished_before, limit)
+    executions, _ = await _remove(connection, await _old(connection, before, limit))
+    executions += (await _remove(connection, await _finished(connection, finished_before, limit - executions)))[0]
+    events, _ = await _remove_events(connection, finished_before, limit)
     keys = await connection.fetch(
         "DELETE FROM flyte_event_key WHERE key IN"
         " (SELECT key FROM flyte_event_key WHERE kept_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
@@ -43,9 +48,10 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
     )
     over = 0
     if what.max_bytes is not None and not executions and not events:
-        over = max(0, await used_bytes(connection) - what.max_bytes)
-    if over > what.spared_bytes:
-        executions, events = await _remove_oldest(connection, limit)
+        room = await _room(connection, what.max_bytes)
+        over = max(0, room.size - room.freed - what.max_bytes)
+        if over > what.spared_bytes:
+            executions, events = await _remove_oldest(connection, limit, room)
     over = 0 if executions or events else over
     return Purged(executions, events, more=limit in (executions, events, len(keys)), over_bytes=over)
 
@@ -77,6 +83,37 @@ async def used_bytes(connection: Any) -> int:
     return int(found or 0)
 
 
+class _Room(NamedTuple):
+    """How large the tables are, and how much of that is free again since rows were removed for want of space."""
+
+    size: int
+    freed: int
+
+
+async def _room(connection: Any, max_bytes: int) -> _Room:
+    """Return how much room is used and free.
+
+    PostgreSQL makes no table smaller when rows are removed, but uses their room for new ones, and makes the table larger only
+    when none is left. So what was removed counts as free until the tables grow.
+    """
+    size = await used_bytes(connection)
+    rows = await connection.fetch(
+        "SELECT name, value FROM flyte_number WHERE name IN ('freed', 'sizeThen') ORDER BY name FOR UPDATE"
+    )
+    numbers = dict(map(tuple, rows))
+    freed, then = numbers.get("freed", 0), numbers.get("sizeThen", 0)
+    if size > then + max_bytes // 50:
+        freed = 0
+    return _Room(size, max(0, freed - max(0, then - size)))
+
+
+async def _note_freed(connection: Any, room: _Room, more: int) -> None:
+    for name, value in (("freed", room.freed + more), ("sizeThen", room.size)):
+        await connection.execute(
+            "INSERT INTO flyte_number VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value
+        )
+
+
 async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
     rows = await connection.fetch(
         "SELECT seq FROM flyte_execution WHERE changed_at < $1 ORDER BY changed_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED",
@@ -96,33 +133,39 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
     return [seq for (seq,) in rows]
 
 
-async def _remove_oldest(connection: Any, limit: int) -> tuple[int, int]:
+async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
     """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
     execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - texts of ours, values apart
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
         return 0, 0
     if event is None or (execution is not None and execution <= event):
-        return await _remove(connection, await _finished(connection, FOREVER, limit)), 0
-    return 0, await _remove_events(connection, FOREVER, limit)
+        executions, freed = await _remove(connection, await _finished(connection, FOREVER, limit))
+        await _note_freed(connection, room, freed)
+        return executions, 0
+    events, freed = await _remove_events(connection, FOREVER, limit)
+    await _note_freed(connection, room, freed)
+    return 0, events
 
 
-async def _remove(connection: Any, seqs: Sequence[int]) -> int:
-    """Remove executions with their actions; events go when nothing refers to them any more."""
-    if seqs:
-        await connection.execute(DELETE_ACTIONS, seqs)
-        await connection.execute("DELETE FROM flyte_execution WHERE seq = ANY($1)", seqs)
-    return len(seqs)
+async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
+    """Remove executions with their actions; events go when nothing refers to them any more. Return how many, and their bytes."""
+    if not seqs:
+        return 0, 0
+    freed = await connection.fetchval(DELETE_ACTIONS, seqs)
+    await connection.execute("DELETE FROM flyte_execution WHERE seq = ANY($1)", seqs)
+    return len(seqs), int(freed) + 300 * len(seqs)
 
 
-async def _remove_events(connection: Any, before: int, limit: int) -> int:
+async def _remove_events(connection: Any, before: int, limit: int) -> tuple[int, int]:
     rows = await connection.fetch(
         "WITH gone AS (DELETE FROM flyte_event WHERE seq IN"
         " (SELECT seq FROM flyte_event WHERE referrers = 0 AND received_at < $1 ORDER BY received_at LIMIT $2"
-        " FOR UPDATE SKIP LOCKED) RETURNING seq),"
+        " FOR UPDATE SKIP LOCKED)"
+        " RETURNING seq, 400 + pg_column_size(payload) + coalesce(pg_column_size(decisions), 0) AS bytes),"
         " decided AS (DELETE FROM flyte_flow_event WHERE event_seq IN (SELECT seq FROM gone))"
-        " SELECT seq FROM gone",
+        " SELECT bytes FROM gone",
         before,
         limit,
     )
-    return len(rows)
+    return len(rows), sum(size for (size,) in rows)

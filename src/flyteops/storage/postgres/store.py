@@ -177,7 +177,8 @@ class PostgresStore(Store):
 
     async def look_around(self) -> Surroundings:
         rows = await self._pool.rows(
-            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number WHERE name <> 'schema'"
+            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number"
+            " WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
         )
         numbers = {name: value for name, value, *_ in rows}
         check_identity(numbers.pop("store", None), self._identity, self._shown)
