@@ -513,6 +513,17 @@ async def test_a_hook_can_be_tried_without_its_vendor(vendor: str, api: httpx2.A
     assert (await api.post("/v1/hooks/nowhere/test", content=PUSH)).status_code == 404
 
 
+async def test_no_call_is_kept_of_a_hook_that_another_server_has_deleted(
+    api: httpx2.AsyncClient, create: Create, store: Store, service: Service
+) -> None:
+    await create("github", "github")
+    await api.post("/v1/hooks/github", content=PUSH, headers=JSON)
+    await store.delete_note("hook", "github")
+    await service.hooks.refresh()
+    await service.sweep()
+    assert await store.list_notes("hook-call") == []
+
+
 async def test_the_last_calls_are_kept_and_no_more_and_refused_ones_push_out_no_accepted_ones(
     api: httpx2.AsyncClient, create: Create, store: Store, clock: Clock, service: Service
 ) -> None:

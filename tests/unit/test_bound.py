@@ -149,6 +149,7 @@ async def test_entries_that_no_server_has_removed_are_missed(store):
     assert "no entry says" in fault.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [b"", b"{}", b"[", b'{"seq":150,"hash":"x","last":{}}', b"\xff"])
 async def test_a_base_that_was_changed_is_found(store, value):
     service = await started(store)
@@ -267,6 +268,7 @@ async def is_there(store, uuid):
     return True
 
 
+@pytest.mark.slow
 async def test_the_history_makes_no_room_for_the_log_of_changes(empty):
     housekeeping = Housekeeping(max_bytes=4 * 1024 * 1024)
     service = await started(empty, housekeeping)
@@ -281,6 +283,7 @@ async def test_the_history_makes_no_room_for_the_log_of_changes(empty):
     assert "more than FLYTE_MAX_DISK allows" in warning
 
 
+@pytest.mark.slow
 async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_not(empty, caplog):
     service = await started(empty, Housekeeping(max_bytes=400_000))
     await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))

@@ -209,6 +209,7 @@ async def trimmed_log(path):
         return (await service.list_changes(ChangeFilter(), 0, 1000))[-1]
 
 
+@pytest.mark.slow
 def test_a_log_that_was_trimmed_is_whole_from_where_on(flyte, tmp_path):
     oldest = asyncio.run(trimmed_log(tmp_path / "trimmed.db"))
     removed = oldest.seq - 1

@@ -291,24 +291,6 @@ class PurgedVersions(msgspec.Struct, frozen=True):
     unused_bytes: int
 
 
-def surplus(unused: Iterable[tuple[T, int, int]], what: VersionBound, limit: int) -> tuple[list[T], int]:
-    """Choose the versions to remove; return them, and what the unused ones take then.
-
-    `unused` are all unused versions, the oldest first: each with its length, and the microseconds since when it is unused.
-    """
-    rows = list(unused)
-    left = sum(length for _, length, _ in rows)
-    before = what.unused_before.timestamp() * 1_000_000
-    chosen: list[T] = []
-    for version, length, since in rows:
-        if left <= what.max_bytes or len(chosen) == limit:
-            break
-        if since < before:
-            chosen.append(version)
-            left -= length
-    return chosen, left
-
-
 class Store(ABC):
     """A place where Flyte keeps what it was told. Use as an async context manager, or `open` and `close`.
 

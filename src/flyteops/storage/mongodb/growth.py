@@ -4,10 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound, surplus
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.schema import AUDIT_KEPT_FOR
 from flyteops.storage.row import MICROSECOND, to_microseconds
+from flyteops.storage.unused import surplus
 
 FOREVER = 2**62
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound, surplus
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import to_microseconds
+from flyteops.storage.unused import surplus
 
 IS_FINISHED = "NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound, surplus
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import decode_decisions, to_microseconds
 from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.unused import surplus
 
 VACUUM_PAGES = 256
 """How many free pages are given back to the file system in one step."""
