@@ -3,12 +3,15 @@
 An entry is kept as two lines. The second is the entry as JSON: UTF-8, keys sorted, no spaces, what is empty left out. The first
 is its hash, the SHA-256 of the bytes of the second in hexadecimal. Each entry names the hash of the one before it, so that none
 can be changed, taken out, put in or moved without the next one telling.
+
+The log is bounded: its oldest entries are removed. A `Base` then takes their place, and an entry of the kind `log` says what the
+base is, so that a base that no server has written shows.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, cast
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -18,6 +21,12 @@ from flyteops.model import Note
 
 KIND = "change"
 """The kind of the notes that entries are."""
+
+BASE = "audit-base"
+"""The kind of the notes that bases are; it sorts before that of the entries, so that exports have them first."""
+
+STATELESS = ("action", "log")
+"""The kinds of things whose state in the store is not compared with what entries say."""
 
 NOTHING = "0" * 64
 """The hash that the first entry names."""
@@ -30,11 +39,11 @@ LONGEST_TEXT = 65_536
 LONGEST_WORD = 1_000
 """How many characters of a name, a description or a content type are kept."""
 
-ThingKind = Literal["flow", "datastore", "pack", "token", "hook", "action"]
+ThingKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "log"]
 Thing = tuple[ThingKind, str]
 """What is changed: its kind and its name."""
 
-ActionName = Literal["created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found"]
+ActionName = Literal["created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found", "trimmed"]
 
 
 class Kept(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -153,20 +162,39 @@ def thing(kind: ThingKind, name: str) -> Thing:
     return kind, bounded(name)
 
 
+class Former(NamedTuple):
+    """What a removed entry said last of a thing: the entry's number, and a digest of the state."""
+
+    seq: int
+    digest: str
+
+
 class Difference(NamedTuple):
-    """A thing that is not as the last entry about it says, if there is one; `state` is how it is, None if it is not there."""
+    """A thing that is not as the last entry about it says, if there is one; `state` is how it is, None if it is not there.
+
+    `former` is that entry if it was removed.
+    """
 
     thing: Thing
     entry: Change | None
     state: State | None
+    former: Former | None = None
 
 
-def differences(said: Mapping[Thing, Change], states: Mapping[Thing, State]) -> Iterator[Difference]:
-    """Compare what entries say last of each thing with how the things are."""
-    for each in sorted({*said, *states}):
+def differences(
+    said: Mapping[Thing, Change], states: Mapping[Thing, State], removed: Mapping[Thing, Former] | None = None
+) -> Iterator[Difference]:
+    """Compare what entries say last of each thing with how the things are; `removed` is what removed entries said."""
+    removed = removed or {}
+    for each in sorted({*said, *states, *removed}):
         entry, state = said.get(each), states.get(each)
-        if state != (None if entry is None else entry.after):
-            yield Difference(each, entry, state)
+        former = removed.get(each) if entry is None else None
+        if former is not None:
+            is_as_said = state is not None and digest_of(state) == former.digest
+        else:
+            is_as_said = state == (None if entry is None else entry.after)
+        if not is_as_said:
+            yield Difference(each, entry, state, former)
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -183,6 +211,74 @@ def seal(change: Change) -> tuple[Change, Note]:
     text = _encode(replace(change, hash=""))
     digest = sha256(text).hexdigest()
     return replace(change, hash=digest), Note(KIND, key_of(change.seq), f"{digest}\n".encode() + text)
+
+
+def digest_of(state: State) -> str:
+    """Return what tells a state from all others."""
+    return sha256(_encode(state)).hexdigest()[:32]
+
+
+class Base(Struct, frozen=True, kw_only=True):
+    """What takes the place of the entries up to number `seq`, which had that hash, once they are removed.
+
+    `last` is what they said last of the things that were there: by kind and name, the entry's number and a digest of the state.
+    """
+
+    seq: int = 0
+    hash: str = NOTHING
+    last: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
+
+    def behind(self, entries: Iterable[Change]) -> "Base":
+        """Return the base that takes the place of these entries, too; they are the next ones, in order."""
+        seq, digest = self.seq, self.hash
+        last = {kind: dict(names) for kind, names in self.last.items()}
+        for change in entries:
+            seq, digest = change.seq, change.hash
+            if change.kind in STATELESS:
+                continue
+            names = last.setdefault(change.kind, {})
+            names.pop(change.name, None)
+            if change.after is not None:
+                names[change.name] = change.seq, digest_of(change.after)
+        return Base(seq=seq, hash=digest, last=last)
+
+    @property
+    def head(self) -> str:
+        """The name of the last entry that it stands for."""
+        return f"{self.seq}:{self.hash}"
+
+    @property
+    def things(self) -> dict[Thing, Former]:
+        """What the removed entries said last of each thing."""
+        return {
+            (cast("ThingKind", kind), name): Former(*found) for kind, names in self.last.items() for name, found in names.items()
+        }
+
+    @property
+    def note(self) -> Note:
+        """The base as it is kept."""
+        return Note(BASE, key_of(self.seq), _encode(self))
+
+    @property
+    def state(self) -> State:
+        """The base as an entry has it: in words, with the hash of what is kept."""
+        value = self.note.value
+        text = f"changes 1 to {self.seq} were removed; the last of them was {self.seq}:{self.hash}"
+        return State(content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text)
+
+
+_decode_base = msgspec.json.Decoder(Base).decode
+
+
+def open_base(note: Note) -> Base:
+    """Return the base that is kept in a note; raise `ValueError` if it is none."""
+    try:
+        base = _decode_base(note.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if base.note != note:
+        raise ValueError("it is not as a server writes it")
+    return base
 
 
 def open_note(note: Note) -> Change:
@@ -212,12 +308,15 @@ class Chain:
     """Takes entries in the order of their keys; `fault` is the first that is not as it was written.
 
     `anchors` are hashes by number that somebody has noted, against which entries are held. `last` is what the entries say last of
-    each thing, and which says it; `found` are those by which a server says that a thing was not as entries said.
+    each thing, and which says it; `found` are those by which a server says that a thing was not as entries said. The `base` is
+    what takes the place of removed entries.
     """
 
     def __init__(self, anchors: Mapping[int, str] | None = None) -> None:
+        self.base = Base()
         self.seq = 0
         self.hash = NOTHING
+        self._bases: set[str] = set()
         self.fault: Fault | None = None
         self.last: dict[Thing, Change] = {}
         self.found: list[Change] = []
@@ -228,21 +327,44 @@ class Chain:
         """The name of the newest entry."""
         return f"{self.seq}:{self.hash}"
 
+    @property
+    def unverifiable(self) -> list[int]:
+        """The numbers of anchors whose entries were removed."""
+        return sorted(number for number in self._anchors if number < self.base.seq)
+
+    def begin(self, note: Note) -> None:
+        """Begin behind a base, unless it is older than the one that was taken before; before all entries."""
+        try:
+            base = open_base(note)
+        except ValueError as error:
+            self.fault = Fault(1, "modified", f"the note {note.key!r} about removed entries cannot be understood: {error}")
+            return
+        if base.seq >= self.seq:
+            self.base, self.seq, self.hash = base, base.seq, base.hash
+            noted = self._anchors.get(base.seq, base.hash)
+            if noted != base.hash:
+                self.fault = Fault(base.seq, "modified", "its hash is another than the one that was expected")
+
     def add(self, note: Note) -> None:
-        """Take the next entry; those behind one that is wrong are not looked at."""
-        if self.fault is not None:
+        """Take the next entry; those behind one that is wrong are not looked at, nor those that are being removed."""
+        if self.fault is not None or (KEY.fullmatch(note.key) and 0 < int(note.key) <= self.base.seq):
             return
         self.fault = self._fault_of(note)
         if self.fault is None:
             change = open_note(note)
             self.seq, self.hash = change.seq, change.hash
-            if change.kind != "action":
+            if change.kind not in STATELESS:
                 self.last[change.thing] = change
+            if change.action == "trimmed" and change.kind == "log" and change.after is not None:
+                self._bases.add(change.after.sha256)
             if change.action == "found" and change.before is not None:
                 self.found.append(change)
 
     def end(self) -> Fault | None:
-        """Return the fault, also that the newest entries are missing, as far as anchors tell."""
+        """Return the fault, also that the newest entries are missing, as far as anchors tell, or the oldest without an entry."""
+        if self.fault is None and self.base.seq and self.base.state.sha256 not in self._bases:
+            detail = f"entries 1 to {self.base.seq} are missing, and no entry says that a server has removed them"
+            self.fault = Fault(1, "removed", detail)
         newest = max(self._anchors, default=0)
         if self.fault is None and newest > self.seq:
             self.fault = Fault(self.seq + 1, "removed", f"entry {newest} is known from elsewhere, but the last is {self.seq}")

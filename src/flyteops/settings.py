@@ -293,12 +293,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "FLYTE_MAX_DISK",
             parse_disk,
             "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never."
+            " The log of changes and unused flow versions are bounded first, to an eighth of it each."
             " Looked at every few seconds, so a heavy load may exceed it for so long.",
             STORE,
             "SIZE",
             shown="no bound",
         ),
     ] = None
+    max_change_log: Annotated[
+        int,
+        Setting(
+            "FLYTE_MAX_CHANGE_LOG",
+            parse_disk,
+            "How much the log of changes may take; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
+            " where on the log is whole. At most an eighth of FLYTE_MAX_DISK.",
+            STORE,
+            "SIZE",
+            shown="256MiB",
+        ),
+    ] = 256 * 1024 * 1024
+    max_old_flows: Annotated[
+        int,
+        Setting(
+            "FLYTE_MAX_OLD_FLOWS",
+            parse_disk,
+            "How much flow versions may take that are replaced or deleted and that no execution in the history began with;"
+            " beyond it, the oldest of them are removed. At most an eighth of FLYTE_MAX_DISK.",
+            STORE,
+            "SIZE",
+            shown="64MiB",
+        ),
+    ] = 64 * 1024 * 1024
     max_wal: Annotated[
         int | None,
         Setting(

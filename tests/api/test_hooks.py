@@ -513,6 +513,17 @@ async def test_a_hook_can_be_tried_without_its_vendor(vendor: str, api: httpx2.A
     assert (await api.post("/v1/hooks/nowhere/test", content=PUSH)).status_code == 404
 
 
+async def test_no_call_is_kept_of_a_hook_that_another_server_has_deleted(
+    api: httpx2.AsyncClient, create: Create, store: Store, service: Service
+) -> None:
+    await create("github", "github")
+    await api.post("/v1/hooks/github", content=PUSH, headers=JSON)
+    await store.delete_note("hook", "github")
+    await service.hooks.refresh()
+    await service.sweep()
+    assert await store.list_notes("hook-call") == []
+
+
 async def test_the_last_calls_are_kept_and_no_more_and_refused_ones_push_out_no_accepted_ones(
     api: httpx2.AsyncClient, create: Create, store: Store, clock: Clock, service: Service
 ) -> None:
@@ -522,10 +533,11 @@ async def test_the_last_calls_are_kept_and_no_more_and_refused_ones_push_out_no_
     for _ in range(2):
         for _ in range(KEPT + 5):
             clock.move(timedelta(milliseconds=1))
-            await api.post("/v1/hooks/github", content=PUSH, headers=JSON)
+            await api.post("/v1/hooks/github", content=PUSH, headers={**JSON, "x" * 5000: "y" * 5000})
         await service.sweep()
     found = await calls(api, "github")
     assert [call["outcome"] for call in found] == ["refused"] * KEPT + ["accepted"] * 3
+    assert max(len(text) for call in found for header in call["headers"].items() for text in header) == 200
     assert len(await store.list_notes("hook-call")) == KEPT + 3
     await api.delete("/v1/hooks/github")
     assert await store.list_notes("hook-call") == []

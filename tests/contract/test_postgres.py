@@ -14,7 +14,7 @@ import pytest
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
 from flyteops.model import DataItem, Note, Outcome
-from flyteops.storage.base import ActionFilter, Store
+from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.portable import Tally
 from flyteops.storage.postgres import PostgresStore
 from flyteops.storage.postgres.wakeup import KINDS
@@ -22,7 +22,7 @@ from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
 from flyteops.testing.case import start, take
-from flyteops.testing.sample import NOON, WORKER, Sample
+from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, minutes
 from tests.postgres import URL, bouncer, execute, forgetful, free_port, place, url_of
 
 pytestmark = pytest.mark.postgres
@@ -182,3 +182,46 @@ async def test_the_search_for_waiting_commands_is_understood_by_the_server() -> 
         found = [tuple(row) for row in await connection.fetch(KINDS)]
         await connection.close()
     assert found == [("Worker", '{"zone":"eu"}', "Other", 1), ("Worker", "{}", "Deploy", 2)]
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_too_large_forgets_what_is_too_much_and_not_everything() -> None:
+    """PostgreSQL makes no table smaller when rows are removed; their room is used again."""
+    sample = Sample()
+    tables = "FROM pg_class WHERE relkind = 'r' AND starts_with(relname, 'flyte_') AND pg_table_is_visible(oid)"
+    async with place() as url, PostgresStore(url) as store:
+
+        async def value(statement: str) -> int:
+            connection = await asyncpg.connect(url)
+            try:
+                return int(await connection.fetchval(statement))
+            finally:
+                await connection.close()
+
+        async def fill(minute: int) -> None:
+            payloads = [b'"' + secrets.token_bytes(4000).hex().encode() + b'"' for _ in range(100)]
+            await asyncio.gather(*(store.record(sample.event(at=minutes(minute), payload=text), NOTHING) for text in payloads))
+
+        async def purge() -> int:
+            removed = 0
+            while (purged := await store.purge(what, limit=20)).more:
+                removed += purged.events
+            await execute("VACUUM flyte_event", url=url)
+            return removed + purged.events
+
+        for minute in range(4):
+            await fill(minute)
+        size = await value(f"SELECT sum(pg_total_relation_size(oid)) {tables}")
+        early = minutes(-1000)
+        what = Retention(early, early, early, max_bytes=size * 3 // 4)
+        first = await purge()
+        assert 80 <= first <= 240
+        assert await purge() == 0
+        # What comes next takes the room of what went, and once the tables grow, only so much goes again.
+        removed = 0
+        for minute in range(4, 8):
+            await fill(minute)
+            removed += await purge()
+        left = await value("SELECT count(*) FROM flyte_event")
+        assert left == 800 - first - removed
+        assert left >= 150

@@ -26,7 +26,7 @@ from flyteops.model import (
     Step,
 )
 from flyteops.ruling import Timetable
-from flyteops.service import ChangeFilter, Order, Service
+from flyteops.service import ChangeFilter, Housekeeping, Order, Service
 from flyteops.service.state import survey
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
@@ -265,3 +265,19 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     found, tried, first = await lives.list_changes(ChangeFilter())
     assert (found.action, found.before, found.after) == ("found", tried.after, first.after)
     await check_log(lives)
+
+
+@pytest.mark.slow
+async def test_a_log_of_changes_that_several_servers_trim_stays_whole(services: list[Service]) -> None:
+    for service in services:
+        service._housekeeping = Housekeeping(max_change_log=30_000)
+    for number in range(60):
+        await services[number % 3].save_item(DataItem("busy", "text/plain", str(number).encode()))
+        await services[number % 3].save_item(DataItem("other", "text/plain", str(number).encode()))
+    await asyncio.gather(*(service.sweep() for service in services))
+    chain = await check_log(services[0])
+    assert chain.base.seq > 0
+    await services[1].save_item(DataItem("busy", "text/plain", b"again"))
+    assert (await check_log(services[2])).base == chain.base
+    shown = await services[2].list_changes(ChangeFilter(), 0, 1000)
+    assert [each.seq for each in shown] == list(range(chain.seq + 1, chain.base.seq, -1))

@@ -12,7 +12,7 @@ from flyteops.cli import main
 from flyteops.cli import verify as verifying
 from flyteops.cli.audit import change_lines, moment
 from flyteops.model import DataItem, Flow
-from flyteops.service import ChangeFilter, Service
+from flyteops.service import ChangeFilter, Housekeeping, Service
 from flyteops.storage.sqlite import SqliteStore
 
 
@@ -58,7 +58,7 @@ def test_a_store_that_nobody_has_touched_is_as_its_changes_say(flyte, heads):
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///flyte.db", "--json", *expected)
     assert (code, json.loads(out)) == (
         0,
-        {"changes": 4, "newest": heads[-1], "fault": None, "found": [], "differences": []},
+        {"changes": 4, "removed": 0, "newest": heads[-1], "fault": None, "found": [], "differences": []},
     )
 
 
@@ -197,3 +197,26 @@ def test_a_time_is_a_duration_before_now_or_a_time_here_or_anywhere(monkeypatch)
     assert moment("2026-03-01T12:30:00+02:00", "--since") == "2026-03-01T10:30:00Z"
     assert moment("2026-03-01T12:30:00.5Z", "--since") == "2026-03-01T12:30:00.500000Z"
     assert moment("7d", "--since") < moment("1d", "--since")
+
+
+async def trimmed_log(path):
+    async with SqliteStore(path) as store:
+        service = Service(store, housekeeping=Housekeeping(max_change_log=30_000))
+        await service.start()
+        for number in range(110):
+            await service.save_item(DataItem("busy", "text/plain", str(number).encode()))
+        await service.sweep()
+        return (await service.list_changes(ChangeFilter(), 0, 1000))[-1]
+
+
+@pytest.mark.slow
+def test_a_log_that_was_trimmed_is_whole_from_where_on(flyte, tmp_path):
+    oldest = asyncio.run(trimmed_log(tmp_path / "trimmed.db"))
+    removed = oldest.seq - 1
+    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", f"1:{'0' * 64}")
+    assert code == 0
+    assert f"{111 - removed} changes are as they were written" in out
+    assert f"the oldest is {oldest.seq}: those up to {removed}:{oldest.previous} were removed to bound the log\n" in out
+    assert "change 1 cannot be compared with --expect any more" in out
+    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--json")
+    assert (code, json.loads(out)["removed"], json.loads(out)["changes"]) == (0, removed, 111 - removed)

@@ -217,6 +217,8 @@ def make_service(settings: Settings, store: Any) -> Service:
         keep_for=settings.keep_for,
         keep_finished_for=settings.keep_finished_for,
         max_bytes=settings.max_disk,
+        max_change_log=settings.max_change_log,
+        max_old_flows=settings.max_old_flows,
         delete_dead_packs=settings.delete_dead_packs,
         dead_packs_at=settings.dead_packs_at,
         dead_after=settings.dead_after,

@@ -44,7 +44,7 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
     url = checked_store("--store", os.environ, store, must_be_there=True)
     anchors = _anchors(expected)
     found = await survey(open_store(url), anchors)
-    if found.differences():
+    if found.chain.fault is not None or found.differences():
         await asyncio.sleep(PAUSE)
         found = await survey(open_store(url), anchors)
     chain, differences = found.chain, found.differences()
@@ -74,13 +74,22 @@ def _print(chain: Chain, differences: list[Difference]) -> None:
     for difference in differences:
         click.echo(f"flyte: {clean(_told(difference))}", err=True)
     if not differences:
-        click.echo(f"{chain.seq:,} changes are as they were written, and the store is as they say")
+        click.echo(f"{chain.seq - chain.base.seq:,} changes are as they were written, and the store is as they say")
+    if chain.base.seq:
+        click.echo(f"the oldest is {chain.base.seq + 1}: those up to {chain.base.head} were removed to bound the log")
+    for number in chain.unverifiable:
+        click.echo(f"change {number} cannot be compared with --expect any more: it was removed to bound the log")
     click.echo(f"the newest is {chain.head}")
 
 
 def _told(difference: Difference) -> str:
     name = " ".join(difference.thing)
     entry = difference.entry
+    if difference.former is not None:
+        said = f"change {difference.former.seq}, which was removed to bound the log,"
+        if difference.state is None:
+            return f"{name} is not in the store, but {said} said that it is"
+        return f"{name} is in the store, but not as {said} said"
     if entry is None:
         return f"{name} is in the store, but no change says how it came there"
     if difference.state is None:
@@ -94,7 +103,8 @@ def _by(entry: Change) -> str:
 
 def _as_json(chain: Chain, differences: list[Difference]) -> dict[str, Any]:
     return {
-        "changes": chain.seq,
+        "changes": chain.seq - chain.base.seq,
+        "removed": chain.base.seq,
         "newest": chain.head,
         "fault": None if chain.fault is None else chain.fault._asdict(),
         "found": [change.seq for change in chain.found],

@@ -6,7 +6,7 @@ the server died in between, the next start finds the thing as it was, and says t
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -16,18 +16,22 @@ from msgspec.structs import replace
 
 from flyteops import instant
 from flyteops.change import (
+    BASE,
     KEY,
     KIND,
     NOTHING,
     SERVER,
+    STATELESS,
     ActionName,
     Author,
+    Base,
     Change,
     State,
     Thing,
     bounded,
     differences,
     key_of,
+    open_base,
     open_note,
     seal,
 )
@@ -42,6 +46,9 @@ CatchUp = Callable[[], Awaitable[None]]
 
 States = Callable[[], Mapping[Thing, State]]
 """Says how all things are, as far as the memory knows."""
+
+TRIMMED: Thing = ("log", "changes")
+"""What an entry about removed entries is about."""
 
 AT_ONCE = 50
 """How many entries are read at a time."""
@@ -176,6 +183,29 @@ class ChangeLog:
         )
         return sealed
 
+    async def base(self) -> Base:
+        """Return what takes the place of the entries that were removed."""
+        for note in await self._store.list_notes(BASE, limit=AT_ONCE, backwards=True):
+            try:
+                return open_base(note)
+            except ValueError:  # with an older one, or none, nothing is removed: the first entry does not follow it
+                LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
+        return Base()
+
+    async def trim(self, entries: Sequence[Change]) -> bool:
+        """Let a base take the place of the oldest entries; return False, with nothing done, if others have done so.
+
+        An entry says so first. The entries themselves may be removed then.
+        """
+        async with self.turn():
+            base = await self.base()
+            if entries[0].seq != base.seq + 1:
+                return False
+            wider = base.behind(entries)
+            await self._append(self._change(SERVER, TRIMMED, "trimmed", None, wider.state))
+            await self._store.save_note(wider.note)
+        return True
+
     async def _newest(self) -> Head:
         for note in await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True):
             if KEY.fullmatch(note.key):  # else somebody has put it there who is no server
@@ -225,10 +255,12 @@ class ChangeLog:
         for change in _read(await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True)):
             said.setdefault(change.thing, change)
         if said:
-            said = {thing: change for thing, change in said.items() if change.kind != "action" and not self._is_under_way(change)}
+            said = {
+                thing: change for thing, change in said.items() if change.kind not in STATELESS and not self._is_under_way(change)
+            }
             said = {thing: change for thing, change in said.items() if not self._is_unreadable(thing)}
             states = {thing: state for thing, state in states.items() if thing in said}
-        for thing, entry, state in differences(said, states):
+        for thing, entry, state, _ in differences(said, states):
             if entry is not None:
                 LOGGER.warning("The %s %r is not as change %s says that it was left", *thing, entry.head)
             await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
@@ -267,8 +299,11 @@ class ChangeLog:
         """Return entries, the newest first; a page is cut when it is longer than `PAGE_BYTES`, but never before the first."""
         found: list[Change] = []
         length, after = 0, None
+        first = key_of((await self.base()).seq + 1)
         while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
             for note in notes:
+                if note.key < first:  # it is being removed
+                    return Page(found)
                 changes = [change for change in _read([note]) if which.accepts(change)]
                 if changes and start:
                     start -= 1
@@ -284,6 +319,9 @@ class ChangeLog:
 
     async def get(self, seq: int) -> Change:
         """Return an entry; raise `NotFoundError`."""
+        base = await self.base()
+        if 0 < seq <= base.seq:
+            raise NotFoundError(f"Change {seq} was removed, as all up to {base.seq} were: see FLYTE_MAX_CHANGE_LOG.")
         before = key_of(seq - 1) if seq > 0 else ""
         for change in _read(await self._store.list_notes(KIND, after=before, limit=1)):
             if change.seq == seq:

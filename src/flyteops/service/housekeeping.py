@@ -15,23 +15,31 @@ class Housekeeping:
     """What `Service.sweep` does about things that grow old; durations are `timedelta`, `dead_packs_at` local wall time.
 
     What is finished is kept for `keep_finished_for`, all else for `keep_for`; with `max_bytes`, what is finished goes earlier
-    when the store takes more.
+    when the store takes more. `max_change_log` and `max_old_flows` are bytes, too: of the log of changes, and of flow versions
+    that nothing uses. Neither takes more than an eighth of `max_bytes`.
     """
 
     keep_for: timedelta = timedelta(seconds=31_557_600)
     keep_finished_for: timedelta | None = None
     max_bytes: int | None = None
+    max_change_log: int = 256 * 1024 * 1024
+    max_old_flows: int = 64 * 1024 * 1024
     delete_dead_packs: bool = False
     dead_packs_at: str = "23:00"
     dead_after: timedelta = timedelta(weeks=1)
 
-    def retention(self, now: datetime) -> Retention:
-        """Return what may be removed now."""
+    def share(self, most: int) -> int:
+        """Return what something besides the history may take that may take `most` bytes by itself."""
+        return most if self.max_bytes is None else min(most, self.max_bytes // 8)
+
+    def retention(self, now: datetime, excess: int = 0) -> Retention:
+        """Return what may be removed now; the history does not make room for the `excess` bytes that others take too much."""
         return Retention(
             before=now - self.keep_for,
             finished_before=now - (self.keep_finished_for or self.keep_for),
             keys_before=now - KEPT_KEYS,
             max_bytes=self.max_bytes,
+            spared_bytes=excess,
         )
 
 
@@ -47,8 +55,13 @@ async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
         raise failed
 
 
-async def purge(store: Store, what: Retention) -> None:
-    """Remove what may be removed, in steps, and no more than a bounded part of it now."""
+async def purge(store: Store, what: Retention) -> int:
+    """Remove what may be removed, in steps, and no more than a bounded part of it now.
+
+    Return how many bytes the store takes too much when nothing is left to remove.
+    """
     for _ in range(PURGES_AT_ONCE):
-        if not (await store.purge(what, limit=PURGE_STEP)).more:
-            return
+        purged = await store.purge(what, limit=PURGE_STEP)
+        if not purged.more:
+            return purged.over_bytes
+    return 0

@@ -50,6 +50,7 @@ from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
 from flyteops.service import mask
 from flyteops.service.aside import READ, VERSION, Aside, HealthProblem
+from flyteops.service.bound import FlowBound, LogBound
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.handback import HandBack
@@ -122,6 +123,9 @@ class Service:
         self._hand_back = HandBack(store, clock, self._room.announce)
         self._is_stopping = False
         self.loops = store.loops = BackgroundLoops(monotonic)
+        self._log_bound = LogBound(store, self._changes, self.loops.loop)
+        self._flow_bound = FlowBound(store)
+        self._over_bytes = 0
         self._time = Timekeeper(store, watch, self._flows, self._aside, self._moment)
         self._time.announce = self._room.announce
         self._around = Surroundings()
@@ -237,7 +241,16 @@ class Service:
     def warnings(self, *, details: bool = True) -> Sequence[str]:
         """Return what somebody should look at although the server does its work; without `details`, nobody's names."""
         aside = self._aside.warnings if details else self._aside.summary
-        return [*self._store.warnings(), *self.loops.problems(essential=False), *aside]
+        return [*self._store.warnings(), *self._too_large(), *self.loops.problems(essential=False), *aside]
+
+    def _too_large(self) -> Sequence[str]:
+        if not self._over_bytes:
+            return []
+        return [
+            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing is left that may be"
+            " removed: the room is taken by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
+            " the last hour. End old actions, or raise the limit."
+        ]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
@@ -555,5 +568,16 @@ class Service:
             self._changes.sweep,
             self.hooks.calls.store,
             partial(self._packs.delete_dead, now, self._housekeeping),
-            partial(purge, self._store, self._housekeeping.retention(now)),
+            partial(self._log_bound.keep, self._housekeeping.share(self._housekeeping.max_change_log)),
+            partial(self._flow_bound.keep, now, self._housekeeping.share(self._housekeeping.max_old_flows)),
+            partial(self._purge, now),
         )
+
+    async def _purge(self, now: datetime) -> None:
+        excess = self._log_bound.excess + self._flow_bound.excess
+        before = self._over_bytes
+        self._over_bytes = await purge(self._store, self._housekeeping.retention(now, excess))
+        if self._over_bytes and not before:
+            LOGGER.warning("%s", self._too_large()[0])
+        elif before and not self._over_bytes:
+            LOGGER.info("The store takes no more than FLYTE_MAX_DISK allows again")

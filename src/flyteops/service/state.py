@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from flyteops.change import KIND, Chain, Difference, State, Thing, differences, thing
+from flyteops.change import BASE, KIND, Chain, Difference, State, Thing, differences, thing
 from flyteops.model import Action, DataItem, Flow, Note, Pack, pack_id
 from flyteops.service.hook.hook import HOOK, Hook
 from flyteops.service.token import TOKEN, Token
@@ -84,6 +84,8 @@ class Survey:
                 self.states[thing("flow", name)] = of_flow(self._flows[uuid])
             case StoredItem(item):
                 self.states[thing("datastore", item.key)] = of_item(item)
+            case StoredNote(note) if note.kind == BASE:
+                self.chain.begin(note)
             case StoredNote(note) if note.kind == KIND:
                 self.chain.add(note)
             case StoredNote(note) if note.kind == SECRET:
@@ -96,7 +98,9 @@ class Survey:
 
     def differences(self) -> list[Difference]:
         """Return what is not as the entries say, which only those of a whole chain can tell."""
-        return list(differences(self.chain.last, self.states)) if self.chain.fault is None else []
+        if self.chain.fault is not None:
+            return []
+        return list(differences(self.chain.last, self.states, self.chain.base.things))
 
 
 async def survey(store: Store, anchors: Mapping[int, str] | None = None) -> Survey:

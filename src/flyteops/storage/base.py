@@ -250,21 +250,45 @@ class Retention(msgspec.Struct, frozen=True):
 
     Executions without activity since `before`, those finished since `finished_before` with the events of that age that nothing
     refers to, and keys of events from before `keys_before`; and, when the store takes more than `max_bytes`, the oldest that is
-    finished.
+    finished. It makes no room for `spared_bytes`, which something else takes too much.
     """
 
     before: datetime
     finished_before: datetime
     keys_before: datetime
     max_bytes: int | None = None
+    spared_bytes: int = 0
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """How much `purge` has removed; `more` when it stopped at its bound."""
+    """How much `purge` has removed; `more` when it stopped at its bound.
+
+    `over_bytes` is by how much the store exceeds its size when nothing is left that may be removed.
+    """
 
     executions: int
     events: int
     more: bool
+    over_bytes: int = 0
+
+
+class VersionBound(msgspec.Struct, frozen=True):
+    """Which flow versions `purge_versions` removes.
+
+    Unused ones are those that are not current and that no execution began with. Of these, the oldest go as long as all take more
+    than `max_bytes`, but only those that were found unused before `unused_before`. `at` is the present time.
+    """
+
+    at: datetime
+    unused_before: datetime
+    max_bytes: int
+
+
+class PurgedVersions(msgspec.Struct, frozen=True):
+    """How many flow versions `purge_versions` has removed, and how many bytes those that are unused take now."""
+
+    removed: int
+    unused_bytes: int
 
 
 class Store(ABC):
@@ -367,7 +391,7 @@ class Store(ABC):
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        """Return a version, also of a flow that is replaced or deleted.
+        """Return a version, also of a flow that is replaced or deleted, unless `purge_versions` has removed it.
 
         Raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read.
         """
@@ -401,6 +425,13 @@ class Store(ABC):
     @abstractmethod
     async def delete_note(self, kind: str, key: str) -> None:
         """Remove the note; raise `NotFoundError` when there is none."""
+
+    @abstractmethod
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        """Remove the first notes of a kind, at most `limit`, by key, and none behind the key `until`; return how many.
+
+        When this raises, some of them may be gone.
+        """
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
@@ -519,6 +550,10 @@ class Store(ABC):
         What is finished is never removed before what is older, and for want of space only what is finished. At most `limit` of
         each in one call, so that others get their turn. Each execution goes as a whole; but when this raises, some may be gone.
         """
+
+    @abstractmethod
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        """Remove flow versions that nothing uses, at most `limit`; note of the others since when they are unused."""
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 

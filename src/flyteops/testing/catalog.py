@@ -2,6 +2,7 @@
 """Packs, flows, datastore items and notes: the tests."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from flyteops.errors import ConflictError, NotFoundError
@@ -19,6 +20,7 @@ from flyteops.model import (
     PackDeclaration,
     Step,
 )
+from flyteops.storage.base import PurgedVersions, Retention, VersionBound
 from flyteops.testing.case import StoreCase, raises, start, take
 from flyteops.testing.sample import NOON, Sample, minutes
 
@@ -187,7 +189,74 @@ class CatalogContract(StoreCase):
             with raises(NotFoundError):
                 await store.delete_item("a")
 
+    async def test_flow_versions_that_nothing_uses_are_removed_beyond_their_bound_the_oldest_first(self) -> None:
+        sample = Sample()
+        began, old, older, current = (sample.flow(at=minutes(at)) for at in (2, 1, 0, 3))
+        gone = sample.flow("Former", at=minutes(4))
+        async with self.connect() as store:
+            for version in (began, old, older, current, gone):
+                await store.save_flow(version)
+            await store.delete_flow("Former")
+            await start(store, sample.action(flow_uuid=began.uuid))
+            bound = VersionBound(minutes(10), minutes(5), max_bytes=0)
+            marked = await store.purge_versions(bound)
+            assert marked.removed == 0, "they were in use a moment ago, as far as anybody knows"
+            length = marked.unused_bytes // 3
+            later = VersionBound(minutes(20), minutes(11), max_bytes=2 * length)
+            assert await store.purge_versions(later) == PurgedVersions(1, marked.unused_bytes - length)
+            with raises(NotFoundError):
+                await store.get_flow_version(older.uuid)
+            assert await store.purge_versions(later) == PurgedVersions(0, marked.unused_bytes - length)
+            all_of_them = VersionBound(minutes(20), minutes(11), max_bytes=0)
+            assert (await store.purge_versions(all_of_them, limit=1)).removed == 1
+            assert await store.purge_versions(all_of_them) == PurgedVersions(1, 0)
+            for uuid in (old.uuid, gone.uuid):
+                with raises(NotFoundError):
+                    await store.get_flow_version(uuid)
+            assert await store.get_flow_version(began.uuid) == began
+            assert list(await store.list_flows()) == [current]
+
+    async def test_a_flow_version_goes_when_the_history_that_refers_to_it_is_gone(self) -> None:
+        sample = Sample()
+        began, current = sample.flow(at=minutes(0)), sample.flow(at=minutes(1))
+        async with self.connect() as store:
+            await store.save_flow(began)
+            await store.save_flow(current)
+            await start(store, sample.action(flow_uuid=began.uuid), event=sample.event(at=minutes(2)))
+            at = minutes(10)
+            for _ in range(2):
+                assert await store.purge_versions(VersionBound(at, at, max_bytes=0)) == PurgedVersions(0, 0)
+                at += timedelta(hours=1)
+            await store.purge(Retention(at, at, at))
+            for removed in (0, 1):
+                assert (await store.purge_versions(VersionBound(at, at, max_bytes=0))).removed == removed
+                at += timedelta(hours=1)
+
+    async def test_an_event_that_was_under_way_keeps_the_version_that_it_was_evaluated_with(self) -> None:
+        sample = Sample()
+        began, current = sample.flow(at=minutes(0)), sample.flow(at=minutes(1))
+        async with self.connect() as store:
+            await store.save_flow(began)
+            await store.save_flow(current)
+            await store.purge_versions(VersionBound(minutes(2), minutes(1), max_bytes=0))
+            await start(store, sample.action(flow_uuid=began.uuid))
+            assert await store.purge_versions(VersionBound(minutes(100), minutes(99), max_bytes=0)) == PurgedVersions(0, 0)
+            assert await store.get_flow_version(began.uuid) == began
+
     # ------------------------------------------------------------------------------------------------------------ notes
+
+    async def test_the_first_notes_of_a_kind_are_removed_up_to_a_key(self) -> None:
+        notes = [Note(kind, f"{number:03d}", b"x") for kind in ("a", "b") for number in range(6)]
+        async with self.connect() as store:
+            for note in notes:
+                await store.save_note(note)
+            assert await store.delete_notes("a", until="003", limit=2) == 2
+            assert await store.delete_notes("a", until="003", limit=10) == 2
+            assert await store.delete_notes("a", until="003", limit=10) == 0
+            assert await store.delete_notes("c", until="9", limit=10) == 0
+            assert await store.delete_notes("b", until="009", limit=0) == 0
+            assert list(await store.list_notes("a")) == notes[4:6]
+            assert list(await store.list_notes("b")) == notes[6:]
 
     async def test_a_note_comes_back_as_it_was_saved_and_is_replaced_where_it_may(self) -> None:
         note = Note("tokén", "a/b ☃", bytes(range(256)))

@@ -48,8 +48,8 @@ class Sample:
     def pack(self, name: str = "Worker", at: datetime = NOON, **labels: str) -> Pack:
         return PackDeclaration(name, labels).seen(at)
 
-    def flow(self, name: str = "Deploy", description: str = "") -> FlowVersion:
-        return FlowVersion(f"uuid-{next(self._numbers)}", Flow(name, description), NOON)
+    def flow(self, name: str = "Deploy", description: str = "", at: datetime = NOON) -> FlowVersion:
+        return FlowVersion(f"uuid-{next(self._numbers)}", Flow(name, description), at)
 
 
 def decision(flow_name: str = "Deploy", **fields: Any) -> Decision:

@@ -81,6 +81,7 @@ class HookBook:
             if not all(each.text in self._opened for each in hook.secrets) and self._hooks.get(hook.name) != hook:
                 LOGGER.warning("A secret of the hook %r cannot be decrypted with the keys that this server has.", hook.name)
         self._hooks = {hook.name: hook for hook in hooks}
+        self.calls.forget_others(self._hooks)
         self._is_loaded = True
 
     def _open(self, kept: Kept) -> str | None:

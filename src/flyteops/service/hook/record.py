@@ -6,7 +6,7 @@ not stored yet is lost; the events themselves are not.
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
@@ -65,7 +65,7 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def shown_headers(request: Request, secret_headers: Sequence[str]) -> dict[str, str]:
     """Return the headers of a call as people may see them."""
     return {
-        name: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
+        name[:LONGEST_HEADER]: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
         for name, value in sorted(request.headers.items())[:MOST_HEADERS]
     }
 
@@ -80,6 +80,11 @@ class CallLog:
     def add(self, hook: str, call: HookCall) -> None:
         """Note a call, to be stored soon."""
         self._waiting.setdefault((hook, call.group), deque(maxlen=KEPT)).append(call)
+
+    def forget_others(self, hooks: Collection[str]) -> None:
+        """Forget calls that are not stored yet of hooks that are not among these: they were deleted meanwhile."""
+        for hook, group in [key for key in self._waiting if key[0] not in hooks]:
+            del self._waiting[hook, group]
 
     async def store(self) -> None:
         """Store what was noted, and remove what is too much."""

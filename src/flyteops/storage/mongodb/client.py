@@ -111,6 +111,8 @@ class Client:
         self._database: Any = None
         self._under_way = 0
         self._idle = asyncio.Event()
+        self.gate: Callable[[], None] = lambda: None
+        """Raises when nothing is to be run any more."""
 
     async def open(self) -> None:
         """Connect; raise `StoreError` when a person must put something right, `UnavailableError` when it may pass."""
@@ -155,6 +157,7 @@ class Client:
     async def _run(self, work: Callable[[Any], Awaitable[T]], sent: list[str]) -> T:
         if self._database is None:
             raise UnavailableError("The store is closed.")
+        self.gate()
         if self._under_way >= self._limit:
             raise BusyError
         self._under_way += 1

@@ -4,12 +4,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flyteops.storage.base import Purged, Retention
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
+from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.schema import AUDIT_KEPT_FOR
 from flyteops.storage.row import MICROSECOND, to_microseconds
+from flyteops.storage.unused import surplus
 
 FOREVER = 2**62
+
+UNUSED = "flyte.unusedSince"
+"""The field of a flow version that says since when nothing uses it."""
+
+MARKED_AT_ONCE = 1000
+
+FOREIGN_BYTES = 1024
+"""What a version counts that the original has saved."""
 
 FREE: Document = {"executions": []}
 """The filter of events that nothing refers to."""
@@ -30,9 +39,43 @@ async def purge(database: Any, what: Retention, limit: int) -> Purged:
         executions += await _remove(database, await _oldest(database, which, limit - executions))
     events = await _remove_events(database, finished_before, keys_before, limit)
     keys = await _remove_keys(database, keys_before, limit)
-    if what.max_bytes is not None and not executions and not events and await used_bytes(database) > what.max_bytes:
+    over = 0
+    if what.max_bytes is not None and not executions and not events:
+        over = max(0, await used_bytes(database) - what.max_bytes)
+    if over > what.spared_bytes:
         executions, events = await _remove_oldest(database, keys_before, limit)
-    return Purged(executions, events, more=limit in (executions, events, keys))
+    over = 0 if executions or events else over
+    return Purged(executions, events, more=limit in (executions, events, keys), over_bytes=over)
+
+
+async def purge_versions(database: Any, what: VersionBound, limit: int) -> PurgedVersions:
+    """See `Store.purge_versions`."""
+    current = {each.get("uuid") async for each in database.flow.find({}, {"uuid": 1})}
+    fields = {"uuid": 1, "flyte.bytes": 1, "flyte.savedAt": 1, UNUSED: 1}
+    unused, marked, used = [], [], []
+    async for version in database.flowHistory.find({}, fields).sort("_id", 1):
+        uuid, kept = version.get("uuid"), extra(version)
+        is_used = uuid in current or await database.flyte_execution.find_one({"flowUUID": uuid}, {"_id": 1}) is not None
+        since = kept.get("unusedSince")
+        if is_used:
+            used += [] if since is None else [version["_id"]]
+            continue
+        if since is None:
+            since = to_microseconds(what.at)
+            marked.append(version["_id"])
+        unused.append((kept.get("savedAt", 0), version["_id"], kept.get("bytes", FOREIGN_BYTES), since))
+    await _mark(database, used, {"$unset": {UNUSED: 1}})
+    await _mark(database, marked, {"$set": {UNUSED: to_microseconds(what.at)}})
+    unused.sort(key=lambda each: each[0])
+    chosen, left = surplus([each[1:] for each in unused], what, limit)
+    if chosen:
+        await database.flowHistory.delete_many({"_id": {"$in": chosen}})
+    return PurgedVersions(len(chosen), left)
+
+
+async def _mark(database: Any, versions: Sequence[Any], change: Document) -> None:
+    for start in range(0, len(versions), MARKED_AT_ONCE):
+        await database.flowHistory.update_many({"_id": {"$in": versions[start : start + MARKED_AT_ONCE]}}, change)
 
 
 async def used_bytes(database: Any) -> int:

@@ -53,3 +53,14 @@ async def delete_note(database: Any, kind: str, key: str, *, is_again: bool) -> 
     done = await database.flyte_note.delete_one({"_id": _id(kind, key)})
     if not done.deleted_count and not is_again:
         raise NotFoundError(f"There is no {kind} {key!r}.")
+
+
+async def delete_notes(database: Any, kind: str, *, until: str, limit: int) -> int:
+    """See `Store.delete_notes`."""
+    if limit <= 0:  # no bound, as the server understands it
+        return 0
+    cursor = database.flyte_note.find({"kind": kind, "key": {"$lte": until}}, {"_id": 1}).sort("key", 1).limit(limit)
+    ids = [document["_id"] for document in await cursor.to_list()]
+    if ids:
+        await database.flyte_note.delete_many({"_id": {"$in": ids}})
+    return len(ids)

@@ -67,6 +67,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         Index("flyte_execution", [("flowName", 1), ("changedAt", -1), ("seq", -1)]),
         Index("flyte_execution", [("actions.name", 1), ("changedAt", -1), ("seq", -1)]),
         Index("flyte_execution", [("isFinished", 1), ("changedAt", 1)]),
+        Index("flyte_execution", [("flowUUID", 1)]),
         Index("flyte_execution", [("open", 1)], is_sparse=True),
         Index("flyte_event", [("seq", -1)]),
         Index("flyte_event", [("name", 1), ("seq", -1)]),

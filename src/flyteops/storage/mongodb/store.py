@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     Address,
@@ -38,16 +38,19 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Purged,
+    PurgedVersions,
     Retention,
     Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
 from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
 from flyteops.storage.mongodb.queue import Request, claimed_with
@@ -82,6 +85,8 @@ class MongoStore(Store):
     def __init__(self, url: str, *, keep_for: timedelta | None = None, name: str = "The database", limit: int = 5000) -> None:
         self._url, self._shown = url, name
         self._client = Client(url, name, limit=limit)
+        self._identity = Identity(self._client, name)
+        self._client.gate = self._identity.check
         self._keep_for = keep_for or YEAR
         self._ledger = Ledger()
         self._timer = Timer(self._ledger)
@@ -98,6 +103,7 @@ class MongoStore(Store):
             raise StoreError("The store is open already.")
         await self._client.open()
         try:
+            self._identity.forget()
             await self._client.run(self._prepare)
         except BaseException:  # whatever it is, the connections are let go
             await self._client.close()
@@ -108,6 +114,7 @@ class MongoStore(Store):
 
     async def _prepare(self, database: Any) -> None:
         await prepare(database, self._keep_for)
+        await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
             self._ledger.go_on_from(0 if last is None else last[field])
@@ -135,7 +142,12 @@ class MongoStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        return await self._client.read(_look_around)
+        async def look(database: Any) -> Surroundings:
+            around = await _look_around(database)
+            await self._identity.look_at_all(database)
+            return around
+
+        return await self._client.read(look)
 
     async def ping(self) -> None:
         await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
@@ -148,12 +160,38 @@ class MongoStore(Store):
         """Run work that can tell whether it was done before."""
         return await self._whole(self._client.repeat(work))
 
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do all of it, whether or not who asked for it goes away meanwhile."""
+    async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Read something by its name."""
+        try:
+            return await self._client.read(work)
+        except NotFoundError:
+            await self._identity.confirm()
+            raise
+
+    async def _whole(self, work: Coroutine[Any, Any, T], *, may_be_lost: Callable[[], bool] = lambda: True) -> T:
+        """Do all of it, whether or not who asked for it goes away meanwhile.
+
+        Return only if it was done in the database that the store was opened on; unless it may have been done in another one
+        (`may_be_lost`, asked when it is done), that need not be looked at.
+        """
         if not self._is_open:
             work.close()
             raise UnavailableError("The store is closed.")
-        return await asyncio.shield(self._begin(work))
+        return await asyncio.shield(self._begin(self._confirmed(work, may_be_lost)))
+
+    async def _confirmed(self, work: Coroutine[Any, Any, T], may_be_lost: Callable[[], bool]) -> T:
+        try:
+            done = await work
+        except (NotFoundError, ConflictError):
+            await self._identity.confirm()
+            raise
+        if not may_be_lost():
+            return done
+        try:
+            await self._identity.confirm()
+        except FlyteError as error:
+            raise OutcomeUnknownError(f"It is unknown whether the change is kept. {error.message}") from error
+        return done
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.ensure_future(work)
@@ -161,8 +199,13 @@ class MongoStore(Store):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _until_done(self, work: Callable[[Any, bool], Awaitable[T | None]]) -> T:
-        """Run work until nobody else was faster."""
+    async def _until_done(
+        self, work: Callable[[Any, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
+    ) -> T:
+        """Run work on an action until nobody else was faster; `fills_queues` says then whether it has created others.
+
+        Otherwise it has changed a document that was there, and need not be confirmed.
+        """
 
         async def run() -> T:
             for tried in range(FASTER):
@@ -172,7 +215,7 @@ class MongoStore(Store):
                 await asyncio.sleep(0.0005 * tried)
             raise BusyError
 
-        return await self._whole(run())
+        return await self._whole(run(), may_be_lost=fills_queues)
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -229,7 +272,7 @@ class MongoStore(Store):
         await self._repeat(delete)
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        return await self._client.read(partial(flow.get_version, uuid=uuid))
+        return await self._get(partial(flow.get_version, uuid=uuid))
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -279,6 +322,9 @@ class MongoStore(Store):
 
         await self._repeat(delete)
 
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        return await self._write(partial(note.delete_notes, kind=kind, until=until, limit=limit))
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -309,7 +355,8 @@ class MongoStore(Store):
             return await self._ledger.queues.claim(database, asked, is_again=again)
 
         try:
-            claimed = await self._repeat(write)
+            # Whatever was handed out was there: only that nothing is there might be wrong, which `look_around` finds.
+            claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
         except FlyteError:  # some may have been taken before what went wrong
             self._undelivered.look_for(asked.tries.all, asked.at)
             raise
@@ -344,7 +391,7 @@ class MongoStore(Store):
         async def write(database: Any, again: bool) -> bool | None:
             return await self._ledger.finish(database, action_id, result, deciding, is_again=again)
 
-        is_applied = await self._until_done(write)
+        is_applied = await self._until_done(write, lambda: isinstance(ruled, Outcome) and bool(ruled.actions))
         if isinstance(ruled, Outcome):
             self._announce(ruled)
         return is_applied
@@ -394,10 +441,10 @@ class MongoStore(Store):
         return await self._client.read(partial(audit.list_executions, which=which, start=start, limit=limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._client.read(partial(audit.get_execution, correlation_id=correlation_id))
+        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._client.read(partial(audit.get_action, action_id=action_id))
+        return await self._get(partial(audit.get_action, action_id=action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
         return await self._client.read(partial(audit.list_actions, which=which, start=start, limit=limit))
@@ -406,7 +453,7 @@ class MongoStore(Store):
         return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._client.read(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(audit.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
@@ -416,6 +463,14 @@ class MongoStore(Store):
             await take_over(database, self._ledger.queues)
             await self._ledger.queues.remove_unused(database)
             return await growth.purge(database, what, limit)
+
+        return await self._write(work)
+
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        async def work(database: Any) -> PurgedVersions:
+            # What the original has written since refers to versions, too.
+            await take_over(database, self._ledger.queues)
+            return await growth.purge_versions(database, what, limit)
 
         return await self._write(work)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flyteops.errors import NotFoundError
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
-from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
 from flyteops.storage.postgres.ledger import EVENT
 from flyteops.storage.row import (
     LATER,
@@ -146,8 +146,9 @@ async def get_action(connection: Any, action_id: str) -> Action:
     seq = await connection.fetchval("SELECT execution_seq FROM flyte_action WHERE action_id = $1", action_id)
     if seq is None:
         raise NotFoundError(f"There is no action {action_id!r}.")
-    (execution,) = await executions(connection, [seq])
-    return next(action for action in execution.actions if action.action_id == action_id)
+    with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
+        (execution,) = await executions(connection, [seq])
+        return {action.action_id: action for action in execution.actions}[action_id]
 
 
 async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:

@@ -1,17 +1,24 @@
 """What keeps the database from growing for ever: removing what is old. The server's own vacuum gives the room back."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from flyteops.storage.base import Purged, Retention
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import to_microseconds
+from flyteops.storage.unused import surplus
 
 IS_FINISHED = "NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
+
+IS_UNUSED = (
+    "NOT EXISTS (SELECT FROM flyte_flow f WHERE f.uuid = v.uuid)"
+    " AND NOT EXISTS (SELECT FROM flyte_execution x WHERE x.flow_uuid = v.uuid)"
+)
 
 FOREVER = 2**63 - 1
 
 DELETE_ACTIONS = """
-WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1) RETURNING seq, trigger_seq, result_seq),
+WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
+    RETURNING seq, trigger_seq, result_seq, 700 + pg_column_size(input) + pg_column_size(context) AS bytes),
   attempts AS (DELETE FROM flyte_attempt WHERE action_seq IN (SELECT seq FROM gone) RETURNING late_seq),
   referred AS (
     SELECT seq, count(*)::int AS times
@@ -19,26 +26,53 @@ WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1) RETURNING s
       SELECT trigger_seq AS seq FROM gone UNION ALL SELECT result_seq FROM gone UNION ALL SELECT late_seq FROM attempts
     ) events
     WHERE seq IS NOT NULL GROUP BY seq
+  ),
+  released AS (
+    UPDATE flyte_event v SET referrers = v.referrers - referred.times FROM referred WHERE v.seq = referred.seq
   )
-UPDATE flyte_event v SET referrers = v.referrers - referred.times FROM referred WHERE v.seq = referred.seq
+SELECT coalesce(sum(bytes), 0) FROM gone
 """
+"""Returns how many bytes they took, roughly: rows and index entries by a mean, and what may be long as it was stored."""
 
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
-    executions = await _remove(connection, await _old(connection, before, limit))
-    executions += await _remove(connection, await _finished(connection, finished_before, limit - executions))
-    events = await _remove_events(connection, finished_before, limit)
+    executions, _ = await _remove(connection, await _old(connection, before, limit))
+    executions += (await _remove(connection, await _finished(connection, finished_before, limit - executions)))[0]
+    events, _ = await _remove_events(connection, finished_before, limit)
     keys = await connection.fetch(
         "DELETE FROM flyte_event_key WHERE key IN"
         " (SELECT key FROM flyte_event_key WHERE kept_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
         to_microseconds(what.keys_before),
         limit,
     )
-    if what.max_bytes is not None and not executions and not events and await used_bytes(connection) > what.max_bytes:
-        executions, events = await _remove_oldest(connection, limit)
-    return Purged(executions, events, more=limit in (executions, events, len(keys)))
+    over = 0
+    if what.max_bytes is not None and not executions and not events:
+        room = await _room(connection, what.max_bytes)
+        over = max(0, room.size - room.freed - what.max_bytes)
+        if over > what.spared_bytes:
+            executions, events = await _remove_oldest(connection, limit, room)
+    over = 0 if executions or events else over
+    return Purged(executions, events, more=limit in (executions, events, len(keys)), over_bytes=over)
+
+
+async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
+    """See `Store.purge_versions`."""
+    await connection.execute(
+        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - texts of ours
+    )
+    await connection.execute(
+        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        to_microseconds(what.at),
+    )
+    rows = await connection.fetch(
+        "SELECT uuid, octet_length(flow), unused_since FROM flyte_flow_version WHERE unused_since IS NOT NULL"
+        " ORDER BY saved_at, uuid"
+    )
+    chosen, left = surplus([(row[0], row[1], row[2]) for row in rows], what, limit)
+    await connection.execute("DELETE FROM flyte_flow_version WHERE uuid = ANY($1)", chosen)
+    return PurgedVersions(len(chosen), left)
 
 
 async def used_bytes(connection: Any) -> int:
@@ -48,6 +82,37 @@ async def used_bytes(connection: Any) -> int:
         " WHERE c.relkind = 'r' AND starts_with(c.relname, 'flyte_') AND pg_table_is_visible(c.oid)"
     )
     return int(found or 0)
+
+
+class _Room(NamedTuple):
+    """How large the tables are, and how much of that is free again since rows were removed for want of space."""
+
+    size: int
+    freed: int
+
+
+async def _room(connection: Any, max_bytes: int) -> _Room:
+    """Return how much room is used and free.
+
+    PostgreSQL makes no table smaller when rows are removed, but uses their room for new ones, and makes the table larger only
+    when none is left. So what was removed counts as free until the tables grow.
+    """
+    size = await used_bytes(connection)
+    rows = await connection.fetch(
+        "SELECT name, value FROM flyte_number WHERE name IN ('freed', 'sizeThen') ORDER BY name FOR UPDATE"
+    )
+    numbers = dict(map(tuple, rows))
+    freed, then = numbers.get("freed", 0), numbers.get("sizeThen", 0)
+    if size > then + max_bytes // 50:
+        freed = 0
+    return _Room(size, max(0, freed - max(0, then - size)))
+
+
+async def _note_freed(connection: Any, room: _Room, more: int) -> None:
+    for name, value in (("freed", room.freed + more), ("sizeThen", room.size)):
+        await connection.execute(
+            "INSERT INTO flyte_number VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value
+        )
 
 
 async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
@@ -69,33 +134,39 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
     return [seq for (seq,) in rows]
 
 
-async def _remove_oldest(connection: Any, limit: int) -> tuple[int, int]:
+async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
     """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
     execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - texts of ours, values apart
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
         return 0, 0
     if event is None or (execution is not None and execution <= event):
-        return await _remove(connection, await _finished(connection, FOREVER, limit)), 0
-    return 0, await _remove_events(connection, FOREVER, limit)
+        executions, freed = await _remove(connection, await _finished(connection, FOREVER, limit))
+        await _note_freed(connection, room, freed)
+        return executions, 0
+    events, freed = await _remove_events(connection, FOREVER, limit)
+    await _note_freed(connection, room, freed)
+    return 0, events
 
 
-async def _remove(connection: Any, seqs: Sequence[int]) -> int:
-    """Remove executions with their actions; events go when nothing refers to them any more."""
-    if seqs:
-        await connection.execute(DELETE_ACTIONS, seqs)
-        await connection.execute("DELETE FROM flyte_execution WHERE seq = ANY($1)", seqs)
-    return len(seqs)
+async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
+    """Remove executions with their actions; events go when nothing refers to them any more. Return how many, and their bytes."""
+    if not seqs:
+        return 0, 0
+    freed = await connection.fetchval(DELETE_ACTIONS, seqs)
+    await connection.execute("DELETE FROM flyte_execution WHERE seq = ANY($1)", seqs)
+    return len(seqs), int(freed) + 300 * len(seqs)
 
 
-async def _remove_events(connection: Any, before: int, limit: int) -> int:
+async def _remove_events(connection: Any, before: int, limit: int) -> tuple[int, int]:
     rows = await connection.fetch(
         "WITH gone AS (DELETE FROM flyte_event WHERE seq IN"
         " (SELECT seq FROM flyte_event WHERE referrers = 0 AND received_at < $1 ORDER BY received_at LIMIT $2"
-        " FOR UPDATE SKIP LOCKED) RETURNING seq),"
+        " FOR UPDATE SKIP LOCKED)"
+        " RETURNING seq, 400 + pg_column_size(payload) + coalesce(pg_column_size(decisions), 0) AS bytes),"
         " decided AS (DELETE FROM flyte_flow_event WHERE event_seq IN (SELECT seq FROM gone))"
-        " SELECT seq FROM gone",
+        " SELECT bytes FROM gone",
         before,
         limit,
     )
-    return len(rows)
+    return len(rows), sum(size for (size,) in rows)

@@ -95,7 +95,10 @@ NEW_ACTIONS = """
 
 RECORD = f"""
 WITH {GIVEN},
-  named AS (SELECT * FROM unnest($31::text[]) WITH ORDINALITY AS n (key, place)),
+  named AS (
+    SELECT * FROM unnest($31::text[]) WITH ORDINALITY AS n (key, place)
+    WHERE $32::bigint IS NULL OR EXISTS (SELECT FROM flyte_number WHERE name = 'store' AND value = $32)
+  ),
   kept AS (
     INSERT INTO flyte_event_key SELECT key, event_id, received_at FROM named JOIN given USING (place) WHERE key IS NOT NULL
     ORDER BY key
@@ -112,7 +115,7 @@ WITH {GIVEN},
   {NEW_ACTIONS}
 SELECT place FROM noted
 """  # noqa: S608 - texts of ours
-"""Returns the places of those that are stored now: not those whose key was known."""
+"""Returns the places of those that are stored now: not those whose key was known, and none in a store other than $32."""
 
 FINISH = f"""
 WITH {GIVEN},
@@ -305,12 +308,17 @@ class Entry(NamedTuple):
     key: str | None = None
 
 
-async def record(connection: Any, entries: Sequence[Entry], *, is_again: bool = False) -> list[str]:
-    """See `Store.record`; all of them or none. `is_again`: it may have been done before, for these very events."""
+async def record(
+    connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
+) -> list[str | None]:
+    """See `Store.record`; all of them or none, which is None for each, when the store is not the one of this number.
+
+    `is_again`: it may have been done before, for these very events.
+    """
     done = await _stored(connection, entries) if is_again else set()
     if not done:
         try:
-            values = (*_event_columns(entries), *_action_columns(entries), [entry.key for entry in entries])
+            values = (*_event_columns(entries), *_action_columns(entries), [entry.key for entry in entries], store)
             done = {entries[place - 1].event.event_id for (place,) in await connection.fetch(RECORD, *values)}
         except asyncpg.UniqueViolationError:
             # What was begun on the connection that was lost may have been done only now.
@@ -322,7 +330,7 @@ async def record(connection: Any, entries: Sequence[Entry], *, is_again: bool = 
     if known:
         rows = await connection.fetch("SELECT key, event_id FROM flyte_event_key WHERE key = ANY($1)", known)
         earlier = dict(map(tuple, rows))
-    return [entry.event.event_id if entry.event.event_id in done else earlier[entry.key] for entry in entries]
+    return [entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key) for entry in entries]
 
 
 async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:

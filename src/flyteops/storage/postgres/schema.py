@@ -166,7 +166,18 @@ CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, 
 # Whether the command has failed, of which the event is the result; NULL for other events.
 FAILURE = "ALTER TABLE flyte_event ADD COLUMN failure boolean;"
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE)
+# Which versions of flows are referred to, and since when others are not.
+UNUSED_VERSIONS = """
+ALTER TABLE flyte_flow_version ADD COLUMN unused_since bigint;
+CREATE INDEX flyte_execution_by_version ON flyte_execution (flow_uuid);
+"""
+
+# A random number that tells these tables from others that somebody makes in their place.
+IDENTITY = """
+INSERT INTO flyte_number VALUES ('store', (random() * 9007199254740992)::bigint);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE, UNUSED_VERSIONS, IDENTITY)
 """What leads from version n to n + 1; never changed once released, only appended to."""
 
 
@@ -213,7 +224,9 @@ async def migrate(connection: Any) -> None:
     if is_new:
         await connection.execute(NUMBERS)
         await connection.execute("INSERT INTO flyte_number VALUES ('schema', 0)")
-    found: int = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    found: int | None = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
+    if found is None:
+        raise StoreError("Somebody has emptied the table flyte_number. Restore a backup, or drop all tables `flyte_...`.")
     if found > len(MIGRATIONS):
         raise StoreError(
             f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."

@@ -38,12 +38,14 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Purged,
+    PurgedVersions,
     Retention,
     Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    VersionBound,
     readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
@@ -52,6 +54,7 @@ from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
+from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.postgres.wakeup import Wakeup
@@ -108,6 +111,8 @@ class PostgresStore(Store):
         self._conninfo = _conninfo(url)
         connector = Connector(self._conninfo, pools_transactions=direct_url is not None)
         self._pool = Pool(connector, name, size=size, limit=limit, prepares=direct_url is None)
+        self._shown = name
+        self._identity: int | None = None
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,7 +121,7 @@ class PostgresStore(Store):
         self._wakeup = Wakeup(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
-        self._records: Batcher[ledger.Entry, str] = Batcher(self._together(ledger.record), limit=limit)
+        self._records: Batcher[ledger.Entry, str] = Batcher(self._together(self._record), limit=limit)
         self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
             self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
         )
@@ -127,12 +132,21 @@ class PostgresStore(Store):
             raise StoreError("The store is open already.")
         if self._conninfo.binds_channel and not self._conninfo.verifies_host:
             LOGGER.warning("%s", CHANNEL_BINDING)
-        await self._pool.open(migrate)
+        await self._pool.open(self._prepare)
         if self._direct_url is not None:
             await self._check_direct_url()
         self._is_open = True
         self._wakeup.start()
         self._undelivered.start()
+
+    async def _prepare(self, connection: Any) -> None:
+        await migrate(connection)
+        self._identity = await read_identity(connection)
+
+    async def _check_identity(self) -> None:
+        """Raise `UnavailableError` if the tables are not those that the store was opened on."""
+        rows = await self._pool.rows(NUMBER)
+        check_identity(rows[0][0] if rows else None, self._identity, self._shown)
 
     async def _check_direct_url(self) -> None:
         """Raise `StoreError` when notifications from here do not arrive there; pass over an address that does not answer."""
@@ -163,16 +177,28 @@ class PostgresStore(Store):
 
     async def look_around(self) -> Surroundings:
         rows = await self._pool.rows(
-            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number WHERE name <> 'schema'"
+            "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number"
+            " WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
         )
         numbers = {name: value for name, value, *_ in rows}
+        check_identity(numbers.pop("store", None), self._identity, self._shown)
         return Surroundings(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
         async def write(connection: Any, _again: bool) -> None:
             await connection.execute("UPDATE flyte_number SET value = value WHERE name = 'schema'")
+            check_identity(await read_identity(connection), self._identity, self._shown)
+            await check_tables(connection)
 
         await self._whole(self._pool.repeat(write, changes=False))
+
+    async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Read something by its name."""
+        try:
+            return await self._pool.read(work)
+        except NotFoundError:
+            await self._check_identity()
+            raise
 
     async def _write(self, statement: str, *values: object) -> str:
         """Run one statement that may be repeated; return how many rows it has changed, as the server says it."""
@@ -188,7 +214,11 @@ class PostgresStore(Store):
         if not self._is_open:
             work.close()
             raise UnavailableError("The store is closed.")
-        return await asyncio.shield(self._begin(work))
+        try:
+            return await asyncio.shield(self._begin(work))
+        except NotFoundError:
+            await self._check_identity()
+            raise
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.ensure_future(work)
@@ -274,6 +304,7 @@ class PostgresStore(Store):
         for flow, at in rows:
             with readable(f"The flow version {uuid!r}"):
                 return FlowVersion(uuid, decode_flow(flow), to_instant(at))
+        await self._check_identity()
         raise NotFoundError(f"There is no flow version {uuid!r}.")
 
     # -------------------------------------------------------------------------------------------------------- datastore
@@ -342,12 +373,30 @@ class PostgresStore(Store):
 
         await self._whole(self._pool.transaction_once(delete))
 
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        status = await self._write(
+            "DELETE FROM flyte_note WHERE kind = $1 AND key IN"
+            " (SELECT key FROM flyte_note WHERE kind = $1 AND key <= $2 ORDER BY key LIMIT $3)",
+            kind,
+            until,
+            limit,
+        )
+        return int(status.rpartition(" ")[2])
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         event_id = await self._whole(self._records.ask(ledger.Entry(event, outcome, key)))
         self._announce(outcome)
         return event_id
+
+    async def _record(self, connection: Any, entries: Sequence[ledger.Entry], *, is_again: bool) -> Sequence[str]:
+        event_ids = await ledger.record(connection, entries, store=self._identity, is_again=is_again)
+        stored = [event_id for event_id in event_ids if event_id is not None]
+        if len(stored) < len(entries):
+            check_identity(await read_identity(connection), self._identity, self._shown)
+            raise BusyError  # the key that an event came with was removed just now
+        return stored
 
     def _together(self, verb: Callable[..., Awaitable[Sequence[T]]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
         """Return what does a verb of the ledger for many, and can tell whether it was done before."""
@@ -459,10 +508,10 @@ class PostgresStore(Store):
         return await self._pool.read(partial(audit.list_executions, which=which, start=start, limit=limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._pool.read(partial(audit.get_execution, correlation_id=correlation_id))
+        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._pool.read(partial(audit.get_action, action_id=action_id))
+        return await self._get(partial(audit.get_action, action_id=action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
         return await self._pool.read(partial(audit.list_actions, which=which, start=start, limit=limit))
@@ -471,12 +520,15 @@ class PostgresStore(Store):
         return await self._pool.read(partial(audit.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._pool.read(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(audit.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
+
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        return await self._whole(self._pool.transaction(partial(growth.purge_versions, what=what, limit=limit)))
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 

@@ -175,7 +175,9 @@ class Audit:
         row = self._connection.execute("SELECT seq, execution_seq FROM action WHERE action_id = ?", (action_id,)).fetchone()
         if row is None:
             raise NotFoundError(f"There is no action {action_id!r}.")
-        return next(action for action in self._executions([row[1]])[0].actions if action.action_id == action_id)
+        with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
+            (execution,) = self._executions([row[1]])
+            return {action.action_id: action for action in execution.actions}[action_id]
 
     def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         seqs = self._page_of_executions(which, start, limit)

@@ -37,7 +37,7 @@ class Catalog:
 
     def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
         flow = version.flow
-        self._connection.execute("INSERT INTO flow_version VALUES (?,?,?,?)", version_row(version))
+        self._connection.execute("INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)", version_row(version))
         self._connection.execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))
         kept = {
             (step_id, rule): next_at
@@ -79,3 +79,11 @@ class Catalog:
     def delete_note(self, kind: str, key: str) -> None:
         if not self._connection.execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)).rowcount:
             raise NotFoundError(f"There is no {kind} {key!r}.")
+
+    def delete_notes(self, kind: str, until: str, limit: int) -> int:
+        """See `Store.delete_notes`."""
+        return self._connection.execute(
+            "DELETE FROM note WHERE kind = ?1 AND key IN"
+            " (SELECT key FROM note WHERE kind = ?1 AND key <= ?2 ORDER BY key LIMIT ?3)",
+            (kind, until, limit),
+        ).rowcount

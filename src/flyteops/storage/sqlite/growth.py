@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from flyteops.storage.base import Purged, Retention
+from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import decode_decisions, to_microseconds
 from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.unused import surplus
 
 VACUUM_PAGES = 256
 """How many free pages are given back to the file system in one step."""
@@ -12,6 +13,11 @@ VACUUM_PAGES = 256
 FOREVER = 2**63 - 1
 
 IS_FINISHED = "NOT EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
+
+
+IS_UNUSED = (
+    "uuid NOT IN (SELECT uuid FROM flow) AND NOT EXISTS (SELECT 1 FROM execution WHERE execution.flow_uuid = flow_version.uuid)"
+)
 
 
 def purge(ledger: Ledger, what: Retention, limit: int) -> Purged:
@@ -22,9 +28,29 @@ def purge(ledger: Ledger, what: Retention, limit: int) -> Purged:
     executions += _remove(ledger, _finished(ledger, finished_before, limit - executions))
     events = _remove_events(ledger, finished_before, limit)
     keys = _remove_keys(ledger, to_microseconds(what.keys_before), limit)
-    if what.max_bytes is not None and not executions and not events and used_bytes(ledger) > what.max_bytes:
+    over = 0
+    if what.max_bytes is not None and not executions and not events:
+        over = max(0, used_bytes(ledger) - what.max_bytes)
+    if over > what.spared_bytes:
         executions, events = _remove_oldest(ledger, limit)
-    return Purged(executions, events, more=limit in (executions, events, keys))
+    over = 0 if executions or events else over
+    return Purged(executions, events, more=limit in (executions, events, keys), over_bytes=over)
+
+
+def purge_versions(ledger: Ledger, what: VersionBound, limit: int) -> PurgedVersions:
+    """See `Store.purge_versions`."""
+    ledger.flush()
+    ledger.execute(f"UPDATE flow_version SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})")  # noqa: S608 - texts of ours
+    ledger.execute(
+        f"UPDATE flow_version SET unused_since = ? WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        (to_microseconds(what.at),),
+    )
+    unused = ledger.execute(
+        "SELECT uuid, length(flow), unused_since FROM flow_version WHERE unused_since IS NOT NULL ORDER BY saved_at, uuid"
+    )
+    chosen, left = surplus(unused, what, limit)
+    ledger.connection.executemany("DELETE FROM flow_version WHERE uuid = ?", [(uuid,) for uuid in chosen])
+    return PurgedVersions(len(chosen), left)
 
 
 def used_bytes(ledger: Ledger) -> int:

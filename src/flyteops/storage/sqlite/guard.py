@@ -9,6 +9,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,6 +131,17 @@ class Guard:
             Fault(
                 f"The database {str(self._named)!r} is damaged ({error}). Stop the server, and restore a backup"
                 " or try `sqlite3 FILE .recover`.",
+                is_final=True,
+            )
+        )
+
+    def note_missing(self, names: Sequence[str]) -> None:
+        """Refuse all work from now on, since another program has removed or changed tables or indexes."""
+        self._note(
+            Fault(
+                f"Another program has changed the tables of the database {str(self._named)!r} while the server ran:"
+                f" {', '.join(names)} {'is' if len(names) == 1 else 'are'} missing or not as before. Stop the server, and"
+                " restore a backup.",
                 is_final=True,
             )
         )

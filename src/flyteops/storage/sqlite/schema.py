@@ -196,7 +196,13 @@ GENERATION = (
 # Whether the command has failed, of which the event is the result; NULL for other events.
 FAILURE = ("ALTER TABLE event ADD COLUMN failure INTEGER",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE)
+# Which versions of flows are referred to, and since when others are not.
+UNUSED_VERSIONS = (
+    "ALTER TABLE flow_version ADD COLUMN unused_since INTEGER",
+    "CREATE INDEX execution_by_version ON execution (flow_uuid)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE, UNUSED_VERSIONS)
 """The statements that lead from version n to n + 1; never changed once released, only appended to."""
 
 

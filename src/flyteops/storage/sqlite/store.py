@@ -28,12 +28,14 @@ from flyteops.storage.base import (
     ExecutionFilter,
     Page,
     Purged,
+    PurgedVersions,
     Retention,
     Rows,
     Rules,
     Store,
     Surroundings,
     TimerKey,
+    VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.portable import Checkpoint, Stored
@@ -230,6 +232,9 @@ class SqliteStore(Store):
     async def delete_note(self, kind: str, key: str) -> None:
         await self._change(lambda catalog: catalog.delete_note(kind, key))
 
+    async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
+        return await self._change(lambda catalog: catalog.delete_notes(kind, until, limit))
+
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -343,14 +348,20 @@ class SqliteStore(Store):
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         # A step at a time, each in a transaction of its own, so that others get their turn in between.
-        executions = events = 0
+        executions = events = over = 0
         more = True
         while more and executions < limit and events < limit:
             most = min(PURGE_STEP, limit - executions, limit - events)
             step = await self._write(OTHER, partial(growth.purge, what=what, limit=most))
             executions, events, more = executions + step.executions, events + step.events, step.more
+            over = step.over_bytes
         await self._vacuum()
-        return Purged(executions, events, more)
+        return Purged(executions, events, more, over)
+
+    async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
+        purged = await self._write(OTHER, partial(growth.purge_versions, what=what, limit=limit))
+        await self._vacuum()
+        return purged
 
     async def _vacuum(self) -> None:
         left = await self._write(OTHER, growth.vacuum)

@@ -181,7 +181,10 @@ def _load_packs(connection: sqlite3.Connection, records: Sequence[StoredPack]) -
 
 
 def _load_versions(connection: sqlite3.Connection, records: Sequence[StoredVersion]) -> None:
-    connection.executemany("INSERT INTO flow_version VALUES (?,?,?,?)", [version_row(record.version) for record in records])
+    connection.executemany(
+        "INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)",
+        [version_row(record.version) for record in records],
+    )
 
 
 def _load_flows(connection: sqlite3.Connection, records: Sequence[StoredFlow]) -> None:

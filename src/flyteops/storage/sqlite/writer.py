@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.storage.sqlite.foreign import ForeignWrites
 from flyteops.storage.sqlite.guard import Fault, Guard
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import MAX_BYTES, Log
@@ -107,6 +108,7 @@ class Writer:
         self.log = Log(ledger.connection, guard, max_log_bytes)
         self.has_failed = False
         self._connection = ledger.connection
+        self._foreign = ForeignWrites(ledger.connection)
         self._path = path
         self._guard = guard
         self._saved_for: Fault | None = None
@@ -231,10 +233,21 @@ class Writer:
         finally:
             self.ledger.is_careful = False
 
+    def _begin(self) -> None:
+        """Begin a transaction; raise `UnavailableError` if another program has removed tables since the last one."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        if not self._foreign.have_happened():
+            return
+        missing = self._foreign.missing()
+        if missing:
+            self._guard.note_missing(missing)
+            self._guard.check()
+        self.ledger.forget()  # what it has in memory may be wrong by now
+
     def _do_together(self, batch: Sequence[Job]) -> bool:
         """Do all jobs as if they were one; return False, with nothing done, when a single one of them must be undone."""
         ledger = self.ledger
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         for job in batch:
             before = ledger.mark
             try:
@@ -258,7 +271,7 @@ class Writer:
         return True
 
     def _do_one_by_one(self, batch: Sequence[Job]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         for job in batch:
             job.error = None
             self._connection.execute("SAVEPOINT job")
@@ -289,7 +302,8 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         finally:
-            self.ledger.forget()
+            if self._guard.fault is None or not self._guard.fault.is_final:  # else nothing is done any more
+                self.ledger.forget()
 
 
 def answer(batch: Sequence[Job]) -> None:

@@ -1,0 +1,134 @@
+"""The bounds of what grows besides the history: the log of changes, and flow versions that nothing uses any more."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from flyteops.background import BackgroundLoop
+from flyteops.change import BASE, KEY, KIND, Base, Chain, Change, key_of, open_note
+from flyteops.errors import StoreError
+from flyteops.service.changelog import AT_ONCE, ChangeLog
+from flyteops.storage.base import Store, VersionBound
+
+if TYPE_CHECKING:
+    from flyteops.model import Note
+
+LOGGER = logging.getLogger("flyte.service")
+
+PAGES = 40
+"""How many pages of entries are measured in one round."""
+
+STEP = 500
+"""How many entries, or flow versions, are removed in one transaction."""
+
+ROUND = timedelta(minutes=10)
+"""The time between two looks for unused flow versions."""
+
+GRACE = timedelta(hours=1)
+"""How long a flow version is unused before it may go: another server may still be evaluating an event with it."""
+
+
+class LogBound:
+    """Keeps the log of changes from growing for ever. `excess` is how many bytes it is longer than it may be."""
+
+    def __init__(self, store: Store, changes: ChangeLog, loop: Callable[[str, logging.Logger], BackgroundLoop]) -> None:
+        self.excess = 0
+        self._store = store
+        self._changes = changes
+        self._loop = loop
+        self._from = self._to = self._size = 0
+        self._cleared = -1
+
+    async def keep(self, limit: int) -> None:
+        """Measure the log, and remove its oldest entries when it is longer than `limit` bytes."""
+        base = await self._changes.base()
+        await self._clear(base)
+        if not await self._measure(base):
+            return
+        self.excess = max(0, self._size - limit)
+        if not self.excess:
+            return
+        too_much = self._size - limit * 9 // 10
+        entries, length = await self._oldest(base, too_much)
+        # Each time leaves an entry and a base: not for a few that are just too much for a bound that the newest exceed.
+        if (length >= too_much or len(entries) >= AT_ONCE) and await self._changes.trim(entries):
+            LOGGER.info(
+                "Changes %d to %d are removed, so that the log of changes takes no more than %d bytes",
+                entries[0].seq,
+                entries[-1].seq,
+                limit,
+            )
+            base = await self._changes.base()
+            await self._clear(base)
+            await self._measure(base)
+            self.excess = max(0, self._size - limit)
+
+    async def _measure(self, base: Base) -> bool:
+        """Add the lengths of entries that were not measured yet; return whether those were all."""
+        if base.seq != self._from:
+            self._from = self._to = base.seq
+            self._size = 0
+        for _ in range(PAGES):
+            notes = await self._page(self._to)
+            if not notes:
+                return True
+            self._size += sum(len(note.value) for note in notes)
+            self._to = int(notes[-1].key)
+        return False
+
+    async def _page(self, seq: int) -> "Sequence[Note]":
+        notes = await self._store.list_notes(KIND, after=key_of(seq), limit=AT_ONCE)
+        return [note for note in notes if KEY.fullmatch(note.key)]
+
+    async def _oldest(self, base: Base, too_much: int) -> tuple[Sequence[Change], int]:
+        """Return the oldest entries that are so many bytes together, and their length.
+
+        None of the newest is among them, nor one behind an entry that is damaged.
+        """
+        loop = self._loop("Bounding the log of changes", LOGGER)
+        chain = Chain()
+        chain.begin(base.note)
+        entries: list[Change] = []
+        length = 0
+        while length < too_much and chain.seq < self._to - AT_ONCE:
+            page = await self._page(chain.seq)
+            if not page:  # another server has removed them
+                break
+            for note in page:
+                chain.add(note)
+                if chain.fault is not None:
+                    loop.failed(StoreError(f"{chain.fault}. It stays for `flyte audit verify`, with all entries behind it."))
+                    return entries, length
+                entries.append(open_note(note))
+                length += len(note.value)
+                if length >= too_much or chain.seq >= self._to - AT_ONCE:
+                    break
+        loop.succeeded()
+        return entries, length
+
+    async def _clear(self, base: Base) -> None:
+        """Remove the entries that a base stands for."""
+        if base.seq == self._cleared:
+            return
+        for kind, last in ((KIND, base.seq), (BASE, base.seq - 1)):
+            while await self._store.delete_notes(kind, until=key_of(max(last, 0)), limit=STEP) == STEP:
+                pass
+        self._cleared = base.seq
+
+
+class FlowBound:
+    """Removes flow versions that nothing uses. `excess` is how many bytes more of them there are than there may be."""
+
+    def __init__(self, store: Store) -> None:
+        self.excess = 0
+        self._store = store
+        self._next_at: datetime | None = None
+
+    async def keep(self, now: datetime, limit: int) -> None:
+        """Remove the oldest of them when they take more than `limit` bytes."""
+        if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
+            return
+        left = await self._store.purge_versions(VersionBound(now, now - GRACE, limit), limit=STEP)
+        self.excess = max(0, left.unused_bytes - limit)
+        self._next_at = None if left.removed == STEP else now + ROUND

@@ -1,0 +1,148 @@
+"""Whether the database is still the one that the store was opened on.
+
+MongoDB creates databases and collections when something is written. So when somebody drops them, a server goes on without an
+error, in empty collections without indexes, and with flows, queues and packs in memory that are nowhere else any more. Actions in
+a queue that the server remembers and that is gone would never be handed out. To notice that, the collections are marked: that of
+the queues by a document, that of the events by an index with a random name, since for servers of other versions it holds nothing
+but events. The mark of the queues is looked for after each commit that may have put something into a queue, and before it is
+acknowledged; everything is looked for once a second.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.errors import OperationFailure
+
+from flyteops.errors import UnavailableError
+from flyteops.storage.mongodb.client import FORBIDDEN, Client
+from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.transfer import COLLECTIONS
+
+LOGGER = logging.getLogger("flyte.store")
+
+MARK = "flyte.mark"
+"""The `_id` of the document among the queues, and with a random number, the name of the index on the events."""
+
+LOOKS_AT_ONCE = 2
+"""How many looks may be under way; whoever asks meanwhile shares the next one."""
+
+NAMES = (*COLLECTIONS, "flyte_execution", "flyte_queue", "flyte_number")
+"""The collections that must not disappear."""
+
+NO_COLLECTION = 26
+"""The server's code for an operation on a collection that does not exist."""
+
+CONFLICTS = (85, 86)
+"""The server's codes for an index that another server has created at the same moment, under another name."""
+
+
+class Identity:
+    """Looks for the marks. Once one is missing the store refuses all work: only a restart helps."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._fault = ""
+        self._mark_of_queues = ""
+        self._marks_of_events: frozenset[str] = frozenset()
+        self._collections: dict[str, Any] = {}
+        self._turns = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._next: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        """Begin anew, as another store."""
+        self._fault = ""
+
+    async def begin(self, database: Any) -> None:
+        """Mark the collections, unless they are marked, and remember their marks."""
+        if not await _marks_of_events(database):
+            try:
+                await database.flyte_event.create_index([("mark", 1)], name=f"{MARK}.{secrets.token_hex(12)}", sparse=True)
+            except OperationFailure as error:
+                if error.code not in CONFLICTS:
+                    raise
+        await database.flyte_queue.update_one({"_id": MARK}, {"$setOnInsert": {"mark": secrets.token_hex(12)}}, upsert=True)
+        self._mark_of_queues = await _mark_of_queues(database)
+        # Servers that begin at the same time may each leave one.
+        self._marks_of_events = await _marks_of_events(database)
+        self._collections = dict(await _collections(database))
+
+    def check(self) -> None:
+        """Raise `UnavailableError` if the database was found not to be the same any more."""
+        if self._fault:
+            raise UnavailableError(self._fault)
+
+    async def confirm(self) -> None:
+        """Return when a look that has begun after this call has found the queues; raise `UnavailableError` if it has not."""
+        self.check()
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._look())
+            self._next.add_done_callback(_retrieve)
+        await asyncio.shield(self._next)
+
+    async def _look(self) -> None:
+        async with self._turns:
+            self._next = None  # it begins now: whoever asks from here on needs another one
+            if await self._client.read(_mark_of_queues) != self._mark_of_queues:
+                self._lose()
+
+    async def look_at_all(self, database: Any) -> None:
+        """Look for all marks and collections, also those that nothing was written to; raise as `confirm` does."""
+        found, events, queues = await asyncio.gather(
+            _collections(database), _marks_of_events(database), _mark_of_queues(database)
+        )
+        if not self._marks_of_events <= events or queues != self._mark_of_queues:
+            self._lose()
+        for name, uuid in self._collections.items() if found else ():
+            if name not in found or found[name] != uuid:
+                self._lose()
+        self._collections.update(found)
+
+    def _lose(self) -> None:
+        if not self._fault:
+            self._fault = (
+                f"{self._name} was dropped, or collections in it were, while the server ran. All work is refused, so that"
+                " nothing is accepted that would be lost. Restore a backup if there is one, then restart the server; it begins"
+                " with what is in the database by then."
+            )
+            LOGGER.error("%s", self._fault)
+        self.check()
+
+
+def _retrieve(look: "asyncio.Task[None]") -> None:
+    """Take note of how a look has ended, also when nobody is left who asked for it."""
+    if not look.cancelled():
+        look.exception()
+
+
+# Both are sent as commands, which go to the primary whatever the URL says about reading.
+
+
+async def _marks_of_events(database: Any) -> frozenset[str]:
+    try:
+        told: Document = await database.command("listIndexes", "flyte_event")
+    except OperationFailure as error:
+        if error.code == NO_COLLECTION:
+            return frozenset()
+        raise
+    names = [str(index["name"]) for index in told["cursor"]["firstBatch"]]
+    return frozenset(name for name in names if name.startswith(MARK))
+
+
+async def _mark_of_queues(database: Any) -> str:
+    told: Document = await database.command("find", "flyte_queue", filter={"_id": MARK}, limit=1)
+    return "".join(str(each["mark"]) for each in told["cursor"]["firstBatch"])
+
+
+async def _collections(database: Any) -> Mapping[str, Any]:
+    """Return the collections by name, with what tells them from others of that name, where the server says it."""
+    try:
+        told: Document = await database.command("listCollections", filter={"name": {"$in": list(NAMES)}})
+    except OperationFailure as error:
+        if error.code in FORBIDDEN:  # a role made by hand may lack it; the marks are looked for all the same
+            return {}
+        raise
+    return {each["name"]: each.get("info", {}).get("uuid") for each in told["cursor"]["firstBatch"]}

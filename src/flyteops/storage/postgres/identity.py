@@ -1,0 +1,42 @@
+"""Whether the tables are still those that the store was opened on.
+
+Tables that are dropped are an error of every statement, but somebody may make new ones (a server that is started, say), or empty
+them. So a row has a random number, which is looked for in the statement that stores events, and where something is not found.
+"""
+
+import re
+from typing import Any
+
+from flyteops.errors import UnavailableError
+from flyteops.storage.postgres.schema import MIGRATIONS, NUMBERS
+
+TABLES = tuple(re.findall(r"CREATE TABLE (flyte_\w+)", " ".join((NUMBERS, *MIGRATIONS))))
+"""All tables of the newest version."""
+
+NUMBER = "SELECT value FROM flyte_number WHERE name = 'store'"
+
+FAULT = (
+    "{name} holds another store than the one that this server was started on, or was emptied: it was dropped, made anew or"
+    " truncated while the server ran. All work is refused, so that nothing is accepted that would be lost. Restore a backup if"
+    " there is one, then restart the server."
+)
+
+
+async def read_identity(connection: Any) -> int | None:
+    """Return what tells the store from all others."""
+    found: int | None = await connection.fetchval(NUMBER)
+    return found
+
+
+async def check_tables(connection: Any) -> None:
+    """Raise `UnavailableError` if tables are missing."""
+    rows = await connection.fetch("SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL", list(TABLES))
+    if rows:
+        missing = ", ".join(name for (name,) in rows)
+        raise UnavailableError(f"Tables were dropped from the database: {missing}. Restore a backup, and restart the server.")
+
+
+def check_identity(found: int | None, known: int | None, name: str) -> None:
+    """Raise `UnavailableError` if the store is another one than the one that is known."""
+    if found != known:
+        raise UnavailableError(FAULT.format(name=name))

@@ -1,0 +1,35 @@
+"""What other programs have written into the file while it is open: their changes, and tables that are missing since."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+OBJECTS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+
+
+class ForeignWrites:
+    """Notices commits of other connections, and compares the tables and indexes with those of the beginning.
+
+    It belongs to the connection that writes, the only one of the server that does.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._version = self._read_version()
+        self._objects = self._read_objects()
+
+    def have_happened(self) -> bool:
+        """Tell whether others have committed since the last call; inside a transaction, none can from then on."""
+        before, self._version = self._version, self._read_version()
+        return self._version != before
+
+    def missing(self) -> Sequence[str]:
+        """Return the tables and indexes that were removed or changed."""
+        found = self._read_objects()
+        return [name for name, made in self._objects.items() if found.get(name) != made]
+
+    def _read_version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+    def _read_objects(self) -> Mapping[str, str]:
+        return dict(self._connection.execute(OBJECTS))
