@@ -42,9 +42,12 @@ class Kept(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
 
 
 class Actor(Kept, frozen=True, kw_only=True):
-    """Who did it: the bearer of a token of ours (by its id) or of an OpenID provider (by its subject), or the server itself."""
+    """Who did it: the bearer of a token of ours (by its id) or of an OpenID provider (by its subject), or the server itself.
 
-    kind: Literal["anonymous", "server", "token", "oidc"]
+    An ``address`` is that of a pack which needs no token there; its name is that of the packs that are let in from it.
+    """
+
+    kind: Literal["anonymous", "server", "token", "oidc", "address"]
     id: str = ""
     name: str = ""
 

@@ -190,6 +190,8 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
     click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen))}, {seen}")
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
+    if view.items:
+        click.echo(clean(f"  reads    {', '.join(view.items)} of the datastore"))
     for command in view.commands:
         takes = fields(command.input_schema)
         click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))

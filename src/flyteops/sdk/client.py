@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 import httpx2
 import msgspec
@@ -47,10 +47,13 @@ _REFUSALS: dict[int, type[FlyteError]] = {
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """Where a registered pack takes its actions and posts its events."""
+    """Where a registered pack takes its actions and posts its events; and what servers of before now do not have."""
 
     take_url: str
     event_url: str
+    self_url: str = ""
+    presence_url: str | None = None
+    item_urls: Mapping[str, str] = {}
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -70,7 +73,10 @@ class _Links(msgspec.Struct, frozen=True):
     links: list[Link] | None = None
 
     def href(self, rel: str) -> str | None:
-        return next((link.href for link in self.links or () if link.rel.endswith(rel)), None)
+        return next(iter(self.hrefs(rel)), None)
+
+    def hrefs(self, rel: str) -> list[str]:
+        return [link.href for link in self.links or () if link.rel.endswith(rel)]
 
 
 class _TakenAction(_Links, frozen=True, rename="camel"):
@@ -223,7 +229,14 @@ class Client:
             message = "the server registered the pack without links to take actions and to send events"
             raise UnavailableError(message)
         base = str(answer.url)
-        return Registration(urljoin(base, take_url), urljoin(base, event_url))
+        presence = answer.links.get("presence", {}).get("url")
+        return Registration(
+            take_url=urljoin(base, take_url),
+            event_url=urljoin(base, event_url),
+            self_url=urljoin(base, answer.headers.get("Location", "")),
+            presence_url=None if presence is None else urljoin(base, presence),
+            item_urls={unquote(href.rpartition("/")[2]): urljoin(base, href) for href in links.hrefs("pack/item")},
+        )
 
     async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
         """Take the oldest actions that wait for the pack, at most so many; nothing if there is nothing to do.

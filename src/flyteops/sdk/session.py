@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
+import httpx2
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
@@ -204,7 +205,7 @@ class Session:
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it."""
-        answer = await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
+        answer = await self._item(key)
         if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
             return answer.text
         try:
@@ -212,6 +213,40 @@ class Session:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
             raise InputError(message) from error
+
+    async def _item(self, key: str) -> httpx2.Response:
+        own = None if self._registration is None else self._registration.item_urls.get(key)
+        refusal: UnauthorizedError | None = None
+        if own is not None:
+            try:
+                return await self._own_item(own)
+            except UnauthorizedError as error:
+                refusal = error  # by a policy of before packs had items of their own; it may let in here
+        try:
+            return await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
+        except UnauthorizedError as error:
+            if refusal is not None:
+                raise refusal from error
+            if key in self.declaration.items:
+                raise
+            message = f"{error.message} The pack has to declare what it reads: Pack({self.declaration.name!r}, items=[{key!r}])."
+            raise UnauthorizedError(message, error=error.error) from error
+
+    async def _own_item(self, url: str) -> httpx2.Response:
+        """Read an item that the pack has declared; register again if it is the pack that the server does not know."""
+        registration = self._registration
+        try:
+            return await self._client.request("GET", url)
+        except NotFoundError:
+            if registration is None or not registration.self_url:
+                raise
+            try:
+                await self._client.request("GET", registration.self_url)
+            except NotFoundError:
+                await self._register_again(registration)
+            else:
+                raise
+        return await self._client.request("GET", url)
 
     # -------------------------------------------------------------------------------------------------- registration
 

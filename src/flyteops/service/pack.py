@@ -46,13 +46,19 @@ class PackRoll:
         """Do what other servers have done."""
         self.load(await self._store.list_packs())
 
-    async def register(self, declaration: PackDeclaration, now: datetime, by: Author) -> Pack:
-        """Create the pack, or replace the one with the same name and labels."""
+    async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
+        """Create the pack, or replace the one with the same id.
+
+        Names and labels that differ can make the same id. Unless it `takes_over`, raise `ConflictError` for such a pack.
+        """
         if not declaration.name.strip():
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
-        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels)))
+        items = name_problems({f"items[{index}]": key for index, key in enumerate(declaration.items)})
+        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
         pack = declaration.seen(now)
         async with self._changes.turn():
+            if not takes_over:
+                await self._expect_same(pack)
             known = self._packs.get(pack.id)
             if known is not None and _text(known) == _text(pack):
                 self._seen[pack.id] = now  # as many do at once when the server was restarted
@@ -63,6 +69,11 @@ class PackRoll:
                 self._forget(pack.id)
                 self._packs[pack.id] = pack
         return pack
+
+    async def _expect_same(self, pack: Pack) -> None:
+        known = await self._store.find_pack(pack.id)
+        if known is not None and known.ref != pack.ref:
+            raise ConflictError(f"Another pack, whose name and labels are others, has the id {pack.id!r}.")
 
     async def list(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""

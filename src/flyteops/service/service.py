@@ -251,9 +251,9 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
-    async def register_pack(self, declaration: PackDeclaration, by: Author = SERVER) -> Pack:
-        """Create the pack, or replace the one with the same name and labels."""
-        return await self._packs.register(declaration, self._clock(), by)
+    async def register_pack(self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True) -> Pack:
+        """Create the pack, or replace the one with the same id; see `PackRoll.register`."""
+        return await self._packs.register(declaration, self._clock(), by, takes_over=takes_over)
 
     async def list_packs(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""

@@ -233,6 +233,15 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404,),
     ),
     Operation(
+        method="GET",
+        path="/v1/packs/{packId}/datastore/{key}",
+        handler=handler.get_pack_item,
+        name="getPackItem",
+        tag="pack",
+        outcomes={200: Success("The value, with the content type that it was saved with.", bytes)},
+        errors=(403, 404),
+    ),
+    Operation(
         method="DELETE",
         path="/v1/packs/{packId}",
         handler=handler.delete_pack,

@@ -1,6 +1,7 @@
 """What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -9,17 +10,21 @@ from msgspec import UNSET
 
 from flyteops import instant
 from flyteops.document import Document
-from flyteops.errors import NotFoundError, Problem, UnavailableError
+from flyteops.errors import ForbiddenError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.flowfile import lint, read_flow
-from flyteops.model import Execution, Flow, Step
+from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
+from flyteops.service.token import EVERY_ITEM
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.web import audit, wire
+from flyteops.web.auth.guest import Guest
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
 from flyteops.web.exchange import LARGE, Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
+
+LOGGER = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 50
 MOST_ACTIONS = 100
@@ -92,9 +97,15 @@ async def register_pack(call: Call) -> Reply:
     declared = await in_document(call, declaration)
     if isinstance(call.bearer, Token):
         call.bearer.check_may_register(declared)
-    pack = await call.service.register_pack(declared, call.author)
+    elif isinstance(call.bearer, Guest):
+        call.bearer.check_may_register(declared)
+        LOGGER.info("The pack %s registers from %s without a token", declared.name, call.bearer.address)
+    takes_over = not isinstance(call.bearer, Guest)
+    pack = await call.service.register_pack(declared, call.author, takes_over=takes_over)
     site = call.site
-    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=_location(site, pack_path(pack.id)))
+    path = pack_path(pack.id)
+    presence = (b"link", f'<{site.base}{path}/presence>; rel="presence"'.encode())
+    return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=(*_location(site, path), presence))
 
 
 async def list_packs(call: Call) -> Reply:
@@ -279,7 +290,29 @@ async def list_items(call: Call) -> Reply:
 
 async def get_item(call: Call) -> Reply:
     """Return the value of a datastore item."""
-    item = await call.service.get_item(call.params["key"])
+    return _value_of(await call.service.get_item(call.params["key"]))
+
+
+async def get_pack_item(call: Call) -> Reply:
+    """Return the value of a datastore item to a pack that has declared it.
+
+    With auth, the pack's token or the entry of the policy must name the item; without either, that is `chatops`. The value of a
+    secret is never returned.
+    """
+    key = call.params["key"]
+    if EVERY_ITEM not in call.items and key not in call.items:
+        raise UnauthorizedError(
+            f"Neither the token nor the policy lets a pack read the datastore item {key!r}: name it with"
+            " `flyte tokens create --item`, or as `items` in the entry of the policy.",
+            error="insufficient_scope",
+        )
+    pack = await call.service.get_pack(call.params["packId"])
+    if key not in pack.items:
+        raise ForbiddenError(f"The pack {pack.id!r} has not declared the datastore item {key!r} in `items` of its registration.")
+    return _value_of(await call.service.get_item(key))
+
+
+def _value_of(item: DataItem) -> Reply:
     content_type = item.content_type
     if not (content_type.isascii() and content_type.isprintable()):
         content_type = "application/octet-stream"

@@ -139,6 +139,7 @@ class PackView(PackSummary, kw_only=True):
 
     commands: list[CommandView] = field(default_factory=list)
     events: list[EventDeclarationView] = field(default_factory=list)
+    items: Annotated[Sequence[str], Meta(description="the datastore items that it reads")] = ()
 
     @classmethod
     def of(cls, pack: Pack, site: Site, now: datetime) -> "PackView":
@@ -150,7 +151,8 @@ class PackView(PackSummary, kw_only=True):
             commands=[CommandView.of(command, pack_id, site) for command in pack.commands],
             events=[EventDeclarationView.of(event) for event in pack.events],
             last_seen=instant.write(pack.last_seen_at),
-            links=[*pack.links, *site.pack(pack_id)],
+            links=[*pack.links, *site.pack(pack_id, dict.fromkeys(pack.items))],
+            items=tuple(dict.fromkeys(pack.items)),
             status=status_of(pack.last_seen_at, now),
         )
 
