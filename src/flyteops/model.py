@@ -90,9 +90,13 @@ class PackDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
-    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`."""
+    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`.
+
+    `stopped_at` is when its last instance reported that it stops, None if it is at work or has fallen silent.
+    """
 
     last_seen_at: datetime
+    stopped_at: datetime | None = None
 
     @property
     def id(self) -> str:

@@ -86,6 +86,10 @@ class _TakenAction(_Links, frozen=True, rename="camel"):
     actions: list["_TakenAction"] | None = None
 
 
+class _Presence(msgspec.Struct, frozen=True):
+    others: int = 0
+
+
 class _Fault(msgspec.Struct, frozen=True):
     """What is of use in an `application/problem+json` body."""
 
@@ -258,6 +262,21 @@ class Client:
         """Tell that an action with a time limit is still being worked on; raise `ConflictError` when it was lost."""
         if action.heartbeat_url is not None:
             await self._post(action.heartbeat_url, b"")
+
+    async def report(self, registration: Registration, instance: str, status: str) -> int:
+        """Report that an instance of a pack is connected, or stops; return how many others are connected.
+
+        Servers that take no such reports know of no others.
+        """
+        if registration.presence_url is None:
+            return 0
+        body = msgspec.json.encode({"instance": instance, "status": status})
+        return _decode(await self._post(registration.presence_url, body), _Presence).others
+
+    async def give_back(self, action: Action) -> None:
+        """Give an action back about which nothing was done; servers that cannot take it raise `NotFoundError`."""
+        path, question, lease = action.result_url.partition("?")
+        await self._post(f"{path.removesuffix('/result')}/return{question}{lease}", b"")
 
     async def complete(self, action: Action, event: bytes) -> None:
         """Hand in the result of an action; the same one again does nothing."""

@@ -22,6 +22,7 @@ from flyteops.sdk.declaration import Declaration, Task
 from flyteops.sdk.event import Event
 from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
+from flyteops.sdk.presence import Presence
 from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
 from flyteops.sdk.silence import current_silence
@@ -70,6 +71,7 @@ class Session:
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registration: Registration | None = None
         self._registering = asyncio.Lock()
+        self.presence = Presence(client, clock, self._registered)
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executions: dict[str, Execution] = {}
@@ -294,6 +296,8 @@ class Session:
     async def _work(self) -> None:
         work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
         work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
+        if self._registration is not None and self._registration.presence_url is not None:
+            work["reporting that the pack is connected"] = self.presence.keep
         tasks = {self._begin_background(name, task) for name, task in work.items()}
         polls = {self._begin_background("asking for work", self._poll)} if self.declaration.commands else set()
         self._background = tasks | polls
@@ -302,6 +306,8 @@ class Session:
             for task in tasks:
                 task.cancel()
             await self._finish()
+            if self._failure is None:
+                await self.presence.sign_off(self._registration)
         finally:
             for task in self._background | self._in_hand:
                 task.cancel()

@@ -13,6 +13,7 @@ from flyteops.name import check, label_problems, name_problems
 from flyteops.service.aside import PACK, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
+from flyteops.service.presence import Presence
 from flyteops.service.state import UNREADABLE, of_pack
 from flyteops.storage.base import Rows, Store
 
@@ -30,21 +31,23 @@ class PackRoll:
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
+        self._presence = Presence(store)
         self._dead_checked_on: date | None = None
         self.served_since: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._packs)
 
-    def load(self, packs: Rows[Pack]) -> None:
+    async def refresh(self) -> None:
+        """Take over what is in the store."""
+        self._load(await self._store.list_packs())
+        await self._presence.load(self._packs)
+
+    def _load(self, packs: Rows[Pack]) -> None:
         """Begin with these, or go on with them, as they are in the store now; set those aside that cannot be read."""
         self._aside.replace(PACK, {each.name: each.error for each in packs.unreadable})
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
-
-    async def refresh(self) -> None:
-        """Do what other servers have done."""
-        self.load(await self._store.list_packs())
 
     async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
         """Create the pack, or replace the one with the same id.
@@ -93,6 +96,7 @@ class PackRoll:
             async with self._changes.recorded(by, thing("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
+                await self._presence.forget(pack_id)
                 self._aside.resolve([unreadable])
 
     async def sender(self, pack_id: str, now: datetime) -> PackRef:
@@ -102,6 +106,16 @@ class PackRoll:
             sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
         self._seen[pack_id] = now
         return sender
+
+    async def report(self, pack_id: str, instance: str, now: datetime, *, stops: bool) -> int:
+        """Note that an instance of a pack is connected, or stops; return how many others are connected.
+
+        Raise `NotFoundError` for a pack that is not known.
+        """
+        await self.sender(pack_id, now)
+        if stops:
+            return await self._presence.sign_off(pack_id, instance, now)
+        return self._presence.report(pack_id, instance, now)
 
     @property
     def states(self) -> Mapping[Thing, State]:
@@ -122,7 +136,7 @@ class PackRoll:
             known.pop(pack_id, None)
 
     def _fresh(self, pack: Pack) -> Pack:
-        return pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at)))
+        return self._presence.of(pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at))))
 
     async def store_seen(self) -> None:
         """Store when packs were seen."""
@@ -158,6 +172,7 @@ class PackRoll:
     async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
         async with self._changes.recorded(SERVER, thing("pack", pack.id), of_pack(pack), None):
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
+            await self._presence.forget(pack.id)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:
                 raise ConflictError(f"The pack {pack.id!r} was seen by another server.")
 

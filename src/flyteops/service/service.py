@@ -30,6 +30,7 @@ from flyteops.errors import (
 from flyteops.model import (
     FATAL,
     Action,
+    ActionState,
     DataItem,
     Event,
     EventRecord,
@@ -133,7 +134,7 @@ class Service:
             raise StoreError(
                 "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
             )
-        self._packs.load(await self._store.list_packs())
+        await self._packs.refresh()
         self._packs.served_since = self._clock()
         self._flows.load(await self._store.list_flows())
         await self._items.refresh()
@@ -261,6 +262,10 @@ class Service:
 
     async def get_pack(self, pack_id: str) -> Pack:
         return await self._packs.get(pack_id)
+
+    async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
+        """Note that an instance of a pack is connected, or stops; return how many others are connected."""
+        return await self._packs.report(pack_id, instance, self._clock(), stops=stops)
 
     async def delete_pack(self, pack_id: str, by: Author = SERVER) -> None:
         """Forget the pack; what it sent and did stays in the audit."""
@@ -407,6 +412,23 @@ class Service:
                 raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
 
         return await self._store.extend(action_id, now, check)
+
+    async def give_back(self, pack_id: str, action_id: str, lease: str | None = None) -> None:
+        """Make an action available again that a pack has taken and done nothing about, as if it had not been handed out.
+
+        Raise `ConflictError` when the action is not pending, or not this attempt's any more.
+        """
+        now = self._clock()
+        sender = await self._packs.sender(pack_id, now)
+
+        def check(progress: Progress) -> None:
+            check_may_complete(sender, progress)
+            if progress.state is not ActionState.PENDING:
+                raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be given back.")
+            if progress.timeout is not None and (not lease or shown_lease(progress, lease).number != progress.attempt):
+                raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
+
+        self._room.announce([await self._store.release(action_id, now, check, counts=False)])
 
     async def resolve_action(
         self,

@@ -18,7 +18,7 @@ from flyteops.service.token import EVERY_ITEM
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.web import audit, wire
 from flyteops.web.auth.guest import Guest
-from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
+from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, presence, resolution
 from flyteops.web.exchange import LARGE, Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.part import GREATEST_LIMIT, part_of
@@ -123,6 +123,18 @@ async def get_pack(call: Call) -> Reply:
     return Reply(200, wire.PackView.of(await call.service.get_pack(call.params["packId"]), call.site, call.service.now()))
 
 
+async def report_presence(call: Call) -> Reply:
+    """Report that an instance of a pack is connected, or stops.
+
+    When the last one stops that is known, the pack has stopped, instead of having fallen silent. Reports are expected once a
+    minute; packs that make none are seen by what they do.
+    """
+    report = await in_document(call, presence)
+    stops = report.status == "stopped"
+    others = await call.service.report_presence(call.params["packId"], report.instance, stops=stops)
+    return Reply(200, wire.PresenceAnswer(others=others))
+
+
 async def delete_pack(call: Call) -> Reply:
     """Forget a pack.
 
@@ -184,6 +196,15 @@ async def complete_action(call: Call) -> Reply:
     told = await happening(call)
     await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().text("lease"))
     return ACCEPTED
+
+
+async def give_back_action(call: Call) -> Reply:
+    """Give an action back that was taken and about which nothing was done.
+
+    It is handed out again, also to who gives it back, and the attempt does not count.
+    """
+    await call.service.give_back(call.params["packId"], call.params["actionId"], call.query().text("lease"))
+    return DONE
 
 
 async def list_actions(call: Call) -> Reply:
