@@ -1,4 +1,4 @@
-"""Two chats of one name on one server: nobody's answers are lost to the other."""
+"""Two chats of one name on one server: each has its own answers, and nobody else's."""
 
 import asyncio
 
@@ -21,6 +21,23 @@ steps:
       input:
         channelId: "{{ Event.Payload.channelId }}"
         message: "echo {{ Event.Payload.message }}"
+  - id: change
+    dependsOn: [answer]
+    event: {packName: Chat, name: MessageSent}
+    command:
+      packName: Chat
+      name: UpdateMessage
+      input:
+        channelId: "{{ Event.Payload.channelId }}"
+        timestamp: "{{ Event.Payload.timestamp }}"
+        message: "{{ Event.Payload.message }}!"
+  - id: enrich
+    dependsOn: [change]
+    event: {packName: Chat, name: MessageUpdated}
+    command:
+      packName: Chat
+      name: SendRichMessage
+      input: {channel: "{{ Event.Payload.channelId }}", text: "rich {{ Event.Payload.message }}"}
 """
 WORDS = 6
 
@@ -45,12 +62,16 @@ async def talk(server: str) -> None:
     async with joined(ann, {"PACK_NAME": "Chat"}, stop) as pack, joined(bob, {"PACK_NAME": "Chat"}, stop):
         said = {room.user.name: [await room.say(f"{room.user.name} {n}") for n in range(WORDS)] for room in (ann, bob)}
         following = [asyncio.create_task(follow(room, pack, said[room.user.name])) for room in (ann, bob)]
-        expected = {room.user.name: {f"echo {room.user.name} {n}" for n in range(WORDS)} for room in (ann, bob)}
+        expected = {
+            room.user.name: {f"{rich}echo {room.user.name} {n}!" for n in range(WORDS) for rich in ("", "rich ")}
+            for room in (ann, bob)
+        }
         async with asyncio.timeout(30):
             for room in (ann, bob):
                 posted = room.posted()
                 while not expected[room.user.name] <= answers(room):
                     await anext(posted)
+        assert (answers(ann), answers(bob)) == (expected["ann"], expected["bob"])
         for task in following:
             task.cancel()
         shown = [message.text for message in ann.messages if message.text in expected["ann"]]

@@ -69,10 +69,10 @@ async def converse(room: Room, name: str, wait: float) -> None:
         if is_interactive():
             place = f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at {api_url()}"
             if is_taken:
-                others = (
-                    f"Another {clean(name)} is connected: answers to your words may appear there as well, and its answers here."
+                click.echo(
+                    f"Another {clean(name)} is connected: each gets the answers to its own words; what flows send to a"
+                    " channel by its name appears in one of the two."
                 )
-                click.echo(f"{others} --name gives this one another name.")
             click.echo(f"{place}. /help shows what you can do, Ctrl-D ends.")
             await talk_at_prompt(room, pack, stop)
         else:
@@ -83,10 +83,10 @@ async def _is_at_work(name: str) -> bool:
     """Tell whether a pack of this name was seen just now; raise `UnavailableError` if there is no server to ask."""
     async with connect() as client:
         try:
-            seen = datetime.fromisoformat((await fetch(client, path("packs", name), PackView)).last_seen)
+            pack = await fetch(client, path("packs", name), PackView)
         except NotFoundError:
             return False
-    return datetime.now(UTC) - seen < AT_WORK
+    return pack.stopped_at is None and datetime.now(UTC) - datetime.fromisoformat(pack.last_seen) < AT_WORK
 
 
 @contextlib.asynccontextmanager

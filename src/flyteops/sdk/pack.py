@@ -240,6 +240,20 @@ class Pack:
         session = self._session()
         await session.here(session.progress(event))
 
+    async def give_back(self) -> bool:
+        """Give the action back whose command calls this, for another instance of the pack to take; return whether that was done.
+
+        Nothing may have been done about it yet. What the command returns afterwards goes nowhere. False means that the command
+        has to be executed here: the server takes nothing back, or nobody else takes the action.
+        """
+        session = self._session()
+        return await session.here(session.give_back())
+
+    async def others(self) -> int:
+        """Return how many other instances of the pack are connected; 0 if the server does not know. It may be a minute old."""
+        session = self._session()
+        return await session.here(session.others())
+
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait in a plain function, or in a thread of your own, for what others await: `pack.wait_for(pack.send(event))`.
 

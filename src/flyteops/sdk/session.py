@@ -42,6 +42,12 @@ _LAST_TAKE = 0.5
 
 _MOST_AT_ONCE = 10
 
+_MOST_RETURNS = 7
+"""How often an action is given back at most: nobody else takes it then."""
+
+_RETURN_PAUSE = 0.05
+"""How many seconds an action is kept that comes again after it was given back; twice as long each time."""
+
 _MOST_LATE = 100
 """How many results that came too late are kept."""
 
@@ -76,12 +82,21 @@ class Session:
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executions: dict[str, Execution] = {}
         self._actions: dict[Execution, Action] = {}
+        self._taken: dict[Progress, Action] = {}
+        self._returns: dict[str, int] = {}
         self._watch: LoopWatch | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
         self._failure: Exception | None = None
         self._undelivered = 0
         self._last_words = False
+
+    async def others(self) -> int:
+        """Return how many other instances of the pack were connected when this one last reported; wait for the first report."""
+        if self._registration is None or self._registration.presence_url is None:
+            return 0
+        await self.presence.reported.wait()
+        return self.presence.others
 
     def stop(self) -> None:
         """Take nothing more, finish what is in hand, and end."""
@@ -410,6 +425,7 @@ class Session:
 
     async def _perform(self, action: Action) -> None:
         progress = Progress(self._send)
+        self._taken[progress] = action
         execution = self._execute(action, progress)
         self._actions[execution] = action
         if self._watch is not None and action.lease_seconds is not None:
@@ -420,14 +436,41 @@ class Session:
         try:
             event = await execution.outcome()
             progress.close()
-            if await self._hand_in(action, event) or action.lease_seconds is None:
+            is_given_back = progress not in self._taken
+            if is_given_back or await self._hand_in(action, event) or action.lease_seconds is None:
                 execution.is_settled = True
         finally:
             self._slots.release()
             self._actions.pop(execution, None)
+            self._taken.pop(progress, None)
             progress.close()
             if alive is not None:
                 alive.cancel()
+
+    async def give_back(self) -> bool:
+        """Give the action back whose command calls this; return whether that was done.
+
+        Each time it comes again, it is kept for longer before, so that others are asked first; in the end it stays here.
+        """
+        progress = current_progress.get(None)
+        action = None if progress is None else self._taken.get(progress)
+        if progress is None or action is None:
+            message = "an action is given back in its command only"
+            raise RuntimeError(message)
+        key = action.result_url.partition("?")[0]
+        times = self._returns.get(key, 0)
+        if times >= _MOST_RETURNS:
+            return False
+        if times:
+            await self.clock.sleep(_RETURN_PAUSE * 2**times)
+        try:
+            await self._client.give_back(action)
+        except FlyteError as error:
+            LOGGER.debug("%s cannot be given back: %s", action.command, error)
+            return False
+        self._returns = {**dict(list(self._returns.items())[-_MOST_LATE:]), key: times + 1}
+        self._taken.pop(progress)
+        return True
 
     def _execute(self, action: Action, progress: Progress) -> Execution:
         """Begin with an action; not before an earlier attempt at it ends that still runs here."""
