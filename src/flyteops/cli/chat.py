@@ -18,7 +18,7 @@ from flyteops.cli.command import Command, url_option
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.output import clean
 from flyteops.cli.talk import Talk
-from flyteops.errors import NotFoundError
+from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import PackRef, pack_id
 from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
@@ -160,8 +160,14 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
         await talk.obey(line)
         if talk.is_over:
             break
-    async with connect() as client:
-        actions = await settled(client, pack, talk.said, wait)
+    try:
+        async with connect() as client:
+            actions = await settled(client, pack, talk.said, wait)
+    except UnauthorizedError:
+        await asyncio.sleep(wait)
+        note = f"this token may not read the history: answers were shown for {wait:g} s, whether that is all or not"
+        click.echo(f"flyte: {note}", err=True)
+        return
     post_what_others_showed(talk.room, pack, actions)
     await asyncio.sleep(0)  # for what was just posted to be shown
     unfinished = [action for action in actions if is_open(action)]
