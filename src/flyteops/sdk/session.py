@@ -9,10 +9,8 @@ from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
 from uuid import uuid4
 
-import httpx2
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
@@ -22,6 +20,7 @@ from flyteops.sdk.declaration import Declaration, Task
 from flyteops.sdk.event import Event
 from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
+from flyteops.sdk.item import Items
 from flyteops.sdk.presence import Presence
 from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
@@ -52,7 +51,6 @@ _MOST_LATE = 100
 """How many results that came too late are kept."""
 
 _CHECK_TIMEOUT = 4.0
-_JSON_TYPES = ("application/json", "text/json")
 
 current_session: ContextVar["Session"] = ContextVar("current_session")
 
@@ -78,6 +76,7 @@ class Session:
         self._registration: Registration | None = None
         self._registering = asyncio.Lock()
         self.presence = Presence(client, clock, self._registered)
+        self._items = Items(client, declaration, self._register_again)
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executions: dict[str, Execution] = {}
@@ -222,48 +221,7 @@ class Session:
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it."""
-        answer = await self._item(key)
-        if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
-            return answer.text
-        try:
-            return msgspec.json.decode(answer.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
-            raise InputError(message) from error
-
-    async def _item(self, key: str) -> httpx2.Response:
-        own = None if self._registration is None else self._registration.item_urls.get(key)
-        refusal: UnauthorizedError | None = None
-        if own is not None:
-            try:
-                return await self._own_item(own)
-            except UnauthorizedError as error:
-                refusal = error  # by a policy of before packs had items of their own; it may let in here
-        try:
-            return await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
-        except UnauthorizedError as error:
-            if refusal is not None:
-                raise refusal from error
-            if key in self.declaration.items:
-                raise
-            message = f"{error.message} The pack has to declare what it reads: Pack({self.declaration.name!r}, items=[{key!r}])."
-            raise UnauthorizedError(message, error=error.error) from error
-
-    async def _own_item(self, url: str) -> httpx2.Response:
-        """Read an item that the pack has declared; register again if it is the pack that the server does not know."""
-        registration = self._registration
-        try:
-            return await self._client.request("GET", url)
-        except NotFoundError:
-            if registration is None or not registration.self_url:
-                raise
-            try:
-                await self._client.request("GET", registration.self_url)
-            except NotFoundError:
-                await self._register_again(registration)
-            else:
-                raise
-        return await self._client.request("GET", url)
+        return await self._items.read(key, self._registration)
 
     # -------------------------------------------------------------------------------------------------- registration
 
