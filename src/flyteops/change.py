@@ -120,6 +120,10 @@ def bounded(text: str) -> str:
     return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
 
 
+UNREADABLE = State.of("application/json", b"null")
+"""The state of something in the store that cannot be read, so that there is an entry about its removal."""
+
+
 class Change(Kept, frozen=True, kw_only=True):
     """An entry. `before` and `after` are how the thing was and is, none if it did not or does not exist.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from flyteops.background import BackgroundLoops
+from flyteops.background import SEE_LOG, BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import evaluate, evaluate_result, prepare, timetables
 from flyteops.errors import (
@@ -222,8 +222,8 @@ class Service:
         self._is_stopping = True
         self._room.close()
 
-    async def why_not_ready(self) -> Sequence[str]:
-        """Return why the server cannot do its work now; nothing if it can."""
+    async def why_not_ready(self, *, details: bool = True) -> Sequence[str]:
+        """Return why the server cannot do its work now, without `details` in general terms; nothing if it can."""
         if self._is_stopping:
             return ["The server is stopping."]
         if self._time.clock_fault:
@@ -231,13 +231,16 @@ class Service:
         try:
             await self.check_health()
         except (UnavailableError, StoreError) as error:
-            return [error.message]
-        return self.loops.problems(essential=True)
+            return [error.message if details else f"The store cannot be used now{SEE_LOG}"]
+        return self.loops.problems(essential=True, details=details)
 
     def warnings(self, *, details: bool = True) -> Sequence[str]:
-        """Return what somebody should look at although the server does its work; without `details`, nobody's names."""
+        """Return what somebody should look at although the server does its work, without `details` in general terms."""
         aside = self._aside.warnings if details else self._aside.summary
-        return [*self._store.warnings(), *self.loops.problems(essential=False), *aside]
+        store = self._store.warnings()
+        if store and not details:
+            store = [f"The store needs attention{SEE_LOG}"]
+        return [*store, *self.loops.problems(essential=False, details=details), *aside]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""

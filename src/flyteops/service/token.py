@@ -9,12 +9,12 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.change import SERVER, Author, State, Thing, thing
+from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
 from flyteops.name import name_problems
 from flyteops.service import aside
-from flyteops.service.aside import Aside
+from flyteops.service.aside import Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 
@@ -176,12 +176,14 @@ class TokenBook:
         return self._uses.get(token_id)
 
     async def revoke(self, token_id: str, by: Author = SERVER) -> None:
-        """Let a token be known no more; raise `NotFoundError`."""
+        """Let a token be known no more, also one that cannot be read; raise `NotFoundError`."""
+        unreadable = AsideKey(aside.TOKEN, token_id)
         async with self._changes.turn():
-            state = self.get(token_id).state
+            state = UNREADABLE if unreadable in self._aside else self.get(token_id).state
             async with self._changes.recorded(by, thing("token", token_id), state, None, "revoked"):
                 await self._store.delete_note(TOKEN, token_id)
                 self._tokens.pop(token_id, None)
+        self._aside.resolve([unreadable, AsideKey(aside.TOKEN, token_id, USE)])
         self._uses.pop(token_id, None)
         self._stored_uses.pop(token_id, None)
         with suppress(NotFoundError):

@@ -64,8 +64,8 @@ async def get_liveness(call: Call) -> Reply:
 
 async def get_readiness(call: Call) -> Reply:
     """Tell whether the server can do its work now, and if not, why."""
-    reasons = await call.service.why_not_ready()
-    # An empty tuple is left out of the answer. With auth, anybody may ask: names of flows and packs are for those with a token.
+    reasons = await call.service.why_not_ready(details=not call.has_auth)
+    # An empty tuple is left out of the answer. With auth, anybody may ask: names are for those with a token, and for the log.
     warnings = (*call.service.warnings(details=not call.has_auth), *call.traffic_warnings())
     if reasons:
         return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
