@@ -264,6 +264,7 @@ class Service:
         return await self._packs.list()
 
     async def get_pack(self, pack_id: str) -> Pack:
+        self.check_started()  # the gate asks before anybody else does
         return await self._packs.get(pack_id)
 
     async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
