@@ -6,6 +6,9 @@ from time import monotonic as steady_clock
 
 from flyteops.sdk.retry import Outage, describe
 
+SEE_LOG = "; the log of the server says why."
+"""The end of a problem for those who may not know more: errors name hosts, files and programs."""
+
 FAILING_AFTER = 15.0
 """Seconds without a success, counted from the first failure, after which readiness reports a loop."""
 
@@ -46,11 +49,18 @@ class BackgroundLoop:
 
     @property
     def problem(self) -> str:
-        """The reason for readiness to report this loop, "" while it works or has failed for a short time only."""
+        """The reason for readiness to report this loop, with the error."""
+        return self.report(details=True)
+
+    def report(self, *, details: bool) -> str:
+        """Return the reason for readiness to report this loop, "" while it works or has failed for a short time only.
+
+        Without `details`, that does not include the error.
+        """
         if self._failing_since is None or self._monotonic() - self._failing_since < FAILING_AFTER:
             return ""
         times = "once" if self.failures == 1 else f"{self.failures} times in a row"
-        return f"{self.name} has failed {times}: {self._outage.reason}"
+        return f"{self.name} has failed {times}{f': {self._outage.reason}' if details else SEE_LOG}"
 
 
 class BackgroundLoops:
@@ -66,6 +76,7 @@ class BackgroundLoops:
             self._loops[name] = BackgroundLoop(name, logger, self._monotonic, is_essential=is_essential)
         return self._loops[name]
 
-    def problems(self, *, essential: bool) -> list[str]:
+    def problems(self, *, essential: bool, details: bool = True) -> list[str]:
         """Return the problems of the loops that are essential, or of those that are not."""
-        return [loop.problem for loop in self._loops.values() if loop.is_essential == essential and loop.problem]
+        loops = [loop for loop in self._loops.values() if loop.is_essential == essential]
+        return [problem for loop in loops if (problem := loop.report(details=details))]

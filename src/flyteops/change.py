@@ -51,9 +51,12 @@ class Kept(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
 
 
 class Actor(Kept, frozen=True, kw_only=True):
-    """Who did it: the bearer of a token of ours (by its id) or of an OpenID provider (by its subject), or the server itself."""
+    """Who did it: the bearer of a token of ours (by its id) or of an OpenID provider (by its subject), or the server itself.
 
-    kind: Literal["anonymous", "server", "token", "oidc"]
+    An ``address`` is that of a pack which needs no token there; its name is that of the packs that are let in from it.
+    """
+
+    kind: Literal["anonymous", "server", "token", "oidc", "address"]
     id: str = ""
     name: str = ""
 
@@ -124,6 +127,10 @@ def _text(value: bytes, *, is_cut: bool) -> str | None:
 def bounded(text: str) -> str:
     """Return text that is not too long to be kept; from longer ones that differ come others that differ."""
     return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
+
+
+UNREADABLE = State.of("application/json", b"null")
+"""The state of something in the store that cannot be read, so that there is an entry about its removal."""
 
 
 class Change(Kept, frozen=True, kw_only=True):

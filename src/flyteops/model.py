@@ -67,25 +67,36 @@ class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PackDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a pack says of itself when it registers."""
+    """What a pack says of itself when it registers; `items` are the keys of the datastore items that it reads."""
 
     name: str
     labels: dict[str, str] = {}
     commands: tuple[CommandDeclaration, ...] = ()
     events: tuple[EventDeclaration, ...] = ()
     links: tuple[Link, ...] = ()
+    items: tuple[str, ...] = ()
 
     def seen(self, at: datetime) -> "Pack":
         """Return the pack as last seen at that time."""
         return Pack(
-            name=self.name, labels=self.labels, commands=self.commands, events=self.events, links=self.links, last_seen_at=at
+            name=self.name,
+            labels=self.labels,
+            commands=self.commands,
+            events=self.events,
+            links=self.links,
+            items=self.items,
+            last_seen_at=at,
         )
 
 
 class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
-    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`."""
+    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`.
+
+    `stopped_at` is when its last instance reported that it stops, None if it is at work or has fallen silent.
+    """
 
     last_seen_at: datetime
+    stopped_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -94,7 +105,7 @@ class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def declaration(self) -> PackDeclaration:
-        return PackDeclaration(self.name, self.labels, self.commands, self.events, self.links)
+        return PackDeclaration(self.name, self.labels, self.commands, self.events, self.links, self.items)
 
     @property
     def ref(self) -> PackRef:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self, TypeVar, get_type_hints
 import msgspec
 
 from flyteops.errors import Problem, SettingsError
+from flyteops.network import PackNetwork, parse_pack_networks
 from flyteops.number import (
     parse_clock_time,
     parse_count,
@@ -427,6 +428,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", parse_text, "Whom tokens must be for: their audience.", AUTH, "ID"),
     ] = None
+    packs_without_token: Annotated[
+        tuple[PackNetwork, ...],
+        Setting(
+            "FLYTE_PACKS_WITHOUT_TOKEN",
+            parse_pack_networks,
+            "Packs that cannot send a token, each with the addresses from which it needs none, separated by commas:"
+            " Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3. Whoever has such an address may work as that pack.",
+            AUTH,
+            "PACKS",
+            shown="none",
+        ),
+    ] = ()
     log_level: Annotated[
         str,
         Setting("LOGLEVEL", parse_log_level, f"What is logged: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),

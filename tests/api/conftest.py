@@ -60,6 +60,7 @@ STORIES = (
     "test_changes",
     "test_hook_flows",
     "test_numbers",
+    "test_presence",
 )
 
 

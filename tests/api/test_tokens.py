@@ -1,5 +1,6 @@
 """Tokens of the server's own: who gets one, what it lets do, and when it does not any more."""
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.errors import UnavailableError
 from flyteops.model import Note
 from flyteops.service import Order, Service
 from flyteops.storage.base import Store
@@ -256,6 +258,52 @@ async def test_who_made_and_revoked_a_token_is_kept_and_nothing_that_lets_in(
 async def test_a_pack_does_not_learn_who_changed_what(pack: httpx2.AsyncClient) -> None:
     for path in ("/v1/audit/changes", "/v1/audit/changes/1"):
         assert (await pack.get(path)).status_code == 401
+
+
+@pytest.mark.parametrize(("kind", "path", "thing"), [("token", "tokens", "token"), ("hook", "hooks", "hook")])
+async def test_a_token_or_hook_that_cannot_be_read_can_be_removed(
+    admin: httpx2.AsyncClient, service: Service, store: Store, kind: str, path: str, thing: str
+) -> None:
+    await store.save_note(Note(kind, "damaged", b"not to be read"))
+    await service.tokens.refresh()
+    await service.hooks.refresh()
+    assert "damaged" in (await admin.get("/v1/health/problems")).text
+    assert (await admin.get(f"/v1/{path}/damaged")).status_code == 404
+    assert (await admin.delete(f"/v1/{path}/damaged")).status_code == 204
+    assert (await admin.delete(f"/v1/{path}/damaged")).status_code == 404
+    assert "damaged" not in (await admin.get("/v1/health/problems")).text
+    assert [note.key for note in await store.list_notes(kind)] != ["damaged"]
+    change = (await admin.get("/v1/audit/changes")).json()["changes"][0]
+    assert (change["kind"], change["name"]) == (thing, "damaged")
+
+
+@pytest.mark.parametrize("is_essential", [False, True])
+async def test_readiness_tells_those_without_a_token_what_fails_and_not_why(
+    store: Store, clock: Clock, options: Options, is_essential: bool
+) -> None:
+    seconds = [0.0]
+    service = Service(store, clock=clock, monotonic=lambda: seconds[0])
+    await service.start()
+    loop = service.loops.loop("Loading the auth policy", logging.getLogger("test"), is_essential=is_essential)
+    for _ in range(2):
+        loop.failed(UnavailableError("/etc/flyte/policy.yaml on db.internal"), is_logged=True)
+        seconds[0] += 3600
+    async with asking(service, options, None) as client:
+        answer = await client.get("/health/ready")
+    assert answer.status_code == (503 if is_essential else 200)
+    said = answer.json()["reasons" if is_essential else "warnings"]
+    assert said == ["Loading the auth policy has failed 2 times in a row; the log of the server says why."]
+    transport = httpx2.ASGITransport(create_app(service, options))
+    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+        assert "db.internal" in (await client.get("/health/ready")).text
+
+
+async def test_readiness_does_not_name_the_place_of_a_store_to_those_without_a_token(store: Store, options: Options) -> None:
+    service = Service(store)
+    service.wait_for_store("Cannot connect to db.internal:5432.")
+    async with asking(service, options, None) as client:
+        answer = await client.get("/health/ready")
+    assert answer.json()["reasons"] == ["The store cannot be used now; the log of the server says why."]
 
 
 async def test_readiness_names_nothing_that_is_set_aside_to_those_without_a_token(

@@ -165,7 +165,8 @@ def test_lines_from_a_pipe_are_answered_and_then_everything_ends(place):
     done = run(place, "--port", "0", input="who is there\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^\[#general [\d. in]+\] flyte: process \d+ answers", done.stdout, re.MULTILINE)
-    assert {log.name for log in (place / ".flyte").glob("*.log")} >= {"server.log", "shell.log", "ticker.log", "chat.log"}
+    logs = {log.name: log.stat().st_mode & 0o777 for log in (place / ".flyte").glob("*.log")}
+    assert logs == dict.fromkeys(("server.log", "shell.log", "ticker.log", "chat.log"), 0o600)
 
 
 @pytest.mark.slow

@@ -342,6 +342,16 @@ def test_rows_fit_the_terminal_and_keep_the_name_of_what_they_are_about(monkeypa
     assert lines[1].endswith("…")
 
 
+def test_colours_of_rows_are_codes_for_a_terminal_and_what_is_in_them_is_text(monkeypatch, capsys):
+    row = ["1", "NEW", "a \x1b[31mname"]
+    print_table(["id", "state", "name"], [row], empty="")
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=2) == ["1", "NEW", "a \\x1b[31mname"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(["id", "state", "name"], [row], empty="")
+    shown = capsys.readouterr().out
+    assert click.unstyle(shown).splitlines()[1].split(maxsplit=2) == ["1", "NEW", "a \\x1b[31mname"]
+
+
 def test_rows_for_programs_are_whole(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
     print_table(["id", "words"], [["a", "long " * 40]], empty="")
@@ -360,6 +370,47 @@ def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, o
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        '{"a": 1,}',
+        '{"a": ',
+        "{'a': 1}",
+        "{a: 1}",
+        '["a", "b"',
+        "[1, 2,]",
+        '[{"a": 1},]',
+        "[[1], [2]]]",
+        "  {\n}}",
+        "[true, fals]",
+    ],
+)
+def test_a_value_that_looks_like_json_and_is_not_is_refused_unless_it_is_said_to_be_text(flyte, value):
+    code, _, error = flyte("data", "set", "config", "--value", value, "--url", NOBODY)
+    assert (code, "looks like JSON but is not" in error, "line " in error) == (1, True, True)
+    for options in (("--content-type", "text/plain"), ("--secret",)):
+        _, _, error = flyte("data", "set", "config", "--value", value, *options, "--url", NOBODY)
+        assert "looks like JSON" not in error
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{ x }}",
+        "{% if x %}[1]{% endif %}",
+        "[1] first note",
+        "[[wiki]] page",
+        "[WARN] disk",
+        "{ not json",
+        "hello",
+        "[ERROR] [x]",
+    ],
+)
+def test_text_in_brackets_is_text(flyte, value):
+    _, _, error = flyte("data", "set", "config", "--value", value, "--url", NOBODY)
+    assert "cannot reach" in error or "Is it running" in error, error
+
+
+@pytest.mark.parametrize(
     ("last_seen", "state"),
     [
         ("2026-01-08T00:00:00Z", "live"),
@@ -370,6 +421,11 @@ def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, o
 )
 def test_a_pack_that_was_not_heard_of_is_silent_and_not_live(last_seen, state):
     assert liveness(last_seen, datetime(2026, 1, 8, tzinfo=UTC)) == state
+
+
+def test_a_pack_that_stopped_is_not_silent():
+    now = datetime(2026, 1, 8, tzinfo=UTC)
+    assert liveness("2026-01-07T23:58:00Z", now, stopped_at="2026-01-07T23:58:00Z") == "stopped 2 min ago"
 
 
 def test_a_fault_of_tls_is_not_taken_for_a_server_that_does_not_run():

@@ -17,6 +17,7 @@ from flyteops.storage import path_of
 from flyteops.web.api import OPERATIONS
 from flyteops.web.app import about
 from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.guest import Find, Guests
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policy import Policy, uncovered
 from flyteops.web.auth.policyfile import read_policy
@@ -90,17 +91,19 @@ def _private(name: str, flags: int) -> int:
 class Access:
     """The gate, and what keeps its policy and its keys up to date. Without an OpenID provider there are neither."""
 
-    def __init__(self, settings: Settings, tokens: TokenBook, loops: BackgroundLoops) -> None:
+    def __init__(self, settings: Settings, tokens: TokenBook, loops: BackgroundLoops, find_pack: Find) -> None:
         self._loops = loops
         self._settings = settings
         self._tokens = tokens
         self._issuer = None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
         self._path = settings.auth_policy_path
         self._secret = SecretFile(Path(settings.admin_token_path or default_path(settings.store)))
-        self.gate = Gate(tokens)
+        guests = Guests(settings.packs_without_token, find_pack) if settings.packs_without_token else None
+        self.gate = Gate(tokens, guests=guests)
         if self._issuer is not None and self._path is not None:
             self._watch = Watch(self._path)
-            self.gate = Gate(tokens, load_policy(self._path), Verifier(self._issuer, settings.oidc_issuer_client_id or ""))
+            verifier = Verifier(self._issuer, settings.oidc_issuer_client_id or "")
+            self.gate = Gate(tokens, load_policy(self._path), verifier, guests)
 
     async def make_first_token(self) -> None:
         """Write a token for an admin where the settings say, if auth is by tokens and nobody may do everything."""
@@ -165,6 +168,7 @@ def announce_access(settings: Settings, *, is_local: bool) -> None:
         LOGGER.warning("Tokens go over the network unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
     if settings.auth is not None:
         LOGGER.info("Requests are let through with tokens of this server: `flyte tokens` makes, lists and revokes them")
+    warn_of_guests(settings)
     if settings.oidc_issuer_url is None or settings.auth_policy_path is None:
         return
     LOGGER.info(
@@ -174,6 +178,18 @@ def announce_access(settings: Settings, *, is_local: bool) -> None:
     if issuer.scheme == "http" and issuer.hostname not in LOCAL:
         LOGGER.warning("The keys of the issuer come unencrypted, so whoever is in between can forge tokens; use https.")
     warn_of_gaps(load_policy(settings.auth_policy_path))
+
+
+def warn_of_guests(settings: Settings) -> None:
+    """Log which packs are let in without a token, and from which addresses."""
+    for pack in settings.packs_without_token:
+        reach = "everybody" if pack.network.prefixlen == 0 else f"whoever has an address in {pack.network}"
+        LOGGER.warning(
+            "FLYTE_PACKS_WITHOUT_TOKEN: %s may work as the pack %s without a token: take its commands, with the secrets in"
+            " them, and send its events.",
+            reach,
+            str(pack).rpartition("@")[0],
+        )
 
 
 def warn_of_gaps(policy: Policy) -> None:

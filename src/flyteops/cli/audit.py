@@ -89,7 +89,8 @@ def moment(text: str | None, option: str) -> str | None:
 
 
 def _row(change: Change) -> list[str]:
-    who = change.who.name or change.who.id or change.who.kind
+    is_address = change.who.kind == "address"  # not to be taken for a token of that name
+    who = str(change.who) if is_address else change.who.name or change.who.id or change.who.kind
     what = f"{change.kind} {change.name}"
     return [str(change.seq), local_time(change.time), who, change.place.address, what, _done(change)]
 

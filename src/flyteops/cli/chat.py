@@ -18,7 +18,7 @@ from flyteops.cli.command import Command, url_option
 from flyteops.cli.halt import stop_on_signal
 from flyteops.cli.output import clean
 from flyteops.cli.talk import Talk
-from flyteops.errors import NotFoundError
+from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import PackRef, pack_id
 from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
@@ -69,10 +69,10 @@ async def converse(room: Room, name: str, wait: float) -> None:
         if is_interactive():
             place = f"You are {clean(room.user.name)} in #{clean(room.channels[0].name)}, at {api_url()}"
             if is_taken:
-                others = (
-                    f"Another {clean(name)} is connected: answers to your words may appear there as well, and its answers here."
+                click.echo(
+                    f"Another {clean(name)} is connected: each gets the answers to its own words; what flows send to a"
+                    " channel by its name appears in one of the two."
                 )
-                click.echo(f"{others} --name gives this one another name.")
             click.echo(f"{place}. /help shows what you can do, Ctrl-D ends.")
             await talk_at_prompt(room, pack, stop)
         else:
@@ -83,10 +83,10 @@ async def _is_at_work(name: str) -> bool:
     """Tell whether a pack of this name was seen just now; raise `UnavailableError` if there is no server to ask."""
     async with connect() as client:
         try:
-            seen = datetime.fromisoformat((await fetch(client, path("packs", name), PackView)).last_seen)
+            pack = await fetch(client, path("packs", name), PackView)
         except NotFoundError:
             return False
-    return datetime.now(UTC) - seen < AT_WORK
+    return pack.stopped_at is None and datetime.now(UTC) - datetime.fromisoformat(pack.last_seen) < AT_WORK
 
 
 @contextlib.asynccontextmanager
@@ -160,8 +160,14 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
         await talk.obey(line)
         if talk.is_over:
             break
-    async with connect() as client:
-        actions = await settled(client, pack, talk.said, wait)
+    try:
+        async with connect() as client:
+            actions = await settled(client, pack, talk.said, wait)
+    except UnauthorizedError:
+        await asyncio.sleep(wait)
+        note = f"this token may not read the history: answers were shown for {wait:g} s, whether that is all or not"
+        click.echo(f"flyte: {note}", err=True)
+        return
     post_what_others_showed(talk.room, pack, actions)
     await asyncio.sleep(0)  # for what was just posted to be shown
     unfinished = [action for action in actions if is_open(action)]

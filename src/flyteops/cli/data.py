@@ -1,6 +1,7 @@
 """`flyte data`: the datastore, which templates read with `datastore('key')`."""
 
 import json
+import re
 import secrets
 import sys
 from base64 import urlsafe_b64encode
@@ -29,6 +30,9 @@ CONTENT_TYPES = {
     ".md": "text/markdown; charset=utf-8",
 }
 UNKNOWN_TYPE = "application/octet-stream"
+_BEGINS_LIKE_JSON = re.compile(rb"""(?:\[\s*)*(?:\{\s*(?:["'}]|[\w-]+"?\s*:)|\[\s*["'])""")
+_BEGINS_LIKE_LIST = re.compile(rb"\[\s*(?:\[|\]|-?\d|true\b|false\b|null\b)")
+
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 
@@ -126,7 +130,7 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
     content = value.encode() if value is not None else read_bytes(file or Path("-"))
     item = DataItem(key, content_type or guess_type(file, content), content, is_secret=secret)
-    _check_content(item)
+    check_content(item, is_guessed=content_type is None)
     async with connect() as client:
         is_new = await put_item(client, item, description)
     click.echo(f"{'created' if is_new else 'replaced'} datastore item {key}")
@@ -191,9 +195,13 @@ def guess_type(file: Path | None, content: bytes) -> str:
     return TEXT_TYPE
 
 
-def _check_content(item: DataItem) -> None:
-    """Raise `InputError` for a value that is declared as JSON and is not: each template that reads it would fail."""
-    if not item.is_json:
+def check_content(item: DataItem, *, is_guessed: bool) -> None:
+    """Raise `InputError` for a value that is declared as JSON and is not: each template that reads it would fail.
+
+    So it is when nobody has said that it is text, and it looks like JSON.
+    """
+    looks_like_it = is_guessed and item.content_type == TEXT_TYPE and not item.is_secret and _looks_like_json(item.value)
+    if not item.is_json and not looks_like_it:
         return
     try:
         json.loads(item.value.decode("utf-8"), parse_constant=_refuse)
@@ -203,8 +211,15 @@ def _check_content(item: DataItem) -> None:
         problem = Problem("", str(error))
     else:
         return
-    message = f"The value of {item.key} is not JSON; correct it, or store it as text with --content-type text/plain."
+    what = "looks like JSON but is not" if looks_like_it else "is not JSON"
+    message = f"The value of {item.key} {what}; correct it, or store it as text with --content-type text/plain."
     raise InputError(message, problems=[problem])
+
+
+def _looks_like_json(value: bytes) -> bool:
+    """Tell whether a text that is not JSON was hardly meant to be anything else; templates and log lines are."""
+    text = value.strip()
+    return _BEGINS_LIKE_JSON.match(text) is not None or (_BEGINS_LIKE_LIST.match(text) is not None and text.endswith(b"]"))
 
 
 def _refuse(constant: str) -> None:

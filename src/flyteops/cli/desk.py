@@ -12,14 +12,14 @@ from flyteops import __version__
 from flyteops.cli.api import connect
 from flyteops.cli.apply import apply_reading
 from flyteops.cli.chat import is_interactive, joined, talk_at_prompt, talk_through_pipe
-from flyteops.cli.data import guess_type, put_item
+from flyteops.cli.data import chatops_problems, check_content, guess_type, put_item
 from flyteops.cli.excerpt import Excerpts
 from flyteops.cli.fleet import Fleet
 from flyteops.cli.flow import load_flows
 from flyteops.cli.hint import words_to_try
 from flyteops.cli.output import clean, dim
 from flyteops.cli.source import Reading, Source, collect, place, read_content
-from flyteops.errors import UnavailableError
+from flyteops.errors import InputError, UnavailableError
 from flyteops.model import DataItem, Flow
 from flyteops.packs.chat import Room
 from flyteops.sdk.client import Client
@@ -78,7 +78,16 @@ async def _fill(client: Client, directory: Path | None) -> None:
         return
     collection = collect([directory])
     for file, content in _data_files(directory):
-        await put_item(client, DataItem(file.stem, guess_type(file, content), content))
+        item = DataItem(file.stem, guess_type(file, content), content)
+        try:
+            check_content(item, is_guessed=False)
+        except InputError as error:
+            for problem in error.problems:
+                click.echo(f"flyte: {clean(place(str(file), problem))}; it is not stored", err=True)
+            continue
+        await put_item(client, item)
+        for problem in chatops_problems(item):
+            click.echo(f"flyte: {clean(str(file))}: {clean(str(problem))}", err=True)
     for reading in collection.readings:
         result = await apply_reading(client, reading)
         excerpts = Excerpts(reading.source.content)

@@ -86,8 +86,16 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
             # The server is on its way; what takes long to import can be imported meanwhile.
             from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
 
-            logging.basicConfig(filename=directory / "chat.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            log = private_file(directory / "chat.log")
+            logging.basicConfig(filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
             await run_desk(fleet, stop, Desk(flows, packs, environ, url, wait))
+
+
+def private_file(path: Path) -> Path:
+    """Let a file be there that this user alone can read: what is said in a chat may be in it."""
+    path.touch(0o600)
+    path.chmod(0o600)
+    return path
 
 
 async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:

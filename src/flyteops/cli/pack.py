@@ -164,12 +164,20 @@ async def list_registered(as_json: bool) -> None:
         print_json(content)
         return
     found = msgspec.json.decode(content, type=PackList).packs
-    rows = [[each.id, liveness(each.last_seen), ago(each.last_seen), label_text(each.labels)] for each in found]
+    rows = [
+        [each.id, liveness(each.last_seen, stopped_at=each.stopped_at), ago(each.last_seen), label_text(each.labels)]
+        for each in found
+    ]
     print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
 
 
-def liveness(last_seen: str, now: datetime | None = None) -> str:
-    """Return whether a pack was heard of just now: each asks for work twice a minute while it has nothing to do."""
+def liveness(last_seen: str, now: datetime | None = None, *, stopped_at: str | None = None) -> str:
+    """Return whether a pack was heard of just now: each asks for work twice a minute while it has nothing to do.
+
+    One that has stopped has said so.
+    """
+    if stopped_at is not None:
+        return f"stopped {ago(stopped_at, now)}"
     age = (now or datetime.now(UTC)) - datetime.fromisoformat(last_seen)
     return "live" if age <= LIVE else f"{SILENT}{span(last_seen, now)}"
 
@@ -187,9 +195,11 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         return
     view = msgspec.json.decode(answer.content, type=PackView)
     seen = f"last seen {local_time(view.last_seen)} ({ago(view.last_seen)})"
-    click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen))}, {seen}")
+    click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen, stopped_at=view.stopped_at))}, {seen}")
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
+    if view.items:
+        click.echo(clean(f"  reads    {', '.join(view.items)} of the datastore"))
     for command in view.commands:
         takes = fields(command.input_schema)
         click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))

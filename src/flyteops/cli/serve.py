@@ -316,7 +316,7 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
         return None
     from flyteops.cli.access import Access  # noqa: PLC0415 - takes long to load, and not all need it
 
-    return Access(settings, service.tokens, service.loops)
+    return Access(settings, service.tokens, service.loops, service.get_pack)
 
 
 async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
@@ -430,6 +430,8 @@ def warn(settings: Settings, listener: socket.socket) -> None:
             " Switch auth on, set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
             listener.getsockname()[0],
         )
+    if settings.packs_without_token and not settings.has_auth:
+        LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so nobody needs a token.")
     for problem in unknown_variables(os.environ):
         LOGGER.warning("%s", problem)
 

@@ -6,6 +6,7 @@ from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import ago, label_text, local_time, print_json, print_table
 from flyteops.sdk.environment import labels as read_labels
+from flyteops.service.token import READABLE
 from flyteops.web.auth.own import NewToken, TokenList, TokenOrder, TokenView
 
 
@@ -21,12 +22,25 @@ def tokens() -> None:
 @click.option("--pack", metavar="NAME", help="For the pack of this name.")
 @click.option("--label", "pairs", metavar="KEY=VALUE", multiple=True, help="A label that the pack has; may be repeated.")
 @click.option("--admin", is_flag=True, help="For a person or program that may do everything.")
+@click.option(
+    "--item",
+    "items",
+    metavar="KEY",
+    multiple=True,
+    help="A datastore item that the pack may read if it declares it; may be repeated. Without it, chatops.",
+)
 @click.option("--expires", metavar="DURATION", help="How long it is valid, such as 90d; else until it is revoked.")
 @click.option("--description", metavar="TEXT", default="", help="What or whom it is for.")
 @url_option
 @json_option
 async def create_token(  # noqa: PLR0913, PLR0917 - an option each
-    pack: str | None, pairs: tuple[str, ...], admin: bool, expires: str | None, description: str, as_json: bool
+    pack: str | None,
+    pairs: tuple[str, ...],
+    admin: bool,
+    items: tuple[str, ...],
+    expires: str | None,
+    description: str,
+    as_json: bool,
 ) -> None:
     """Make a token, and print it: it cannot be shown again.
 
@@ -34,7 +48,16 @@ async def create_token(  # noqa: PLR0913, PLR0917 - an option each
     """
     if (pack is None) is not admin:
         raise click.UsageError("give either --pack NAME or --admin", click.get_current_context())
-    order = TokenOrder(pack=pack, labels=_labels(pairs), admin=admin, expires_in=expires, description=description)
+    if items and admin:
+        raise click.UsageError("--item is for a pack; an admin may read every item", click.get_current_context())
+    order = TokenOrder(
+        pack=pack,
+        labels=_labels(pairs),
+        admin=admin,
+        items=items or None,
+        expires_in=expires,
+        description=description,
+    )
     async with connect() as client:
         answer = await client.request("POST", path("tokens"), json=order)
     if as_json:
@@ -69,7 +92,8 @@ async def list_tokens(as_json: bool) -> None:
 
 
 def _row(token: TokenView) -> list[str]:
-    whom = "admin" if token.admin else " ".join(filter(None, [f"pack {token.pack}", label_text(token.labels)]))
+    items = f"reads {', '.join(token.items)}" if tuple(token.items) not in ((), READABLE) else ""
+    whom = "admin" if token.admin else " ".join(filter(None, [f"pack {token.pack}", label_text(token.labels), items]))
     used = "never" if token.last_used_at is None else ago(token.last_used_at)
     return [token.id, whom, used, "never" if token.expires_at is None else local_time(token.expires_at), token.description]
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 import httpx2
 import msgspec
@@ -47,10 +47,16 @@ _REFUSALS: dict[int, type[FlyteError]] = {
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """Where a registered pack takes its actions and posts its events; `body_limit` is the largest body in bytes, if known."""
+    """Where a registered pack takes its actions and posts its events; and what servers of before now do not have.
+
+    `body_limit` is the largest body in bytes that the server accepts.
+    """
 
     take_url: str
     event_url: str
+    self_url: str = ""
+    presence_url: str | None = None
+    item_urls: Mapping[str, str] = {}
     body_limit: int | None = None
 
 
@@ -71,7 +77,10 @@ class _Links(msgspec.Struct, frozen=True):
     links: list[Link] | None = None
 
     def href(self, rel: str) -> str | None:
-        return next((link.href for link in self.links or () if link.rel.endswith(rel)), None)
+        return next(iter(self.hrefs(rel)), None)
+
+    def hrefs(self, rel: str) -> list[str]:
+        return [link.href for link in self.links or () if link.rel.endswith(rel)]
 
 
 class _TakenAction(_Links, frozen=True, rename="camel"):
@@ -79,6 +88,10 @@ class _TakenAction(_Links, frozen=True, rename="camel"):
     input: msgspec.Raw = msgspec.Raw(b"null")
     lease_seconds: float | None = None
     actions: list["_TakenAction"] | None = None
+
+
+class _Presence(msgspec.Struct, frozen=True):
+    others: int = 0
 
 
 class _Fault(msgspec.Struct, frozen=True):
@@ -224,7 +237,15 @@ class Client:
             message = "the server registered the pack without links to take actions and to send events"
             raise UnavailableError(message)
         base = str(answer.url)
-        return Registration(urljoin(base, take_url), urljoin(base, event_url), _body_limit(answer))
+        presence = answer.links.get("presence", {}).get("url")
+        return Registration(
+            take_url=urljoin(base, take_url),
+            event_url=urljoin(base, event_url),
+            self_url=urljoin(base, answer.headers.get("Location", "")),
+            presence_url=None if presence is None else urljoin(base, presence),
+            item_urls={unquote(href.rpartition("/")[2]): urljoin(base, href) for href in links.hrefs("pack/item")},
+            body_limit=_body_limit(answer),
+        )
 
     async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
         """Take the oldest actions that wait for the pack, at most so many; nothing if there is nothing to do.
@@ -246,6 +267,21 @@ class Client:
         """Tell that an action with a time limit is still being worked on; raise `ConflictError` when it was lost."""
         if action.heartbeat_url is not None:
             await self._post(action.heartbeat_url, b"")
+
+    async def report(self, registration: Registration, instance: str, status: str) -> int:
+        """Report that an instance of a pack is connected, or stops; return how many others are connected.
+
+        Servers that take no such reports know of no others.
+        """
+        if registration.presence_url is None:
+            return 0
+        body = msgspec.json.encode({"instance": instance, "status": status})
+        return _decode(await self._post(registration.presence_url, body), _Presence).others
+
+    async def give_back(self, action: Action) -> None:
+        """Give an action back about which nothing was done; servers that cannot take it raise `NotFoundError`."""
+        path, question, lease = action.result_url.partition("?")
+        await self._post(f"{path.removesuffix('/result')}/return{question}{lease}", b"")
 
     async def complete(self, action: Action, event: bytes) -> None:
         """Hand in the result of an action; the same one again does nothing."""

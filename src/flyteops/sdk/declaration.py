@@ -60,6 +60,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     name: str
     labels: dict[str, str] = {}
+    items: tuple[str, ...] = ()
     help_url: str | None = None
     events: dict[str, EventType[Any]] = {}
     commands: dict[str, Command] = {}
@@ -99,6 +100,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         }
         if self.labels:
             body["labels"] = self.labels
+        if self.items:
+            body["items"] = self.items
         return msgspec.json.encode(body)
 
 

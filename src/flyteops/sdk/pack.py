@@ -40,7 +40,8 @@ class Pack:
     """Declare a pack: what it is called, what it can do and what it tells.
 
     A declaration holds no state of a run, so one pack may run several times in a process. `name` and `labels` can be
-    overridden by the environment; `poll_interval` is the pause in seconds after the server had nothing to do,
+    overridden by the environment; `items` are the keys of the datastore items that it reads, which it must declare where the
+    server asks for tokens; `poll_interval` is the pause in seconds after the server had nothing to do,
     `concurrency` the number of commands that run at the same time, `stop_timeout` how many seconds commands in hand
     have left when the pack is told to stop, and `health_port` None for no health endpoint.
     """
@@ -50,6 +51,7 @@ class Pack:
         name: str,
         *,
         labels: Mapping[str, str] | None = None,
+        items: Iterable[str] = (),
         help_url: str | None = None,
         poll_interval: float = 5.0,
         concurrency: int = 10,
@@ -72,6 +74,7 @@ class Pack:
             stop_timeout=stop_timeout,
             health=Endpoint(health_port, is_fixed=health_port != DEFAULT_HEALTH_PORT),
         )
+        self._items = dict.fromkeys(items)
         self._events: dict[str, EventType[Any]] = {}
         self._commands: dict[str, Command] = {}
         self._tasks: list[Task] = []
@@ -101,6 +104,10 @@ class Pack:
         declared: EventType[Any] = EventType(name, payload, help_url=help_url, failure=failure)
         self._events[name] = declared
         return declared
+
+    def reads(self, key: str) -> None:
+        """Declare that the pack reads a datastore item."""
+        self._items[key] = None
 
     def command(
         self,
@@ -233,6 +240,20 @@ class Pack:
         session = self._session()
         await session.here(session.progress(event))
 
+    async def give_back(self) -> bool:
+        """Give the action back whose command calls this, for another instance of the pack to take; return whether that was done.
+
+        Nothing may have been done about it yet. What the command returns afterwards goes nowhere. False means that the command
+        has to be executed here: the server takes nothing back, or nobody else takes the action.
+        """
+        session = self._session()
+        return await session.here(session.give_back())
+
+    async def others(self) -> int:
+        """Return how many other instances of the pack are connected; 0 if the server does not know. It may be a minute old."""
+        session = self._session()
+        return await session.here(session.others())
+
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait in a plain function, or in a thread of your own, for what others await: `pack.wait_for(pack.send(event))`.
 
@@ -250,7 +271,8 @@ class Pack:
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
-        It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached.
+        It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached. A
+        server that asks for tokens gives a pack what it declares in `items`, as far as the pack's token allows.
         """
         session = self._session()
         return await session.here(session.data(key))
@@ -301,6 +323,7 @@ class Pack:
             )
         return msgspec.structs.replace(
             options,
+            items=tuple(self._items),
             events=dict(self._events),
             commands=dict(self._commands),
             tasks=tuple(self._tasks),

@@ -9,7 +9,6 @@ from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +20,8 @@ from flyteops.sdk.declaration import Declaration, Task
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.execution import Execution, failed
 from flyteops.sdk.health import Health, health_endpoint, run_checks
+from flyteops.sdk.item import Items
+from flyteops.sdk.presence import Presence
 from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
 from flyteops.sdk.silence import current_silence
@@ -40,11 +41,16 @@ _LAST_TAKE = 0.5
 
 _MOST_AT_ONCE = 10
 
+_MOST_RETURNS = 7
+"""How often an action is given back at most: nobody else takes it then."""
+
+_RETURN_PAUSE = 0.05
+"""How many seconds an action is kept that comes again after it was given back; twice as long each time."""
+
 _MOST_LATE = 100
 """How many results that came too late are kept."""
 
 _CHECK_TIMEOUT = 4.0
-_JSON_TYPES = ("application/json", "text/json")
 
 current_session: ContextVar["Session"] = ContextVar("current_session")
 
@@ -69,10 +75,14 @@ class Session:
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registration: Registration | None = None
         self._registering = asyncio.Lock()
+        self.presence = Presence(client, clock, self._registered)
+        self._items = Items(client, declaration, self._register_again)
         self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
         self._in_hand: set[asyncio.Task[None]] = set()
         self._executions: dict[str, Execution] = {}
         self._actions: dict[Execution, Action] = {}
+        self._taken: dict[Progress, Action] = {}
+        self._returns: dict[str, int] = {}
         self._watch: LoopWatch | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
@@ -83,6 +93,13 @@ class Session:
     @property
     def body_limit(self) -> int | None:
         return None if self._registration is None else self._registration.body_limit
+
+    async def others(self) -> int:
+        """Return how many other instances of the pack were connected when this one last reported; wait for the first report."""
+        if self._registration is None or self._registration.presence_url is None:
+            return 0
+        await self.presence.reported.wait()
+        return self.presence.others
 
     def stop(self) -> None:
         """Take nothing more, finish what is in hand, and end."""
@@ -208,14 +225,7 @@ class Session:
 
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it."""
-        answer = await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
-        if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
-            return answer.text
-        try:
-            return msgspec.json.decode(answer.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
-            raise InputError(message) from error
+        return await self._items.read(key, self._registration)
 
     # -------------------------------------------------------------------------------------------------- registration
 
@@ -263,6 +273,8 @@ class Session:
     async def _work(self) -> None:
         work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
         work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
+        if self._registration is not None and self._registration.presence_url is not None:
+            work["reporting that the pack is connected"] = self.presence.keep
         tasks = {self._begin_background(name, task) for name, task in work.items()}
         polls = {self._begin_background("asking for work", self._poll)} if self.declaration.commands else set()
         self._background = tasks | polls
@@ -271,6 +283,8 @@ class Session:
             for task in tasks:
                 task.cancel()
             await self._finish()
+            if self._failure is None:
+                await self.presence.sign_off(self._registration)
         finally:
             for task in self._background | self._in_hand:
                 task.cancel()
@@ -373,6 +387,7 @@ class Session:
 
     async def _perform(self, action: Action) -> None:
         progress = Progress(self._send)
+        self._taken[progress] = action
         execution = self._execute(action, progress)
         self._actions[execution] = action
         if self._watch is not None and action.lease_seconds is not None:
@@ -383,14 +398,41 @@ class Session:
         try:
             event = await execution.outcome()
             progress.close()
-            if await self._hand_in(action, event) or action.lease_seconds is None:
+            is_given_back = progress not in self._taken
+            if is_given_back or await self._hand_in(action, event) or action.lease_seconds is None:
                 execution.is_settled = True
         finally:
             self._slots.release()
             self._actions.pop(execution, None)
+            self._taken.pop(progress, None)
             progress.close()
             if alive is not None:
                 alive.cancel()
+
+    async def give_back(self) -> bool:
+        """Give the action back whose command calls this; return whether that was done.
+
+        Each time it comes again, it is kept for longer before, so that others are asked first; in the end it stays here.
+        """
+        progress = current_progress.get(None)
+        action = None if progress is None else self._taken.get(progress)
+        if progress is None or action is None:
+            message = "an action is given back in its command only"
+            raise RuntimeError(message)
+        key = action.result_url.partition("?")[0]
+        times = self._returns.get(key, 0)
+        if times >= _MOST_RETURNS:
+            return False
+        if times:
+            await self.clock.sleep(_RETURN_PAUSE * 2**times)
+        try:
+            await self._client.give_back(action)
+        except FlyteError as error:
+            LOGGER.debug("%s cannot be given back: %s", action.command, error)
+            return False
+        self._returns = {**dict(list(self._returns.items())[-_MOST_LATE:]), key: times + 1}
+        self._taken.pop(progress)
+        return True
 
     def _execute(self, action: Action, progress: Progress) -> Execution:
         """Begin with an action; not before an earlier attempt at it ends that still runs here."""

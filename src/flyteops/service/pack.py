@@ -6,14 +6,15 @@ from datetime import date, datetime, timedelta
 
 import msgspec
 
-from flyteops.change import SERVER, Author, State, Thing, thing
+from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
 from flyteops.service.aside import PACK, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping
-from flyteops.service.state import UNREADABLE, of_pack
+from flyteops.service.presence import Presence
+from flyteops.service.state import of_pack
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)
@@ -30,29 +31,37 @@ class PackRoll:
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
+        self._presence = Presence(store)
         self._dead_checked_on: date | None = None
         self.served_since: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._packs)
 
-    def load(self, packs: Rows[Pack]) -> None:
+    async def refresh(self) -> None:
+        """Take over what is in the store."""
+        self._load(await self._store.list_packs())
+        await self._presence.load(self._packs)
+
+    def _load(self, packs: Rows[Pack]) -> None:
         """Begin with these, or go on with them, as they are in the store now; set those aside that cannot be read."""
         self._aside.replace(PACK, {each.name: each.error for each in packs.unreadable})
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
 
-    async def refresh(self) -> None:
-        """Do what other servers have done."""
-        self.load(await self._store.list_packs())
+    async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
+        """Create the pack, or replace the one with the same id.
 
-    async def register(self, declaration: PackDeclaration, now: datetime, by: Author) -> Pack:
-        """Create the pack, or replace the one with the same name and labels."""
+        Names and labels that differ can make the same id. Unless it `takes_over`, raise `ConflictError` for such a pack.
+        """
         if not declaration.name.strip():
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
-        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels)))
+        items = name_problems({f"items[{index}]": key for index, key in enumerate(declaration.items)})
+        check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
         pack = declaration.seen(now)
         async with self._changes.turn():
+            if not takes_over:
+                await self._expect_same(pack)
             known = self._packs.get(pack.id)
             if known is not None and _text(known) == _text(pack):
                 self._seen[pack.id] = now  # as many do at once when the server was restarted
@@ -63,6 +72,11 @@ class PackRoll:
                 self._forget(pack.id)
                 self._packs[pack.id] = pack
         return pack
+
+    async def _expect_same(self, pack: Pack) -> None:
+        known = await self._store.find_pack(pack.id)
+        if known is not None and known.ref != pack.ref:
+            raise ConflictError(f"Another pack, whose name and labels are others, has the id {pack.id!r}.")
 
     async def list(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
@@ -86,6 +100,7 @@ class PackRoll:
             async with self._changes.recorded(by, thing("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
+                await self._presence.forget(pack_id)
                 self._aside.resolve([unreadable])
 
     async def sender(self, pack_id: str, now: datetime) -> PackRef:
@@ -95,6 +110,16 @@ class PackRoll:
             sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
         self._seen[pack_id] = now
         return sender
+
+    async def report(self, pack_id: str, instance: str, now: datetime, *, stops: bool) -> int:
+        """Note that an instance of a pack is connected, or stops; return how many others are connected.
+
+        Raise `NotFoundError` for a pack that is not known.
+        """
+        await self.sender(pack_id, now)
+        if stops:
+            return await self._presence.sign_off(pack_id, instance, now)
+        return self._presence.report(pack_id, instance, now)
 
     @property
     def states(self) -> Mapping[Thing, State]:
@@ -115,7 +140,7 @@ class PackRoll:
             known.pop(pack_id, None)
 
     def _fresh(self, pack: Pack) -> Pack:
-        return pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at)))
+        return self._presence.of(pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at))))
 
     async def store_seen(self) -> None:
         """Store when packs were seen."""
@@ -151,6 +176,7 @@ class PackRoll:
     async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
         async with self._changes.recorded(SERVER, thing("pack", pack.id), of_pack(pack), None):
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
+            await self._presence.forget(pack.id)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:
                 raise ConflictError(f"The pack {pack.id!r} was seen by another server.")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from flyteops.background import BackgroundLoops
+from flyteops.background import SEE_LOG, BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import evaluate, evaluate_result, prepare, timetables
 from flyteops.errors import (
@@ -31,6 +31,7 @@ from flyteops.failure import is_failure
 from flyteops.model import (
     FATAL,
     Action,
+    ActionState,
     DataItem,
     Event,
     EventRecord,
@@ -138,7 +139,7 @@ class Service:
             raise StoreError(
                 "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
             )
-        self._packs.load(await self._store.list_packs())
+        await self._packs.refresh()
         self._packs.served_since = self._clock()
         self._flows.load(await self._store.list_flows())
         await self._items.refresh()
@@ -226,8 +227,8 @@ class Service:
         self._is_stopping = True
         self._room.close()
 
-    async def why_not_ready(self) -> Sequence[str]:
-        """Return why the server cannot do its work now; nothing if it can."""
+    async def why_not_ready(self, *, details: bool = True) -> Sequence[str]:
+        """Return why the server cannot do its work now, without `details` in general terms; nothing if it can."""
         if self._is_stopping:
             return ["The server is stopping."]
         if self._time.clock_fault:
@@ -235,13 +236,16 @@ class Service:
         try:
             await self.check_health()
         except (UnavailableError, StoreError) as error:
-            return [error.message]
-        return self.loops.problems(essential=True)
+            return [error.message if details else f"The store cannot be used now{SEE_LOG}"]
+        return self.loops.problems(essential=True, details=details)
 
     def warnings(self, *, details: bool = True) -> Sequence[str]:
-        """Return what somebody should look at although the server does its work; without `details`, nobody's names."""
+        """Return what somebody should look at although the server does its work, without `details` in general terms."""
         aside = self._aside.warnings if details else self._aside.summary
-        return [*self._store.warnings(), *self._too_large(), *self.loops.problems(essential=False), *aside]
+        store = [*self._store.warnings(), *self._too_large()]
+        if store and not details:
+            store = [f"The store needs attention{SEE_LOG}"]
+        return [*store, *self.loops.problems(essential=False, details=details), *aside]
 
     def _too_large(self) -> Sequence[str]:
         if not self._over_bytes:
@@ -265,16 +269,21 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
-    async def register_pack(self, declaration: PackDeclaration, by: Author = SERVER) -> Pack:
-        """Create the pack, or replace the one with the same name and labels."""
-        return await self._packs.register(declaration, self._clock(), by)
+    async def register_pack(self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True) -> Pack:
+        """Create the pack, or replace the one with the same id; see `PackRoll.register`."""
+        return await self._packs.register(declaration, self._clock(), by, takes_over=takes_over)
 
     async def list_packs(self) -> Sequence[Pack]:
         """Return all packs by name and then id, each with the latest time at which it was seen."""
         return await self._packs.list()
 
     async def get_pack(self, pack_id: str) -> Pack:
+        self.check_started()  # the gate asks before anybody else does
         return await self._packs.get(pack_id)
+
+    async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
+        """Note that an instance of a pack is connected, or stops; return how many others are connected."""
+        return await self._packs.report(pack_id, instance, self._clock(), stops=stops)
 
     async def delete_pack(self, pack_id: str, by: Author = SERVER) -> None:
         """Forget the pack; what it sent and did stays in the audit."""
@@ -423,6 +432,23 @@ class Service:
                 raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
 
         return await self._store.extend(action_id, now, check)
+
+    async def give_back(self, pack_id: str, action_id: str, lease: str | None = None) -> None:
+        """Make an action available again that a pack has taken and done nothing about, as if it had not been handed out.
+
+        Raise `ConflictError` when the action is not pending, or not this attempt's any more.
+        """
+        now = self._clock()
+        sender = await self._packs.sender(pack_id, now)
+
+        def check(progress: Progress) -> None:
+            check_may_complete(sender, progress)
+            if progress.state is not ActionState.PENDING:
+                raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be given back.")
+            if progress.timeout is not None and (not lease or shown_lease(progress, lease).number != progress.attempt):
+                raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
+
+        self._room.announce([await self._store.release(action_id, now, check, counts=False)])
 
     async def resolve_action(
         self,

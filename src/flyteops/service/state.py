@@ -20,10 +20,6 @@ JSON = "application/json"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-UNREADABLE = State.of(JSON, b"null")
-"""The state of something in the store that cannot be read, so that there is an entry about its removal."""
-
-
 def of_flow(flow: Flow) -> State:
     """Return the state of a flow."""
     return State.of(JSON, _encode(flow))

@@ -9,11 +9,12 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.change import SERVER, Author, State, Thing, thing
+from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
+from flyteops.name import name_problems
 from flyteops.service import aside
-from flyteops.service.aside import Aside
+from flyteops.service.aside import Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 
@@ -27,6 +28,11 @@ USE_KEPT_EVERY = timedelta(minutes=1)
 """How exactly it is stored when a token was last used."""
 
 LONGEST_TEXT = 255
+
+READABLE = ("chatops",)
+"""The datastore items that every pack may read which declares them, unless its token or the policy names others."""
+
+EVERY_ITEM = "*"
 
 UNKNOWN = sha256(b"").hexdigest()
 
@@ -42,6 +48,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     is_admin: bool = False
     pack_name: str = ""
     labels: dict[str, str] = {}
+    items: tuple[str, ...] | None = None
+    """The keys of the datastore items that the pack may read if it declares them; None for `READABLE`."""
 
     def is_valid_at(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at
@@ -50,6 +58,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     def state(self) -> State:
         """How it is, as entries about changes have it: of its hash they have a hash only."""
         known = {name: value for name, value in msgspec.to_builtins(self).items() if name != "hash"}
+        if self.items is None:  # as in the entries about tokens from before there were items
+            del known["items"]
         known["fingerprint"] = sha256(self.hash.encode()).hexdigest()
         return State.of("application/json", msgspec.json.encode(known, order="deterministic"))
 
@@ -57,6 +67,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     def claims(self) -> Mapping[str, str]:
         """What it says, as tokens of others say it."""
         return {"role": "admin"} if self.is_admin else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The keys of the datastore items that its bearer may read as a pack that declares them."""
+        if self.is_admin:
+            return (EVERY_ITEM,)
+        return READABLE if self.items is None else self.items
 
     def check_may_register(self, declaration: PackDeclaration) -> None:
         """Raise `UnauthorizedError` unless the bearer is this pack, or may do everything."""
@@ -74,6 +91,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     is_admin: bool = False
     pack_name: str = ""
     labels: dict[str, str] = {}
+    items: tuple[str, ...] | None = None
     lasts: timedelta | None = None
     description: str = ""
 
@@ -122,6 +140,7 @@ class TokenBook:
             is_admin=order.is_admin,
             pack_name=order.pack_name,
             labels=order.labels,
+            items=order.items,
         )
         return token, text
 
@@ -157,12 +176,14 @@ class TokenBook:
         return self._uses.get(token_id)
 
     async def revoke(self, token_id: str, by: Author = SERVER) -> None:
-        """Let a token be known no more; raise `NotFoundError`."""
+        """Let a token be known no more, also one that cannot be read; raise `NotFoundError`."""
+        unreadable = AsideKey(aside.TOKEN, token_id)
         async with self._changes.turn():
-            state = self.get(token_id).state
+            state = UNREADABLE if unreadable in self._aside else self.get(token_id).state
             async with self._changes.recorded(by, thing("token", token_id), state, None, "revoked"):
                 await self._store.delete_note(TOKEN, token_id)
                 self._tokens.pop(token_id, None)
+        self._aside.resolve([unreadable, AsideKey(aside.TOKEN, token_id, USE)])
         self._uses.pop(token_id, None)
         self._stored_uses.pop(token_id, None)
         with suppress(NotFoundError):
@@ -205,6 +226,9 @@ def _faults(order: Order) -> Iterable[Problem]:
         yield Problem("pack", "say the name of a pack, or that it is for an admin; not both")
     if order.labels and order.is_admin:
         yield Problem("labels", "belong to a pack; an admin has none")
+    if order.items is not None and order.is_admin:
+        yield Problem("items", "belong to a pack; an admin may read every item")
+    yield from name_problems({f"items[{index}]": key for index, key in enumerate(order.items or ())})
     if len(order.description) > LONGEST_TEXT:
         yield Problem("description", f"must have at most {LONGEST_TEXT} characters")
     if order.lasts is not None and order.lasts <= timedelta(0):

@@ -41,6 +41,7 @@ class CatalogContract(StoreCase):
             ),
             events=(EventDeclaration("Asked", (link,), {"type": "string"}), EventDeclaration("Ticked")),
             links=(link,),
+            items=("chatops", "tëams/$x.y"),
         ).seen(minutes(1))
         async with self.connect() as store:
             await store.save_pack(pack)

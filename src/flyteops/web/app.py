@@ -98,7 +98,8 @@ class Api:
         try:
             if self._gate is not None:
                 call.has_auth = True
-                call.bearer = await self._gate.admit(scope["method"], path, call.headers)
+                admitted = await self._gate.admit(scope["method"], path, call.headers, scope.get("client"))
+                call.bearer, call.items = admitted
             resource, params = self._find(path)
             call.set_params(params)
             reply = NOTHING_HERE if resource is None else await resource.reply(call)

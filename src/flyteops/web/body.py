@@ -15,7 +15,7 @@ from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import Headers, collides
 from flyteops.web.multipart import Part, parse_form
-from flyteops.web.wire import EventBody, EventText, Resolved
+from flyteops.web.wire import EventBody, EventText, PresenceReport, Resolved
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 
@@ -146,6 +146,11 @@ def resolution(document: Document) -> Resolved:
     if problems:
         raise InputError(f"The resolution is not valid: {problems[0].message}.", problems=problems)
     return told
+
+
+def presence(document: Document) -> PresenceReport:
+    """Return what an instance of a pack reports of itself; raise `InputError`."""
+    return read(document, PresenceReport)
 
 
 def declaration(document: Document) -> PackDeclaration:

@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
         "local",
         "loop",
         "parser",
+        "peer",
         "traffic",
         "transport",
         "url",
@@ -118,6 +119,8 @@ class Connection(asyncio.Protocol):
     flow: FlowControl
     local: tuple[str, tuple[str, int | None] | None]
     """The scheme, and the address of this end."""
+    peer: tuple[str, int] | None
+    """The address of the other end; None if that is a Unix socket."""
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: object = None, _loop: asyncio.AbstractEventLoop | None = None
@@ -164,13 +167,14 @@ class Connection(asyncio.Protocol):
         self._outlet = Outlet(transport, self.flow, self.loop, self.patience)
         bound_unsent(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
+        self.peer = get_remote_addr(transport)
         self.local = scheme, server = "https" if is_ssl(transport) else "http", get_local_addr(transport)
         self._about = {
             "type": "http",
             "asgi": ASGI,
             "http_version": "1.1",
             "server": server,
-            "client": get_remote_addr(transport),
+            "client": self.peer,
             "scheme": scheme,
             "root_path": "",
             "extensions": {BREAK_OFF: self.break_off},

@@ -13,6 +13,8 @@ from flyteops.change import Author, Change
 from flyteops.document import to_yaml
 from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service, Token
+from flyteops.service.token import EVERY_ITEM
+from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.principal import author_of
 from flyteops.web.link import Headers, Site, base_of
@@ -72,8 +74,9 @@ class DisconnectedError(Exception):
 class Call:
     """A request; its path parameters are there once the path is known, its body once it has been read.
 
-    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one. `has_auth` says
-    whether the server asks for tokens at all.
+    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one, or the pack that
+    needs none at its address. `items` are the datastore items that packs may read by it. `has_auth` says whether the server
+    asks for tokens at all.
     """
 
     __slots__ = (
@@ -85,6 +88,7 @@ class Call:
         "body",
         "has_auth",
         "headers",
+        "items",
         "options",
         "params",
         "scope",
@@ -98,7 +102,8 @@ class Call:
         self.headers: Headers = dict(scope["headers"])
         self.params: dict[str, str] = {}
         self.body = b""
-        self.bearer: Token | Claims | None = None
+        self.bearer: Token | Claims | Guest | None = None
+        self.items: Sequence[str] = (EVERY_ITEM,)
         self.has_auth = False
         self._receive = receive
         self._traffic = traffic

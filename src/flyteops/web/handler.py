@@ -1,6 +1,7 @@
 """What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -9,17 +10,21 @@ from msgspec import UNSET
 
 from flyteops import instant
 from flyteops.document import Document
-from flyteops.errors import NotFoundError, Problem, UnavailableError
+from flyteops.errors import ForbiddenError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.flowfile import lint, read_flow
-from flyteops.model import Execution, Flow, Step
+from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
+from flyteops.service.token import EVERY_ITEM
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.web import audit, wire
-from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, resolution
+from flyteops.web.auth.guest import Guest
+from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, presence, resolution
 from flyteops.web.exchange import LARGE, Call, HeaderList, Reply, encode
 from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
+
+LOGGER = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 50
 MOST_ACTIONS = 100
@@ -55,8 +60,8 @@ async def get_liveness(call: Call) -> Reply:
 
 async def get_readiness(call: Call) -> Reply:
     """Tell whether the server can do its work now, and if not, why."""
-    reasons = await call.service.why_not_ready()
-    # An empty tuple is left out of the answer. With auth, anybody may ask: names of flows and packs are for those with a token.
+    reasons = await call.service.why_not_ready(details=not call.has_auth)
+    # An empty tuple is left out of the answer. With auth, anybody may ask: names are for those with a token, and for the log.
     warnings = (*call.service.warnings(details=not call.has_auth), *call.traffic_warnings())
     if reasons:
         return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
@@ -92,9 +97,18 @@ async def register_pack(call: Call) -> Reply:
     declared = await in_document(call, declaration)
     if isinstance(call.bearer, Token):
         call.bearer.check_may_register(declared)
-    pack = await call.service.register_pack(declared, call.author)
+    elif isinstance(call.bearer, Guest):
+        call.bearer.check_may_register(declared)
+        LOGGER.info("The pack %s registers from %s without a token", declared.name, call.bearer.address)
+    takes_over = not isinstance(call.bearer, Guest)
+    pack = await call.service.register_pack(declared, call.author, takes_over=takes_over)
     site = call.site
-    headers = (site.location(pack_path(pack.id)), (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes))
+    path = pack_path(pack.id)
+    headers = (
+        site.location(path),
+        (b"link", f'<{site.base}{path}/presence>; rel="presence"'.encode()),
+        (b"flyte-max-body-bytes", b"%d" % call.options.max_body_bytes),
+    )
     return Reply(201, wire.PackView.of(pack, site, call.service.now()), headers=headers)
 
 
@@ -111,6 +125,18 @@ async def list_packs(call: Call) -> Reply:
 async def get_pack(call: Call) -> Reply:
     """Show a pack."""
     return Reply(200, wire.PackView.of(await call.service.get_pack(call.params["packId"]), call.site, call.service.now()))
+
+
+async def report_presence(call: Call) -> Reply:
+    """Report that an instance of a pack is connected, or stops.
+
+    When the last one stops that is known, the pack has stopped, instead of having fallen silent. Reports are expected once a
+    minute; packs that make none are seen by what they do.
+    """
+    report = await in_document(call, presence)
+    stops = report.status == "stopped"
+    others = await call.service.report_presence(call.params["packId"], report.instance, stops=stops)
+    return Reply(200, wire.PresenceAnswer(others=others))
 
 
 async def delete_pack(call: Call) -> Reply:
@@ -174,6 +200,15 @@ async def complete_action(call: Call) -> Reply:
     told = await happening(call)
     await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().text("lease"))
     return ACCEPTED
+
+
+async def give_back_action(call: Call) -> Reply:
+    """Give an action back that was taken and about which nothing was done.
+
+    It is handed out again, also to who gives it back, and the attempt does not count.
+    """
+    await call.service.give_back(call.params["packId"], call.params["actionId"], call.query().text("lease"))
+    return DONE
 
 
 async def list_actions(call: Call) -> Reply:
@@ -280,7 +315,29 @@ async def list_items(call: Call) -> Reply:
 
 async def get_item(call: Call) -> Reply:
     """Return the value of a datastore item."""
-    item = await call.service.get_item(call.params["key"])
+    return _value_of(await call.service.get_item(call.params["key"]))
+
+
+async def get_pack_item(call: Call) -> Reply:
+    """Return the value of a datastore item to a pack that has declared it.
+
+    With auth, the pack's token or the entry of the policy must name the item; without either, that is `chatops`. The value of a
+    secret is never returned.
+    """
+    key = call.params["key"]
+    if EVERY_ITEM not in call.items and key not in call.items:
+        raise UnauthorizedError(
+            f"Neither the token nor the policy lets a pack read the datastore item {key!r}: name it with"
+            " `flyte tokens create --item`, or as `items` in the entry of the policy.",
+            error="insufficient_scope",
+        )
+    pack = await call.service.get_pack(call.params["packId"])
+    if key not in pack.items:
+        raise ForbiddenError(f"The pack {pack.id!r} has not declared the datastore item {key!r} in `items` of its registration.")
+    return _value_of(await call.service.get_item(key))
+
+
+def _value_of(item: DataItem) -> Reply:
     content_type = item.content_type
     if not (content_type.isascii() and content_type.isprintable()):
         content_type = "application/octet-stream"

@@ -4,7 +4,7 @@ Old clients find a link by the end of its `rel`, and the first hit wins: the ord
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -94,13 +94,14 @@ class Site:
             self.link("/v1/swagger", f"{self.base}/swagger"),
         ]
 
-    def pack(self, pack_id: str) -> list[Link]:
+    def pack(self, pack_id: str, items: Iterable[str] = ()) -> list[Link]:
         path = pack_path(pack_id)
         return [
             self.link(path, "self"),
             self.link("/v1/packs", "up"),
             self.named(f"{path}/actions/take", "action/takeAction"),
             self.link(f"{path}/events", f"{self.base}/swagger#/event"),
+            *(self.named(f"{path}/datastore/{segment(key)}", "pack/item") for key in items),
         ]
 
     def take(self, pack_id: str, command: str) -> Link:

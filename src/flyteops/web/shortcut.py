@@ -44,9 +44,10 @@ FOR_THE_GENERAL_WAY = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"
 
 
 class LocatedLine(Line, Protocol):
-    """A connection that knows its scheme, and the address of this end."""
+    """A connection that knows its scheme, and the addresses of both ends."""
 
     local: tuple[str, tuple[str, int | None] | None]
+    peer: tuple[str, int] | None
 
 
 class Head(NamedTuple):
@@ -154,7 +155,8 @@ class Shortcut:
         if work is None:
             return False
         if self._gate is not None:
-            work = partial(admitted, self._gate, asked["path"].decode(), head.headers, work)
+            admission = partial(self._gate.admit, "POST", asked["path"].decode(), head.headers, line.peer)
+            work = partial(admitted, admission, work)
         return Errand(line, work, self._more)
 
     def _head(self, headers: bytes, line: LocatedLine) -> Head | None:
@@ -197,9 +199,9 @@ class Shortcut:
         return ACCEPTED
 
 
-async def admitted(gate: Gate, path: str, headers: Headers, work: Work, errand: Errand) -> Reply | None:
-    """Do the work if whoever asks may have it done; else raise `UnauthorizedError`."""
-    await gate.admit("POST", path, headers)
+async def admitted(admission: Callable[[], Awaitable[object]], work: Work, errand: Errand) -> Reply | None:
+    """Do the work if the gate lets it be done; else raise `UnauthorizedError`."""
+    await admission()
     return await work(errand)
 
 

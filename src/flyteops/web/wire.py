@@ -56,6 +56,13 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
     failure: bool = False
 
 
+class PresenceReport(Struct):
+    """What an instance of a pack reports of itself: that it is connected, or that it stops."""
+
+    instance: Annotated[str, Meta(min_length=1, max_length=100, description="what tells it from others of the same pack")]
+    status: Literal["live", "stopped"] = "live"
+
+
 class Resolved(Struct):
     """What became of an action, as a person says; `event` and `payload` are those of its result."""
 
@@ -121,6 +128,7 @@ class PackSummary(Answer, kw_only=True):
     last_seen: Timestamp
     status: Status
     links: list[Link]
+    stopped_at: Annotated[Timestamp | None, Meta(description="when it stopped, if it was not seen since")] = None
 
     @classmethod
     def of(cls, pack: Pack, site: Site, now: datetime) -> "PackSummary":
@@ -131,6 +139,7 @@ class PackSummary(Answer, kw_only=True):
             last_seen=instant.write(pack.last_seen_at),
             status=status_of(pack.last_seen_at, now),
             links=site.pack(pack.id)[:1],
+            stopped_at=_written(pack.stopped_at),
         )
 
 
@@ -139,6 +148,7 @@ class PackView(PackSummary, kw_only=True):
 
     commands: list[CommandView] = field(default_factory=list)
     events: list[EventDeclarationView] = field(default_factory=list)
+    items: Annotated[Sequence[str], Meta(description="the datastore items that it reads")] = ()
 
     @classmethod
     def of(cls, pack: Pack, site: Site, now: datetime) -> "PackView":
@@ -150,9 +160,15 @@ class PackView(PackSummary, kw_only=True):
             commands=[CommandView.of(command, pack_id, site) for command in pack.commands],
             events=[EventDeclarationView.of(event) for event in pack.events],
             last_seen=instant.write(pack.last_seen_at),
-            links=[*pack.links, *site.pack(pack_id)],
+            links=[*pack.links, *site.pack(pack_id, dict.fromkeys(pack.items))],
+            items=tuple(dict.fromkeys(pack.items)),
             status=status_of(pack.last_seen_at, now),
+            stopped_at=_written(pack.stopped_at),
         )
+
+
+def _written(at: datetime | None) -> str | None:
+    return None if at is None else instant.write(at)
 
 
 class PackList(Answer, kw_only=True):
@@ -160,6 +176,12 @@ class PackList(Answer, kw_only=True):
 
     links: list[Link]
     packs: list[PackSummary]
+
+
+class PresenceAnswer(Answer, kw_only=True, omit_defaults=False):
+    """How many other instances of the pack are connected to this server."""
+
+    others: int
 
 
 class ActionView(Answer, kw_only=True):

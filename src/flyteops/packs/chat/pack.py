@@ -1,5 +1,6 @@
 """The commands and events of the chat: those of the Slack pack, so that flows can move between the two."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import msgspec
 
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
-from flyteops.packs.chat.room import Message, Press, Reaction, Room, Spoken
+from flyteops.packs.chat.room import Message, Press, Reaction, Room, Spoken, usual_id
 from flyteops.packs.chatops.command import declare_commands
 from flyteops.packs.chatops.desk import Said
 from flyteops.packs.chatops.message import (
@@ -43,14 +44,17 @@ def pack_for(room: Room) -> Pack:
     pack = Pack("Chat", poll_interval=1.0)
     kinds = (ReceivedMessage, ReactionAdded, ButtonPressed)
     events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
-    chat = LocalChat(room)
+    chat = LocalChat(room, pack)
     declare_commands(pack, chat)
     ops = ChatOps(pack, chat)
 
     @pack.task
     async def deliver() -> None:
+        if await pack.others():
+            room.tell_apart(secrets.token_hex(2))
         while True:
             spoken, delivered = await room.next_spoken()
+            spoken = room.current(spoken)
             payload = _payload(spoken)
             try:
                 await pack.send(events[type(payload)](payload))
@@ -68,16 +72,25 @@ def pack_for(room: Room) -> Pack:
 class LocalChat:
     """A room as flows see it."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, pack: Pack) -> None:
         self._room = room
+        self._pack = pack
+
+    async def _goes_elsewhere(self, channel_id: str) -> bool:
+        """Let another chat have a command that is about a channel of its own; return whether it was given back."""
+        return self._room.is_elsewhere(channel_id) and await self._pack.give_back()
 
     async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
         """Post a message."""
+        if await self._goes_elsewhere(channel_id):
+            return ""
         return self._room.post(text, channel=self._channel(channel_id), thread=thread).timestamp
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
         """Post it; raise `NotFoundError` with Slack's word for what is missing."""
         channel = self._channel(asked.channel or "")
+        if await self._goes_elsewhere(channel.id):
+            return RichMessageSent(channel.id, "")
         if not asked.text and not asked.attachments and not asked.blocks:
             raise NotFoundError("no_text")
         message = self._room.post(
@@ -105,6 +118,8 @@ class LocalChat:
 
     async def update(self, asked: UpdateMessage) -> None:
         """Show the message once more as it is now; raise `NotFoundError` with Slack's word when there is none."""
+        if await self._goes_elsewhere(asked.channel_id or ""):
+            return
         try:
             shown = {"attachments": asked.attachments or (), "blocks": asked.blocks or ()}
             self._room.edit(asked.timestamp or "", asked.message or "", **shown)
@@ -131,8 +146,9 @@ class LocalChat:
         self._room.edit(timestamp, text)
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:
-        """Return the name of a channel."""
-        return frozenset({self._channel(channel_id).name})
+        """Return the name of a channel, and its id in a chat that is alone."""
+        name = self._channel(channel_id).name
+        return frozenset({name, usual_id(name)})
 
 
 def _said(message: Message) -> Said:

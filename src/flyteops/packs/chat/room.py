@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from flyteops.packs.chatops.message import Channel
 from flyteops.packs.chatops.message import User as ChatUser
 
 _REMEMBERED = 1000
+
+_CHANNEL_ID = re.compile(r"C[0-9A-F]{8}(?:-(?P<tag>[0-9a-f]{4}))?")
 
 
 class User(ChatUser, frozen=True):
@@ -107,7 +110,8 @@ class Room:
     ) -> None:
         self.user = user or User.named(_login())
         self.bot = User.named("flyte")
-        self._channels = {name: Channel(_stable_id("C", name), name) for name in channels}
+        self._channels = {name: Channel(usual_id(name), name) for name in channels}
+        self._tag = ""
         self._now = now
         self._last_microsecond = 0
         self._messages: deque[Message] = deque(maxlen=_REMEMBERED)
@@ -174,7 +178,29 @@ class Room:
     def open_channel(self, name: str) -> Channel:
         """Return the channel of that name; it is made if it does not exist."""
         name = name.removeprefix("#")
-        return self._channels.setdefault(name, Channel(_stable_id("C", name), name))
+        return self._channels.setdefault(name, Channel(self._id(name), name))
+
+    # ------------------------------------------------------------------------------------- for several rooms of one pack
+
+    def tell_apart(self, tag: str) -> None:
+        """Give the channels ids of their own, because another room has the usual ones."""
+        self._tag = tag
+        self._channels = {name: Channel(self._id(name), name) for name in self._channels}
+
+    def is_elsewhere(self, channel_id: str) -> bool:
+        """Tell whether an id is that of a channel in another room."""
+        found = _CHANNEL_ID.fullmatch(channel_id)
+        return found is not None and (found["tag"] or "") != self._tag
+
+    def current(self, spoken: Spoken) -> Spoken:
+        """Return what was said, with the id that its channel has now."""
+        if not isinstance(spoken, Message):
+            message = self.current(spoken.message)
+            return msgspec.structs.replace(spoken, message=message)
+        return msgspec.structs.replace(spoken, channel=self._channels.get(spoken.channel.name, spoken.channel))
+
+    def _id(self, name: str) -> str:
+        return f"{usual_id(name)}-{self._tag}" if self._tag else usual_id(name)
 
     # ------------------------------------------------------------------------------------------------------ for flows
 
@@ -238,6 +264,11 @@ class Room:
         microsecond = max(int(self._now().timestamp() * 1_000_000), self._last_microsecond + 1)
         self._last_microsecond = microsecond
         return f"{microsecond // 1_000_000}.{microsecond % 1_000_000:06d}"
+
+
+def usual_id(name: str) -> str:
+    """Return the id that a channel has unless another room has it."""
+    return _stable_id("C", name)
 
 
 def _stable_id(prefix: str, name: str) -> str:

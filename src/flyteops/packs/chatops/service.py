@@ -57,6 +57,7 @@ class ChatOps:
         self._fault = ""
         self._places: dict[str, str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        pack.reads(DATA_KEY)
         pack.task(self.watch)
 
     async def watch(self) -> None:

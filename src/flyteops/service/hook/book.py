@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
+from flyteops.change import SERVER, UNREADABLE, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
 from flyteops.service import aside
-from flyteops.service.aside import Aside
+from flyteops.service.aside import Aside, AsideKey
 from flyteops.service.changelog import ChangeLog
 from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
@@ -196,12 +196,14 @@ class HookBook:
         return hook, made
 
     async def delete(self, name: str, by: Author = SERVER) -> None:
-        """Remove a hook; raise `NotFoundError`. What its calls became stays in the audit."""
+        """Remove a hook, also one that cannot be read; raise `NotFoundError`. What its calls became stays in the audit."""
+        unreadable = AsideKey(aside.HOOK, name)
         async with self._changes.turn():
-            hook = self.get(name)
-            async with self._changes.recorded(by, thing("hook", name), hook.state, None):
+            before = UNREADABLE if unreadable in self._aside else self.get(name).state
+            async with self._changes.recorded(by, thing("hook", name), before, None):
                 await self._store.delete_note(HOOK, name)
-                del self._hooks[name]
+                self._hooks.pop(name, None)
+                self._aside.resolve([unreadable])
         await self.calls.forget(name)
         if self._hooks:
             await self.register(by)

@@ -1,6 +1,6 @@
 """Tokens of our own over HTTP: made, listed and revoked; and what they let do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated, Self
 
@@ -13,7 +13,7 @@ from flyteops.duration import parse_duration
 from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Order, Service, Token
-from flyteops.web.auth.policy import Entry, Policy
+from flyteops.web.auth.policy import AS_PACK, Entry, Policy
 from flyteops.web.body import in_document
 from flyteops.web.exchange import Call, Reply
 from flyteops.web.link import Site, token_path
@@ -27,9 +27,7 @@ OWN_POLICY = Policy(
         Entry("/v1", ["GET"]),
         Entry("/v1/hooks/:hook", ["POST"]),  # others call, and the hook itself sees to who they are
         Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # as itself, which whoever reads the body sees to
-        Entry("/v1/packs/:pack", ["GET"], {"pack": [":pack"], "role": [ADMIN]}),
-        Entry("/v1/packs/:pack/events", ["POST"], {"pack": [":pack"], "role": [ADMIN]}),
-        Entry("/v1/packs/:pack/actions/*", ["POST"], {"pack": [":pack"], "role": [ADMIN]}),
+        *(Entry(path, [method], {"pack": [":pack"], "role": [ADMIN]}) for path, method in AS_PACK),
         Entry("/*", claims={"role": [ADMIN]}),
     ]
 )
@@ -42,6 +40,10 @@ class TokenOrder(Struct, rename="camel"):
     pack: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     admin: bool = False
+    items: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="the datastore items that the pack may read if it declares them; without it, chatops"),
+    ] = None
     expires_in: Annotated[str, Meta(description="a duration such as 90d; without it, the token lasts for ever")] | None = None
     description: str = ""
 
@@ -53,6 +55,7 @@ class TokenView(Answer, kw_only=True):
     pack: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     admin: bool = False
+    items: Sequence[str] = ()
     description: str = ""
     created_at: Timestamp
     expires_at: Timestamp | None = None
@@ -67,6 +70,7 @@ class TokenView(Answer, kw_only=True):
             pack=token.pack_name or None,
             labels=token.labels,
             admin=token.is_admin,
+            items=() if token.is_admin else token.readable,
             description=token.description,
             created_at=instant.write(token.created_at),
             expires_at=None if token.expires_at is None else instant.write(token.expires_at),
@@ -104,15 +108,21 @@ def order_of(document: Document) -> Order:
         except ValueError as error:
             raise InputError(f"{error}.", problems=[document.problem(("expiresIn",), str(error))]) from error
     return Order(
-        is_admin=wanted.admin, pack_name=wanted.pack or "", labels=wanted.labels, lasts=lasts, description=wanted.description
+        is_admin=wanted.admin,
+        pack_name=wanted.pack or "",
+        labels=wanted.labels,
+        items=wanted.items,
+        lasts=lasts,
+        description=wanted.description,
     )
 
 
 async def create_token(call: Call) -> Reply:
     """Make a token for a pack or for an admin.
 
-    The answer has the token itself, this once only. A pack's token lets it register as itself, send its events, and take and
-    complete its actions. An admin's lets do everything.
+    The answer has the token itself, this once only. A pack's token lets it register as itself, send its events, take and
+    complete its actions, and read the datastore items that it declares, as far as the token names them. An admin's lets do
+    everything.
     """
     token, text = await call.service.tokens.create(await in_document(call, order_of), call.author)
     headers = (call.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))

@@ -6,12 +6,23 @@ from urllib.parse import unquote
 
 import msgspec
 
+from flyteops.service.token import READABLE
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 ANY_METHOD = "*"
 
 OLDER_PATHS: Mapping[tuple[str, ...], tuple[str, ...]] = {("v1", "executions"): ("v1", "audit", "flows")}
 """Where what is read at a newer path could be read before."""
+
+AS_PACK = (
+    ("/v1/packs/:pack", "GET"),
+    ("/v1/packs/:pack/events", "POST"),
+    ("/v1/packs/:pack/actions/*", "POST"),
+    ("/v1/packs/:pack/presence", "POST"),
+    ("/v1/packs/:pack/datastore/:key", "GET"),
+)
+"""The requests that a pack makes once it has registered."""
 
 Claims = Mapping[str, Any]
 """What a token says."""
@@ -24,13 +35,14 @@ class Entry(msgspec.Struct, frozen=True):
     """What requests for a path need: nothing, or a token with one of the claims. No methods are all; `line` is where it stands.
 
     In the path, ``*`` stands for one level or more and ``:name`` for one level. A claim's name or value that begins with a colon
-    is taken from the path.
+    is taken from the path. `items` are the datastore items that packs may read by such a request if they declare them.
     """
 
     path: str
     methods: Sequence[str] = ()
     claims: Mapping[str, Sequence[str]] = {}
     line: int | None = None
+    items: Sequence[str] = READABLE
 
     @property
     def names(self) -> list[str]:

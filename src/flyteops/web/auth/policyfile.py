@@ -8,9 +8,10 @@ from flyteops.convert import kind_of
 from flyteops.document import Document, parse_yaml
 from flyteops.errors import InputError, Problem
 from flyteops.model import Json
+from flyteops.service.token import READABLE
 from flyteops.web.auth.policy import METHODS, Entry, Policy, levels_of
 
-KEYS = ("path", "methods", "claims")
+KEYS = ("path", "methods", "claims", "items")
 
 NAME = re.compile(r":[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -59,7 +60,16 @@ class _EntryReader:
                 self._complain(f"{key!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""), key)
         place = self._document.place((self._index,))
         path = self._path(value.get("path"))
-        return Entry(path, self._methods(value.get("methods")), self._claims(value.get("claims"), path), place and place.line)
+        methods, claims = self._methods(value.get("methods")), self._claims(value.get("claims"), path)
+        return Entry(path, methods, claims, place and place.line, self._items(value.get("items")))
+
+    def _items(self, value: Json) -> Sequence[str]:
+        if value is None:
+            return READABLE
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            self._complain("must be a list of keys of datastore items such as [chatops, teams], or ['*'] for all", "items")
+            return ()
+        return [str(each) for each in value]
 
     def _path(self, value: Json) -> str:
         if not isinstance(value, str) or not value.startswith("/"):

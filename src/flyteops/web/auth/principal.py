@@ -3,6 +3,7 @@
 from flyteops.change import Actor, Author, Place
 from flyteops.model import pack_id
 from flyteops.service import Token
+from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
 from flyteops.web.link import Headers
 
@@ -13,7 +14,7 @@ NAMES = ("preferred_username", "email", "name")
 """The claims that say what people call somebody, the best first."""
 
 
-def author_of(bearer: Token | Claims | None, client: tuple[str, int] | None, headers: Headers) -> Author:
+def author_of(bearer: Token | Claims | Guest | None, client: tuple[str, int] | None, headers: Headers) -> Author:
     """Return who shows a token that lets them in, or shows none, and where the request came from."""
     place = Place(
         address=client[0] if client else "",
@@ -23,9 +24,11 @@ def author_of(bearer: Token | Claims | None, client: tuple[str, int] | None, hea
     return Author(_actor(bearer), place)
 
 
-def _actor(bearer: Token | Claims | None) -> Actor:
+def _actor(bearer: Token | Claims | Guest | None) -> Actor:
     if bearer is None:
         return Actor(kind="anonymous")
+    if isinstance(bearer, Guest):
+        return Actor(kind="address", id=bearer.address, name=", ".join(sorted({each.name for each in bearer.packs}))[:LONGEST])
     if isinstance(bearer, Token):
         name = bearer.description or ("" if bearer.is_admin else pack_id(bearer.pack_name, bearer.labels))
         return Actor(kind="token", id=bearer.token_id, name=name[:LONGEST])

@@ -1,0 +1,56 @@
+"""What an instance of a pack reports of itself: that it is connected, again and again, and at its end that it stops."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Literal
+from uuid import uuid4
+
+from flyteops.sdk.client import Client, Registration
+from flyteops.sdk.clock import Clock
+
+LOGGER = logging.getLogger("flyte.sdk")
+
+EVERY = 60.0
+"""How many seconds pass between two reports."""
+
+FAREWELL = 1.0
+"""How many seconds the last one may take, for the pack is waited for."""
+
+Registered = Callable[[Callable[[Registration], Awaitable[int]]], Awaitable[int]]
+
+
+class Presence:
+    """Reports for one instance. `registered` calls with the present registration, and again with a new one if that is lost."""
+
+    def __init__(self, client: Client, clock: Clock, registered: Registered) -> None:
+        self.instance = uuid4().hex
+        self.others = 0
+        """How many other instances of the pack were connected when this one reported last."""
+        self.reported = asyncio.Event()
+        self._client = client
+        self._clock = clock
+        self._registered = registered
+
+    async def keep(self) -> None:
+        """Report that this instance is connected, for ever."""
+        while True:
+            try:
+                self.others = await self._registered(lambda registration: self._report(registration, "live"))
+            except Exception as error:  # also of the client's libraries: nothing depends on it
+                LOGGER.debug("the server was not told that the pack is connected: %s", error)
+            self.reported.set()
+            await self._clock.sleep(EVERY)
+
+    async def sign_off(self, registration: Registration | None) -> None:
+        """Report that this instance stops; without an answer in time, it will be seen as silent."""
+        if registration is None:
+            return
+        try:
+            async with asyncio.timeout(FAREWELL):
+                await self._report(registration, "stopped")
+        except Exception as error:  # also of the client's libraries: nothing depends on it
+            LOGGER.debug("the server was not told that the pack stops: %s", error)
+
+    async def _report(self, registration: Registration, status: Literal["live", "stopped"]) -> int:
+        return await self._client.report(registration, self.instance, status)
