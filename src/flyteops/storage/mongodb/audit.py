@@ -10,7 +10,14 @@ from flyteops.errors import NotFoundError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
+from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, supply
 from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
+
+ENDED = frozenset(["SUCCESS", "FATAL"])
+
+MIN_SEQ = -(2**63)
+
+STATUS_FIELDS = {"trigger": 0, "input": 0, "context": 0, "result": 0}
 
 FLEETING = {"pending": 0}
 """What is not read of an execution."""
@@ -91,6 +98,7 @@ async def get_action(database: Any, action_id: str) -> Action:
     for collection in (database.action, database.audit):
         document = await collection.find_one({"_id": action_id})
         if document is not None:
+            await supply(database, [document])
             return action_of(document)
     raise NotFoundError(f"There is no action {action_id!r}.")
 
@@ -108,12 +116,35 @@ async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution
 
 def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
     members = sorted(run["actions"], key=lambda member: int(member["seq"]))
+    for member in members:
+        if member["id"] in documents:
+            complete([documents[member["id"]]], [member], None)
     actions = [action_of(documents[member["id"]]) for member in members if member["id"] in documents]
     return Execution(run["_id"], run["flowName"], run["flowUUID"], tuple(actions))
 
 
-async def list_actions(database: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-    """See `Store.list_actions`."""
+async def list_actions(
+    database: Any, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
+) -> Sequence[ActionStatus]:
+    """See `Store.list_actions`. `has_foreign`: there may be such as the original has ended."""
+    query = _query(which)
+    if not has_foreign:
+        cursor = database.action.find(query, STATUS_FIELDS).sort("flyte.seq", 1)
+        return [status_of(document) for document in await _page(cursor, start, limit)]
+    cursor = database.action.find({**query, "flyte.seq": {"$gt": MIN_SEQ}}, STATUS_FIELDS).sort("flyte.seq", 1)
+    found = await _page(cursor, 0, start + limit)
+    ended = ENDED if which.states is None else ENDED.intersection(state.value for state in which.states)
+    if ended and which.overdue_since is None:
+        query = {**query, **FOREIGN, "state.value": {"$in": sorted(ended)}}
+        query.pop("flyte.state", None)
+        cursor = database.action.find(query, STATUS_FIELDS).sort(CREATED).allow_disk_use(True)
+        foreign = await _page(cursor, 0, start + limit)
+        await supply(database, foreign)
+        found = sorted([*found, *foreign], key=lambda document: int(extra(document)["seq"]))
+    return [status_of(document) for document in found[start : start + limit]]
+
+
+def _query(which: ActionFilter) -> Document:
     query: Document = {}
     if which.states is not None:
         stored = [state.value for state in which.states] + ([LATER] if "NEW" in which.states else [])
@@ -125,6 +156,4 @@ async def list_actions(database: Any, which: ActionFilter, start: int, limit: in
         now = 0 if which.now is None else to_microseconds(which.now)
         waiting = {"$or": [{"flyte.due": {"$lte": now}}, {"flyte.since": {"$lt": to_microseconds(which.overdue_since)}}]}
         query["$or"] = [{"flyte.state": "UNKNOWN"}, {"flyte.state": "PENDING", **waiting}]
-    fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
-    cursor = database.action.find(query, fields).sort("flyte.seq", 1)
-    return [status_of(document) for document in await _page(cursor, start, limit)]
+    return query

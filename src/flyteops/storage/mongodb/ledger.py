@@ -313,7 +313,7 @@ class Ledger:
             correlation_id = head.get("correlationId") or ""
             run = await database.flyte_execution.find_one({"_id": correlation_id})
             if run is None or "seq" not in extra(head):
-                await adopt(database, self.queues, [correlation_id])
+                await adopt(database, self.queues, [correlation_id], marks=True)
             elif "pending" in run:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
             else:

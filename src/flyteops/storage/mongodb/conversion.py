@@ -1,0 +1,424 @@
+"""The background conversion: executions of the original are taken over while servers work, first those that are asked for.
+
+A pass reads actions in the order of their executions, from `action` and `audit` side by side, and enters a batch of executions
+with one insert. How far it has come is kept in `flyte_number`, so that the next server goes on there. One server at a time does
+this; a lease says which. What one does is repeated without harm by another that was thought dead.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import bson
+from pymongo.errors import DuplicateKeyError
+
+from flyteops.background import BackgroundLoop
+from flyteops.errors import UnavailableError
+from flyteops.model import PackRef, has_labels
+from flyteops.storage.base import ActionFilter, ExecutionFilter
+from flyteops.storage.mongodb.client import OPTIONS, Client, ask_server
+from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
+from flyteops.storage.mongodb.queue import Queues
+from flyteops.storage.mongodb.takeover import (
+    CREATED,
+    FOREIGN,
+    OPEN,
+    Flows,
+    Group,
+    adopt,
+    began_at,
+    enter,
+    run_of,
+)
+from flyteops.storage.row import to_instant, to_microseconds
+
+LOGGER = logging.getLogger("flyte.store")
+
+NOTE = "takeover"
+"""The document of `flyte_number` that says how far the conversion has come."""
+
+AT_ONCE = 200
+"""How many executions are entered together."""
+
+LONGEST_BATCH = 8 * 1024 * 1024
+"""How many bytes the actions of a batch have, about."""
+
+WAITING_AT_ONCE = 500
+"""How many actions that wait for a pack are looked at when it asks for one."""
+
+MOST_FLOWS = 1000
+"""How many versions of flows are kept in memory during the conversion."""
+
+LEASE = 15.0
+"""After how many seconds another server goes on with the conversion."""
+
+REPORT_EVERY = 5.0
+
+RETRY_AFTER = 1.0
+
+PATIENCE = 20.0
+"""For how many seconds one question may convert what it is about."""
+
+OVERLAP = 86_400_000_000
+"""By how many microseconds the clocks of the original's servers may differ."""
+
+LATEST = ("state.time", -1)
+BY_EXECUTION = [("correlationId", 1)]
+
+Actions = dict[str, list[Document]]
+"""Actions by execution."""
+
+
+class Progress(NamedTuple):
+    """How far the conversion has come, in actions and their copies."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        share = min(self.done * 100 // max(self.total, 1), 99)
+        return f"{self.done:,} of about {self.total:,} actions and copies ({share} %)"
+
+
+class Conversion:
+    """Converts what the original has written. `prepare` is done before the first pass, such as making indexes."""
+
+    def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
+        self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
+        self._progress: Progress | None = None
+        self._entered = 0
+        self._flows: Flows = {}
+        self._task: asyncio.Task[None] | None = None
+        self.is_done = True
+        self.has_foreign = False
+
+    async def look(self, database: Any) -> None:
+        """Find out whether there is something of the original that must be converted, or may be."""
+        found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
+        self.has_foreign = any(found)
+        self.is_done = not self.has_foreign
+        self._queues.is_converting = not self.is_done
+
+    # --------------------------------------------------------------------------------------------------------- background
+
+    def start(self, loop: BackgroundLoop) -> None:
+        """Begin to convert in the background."""
+        if not self.is_done:
+            self._task = asyncio.ensure_future(self._run(loop))
+
+    async def stop(self) -> None:
+        """Stop; the next server goes on from here."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def warnings(self) -> Sequence[str]:
+        """Return that the conversion is under way, while it is."""
+        if self.is_done:
+            return ()
+        progress = "" if self._progress is None else f" {self._progress} so far."
+        return [
+            f"The executions of an earlier server are being taken over.{progress} Everything can be used meanwhile, and what is"
+            " asked for is taken over first; old executions are removed only afterwards."
+        ]
+
+    async def _run(self, loop: BackgroundLoop) -> None:
+        while not self.is_done:
+            try:
+                await self._client.run(self.finish)
+                loop.succeeded()
+            except Exception as error:  # whatever it is, it is tried again; the loop reports it
+                loop.failed(error)
+                await asyncio.sleep(RETRY_AFTER)
+
+    async def finish(self, database: Any) -> None:
+        """Convert all that there is, or wait until another server has; then nothing is left to do."""
+        if self._prepare is not None:
+            await self._prepare(database)
+        while not await self._has_lease(database):
+            if await self._is_up_to_date(database):
+                break
+            await asyncio.sleep(RETRY_AFTER)
+        else:
+            await self._convert(database)
+        self.is_done = True
+        self._queues.is_converting = False
+        self._flows.clear()
+        if self._entered:
+            LOGGER.info("%d executions of an earlier server were taken over", self._entered)
+
+    async def _convert(self, database: Any) -> None:
+        try:
+            note = await _note(database)
+            newest = await _newest(database)
+            if "newest" not in note:
+                await self._pass(database, note.get("after"))
+            elif newest > note["newest"]:
+                await self._catch_up(database, note["newest"] - OVERLAP)
+            await database.flyte_number.update_one({"_id": NOTE}, {"$set": {"newest": newest}, "$unset": {"after": 1}})
+        finally:
+            release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
+            await asyncio.gather(asyncio.shield(release), return_exceptions=True)
+
+    async def _is_up_to_date(self, database: Any) -> bool:
+        note = await _note(database)
+        return "newest" in note and await _newest(database) <= note["newest"]
+
+    async def _has_lease(self, database: Any, **fields: Any) -> bool:
+        """Get or keep the lease, and note how far the conversion has come; return False when another server has it."""
+        now = to_microseconds((await ask_server(database))["localTime"])
+        which = {"_id": NOTE, "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}]}
+        change = {"$set": {"owner": self._name, "until": now + int(LEASE * 1_000_000), **fields}}
+        try:
+            await database.flyte_number.update_one(which, change, upsert=True)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def _pass(self, database: Any, after: str | None) -> None:
+        """Convert everything, in the order of executions, behind the one where an earlier pass has ended."""
+        counts = [await each.estimated_document_count() for each in (database.action, database.audit)]
+        which = {**FOREIGN, **({} if after is None else {"correlationId": {"$gt": after}})}
+        read, total = 0, sum(counts)
+        clock = _Clock()
+        async for batch in _batches(_groups(database, which)):
+            await self._enter(database, batch)
+            read += sum(len(group.live) + len(group.copies) for group in batch)
+            self._progress = Progress(read, total)
+            if clock.is_due(REPORT_EVERY):
+                LOGGER.info(
+                    "Taking over the executions of an earlier server: %s, %d executions a second",
+                    self._progress,
+                    self._entered / clock.passed(),
+                )
+            if clock.is_due(1.0, "lease") and not await self._has_lease(database, after=batch[-1].run):
+                raise UnavailableError("Another server has gone on with taking over executions.")
+            await asyncio.sleep(0)  # requests have their turn
+
+    async def _enter(self, database: Any, batch: Sequence[Group]) -> None:
+        if len(self._flows) > MOST_FLOWS:
+            self._flows.clear()
+        entered, again = await enter(database, self._queues, batch, self._flows)
+        self._entered += entered
+        if again:
+            await self._adopt(database, again)
+
+    async def _catch_up(self, database: Any, since: int) -> None:
+        """Convert what the original has written since it was converted the last time."""
+        runs: dict[str, None] = {}
+        which = {**FOREIGN, "state.time": {"$gte": to_instant(since)}}
+        for collection in (database.action, database.audit):
+            async for each in collection.find(which, {"correlationId": 1}):
+                runs[run_of(each)] = None
+        await self._adopt(database, list(runs))
+
+    # ------------------------------------------------------------------------------------------------- what is asked for
+
+    async def _adopt(self, database: Any, runs: Collection[str]) -> None:
+        """Convert these executions first."""
+        until, waiting = time.monotonic() + PATIENCE, list(runs)
+        for start in range(0, len(waiting), AT_ONCE):
+            if time.monotonic() > until and self._task is not asyncio.current_task():
+                raise UnavailableError(
+                    "That is about more executions of an earlier server than can be taken over at once; they are being taken"
+                    f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
+                )
+            self._entered += await adopt(database, self._queues, waiting[start : start + AT_ONCE])
+
+    async def for_each(self, database: Any, runs: Sequence[str]) -> None:
+        """Convert these executions."""
+        if not self.is_done:
+            await self._adopt(database, runs)
+
+    async def for_action(self, database: Any, action_id: str) -> None:
+        """Convert the execution of an action."""
+        if self.is_done:
+            return
+        for collection in (database.action, database.audit):
+            found = await collection.find_one({"_id": action_id}, {"correlationId": 1})
+            if found is not None:
+                await self._adopt(database, [run_of(found)])
+                return
+
+    async def for_claim(self, database: Any, pack: PackRef, command: str | None, limit: int) -> None:
+        """Convert the oldest actions that a pack may be handed out."""
+        if self.is_done:
+            return
+        which = {"packName": pack.name, "state.value": "NEW", **FOREIGN, **({} if command is None else {"name": command})}
+        fields = {"correlationId": 1, "packLabels": 1}
+        reach, runs = max(limit, WAITING_AT_ONCE), dict[str, None]()
+        while True:
+            oldest = await database.action.find(which, fields).sort(CREATED).limit(reach).to_list()
+            runs.update(dict.fromkeys(run_of(each) for each in oldest if has_labels(pack.labels, labels_of(each))))
+            if len(runs) >= limit or len(oldest) < reach:
+                break
+            reach *= 10
+        await self._adopt(database, list(runs)[: max(limit, AT_ONCE)])
+
+    async def for_actions(self, database: Any, which: ActionFilter, count: int) -> None:
+        """Convert the oldest actions that a list asks for."""
+        if self.is_done or count <= 0:
+            return
+        query: Document = {**FOREIGN}
+        if which.states is not None:
+            query["state.value"] = {"$in": [state.value for state in which.states]}
+        for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
+            if value is not None:
+                query[field] = value
+        if which.overdue_since is not None:
+            query["$and"] = [{"state.value": "PENDING"}, {"state.time": {"$lt": which.overdue_since}}]
+        fields = {"correlationId": 1, "state.value": 1, "states": {"$slice": 1}}
+        async with database.action.find(query, fields).sort(CREATED).allow_disk_use(True) as cursor:
+            found = await _first(cursor, count, began_at)
+        await self._adopt(database, await _lacking(database, found.actions))
+
+    async def for_executions(self, database: Any, which: ExecutionFilter, count: int) -> None:
+        """Convert the executions with the latest activity that a list asks for."""
+        if self.is_done or count <= 0:
+            return
+        wanted = {
+            "flowName": which.flow_name,
+            "stepId": which.step_id,
+            "name": which.action_name,
+            "packName": which.action_pack_name,
+        }
+        query = {**FOREIGN, **{field: value for field, value in wanted.items() if value is not None}}
+        labels = which.action_pack_labels or {}
+        fields = {"correlationId": 1, "state": 1, "packLabels": 1}
+        actions: Actions = {}
+        since: list[int] = []
+        for collection in (database.action, database.audit):
+            async with collection.find(query, fields).sort([LATEST]).allow_disk_use(True) as cursor:
+                found = await _first(cursor, count, _changed_at, labels)
+            for run, some in found.actions.items():
+                actions.setdefault(run, []).extend(some)
+            since += [] if found.last is None else [found.last]
+        if since and (labels or set(query) - {"flowName", *FOREIGN}):
+            # Another action may be what makes its execution one of the latest.
+            later = {**FOREIGN, "state.time": {"$gte": to_instant(min(since))}}
+            for collection in (database.action, database.audit):
+                async for each in collection.find(later, {"correlationId": 1}):
+                    actions.setdefault(run_of(each), [])
+        await self._adopt(database, await _lacking(database, actions))
+
+
+class _Clock:
+    """Tells when something is due again."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last: dict[str, float] = {}
+
+    def passed(self) -> float:
+        return max(time.monotonic() - self._began, 0.001)
+
+    def is_due(self, every: float, what: str = "") -> bool:
+        now = time.monotonic()
+        if now - self._last.get(what, self._began) < every:
+            return False
+        self._last[what] = now
+        return True
+
+
+async def _note(database: Any) -> Document:
+    return await database.flyte_number.find_one({"_id": NOTE}) or {}
+
+
+async def _newest(database: Any) -> int:
+    """Return when the original has changed an action the last time, of those that have no field of ours."""
+    newest = 0
+    for collection in (database.action, database.audit):
+        found = await collection.find_one(FOREIGN, {"state.time": 1}, sort=[LATEST])
+        newest = max(newest, 0 if found is None else _changed_at(found))
+    return newest
+
+
+async def _groups(database: Any, which: Document) -> AsyncIterator[Group]:
+    """Yield all actions by execution, from both collections side by side."""
+    streams = [
+        _Stream(collection.find(which).sort(BY_EXECUTION).hint(BY_EXECUTION).batch_size(AT_ONCE))
+        for collection in (database.action, database.audit)
+    ]
+    for stream in streams:
+        await stream.advance()
+    while heads := [run_of(stream.head) for stream in streams if stream.head is not None]:
+        run = min(heads)
+        yield Group(run, await streams[0].take(run), await streams[1].take(run))
+
+
+class _Stream:
+    """Documents in the order of their executions."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = aiter(cursor)
+        self.head: Document | None = None
+
+    async def advance(self) -> None:
+        self.head = await anext(self._cursor, None)
+
+    async def take(self, run: str) -> list[Document]:
+        """Return what is next of this execution."""
+        taken = []
+        while self.head is not None and run_of(self.head) == run:
+            taken.append(self.head)
+            await self.advance()
+        return taken
+
+
+async def _batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
+    batch: list[Group] = []
+    size = 0
+    async for group in groups:
+        batch.append(group)
+        size += sum(len(bson.encode(each, codec_options=OPTIONS)) for each in (*group.live, *group.copies))
+        if len(batch) == AT_ONCE or size > LONGEST_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _First(NamedTuple):
+    """The first actions by execution, and the time of the last of them; None when those were all."""
+
+    actions: Actions
+    last: int | None
+
+
+async def _first(
+    cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None
+) -> _First:
+    """Return the actions of the first executions of a cursor in the order of time, with all that are as late as the last."""
+    actions: Actions = {}
+    last: int | None = None
+    async for each in cursor:
+        if labels and not has_labels(labels_of(each), labels):
+            continue
+        at = time_of(each)
+        if last is not None and at != last:
+            return _First(actions, last)
+        actions.setdefault(run_of(each), []).append(each)
+        if len(actions) >= count:
+            last = at
+    return _First(actions, None)
+
+
+def _changed_at(document: Document) -> int:
+    return microseconds_of((document.get("state") or {}).get("time"))
+
+
+async def _lacking(database: Any, actions: Actions) -> list[str]:
+    """Return the executions that are not known, or lack one of these actions, or of which one has not ended."""
+    runs, known = list(actions), dict[str, set[str]]()
+    for start in range(0, len(runs), AT_ONCE):
+        which = {"_id": {"$in": runs[start : start + AT_ONCE]}}
+        async for run in database.flyte_execution.find(which, {"actions.id": 1}):
+            known[run["_id"]] = {member["id"] for member in run.get("actions", ())}
+    return [run for run in runs if _is_lacking(known.get(run), actions[run])]
+
+
+def _is_lacking(known: Collection[str] | None, actions: Sequence[Document]) -> bool:
+    return known is None or any(each["_id"] not in known or state_of(each) in OPEN for each in actions)
