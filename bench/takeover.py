@@ -1,7 +1,7 @@
 """The first start on a database that the original has filled: ``python -m bench.takeover --store URL``.
 
 Each round fills a database and starts a server on it: how soon the server answers, and how soon everything is converted. The
-server's program is an argument, so that two versions can be measured side by side: ``--flyte one/bin/flyte --flyte two/bin/flyte``.
+server's program is an argument, to measure two versions side by side: ``--flyte one/bin/flyte --flyte two/bin/flyte``.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def actions(number: int, rng: random.Random, now: datetime) -> Iterator[dict[str
     run = secrets.token_hex(12)
     for step in range(1 + number % 2):
         length = 2 if number % 1000 == 0 and step == number % 2 else 3
-        history = [{"value": state, "time": began + timedelta(seconds=10 * step + at)} for at, state in enumerate(STATES[:length])]
+        history = [
+            {"value": state, "time": began + timedelta(seconds=10 * step + at)} for at, state in enumerate(STATES[:length])
+        ]
         event = {
             "name": "ReceivedMessage",
             "pack": {"_id": "Chat", "name": "Chat", "labels": None},
@@ -73,7 +75,7 @@ def actions(number: int, rng: random.Random, now: datetime) -> Iterator[dict[str
 
 async def fill(url: str, executions: int) -> None:
     """Write the flows and executions of the original."""
-    rng, now = random.Random(1), datetime.now(UTC)  # noqa: S311 - a bench, which shall be the same each time
+    rng, now = random.Random(1), datetime.now(UTC)
     async with AsyncMongoClient(url, tz_aware=True) as client:
         database = client.get_default_database()
         trigger = {"name": "ReceivedMessage", "packName": "Chat"}

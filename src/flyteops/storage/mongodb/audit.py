@@ -6,9 +6,12 @@ What belongs to an execution is in `action`, or, where that is kept no longer, i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flyteops.errors import NotFoundError
+from bson.raw_bson import RawBSONDocument
+
+from flyteops.errors import NotFoundError, UnreadableError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
 from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, supply
 from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
@@ -81,7 +84,18 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
     uuids = list({run["flowUUID"] for run in runs})
     flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
     of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
-    return [run.get("bytes", 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+    unsized = await _actual_sizes(database, [run["_id"] for run in runs if run.get("isUnsized")])
+    return [run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+
+
+async def _actual_sizes(database: Any, runs: Sequence[str]) -> Mapping[str, int]:
+    """Return how long the actions of executions are that the original has ended, without reading what is in them."""
+    sizes = dict.fromkeys(runs, 0)
+    if runs:
+        raw = database.action.with_options(OPTIONS.with_options(document_class=RawBSONDocument))
+        async for each in raw.find({"correlationId": {"$in": list(runs)}}):
+            sizes[each["correlationId"]] += len(each.raw)
+    return sizes
 
 
 async def get_execution(database: Any, correlation_id: str) -> Execution:
@@ -98,7 +112,8 @@ async def get_action(database: Any, action_id: str) -> Action:
     for collection in (database.action, database.audit):
         document = await collection.find_one({"_id": action_id})
         if document is not None:
-            await supply(database, [document])
+            if not await supply(database, [document]):
+                raise UnreadableError(f"The action {action_id!r} in the store cannot be read.")
             return action_of(document)
     raise NotFoundError(f"There is no action {action_id!r}.")
 
@@ -138,8 +153,7 @@ async def list_actions(
         query = {**query, **FOREIGN, "state.value": {"$in": sorted(ended)}}
         query.pop("flyte.state", None)
         cursor = database.action.find(query, STATUS_FIELDS).sort(CREATED).allow_disk_use(True)
-        foreign = await _page(cursor, 0, start + limit)
-        await supply(database, foreign)
+        foreign = await supply(database, await _page(cursor, 0, start + limit))
         found = sorted([*found, *foreign], key=lambda document: int(extra(document)["seq"]))
     return [status_of(document) for document in found[start : start + limit]]
 

@@ -8,22 +8,23 @@ this; a lease says which. What one does is repeated without harm by another that
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
-import bson
 from pymongo.errors import DuplicateKeyError
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import UnavailableError
 from flyteops.model import PackRef, has_labels
 from flyteops.storage.base import ActionFilter, ExecutionFilter
-from flyteops.storage.mongodb.client import OPTIONS, Client, ask_server
+from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
 from flyteops.storage.mongodb.queue import Queues
 from flyteops.storage.mongodb.takeover import (
     CREATED,
     FOREIGN,
+    HEAD,
     OPEN,
     Flows,
     Group,
@@ -39,11 +40,11 @@ LOGGER = logging.getLogger("flyte.store")
 NOTE = "takeover"
 """The document of `flyte_number` that says how far the conversion has come."""
 
-AT_ONCE = 200
+AT_ONCE = 250
 """How many executions are entered together."""
 
-LONGEST_BATCH = 8 * 1024 * 1024
-"""How many bytes the actions of a batch have, about."""
+READ_AT_ONCE = 500
+"""How many actions are read together."""
 
 WAITING_AT_ONCE = 500
 """How many actions that wait for a pack are looked at when it asks for one."""
@@ -53,6 +54,8 @@ MOST_FLOWS = 1000
 
 LEASE = 15.0
 """After how many seconds another server goes on with the conversion."""
+
+RENEW_EVERY = 1.0
 
 REPORT_EVERY = 5.0
 
@@ -153,12 +156,12 @@ class Conversion:
     async def _convert(self, database: Any) -> None:
         try:
             note = await _note(database)
-            newest = await _newest(database)
             if "newest" not in note:
-                await self._pass(database, note.get("after"))
-            elif newest > note["newest"]:
+                newest = await self._pass(database, note)
+            elif (newest := await _newest(database)) > note["newest"]:
                 await self._catch_up(database, note["newest"] - OVERLAP)
-            await database.flyte_number.update_one({"_id": NOTE}, {"$set": {"newest": newest}, "$unset": {"after": 1}})
+            done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1}}
+            await database.flyte_number.update_one({"_id": NOTE}, done)
         finally:
             release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
             await asyncio.gather(asyncio.shield(release), return_exceptions=True)
@@ -178,30 +181,39 @@ class Conversion:
             return False
         return True
 
-    async def _pass(self, database: Any, after: str | None) -> None:
-        """Convert everything, in the order of executions, behind the one where an earlier pass has ended."""
-        counts = [await each.estimated_document_count() for each in (database.action, database.audit)]
+    async def _pass(self, database: Any, note: Mapping[str, Any]) -> int:
+        """Convert everything, in the order of executions, behind the one where an earlier pass has ended.
+
+        Return the time of the latest change.
+        """
+        total = sum([await each.estimated_document_count() for each in (database.action, database.audit)])
+        after, newest, read = note.get("after"), int(note.get("seen", 0)), int(note.get("read", 0))
         which = {**FOREIGN, **({} if after is None else {"correlationId": {"$gt": after}})}
-        read, total = 0, sum(counts)
         clock = _Clock()
-        async for batch in _batches(_groups(database, which)):
-            await self._enter(database, batch)
-            read += sum(len(group.live) + len(group.copies) for group in batch)
-            self._progress = Progress(read, total)
-            if clock.is_due(REPORT_EVERY):
-                LOGGER.info(
-                    "Taking over the executions of an earlier server: %s, %d executions a second",
-                    self._progress,
-                    self._entered / clock.passed(),
-                )
-            if clock.is_due(1.0, "lease") and not await self._has_lease(database, after=batch[-1].run):
-                raise UnavailableError("Another server has gone on with taking over executions.")
-            await asyncio.sleep(0)  # requests have their turn
+        async with aclosing(_groups(database, which)) as groups:
+            async for batch in _batches(groups):
+                documents = [each for group in batch for each in (*group.live, *group.copies)]
+                read, newest = read + len(documents), max(newest, *map(_changed_at, documents))
+                await self._enter(database, await _completed(database, batch))
+                self._progress = Progress(read, total)
+                self._report(clock)
+                how_far = {"after": batch[-1].run, "seen": newest, "read": read}
+                if clock.is_due("lease", RENEW_EVERY) and not await self._has_lease(database, **how_far):
+                    raise UnavailableError("Another server has gone on with taking over executions.")
+        return newest
+
+    def _report(self, clock: "_Clock") -> None:
+        if clock.is_due("report", REPORT_EVERY):
+            LOGGER.info(
+                "Taking over the executions of an earlier server: %s, %d executions a second",
+                self._progress,
+                self._entered / clock.passed(),
+            )
 
     async def _enter(self, database: Any, batch: Sequence[Group]) -> None:
         if len(self._flows) > MOST_FLOWS:
             self._flows.clear()
-        entered, again = await enter(database, self._queues, batch, self._flows)
+        entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)
         self._entered += entered
         if again:
             await self._adopt(database, again)
@@ -315,7 +327,7 @@ class _Clock:
     def passed(self) -> float:
         return max(time.monotonic() - self._began, 0.001)
 
-    def is_due(self, every: float, what: str = "") -> bool:
+    def is_due(self, what: str, every: float) -> bool:
         now = time.monotonic()
         if now - self._last.get(what, self._began) < every:
             return False
@@ -336,28 +348,56 @@ async def _newest(database: Any) -> int:
     return newest
 
 
-async def _groups(database: Any, which: Document) -> AsyncIterator[Group]:
-    """Yield all actions by execution, from both collections side by side."""
-    streams = [
-        _Stream(collection.find(which).sort(BY_EXECUTION).hint(BY_EXECUTION).batch_size(AT_ONCE))
-        for collection in (database.action, database.audit)
-    ]
-    for stream in streams:
-        await stream.advance()
-    while heads := [run_of(stream.head) for stream in streams if stream.head is not None]:
-        run = min(heads)
-        yield Group(run, await streams[0].take(run), await streams[1].take(run))
+async def _groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:
+    """Yield the heads of actions by execution, from both collections side by side; of copies only what tells which they are."""
+    live = _Stream(_by_execution(database.action.find(which, HEAD)))
+    copies = _Stream(_by_execution(database.audit.find(which, {"correlationId": 1, "state": 1})))
+    try:
+        for stream in (live, copies):
+            await stream.advance()
+        while heads := [run_of(stream.head) for stream in (live, copies) if stream.head is not None]:
+            run = min(heads)
+            yield Group(run, await live.take(run), await copies.take(run))
+    finally:
+        for stream in (live, copies):
+            await stream.close()
+
+
+def _by_execution(cursor: Any) -> Any:
+    return cursor.sort(BY_EXECUTION).hint(BY_EXECUTION).batch_size(READ_AT_ONCE)
 
 
 class _Stream:
-    """Documents in the order of their executions."""
+    """Documents in the order of their executions; the next part is read while one is worked with."""
 
     def __init__(self, cursor: Any) -> None:
-        self._cursor = aiter(cursor)
+        self._cursor = cursor
+        self._part: Sequence[Document] = ()
+        self._next = 0
+        self._coming: asyncio.Task[Sequence[Document]] | None = asyncio.ensure_future(self._read())
         self.head: Document | None = None
 
+    async def _read(self) -> Sequence[Document]:
+        part: Sequence[Document] = await self._cursor.to_list(READ_AT_ONCE)
+        return part
+
     async def advance(self) -> None:
-        self.head = await anext(self._cursor, None)
+        """Go on to the next document."""
+        while self._next == len(self._part):
+            if self._coming is None:
+                self.head = None
+                return
+            self._part, self._next = await self._coming, 0
+            self._coming = asyncio.ensure_future(self._read()) if self._cursor.alive else None
+        self.head = self._part[self._next]
+        self._next += 1
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.gather(self._coming, return_exceptions=True)
+        await self._cursor.close()
 
     async def take(self, run: str) -> list[Document]:
         """Return what is next of this execution."""
@@ -370,15 +410,51 @@ class _Stream:
 
 async def _batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
     batch: list[Group] = []
-    size = 0
     async for group in groups:
         batch.append(group)
-        size += sum(len(bson.encode(each, codec_options=OPTIONS)) for each in (*group.live, *group.copies))
-        if len(batch) == AT_ONCE or size > LONGEST_BATCH:
+        if len(batch) == AT_ONCE:
             yield batch
-            batch, size = [], 0
+            batch = []
     if batch:
         yield batch
+
+
+async def _completed(database: Any, batch: Sequence[Group]) -> list[Group]:
+    """Return a batch with the heads of copies where there is nothing else, and all of the actions that have not ended."""
+    return await _with_open_actions(database, await _with_copies(database, batch))
+
+
+async def _with_copies(database: Any, batch: Sequence[Group]) -> list[Group]:
+    alone: list[str] = []
+    for group in batch:
+        known = {each["_id"] for each in group.live}
+        alone += [each["_id"] for each in group.copies if each["_id"] not in known]
+    found = await _by_id(database.audit, alone, HEAD)
+    return [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch] if found else list(batch)
+
+
+async def _with_open_actions(database: Any, batch: Sequence[Group]) -> list[Group]:
+    still_open = {group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))}
+    for run, group in still_open.items():
+        live = await _by_id(database.action, [each["_id"] for each in group.live])
+        copies = await _by_id(database.audit, [each["_id"] for each in group.copies])
+        still_open[run] = Group(run, _replaced(group.live, live), _replaced(group.copies, copies))
+    return [still_open.get(group.run, group) for group in batch]
+
+
+def _is_open(document: Document) -> bool:
+    state = document.get("state")
+    return isinstance(state, dict) and state.get("value") in OPEN
+
+
+async def _by_id(collection: Any, keys: Sequence[str], fields: Document | None = None) -> dict[str, Document]:
+    if not keys:
+        return {}
+    return {each["_id"]: each async for each in collection.find({"_id": {"$in": list(keys)}}, fields)}
+
+
+def _replaced(documents: Sequence[Document], found: Mapping[str, Document]) -> list[Document]:
+    return [found.get(each["_id"], each) for each in documents]
 
 
 class _First(NamedTuple):
@@ -388,9 +464,7 @@ class _First(NamedTuple):
     last: int | None
 
 
-async def _first(
-    cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None
-) -> _First:
+async def _first(cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None) -> _First:
     """Return the actions of the first executions of a cursor in the order of time, with all that are as late as the last."""
     actions: Actions = {}
     last: int | None = None
@@ -407,7 +481,8 @@ async def _first(
 
 
 def _changed_at(document: Document) -> int:
-    return microseconds_of((document.get("state") or {}).get("time"))
+    state = document.get("state")
+    return microseconds_of(state.get("time")) if isinstance(state, dict) else 0
 
 
 async def _lacking(database: Any, actions: Actions) -> list[str]:

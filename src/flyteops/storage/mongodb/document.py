@@ -162,6 +162,8 @@ def states_of(document: Mapping[str, Any]) -> list[str]:
     """Return all states with their times, as text; times that only BSON has are of milliseconds."""
     exact = list(extra(document).get("states") or ())
     known = document.get("states") or [document.get("state") or {"value": "NEW"}]
+    if len(exact) == len(known):
+        return exact
     rest = [f"{each.get('value')} {microseconds_of(each.get('time'))}" for each in known[len(exact) :]]
     return exact + rest
 

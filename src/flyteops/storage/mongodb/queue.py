@@ -109,7 +109,9 @@ class Queues:
         token, before = asked.tries.begin()
         taken = await _taken_before(database, queues, before, token) if is_again else []
         while queues and len(taken) < asked.limit:
-            document = await _take(database, queues, _handing_out(asked, token, now), asked.pack.name if self.is_converting else None)
+            document = await _take(
+                database, queues, _handing_out(asked, token, now), asked.pack.name if self.is_converting else None
+            )
             if document is None:
                 break
             taken.append(document)

@@ -61,7 +61,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         # What waits, in the order in which it is handed out; what is due; and what was not taken over yet.
         Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
         Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
-        Index("action", [("flyte.seq", 1), ("states.0.time", 1), ("_id", 1)]),
+        Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
         Index("audit", [("flyte.seq", 1)]),
         Index("flyte_queue", [("packName", 1), ("command", 1)]),
         Index("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),

@@ -38,10 +38,15 @@ TRIES = 10
 FOREIGN = {"flyte.seq": None}
 """The filter of actions without a field of ours."""
 
-CREATED = [("states.0.time", 1), ("_id", 1)]
+CREATED = [("states.time", 1), ("_id", 1)]
 """The order in which the original has created actions."""
 
 OPEN = ("NEW", "PENDING")
+
+HEAD = dict.fromkeys(
+    ("correlationId", "flowName", "flowUUID", "stepId", "name", "packName", "packLabels", "state", "states", "flyte"), 1
+)
+"""The fields of an action that are enough to enter an execution that has ended."""
 
 Flows = dict[str, Flow | None]
 """Versions of flows by uuid; None for one that is not there, or cannot be read."""
@@ -58,7 +63,7 @@ class Group(NamedTuple):
         """Return each action once, oldest first."""
         known = {each["_id"] for each in self.live}
         found = [*self.live, *(each for each in self.copies if each["_id"] not in known)]
-        return sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
+        return found if len(found) == 1 else sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
 
 
 async def adopt(database: Any, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
@@ -94,10 +99,13 @@ def run_of(document: Mapping[str, Any]) -> str:
     return str(document.get("correlationId") or "")
 
 
-async def enter(
-    database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False
+async def enter(  # noqa: PLR0913 - two by keyword
+    database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
 ) -> tuple[int, list[str]]:
     """Enter executions of which all actions are given; return how many were new, and which must be looked at again.
+
+    Of those that have ended, the heads of the actions are enough. With `is_partial`, those that are known may have more actions
+    than are given, and are to be looked at again when they lack some of these.
 
     May be done by several servers at a time, and over again: equal actions make equal documents.
     """
@@ -105,11 +113,18 @@ async def enter(
     await _load_flows(database, groups, flows)
     entries = [entry for group in groups if (entry := _entry(group, known.get(group.run), flows)) is not None]
     new = [entry for entry in entries if entry.known is None]
-    lost = {entry.run for entry in entries if entry.known is not None and not await _extend(database, entry)}
+    lost: set[str] = set()
+    for entry in entries:
+        if (
+            entry.known is not None
+            and entry.missing
+            and (is_partial or not await _extend(database, entry, entry.known["version"]))
+        ):
+            lost.add(entry.run)
     if await write_all(database.flyte_execution, [InsertOne(entry.execution) for entry in new]):
         lost |= {entry.run for entry in new}  # another server was faster with some
     kept = [entry for entry in entries if entry.run not in lost]
-    await _mark(database, queues, [entry for entry in kept if marks or not is_over(entry.documents)])
+    await _mark(database, queues, [entry for entry in kept if marks or not entry.execution["isFinished"]])
     return sum(entry.known is None for entry in kept), sorted(lost)
 
 
@@ -126,27 +141,29 @@ class _Entry(NamedTuple):
     known: Mapping[str, Any] | None
     missing: Sequence[Document]
     foreign: tuple[Sequence[str], Sequence[str]]
+    execution: Document
 
     @property
     def run(self) -> str:
         return self.group.run
 
-    @property
-    def execution(self) -> Document:
-        """Return the document of an execution that is new."""
-        first = self.documents[0]
-        return {
-            "_id": self.run,
-            "flowName": first.get("flowName") or "",
-            "flowUUID": first.get("flowUUID") or "",
-            "seq": extra(first)["seq"],
-            "isFinished": is_over(self.documents),
-            "isArchived": not self.group.live,
-            "actions": [member_of(each) for each in self.documents],
-            "changedAt": _changed_at(self.documents),
-            "version": 1,
-            "bytes": sum(extra(each).get("bytes", 0) for each in self.documents),
-        }
+
+def _execution(group: Group, documents: Sequence[Document]) -> Document:
+    """Return the document of an execution that is new."""
+    first, is_finished = documents[0], is_over(documents)
+    return {
+        "_id": group.run,
+        "flowName": first.get("flowName") or "",
+        "flowUUID": first.get("flowUUID") or "",
+        "seq": extra(first)["seq"],
+        "isFinished": is_finished,
+        "isArchived": not group.live,
+        "actions": [member_of(each) for each in documents],
+        "changedAt": _changed_at(documents),
+        "version": 1,
+        # The heads do not tell how long an action is; of executions that have ended that is found out when it matters.
+        **({"bytes": 0, "isUnsized": True} if is_finished else {"bytes": sum(map(_size, documents))}),
+    }
 
 
 def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
@@ -159,8 +176,7 @@ def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entr
         complete(documents, members, flow)
         ids = {member["id"] for member in members}
         missing = [each for each in documents if each["_id"] not in ids]
-        entry = _Entry(group, documents, known, missing, foreign)
-        _ = entry.execution
+        entry = _Entry(group, documents, known, missing, foreign, _execution(group, documents))
     except Exception as error:  # whatever it is that somebody has put there, it concerns this execution alone
         LOGGER.warning(
             "Execution %r of an earlier server cannot be read and is left as it is: %s: %s",
@@ -186,7 +202,11 @@ async def _load_flows(database: Any, groups: Sequence[Group], flows: Flows) -> N
 
 def began_at(document: Mapping[str, Any]) -> int:
     """Return when an action was created, in microseconds."""
-    return int(states_of(document)[0].rpartition(" ")[2])
+    return _time_of(states_of(document)[0])
+
+
+def _time_of(state: str) -> int:
+    return int(state.rpartition(" ")[2])
 
 
 def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]], flow: Flow | None) -> None:
@@ -203,12 +223,13 @@ def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]]
         member = known.get(document["_id"])
         index = _step_index(document, flow, taken) if member is None else member["index"]
         taken.add(index)
-        document["flyte"] = _fields(document, index, began_at(document) + place if member is None else member["seq"])
+        states = states_of(document)
+        seq = _time_of(states[0]) + place if member is None else member["seq"]
+        document["flyte"] = _fields(document, index, seq, states)
 
 
-def _fields(document: Document, index: int, seq: int) -> Document:
+def _fields(document: Document, index: int, seq: int, states: Sequence[str]) -> Document:
     """Return the field of ours. Its first fields are in this order for `_mark`."""
-    states = states_of(document)
     attempts = sum(text.startswith("PENDING ") for text in states)
     return {
         "seq": seq,
@@ -216,13 +237,18 @@ def _fields(document: Document, index: int, seq: int) -> Document:
         "change": 0,
         "attempt": attempts,
         "state": state_of(document),
-        "since": int(states[-1].rpartition(" ")[2]),
+        "since": _time_of(states[-1]),
         "states": states,
         "queue": queue_of(address_of(document)),
         "due": NEVER,
         "attempts": [{"seed": b"", "pack": "", "at": 0}] * attempts,
-        "bytes": document_size(document),
     }
+
+
+def _size(document: Document) -> int:
+    """Return how long an action is without the field of ours."""
+    kept = extra(document).get("bytes")
+    return document_size({**document, "flyte": None}) if kept is None else int(kept)
 
 
 def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int]) -> int:
@@ -238,27 +264,36 @@ def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int])
     return min([0, *taken]) - 1
 
 
-async def supply(database: Any, documents: Sequence[Document]) -> None:
-    """Give actions that were read without the field of ours what would be in it. Nothing is stored."""
-    foreign = [each for each in documents if "seq" not in extra(each)]
+async def supply(database: Any, documents: Sequence[Document]) -> list[Document]:
+    """Give actions that were read without the field of ours what would be in it; leave out those that cannot be read.
+
+    Nothing is stored.
+    """
+    foreign = {run_of(each) for each in documents if "seq" not in extra(each)}
     if not foreign:
-        return
-    runs = {run["_id"]: run.get("actions", ()) async for run in _known(database, list({run_of(each) for each in foreign}))}
-    for document in foreign:
-        complete([document], runs.get(run_of(document), ()), None)
+        return list(documents)
+    runs = {run["_id"]: run.get("actions", ()) async for run in _known(database, list(foreign))}
+    return [each for each in documents if _is_supplied(each, runs.get(run_of(each), ()))]
 
 
-async def _extend(database: Any, entry: _Entry) -> bool:
+def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bool:
+    try:
+        complete([document], members, None)
+    except Exception as error:  # whatever it is that somebody has put there
+        LOGGER.warning("Action %r of an earlier server cannot be read: %s: %s", document["_id"], type(error).__name__, error)
+        return False
+    return True
+
+
+async def _extend(database: Any, entry: _Entry, version: int) -> bool:
     """Let an execution that was known know the rest of its actions; return False if it has changed meanwhile."""
-    if not entry.missing or entry.known is None:
-        return True
     done = await database.flyte_execution.update_one(
-        {"_id": entry.run, "version": entry.known["version"]},
+        {"_id": entry.run, "version": version},
         {
-            "$set": {"isFinished": is_over(entry.documents), "isArchived": not entry.group.live},
+            "$set": {field: entry.execution[field] for field in ("isFinished", "isArchived")},
             "$push": {"actions": {"$each": [member_of(each) for each in entry.missing]}},
-            "$max": {"changedAt": _changed_at(entry.documents)},
-            "$inc": {"version": 1, "bytes": sum(extra(each).get("bytes", 0) for each in entry.missing)},
+            "$max": {"changedAt": entry.execution["changedAt"]},
+            "$inc": {"version": 1, "bytes": sum(map(_size, entry.missing))},
         },
     )
     return bool(done.modified_count)
@@ -275,11 +310,12 @@ async def _mark(database: Any, queues: Queues, entries: Sequence[_Entry]) -> Non
     await queues.ensure(database, [address_of(each) for each in documents.values() if state_of(each) in OPEN])
     for collection, place in ((database.action, 0), (database.audit, 1)):
         found = [key for entry in entries for key in entry.foreign[place]]
-        await write_all(collection, [UpdateOne({"_id": key}, {"$max": {"flyte": documents[key]["flyte"]}}) for key in found])
+        fields = {key: {**documents[key]["flyte"], "bytes": _size(documents[key])} for key in found}
+        await write_all(collection, [UpdateOne({"_id": key}, {"$max": {"flyte": each}}) for key, each in fields.items()])
 
 
 def _changed_at(documents: Iterable[Document]) -> int:
-    return max(int(text.rpartition(" ")[2]) for each in documents for text in states_of(each))
+    return max(_time_of(text) for each in documents for text in states_of(each))
 
 
 def is_over(documents: Iterable[Document]) -> bool:

@@ -176,8 +176,7 @@ async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
     """Yield the actions that are kept, oldest first: first those of which the original has kept copies only."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
         documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
-        await supply(database, documents)
-        for document in sorted(documents, key=_seq):
+        for document in sorted(await supply(database, documents), key=_seq):
             yield document
     ours = database.action.find({"$and": [which, {"flyte.seq": {"$ne": None}}]}).sort("flyte.seq", 1)
     foreign = database.action.find({"$and": [which, FOREIGN]}).sort(CREATED).allow_disk_use(True)
@@ -191,12 +190,10 @@ async def _supplied(database: Any, documents: AsyncIterator[Document]) -> AsyncI
     async for document in documents:
         part.append(document)
         if len(part) == PART:
-            await supply(database, part)
-            for each in part:
+            for each in await supply(database, part):
                 yield each
             part = []
-    await supply(database, part)
-    for each in part:
+    for each in await supply(database, part):
         yield each
 
 
