@@ -37,7 +37,8 @@ def event(name: str, at: datetime) -> dict[str, Any]:
 def action(number: int, run: int, *states: str, began: int, step: str = "ask", **fields: Any) -> dict[str, Any]:
     """Return an action of the original that began so many minutes before now, and changed its state each minute."""
     at = NOW - timedelta(minutes=began)
-    history: list[dict[str, Any]] = [{"value": each, "time": at + timedelta(minutes=minute)} for minute, each in enumerate(states)]
+    times = [at + timedelta(minutes=minute) for minute in range(len(states))]
+    history: list[dict[str, Any]] = [{"value": each, "time": time} for each, time in zip(states, times, strict=True)]
     return {
         "_id": f"{number:024x}",
         "name": "Run",
@@ -84,7 +85,7 @@ async def database() -> AsyncIterator[tuple[str, Any]]:
 
 async def converted(store: MongoStore) -> None:
     async with asyncio.timeout(20):
-        while store.warnings():
+        while store.warnings():  # noqa: ASYNC110 - a store only tells when it is asked
             await asyncio.sleep(0.01)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from pymongo.errors import DuplicateKeyError
@@ -61,6 +61,9 @@ REPORT_EVERY = 5.0
 
 RETRY_AFTER = 1.0
 
+STOPPING = 2.0
+"""For how many seconds the conversion may go on when it is to stop."""
+
 PATIENCE = 20.0
 """For how many seconds one question may convert what it is about."""
 
@@ -94,6 +97,7 @@ class Conversion:
         self._entered = 0
         self._flows: Flows = {}
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self.is_done = True
         self.has_foreign = False
 
@@ -112,11 +116,15 @@ class Conversion:
             self._task = asyncio.ensure_future(self._run(loop))
 
     async def stop(self) -> None:
-        """Stop; the next server goes on from here."""
+        """Stop behind the present batch; the next server goes on from there."""
         task, self._task = self._task, None
-        if task is not None:
+        self._stopping.set()
+        if task is None:
+            return
+        await asyncio.wait([task], timeout=STOPPING)
+        while not task.done():  # the driver may take a cancellation for a lost connection, and go on
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait([task], timeout=0.1)
 
     def warnings(self) -> Sequence[str]:
         """Return that the conversion is under way, while it is."""
@@ -129,35 +137,46 @@ class Conversion:
         ]
 
     async def _run(self, loop: BackgroundLoop) -> None:
-        while not self.is_done:
+        while not self.is_done and not self._stopping.is_set():
             try:
                 await self._client.run(self.finish)
                 loop.succeeded()
             except Exception as error:  # whatever it is, it is tried again; the loop reports it
                 loop.failed(error)
-                await asyncio.sleep(RETRY_AFTER)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_AFTER):
+                await self._stopping.wait()
 
     async def finish(self, database: Any) -> None:
         """Convert all that there is, or wait until another server has; then nothing is left to do."""
         if self._prepare is not None:
             await self._prepare(database)
         while not await self._has_lease(database):
+            if self._stopping.is_set():
+                return
             if await self._is_up_to_date(database):
                 break
-            await asyncio.sleep(RETRY_AFTER)
+            await self._rest()
         else:
-            await self._convert(database)
+            if not await self._convert(database):
+                return
         self.is_done = True
         self._queues.is_converting = False
         self._flows.clear()
         if self._entered:
             LOGGER.info("%d executions of an earlier server were taken over", self._entered)
 
-    async def _convert(self, database: Any) -> None:
+    async def _convert(self, database: Any) -> bool:
+        """Convert everything; return False when it was stopped."""
         try:
             note = await _note(database)
             if "newest" not in note:
                 newest = await self._pass(database, note)
+                if self._stopping.is_set():
+                    return False
             elif (newest := await _newest(database)) > note["newest"]:
                 await self._catch_up(database, note["newest"] - OVERLAP)
             done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1}}
@@ -165,6 +184,7 @@ class Conversion:
         finally:
             release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
             await asyncio.gather(asyncio.shield(release), return_exceptions=True)
+        return True
 
     async def _is_up_to_date(self, database: Any) -> bool:
         note = await _note(database)
@@ -197,9 +217,13 @@ class Conversion:
                 await self._enter(database, await _completed(database, batch))
                 self._progress = Progress(read, total)
                 self._report(clock)
+                is_last = self._stopping.is_set()
                 how_far = {"after": batch[-1].run, "seen": newest, "read": read}
-                if clock.is_due("lease", RENEW_EVERY) and not await self._has_lease(database, **how_far):
+                is_noted = is_last or clock.is_due("lease", RENEW_EVERY)
+                if is_noted and not await self._has_lease(database, **how_far):
                     raise UnavailableError("Another server has gone on with taking over executions.")
+                if is_last:
+                    break
         return newest
 
     def _report(self, clock: "_Clock") -> None:
