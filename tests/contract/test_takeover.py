@@ -17,6 +17,7 @@ from flyteops.storage.base import ActionFilter, ExecutionFilter, Retention
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.transfer import move
 from flyteops.testing.sample import NOTHING, Sample, always
+from flyteops.url import OriginalUrl
 from tests.mongodb import place
 
 pytestmark = pytest.mark.mongodb
@@ -291,3 +292,26 @@ async def test_a_later_visit_of_the_original_is_taken_over_as_well(database: tup
         assert [run.correlation_id for run in found] == ["run-41", "run-9", "run-40"]
         assert [each.step_id for each in found[1].actions] == ["third", "answer", "ask", "fourth"]
         assert len({each.step_index for each in found[1].actions}) == 4
+
+
+async def test_the_variable_of_the_original_leads_to_its_database_unless_only_another_has_something(
+    database: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = database[0].rpartition("/")[2]
+    async with place() as original:
+        monkeypatch.setattr("flyteops.storage.mongodb.client.DATABASE", original.rpartition("/")[2])
+        store = MongoStore(OriginalUrl(original, named))
+        async with store:  # what this server has kept there up to now
+            assert (await store.get_execution("run-1")).flow_name == "odd"
+            assert f"set FLYTE_STORE=mongodb://HOST/{named}" in store.warnings()[0]
+        async with AsyncMongoClient(original) as client:
+            await client.get_default_database().pack.insert_one({"_id": "Chat", "name": "Chat"})
+        store = MongoStore(OriginalUrl(original, named))
+        async with store:
+            assert [pack.id for pack in await store.list_packs()] == ["Chat"]
+            assert "there is something as well" in store.warnings()[0]
+        store = MongoStore(OriginalUrl(original, "admin"))
+        async with store:
+            assert [pack.id for pack in await store.list_packs()] == ["Chat"]
+            assert not store.warnings()
+    assert "always uses" in caplog.text

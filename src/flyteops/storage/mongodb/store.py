@@ -122,7 +122,7 @@ class MongoStore(Store):
         await make_indexes(database, self._keep_for)
 
     def warnings(self) -> Sequence[str]:
-        return self._conversion.warnings()
+        return [*([self._client.warning] if self._client.warning else []), *self._conversion.warnings()]
 
     async def close(self) -> None:
         await self._conversion.stop()
