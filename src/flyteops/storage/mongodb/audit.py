@@ -18,6 +18,8 @@ from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
 
+MOST = 2**62
+
 MIN_SEQ = -(2**63)
 
 STATUS_FIELDS = {"trigger": 0, "input": 0, "context": 0, "result": 0}
@@ -142,18 +144,18 @@ async def list_actions(
     database: Any, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
 ) -> Sequence[ActionStatus]:
     """See `Store.list_actions`. `has_foreign`: there may be such as the original has ended."""
-    query = _query(which)
+    query, reach = _query(which), min(start + max(limit, 0), MOST)
     if not has_foreign:
         cursor = database.action.find(query, STATUS_FIELDS).sort("flyte.seq", 1)
         return [status_of(document) for document in await _page(cursor, start, limit)]
     cursor = database.action.find({**query, "flyte.seq": {"$gt": MIN_SEQ}}, STATUS_FIELDS).sort("flyte.seq", 1)
-    found = await _page(cursor, 0, start + limit)
+    found = await _page(cursor, 0, reach)
     ended = ENDED if which.states is None else ENDED.intersection(state.value for state in which.states)
     if ended and which.overdue_since is None:
         query = {**query, **FOREIGN, "state.value": {"$in": sorted(ended)}}
         query.pop("flyte.state", None)
         cursor = database.action.find(query, STATUS_FIELDS).sort(CREATED).allow_disk_use(True)
-        foreign = await supply(database, await _page(cursor, 0, start + limit))
+        foreign = await supply(database, await _page(cursor, 0, reach))
         found = sorted([*found, *foreign], key=lambda document: int(extra(document)["seq"]))
     return [status_of(document) for document in found[start : start + limit]]
 
