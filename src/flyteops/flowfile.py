@@ -1,7 +1,8 @@
 """Flow files: YAML or JSON text to `Flow`, every fault in one go, and advice about what is allowed but rarely meant.
 
-What is wrong in itself is refused: missing names, wrong types, and, unless that is all, templates that do not compile. What may be meant, or is common in
-flows that run today, is accepted, and `lint` tells about it.
+What is wrong in itself is refused: missing names, wrong types, templates that do not compile. What may be meant, or is common in
+flows that run today, is accepted, and `lint` tells about it. Where that is asked for, templates that do not compile are accepted,
+too, when nothing else is wrong, as by the original.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

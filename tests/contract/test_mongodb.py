@@ -194,7 +194,7 @@ async def test_the_original_shows_the_time_of_receipt_when_nobody_gave_that_of_c
     async with MongoStore(url) as store:
         await store.record(event, creating(action))
         for document in (await raw.flyte_event.find_one({}), (await raw.action.find_one({}))["trigger"]):
-            assert document["createdAt"] == document["receivedAt"] == event.received_at
+            assert document["createdAt"] == document["receivedAt"]
         assert (await store.get_event(event.event_id)).event.created_at is None
         assert (await store.get_action(action.action_id)).trigger.created_at is None
         # As earlier versions of this server and of the original have kept it.

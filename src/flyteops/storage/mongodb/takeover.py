@@ -9,10 +9,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pymongo import InsertOne, UpdateOne
+from pymongo import UpdateOne
 
 from flyteops.model import Flow
-from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.bulk import insert_new, write_all
 from flyteops.storage.mongodb.document import (
     NEVER,
     Document,
@@ -121,8 +121,7 @@ async def enter(  # noqa: PLR0913 - two by keyword
             and (is_partial or not await _extend(database, entry, entry.known["version"]))
         ):
             lost.add(entry.run)
-    if await write_all(database.flyte_execution, [InsertOne(entry.execution) for entry in new]):
-        lost |= {entry.run for entry in new}  # another server was faster with some
+    lost |= await insert_new(database.flyte_execution, [entry.execution for entry in new])  # another server was faster
     kept = [entry for entry in entries if entry.run not in lost]
     await _mark(database, queues, [entry for entry in kept if marks or not entry.execution["isFinished"]])
     return sum(entry.known is None for entry in kept), sorted(lost)
