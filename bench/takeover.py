@@ -1,7 +1,8 @@
 """The first start on a database that the original has filled: ``python -m bench.takeover --store URL``.
 
-Each round fills a database and starts a server on it: how soon the server answers, and how soon everything is converted. The
-server's program is an argument, to measure two versions side by side: ``--flyte one/bin/flyte --flyte two/bin/flyte``.
+Each round starts a server on an empty database and on one that is full: how soon it answers, and how soon everything is
+converted. The rate counts from when the server would answer on the empty one. The server's program is an argument, to measure
+two versions side by side: ``--flyte one/bin/flyte --flyte two/bin/flyte``.
 """
 
 import argparse
@@ -128,17 +129,24 @@ def seconds_until_converted(log: Path, began: float) -> float:
 
 
 async def measure(program: str, url: str, executions: int) -> dict[str, float]:
-    """Start a server on a database of its own; return the figures."""
+    """Start a server on databases of its own; return the figures."""
+    empty, _ = await start(program, url, 0)
+    live, converted = await start(program, url, executions)
+    return {"empty_s": empty, "live_s": live, "converted_s": converted, "executions_per_s": executions / (converted - empty)}
+
+
+async def start(program: str, url: str, executions: int) -> tuple[float, float]:
+    """Start a server on a database with so many executions; return when it answers, and when all of them are converted."""
     async with place(url) as (store, _):
-        await fill(store, executions)
+        if executions:
+            await fill(store, executions)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         with tempfile.TemporaryDirectory() as folder:
             log, began = Path(folder) / "log", time.perf_counter()
             with serving(program, store, port, log):
                 live = seconds_until_live(port, began)
-                converted = seconds_until_converted(log, began)
-    return {"live_s": live, "converted_s": converted, "executions_per_s": executions / converted}
+                return live, seconds_until_converted(log, began) if executions else live
 
 
 def main() -> None:

@@ -117,9 +117,11 @@ steps:
 
 FAULTY = [
     ({"criteria": "{{ Event.Payload"}, "steps[0].criteria"),
+    ({"criteria": "{{ 1 +"}, "steps[0].criteria"),
+    ({"criteria": "{{ x|nosuchfilter }}"}, "steps[0].criteria"),
     ({"context": {"a": "{% if %}"}}, "steps[0].context.a"),
     ({"event": {"packName": "P", "name": "E", "packLabels": {"env": "{{"}}}, "steps[0].event.packLabels.env"),
-    ({"command": {"packName": "P", "name": "C", "input": {"a": [1, "{{ 1|nosuchfilter }}"]}}}, "steps[0].command.input.a[1]"),
+    ({"command": {"packName": "P", "name": "C", "input": {"a": [1, "{% for %}"]}}}, "steps[0].command.input.a[1]"),
     ({"command": {"packName": "P", "name": "C", "packLabels": {"k": "{{ x( }}"}}}, "steps[0].command.packLabels.k"),
 ]
 

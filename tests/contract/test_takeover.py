@@ -119,6 +119,7 @@ ACTIONS = [
 ]
 
 
+@pytest.mark.slow
 async def test_answers_are_the_same_before_and_after_executions_are_taken_over(database: tuple[str, Any]) -> None:
     url, raw = database
     async with MongoStore(url) as store:
@@ -206,6 +207,7 @@ async def test_a_server_goes_on_where_another_was_killed(database: tuple[str, An
     assert "after" not in await raw.flyte_number.find_one({"_id": "takeover"})
 
 
+@pytest.mark.slow
 async def test_several_servers_that_start_at_once_take_over_everything_once(database: tuple[str, Any]) -> None:
     url, raw = database
     stores = [MongoStore(url) for _ in range(3)]
