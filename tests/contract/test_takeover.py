@@ -174,6 +174,8 @@ async def test_what_has_ended_stays_as_the_original_wrote_it(database: tuple[str
     async with MongoStore(url) as store:
         await converted(store)
         await store.list_executions(ANYTHING, 0, 50)
+    async with MongoStore(url) as store:
+        assert not store.warnings()  # and is not looked through again
     ended = [each for each in LIVE_ACTIONS if each["correlationId"] not in ("run-8", "run-9")]
     for expected in ended:
         assert await raw.action.find_one({"_id": expected["_id"]}) == expected

@@ -13,7 +13,7 @@ from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
-from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, supply
+from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, run_of, supply
 from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
@@ -86,17 +86,20 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
     uuids = list({run["flowUUID"] for run in runs})
     flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
     of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
-    unsized = await _actual_sizes(database, [run["_id"] for run in runs if run.get("isUnsized")])
+    unsized = await _actual_sizes(database, [run for run in runs if run.get("isUnsized")])
     return [run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
 
 
-async def _actual_sizes(database: Any, runs: Sequence[str]) -> Mapping[str, int]:
+async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str, int]:
     """Return how long the actions of executions are that the original has ended, without reading what is in them."""
-    sizes = dict.fromkeys(runs, 0)
-    if runs:
-        raw = database.action.with_options(OPTIONS.with_options(document_class=RawBSONDocument))
-        async for each in raw.find({"correlationId": {"$in": list(runs)}}):
-            sizes[each["correlationId"]] += len(each.raw)
+    sizes: dict[str, int] = {}
+    for collection, is_archived in ((database.action, False), (database.audit, True)):
+        ids = [run["_id"] for run in runs if bool(run.get("isArchived")) == is_archived]
+        if not ids:
+            continue
+        raw = collection.with_options(OPTIONS.with_options(document_class=RawBSONDocument))
+        async for each in raw.find({"correlationId": {"$in": ids}}):
+            sizes[run_of(each)] = sizes.get(run_of(each), 0) + len(each.raw)
     return sizes
 
 

@@ -102,10 +102,10 @@ class Conversion:
         self.has_foreign = False
 
     async def look(self, database: Any) -> None:
-        """Find out whether there is something of the original that must be converted, or may be."""
+        """Find out whether there is something of the original, and whether it must be converted."""
         found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
         self.has_foreign = any(found)
-        self.is_done = not self.has_foreign
+        self.is_done = not self.has_foreign or await _is_up_to_date(database)
         self._queues.is_converting = not self.is_done
 
     # --------------------------------------------------------------------------------------------------------- background
@@ -157,7 +157,7 @@ class Conversion:
         while not await self._has_lease(database):
             if self._stopping.is_set():
                 return
-            if await self._is_up_to_date(database):
+            if await _is_up_to_date(database):
                 break
             await self._rest()
         else:
@@ -177,18 +177,14 @@ class Conversion:
                 newest = await self._pass(database, note)
                 if self._stopping.is_set():
                     return False
-            elif (newest := await _newest(database)) > note["newest"]:
-                await self._catch_up(database, note["newest"] - OVERLAP)
+            else:
+                newest = await self._catch_up(database, note["newest"])
             done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1}}
             await database.flyte_number.update_one({"_id": NOTE}, done)
         finally:
             release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
             await asyncio.gather(asyncio.shield(release), return_exceptions=True)
         return True
-
-    async def _is_up_to_date(self, database: Any) -> bool:
-        note = await _note(database)
-        return "newest" in note and await _newest(database) <= note["newest"]
 
     async def _has_lease(self, database: Any, **fields: Any) -> bool:
         """Get or keep the lease, and note how far the conversion has come; return False when another server has it."""
@@ -242,14 +238,15 @@ class Conversion:
         if again:
             await self._adopt(database, again)
 
-    async def _catch_up(self, database: Any, since: int) -> None:
-        """Convert what the original has written since it was converted the last time."""
+    async def _catch_up(self, database: Any, newest: int) -> int:
+        """Convert what the original has written since it was converted the last time; return the time of the latest change."""
         runs: dict[str, None] = {}
-        which = {**FOREIGN, "state.time": {"$gte": to_instant(since)}}
         for collection in (database.action, database.audit):
-            async for each in collection.find(which, {"correlationId": 1}):
+            async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):
+                newest = max(newest, _changed_at(each))
                 runs[run_of(each)] = None
         await self._adopt(database, list(runs))
+        return newest
 
     # ------------------------------------------------------------------------------------------------- what is asked for
 
@@ -363,13 +360,18 @@ async def _note(database: Any) -> Document:
     return await database.flyte_number.find_one({"_id": NOTE}) or {}
 
 
-async def _newest(database: Any) -> int:
-    """Return when the original has changed an action the last time, of those that have no field of ours."""
-    newest = 0
-    for collection in (database.action, database.audit):
-        found = await collection.find_one(FOREIGN, {"state.time": 1}, sort=[LATEST])
-        newest = max(newest, 0 if found is None else _changed_at(found))
-    return newest
+def _since(at: int) -> Document:
+    """Return the filter of actions without a field of ours that have changed since a time; there is an index for it."""
+    return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
+
+
+async def _is_up_to_date(database: Any) -> bool:
+    """Tell whether everything was converted, and the original has changed nothing since."""
+    note = await _note(database)
+    if "newest" not in note:
+        return False
+    later = [await each.find_one(_since(note["newest"]), {"_id": 1}) for each in (database.action, database.audit)]
+    return not any(later)
 
 
 async def _groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:

@@ -62,7 +62,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
         Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
         Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
-        Index("audit", [("flyte.seq", 1)]),
+        Index("audit", [("flyte.seq", 1), ("states.time", 1)]),
         Index("flyte_queue", [("packName", 1), ("command", 1)]),
         Index("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),
         Index("flyte_note", [("kind", 1), ("key", 1)]),
