@@ -209,6 +209,18 @@ async def test_a_server_goes_on_where_another_was_killed(database: tuple[str, An
     assert "after" not in await raw.flyte_number.find_one({"_id": "takeover"})
 
 
+async def test_a_store_that_is_opened_again_goes_on(database: tuple[str, Any]) -> None:
+    url, raw = database
+    await forget(raw)
+    store = MongoStore(url)
+    async with store:
+        assert store.warnings()
+    await raw.flyte_number.delete_one({"_id": "takeover"})
+    async with store:
+        await converted(store)
+    assert await raw.flyte_execution.count_documents({}) == 14
+
+
 @pytest.mark.slow
 async def test_several_servers_that_start_at_once_take_over_everything_once(database: tuple[str, Any]) -> None:
     url, raw = database

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
+from math import inf
 from typing import Any, NamedTuple
 
 from pymongo.errors import DuplicateKeyError
@@ -112,6 +113,7 @@ class Conversion:
 
     def start(self, loop: BackgroundLoop) -> None:
         """Begin to convert in the background."""
+        self._stopping.clear()
         if not self.is_done:
             self._task = asyncio.ensure_future(self._run(loop))
 
@@ -236,7 +238,7 @@ class Conversion:
         entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)
         self._entered += entered
         if again:
-            await self._adopt(database, again)
+            await self._adopt(database, again, patience=inf)
 
     async def _catch_up(self, database: Any, newest: int) -> int:
         """Convert what the original has written since it was converted the last time; return the time of the latest change."""
@@ -245,16 +247,16 @@ class Conversion:
             async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):
                 newest = max(newest, _changed_at(each))
                 runs[run_of(each)] = None
-        await self._adopt(database, list(runs))
+        await self._adopt(database, list(runs), patience=inf)
         return newest
 
     # ------------------------------------------------------------------------------------------------- what is asked for
 
-    async def _adopt(self, database: Any, runs: Collection[str]) -> None:
-        """Convert these executions first."""
-        until, waiting = time.monotonic() + PATIENCE, list(runs)
+    async def _adopt(self, database: Any, runs: Collection[str], *, patience: float = PATIENCE) -> None:
+        """Convert these executions first; raise `UnavailableError` when that takes longer."""
+        until, waiting = time.monotonic() + patience, list(runs)
         for start in range(0, len(waiting), AT_ONCE):
-            if time.monotonic() > until and self._task is not asyncio.current_task():
+            if time.monotonic() > until:
                 raise UnavailableError(
                     "That is about more executions of an earlier server than can be taken over at once; they are being taken"
                     f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
