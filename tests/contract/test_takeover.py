@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 from pymongo import AsyncMongoClient
 
-from flyteops.errors import NotFoundError
+from flyteops.errors import NotFoundError, UnreadableError
 from flyteops.model import ActionState, PackRef
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, ExecutionFilter, Retention
@@ -290,6 +290,11 @@ async def test_an_execution_that_cannot_be_read_does_not_keep_others(
         runs = {each.correlation_id for each in await store.list_executions(ANYTHING, 0, 50)}
         assert {each["correlationId"] for each in (*LIVE_ACTIONS, *COPIES_ONLY)} <= runs
         assert len(await store.list_actions(ActionFilter(), 0, 50)) == len(LIVE_ACTIONS)
+        for each in damaged:
+            with pytest.raises(UnreadableError):
+                await store.get_action(each["_id"])
+            with pytest.raises(UnreadableError):
+                await store.finish(each["_id"], Sample().event("Output"), always(NOTHING))
         assert len(await store.claim(PackRef("Shell", "Shell", {"env": "prod"}), NOW, limit=5)) == 2
     assert "of an earlier server cannot be read and is left as it is" in caplog.text
 
