@@ -8,7 +8,7 @@ this; a lease says which. What one does is repeated without harm by another that
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from math import inf
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ from flyteops.model import PackRef, has_labels
 from flyteops.storage.base import ActionFilter, ExecutionFilter
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
+from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
 from flyteops.storage.mongodb.queue import Queues
 from flyteops.storage.mongodb.takeover import (
     CREATED,
     FOREIGN,
-    HEAD,
     OPEN,
     Flows,
     Group,
@@ -40,12 +40,6 @@ LOGGER = logging.getLogger("flyte.store")
 
 NOTE = "takeover"
 """The document of `flyte_number` that says how far the conversion has come."""
-
-AT_ONCE = 250
-"""How many executions are entered together."""
-
-READ_AT_ONCE = 500
-"""How many actions are read together."""
 
 WAITING_AT_ONCE = 500
 """How many actions that wait for a pack are looked at when it asks for one."""
@@ -72,7 +66,6 @@ OVERLAP = 86_400_000_000
 """By how many microseconds the clocks of the original's servers may differ."""
 
 LATEST = ("state.time", -1)
-BY_EXECUTION = [("correlationId", 1)]
 
 Actions = dict[str, list[Document]]
 """Actions by execution."""
@@ -208,11 +201,11 @@ class Conversion:
         after, newest, read = note.get("after"), int(note.get("seen", 0)), int(note.get("read", 0))
         which = {**FOREIGN, **({} if after is None else {"correlationId": {"$gt": after}})}
         clock = _Clock()
-        async with aclosing(_groups(database, which)) as groups:
-            async for batch in _batches(groups):
+        async with aclosing(read_groups(database, which)) as groups:
+            async for batch in batches(groups):
                 documents = [each for group in batch for each in (*group.live, *group.copies)]
                 read, newest = read + len(documents), max(newest, *map(_changed_at, documents))
-                await self._enter(database, await _completed(database, batch))
+                await self._enter(database, await completed(database, batch))
                 self._progress = Progress(read, total)
                 self._report(clock)
                 is_last = self._stopping.is_set()
@@ -374,115 +367,6 @@ async def _is_up_to_date(database: Any) -> bool:
         return False
     later = [await each.find_one(_since(note["newest"]), {"_id": 1}) for each in (database.action, database.audit)]
     return not any(later)
-
-
-async def _groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:
-    """Yield the heads of actions by execution, from both collections side by side; of copies only what tells which they are."""
-    live = _Stream(_by_execution(database.action.find(which, HEAD)))
-    copies = _Stream(_by_execution(database.audit.find(which, {"correlationId": 1, "state": 1})))
-    try:
-        for stream in (live, copies):
-            await stream.advance()
-        while heads := [run_of(stream.head) for stream in (live, copies) if stream.head is not None]:
-            run = min(heads)
-            yield Group(run, await live.take(run), await copies.take(run))
-    finally:
-        for stream in (live, copies):
-            await stream.close()
-
-
-def _by_execution(cursor: Any) -> Any:
-    return cursor.sort(BY_EXECUTION).hint(BY_EXECUTION).batch_size(READ_AT_ONCE)
-
-
-class _Stream:
-    """Documents in the order of their executions; the next part is read while one is worked with."""
-
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
-        self._part: Sequence[Document] = ()
-        self._next = 0
-        self._coming: asyncio.Task[Sequence[Document]] | None = asyncio.ensure_future(self._read())
-        self.head: Document | None = None
-
-    async def _read(self) -> Sequence[Document]:
-        part: Sequence[Document] = await self._cursor.to_list(READ_AT_ONCE)
-        return part
-
-    async def advance(self) -> None:
-        """Go on to the next document."""
-        while self._next == len(self._part):
-            if self._coming is None:
-                self.head = None
-                return
-            self._part, self._next = await self._coming, 0
-            self._coming = asyncio.ensure_future(self._read()) if self._cursor.alive else None
-        self.head = self._part[self._next]
-        self._next += 1
-
-    async def close(self) -> None:
-        """Stop reading."""
-        if self._coming is not None:
-            self._coming.cancel()
-            await asyncio.gather(self._coming, return_exceptions=True)
-        await self._cursor.close()
-
-    async def take(self, run: str) -> list[Document]:
-        """Return what is next of this execution."""
-        taken = []
-        while self.head is not None and run_of(self.head) == run:
-            taken.append(self.head)
-            await self.advance()
-        return taken
-
-
-async def _batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
-    batch: list[Group] = []
-    async for group in groups:
-        batch.append(group)
-        if len(batch) == AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-async def _completed(database: Any, batch: Sequence[Group]) -> list[Group]:
-    """Return a batch with the heads of copies where there is nothing else, and all of the actions that have not ended."""
-    return await _with_open_actions(database, await _with_copies(database, batch))
-
-
-async def _with_copies(database: Any, batch: Sequence[Group]) -> list[Group]:
-    alone: list[str] = []
-    for group in batch:
-        known = {each["_id"] for each in group.live}
-        alone += [each["_id"] for each in group.copies if each["_id"] not in known]
-    found = await _by_id(database.audit, alone, HEAD)
-    return [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch] if found else list(batch)
-
-
-async def _with_open_actions(database: Any, batch: Sequence[Group]) -> list[Group]:
-    still_open = {group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))}
-    for run, group in still_open.items():
-        live = await _by_id(database.action, [each["_id"] for each in group.live])
-        copies = await _by_id(database.audit, [each["_id"] for each in group.copies])
-        still_open[run] = Group(run, _replaced(group.live, live), _replaced(group.copies, copies))
-    return [still_open.get(group.run, group) for group in batch]
-
-
-def _is_open(document: Document) -> bool:
-    state = document.get("state")
-    return isinstance(state, dict) and state.get("value") in OPEN
-
-
-async def _by_id(collection: Any, keys: Sequence[str], fields: Document | None = None) -> dict[str, Document]:
-    if not keys:
-        return {}
-    return {each["_id"]: each async for each in collection.find({"_id": {"$in": list(keys)}}, fields)}
-
-
-def _replaced(documents: Sequence[Document], found: Mapping[str, Document]) -> list[Document]:
-    return [found.get(each["_id"], each) for each in documents]
 
 
 class _First(NamedTuple):
