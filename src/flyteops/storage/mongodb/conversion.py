@@ -254,7 +254,8 @@ class Conversion:
                     "That is about more executions of an earlier server than can be taken over at once; they are being taken"
                     f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
                 )
-            self._entered += await adopt(database, self._queues, waiting[start : start + AT_ONCE])
+            entered = await adopt(database, self._queues, waiting[start : start + AT_ONCE])
+            self._entered += entered  # in a line of its own: others count meanwhile
 
     async def for_each(self, database: Any, runs: Sequence[str]) -> None:
         """Convert these executions."""
