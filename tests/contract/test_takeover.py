@@ -73,6 +73,11 @@ LIVE_ACTIONS = [
 COPIES_ONLY = [action(200, 20, "NEW", "PENDING", "FATAL", began=30), action(201, 21, *DONE, began=9000)]
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyteops.storage.mongodb.conversion.BEGIN_AFTER", 0)
+
+
 @pytest.fixture
 async def database() -> AsyncIterator[tuple[str, Any]]:
     async with place() as url, AsyncMongoClient(url, tz_aware=True) as client:

@@ -54,6 +54,9 @@ RENEW_EVERY = 1.0
 
 REPORT_EVERY = 5.0
 
+BEGIN_AFTER = 0.5
+"""Seconds before the first read, which may keep a small server busy: time to load flows and to listen."""
+
 RETRY_AFTER = 1.0
 
 STOPPING = 2.0
@@ -132,17 +135,18 @@ class Conversion:
         ]
 
     async def _run(self, loop: BackgroundLoop) -> None:
+        await self._rest(BEGIN_AFTER)
         while not self.is_done and not self._stopping.is_set():
             try:
                 await self._client.run(self.finish)
                 loop.succeeded()
             except Exception as error:  # whatever it is, it is tried again; the loop reports it
                 loop.failed(error)
-                await self._rest()
+                await self._rest(RETRY_AFTER)
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_AFTER):
+            async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
     async def finish(self, database: Any) -> None:
@@ -154,7 +158,7 @@ class Conversion:
                 return
             if await _is_up_to_date(database):
                 break
-            await self._rest()
+            await self._rest(RETRY_AFTER)
         else:
             if not await self._convert(database):
                 return
