@@ -122,6 +122,10 @@ class Document:
             self._places = self._find_places()
         return self._places.find(tuple(_as_written(self.value, path)))
 
+    def with_value(self, value: Json) -> "Document":
+        """Return a document whose value is another one with the same places."""
+        return Document(value, self._find_places)
+
     def problem(self, path: Path, message: str) -> Problem:
         """Return a problem with the value at `path`."""
         place = self.place(path)

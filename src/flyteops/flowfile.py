@@ -1,7 +1,8 @@
 """Flow files: YAML or JSON text to `Flow`, every fault in one go, and advice about what is allowed but rarely meant.
 
 What is wrong in itself is refused: missing names, wrong types, templates that do not compile. What may be meant, or is common in
-flows that run today, is accepted, and `lint` tells about it.
+flows that run today, is accepted, and `lint` tells about it. Where that is asked for, templates that do not compile are accepted,
+too, when nothing else is wrong, as by the original.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,8 +39,12 @@ def parse(data: bytes, *, is_yaml: bool) -> Document:
     return parse_yaml(data) if is_yaml else parse_json(data)
 
 
-def read_flow(document: Document) -> Flow:
-    """Return the flow that a document describes; raise `InputError` with every problem and its place."""
+def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
+    """Return the flow that a document describes; raise `InputError` with every problem and its place.
+
+    When it `is_lenient`, templates that cannot be parsed are no problem while there is no other, as long as the flow is of
+    edition 1: they spoil their own step only. See `template_faults`.
+    """
     problems: list[Problem] = []
     try:
         flow = read(document, Flow)
@@ -48,7 +53,9 @@ def read_flow(document: Document) -> Flow:
     problems.extend(_empty_names(document))
     problems.extend(_name_faults(document))
     problems.extend(islice(_term_faults(document), MAX_PROBLEMS))
-    problems.extend(_template_faults(document))
+    problems.extend(_secret_faults(document))
+    if problems or not is_lenient or _get(document.value, "edition") not in (None, 1):
+        problems.extend(template_faults(document))
     if problems:
         subject = "The flow has" if len(problems) > 1 else "The flow has a problem:"
         detail = f"{len(problems)} problems; the first: {problems[0]}" if len(problems) > 1 else str(problems[0])
@@ -143,15 +150,48 @@ def _text(value: Json, key: str) -> str | None:
 # -------------------------------------------------------------------------------------------------------------- templates
 
 
-def _template_faults(document: Document) -> Iterator[Problem]:
-    for path, source in _template_sources(document.value):
+def template_faults(document: Document) -> Sequence[Problem]:
+    """Return the templates of a flow that cannot be parsed; each spoils its own step only."""
+    return [document.problem(path, f"in the template, {error}") for path, error in _faulty_templates(document.value)]
+
+
+def _faulty_templates(flow: Json) -> Iterator[tuple[Path, TemplateError]]:
+    for path, source in _template_sources(flow):
         try:
-            compiled = template.compile(source)
+            template.compile(source)
         except TemplateError as error:
-            yield document.problem(path, f"in the template, {error}")
-            continue
-        if compiled.secrets and path[2:4] != ("command", "input"):
-            yield document.problem(path, template.ABOUT_SECRETS)
+            yield path, error
+
+
+def _secret_faults(document: Document) -> Iterator[Problem]:
+    for path, source in _template_sources(document.value):
+        with suppress(TemplateError):
+            if template.compile(source).secrets and path[2:4] != ("command", "input"):
+                yield document.problem(path, template.ABOUT_SECRETS)
+
+
+def _without_faults(document: Document, flow: Flow) -> tuple[Document, Flow]:
+    """Return the document and its flow with nothing in place of the templates that cannot be parsed."""
+    faulty = [path for path, _ in _faulty_templates(document.value)]
+    if not faulty:
+        return document, flow
+    value = document.value
+    for path in faulty:
+        value = _emptied(value, path)
+    cleaned = document.with_value(value)
+    return cleaned, read(cleaned, Flow)
+
+
+def _emptied(value: Json, path: Path) -> Json:
+    if not path:
+        return ""
+    first, rest = path[0], path[1:]
+    if isinstance(value, list):
+        return [_emptied(each, rest) if index == first else each for index, each in enumerate(value)]
+    if isinstance(value, dict):
+        key = first if first in value else next((key for key in value if key.casefold() == str(first).casefold()), first)
+        return {name: _emptied(each, rest) if name == key else each for name, each in value.items()}
+    return value
 
 
 def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
@@ -183,6 +223,7 @@ def _list(value: Json) -> Sequence[Json]:
 
 def lint(document: Document, flow: Flow) -> Sequence[Problem]:
     """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
+    document, flow = _without_faults(document, flow)
     found = chain(
         _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
         cron_advice(document, flow, _template_sources(document.value)),

@@ -25,7 +25,7 @@ from flyteops.number import (
     parse_size,
     parse_workers,
 )
-from flyteops.url import parse_direct_url, parse_issuer, parse_mongodb, parse_origins, parse_store, without_password
+from flyteops.url import parse_direct_url, parse_issuer, parse_original, parse_origins, parse_store, without_password
 
 T = TypeVar("T")
 
@@ -260,8 +260,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Setting(
             "FLYTE_MGO_HOST",
-            parse_mongodb,
-            "The MongoDB server of an existing installation: host:port, or a mongodb:// URL. The same as naming it as the store.",
+            parse_original,
+            "The MongoDB server of an existing installation: host:port, or a mongodb:// URL. Its database is always flyte; a path"
+            " names the database in which the user is known. For another database, name the store.",
             STORE,
             "HOST",
         ),

@@ -1,7 +1,7 @@
 """URLs in settings: stores, web origins and issuers. Each parser raises `ValueError` with how to fix the text."""
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 def parse_origins(value: str) -> tuple[str, ...]:
@@ -47,6 +47,58 @@ def parse_mongodb(value: str) -> str:
     if not re.fullmatch(r"mongodb(\+srv)?://(\S+@)?[^\s/?#@]+(/\S*|\?\S*)?", url):
         raise ValueError("is not a MongoDB server; give host:port, or mongodb://user:password@host:27017/flyte")
     return url
+
+
+ORIGINAL = "flyte"
+"""The database that the original always uses."""
+
+
+class OriginalUrl(str):
+    """The URL of the MongoDB server of an existing installation, with the database that the original uses.
+
+    `named_database` is the one that was named, where that is another.
+    """
+
+    __slots__ = ("named_database",)
+    named_database: str
+
+    def __new__(cls, url: str, named_database: str) -> "OriginalUrl":
+        """Return the URL."""
+        made = super().__new__(cls, url)
+        made.named_database = named_database
+        return made
+
+
+def parse_original(value: str) -> str:
+    """Read the address of the MongoDB server of an existing installation, as the original's driver does.
+
+    Its path is the database in which the user is known, unless the option `authSource` names one. `connect=direct` asks
+    for this server alone, and any other `connect` for all members of its replica set, as is usual here.
+    """
+    head, path, options = _divided(parse_mongodb(value))
+    named = unquote(path)
+    chosen = [each for each in options.split("&") if each and not each.startswith("connect=")]
+    if "connect=direct" in options.split("&"):
+        chosen.append("directConnection=true")
+    if named in ("", ORIGINAL):
+        return _joined(head, path, chosen)
+    if "@" in head and not any(each.lower().startswith("authsource=") for each in chosen):
+        chosen.append(f"authSource={path}")
+    return OriginalUrl(_joined(head, ORIGINAL, chosen), named)
+
+
+def _divided(url: str) -> tuple[str, str, str]:
+    """Return scheme, user and hosts of a URL, its path and its options."""
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.rpartition("@") if "@" in rest.partition("?")[0] else ("", "", rest)
+    place, _, options = place.partition("?")
+    hosts, _, path = place.partition("/")
+    return f"{scheme}://{user}{at}{hosts}", path, options
+
+
+def _joined(head: str, path: str, options: list[str]) -> str:
+    slash = "/" if path or options else ""
+    return f"{head}{slash}{path}{'?' if options else ''}{'&'.join(options)}"
 
 
 def without_password(value: str) -> str:

@@ -105,6 +105,21 @@ async def test_a_wrong_method_is_told_the_right_ones(api: httpx2.AsyncClient, me
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/v1/packs", "GET, HEAD, POST, OPTIONS"),
+        ("/v1/packs/nobody/events", "POST, OPTIONS"),
+        ("/health", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_are_told_with_nothing_done(api: httpx2.AsyncClient, path: str, allow: str) -> None:
+    answer = await api.request("OPTIONS", path, content=b"{")
+    assert (answer.status_code, answer.content, answer.headers["allow"]) == (200, b"", allow)
+    assert (await api.request("OPTIONS", "/v1/nowhere")).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/", "/v1", "/health", "/v1/packs", "/v1/audit/events", "/v1/swagger", "/swagger"])
 async def test_head_answers_like_get_without_the_body(api: httpx2.AsyncClient, path: str) -> None:
     head, get = await api.head(path), await api.get(path)

@@ -115,6 +115,49 @@ steps:
     assert (await api.get("/v1/flows")).json()["flows"] == []
 
 
+FAULTY = [
+    ({"criteria": "{{ Event.Payload"}, "steps[0].criteria"),
+    ({"criteria": "{{ 1 +"}, "steps[0].criteria"),
+    ({"criteria": "{{ x|nosuchfilter }}"}, "steps[0].criteria"),
+    ({"context": {"a": "{% if %}"}}, "steps[0].context.a"),
+    ({"event": {"packName": "P", "name": "E", "packLabels": {"env": "{{"}}}, "steps[0].event.packLabels.env"),
+    ({"command": {"packName": "P", "name": "C", "input": {"a": [1, "{% for %}"]}}}, "steps[0].command.input.a[1]"),
+    ({"command": {"packName": "P", "name": "C", "packLabels": {"k": "{{ x( }}"}}}, "steps[0].command.packLabels.k"),
+]
+
+
+@pytest.mark.parametrize(("fields", "path"), FAULTY)
+async def test_a_template_that_cannot_be_parsed_spoils_its_own_step_only(
+    api: httpx2.AsyncClient, register: Make, step: Step, fields: dict[str, Any], path: str
+) -> None:
+    await register("P")
+    flow = {"name": "f", "steps": [{**step("P/E", "P/C", id="bad"), **fields}, step("P/E", "P/D", id="good")]}
+    answer = await api.post("/v1/flows", json=flow)
+    assert answer.status_code == 201
+    (warning,) = answer.json()["warnings"]
+    assert warning["path"] == path
+    assert "in the template, line 1" in warning["message"]
+    assert (await api.get("/v1/flows/f")).json()["steps"] == flow["steps"]
+    event = await api.post("/v1/packs/P/events", json={"event": "E"})
+    assert (await api.post("/v1/packs/P/actions/take")).json()["command"] == "D"
+    assert (await api.post("/v1/packs/P/actions/take")).status_code == 204
+    first, second = (await api.get(event.headers["location"])).json()["decisions"]
+    assert (first["stepId"], first["outcome"], first["reason"]) == ("bad", "failed", "error")
+    assert f"steps[0].{first['path']}" == path
+    assert first["detail"]
+    assert (second["stepId"], second["outcome"]) == ("good", "ran")
+
+
+async def test_a_template_that_cannot_be_parsed_is_a_problem_beside_others(api: httpx2.AsyncClient, step: Step) -> None:
+    command = {"packName": "P", "name": "C", "timeout": "soon"}
+    flow: dict[str, Any] = {"name": "f", "steps": [{**step("P/E", "P/C"), "criteria": "{{", "command": command}]}
+    answer = await api.post("/v1/flows", json=flow)
+    assert answer.status_code == 400
+    assert {each["path"] for each in answer.json()["problems"]} == {"steps[0].criteria", "steps[0].command.timeout"}
+    flow = {"edition": 2, "name": "f", "steps": [{**step("P/E", "P/C"), "criteria": "{{"}]}
+    assert (await api.post("/v1/flows", json=flow)).status_code == 400
+
+
 @pytest.mark.parametrize("name", ["a/b", "ä ö", "100%", "a?b#c", "x;y"])
 async def test_flow_names_of_any_characters_work_in_addresses(api: httpx2.AsyncClient, save_flow: Make, name: str) -> None:
     flow = await save_flow(name)

@@ -17,6 +17,7 @@ from flyteops.ruling import Ask
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
+from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
 from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
@@ -186,10 +187,39 @@ async def test_the_original_sees_only_states_that_it_knows(database: tuple[str, 
         assert found == {lost.action_id: ["NEW", "PENDING", "PENDING"], later.action_id: ["NEW"]}
 
 
-async def test_zeros_stand_for_times_that_nobody_gave(database: tuple[str, Any]) -> None:
+async def test_the_original_shows_the_time_of_receipt_when_nobody_gave_that_of_creation(database: tuple[str, Any]) -> None:
     url, raw = database
-    event = Sample().event()
+    sample = Sample()
+    event, action = sample.event(), sample.action()
     async with MongoStore(url) as store:
-        await store.record(event, NOTHING)
-        assert (await raw.flyte_event.find_one({}))["createdAt"] == datetime(1, 1, 1, tzinfo=UTC)
+        await store.record(event, creating(action))
+        for document in (await raw.flyte_event.find_one({}), (await raw.action.find_one({}))["trigger"]):
+            assert document["createdAt"] == document["receivedAt"]
         assert (await store.get_event(event.event_id)).event.created_at is None
+        assert (await store.get_action(action.action_id)).trigger.created_at is None
+        # As earlier versions of this server and of the original have kept it.
+        await raw.action.update_one(
+            {}, {"$set": {"trigger.createdAt": datetime(1, 1, 1, tzinfo=UTC)}, "$unset": {"trigger.flyte.createdAt": 1}}
+        )
+        assert (await store.get_action(action.action_id)).trigger.created_at is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "read"),
+    [
+        ("2018-04-16T10:11:12Z", datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
+        ("2018-04-16T10:11:12.123456789+01:00", datetime(2018, 4, 16, 9, 11, 12, 123456, tzinfo=UTC)),
+        ("2018-04-16 10:11:12.5 +0100 BST", datetime(2018, 4, 16, 9, 11, 12, 500000, tzinfo=UTC)),
+        ("2018-04-16 10:11:12.5 +0000 UTC m=+12.345678901", datetime(2018, 4, 16, 10, 11, 12, 500000, tzinfo=UTC)),
+        (1523873472123, datetime(2018, 4, 16, 10, 11, 12, 123000, tzinfo=UTC)),
+        (bson.Timestamp(1523873472, 1), datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
+        (datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC), datetime(2018, 4, 16, 10, 11, 12, tzinfo=UTC)),
+        ("yesterday", datetime(1970, 1, 1, tzinfo=UTC)),
+        (None, datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_however_an_old_server_kept_them(kept: Any, read: datetime) -> None:
+    document = {"_id": "1", "state": {"value": "NEW", "time": kept}, "states": [{"value": "NEW", "time": kept}]}
+    action = action_of({**document, "trigger": {"event": "Asked", "receivedAt": kept}})
+    assert action.states[0].at == read
+    assert (action.trigger.name, action.trigger.received_at, action.trigger.created_at) == ("Asked", read, None)

@@ -100,6 +100,20 @@ def test_apply_tells_every_problem_with_its_place_and_applies_the_others(flyte, 
     assert flyte("flows", "show", "bad")[0] == 1
 
 
+def test_apply_saves_a_template_that_cannot_be_parsed_only_when_it_is_forced_to(flyte, file):
+    step = "- event: {{name: E, packName: A}}\n  criteria: '{{{{ 1 +'\n  command: {{name: C, packName: A}}\n"
+    path = file("faulty", text=f"name: faulty\nsteps:\n{step}")
+    code, out, err = flyte("apply", str(path))
+    assert (code, out) == (1, f"failed     -  {path}\n")
+    assert "steps[0].criteria: in the template, line 1" in err
+    assert flyte("flows", "show", "faulty")[0] == 1
+    code, out, err = flyte("apply", "--force", str(path))
+    assert (code, out) == (0, f"created    faulty  {path}\n")
+    assert "steps[0].criteria: in the template, line 1" in err
+    assert "(warning)" in err
+    assert flyte("flows", "show", "faulty")[0] == 0
+
+
 def test_apply_shows_advice_and_goes_on(flyte, file):
     path = file("advised", text=FLOW + "autor: me\n")
     code, out, err = flyte("apply", str(path))

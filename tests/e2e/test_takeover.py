@@ -137,10 +137,10 @@ async def database():
 
 @pytest.fixture
 def started(serve, database):
-    """Start the server on it, as the original was: by FLYTE_MGO_HOST. Returns a client of it."""
+    """Start the server on it. Returns a client of it."""
 
     def start():
-        server = serve(FLYTE_STORE="", FLYTE_MGO_HOST=database[0])
+        server = serve(FLYTE_STORE=database[0])
         url = server.read_until(r"listens on (\S+) ")[1]
         return server, httpx2.AsyncClient(base_url=f"{url}/v1", timeout=20)
 

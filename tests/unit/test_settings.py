@@ -141,15 +141,26 @@ def test_auth_by_an_openid_provider_needs_all_of_its_settings(given):
         ("db", "mongodb://db"),
         ("db:27017", "mongodb://db:27017"),
         ("one:27017,two:27018", "mongodb://one:27017,two:27018"),
-        ("me:se%2Fcret@db:27017/flows?authSource=admin", "mongodb://me:se%2Fcret@db:27017/flows?authSource=admin"),
+        ("db/", "mongodb://db"),
+        ("db/admin", "mongodb://db/flyte"),
+        ("me:secret@db/admin", "mongodb://me:secret@db/flyte?authSource=admin"),
+        ("me:secret@db/?maxPoolSize=9", "mongodb://me:secret@db/?maxPoolSize=9"),
+        ("me:se%2Fcret@db:27017/flows?authSource=admin", "mongodb://me:se%2Fcret@db:27017/flyte?authSource=admin"),
+        ("one,two/users?replicaSet=rs0&connect=replicaSet", "mongodb://one,two/flyte?replicaSet=rs0"),
+        ("me:ab@one/us%20ers?connect=direct", "mongodb://me:ab@one/flyte?directConnection=true&authSource=us%20ers"),
         ("mongodb://db/flyte", "mongodb://db/flyte"),
         ("mongodb+srv://cluster.example/flyte", "mongodb+srv://cluster.example/flyte"),
     ],
 )
-def test_the_variable_of_the_original_selects_mongodb(given, store):
+def test_the_variable_of_the_original_selects_its_database(given, store):
     assert Settings.from_environment({"FLYTE_MGO_HOST": given}).store == store
-    if "://" in given:
-        assert Settings.from_environment({"FLYTE_STORE": given}).store == store
+
+
+@pytest.mark.parametrize(
+    "given", ["mongodb://db/flyte", "mongodb+srv://cluster.example/flows", "mongodb://me:a@db/x?authSource=y"]
+)
+def test_a_store_in_mongodb_is_the_database_that_is_named(given):
+    assert Settings.from_environment({"FLYTE_STORE": given}).store == given
 
 
 def test_two_stores_are_one_too_many():

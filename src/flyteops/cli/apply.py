@@ -37,9 +37,14 @@ class Result(NamedTuple):
 @click.command(cls=Command)
 @click.argument("paths", metavar="FILE|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done; also without a server.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Save also a flow of which only templates cannot be parsed: their steps fail whenever they should run, the others work.",
+)
 @url_option
 @json_option
-async def apply(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bool) -> None:
     """Create and change flows from files of YAML or JSON; - is standard input.
 
     A YAML file may hold several flows, with lines of --- between them.
@@ -47,7 +52,7 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     In directories, *.yaml, *.yml and *.json files that hold flows are taken. All that is wrong with a flow is reported at
     once, with file, line and column and the line itself, and keeps none of the other flows from being applied.
     """
-    collection = collect(paths)
+    collection = collect(paths, is_lenient=force)
     async with connect() as client:
         results = [await apply_reading(client, reading, dry_run=dry_run) for reading in collection.readings]
     if as_json:

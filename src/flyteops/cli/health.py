@@ -3,17 +3,26 @@
 import http.client
 import os
 import ssl
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from flyteops.cli.command import Command
+from flyteops.cli.output import clean
 from flyteops.cli.root import remember_url
 from flyteops.errors import FlyteError, UnavailableError
 from flyteops.settings import Settings
 
 SECONDS = 4.0
 """How long the answer may take: less than watchmen wait for this command."""
+
+
+class Answer(msgspec.Struct):
+    """What is read of an answer."""
+
+    warnings: list[str] = []
 
 
 @click.command(cls=Command)
@@ -24,6 +33,8 @@ SECONDS = 4.0
 def health(ready: bool) -> None:
     """Ask a server whether it is well; exit code 0 if so, 1 if not, 3 if it cannot be reached.
 
+    With --ready, its warnings are printed as well, such as how far a database of the original is converted.
+
     Without --url it is the one on this machine, where its settings in the environment say: FLYTE_HOST, FLYTE_PORT and TLS.
     """
     url = click.get_current_context().meta.get("url") or local_url(Settings.read(os.environ)[0])
@@ -31,6 +42,16 @@ def health(ready: bool) -> None:
     if status != 200:
         raise FlyteError(f"{url} answers with {status}: {' '.join(text.split())[:500]}")
     click.echo(f"{url} is {'ready' if ready else 'alive'}")
+    for warning in warnings_in(text):
+        click.echo(f"warning: {clean(warning)}", err=True)
+
+
+def warnings_in(text: str) -> Sequence[str]:
+    """Return the warnings of an answer, nothing when it is none of this server."""
+    try:
+        return msgspec.json.decode(text, type=Answer).warnings
+    except msgspec.MsgspecError:
+        return ()
 
 
 def local_url(settings: Settings) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple, overload
 
 from flyteops.cli.yamlfile import split_yaml
 from flyteops.errors import InputError, Problem
-from flyteops.flowfile import key_advice, lint, parse, read_flow
+from flyteops.flowfile import key_advice, lint, parse, read_flow, template_faults
 from flyteops.model import Flow, Json
 
 EXTENSIONS = (".yaml", ".yml", ".json")
@@ -43,14 +43,17 @@ class Collection(NamedTuple):
     others: list[Path]
 
 
-def collect(paths: Iterable[Path]) -> Collection:
-    """Read all flows of files and directories; in a directory, files that are clearly no flows are left out."""
+def collect(paths: Iterable[Path], *, is_lenient: bool = False) -> Collection:
+    """Read all flows of files and directories; in a directory, files that are clearly no flows are left out.
+
+    When it `is_lenient`, a template that cannot be parsed is a warning, unless something else is wrong.
+    """
     readings: list[Reading] = []
     others: list[Path] = []
     for path in paths:
         is_directory = path.is_dir()
         for file in _walk(path) if is_directory else (path,):
-            found = read_file(file, only_flows=is_directory)
+            found = read_file(file, only_flows=is_directory, is_lenient=is_lenient)
             readings += found
             if not found:
                 others.append(file)
@@ -64,7 +67,7 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def read_file(path: Path, *, only_flows: bool = False) -> list[Reading]:
+def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False) -> list[Reading]:
     """Read the flows of one file, or of standard input for `-`; a YAML file may hold several documents.
 
     With `only_flows`, what is well-formed but not a flow is left out.
@@ -77,15 +80,15 @@ def read_file(path: Path, *, only_flows: bool = False) -> list[Reading]:
     is_yaml = _is_yaml(path, content)
     parts = split_yaml(content) if is_yaml else [content]
     sources = [Source(file, part, is_yaml, number) for number, part in enumerate(parts, 1)]
-    readings = [read_content(source, only_flows=only_flows) for source in sources]
+    readings = [read_content(source, only_flows=only_flows, is_lenient=is_lenient) for source in sources]
     return [reading for reading in readings if reading is not None]
 
 
 @overload
 def read_content(source: Source) -> Reading: ...
 @overload
-def read_content(source: Source, *, only_flows: bool) -> Reading | None: ...
-def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
+def read_content(source: Source, *, only_flows: bool, is_lenient: bool = False) -> Reading | None: ...
+def read_content(source: Source, *, only_flows: bool = False, is_lenient: bool = False) -> Reading | None:
     """Read a text. With `only_flows`, return None for what is well-formed but not a flow."""
     warnings: tuple[Problem, ...] = ()
     try:
@@ -93,12 +96,12 @@ def read_content(source: Source, *, only_flows: bool = False) -> Reading | None:
         warnings = tuple(key_advice(document))
         if only_flows and not looks_like_flow(document.value):
             return None
-        flow = read_flow(document)
+        flow = read_flow(document, is_lenient=is_lenient)
     except InputError as error:
         if only_flows and b"steps" not in source.content:
             return None
         return Reading(source, None, error.problems or (Problem("", error.message),), warnings)
-    return Reading(source, flow, (), tuple(lint(document, flow)))
+    return Reading(source, flow, (), (*template_faults(document), *lint(document, flow)))
 
 
 def _is_yaml(path: Path, content: bytes) -> bool:

@@ -4,14 +4,15 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from msgspec import UNSET
 
 from flyteops import instant
-from flyteops.document import Document
+from flyteops.document import MAX_PROBLEMS, Document
 from flyteops.errors import ForbiddenError, NotFoundError, Problem, UnauthorizedError, UnavailableError
-from flyteops.flowfile import lint, read_flow
+from flyteops.flowfile import lint, read_flow, template_faults
 from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
 from flyteops.service.token import EVERY_ITEM
@@ -248,15 +249,16 @@ async def resolve_action(call: Call) -> Reply:
 
 
 def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
-    flow = read_flow(document)
-    return flow, tuple(lint(document, flow))
+    flow = read_flow(document, is_lenient=True)
+    return flow, (*islice(template_faults(document), MAX_PROBLEMS), *lint(document, flow))
 
 
 async def save_flow(call: Call) -> Reply:
     """Save a flow, replacing the one of that name.
 
     A flow that is the current version already makes no new one. Executions go on with the version that they began with. What is
-    allowed but hardly meant comes back as warnings.
+    allowed but hardly meant comes back as warnings. So does a template that cannot be parsed, if nothing else is wrong: its step
+    fails whenever it should run, and the other steps work.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)

@@ -67,7 +67,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resource:
-    """What is at a path: knows the operations on it, and tells whoever asks for another which there are."""
+    """What is at a path: knows the operations on it, and tells whoever asks for another which there are.
+
+    OPTIONS, which the original answers for every resource, asks for that alone.
+    """
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._handlers = {
@@ -81,6 +84,9 @@ class Resource:
     async def reply(self, call: Call) -> Reply:
         """Do what the request asks for, once it is there as a whole."""
         found = self._handlers.get(call.scope["method"])
+        if found is None and call.scope["method"] == "OPTIONS":
+            await call.read(keep=False)
+            return Reply(200, headers=((b"allow", self._allow + b", OPTIONS"),))
         if found is None:
             detail = f"{call.scope['method']} is not among what this resource allows: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))

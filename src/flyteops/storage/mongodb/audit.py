@@ -6,11 +6,23 @@ What belongs to an execution is in `action`, or, where that is kept no longer, i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flyteops.errors import NotFoundError
+from bson.raw_bson import RawBSONDocument
+
+from flyteops.errors import NotFoundError, UnreadableError
 from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
+from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
+from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, run_of, supply
 from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
+
+ENDED = frozenset(["SUCCESS", "FATAL"])
+
+MOST = 2**62
+
+MIN_SEQ = -(2**63)
+
+STATUS_FIELDS = {"trigger": 0, "input": 0, "context": 0, "result": 0}
 
 FLEETING = {"pending": 0}
 """What is not read of an execution."""
@@ -74,7 +86,21 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
     uuids = list({run["flowUUID"] for run in runs})
     flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
     of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
-    return [run.get("bytes", 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+    unsized = await _actual_sizes(database, [run for run in runs if run.get("isUnsized")])
+    return [run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
+
+
+async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str, int]:
+    """Return how long the actions of executions are that the original has ended, without reading what is in them."""
+    sizes: dict[str, int] = {}
+    for collection, is_archived in ((database.action, False), (database.audit, True)):
+        ids = [run["_id"] for run in runs if bool(run.get("isArchived")) == is_archived]
+        if not ids:
+            continue
+        raw = collection.with_options(OPTIONS.with_options(document_class=RawBSONDocument))
+        async for each in raw.find({"correlationId": {"$in": ids}}):
+            sizes[run_of(each)] = sizes.get(run_of(each), 0) + len(each.raw)
+    return sizes
 
 
 async def get_execution(database: Any, correlation_id: str) -> Execution:
@@ -91,6 +117,8 @@ async def get_action(database: Any, action_id: str) -> Action:
     for collection in (database.action, database.audit):
         document = await collection.find_one({"_id": action_id})
         if document is not None:
+            if not await supply(database, [document]):
+                raise UnreadableError(f"The action {action_id!r} in the store cannot be read.")
             return action_of(document)
     raise NotFoundError(f"There is no action {action_id!r}.")
 
@@ -108,12 +136,34 @@ async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution
 
 def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
     members = sorted(run["actions"], key=lambda member: int(member["seq"]))
+    for member in members:
+        if member["id"] in documents:
+            complete([documents[member["id"]]], [member], None)
     actions = [action_of(documents[member["id"]]) for member in members if member["id"] in documents]
     return Execution(run["_id"], run["flowName"], run["flowUUID"], tuple(actions))
 
 
-async def list_actions(database: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-    """See `Store.list_actions`."""
+async def list_actions(
+    database: Any, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
+) -> Sequence[ActionStatus]:
+    """See `Store.list_actions`. `has_foreign`: there may be such as the original has ended."""
+    query, reach = _query(which), min(start + max(limit, 0), MOST)
+    if not has_foreign:
+        cursor = database.action.find(query, STATUS_FIELDS).sort("flyte.seq", 1)
+        return [status_of(document) for document in await _page(cursor, start, limit)]
+    cursor = database.action.find({**query, "flyte.seq": {"$gt": MIN_SEQ}}, STATUS_FIELDS).sort("flyte.seq", 1)
+    found = await _page(cursor, 0, reach)
+    ended = ENDED if which.states is None else ENDED.intersection(state.value for state in which.states)
+    if ended and which.overdue_since is None:
+        query = {**query, **FOREIGN, "state.value": {"$in": sorted(ended)}}
+        query.pop("flyte.state", None)
+        cursor = database.action.find(query, STATUS_FIELDS).sort(CREATED).allow_disk_use(True)
+        foreign = await supply(database, await _page(cursor, 0, reach))
+        found = sorted([*found, *foreign], key=lambda document: int(extra(document)["seq"]))
+    return [status_of(document) for document in found[start : start + limit]]
+
+
+def _query(which: ActionFilter) -> Document:
     query: Document = {}
     if which.states is not None:
         stored = [state.value for state in which.states] + ([LATER] if "NEW" in which.states else [])
@@ -125,6 +175,4 @@ async def list_actions(database: Any, which: ActionFilter, start: int, limit: in
         now = 0 if which.now is None else to_microseconds(which.now)
         waiting = {"$or": [{"flyte.due": {"$lte": now}}, {"flyte.since": {"$lt": to_microseconds(which.overdue_since)}}]}
         query["$or"] = [{"flyte.state": "UNKNOWN"}, {"flyte.state": "PENDING", **waiting}]
-    fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
-    cursor = database.action.find(query, fields).sort("flyte.seq", 1)
-    return [status_of(document) for document in await _page(cursor, start, limit)]
+    return query

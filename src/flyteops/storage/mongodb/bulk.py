@@ -1,8 +1,9 @@
 """Several changes at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
 DUPLICATE = 11000
@@ -20,3 +21,17 @@ async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
             raise
         return True
     return False
+
+
+async def insert_new(collection: Any, documents: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Insert documents, but for those that are there already; return the ids of these."""
+    if not documents:
+        return set()
+    try:
+        await collection.bulk_write([InsertOne(each) for each in documents], ordered=False)
+    except BulkWriteError as error:
+        faults = (error.details or {}).get("writeErrors", [{}])
+        if any(each.get("code") != DUPLICATE for each in faults):
+            raise
+        return {str(documents[each["index"]]["_id"]) for each in faults}
+    return set()

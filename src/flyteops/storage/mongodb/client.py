@@ -1,6 +1,7 @@
 """The connection: bounds on how much is under way, and the driver's errors in our words."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from datetime import UTC
@@ -32,8 +33,11 @@ from flyteops.errors import (
     TooLargeError,
     UnavailableError,
 )
+from flyteops.url import OriginalUrl
 
 T = TypeVar("T")
+
+LOGGER = logging.getLogger("flyte.store")
 
 DATABASE = "flyte"
 """The database when the URL names none, as the original has it."""
@@ -110,6 +114,7 @@ class Client:
         self._client: AsyncMongoClient[dict[str, Any]] | None = None
         self._database: Any = None
         self._under_way = 0
+        self.warning = ""
         self._idle = asyncio.Event()
         self.gate: Callable[[], None] = lambda: None
         """Raises when nothing is to be run any more."""
@@ -129,6 +134,8 @@ class Client:
                 event_listeners=[SentWrites()],
             )
             self._database = self._client.get_default_database(DATABASE, codec_options=OPTIONS)
+            if isinstance(self._url, OriginalUrl):
+                self._database = await self._chosen(self._client, self._url.named_database)
             version = (await self._client.server_info())["versionArray"]
         except (PyMongoError, ValueError) as error:
             await self._let_go()
@@ -136,6 +143,24 @@ class Client:
         if tuple(version[:2]) < OLDEST:
             await self._let_go()
             raise StoreError(f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is needed.")
+
+    async def _chosen(self, client: Any, named: str) -> Any:
+        """Return the database of the original, unless it is empty and the one that was named is not.
+
+        Up to now, this server has used the database that was named.
+        """
+        original, other = (client.get_database(each, codec_options=OPTIONS) for each in (DATABASE, named))
+        if not await _holds_something(other):
+            return original
+        used = original if await _holds_something(original) else other
+        self.warning = (
+            f"FLYTE_MGO_HOST names the database {named!r}, which holds flows, packs or actions of Flyte, but the original always"
+            f" uses {DATABASE!r}. The database {used.name!r} is used"
+            f"{', where there is something as well' if used is original else f', as there is nothing in {DATABASE!r}'};"
+            f" set FLYTE_STORE=mongodb://HOST/{named} instead of FLYTE_MGO_HOST to use {named!r} in any case."
+        )
+        LOGGER.warning("%s", self.warning)
+        return used
 
     async def close(self) -> None:
         """Let what was begun end, then let go; may be called twice."""
@@ -227,6 +252,14 @@ class Client:
         if code in NOW_NOT:
             return UnavailableError(f"{self._name} cannot be used at the moment ({said}).")
         return FlyteError(f"{self._name} does not understand this server: {said}.")
+
+
+async def _holds_something(database: Any) -> bool:
+    """Tell whether there is something of Flyte in a database; not if that must not be known."""
+    try:
+        return any([await database[name].find_one({}, {"_id": 1}) for name in ("flow", "pack", "action", "datastore")])
+    except OperationFailure:
+        return False
 
 
 async def _once(work: Callable[[Any, bool], Awaitable[T]], is_again: bool, database: Any) -> T:

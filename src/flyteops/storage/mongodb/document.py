@@ -4,10 +4,12 @@ Everything that the original does not know is in a field `flyte` of its own: exa
 and what has to do with time limits. A document without it is read as what the original means by it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from bson import Timestamp
 from bson.datetime_ms import DatetimeMS
 from msgspec import UNSET
 
@@ -15,6 +17,7 @@ from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, 
 from flyteops.storage.base import ActionStatus, lease_token
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
 from flyteops.storage.row import (
+    EPOCH,
     LATER,
     MICROSECOND,
     STATES,
@@ -30,6 +33,14 @@ Document = dict[str, Any]
 
 ZERO = datetime(1, 1, 1, tzinfo=UTC)
 """The time that stands for none, as Go has it."""
+
+NOT_GIVEN = ""
+"""What is kept when an event came without the time of its creation; the original shows that of its receipt then."""
+
+WRITTEN = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)(?: [A-Z]{1,5})?(?: m=\S+)?", re.ASCII
+)
+"""A time as text: RFC 3339, or as Go prints it."""
 
 NEVER = 2**61
 """What `due` is counted from when an action has no time limit: a claim adds its time to it, whatever it is."""
@@ -55,9 +66,37 @@ def revision_of(action: Mapping[str, Any]) -> int:
 
 
 def microseconds_of(value: Any, exact: int | None = None) -> int:
-    """Return the microseconds of a date, those that were kept exactly if they are of the same date."""
-    at = to_microseconds(value) if isinstance(value, datetime) else int(value) * 1000 if isinstance(value, DatetimeMS) else 0
+    """Return the microseconds of a time, those that were kept exactly if they are of the same one.
+
+    Old servers, imports and repairs by hand have left times as text, as milliseconds, and as timestamps of MongoDB.
+    """
+    at = _microseconds_of(value)
     return exact if exact is not None and exact // 1000 == at // 1000 else at
+
+
+def _microseconds_of(value: Any) -> int:
+    if isinstance(value, datetime):
+        return to_microseconds(value)
+    if isinstance(value, str):
+        return _read_time(value)
+    if isinstance(value, Timestamp):
+        return int(value.time) * 1_000_000
+    if isinstance(value, (DatetimeMS, int, float)) and not isinstance(value, bool):
+        return int(value) * 1000
+    return 0
+
+
+def _read_time(text: str) -> int:
+    """Return the microseconds of a time that was kept as text, 0 for what is none."""
+    found = WRITTEN.fullmatch(text.strip())
+    if found is None:
+        return 0
+    date, time, fraction, zone = found.groups()
+    try:
+        at = datetime.fromisoformat(f"{date}T{time}{zone}")
+    except ValueError:
+        return 0
+    return to_microseconds(at) + int((fraction or "")[:6].ljust(6, "0"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- events
@@ -69,7 +108,7 @@ def event_document(event: Event) -> Document:
     kept = {
         "id": event.event_id,
         "receivedAt": to_microseconds(event.received_at),
-        "createdAt": None if event.created_at is None else event.created_at.isoformat(),
+        "createdAt": NOT_GIVEN if event.created_at is None else event.created_at.isoformat(),
         "payload": payload.exact,
         "labels": labels.exact,
         "failure": failure_column(event),
@@ -78,7 +117,7 @@ def event_document(event: Event) -> Document:
         "name": event.name,
         "pack": {"_id": event.pack.id, "name": event.pack.name, "labels": labels.value},
         "payload": payload.value,
-        "createdAt": ZERO if event.created_at is None else event.created_at,
+        "createdAt": event.received_at if event.created_at is None else event.created_at,
         "receivedAt": event.received_at,
         "flyte": {key: value for key, value in kept.items() if value is not None},
     }
@@ -103,7 +142,10 @@ def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
 
 def _created_at(value: Any, kept: Mapping[str, Any]) -> datetime | None:
     if "createdAt" in kept:
-        return created_at_of(kept["createdAt"])
+        return None if kept["createdAt"] == NOT_GIVEN else created_at_of(kept["createdAt"])
+    if isinstance(value, str):
+        at = to_instant(_read_time(value))
+        return at if at not in (EPOCH, ZERO) else None
     return value if isinstance(value, datetime) and value != ZERO else None
 
 
@@ -166,6 +208,8 @@ def states_of(document: Mapping[str, Any]) -> list[str]:
     """Return all states with their times, as text; times that only BSON has are of milliseconds."""
     exact = list(extra(document).get("states") or ())
     known = document.get("states") or [document.get("state") or {"value": "NEW"}]
+    if len(exact) == len(known):
+        return exact
     rest = [f"{each.get('value')} {microseconds_of(each.get('time'))}" for each in known[len(exact) :]]
     return exact + rest
 

@@ -14,7 +14,7 @@ import bson
 from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import ConflictError, NotFoundError
+from flyteops.errors import ConflictError, NotFoundError, UnreadableError
 from flyteops.model import FATAL, Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
 from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Decide
@@ -305,7 +305,8 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------------ looks
 
     async def find(self, database: Any, action_id: str) -> Found:
-        """Return an action as it stands; raise `NotFoundError`."""
+        """Return an action as it stands; raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read."""
+        is_adopted = False
         while True:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
             if head is None:
@@ -313,7 +314,10 @@ class Ledger:
             correlation_id = head.get("correlationId") or ""
             run = await database.flyte_execution.find_one({"_id": correlation_id})
             if run is None or "seq" not in extra(head):
-                await adopt(database, self.queues, [correlation_id])
+                if is_adopted:
+                    raise UnreadableError(f"The action {action_id!r} in the store cannot be read.")
+                is_adopted = True
+                await adopt(database, self.queues, [correlation_id], marks=True)
             elif "pending" in run:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
             else:

@@ -58,9 +58,13 @@ class Request(NamedTuple):
 
 
 class Queues:
-    """Makes queues, and hands out what is in them."""
+    """Makes queues, and hands out what is in them.
+
+    While `is_converting`, the indexes of ours may be missing still, and those of the original are used.
+    """
 
     def __init__(self) -> None:
+        self.is_converting = False
         self._touched: dict[str, float] = {}
 
     async def ensure(self, database: Any, addresses: Iterable[Address]) -> None:
@@ -106,7 +110,9 @@ class Queues:
         token, before = asked.tries.begin()
         taken = await _taken_before(database, queues, before, token) if is_again else []
         while queues and len(taken) < asked.limit:
-            document = await _take(database, queues, _handing_out(asked, token, now))
+            document = await _take(
+                database, queues, _handing_out(asked, token, now), asked.pack.name if self.is_converting else None
+            )
             if document is None:
                 break
             taken.append(document)
@@ -125,19 +131,21 @@ async def matching(database: Any, pack: PackRef, command: str | None) -> list[st
     return [queue["_id"] for queue in found if has_labels(pack.labels, read_queue(pack.name, queue["labels"], queue["command"]))]
 
 
-def waiting_in(queues: Sequence[str]) -> Document:
+def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
     """Return the filter of what may be taken from these queues, in the order of an index.
 
-    The state that the original shows must agree: it may have handed the action out itself.
+    The state that the original shows must agree: it may have handed the action out itself. A `pack_name` makes the original's
+    index fit as well.
     """
-    return {"flyte.state": "NEW", "flyte.queue": {"$in": list(queues)}, "state.value": "NEW"}
+    which: Document = {"flyte.state": "NEW", "flyte.queue": {"$in": list(queues)}, "state.value": "NEW"}
+    return which if pack_name is None else {**which, "packName": pack_name}
 
 
-async def _take(database: Any, queues: Sequence[str], change: Document) -> Document | None:
-    """Hand out the oldest action in the queues."""
+async def _take(database: Any, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
+    """Hand out the oldest action in the queues, all of which are for the pack of this name if there is one."""
     parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
     while True:
-        which = waiting_in(parts[0])
+        which = waiting_in(parts[0], pack_name)
         if len(parts) > 1:
             heads = [
                 await database.action.find_one(waiting_in(part), {"flyte.seq": 1}, sort=[("flyte.seq", 1)]) for part in parts

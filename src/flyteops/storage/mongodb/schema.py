@@ -5,7 +5,7 @@
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ TTL = "expireAfterSeconds"
 
 CHOICES = ("unique", "sparse", TTL, "partialFilterExpression", "collation")
 """The options that matter to what an index is good for."""
+
+LARGE = ("action", "audit")
+"""The collections of the original in which an index may take minutes."""
 
 NUMBERS = ("flows", "items", "packs", "notes", "arrived")
 """What is counted for other servers to see that it has changed."""
@@ -58,8 +61,8 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         # What waits, in the order in which it is handed out; what is due; and what was not taken over yet.
         Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
         Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
-        Index("action", [("flyte.seq", 1)]),
-        Index("audit", [("flyte.seq", 1)]),
+        Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
+        Index("audit", [("flyte.seq", 1), ("states.time", 1)]),
         Index("flyte_queue", [("packName", 1), ("command", 1)]),
         Index("flyte_queue", [("packName", 1), ("labels", 1), ("command", 1)]),
         Index("flyte_note", [("kind", 1), ("key", 1)]),
@@ -79,23 +82,33 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
     )
 
 
-async def prepare(database: Any, keep_for: timedelta) -> None:
-    """Have all indexes, and what is in order; raise `StoreError` if a newer Flyte was here."""
+async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False) -> None:
+    """Have all indexes, and what is in order; raise `StoreError` if a newer Flyte was here.
+
+    When the collections of the original are large, their indexes are left to `make_indexes`.
+    """
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is not None and found["value"] > VERSION:
         raise StoreError(
             f"The database was written by a newer Flyte (schema {found['value']}, this one knows {VERSION})."
             " Install that version, or name another database."
         )
-    known: dict[str, Mapping[str, Any]] = {}
-    for index in indexes(keep_for):
-        if index.collection not in known:
-            known[index.collection] = await _known(database[index.collection])
-        await _ensure(database, index, known[index.collection])
+    await make_indexes(database, keep_for, without=LARGE if is_large else ())
     for name in NUMBERS:
         # Whatever a server that was killed has changed without saying so: others look at all of it again.
         await changed(database, name)
     await database.flyte_number.update_one({"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True)
+
+
+async def make_indexes(database: Any, keep_for: timedelta, *, without: Collection[str] = ()) -> None:
+    """Have all indexes, but for those of some collections."""
+    known: dict[str, Mapping[str, Any]] = {}
+    for index in indexes(keep_for):
+        if index.collection in without:
+            continue
+        if index.collection not in known:
+            known[index.collection] = await _known(database[index.collection])
+        await _ensure(database, index, known[index.collection])
 
 
 async def _known(collection: Any) -> Mapping[str, Any]:

@@ -50,12 +50,13 @@ from flyteops.storage.base import (
 from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
 from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.ledger import Ledger
-from flyteops.storage.mongodb.queue import Request, claimed_with
-from flyteops.storage.mongodb.schema import NUMBERS, changed, prepare
-from flyteops.storage.mongodb.takeover import look_again, take_over
+from flyteops.storage.mongodb.queue import Queues, Request, claimed_with
+from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
+from flyteops.storage.mongodb.takeover import look_again
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.mongodb.wakeup import Wakeup
 from flyteops.storage.portable import Checkpoint, Stored
@@ -96,6 +97,7 @@ class MongoStore(Store):
         self._name = secrets.token_hex(6)
         self._wakeup = Wakeup(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
+        self._conversion = Conversion(self._client, self._ledger.queues, self._name, self._make_indexes)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
 
     async def open(self) -> None:
@@ -111,20 +113,26 @@ class MongoStore(Store):
         self._is_open = True
         self._wakeup.start()
         self._undelivered.start()
+        self._conversion.start(self._loop("Taking over the executions of an earlier server"))
 
     async def _prepare(self, database: Any) -> None:
-        await prepare(database, self._keep_for)
+        await self._conversion.look(database)
+        await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
         await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
             self._ledger.go_on_from(0 if last is None else last[field])
         await self._ledger.settle(database, patience=0)
-        taken_over = await take_over(database, self._ledger.queues)
         await look_again(database, self._ledger.queues)
-        if taken_over:
-            LOGGER.info("%d executions of an earlier server were taken over", taken_over)
+
+    async def _make_indexes(self, database: Any) -> None:
+        await make_indexes(database, self._keep_for)
+
+    def warnings(self) -> Sequence[str]:
+        return [*([self._client.warning] if self._client.warning else []), *self._conversion.warnings()]
 
     async def close(self) -> None:
+        await self._conversion.stop()
         await self._undelivered.stop()
         self._is_open = False
         await self._wakeup.stop()
@@ -352,6 +360,7 @@ class MongoStore(Store):
 
     async def _claim(self, asked: Request) -> list[Claimed]:
         async def write(database: Any, again: bool) -> list[Claimed]:
+            await self._conversion.for_claim(database, asked.pack, asked.command, asked.limit)
             return await self._ledger.queues.claim(database, asked, is_again=again)
 
         try:
@@ -438,16 +447,37 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        return await self._client.read(partial(audit.list_executions, which=which, start=start, limit=limit))
+        async def read(database: Any) -> Page[Execution]:
+            await self._conversion.for_executions(database, which, start + limit)
+            page = await audit.list_executions(database, which, start, limit)
+            if self._conversion.is_done:
+                return page
+            await self._conversion.for_each(database, [run.correlation_id for run in page])
+            return await audit.list_executions(database, which, start, limit)
+
+        return await self._client.read(read)
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
+        async def read(database: Any) -> Execution:
+            await self._conversion.for_each(database, [correlation_id])
+            return await audit.get_execution(database, correlation_id)
+
+        return await self._get(read)
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._get(partial(audit.get_action, action_id=action_id))
+        async def read(database: Any) -> Action:
+            await self._conversion.for_action(database, action_id)
+            return await audit.get_action(database, action_id)
+
+        return await self._get(read)
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        return await self._client.read(partial(audit.list_actions, which=which, start=start, limit=limit))
+        async def read(database: Any) -> Sequence[ActionStatus]:
+            await self._conversion.for_actions(database, which, start + limit)
+            has_foreign = self._conversion.has_foreign
+            return await audit.list_actions(database, which, start, limit, has_foreign=has_foreign)
+
+        return await self._client.read(read)
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
@@ -460,7 +490,8 @@ class MongoStore(Store):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Any) -> Purged:
             await self._ledger.settle(database)
-            await take_over(database, self._ledger.queues)
+            if not self._conversion.is_done:  # what is oldest may not be known yet
+                return Purged(0, 0, more=False)
             await self._ledger.queues.remove_unused(database)
             return await growth.purge(database, what, limit)
 
@@ -468,8 +499,8 @@ class MongoStore(Store):
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
         async def work(database: Any) -> PurgedVersions:
-            # What the original has written since refers to versions, too.
-            await take_over(database, self._ledger.queues)
+            if not await self._conversion.is_complete(database):  # what is not converted refers to versions, too
+                return PurgedVersions(0, 0)
             return await growth.purge_versions(database, what, limit)
 
         return await self._write(work)
@@ -480,7 +511,8 @@ class MongoStore(Store):
         client = Client(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
-            async for part in client.stream(partial(transfer.export, partly=partly)):
+            conversion = Conversion(client, Queues(), self._name, self._make_indexes)
+            async for part in client.stream(partial(transfer.export, conversion=conversion, partly=partly)):
                 yield part
         finally:
             await client.close()

@@ -1,17 +1,18 @@
-"""Taking over what the original has written: its actions get what ours have besides, and their executions a document.
+"""Taking over executions that the original has written: each gets a document of ours, which knows its actions.
 
-Nothing of what the original knows is changed. What it has written since we were here last is found in the same way, as its
-documents have no number.
+Nothing of what the original knows is changed. Actions that have ended stay exactly as they are, and what ours have besides is
+derived when they are read; the others get it as a field, so that they can be handed out and finished. Whatever has been
+written since we were here last is recognized by the absence of that field and from the execution's document.
 """
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import UpdateOne
 
 from flyteops.model import Flow
-from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.bulk import insert_new, write_all
 from flyteops.storage.mongodb.document import (
     NEVER,
     Document,
@@ -29,87 +30,224 @@ from flyteops.storage.row import STATES
 LOGGER = logging.getLogger("flyte.store")
 
 AT_ONCE = 200
-"""How many executions are taken over, or looked at again, together."""
+"""How many executions are looked at again together."""
+
+TRIES = 10
+"""How often an execution is entered again because others changed it meanwhile."""
 
 FOREIGN = {"flyte.seq": None}
-"""The filter of what we have not seen yet."""
+"""The filter of actions without a field of ours."""
+
+CREATED = [("states.time", 1), ("_id", 1)]
+"""The order in which the original has created actions."""
 
 OPEN = ("NEW", "PENDING")
 
+HEAD = dict.fromkeys(
+    ("correlationId", "flowName", "flowUUID", "stepId", "name", "packName", "packLabels", "state", "states", "flyte"), 1
+)
+"""The fields of an action that are enough to enter an execution that has ended."""
 
-async def take_over(database: Any, queues: Queues) -> int:
-    """Take over all that the original has written since; return how many executions that was."""
-    done = 0
-    for collection in (database.action, database.audit):
-        while foreign := await collection.find(FOREIGN, {"correlationId": 1}).limit(AT_ONCE).to_list():
-            runs = list(dict.fromkeys(each.get("correlationId") or "" for each in foreign))
-            await adopt(database, queues, runs)
-            done += len(runs)
-            if done % 10_000 < AT_ONCE:
-                LOGGER.info("%d executions of the database were taken over so far", done)
-    return done
+Flows = dict[str, Flow | None]
+"""Versions of flows by uuid; None for one that is not there, or cannot be read."""
 
 
-async def adopt(database: Any, queues: Queues, runs: Sequence[str]) -> None:
-    """Take over executions with all of their actions."""
+class Group(NamedTuple):
+    """The actions of an execution: those in `action`, and those in `audit`."""
+
+    run: str
+    live: Sequence[Document]
+    copies: Sequence[Document]
+
+    def documents(self) -> list[Document]:
+        """Return each action once, oldest first."""
+        known = {each["_id"] for each in self.live}
+        found = [*self.live, *(each for each in self.copies if each["_id"] not in known)]
+        return found if len(found) == 1 else sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
+
+
+async def adopt(database: Any, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
+    """Take over executions with all of their actions; return how many were not known.
+
+    With `marks`, all of their actions get the field of ours, also those that have ended.
+    """
     # Whatever says of no execution that it belongs to it is one without a name.
     which = {"correlationId": {"$in": [*runs, None] if "" in runs else list(runs)}}
-    live = await database.action.find(which).to_list()
-    copies = await database.audit.find(which).to_list()
-    known = {each["_id"] for each in live}
-    members: dict[str, list[Document]] = {}
-    for document in [*live, *(each for each in copies if each["_id"] not in known)]:
-        members.setdefault(document.get("correlationId") or "", []).append(document)
-    flows = await _flows(database, members.values())
-    for documents in members.values():
-        documents.sort(key=_began_at)
-        _complete(documents, flows[documents[0].get("flowUUID") or ""])
-    everything = {each["_id"]: each for documents in members.values() for each in documents}
-    await queues.ensure(database, [address_of(each) for each in everything.values() if state_of(each) in OPEN])
-    await _enter(database, members, {each["_id"] for each in live})
-    for collection, found in ((database.action, live), (database.audit, copies)):
-        changes = [
-            UpdateOne({"_id": each["_id"], **FOREIGN}, {"$set": {"flyte": everything[each["_id"]]["flyte"]}}) for each in found
-        ]
-        await write_all(collection, changes)
+    entered = 0
+    for _ in range(TRIES):
+        live = await database.action.find(which).to_list()
+        copies = await database.audit.find(which).to_list()
+        done, again = await enter(database, queues, grouped(live, copies), {}, marks=marks)
+        entered += done
+        if not again:
+            break
+    return entered
 
 
-async def _flows(database: Any, runs: Iterable[Sequence[Document]]) -> Mapping[str, Flow | None]:
-    """Return the versions of flows that executions began with, by uuid."""
-    flows: dict[str, Flow | None] = {}
-    for uuid in {each.get("flowUUID") or "" for documents in runs for each in documents}:
-        found = await find_version(database, uuid)
-        flows[uuid] = None if found is None else found.flow
-    return flows
+def grouped(live: Iterable[Document], copies: Iterable[Document]) -> list[Group]:
+    """Return actions by execution."""
+    groups: dict[str, Group] = {}
+    for place, documents in ((1, live), (2, copies)):
+        for document in documents:
+            run = run_of(document)
+            groups.setdefault(run, Group(run, [], []))[place].append(document)  # type: ignore[union-attr]
+    return list(groups.values())
 
 
-def _began_at(document: Document) -> int:
-    return int(states_of(document)[0].rpartition(" ")[2])
+def run_of(document: Mapping[str, Any]) -> str:
+    """Return the execution of an action."""
+    return str(document.get("correlationId") or "")
 
 
-def _complete(documents: Sequence[Document], flow: Flow | None) -> None:
-    """Give the actions of an execution, oldest first, what ours have besides."""
-    taken = {extra(each)["stepIndex"] for each in documents if "stepIndex" in extra(each)}
+async def enter(  # noqa: PLR0913 - two by keyword
+    database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
+) -> tuple[int, list[str]]:
+    """Enter executions of which all actions are given; return how many were new, and which must be looked at again.
+
+    Of those that have ended, the heads of the actions are enough. With `is_partial`, those that are known may have more actions
+    than are given, and are to be looked at again when they lack some of these.
+
+    May be done by several servers at a time, and over again: equal actions make equal documents.
+    """
+    known = {run["_id"]: run async for run in _known(database, [group.run for group in groups])}
+    await _load_flows(database, groups, flows)
+    entries = [entry for group in groups if (entry := _entry(group, known.get(group.run), flows)) is not None]
+    new = [entry for entry in entries if entry.known is None]
+    lost: set[str] = set()
+    for entry in entries:
+        if (
+            entry.known is not None
+            and entry.missing
+            and (is_partial or not await _extend(database, entry, entry.known["version"]))
+        ):
+            lost.add(entry.run)
+    lost |= await insert_new(database.flyte_execution, [entry.execution for entry in new])  # another server was faster
+    kept = [entry for entry in entries if entry.run not in lost]
+    await _mark(database, queues, [entry for entry in kept if marks or not entry.execution["isFinished"]])
+    return sum(entry.known is None for entry in kept), sorted(lost)
+
+
+def _known(database: Any, runs: Sequence[str]) -> Any:
+    fields = {"actions.id": 1, "actions.index": 1, "actions.seq": 1, "version": 1}
+    return database.flyte_execution.find({"_id": {"$in": list(runs)}}, fields)
+
+
+class _Entry(NamedTuple):
+    """An execution as it is entered; `foreign` are the actions without a field of ours in `action` and in `audit`."""
+
+    group: Group
+    documents: Sequence[Document]
+    known: Mapping[str, Any] | None
+    missing: Sequence[Document]
+    foreign: tuple[Sequence[str], Sequence[str]]
+    execution: Document
+
+    @property
+    def run(self) -> str:
+        return self.group.run
+
+
+def _execution(group: Group, documents: Sequence[Document]) -> Document:
+    """Return the document of an execution that is new."""
+    first, is_finished = documents[0], is_over(documents)
+    return {
+        "_id": group.run,
+        "flowName": first.get("flowName") or "",
+        "flowUUID": first.get("flowUUID") or "",
+        "seq": extra(first)["seq"],
+        "isFinished": is_finished,
+        "isArchived": not group.live,
+        "actions": [member_of(each) for each in documents],
+        "changedAt": _changed_at(documents),
+        "version": 1,
+        # The heads do not tell how long an action is; of executions that have ended that is found out when it matters.
+        **({"bytes": 0, "isUnsized": True} if is_finished else {"bytes": sum(map(_size, documents))}),
+    }
+
+
+def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
+    """Return an execution with what ours have besides; None, and a line in the log, when it cannot be read."""
+    try:
+        documents = group.documents()
+        foreign = (_foreign(group.live), _foreign(group.copies))
+        flow = flows.get(documents[0].get("flowUUID") or "")
+        members = () if known is None else known.get("actions", ())
+        complete(documents, members, flow)
+        ids = {member["id"] for member in members}
+        missing = [each for each in documents if each["_id"] not in ids]
+        entry = _Entry(group, documents, known, missing, foreign, _execution(group, documents))
+    except Exception as error:  # whatever it is that somebody has put there, it concerns this execution alone
+        LOGGER.warning(
+            "Execution %r of an earlier server cannot be read and is left as it is: %s: %s",
+            group.run,
+            type(error).__name__,
+            error,
+        )
+        return None
+    return entry
+
+
+def _foreign(documents: Iterable[Document]) -> list[str]:
+    return [each["_id"] for each in documents if "seq" not in extra(each)]
+
+
+async def _load_flows(database: Any, groups: Sequence[Group], flows: Flows) -> None:
+    """Add the versions of flows that executions began with."""
+    for uuid in {each.get("flowUUID") or "" for group in groups for each in (*group.live, *group.copies)}:
+        if uuid not in flows:
+            found = await find_version(database, uuid)
+            flows[uuid] = None if found is None else found.flow
+
+
+def began_at(document: Mapping[str, Any]) -> int:
+    """Return when an action was created, in microseconds."""
+    return _time_of(states_of(document)[0])
+
+
+def _time_of(state: str) -> int:
+    return int(state.rpartition(" ")[2])
+
+
+def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]], flow: Flow | None) -> None:
+    """Give the actions of an execution, oldest first, what ours have besides, as far as they do not have it.
+
+    `members` are those that the execution's document knows.
+    """
+    known = {member["id"]: member for member in members}
+    taken = {member["index"] for member in members}
+    taken |= {extra(each)["stepIndex"] for each in documents if "stepIndex" in extra(each)}
     for place, document in enumerate(documents):
         if "seq" in extra(document):
             continue
-        states = states_of(document)
-        index = _step_index(document, flow, taken)
+        member = known.get(document["_id"])
+        index = _step_index(document, flow, taken) if member is None else member["index"]
         taken.add(index)
-        attempts = sum(text.startswith("PENDING ") for text in states)
-        document["flyte"] = {
-            "seq": _began_at(document) + place,
-            "stepIndex": index,
-            "state": state_of(document),
-            "since": int(states[-1].rpartition(" ")[2]),
-            "states": states,
-            "queue": queue_of(address_of(document)),
-            "due": NEVER,
-            "attempt": attempts,
-            "attempts": [{"seed": b"", "pack": "", "at": 0}] * attempts,
-            "change": 0,
-            "bytes": document_size(document),
-        }
+        states = states_of(document)
+        seq = _time_of(states[0]) + place if member is None else member["seq"]
+        document["flyte"] = _fields(document, index, seq, states)
+
+
+def _fields(document: Document, index: int, seq: int, states: Sequence[str]) -> Document:
+    """Return the field of ours. Its first fields are in this order for `_mark`."""
+    attempts = sum(text.startswith("PENDING ") for text in states)
+    return {
+        "seq": seq,
+        "stepIndex": index,
+        "change": 0,
+        "attempt": attempts,
+        "state": state_of(document),
+        "since": _time_of(states[-1]),
+        "states": states,
+        "queue": queue_of(address_of(document)),
+        "due": NEVER,
+        "attempts": [{"seed": b"", "pack": "", "at": 0}] * attempts,
+    }
+
+
+def _size(document: Document) -> int:
+    """Return how long an action is without the field of ours."""
+    kept = extra(document).get("bytes")
+    return document_size({**document, "flyte": None}) if kept is None else int(kept)
 
 
 def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int]) -> int:
@@ -125,41 +263,58 @@ def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int])
     return min([0, *taken]) - 1
 
 
-async def _enter(database: Any, members: Mapping[str, Sequence[Document]], live: set[str]) -> None:
-    """Have a document for each execution, which knows all of its actions."""
-    known: dict[str, set[str]] = {}
-    async for run in database.flyte_execution.find({"_id": {"$in": list(members)}}, {"actions.id": 1}):
-        known[run["_id"]] = {member["id"] for member in run["actions"]}
-    changes = []
-    for run, documents in members.items():
-        missing = [each for each in documents if each["_id"] not in known.get(run, ())]
-        is_live = any(each["_id"] in live for each in documents)
-        changes.append(_entering(run, documents, missing, is_live=is_live))
-    await write_all(database.flyte_execution, changes)
+async def supply(database: Any, documents: Sequence[Document]) -> list[Document]:
+    """Give actions that were read without the field of ours what would be in it; leave out those that cannot be read.
+
+    Nothing is stored.
+    """
+    foreign = {run_of(each) for each in documents if "seq" not in extra(each)}
+    if not foreign:
+        return list(documents)
+    runs = {run["_id"]: run.get("actions", ()) async for run in _known(database, list(foreign))}
+    return [each for each in documents if _is_supplied(each, runs.get(run_of(each), ()))]
 
 
-def _entering(run: str, documents: Sequence[Document], missing: Sequence[Document], *, is_live: bool) -> UpdateOne:
-    first = documents[0]
-    head = {
-        "flowName": first.get("flowName") or "",
-        "flowUUID": first.get("flowUUID") or "",
-        "seq": extra(first)["seq"],
-    }
-    return UpdateOne(
-        {"_id": run, "actions.id": {"$nin": [each["_id"] for each in missing]}},
+def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bool:
+    try:
+        complete([document], members, None)
+    except Exception as error:  # whatever it is that somebody has put there
+        LOGGER.warning("Action %r of an earlier server cannot be read: %s: %s", document["_id"], type(error).__name__, error)
+        return False
+    return True
+
+
+async def _extend(database: Any, entry: _Entry, version: int) -> bool:
+    """Let an execution that was known know the rest of its actions; return False if it has changed meanwhile."""
+    done = await database.flyte_execution.update_one(
+        {"_id": entry.run, "version": version},
         {
-            "$setOnInsert": head,
-            "$set": {"isFinished": is_over(documents), "isArchived": not is_live},
-            "$push": {"actions": {"$each": [member_of(each) for each in missing]}},
-            "$max": {"changedAt": _changed_at(documents)},
-            "$inc": {"version": 1, "bytes": sum(extra(each).get("bytes", 0) for each in missing)},
+            "$set": {field: entry.execution[field] for field in ("isFinished", "isArchived")},
+            "$push": {"actions": {"$each": [member_of(each) for each in entry.missing]}},
+            "$max": {"changedAt": entry.execution["changedAt"]},
+            "$inc": {"version": 1, "bytes": sum(map(_size, entry.missing))},
         },
-        upsert=True,
     )
+    return bool(done.modified_count)
+
+
+async def _mark(database: Any, queues: Queues, entries: Sequence[_Entry]) -> None:
+    """Store the field of ours in actions that do not have it.
+
+    The larger of two documents is the one with the larger value of the first field that differs, and what is not there is
+    smaller than all. So `$max` leaves alone whatever was handed out (a larger `attempt`) or changed (a larger
+    `change`) since another server has done the same; and the filter needs nothing but the `_id`.
+    """
+    documents = {each["_id"]: each for entry in entries for each in entry.documents}
+    await queues.ensure(database, [address_of(each) for each in documents.values() if state_of(each) in OPEN])
+    for collection, place in ((database.action, 0), (database.audit, 1)):
+        found = [key for entry in entries for key in entry.foreign[place]]
+        fields = {key: {**documents[key]["flyte"], "bytes": _size(documents[key])} for key in found}
+        await write_all(collection, [UpdateOne({"_id": key}, {"$max": {"flyte": each}}) for key, each in fields.items()])
 
 
 def _changed_at(documents: Iterable[Document]) -> int:
-    return max(int(text.rpartition(" ")[2]) for each in documents for text in states_of(each))
+    return max(_time_of(text) for each in documents for text in states_of(each))
 
 
 def is_over(documents: Iterable[Document]) -> bool:
@@ -176,10 +331,13 @@ async def look_again(database: Any, queues: Queues) -> None:
         found: dict[str, list[Document]] = {}
         async for document in database.action.find({"correlationId": {"$in": part}}, fields):
             found.setdefault(document["correlationId"], []).append(document)
+        replaced = [run for run, documents in found.items() if any("seq" not in extra(each) for each in documents)]
+        if replaced:  # as a whole, by a server that keeps no fields that it does not know
+            await adopt(database, queues, replaced, marks=True)
         strayed = [each for documents in found.values() for each in documents if _has_strayed(each)]
         await queues.ensure(database, [address_of(each) for each in strayed if state_of(each) in OPEN])
         await write_all(database.action, [UpdateOne({"_id": each["_id"]}, _following(each)) for each in strayed])
-        of_strayed = {each["correlationId"] for each in strayed}
+        of_strayed = {each["correlationId"] for each in strayed} | set(replaced)
         await write_all(
             database.flyte_execution,
             [_followed(run, documents) for run, documents in found.items() if run in of_strayed],

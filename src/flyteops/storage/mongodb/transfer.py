@@ -12,6 +12,7 @@ from flyteops.errors import ConflictError, StoreError, UnavailableError
 from flyteops.model import NewAction
 from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.mongodb.bulk import write_all
+from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.document import (
     NEVER,
     Document,
@@ -31,6 +32,7 @@ from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of
 from flyteops.storage.mongodb.schema import VERSION
+from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, supply
 from flyteops.storage.portable import (
     KINDS,
     Checkpoint,
@@ -77,12 +79,15 @@ decode_records = msgspec.json.Decoder(list[Stored]).decode
 # -------------------------------------------------------------------------------------------------------------- export
 
 
-async def export(database: Any, *, partly: bool) -> AsyncIterator[Sequence[Stored]]:
-    """See `Store.export`.
+async def export(database: Any, *, conversion: Conversion, partly: bool) -> AsyncIterator[Sequence[Stored]]:
+    """See `Store.export`. What the original has written is converted first.
 
     A single server knows no snapshots: everything is read until it was the same twice in a row, which is how it was in between.
     """
     await _check_to_read(database, partly=partly)
+    await conversion.look(database)
+    if not conversion.is_done:
+        await conversion.finish(database)
     before = None
     for _ in range(READINGS):
         with tempfile.TemporaryFile() as spool:
@@ -168,12 +173,45 @@ async def _notes(database: Any) -> AsyncIterator[Stored]:
 
 
 async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
-    """Yield the actions that are kept: first those of which the original has kept copies only."""
+    """Yield the actions that are kept, oldest first: first those of which the original has kept copies only."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
-        async for document in database.audit.find({"correlationId": run["_id"], **which}).sort("flyte.seq", 1):
+        documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
+        for document in sorted(await supply(database, documents), key=_seq):
             yield document
-    async for document in database.action.find(which).sort("flyte.seq", 1):
+    ours = database.action.find({"$and": [which, {"flyte.seq": {"$ne": None}}]}).sort("flyte.seq", 1)
+    foreign = database.action.find({"$and": [which, FOREIGN]}).sort(CREATED).allow_disk_use(True)
+    async for document in _merged(ours, _supplied(database, foreign)):
         yield document
+
+
+async def _supplied(database: Any, documents: AsyncIterator[Document]) -> AsyncIterator[Document]:
+    """Yield actions of the original with what ours have besides."""
+    part: list[Document] = []
+    async for document in documents:
+        part.append(document)
+        if len(part) == PART:
+            for each in await supply(database, part):
+                yield each
+            part = []
+    for each in await supply(database, part):
+        yield each
+
+
+async def _merged(first: AsyncIterator[Document], second: AsyncIterator[Document]) -> AsyncIterator[Document]:
+    """Yield the actions of two sequences in one order."""
+    one, other = await anext(aiter(first), None), await anext(aiter(second), None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and _seq(one) <= _seq(other)):
+            if one is not None:
+                yield one
+            one = await anext(aiter(first), None)
+        else:
+            yield other
+            other = await anext(aiter(second), None)
+
+
+def _seq(document: Document) -> int:
+    return int(extra(document)["seq"])
 
 
 async def _events(database: Any) -> AsyncIterator[Stored]:

@@ -1,0 +1,423 @@
+"""The background conversion: executions of the original are taken over while servers work, first those that are asked for.
+
+A pass reads actions in the order of their executions, from `action` and `audit` side by side, and enters a batch of executions
+with one insert. How far it has come is kept in `flyte_number`, so that the next server goes on there. One server at a time does
+this; a lease says which. What one does is repeated without harm by another that was thought dead.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
+from math import inf
+from typing import Any, NamedTuple
+
+from pymongo.errors import DuplicateKeyError
+
+from flyteops.background import BackgroundLoop
+from flyteops.errors import UnavailableError
+from flyteops.model import PackRef, has_labels
+from flyteops.storage.base import ActionFilter, ExecutionFilter
+from flyteops.storage.mongodb.client import Client, ask_server
+from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
+from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
+from flyteops.storage.mongodb.queue import Queues
+from flyteops.storage.mongodb.takeover import (
+    CREATED,
+    FOREIGN,
+    OPEN,
+    Flows,
+    Group,
+    adopt,
+    began_at,
+    enter,
+    run_of,
+)
+from flyteops.storage.row import to_instant, to_microseconds
+
+LOGGER = logging.getLogger("flyte.store")
+
+NOTE = "takeover"
+"""The document of `flyte_number` that says how far the conversion has come."""
+
+WAITING_AT_ONCE = 500
+"""How many actions that wait for a pack are looked at when it asks for one."""
+
+MOST_FLOWS = 1000
+"""How many versions of flows are kept in memory during the conversion."""
+
+LEASE = 15.0
+"""After how many seconds another server goes on with the conversion."""
+
+RENEW_EVERY = 1.0
+
+REPORT_EVERY = 5.0
+
+BEGIN_AFTER = 0.5
+"""Seconds before the first read, which may keep a small server busy: time to load flows and to listen."""
+
+RETRY_AFTER = 1.0
+
+STOPPING = 2.0
+"""For how many seconds the conversion may go on when it is to stop."""
+
+PATIENCE = 20.0
+"""For how many seconds one question may convert what it is about."""
+
+OVERLAP = 86_400_000_000
+"""By how many microseconds the clocks of the original's servers may differ."""
+
+LATEST = ("state.time", -1)
+
+Actions = dict[str, list[Document]]
+"""Actions by execution."""
+
+
+class Progress(NamedTuple):
+    """How far the conversion has come, in actions and their copies."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        share = min(self.done * 100 // max(self.total, 1), 99)
+        return f"{self.done:,} of about {self.total:,} actions and copies ({share} %)"
+
+
+class Conversion:
+    """Converts what the original has written. `prepare` is done before the first pass, such as making indexes."""
+
+    def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
+        self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
+        self._progress: Progress | None = None
+        self._entered = 0
+        self._flows: Flows = {}
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.is_done = True
+        self.has_foreign = False
+
+    async def look(self, database: Any) -> None:
+        """Find out whether there is something of the original, and whether it must be converted."""
+        found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
+        self.has_foreign = any(found)
+        self.is_done = not self.has_foreign or await _is_up_to_date(database)
+        self._queues.is_converting = not self.is_done
+
+    async def is_complete(self, database: Any) -> bool:
+        """Return whether all executions are converted, also those that the original has written since."""
+        if not self.is_done:
+            return False
+        found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
+        return not any(found) or await _is_up_to_date(database)
+
+    # --------------------------------------------------------------------------------------------------------- background
+
+    def start(self, loop: BackgroundLoop) -> None:
+        """Begin to convert in the background."""
+        self._stopping.clear()
+        if not self.is_done:
+            self._task = asyncio.ensure_future(self._run(loop))
+
+    async def stop(self) -> None:
+        """Stop behind the present batch; the next server goes on from there."""
+        task, self._task = self._task, None
+        self._stopping.set()
+        if task is None:
+            return
+        await asyncio.wait([task], timeout=STOPPING)
+        while not task.done():  # the driver may take a cancellation for a lost connection, and go on
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
+
+    def warnings(self) -> Sequence[str]:
+        """Return that the conversion is under way, while it is."""
+        if self.is_done:
+            return ()
+        progress = "" if self._progress is None else f" {self._progress} so far."
+        return [
+            f"The executions of an earlier server are being taken over.{progress} Everything can be used meanwhile, and what is"
+            " asked for is taken over first; old executions are removed only afterwards."
+        ]
+
+    async def _run(self, loop: BackgroundLoop) -> None:
+        await self._rest(BEGIN_AFTER)
+        while not self.is_done and not self._stopping.is_set():
+            try:
+                await self._client.run(self.finish)
+                loop.succeeded()
+            except Exception as error:  # whatever it is, it is tried again; the loop reports it
+                loop.failed(error)
+                await self._rest(RETRY_AFTER)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def finish(self, database: Any) -> None:
+        """Convert all that there is, or wait until another server has; then nothing is left to do."""
+        if self._prepare is not None:
+            await self._prepare(database)
+        while not await self._has_lease(database):
+            if self._stopping.is_set():
+                return
+            if await _is_up_to_date(database):
+                break
+            await self._rest(RETRY_AFTER)
+        else:
+            if not await self._convert(database):
+                return
+        self.is_done = True
+        self._queues.is_converting = False
+        self._flows.clear()
+        if self._entered:
+            LOGGER.info("%d executions of an earlier server were taken over", self._entered)
+
+    async def _convert(self, database: Any) -> bool:
+        """Convert everything; return False when it was stopped."""
+        try:
+            note = await _note(database)
+            if "newest" not in note:
+                newest = await self._pass(database, note)
+                if self._stopping.is_set():
+                    return False
+            else:
+                newest = await self._catch_up(database, note["newest"])
+            done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1}}
+            await database.flyte_number.update_one({"_id": NOTE}, done)
+        finally:
+            release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
+            await asyncio.gather(asyncio.shield(release), return_exceptions=True)
+        return True
+
+    async def _has_lease(self, database: Any, **fields: Any) -> bool:
+        """Get or keep the lease, and note how far the conversion has come; return False when another server has it."""
+        now = to_microseconds((await ask_server(database))["localTime"])
+        which = {"_id": NOTE, "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}]}
+        change = {"$set": {"owner": self._name, "until": now + int(LEASE * 1_000_000), **fields}}
+        try:
+            await database.flyte_number.update_one(which, change, upsert=True)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def _pass(self, database: Any, note: Mapping[str, Any]) -> int:
+        """Convert everything, in the order of executions, behind the one where an earlier pass has ended.
+
+        Return the time of the latest change.
+        """
+        total = sum([await each.estimated_document_count() for each in (database.action, database.audit)])
+        after, newest, read = note.get("after"), int(note.get("seen", 0)), int(note.get("read", 0))
+        which = {**FOREIGN, **({} if after is None else {"correlationId": {"$gt": after}})}
+        clock = _Clock()
+        async with aclosing(read_groups(database, which)) as groups:
+            async for batch in batches(groups):
+                documents = [each for group in batch for each in (*group.live, *group.copies)]
+                read, newest = read + len(documents), max(newest, *map(_changed_at, documents))
+                await self._enter(database, await completed(database, batch))
+                self._progress = Progress(read, total)
+                self._report(clock)
+                is_last = self._stopping.is_set()
+                how_far = {"after": batch[-1].run, "seen": newest, "read": read}
+                is_noted = is_last or clock.is_due("lease", RENEW_EVERY)
+                if is_noted and not await self._has_lease(database, **how_far):
+                    raise UnavailableError("Another server has gone on with taking over executions.")
+                if is_last:
+                    break
+        return newest
+
+    def _report(self, clock: "_Clock") -> None:
+        if clock.is_due("report", REPORT_EVERY):
+            LOGGER.info(
+                "Taking over the executions of an earlier server: %s, %d executions a second",
+                self._progress,
+                self._entered / clock.passed(),
+            )
+
+    async def _enter(self, database: Any, batch: Sequence[Group]) -> None:
+        if len(self._flows) > MOST_FLOWS:
+            self._flows.clear()
+        entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)
+        self._entered += entered
+        if again:
+            await self._adopt(database, again, patience=inf)
+
+    async def _catch_up(self, database: Any, newest: int) -> int:
+        """Convert what the original has written since it was converted the last time; return the time of the latest change."""
+        runs: dict[str, None] = {}
+        for collection in (database.action, database.audit):
+            async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):
+                newest = max(newest, _changed_at(each))
+                runs[run_of(each)] = None
+        await self._adopt(database, list(runs), patience=inf)
+        return newest
+
+    # ------------------------------------------------------------------------------------------------- what is asked for
+
+    async def _adopt(self, database: Any, runs: Collection[str], *, patience: float = PATIENCE) -> None:
+        """Convert these executions first; raise `UnavailableError` when that takes longer."""
+        until, waiting = time.monotonic() + patience, list(runs)
+        for start in range(0, len(waiting), AT_ONCE):
+            if time.monotonic() > until:
+                raise UnavailableError(
+                    "That is about more executions of an earlier server than can be taken over at once; they are being taken"
+                    f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
+                )
+            entered = await adopt(database, self._queues, waiting[start : start + AT_ONCE])
+            self._entered += entered  # in a line of its own: others count meanwhile
+
+    async def for_each(self, database: Any, runs: Sequence[str]) -> None:
+        """Convert these executions."""
+        if not self.is_done:
+            await self._adopt(database, runs)
+
+    async def for_action(self, database: Any, action_id: str) -> None:
+        """Convert the execution of an action."""
+        if self.is_done:
+            return
+        for collection in (database.action, database.audit):
+            found = await collection.find_one({"_id": action_id}, {"correlationId": 1})
+            if found is not None:
+                await self._adopt(database, [run_of(found)])
+                return
+
+    async def for_claim(self, database: Any, pack: PackRef, command: str | None, limit: int) -> None:
+        """Convert the oldest actions that a pack may be handed out."""
+        if self.is_done:
+            return
+        which = {"packName": pack.name, "state.value": "NEW", **FOREIGN, **({} if command is None else {"name": command})}
+        fields = {"correlationId": 1, "packLabels": 1}
+        reach, runs = max(limit, WAITING_AT_ONCE), dict[str, None]()
+        while True:
+            oldest = await database.action.find(which, fields).sort(CREATED).limit(reach).to_list()
+            runs.update(dict.fromkeys(run_of(each) for each in oldest if has_labels(pack.labels, labels_of(each))))
+            if len(runs) >= limit or len(oldest) < reach:
+                break
+            reach *= 10
+        await self._adopt(database, list(runs)[: max(limit, AT_ONCE)])
+
+    async def for_actions(self, database: Any, which: ActionFilter, count: int) -> None:
+        """Convert the oldest actions that a list asks for."""
+        if self.is_done or count <= 0:
+            return
+        query: Document = {**FOREIGN}
+        if which.states is not None:
+            query["state.value"] = {"$in": [state.value for state in which.states]}
+        for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
+            if value is not None:
+                query[field] = value
+        if which.overdue_since is not None:
+            query["$and"] = [{"state.value": "PENDING"}, {"state.time": {"$lt": which.overdue_since}}]
+        fields = {"correlationId": 1, "state.value": 1, "states": {"$slice": 1}}
+        async with database.action.find(query, fields).sort(CREATED).allow_disk_use(True) as cursor:
+            found = await _first(cursor, count, began_at)
+        await self._adopt(database, await _lacking(database, found.actions))
+
+    async def for_executions(self, database: Any, which: ExecutionFilter, count: int) -> None:
+        """Convert the executions with the latest activity that a list asks for."""
+        if self.is_done or count <= 0:
+            return
+        wanted = {
+            "flowName": which.flow_name,
+            "stepId": which.step_id,
+            "name": which.action_name,
+            "packName": which.action_pack_name,
+        }
+        query = {**FOREIGN, **{field: value for field, value in wanted.items() if value is not None}}
+        labels = which.action_pack_labels or {}
+        fields = {"correlationId": 1, "state": 1, "packLabels": 1}
+        actions: Actions = {}
+        since: list[int] = []
+        for collection in (database.action, database.audit):
+            async with collection.find(query, fields).sort([LATEST]).allow_disk_use(True) as cursor:
+                found = await _first(cursor, count, _changed_at, labels)
+            for run, some in found.actions.items():
+                actions.setdefault(run, []).extend(some)
+            since += [] if found.last is None else [found.last]
+        if since and (labels or set(query) - {"flowName", *FOREIGN}):
+            # Another action may be what makes its execution one of the latest.
+            later = {**FOREIGN, "state.time": {"$gte": to_instant(min(since))}}
+            for collection in (database.action, database.audit):
+                async for each in collection.find(later, {"correlationId": 1}):
+                    actions.setdefault(run_of(each), [])
+        await self._adopt(database, await _lacking(database, actions))
+
+
+class _Clock:
+    """Tells when something is due again."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last: dict[str, float] = {}
+
+    def passed(self) -> float:
+        return max(time.monotonic() - self._began, 0.001)
+
+    def is_due(self, what: str, every: float) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(what, self._began) < every:
+            return False
+        self._last[what] = now
+        return True
+
+
+async def _note(database: Any) -> Document:
+    return await database.flyte_number.find_one({"_id": NOTE}) or {}
+
+
+def _since(at: int) -> Document:
+    """Return the filter of actions without a field of ours that have changed since a time; there is an index for it."""
+    return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
+
+
+async def _is_up_to_date(database: Any) -> bool:
+    """Tell whether everything was converted, and the original has changed nothing since."""
+    note = await _note(database)
+    if "newest" not in note:
+        return False
+    later = [await each.find_one(_since(note["newest"]), {"_id": 1}) for each in (database.action, database.audit)]
+    return not any(later)
+
+
+class _First(NamedTuple):
+    """The first actions by execution, and the time of the last of them; None when those were all."""
+
+    actions: Actions
+    last: int | None
+
+
+async def _first(cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None) -> _First:
+    """Return the actions of the first executions of a cursor in the order of time, with all that are as late as the last."""
+    actions: Actions = {}
+    last: int | None = None
+    async for each in cursor:
+        if labels and not has_labels(labels_of(each), labels):
+            continue
+        at = time_of(each)
+        if last is not None and at != last:
+            return _First(actions, last)
+        actions.setdefault(run_of(each), []).append(each)
+        if len(actions) >= count:
+            last = at
+    return _First(actions, None)
+
+
+def _changed_at(document: Document) -> int:
+    state = document.get("state")
+    return microseconds_of(state.get("time")) if isinstance(state, dict) else 0
+
+
+async def _lacking(database: Any, actions: Actions) -> list[str]:
+    """Return the executions that are not known, or lack one of these actions, or of which one has not ended."""
+    runs, known = list(actions), dict[str, set[str]]()
+    for start in range(0, len(runs), AT_ONCE):
+        which = {"_id": {"$in": runs[start : start + AT_ONCE]}}
+        async for run in database.flyte_execution.find(which, {"actions.id": 1}):
+            known[run["_id"]] = {member["id"] for member in run.get("actions", ())}
+    return [run for run in runs if _is_lacking(known.get(run), actions[run])]
+
+
+def _is_lacking(known: Collection[str] | None, actions: Sequence[Document]) -> bool:
+    return known is None or any(each["_id"] not in known or state_of(each) in OPEN for each in actions)
