@@ -4,10 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flyteops.storage.base import KEPT_KEYS, Retention, Store
-
-PURGE_STEP = 1000
-PURGES_AT_ONCE = 50
+from flyteops.storage.base import KEPT_KEYS, Retention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +50,3 @@ async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
             failed = failed or error
     if failed is not None:
         raise failed
-
-
-async def purge(store: Store, what: Retention) -> int:
-    """Remove what may be removed, in steps, and no more than a bounded part of it now.
-
-    Return how many bytes the store takes too much when nothing is left to remove.
-    """
-    for _ in range(PURGES_AT_ONCE):
-        purged = await store.purge(what, limit=PURGE_STEP)
-        if not purged.more:
-            return purged.over_bytes
-    return 0

@@ -51,15 +51,15 @@ from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
 from flyteops.service import mask
 from flyteops.service.aside import READ, VERSION, Aside, HealthProblem
-from flyteops.service.bound import FlowBound, LogBound
 from flyteops.service.changelog import ChangeFilter, ChangeLog
 from flyteops.service.flow import FlowBook
 from flyteops.service.handback import HandBack
 from flyteops.service.hook.book import HookBook
 from flyteops.service.hook.reception import Reception
-from flyteops.service.housekeeping import Housekeeping, do_all, purge
+from flyteops.service.housekeeping import Housekeeping, do_all
 from flyteops.service.item import ItemBook
 from flyteops.service.pack import PackRoll
+from flyteops.service.retention import RetentionTask
 from flyteops.service.seed import Seeds, utc_now
 from flyteops.service.state import of_action, of_resolution
 from flyteops.service.timekeeper import Timekeeper
@@ -124,9 +124,7 @@ class Service:
         self._hand_back = HandBack(store, clock, self._room.announce)
         self._is_stopping = False
         self.loops = store.loops = BackgroundLoops(monotonic)
-        self._log_bound = LogBound(store, self._changes, self.loops.loop)
-        self._flow_bound = FlowBound(store)
-        self._over_bytes = 0
+        self._retention = RetentionTask(store, self._changes, self._housekeeping, self.loops.loop)
         self._time = Timekeeper(store, watch, self._flows, self._aside, self._moment)
         self._time.announce = self._room.announce
         self._around = Surroundings()
@@ -242,19 +240,10 @@ class Service:
     def warnings(self, *, details: bool = True) -> Sequence[str]:
         """Return what somebody should look at although the server does its work, without `details` in general terms."""
         aside = self._aside.warnings if details else self._aside.summary
-        store = [*self._store.warnings(), *self._too_large()]
+        store = [*self._store.warnings(), *self._retention.warnings()]
         if store and not details:
             store = [f"The store needs attention{SEE_LOG}"]
         return [*store, *self.loops.problems(essential=False, details=details), *aside]
-
-    def _too_large(self) -> Sequence[str]:
-        if not self._over_bytes:
-            return []
-        return [
-            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing is left that may be"
-            " removed: the room is taken by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
-            " the last hour. End old actions, or raise the limit."
-        ]
 
     def problems(self) -> Sequence[HealthProblem]:
         """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
@@ -594,16 +583,5 @@ class Service:
             self._changes.sweep,
             self.hooks.calls.store,
             partial(self._packs.delete_dead, now, self._housekeeping),
-            partial(self._log_bound.keep, self._housekeeping.share(self._housekeeping.max_change_log)),
-            partial(self._flow_bound.keep, now, self._housekeeping.share(self._housekeeping.max_old_flows)),
-            partial(self._purge, now),
+            partial(self._retention.run, now),
         )
-
-    async def _purge(self, now: datetime) -> None:
-        excess = self._log_bound.excess + self._flow_bound.excess
-        before = self._over_bytes
-        self._over_bytes = await purge(self._store, self._housekeeping.retention(now, excess))
-        if self._over_bytes and not before:
-            LOGGER.warning("%s", self._too_large()[0])
-        elif before and not self._over_bytes:
-            LOGGER.info("The store takes no more than FLYTE_MAX_DISK allows again")

@@ -1,0 +1,68 @@
+"""Retention: what is old or takes too much room is removed, a bounded part of it at a time."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+from flyteops.background import BackgroundLoop
+from flyteops.service.bound import FlowBound, LogBound
+from flyteops.service.changelog import ChangeLog
+from flyteops.service.housekeeping import Housekeeping, do_all
+from flyteops.storage.base import Retention, Store
+
+LOGGER = logging.getLogger("flyte.service")
+
+PURGE_STEP = 1000
+PURGES_AT_ONCE = 50
+
+
+class RetentionTask:
+    """Removes what is too old, and the oldest when the store is too large.
+
+    The log of changes and unused flow versions have bounds of their own; the history makes no room for what they exceed.
+    """
+
+    def __init__(self, store: Store, changes: ChangeLog, housekeeping: Housekeeping, loop: Callable[..., BackgroundLoop]) -> None:
+        self._store = store
+        self._housekeeping = housekeeping
+        self._log_bound = LogBound(store, changes, loop)
+        self._flow_bound = FlowBound(store)
+        self._over_bytes = 0
+
+    async def run(self, now: datetime) -> None:
+        """Remove what may be removed now."""
+        most = self._housekeeping
+        await do_all(
+            partial(self._log_bound.keep, most.share(most.max_change_log)),
+            partial(self._flow_bound.keep, now, most.share(most.max_old_flows)),
+            partial(self._purge, now),
+        )
+
+    def warnings(self) -> Sequence[str]:
+        """Return by how much the store is too large although nothing is left that may be removed."""
+        if not self._over_bytes:
+            return []
+        return [
+            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing is left that may be"
+            " removed: the room is taken by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
+            " the last hour. End old actions, or raise the limit."
+        ]
+
+    async def _purge(self, now: datetime) -> None:
+        excess = self._log_bound.excess + self._flow_bound.excess
+        before = self._over_bytes
+        self._over_bytes = await _purge(self._store, self._housekeeping.retention(now, excess))
+        if self._over_bytes and not before:
+            LOGGER.warning("%s", self.warnings()[0])
+        elif before and not self._over_bytes:
+            LOGGER.info("The store takes no more than FLYTE_MAX_DISK allows again")
+
+
+async def _purge(store: Store, what: Retention) -> int:
+    """Remove what may be removed, in steps; return how many bytes the store takes too much when nothing is left to remove."""
+    for _ in range(PURGES_AT_ONCE):
+        purged = await store.purge(what, limit=PURGE_STEP)
+        if not purged.more:
+            return purged.over_bytes
+    return 0
