@@ -92,6 +92,11 @@ def test_the_how_to_about_who_changed_what_can_be_followed(tmp_path, environment
 
 
 @pytest.mark.slow
+def test_the_commands_for_troubleshooting_can_be_run(tmp_path, environment, background):
+    follow(ROOT / "docs" / "howto" / "troubleshoot.md", tmp_path, environment, background)
+
+
+@pytest.mark.slow
 def test_the_how_to_about_webhooks_can_be_followed(tmp_path, environment, background):
     follow(ROOT / "docs" / "howto" / "receive-webhooks.md", tmp_path, environment, background)
 
