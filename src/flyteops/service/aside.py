@@ -165,7 +165,7 @@ class Aside:
 
     @property
     def warnings(self) -> list[str]:
-        """A summary of the problems: the first ones with their reasons, and the number of others."""
+        """A summary of the problems: the first with their reasons, and the number of others."""
         found = self.problems
         said = [f"The {each.kind} {each.name!r} is set aside: {each.reason}" for each in found[:MOST_NAMED]]
         if len(found) > MOST_NAMED:

@@ -1,4 +1,4 @@
-"""The report on missed runs: schedules due without a running server, and the effect of `catchUp`."""
+"""The report on missed runs: schedules due without a running server, and effects of `catchUp`."""
 
 import logging
 from collections.abc import Iterable
