@@ -1,4 +1,7 @@
-"""The `flyte` command: the only place that assembles the parts, and that reads the real environment, clock and terminal."""
+"""The `flyte` command: the only package that uses the real environment, clock and terminal.
+
+It assembles all other parts.
+"""
 
 from flyteops.cli.root import main
 

@@ -1,4 +1,4 @@
-"""Who is let in: the gate of a server, made from its settings and kept up to date while it runs."""
+"""Access control: the gate of a server, made from its settings and kept up to date."""
 
 import logging
 import os
@@ -27,7 +27,10 @@ LOGGER = logging.getLogger("flyte.auth")
 POLICY = "FLYTE_AUTH_POLICY_PATH"
 
 FIRST = "first"
-"""The id of the token that a server makes by itself; the same everywhere, so that of several servers one makes it."""
+"""The id of the token that a server creates by itself.
+
+It is the same everywhere, so that only one of several servers creates it.
+"""
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -43,7 +46,7 @@ def load_policy(path: str) -> Policy:
 
 
 def policy_faults(path: str) -> Iterator[Problem]:
-    """Yield what is wrong with a policy file, as faults of the setting that names it."""
+    """Yield the faults of a policy file, as faults of the setting that names it."""
     try:
         load_policy(path)
     except InputError as error:
@@ -52,19 +55,22 @@ def policy_faults(path: str) -> Iterator[Problem]:
 
 
 def default_path(store: str) -> str:
-    """Return where the first admin's token is written: beside the store, if that is a file."""
+    """Return the path of the first admin's token: beside the store, if that is a file."""
     return f"{path_of(store)}.admin-token" if store.startswith("sqlite:") else "flyte.admin-token"
 
 
 class SecretFile:
-    """A file that only this user can read. It gets its name when it is complete, so it is there as a whole or not at all."""
+    """A file that only this user can read.
+
+    It gets its name when complete, so it is never seen in part.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._part = self.path.with_name(f"{self.path.name}.{os.getpid()}")
 
     def write(self, text: str) -> None:
-        """Have the text on the disk; raise `StoreError`."""
+        """Write the text to the disk; raise `StoreError`."""
         try:
             self._part.unlink(missing_ok=True)
             with open(self._part, "x", opener=_private) as file:
@@ -76,11 +82,11 @@ class SecretFile:
             raise StoreError(f"Cannot write an admin's token to {where}. Name another file in FLYTE_ADMIN_TOKEN_PATH.") from error
 
     def keep(self) -> None:
-        """Give it its name, in place of what had it before."""
+        """Rename the temporary file over the target."""
         self._part.replace(self.path)
 
     def drop(self) -> None:
-        """Let there be none."""
+        """Remove the temporary file."""
         self._part.unlink(missing_ok=True)
 
 
@@ -89,7 +95,10 @@ def _private(name: str, flags: int) -> int:
 
 
 class Access:
-    """The gate, and what keeps its policy and its keys up to date. Without an OpenID provider there are neither."""
+    """The gate, and the tasks that keep its policy and keys up to date.
+
+    Without an OpenID provider there are neither.
+    """
 
     def __init__(self, settings: Settings, tokens: TokenBook, loops: BackgroundLoops, find_pack: Find) -> None:
         self._loops = loops
@@ -106,7 +115,7 @@ class Access:
             self.gate = Gate(tokens, load_policy(self._path), verifier, guests)
 
     async def make_first_token(self) -> None:
-        """Write a token for an admin where the settings say, if auth is by tokens and nobody may do everything."""
+        """Write an admin's token to the configured path if auth is by tokens without an admin."""
         if self._settings.auth is None or self._tokens.has_admin():
             tokens = self._tokens.list()
             LOGGER.info(
@@ -114,7 +123,8 @@ class Access:
             )
             return
         token, text = self._tokens.make(Order(is_admin=True, description="made at a start without an admin"), FIRST)
-        # First the file: a token that is known but written nowhere would keep everybody out for ever.
+        # The file comes first: a stored token that is written nowhere would lock everybody out for
+        # good.
         self._secret.write(f"{text}\n")
         try:
             await self._tokens.add(token)
@@ -132,11 +142,14 @@ class Access:
         )
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
-        """Return what is to be done while the server runs."""
+        """Return the background tasks of the server."""
         return [] if self._issuer is None else [self._issuer.keep(self._loops), self._keep_policy()]
 
     async def reload(self) -> list[str]:
-        """Load the policy and the issuer's keys again, or log why they stay; return the names of both, if there are any."""
+        """Load the policy and the issuer's keys again, or log why they stay; return their names.
+
+        Without an issuer, the list is empty.
+        """
         if self._issuer is None:
             return []
         self._load_policy()
@@ -163,7 +176,7 @@ class Access:
 
 
 def announce_access(settings: Settings, *, is_local: bool) -> None:
-    """Log who is let in, and what somebody should know about that."""
+    """Log the ways of access, and warnings about them."""
     if not is_local and not settings.has_tls:
         LOGGER.warning("Tokens go over the network unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
     if settings.auth is not None:
@@ -181,7 +194,7 @@ def announce_access(settings: Settings, *, is_local: bool) -> None:
 
 
 def warn_of_guests(settings: Settings) -> None:
-    """Log which packs are let in without a token, and from which addresses."""
+    """Log the packs that are admitted without a token, with the networks of their addresses."""
     for pack in settings.packs_without_token:
         reach = "everybody" if pack.network.prefixlen == 0 else f"whoever has an address in {pack.network}"
         LOGGER.warning(
@@ -193,7 +206,7 @@ def warn_of_guests(settings: Settings) -> None:
 
 
 def warn_of_gaps(policy: Policy) -> None:
-    """Log what nobody may do for want of an entry, and what everybody may do but should not."""
+    """Log requests that no policy entry allows, and requests that are open but should not be."""
     routes = [(operation.method, operation.path) for operation in (*OPERATIONS, *about())]
     gaps = uncovered(policy, routes)
     if gaps:

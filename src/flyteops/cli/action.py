@@ -1,4 +1,4 @@
-"""`flyte actions`: actions as they stand, and what a person says of those that were lost."""
+"""`flyte actions`: actions with their present states, and the resolution of lost ones."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ RESOLUTIONS = ("succeeded", "failed", "retry")
 
 @click.group(cls=Group)
 def actions() -> None:
-    """List actions as they stand, and say what became of those that were lost."""
+    """List actions with their present states, and resolve lost ones."""
 
 
 @actions.command("list")
@@ -79,7 +79,7 @@ def _row(action: ActionStatusView) -> list[str]:
 @click.option("--payload", metavar="JSON", help="The payload of that event.")
 @url_option
 async def resolve(action_id: str, resolution: str, event: str | None, payload: str | None) -> None:
-    """Say what became of an action whose pack does not: it succeeded, it failed, or it is to be handed out again.
+    """Resolve an action whose pack reports no result: it succeeded, failed, or is to be retried.
 
     Only for actions that are PENDING or UNKNOWN; flows go on from there.
     """

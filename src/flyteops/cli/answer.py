@@ -1,4 +1,4 @@
-"""What became of the words that were said: whether all is done, and what was shown to others instead of us."""
+"""Answers to messages of a chat: waiting for their executions, and replies shown by other chats."""
 
 import asyncio
 import logging
@@ -18,21 +18,21 @@ from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
 LOGGER = logging.getLogger("flyte.chat")
 
 ASK_EVERY = 0.1
-"""How many seconds pass between two looks at the executions that are waited for."""
+"""Seconds between two looks at the executions waited for."""
 
 LOOKS = frozenset([1, 2, 4, 8, 16, 32, 64, 128, 256])
-"""How many seconds after the last words the answers are looked for that another chat took."""
+"""Seconds after the last message at which answers taken by another chat are looked up."""
 
 LATEST = 50
-"""For how many of the last words they are looked for."""
+"""The number of last messages for which they are looked up."""
 
 SHOWING = ("SendMessage", "SendRichMessage")
 
 
 async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within: float) -> list[AuditAction]:
-    """Wait until every execution that these words began has come to its end, or the time is over; return their actions.
+    """Wait until all executions of these messages end, or the time is over; return the actions.
 
-    An action that asks a room to show something ends after it was shown, so nothing is missed.
+    An action that shows a message in a room ends after it was shown, so nothing is missed.
     """
     timestamps = {each.timestamp for each in said}
     deadline = asyncio.get_running_loop().time() + within
@@ -46,9 +46,10 @@ async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within:
 async def follow(
     room: Room, pack: PackRef, said: Sequence[Spoken], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
-    """Show the answers to these words, to which others are added, that another chat of the same name takes; without end.
+    """Show answers to these messages that another chat of the same name took; run without end.
 
-    The server hands each command to one of them, whoever spoke.
+    Messages may be added meanwhile. The server hands each command to one of the chats, regardless
+    of the sender of the message.
     """
     seconds = seen = 0
     while True:
@@ -59,7 +60,7 @@ async def follow(
         try:
             async with connect() as client:
                 actions = begun(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
-        except FlyteError as error:  # who may not read the history has this chat's own answers
+        except FlyteError as error:  # without the right to read the history, the chat shows its own answers only
             LOGGER.debug("answers that another chat took cannot be looked for: %s", error)
             continue
         post_what_others_showed(room, pack, actions)
@@ -70,7 +71,7 @@ async def _executions(client: Client) -> list[ExecutionView]:
 
 
 def begun(executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]) -> list[AuditAction]:
-    """Return the actions of the executions that a pack began with the words of these timestamps."""
+    """Return the actions of executions that messages of a pack with these timestamps began."""
     return [
         action
         for execution in executions
@@ -88,18 +89,18 @@ def _was_begun(action: AuditAction, pack: PackRef, timestamps: Collection[str]) 
 
 
 def is_open(action: AuditAction) -> bool:
-    """Tell whether nobody has finished the action."""
+    """Return whether the action is unfinished."""
     return action.state.value in ("NEW", "PENDING")
 
 
 def open_text(action: AuditAction) -> str:
-    """Say what an open action waits for."""
+    """Return the reason why an open action waits."""
     state = "waits for a pack that takes it" if action.state.value == "NEW" else "is being executed"
     return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"
 
 
 def post_what_others_showed(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
-    """Put into the room what flows answered to us but another pack of the same name took and showed."""
+    """Post answers of flows to this chat that another pack of the same name took and showed."""
     ours = Counter(
         (message.text if message.first_text is None else message.first_text, message.channel.id)
         for message in room.messages

@@ -1,4 +1,4 @@
-"""The server that a command talks to."""
+"""The connection of commands to a server."""
 
 import os
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ CLIENT_VARIABLES = ("FLYTE_JWT", "FLYTE_JWT_FILE", "FLYTE_API_TIMEOUT", "FLYTE_C
 
 
 def api_url() -> str:
-    """Return the server's address: what `--url` says, else `FLYTE_API`, else the one on this computer."""
+    """Return the server's address: that of `--url`, else of `FLYTE_API`, else the local default."""
     chosen = click.get_current_context().meta.get("url")
     return str(chosen or os.environ.get("FLYTE_API", "").strip() or os.environ.get("FLYTE_API_URL", "").strip() or DEFAULT_URL)
 
@@ -37,19 +37,22 @@ def connect() -> Client:
 
 
 def path(*parts: str) -> str:
-    """Return a path below `/v1`, its parts escaped; raise `InputError` for an empty one, which no resource is named by."""
+    """Return a path below `/v1`, its parts escaped; raise `InputError` for an empty part.
+
+    No resource has an empty name.
+    """
     if not all(parts):
         raise InputError("A name must not be empty.")
     return "/v1/" + "/".join("%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in parts)
 
 
 async def fetch(client: Client, url: str, kind: type[T], **params: str) -> T:
-    """Get a resource and return it as that type."""
+    """Get a resource, decoded as that type."""
     return decode((await client.request("GET", url, params=params or None)).content, kind)
 
 
 async def get_all(client: Client, url: str, field: str) -> bytes:
-    """Get a list as JSON, as a whole: a server that cuts it says where it goes on."""
+    """Get a complete list as JSON, following the links to further pages."""
     content = (await client.request("GET", url)).content
     whole: dict[str, Any] | None = None
     part = decode(content, dict[str, Any])
@@ -69,7 +72,7 @@ def _following(part: dict[str, Any]) -> dict[str, str] | None:
 
 
 def decode(content: bytes, kind: type[T]) -> T:
-    """Read an answer of the server; raise `UnavailableError` when it is not what a Flyte server says."""
+    """Decode a response; raise `UnavailableError` if it is not one of a Flyte server."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

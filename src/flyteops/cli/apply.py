@@ -1,4 +1,4 @@
-"""`flyte apply`: bring flow files to the server."""
+"""`flyte apply`: send flow files to the server."""
 
 from collections.abc import Iterable, Iterator
 from difflib import unified_diff
@@ -22,7 +22,7 @@ DIFF_LINES = 20
 
 
 class Result(NamedTuple):
-    """What became of one source: created, changed, unchanged, valid (not compared) or failed."""
+    """The outcome for one source: created, changed, unchanged, valid (not compared) or failed."""
 
     reading: Reading
     word: str
@@ -49,8 +49,9 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bo
 
     A YAML file may hold several flows, with lines of --- between them.
 
-    In directories, *.yaml, *.yml and *.json files that hold flows are taken. All that is wrong with a flow is reported at
-    once, with file, line and column and the line itself, and keeps none of the other flows from being applied.
+    In directories, *.yaml, *.yml and *.json files that hold flows are taken. All faults of a flow
+    are reported at once, with file, line, column and the line itself, and do not keep the other
+    flows from being applied.
     """
     collection = collect(paths, is_lenient=force)
     async with connect() as client:
@@ -64,7 +65,7 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bo
 
 
 async def apply_reading(client: Client, reading: Reading, *, dry_run: bool = False) -> Result:
-    """Send a flow if the server does not have it as it is."""
+    """Send a flow unless the server has an identical one."""
     if reading.flow is None:
         return Result(reading, "failed", reading.problems)
     try:
@@ -116,7 +117,7 @@ def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) 
 
 
 def _complaints(result: Result) -> Iterator[str]:
-    """Yield what is wrong, and what is advised against, each with its line in the file."""
+    """Yield the problems and warnings, each with its line in the file."""
     source = result.reading.source
     excerpts = Excerpts(source.content)
     warning = click.style("(warning)", fg="yellow")

@@ -1,4 +1,4 @@
-"""`flyte audit`: who changed what, and whether what is kept of that is as it was written."""
+"""`flyte audit`: the change log with its authors, and its verification."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from flyteops.duration import parse_duration
 
 @click.group(cls=Group)
 def audit() -> None:
-    """Tell who changed what, and whether somebody has tampered with that.
+    """Show all changes with their authors, and detect tampering.
 
-    Every change of a flow, datastore item, pack or token is kept, and what people said became of actions.
+    Every change of a flow, datastore item, pack or token is kept, and every resolution of an action
+    by a person.
     """
 
 
@@ -28,7 +29,7 @@ audit.add_command(verify)
 
 
 class ChangePage(msgspec.Struct):
-    """A page of changes, as the server answers."""
+    """A page of changes in a response."""
 
     changes: list[Change]
 
@@ -57,7 +58,7 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
     diff: bool,
     as_json: bool,
 ) -> None:
-    """List changes, the newest first: when who changed what, and from where."""
+    """List changes, newest first: their time, author, subject and origin."""
     wanted = {"kind": kind, "name": name, "who": who, "from": moment(since, "--since"), "until": moment(until, "--until")}
     params = {field: value for field, value in wanted.items() if value is not None}
     async with connect() as client:
@@ -74,7 +75,10 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def moment(text: str | None, option: str) -> str | None:
-    """Return the time that an option says, as the API takes it; a duration is before now, a time without a zone is local."""
+    """Return the time given by an option, in the format of the API.
+
+    A duration is before now; a time without a zone is local.
+    """
     if text is None:
         return None
     try:
@@ -89,7 +93,7 @@ def moment(text: str | None, option: str) -> str | None:
 
 
 def _row(change: Change) -> list[str]:
-    is_address = change.who.kind == "address"  # not to be taken for a token of that name
+    is_address = change.who.kind == "address"  # not to be mistaken for a token of that name
     who = str(change.who) if is_address else change.who.name or change.who.id or change.who.kind
     what = f"{change.kind} {change.name}"
     return [str(change.seq), local_time(change.time), who, change.place.address, what, _done(change)]
@@ -104,7 +108,7 @@ def _done(change: Change) -> str:
 @url_option
 @json_option
 async def show_change(seq: int, as_json: bool) -> None:
-    """Show a change: who made it, from where, and what is different since."""
+    """Show a change: its author and origin, and the differences."""
     async with connect() as client:
         answer = await client.request("GET", path("audit", "changes", str(seq)))
     if as_json:
@@ -115,7 +119,7 @@ async def show_change(seq: int, as_json: bool) -> None:
 
 
 def change_lines(change: Change) -> Iterator[str]:
-    """Return a change as people read it."""
+    """Return a change as text for people."""
     yield clean(f"change {change.seq}  {local_time(change.time)}  {change.kind} {change.name}: {_done(change)}").replace(
         "\n", " "
     )
@@ -156,7 +160,7 @@ def _lines(state: State | None, *, is_item: bool) -> Iterator[str]:
 
 
 def _readable(state: State) -> str:
-    """Return the text of a state, of JSON with a line for each value."""
+    """Return the text of a state; for JSON, with a line for each value."""
     text = state.text or ""
     if state.content_type != "application/json":
         return text

@@ -1,4 +1,4 @@
-"""`flyte auth`: what an auth policy decides about a request, and why."""
+"""`flyte auth`: the decision of an auth policy about a request, with its reason."""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ STDIN = "-"
 
 @click.group(cls=Group)
 def auth() -> None:
-    """Explain what an auth policy decides."""
+    """Explain the decisions of an auth policy."""
 
 
 @auth.command("check")
@@ -41,9 +41,10 @@ def auth() -> None:
 async def check(  # noqa: PLR0913, PLR0917 - an option each
     method: str, path: str, policy: str, token: str | None, issuer: str | None, audience: str | None, offline: bool
 ) -> None:
-    """Tell what a server with this policy would say to a request, and why.
+    """Show the decision of a server with this policy on a request, and the reason.
 
-    What the token says is shown, its signature is not. The exit code is 0 if the request is let through, and 1 if not.
+    The claims of the token are shown, its signature is not. The exit code is 0 if the request is
+    let through, and 1 if not.
     """
     match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode()))
     say("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
@@ -68,7 +69,7 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
 
 
 async def _checked(token: str, issuer: str | None, audience: str | None, *, offline: bool) -> Claims:
-    """Show a token and return its claims; raise the error that the server would answer with."""
+    """Show a token and return its claims; raise the error of the server's answer."""
     try:
         parts = read_token(token)
         _show(parts)
@@ -115,5 +116,5 @@ def say(label: str, text: str) -> None:
 
 
 def refused(why: str) -> FlyteError:
-    """Return the error that says that a request is not let through."""
+    """Return the error for a request that is refused."""
     return FlyteError(f"refused, with 401: {why[:1].lower()}{why[1:]}")

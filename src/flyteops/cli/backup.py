@@ -1,4 +1,4 @@
-"""`flyte backup` and `flyte restore`: all that a store holds as a file."""
+"""`flyte backup` and `flyte restore`: the contents of a store as a file."""
 
 import contextlib
 import os
@@ -26,10 +26,11 @@ STANDARD = "-"
     "--store", metavar="URL", help="The store to read; else that of `flyte serve` with the same environment, in this folder."
 )
 async def backup(file: str, store: str | None) -> None:
-    """Write all that a store holds into FILE; - is standard output.
+    """Write all contents of a store into FILE; - is standard output.
 
-    Servers may go on working meanwhile: what is written is how things stand at one moment, with everything that was acknowledged
-    before the command was given. FILE is replaced when the new backup is whole, and not before; only its owner may read it.
+    Servers may go on working meanwhile: the backup is the state at one moment, with everything that
+    was acknowledged before the command was given. FILE is replaced when the new backup is complete,
+    and not before; only its owner may read it.
     """
     url = checked_store("--store", os.environ, store, must_be_there=True)
     progress = Progress()
@@ -47,8 +48,9 @@ async def backup(file: str, store: str | None) -> None:
 async def restore(file: str, target: str) -> None:
     """Load the backup FILE into an empty store of any kind; - is standard input.
 
-    The file is read to its end before anything is written, and refused if it is cut off or not as it was written. When it is
-    interrupted, the same command goes on where it was; until it has ended no server starts on the store.
+    The file is read to its end before anything is written, and refused if it is cut off or altered.
+    When interrupted, the same command resumes the restore; until it has ended no server starts on
+    the store.
     """
     url = checked_store("--to", {}, target, must_be_there=False)
     progress = Progress()
@@ -61,7 +63,10 @@ async def restore(file: str, target: str) -> None:
 
 
 def _scratch(name: str) -> Path:
-    """Return where a copy of the database may be for a while: beside the backup, which takes room there as well."""
+    """Return the folder for a temporary copy of the database.
+
+    It is beside the backup, which needs room there as well.
+    """
     path = Path(name)
     if name == STANDARD or (path.exists() and not path.is_file()):
         return Path(tempfile.gettempdir())
@@ -70,7 +75,7 @@ def _scratch(name: str) -> Path:
 
 @contextlib.contextmanager
 def _output(name: str) -> Iterator[BinaryIO]:
-    """Give a file to write to, which takes the place of the one of this name when all went well."""
+    """Yield a file to write to, which replaces the one of this name on success."""
     path = Path(name)
     if name == STANDARD:
         if sys.stdout.isatty():
@@ -94,14 +99,14 @@ def _replacement(path: Path) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(descriptor)
         Path(name).replace(path)
-    except BaseException:  # whatever it is, no part of a backup stays
+    except BaseException:  # on any failure, no part of a backup stays
         Path(name).unlink()
         raise
 
 
 @contextlib.contextmanager
 def _input(name: str) -> Iterator[BinaryIO]:
-    """Give a file to read, as often as need be."""
+    """Yield a file that can be read repeatedly."""
     if name != STANDARD:
         with _told("read", name), Path(name).open("rb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""The server's TLS certificate and key: what can be wrong with them, and how new ones are taken over while it runs."""
+"""The server's TLS certificate and key: their validation, and their replacement at run time."""
 
 import ssl
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ CERTIFICATE, KEY = "FLYTE_TLS_CERT_PATH", "FLYTE_TLS_KEY_PATH"
 LEAST_RSA_BITS, LEAST_EC_BITS = 2048, 224
 
 SOON = timedelta(days=14)
-"""How long before its end a certificate is warned about."""
+"""The time before its end at which a warning about a certificate begins."""
 
 
 class Pair(NamedTuple):
@@ -32,7 +32,10 @@ class Pair(NamedTuple):
 
 
 def pair_faults(pair: Pair, now: datetime) -> Iterator[Problem]:
-    """Yield everything that keeps a server from using the pair at that time, each with the setting that names the file."""
+    """Yield everything that keeps a server from using the pair at that time.
+
+    Each problem has the setting that names the file.
+    """
     chain, key = None, None
     try:
         chain = read_chain(pair.certificate)
@@ -53,7 +56,7 @@ def pair_faults(pair: Pair, now: datetime) -> Iterator[Problem]:
 
 
 def read_chain(path: str) -> list[x509.Certificate]:
-    """Return the certificates of a PEM file; raise `ValueError` with what is wrong with it."""
+    """Return the certificates of a PEM file; raise `ValueError` with its fault."""
     data = _read(path)
     try:
         return x509.load_pem_x509_certificates(data)
@@ -101,7 +104,7 @@ def _certificate_faults(number: int, certificate: x509.Certificate, now: datetim
         yield f"is not valid yet {which}, but from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
     is_root = number > 1 and certificate.issuer == certificate.subject
     algorithm = _hash_of(certificate)
-    if isinstance(algorithm, hashes.SHA1 | hashes.MD5) and not is_root:  # nobody looks at the signature of a root
+    if isinstance(algorithm, hashes.SHA1 | hashes.MD5) and not is_root:  # the signature of a root is never checked
         yield f"is signed with {algorithm.name.upper()} {which}, which clients refuse; get one that is signed with SHA-256"
     yield from _key_faults(certificate, which)
 
@@ -143,27 +146,34 @@ def _name(certificate: x509.Certificate) -> str:
 
 
 class Tls:
-    """What the server's connections are encrypted with. `context` stays; connections made after `load` have the new pair."""
+    """The TLS contexts of the server.
+
+    `context` stays; connections made after `load` have the new pair.
+    """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
         self.watch = Watch(*pair)
         self._current, self.ends_at = self._read()
         self.context, _ = self._read()
-        # Whatever context a connection begins with, it is given the current one before a certificate is sent.
+        # A connection that begins with any context is given the current one before a certificate is
+        # sent.
         self.context.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
 
     def load(self, now: datetime) -> None:
-        """Use what is in the files now; raise `SettingsError` with every fault, and go on with what there was."""
+        """Load the present files.
+
+        Raise `SettingsError` with every fault, and keep the previous pair.
+        """
         problems = list(pair_faults(self._pair, now))
         if problems:
             raise SettingsError(problems=problems)
         try:
             self._current, self.ends_at = self._read()
-        except (OSError, ValueError) as error:  # the files have changed in between, or OpenSSL knows better
+        except (OSError, ValueError) as error:  # the files have changed in between, or OpenSSL is stricter
             raise SettingsError(problems=[Problem(CERTIFICATE, str(error))]) from error
 
     def _read(self) -> tuple[ssl.SSLContext, datetime]:

@@ -1,4 +1,4 @@
-"""`flyte chat`: talk to flows, through a room of one's own."""
+"""`flyte chat`: a chat with flows, through a room of its own."""
 
 import asyncio
 import contextlib
@@ -26,10 +26,10 @@ from flyteops.sdk import Environment
 from flyteops.web.wire import PackView
 
 WAIT = 10.0
-"""How many seconds flows that were begun from a pipe have to come to their end."""
+"""Seconds for flows that were begun from a pipe to end."""
 
 AT_WORK = timedelta(seconds=5)
-"""How long ago a chat pack that is connected was seen at most; it asks for work all the time."""
+"""The longest time since a connected chat pack was last seen; it asks for work all the time."""
 
 
 @click.command(cls=Command)
@@ -46,24 +46,25 @@ AT_WORK = timedelta(seconds=5)
 )
 @url_option
 async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
-    """Talk to the flows of a server: what you type becomes events, and what flows send is shown.
+    """Talk to the flows of a server: typed lines become events, and messages of flows are shown.
 
-    On a terminal there is a prompt; /help tells what it knows. Otherwise each line of standard input is said, and at its
-    end the command stays until everything that these lines began has ended, for --wait seconds at most.
+    On a terminal there is a prompt; /help lists its commands. Otherwise each line of standard input
+    is sent, and at its end the command stays until everything that these lines began has ended, for
+    --wait seconds at most.
     """
     room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
     await converse(room, name, wait)
 
 
 def is_interactive() -> bool:
-    """Tell whether a person sits at both ends."""
+    """Return whether input and output are terminals."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def converse(room: Room, name: str, wait: float) -> None:
-    """Connect a room to the server as the pack of that name, and talk in it until the end."""
+    """Connect a room to the server as the pack of that name, and chat in it until the end."""
     if is_interactive():
-        import_module("flyteops.cli.terminal")  # what is missing is said before anything else
+        import_module("flyteops.cli.terminal")  # a missing module is reported before anything else
     is_taken = await _is_at_work(name)
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
         if is_interactive():
@@ -80,7 +81,10 @@ async def converse(room: Room, name: str, wait: float) -> None:
 
 
 async def _is_at_work(name: str) -> bool:
-    """Tell whether a pack of this name was seen just now; raise `UnavailableError` if there is no server to ask."""
+    """Return whether a pack of this name was just seen.
+
+    Raise `UnavailableError` without a server.
+    """
     async with connect() as client:
         try:
             pack = await fetch(client, path("packs", name), PackView)
@@ -91,9 +95,10 @@ async def _is_at_work(name: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def joined(room: Room, environ: Mapping[str, str], stop: asyncio.Event) -> AsyncIterator[PackRef]:
-    """Connect a room to the server until `stop` is set, which this does at its end; gives the room's pack.
+    """Connect a room to the server until `stop` is set, and yield its pack; set `stop` at the end.
 
-    What breaks the connection off, such as a refusal of the server, sets `stop` and is raised at the end.
+    An error that breaks the connection off, such as a refusal of the server, sets `stop` and is
+    raised at the end.
     """
     environment = Environment.read({**_pack_variables(), "FLYTE_API": api_url(), "FLYTE_PACK_HEALTH_PORT": "off", **environ})
     pack = pack_for(room)
@@ -116,7 +121,7 @@ def _pack_variables() -> dict[str, str]:
 
 
 async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
-    """Let a person talk at a prompt."""
+    """Run the chat of a person at a prompt."""
     from flyteops.cli.terminal import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
 
     talk = Talk(room, click.echo, echo=True)
@@ -135,7 +140,10 @@ async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None
 
 
 async def talk_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait: float) -> None:
-    """Say the lines of standard input, if it has any to offer, and show what flows send; return when all is said and done."""
+    """Send the lines of standard input, if it offers any, and show messages of flows.
+
+    Return when all is done.
+    """
     talk = Talk(room, click.echo, echo=False)
     showing = asyncio.create_task(_show_plain(room.posted()))
     saying = asyncio.create_task(_say_all(talk, pack, wait) if offers_lines(0) else stop.wait())
@@ -169,7 +177,7 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
         click.echo(f"flyte: {note}", err=True)
         return
     post_what_others_showed(talk.room, pack, actions)
-    await asyncio.sleep(0)  # for what was just posted to be shown
+    await asyncio.sleep(0)  # lets the last messages be shown
     unfinished = [action for action in actions if is_open(action)]
     for action in unfinished:
         click.echo(f"flyte: not waited for any longer: {clean(open_text(action))}", err=True)
@@ -178,7 +186,7 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
 
 
 def offers_lines(descriptor: int) -> bool:
-    """Tell whether a descriptor is something that lines come from: a pipe, a file or a socket, but not a null device."""
+    """Return whether a descriptor can supply lines: a pipe, file or socket, but no null device."""
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with the settings before the server starts: files that are not there or do not fit."""
+"""Checks of the settings before the server starts: files that are missing or do not fit."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,13 @@ from flyteops.storage import is_postgres, is_shared, shown, store_faults
 
 
 def checked_settings(environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
-    """Return the settings; raise `SettingsError` with everything that is wrong with them, the files that they name included."""
+    """Return the settings.
+
+    Raise `SettingsError` with every fault, also of the files that they name.
+    """
     settings, problems = Settings.read(environ, overrides)
-    # What could not be read has its default now, which nobody asked for: nothing is said about that.
+    # An unreadable setting has its default now, which was not asked for: no faults of it are
+    # reported.
     told = {problem.path for problem in problems}
     options = {setting.variable: option_of(field) for field, setting in table() if field in overrides}
     faults = (_tls_faults, _auth_faults, _log_faults, _store_faults, _key_faults, _worker_faults)
@@ -70,7 +74,7 @@ def _auth_faults(settings: Settings) -> Iterator[Problem]:
 def _log_faults(settings: Settings) -> Iterator[Problem]:
     if settings.log_file is None:
         return
-    # Opening it would be the better test, but not of a pipe that somebody reads.
+    # Opening it would be the better test, but not for a pipe that has a reader.
     path = Path(settings.log_file)
     target = path if path.exists() else path.parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):

@@ -1,4 +1,4 @@
-"""A pack as a child of `flyte dev`: it ends when its parent does, however that happens."""
+"""A pack as a child of `flyte dev`: it ends when its parent does, for any reason."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ async def _run(pack: Pack, environment: Environment) -> None:
 
 
 async def stop_at_end_of_input(stop: asyncio.Event) -> None:
-    """Set `stop` when standard input ends, which it does at the latest when whoever holds the other end is gone."""
+    """Set `stop` when standard input ends, at the latest with the process at its other end."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", 0)

@@ -1,4 +1,4 @@
-"""What the commands are made of: their class, the options that several share, and how errors of Flyte are told."""
+"""Building blocks of commands: their class, shared options, and the output of Flyte's errors."""
 
 import asyncio
 import inspect
@@ -20,13 +20,13 @@ USAGE, UNREACHABLE = 2, 3
 
 
 class Failure(click.ClickException):
-    """A command that could not do what it was asked for: one line, and a line for each problem."""
+    """A failed command: one line, and a line for each problem."""
 
     def __init__(self, error: FlyteError) -> None:
         super().__init__(_message(error))
         self.problems = error.problems
         self.hints = _hints(error)
-        self.exit_code = _exit_code(error)  # type: ignore[misc] # an instance's own is what click reads
+        self.exit_code = _exit_code(error)  # type: ignore[misc] # click reads the instance's own value
         problems = [msgspec.to_builtins(problem) for problem in error.problems]
         self.details = {"code": error.code, "message": self.message, **({"problems": problems} if problems else {})}
 
@@ -40,7 +40,7 @@ def _message(error: FlyteError) -> str:
     text = text.partition("\n")[0].rstrip(":.").strip()
     if _is_unreachable(error):
         return f"the server cannot be reached: {text}"
-    # Errors are sentences; after `flyte:` they go on in lower case, names excepted.
+    # Errors are sentences; after `flyte:` they go on in lower case, except for names.
     return text[:1].lower() + text[1:] if re.match(r"[A-Z][a-z]*[ ,]", text) else text
 
 
@@ -49,7 +49,7 @@ def _is_unreachable(error: FlyteError) -> bool:
 
 
 def _is_tls_fault(error: FlyteError) -> bool:
-    """Return whether two sides that reach each other do not agree about TLS."""
+    """Return whether two peers that reach each other fail to agree on TLS."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:

@@ -16,7 +16,10 @@ PLACES = {
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(list(PLACES)))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell; for bash put `source <(flyte completion bash)` into ~/.bashrc."""
+    """Print the completion script of a shell.
+
+    For bash put `source <(flyte completion bash)` into ~/.bashrc.
+    """
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click knows all three
     click.echo(f"# Put this {PLACES[shell]}")

@@ -103,9 +103,10 @@ def _show_secret(item: DataItemSummary, *, as_json: bool) -> None:
 
 @data.command("new-key")
 def print_key() -> None:
-    """Print a new key to encrypt secrets with.
+    """Print a new key for the encryption of secrets.
 
-    Put it into a file of its own, as its first line, and name that file to the server: FLYTE_SECRETS_KEY_FILE.
+    Put it into a file of its own, as its first line, and set FLYTE_SECRETS_KEY_FILE of the server
+    to that file.
     """
     click.echo(urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
@@ -123,8 +124,8 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Create or replace an item from a FILE, from standard input (-) or from --value.
 
-    Templates see JSON when the content type is application/json, else text. A secret is text, and templates name it with
-    secret('key').
+    Templates see JSON when the content type is application/json, else text. A secret is text, and
+    templates refer to it by secret('key').
     """
     if (file is None) == (value is None):
         raise click.UsageError("give either a FILE (- for standard input) or --value", click.get_current_context())
@@ -157,7 +158,7 @@ async def delete_items(keys: tuple[str, ...], as_json: bool) -> None:
 
 
 def chatops_problems(item: DataItem) -> Sequence[Problem]:
-    """Return every fault of the item in which the commands of chats are declared; none for another item."""
+    """Return every fault of the item that declares the commands of chats; none for other items."""
     if item.key != DATA_KEY:
         return []
     try:
@@ -171,7 +172,10 @@ def chatops_problems(item: DataItem) -> Sequence[Problem]:
 
 
 async def put_item(client: Client, item: DataItem, description: str | None = None) -> bool:
-    """Create or replace an item, with the description that it has unless another is given; return True when it is new."""
+    """Create or replace an item; return True if it is new.
+
+    Without a description, it keeps the present one.
+    """
     fields = {"description": description, "secret": "true" if item.is_secret else None}
     answer = await client.request(
         "PUT",
@@ -183,7 +187,10 @@ async def put_item(client: Client, item: DataItem, description: str | None = Non
 
 
 def guess_type(file: Path | None, content: bytes) -> str:
-    """Return the content type that a file's extension stands for; without a file, JSON if it is an object or a list."""
+    """Return the content type for a file's extension.
+
+    Without a file, JSON for an object or a list.
+    """
     if file is not None and str(file) != "-":
         return CONTENT_TYPES.get(file.suffix.lower(), UNKNOWN_TYPE)
     if content.lstrip()[:1] in (b"{", b"["):
@@ -196,9 +203,10 @@ def guess_type(file: Path | None, content: bytes) -> str:
 
 
 def check_content(item: DataItem, *, is_guessed: bool) -> None:
-    """Raise `InputError` for a value that is declared as JSON and is not: each template that reads it would fail.
+    """Raise `InputError` for a value that is declared as JSON but invalid.
 
-    So it is when nobody has said that it is text, and it looks like JSON.
+    Each template that reads it would fail. The same applies to a value without a given type that
+    looks like JSON.
     """
     looks_like_it = is_guessed and item.content_type == TEXT_TYPE and not item.is_secret and _looks_like_json(item.value)
     if not item.is_json and not looks_like_it:
@@ -217,7 +225,7 @@ def check_content(item: DataItem, *, is_guessed: bool) -> None:
 
 
 def _looks_like_json(value: bytes) -> bool:
-    """Tell whether a text that is not JSON was hardly meant to be anything else; templates and log lines are."""
+    """Return whether invalid JSON was meant as JSON, unlike templates and log lines."""
     text = value.strip()
     return _BEGINS_LIKE_JSON.match(text) is not None or (_BEGINS_LIKE_LIST.match(text) is not None and text.endswith(b"]"))
 

@@ -1,4 +1,4 @@
-"""Decisions as people read them: for each step whether it ran, what settled that, and the values that it saw."""
+"""Decisions as text: for each step whether it ran, the deciding condition, and the values used."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -8,11 +8,11 @@ from flyteops.model import Flow, Step
 from flyteops.web.audit import AuditEvent, DecisionView
 
 SHOWN = 300
-"""How many characters of a value are shown."""
+"""The number of characters shown of a value."""
 
 
 def event_lines(event: AuditEvent) -> Iterator[str]:
-    """Say what happened."""
+    """Describe an event."""
     yield f"{local_time(event.received_at)}  event {clean(event.event)} of pack {clean(event.pack.id)}  {dim(event.id)}"
     yield f"  payload {value_text(event.payload, SHOWN)}"
     if event.action_id is not None:
@@ -20,7 +20,7 @@ def event_lines(event: AuditEvent) -> Iterator[str]:
 
 
 def decision_lines(decision: DecisionView) -> Iterator[str]:
-    """Say why a step ran or did not run."""
+    """Explain why a step ran or did not run."""
     step = decision.step_id or f"(no id, number {decision.step_index + 1})"
     yield f"  {coloured(decision.outcome)}  {clean(f'{decision.flow_name} / {step}')}: {clean(decision.detail)}"
     if decision.path is not None:
@@ -33,7 +33,7 @@ def decision_lines(decision: DecisionView) -> Iterator[str]:
 
 
 def nobody_listens(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
-    """Say that no step was tried for an event, and what comes nearest to a step that would be."""
+    """Report that no step was tried for an event, with the nearest steps that would be."""
     yield f"  no step listens to event {clean(name)} of pack {clean(pack_name)}"
     if not flows:
         yield "  there are no flows; `flyte apply FILE` sends some"
@@ -68,7 +68,10 @@ def _named(flow: Flow, step: Step) -> str:
 
 
 def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
-    """Say what a flow waits for, and which packs say that they send it; `declared` is pack ids with their events."""
+    """Describe the triggers of a flow, and the packs that declare their events.
+
+    `declared` is pack ids with their events.
+    """
     for step in flow.steps:
         if step.is_trigger:
             yield f"  {clean(_named(flow, step))} waits for event {clean(step.event.name)} of pack {clean(step.event.pack_name)}"

@@ -1,4 +1,4 @@
-"""Open files of the server process: how many connections they allow, and whether there are none left."""
+"""Open files of the server process: the number of connections they allow, and their exhaustion."""
 
 import asyncio
 import errno
@@ -8,16 +8,19 @@ import resource
 from flyteops.web.traffic import Traffic
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks whether the table of open files is full."""
+"""Seconds between two checks for a full table of open files."""
 
 OTHER_FILES = 100
-"""Open files that the server keeps for its store, its log and everything else than connections."""
+"""Open files reserved for the store, the log and everything else than connections."""
 
 MOST_CONNECTIONS = 10_000
 
 
 def connections_allowed(wanted: int | None) -> int:
-    """Return how many connections there may be, after raising the soft limit of open files as far as that needs."""
+    """Return the number of connections allowed, after raising the soft limit of open files.
+
+    The limit is raised as far as the number needs and the hard limit permits.
+    """
     wanted = wanted or MOST_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -30,7 +33,10 @@ def connections_allowed(wanted: int | None) -> int:
 
 
 async def watch_descriptors(traffic: Traffic) -> None:
-    """Note when the table of open files is full: connections are then closed, or not accepted, without anybody noticing."""
+    """Record when the table of open files is full.
+
+    Connections are then closed, or not accepted, without any sign.
+    """
     while True:
         try:
             os.close(os.dup(0))

@@ -1,4 +1,4 @@
-"""What `flyte dev` does once its children run: fill the server, greet, and chat."""
+"""The session of `flyte dev` once its children run: load flows and data, greet, and chat."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ BUILT_IN = "hello.yaml"
 
 
 class Desk(NamedTuple):
-    """What was asked for: where flows are, which packs run beside the chat and where, and how long pipes wait."""
+    """The options: the folder of flows, packs beside the chat, the URL, and the wait of pipes."""
 
     flows: Path | None
     packs: Sequence[str]
@@ -38,13 +38,13 @@ class Desk(NamedTuple):
 
 
 async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
-    """Chat until the person leaves or `stop` is set; raise when a child ends before."""
+    """Chat until the person leaves or `stop` is set; raise if a child ends before."""
     working = asyncio.create_task(_work(fleet, stop, desk))
     watching = asyncio.create_task(fleet.watch())
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done() and isinstance(working.exception(), UnavailableError):
-            # If the server has just died, its last words say more than that nobody answers.
+            # If the server has just died, its last output explains more than a failed connection.
             await asyncio.wait({watching}, timeout=1)
         (watching if watching.done() else working).result()
     finally:
@@ -71,7 +71,10 @@ async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
 
 
 async def _fill(client: Client, directory: Path | None) -> None:
-    """Send the flows and the datastore items of a directory; an empty server without a directory gets a flow to begin with."""
+    """Send the flows and datastore items of a directory.
+
+    Without a directory, an empty server gets an example flow.
+    """
     if directory is None:
         if not await load_flows():
             await apply_reading(client, _built_in())
@@ -106,7 +109,7 @@ def _built_in() -> Reading:
 
 
 def greeting(desk: Desk, flows: Sequence[Flow]) -> str:
-    """Return what somebody who just started this needs to know."""
+    """Return the greeting, with the first steps for a new user."""
     names = [flow.name for flow in flows]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     lines = [

@@ -38,7 +38,7 @@ NOT_PASSED_ON = (
     "LOGFILE",
     "PACK_NAME",
 )
-"""Variables for another installation, which have no place in this one."""
+"""Variables for another installation, which do not apply to this one."""
 
 
 @click.command(cls=Command)
@@ -63,10 +63,11 @@ NOT_PASSED_ON = (
 async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float) -> None:
     """Start everything on this computer, and chat with it.
 
-    Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and logs are kept in ./.flyte.
-    Everything ends with this command. Lines can also come from a pipe: echo hello | flyte dev
+    Runs a server, the packs Shell and Ticker, each as a process of its own, and a chat. Data and
+    logs are kept in ./.flyte. Everything ends with this command. Lines can also come from a pipe:
+    echo hello | flyte dev
 
-    Where it runs already, a second one is another chat with the first.
+    If it runs already, a second one is another chat with the first.
     """
     directory = own_directory()
     with Tenancy(directory) as tenancy:
@@ -83,7 +84,7 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
         environ = child_environment(os.environ, url, flows)
         async with stop_on_signal() as stop, Fleet(directory) as fleet:
             await _start_server(fleet, listener, directory, environ)
-            # The server is on its way; what takes long to import can be imported meanwhile.
+            # The server is starting; slow imports can take place meanwhile.
             from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
 
             log = private_file(directory / "chat.log")
@@ -92,14 +93,17 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
 
 
 def private_file(path: Path) -> Path:
-    """Let a file be there that this user alone can read: what is said in a chat may be in it."""
+    """Create a file that only this user can read, as it may contain chat messages."""
     path.touch(0o600)
     path.chmod(0o600)
     return path
 
 
 async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
-    """Chat with the Flyte that runs here already; say only where it is when nobody sits there or something else was wanted."""
+    """Chat with the Flyte that runs here already.
+
+    Without a person at the terminal, or with other options, only report its address.
+    """
     from flyteops.cli.api import connect  # noqa: PLC0415 - not needed to start a server
     from flyteops.cli.chat import converse, is_interactive  # noqa: PLC0415
     from flyteops.packs.chat import Room  # noqa: PLC0415
@@ -123,11 +127,12 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
 
 
 def own_directory() -> Path:
-    """Make the folder where everything is kept, for this user alone."""
+    """Create the folder for all data, for this user alone."""
     directory = Path(".flyte")
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        # Events, logs and the database are in it; earlier versions let all users of the computer read them.
+        # Events, logs and the database are in it; earlier versions let all users of the computer
+        # read them.
         if stat.S_IMODE(directory.stat().st_mode) & 0o077:
             directory.chmod(0o700)
     except OSError as error:
@@ -155,7 +160,8 @@ def _listen(port: int | None) -> socket.socket:
 
 
 async def _start_server(fleet: Fleet, listener: socket.socket, directory: Path, environ: Mapping[str, str]) -> None:
-    # It takes over a socket that listens already: nobody can take the port away, and who connects early waits for the answer.
+    # It takes over a listening socket: the port cannot be taken away, and early clients wait for
+    # the answer.
     with listener:
         fd = listener.fileno()
         store = f"sqlite:///{directory / 'flyte.db'}"
@@ -163,7 +169,7 @@ async def _start_server(fleet: Fleet, listener: socket.socket, directory: Path, 
 
 
 def child_environment(environ: Mapping[str, str], url: str, flows: Path | None) -> dict[str, str]:
-    """Return the environment of the children: nothing of it leads to another server."""
+    """Return the environment of the children, without any reference to another server."""
     kept = {name: value for name, value in environ.items() if name not in NOT_PASSED_ON}
     own = {
         "FLYTE_API": url,

@@ -1,4 +1,4 @@
-"""`flyte send-event`: be a pack for a moment."""
+"""`flyte send-event`: send an event in place of a pack."""
 
 import sys
 from urllib.parse import unquote
@@ -28,7 +28,7 @@ from flyteops.web.audit import AuditEvent
 async def send_event(  # noqa: PLR0913, PLR0917 - one for each option
     pack_id: str, event: str, payload: str | None, text: bool, register: bool, explain: bool, as_json: bool
 ) -> None:
-    """Send an event as the pack PACK_ID would, and tell which steps ran because of it.
+    """Send an event as the pack PACK_ID would, and show which steps ran because of it.
 
     PAYLOAD is JSON, or else plain text; - reads it from standard input.
 
@@ -51,7 +51,7 @@ async def send_event(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def read_payload(text: str | None, *, as_text: bool = False) -> Json:
-    """Return a payload that is given as JSON or as text; None without one."""
+    """Return a payload given as JSON or as text; None without one."""
     if text is None:
         return None
     if text == "-":

@@ -1,4 +1,4 @@
-"""The line of a file that a problem is in, with a caret under the place."""
+"""Excerpts: the line of a file with a problem, with a caret under the place."""
 
 import re
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from flyteops.cli.output import clean
 from flyteops.errors import Problem
 
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-"""What ends a line in YAML."""
+"""A line break in YAML."""
 
 WIDTH = 100
-"""How much of a long line is shown."""
+"""The number of characters shown of a long line."""
 
 BEFORE = 60
-"""How much of a long line is shown before the place."""
+"""The number of characters shown of a long line before the place."""
 
 
 class Excerpts:
@@ -23,7 +23,10 @@ class Excerpts:
         self._lines = BREAK.split(content.decode("utf-8-sig", "replace"))
 
     def of(self, problem: Problem) -> Iterator[str]:
-        """Yield the line of a problem and the caret under its place; nothing when the place is not known."""
+        """Yield the line of a problem and the caret under its place.
+
+        Nothing if the place is unknown.
+        """
         if problem.line is None or not 0 < problem.line <= len(self._lines):
             return
         line = self._lines[problem.line - 1].replace("\t", " ")

@@ -1,4 +1,4 @@
-"""`flyte executions`: what flows did."""
+"""`flyte executions`: runs of flows, with their steps."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from flyteops.web.audit import EventView, RunAction, RunView
 
 
 class Runs(msgspec.Struct):
-    """A list of executions; `flows` is what they are called where scripts read them."""
+    """A list of executions; `flows` is their name in JSON output, as scripts expect it."""
 
     flows: list[RunView]
 
@@ -54,7 +54,10 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 async def _list(client: Client, params: dict[str, str]) -> bytes:
-    """Return executions as JSON; from an older server, or where the auth policy keeps the new path closed, without outcomes."""
+    """Return executions as JSON.
+
+    From an older server, or if the auth policy denies the new path, they lack outcomes.
+    """
     try:
         content = (await client.request("GET", path("executions"), params=params)).content
     except (NotFoundError, UnauthorizedError):
@@ -89,7 +92,7 @@ def _row(execution: RunView) -> list[str]:
 @url_option
 @json_option
 async def show_execution(execution_id: str, as_json: bool) -> None:
-    """Show an execution: what began it, and each step with its states, input and result."""
+    """Show an execution: its trigger, and each step with its states, input and result."""
     async with connect() as client:
         content = await _get(client, execution_id)
     if as_json:
@@ -100,7 +103,7 @@ async def show_execution(execution_id: str, as_json: bool) -> None:
 
 
 def execution_lines(execution: RunView) -> list[str]:
-    """Return an execution as people read it."""
+    """Return an execution as text for people."""
     actions = sorted(execution.actions.values(), key=lambda action: datetime.fromisoformat(action.states[0].time))
     lines = [f"execution {execution.correlation_id} of flow {clean(execution.name)}"]
     if actions:
@@ -134,7 +137,7 @@ def _action_lines(action: RunAction, context: dict[str, str]) -> list[str]:
 
 
 def _ending(action: RunAction) -> str:
-    """Return the state, with the name of the event that is the result: SUCCESS may be a message that was not sent."""
+    """Return the state and the event of the result: SUCCESS may be a message that was not sent."""
     result = action.ended_by
     if result is None or result.event == action.state.value:
         return action.state.value

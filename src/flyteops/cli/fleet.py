@@ -1,4 +1,4 @@
-"""Child processes that end with their parent: asked to, by force if need be, and by themselves when the parent is gone."""
+"""Child processes that end with their parent: on request, by force, or when the parent is gone."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from typing import NamedTuple, Self
 from flyteops.errors import FlyteError
 
 GRACE = 5.0
-"""How many seconds a child has to end before it is killed."""
+"""Seconds for a child to end before it is killed."""
 
 SHOWN_LINES = 5
 
 
 class Child(NamedTuple):
-    """A process, and where its output goes: a file that earlier runs have written to."""
+    """A process and its log file, to which earlier runs have written."""
 
     name: str
     process: Process
@@ -29,7 +29,7 @@ class Child(NamedTuple):
 
 
 class ChildEndedError(FlyteError):
-    """A child process ended by itself; `drawing` is what it said last."""
+    """A child process ended by itself; `drawing` is the end of its output."""
 
     code = "child-ended"
 
@@ -42,9 +42,10 @@ class ChildEndedError(FlyteError):
 
 
 class Fleet:
-    """The children of this process. At the end they are stopped in the reverse order of their start, one by one.
+    """The children of this process, stopped one by one in the reverse order of their start.
 
-    Each holds one end of a pipe as its standard input, which ends when this process does, even if it is killed.
+    Each holds one end of a pipe as its standard input, which ends when this process does, even if
+    it is killed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -60,9 +61,12 @@ class Fleet:
         await self.stop()
 
     async def start(self, name: str, args: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
-        """Start `flyte` with these arguments, in a session of its own so that the keys of the terminal do not reach it."""
+        """Start `flyte` with these arguments.
+
+        It runs in a session of its own, so that the keys of the terminal do not reach it.
+        """
         log = self._directory / f"{name.lower()}.log"
-        with open(log, "ab", opener=_private) as output:  # noqa: ASYNC230 - of this computer
+        with open(log, "ab", opener=_private) as output:  # noqa: ASYNC230 - a local file
             log_begin = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "flyteops", *args),
@@ -82,12 +86,12 @@ class Fleet:
         self._ended.put_nowait(child)
 
     async def watch(self) -> None:
-        """Wait until a child ends, which none should; raise `ChildEndedError`."""
+        """Wait until a child ends, which is always an error; raise `ChildEndedError`."""
         child = await self._ended.get()
         raise ChildEndedError(child)
 
     async def stop(self) -> None:
-        """Stop every child, the last one first, so that packs can still hand in what they have."""
+        """Stop every child, the last one first, so that packs can still deliver their results."""
         for watch in self._watches:
             watch.cancel()
         for child in reversed(self._children):
@@ -112,6 +116,6 @@ async def _stop(process: Process) -> None:
 
 
 def last_lines(log: Path, begin: int) -> list[str]:
-    """Return the last lines of what was written to a log since then."""
+    """Return the last lines written to a log after this position."""
     lines = log.read_bytes()[begin:].decode(errors="replace").splitlines()
     return lines[-SHOWN_LINES:] or ["(it said nothing)"]

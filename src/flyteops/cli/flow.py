@@ -1,4 +1,4 @@
-"""`flyte flows`: the flows that the server has."""
+"""`flyte flows`: the flows of the server."""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +48,11 @@ async def show_flow(name: str, as_json: bool) -> None:
 
 
 def _yaml_printer() -> Callable[[Flow], None]:
-    """Return what prints a flow; that yaml is missing, which is not part of the base install, is said before anything else."""
+    """Return a function that prints flows.
+
+    The import comes first, so that a missing yaml, which is not part of the base install, is
+    reported before anything else.
+    """
     from flyteops.document import to_yaml  # noqa: PLC0415
 
     return lambda flow: click.echo(to_yaml(msgspec.to_builtins(flow)), nl=False)
@@ -59,7 +63,7 @@ def _yaml_printer() -> Callable[[Flow], None]:
 @url_option
 @json_option
 async def delete_flows(names: tuple[str, ...], as_json: bool) -> None:
-    """Delete flows. Executions of them that run go on, and stay in the audit."""
+    """Delete flows. Their running executions go on, and stay in the audit."""
     async with connect() as client:
         for name in names:
             await client.request("DELETE", path("flows", name))
@@ -70,7 +74,7 @@ async def delete_flows(names: tuple[str, ...], as_json: bool) -> None:
 
 
 async def load_flows() -> list[Flow]:
-    """Return every flow that the server has."""
+    """Return every flow of the server."""
     async with connect() as client:
         found = decode(await get_all(client, path("flows"), "flows"), FlowList)
         return await asyncio.gather(*(fetch(client, path("flows", flow.name), Flow) for flow in found.flows))

@@ -1,4 +1,4 @@
-"""Signals: being told to stop, to load files again, or to open the log file again."""
+"""Signals: stop, load files again, or open the log file again."""
 
 import asyncio
 import logging
@@ -18,12 +18,13 @@ Reaction = Callable[[], None]
 async def stop_on_signal(
     again: Reaction | None = None, others: Mapping[signal.Signals, Reaction] | None = None
 ) -> AsyncIterator[asyncio.Event]:
-    """Give an event that is set by the first SIGTERM, SIGINT or SIGHUP; each later one calls `again`.
+    """Yield an event that is set by the first SIGTERM, SIGINT or SIGHUP; later ones call `again`.
 
-    Signals in `others` call their reaction instead. A SIGHUP that comes because the terminal is gone always stops.
+    Signals in `others` call their reaction instead. A SIGHUP because of a closed terminal always
+    stops.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # else `nohup` was asked for
+    had_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # otherwise `nohup` is in use
 
     def on_stop() -> None:
         if stop.is_set() and again is not None:
@@ -48,7 +49,7 @@ async def stop_on_signal(
 
 
 def has_terminal() -> bool:
-    """Tell whether this process has a terminal, which it loses when the terminal is closed."""
+    """Return whether this process has a terminal, which it loses when the terminal is closed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
@@ -57,5 +58,5 @@ def has_terminal() -> bool:
 
 
 def ignore_usr2() -> None:
-    """React to SIGUSR2, which would end the process otherwise."""
+    """Ignore SIGUSR2, which would end the process otherwise."""
     LOGGER.info("SIGUSR2 has no meaning here and is ignored")

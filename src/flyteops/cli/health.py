@@ -1,4 +1,4 @@
-"""`flyte health`: what container engines and other watchmen ask."""
+"""`flyte health`: the health check for container engines and other supervisors."""
 
 import http.client
 import os
@@ -16,11 +16,11 @@ from flyteops.errors import FlyteError, UnavailableError
 from flyteops.settings import Settings
 
 SECONDS = 4.0
-"""How long the answer may take: less than watchmen wait for this command."""
+"""The time limit of the check: less than supervisors wait for this command."""
 
 
 class Answer(msgspec.Struct):
-    """What is read of an answer."""
+    """The fields read from a response."""
 
     warnings: list[str] = []
 
@@ -31,11 +31,13 @@ class Answer(msgspec.Struct):
     "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; else that of the settings."
 )
 def health(ready: bool) -> None:
-    """Ask a server whether it is well; exit code 0 if so, 1 if not, 3 if it cannot be reached.
+    """Check the health of a server; exit code 0 if healthy, 1 if not, 3 if it cannot be reached.
 
-    With --ready, its warnings are printed as well, such as how far a database of the original is converted.
+    With --ready, its warnings are printed as well, such as the progress of the conversion of a
+    database of the original.
 
-    Without --url it is the one on this machine, where its settings in the environment say: FLYTE_HOST, FLYTE_PORT and TLS.
+    Without --url it checks the server on this machine that the environment describes: FLYTE_HOST,
+    FLYTE_PORT and TLS.
     """
     url = click.get_current_context().meta.get("url") or local_url(Settings.read(os.environ)[0])
     status, text = ask(url, "/health/ready" if ready else "/health/live")
@@ -47,7 +49,7 @@ def health(ready: bool) -> None:
 
 
 def warnings_in(text: str) -> Sequence[str]:
-    """Return the warnings of an answer, nothing when it is none of this server."""
+    """Return the warnings of a response, none if it is not from this server."""
     try:
         return msgspec.json.decode(text, type=Answer).warnings
     except msgspec.MsgspecError:
@@ -55,16 +57,19 @@ def warnings_in(text: str) -> Sequence[str]:
 
 
 def local_url(settings: Settings) -> str:
-    """Return where the server with these settings is, as seen from this machine."""
+    """Return the URL of the server with these settings, as seen from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"{'https' if settings.has_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def ask(url: str, path: str) -> tuple[int, str]:
-    """Return status and text of an answer. Whose certificate it is does not matter for the question."""
+    """Return the status and text of a response.
+
+    The owner of the certificate does not matter here.
+    """
     parts = urlsplit(url)
     if parts.scheme == "https":
-        context = ssl._create_unverified_context()  # noqa: S323, SLF001 - nothing is told that anybody may not hear
+        context = ssl._create_unverified_context()  # noqa: S323, SLF001 - nothing confidential is sent
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(parts.netloc, timeout=SECONDS, context=context)
     else:
         connection = http.client.HTTPConnection(parts.netloc, timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""What to type into the chat, guessed from what flows listen to."""
+"""Suggested chat messages, derived from the triggers of flows."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ MATCH = re.compile(r"""Event\.Payload\.message\s*\|\s*match\s*:\s*(?:'([^']+)'|"
 
 
 def words_to_try(flows: Sequence[Flow]) -> Iterator[str]:
-    """Return for each flow at most one message that it surely listens to."""
+    """Yield for each flow at most one message that surely triggers it."""
     for flow in flows:
         for step in flow.steps:
             if step.is_trigger and step.event.name == "ReceivedMessage":
@@ -21,14 +21,14 @@ def words_to_try(flows: Sequence[Flow]) -> Iterator[str]:
 
 def _words_for(criteria: str) -> str | None:
     found = MATCH.search(criteria)
-    # Criteria that ask for more than the match may want something else as well.
+    # Criteria beyond the match may have further conditions.
     if found is None or not re.fullmatch(r"\{\{-?\s*" + re.escape(found[0]) + r"\s*-?\}\}", criteria.strip()):
         return None
     return example_of((found[1] or found[2]).replace("\\\\", "\\"))
 
 
 def example_of(pattern: str) -> str | None:
-    """Return a plain text that a simple regular expression matches, None when the expression is not that simple."""
+    """Return a text that matches a simple regular expression, None for a complex one."""
     text = pattern.replace("(?i)", "").replace(r"\b", "").removeprefix("^").removesuffix("$")
     text = re.sub(r"\((\\s[+*])\)|\\s[+*]", " ", text)
     text = re.sub(r"\([^()]*\)\?", "", text)

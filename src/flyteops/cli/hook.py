@@ -1,4 +1,4 @@
-"""`flyte hooks`: addresses at which GitHub, Alertmanager and others call, so that their calls become events."""
+"""`flyte hooks`: addresses for calls of GitHub, Alertmanager and others, which become events."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +23,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group(cls=Group)
 def hooks() -> None:
-    """Let GitHub, GitLab, Alertmanager, PagerDuty, Stripe and others call, and see what they said.
+    """Receive calls of GitHub, GitLab, Alertmanager, PagerDuty, Stripe and others, and show them.
 
-    A call becomes an event of the pack Webhook that has the name of the hook. The page /hooks shows the last calls.
+    A call becomes an event of the pack Webhook with the name of the hook. The page /hooks shows the
+    last calls.
     """
 
 
@@ -62,7 +63,9 @@ def secret_file_option(function: F) -> F:
 @url_option
 @json_option
 async def create_hook(name: str, secret_file: Path | None, as_json: bool, **settings: Any) -> None:
-    """Make a hook, and print what its vendor is told: the address and the secret, which is not shown again.
+    """Create a hook, and print the address and the secret to enter at its vendor.
+
+    The secret is not shown again. For example:
 
     flyte hooks create github --vendor github
     """
@@ -73,7 +76,7 @@ async def create_hook(name: str, secret_file: Path | None, as_json: bool, **sett
 
 
 def read_secret(file: Path | None) -> str | None:
-    """Return the secret in a file, without the end of its line; None if there is no file."""
+    """Return the secret in a file, without the end of its line; None without a file."""
     if file is None:
         return None
     try:
@@ -84,7 +87,7 @@ def read_secret(file: Path | None) -> str | None:
 
 
 def show_new(content: bytes, *, as_json: bool) -> None:
-    """Print a hook that has a new secret."""
+    """Print a hook with its new secret."""
     if as_json:
         print_json(content)
         return
@@ -131,7 +134,7 @@ async def show_hook(name: str, as_json: bool) -> None:
 
 
 def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
-    """Return what there is to say of a hook; some of it may be empty."""
+    """Yield the labelled settings of a hook; some may be empty."""
     yield "url", hook.url
     yield "vendor", hook.vendor
     yield "scheme", hook.scheme
@@ -158,7 +161,7 @@ def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
 @url_option
 @json_option
 async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
-    """List the last calls of a hook, and why some were refused."""
+    """List the last calls of a hook, with the reasons of refusals."""
     async with connect() as client:
         answer = await client.request("GET", path("hooks", name, "calls"))
     if as_json:
@@ -174,12 +177,12 @@ async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
 
 
 def result_of(call: HookCallView) -> str:
-    """Return what a call became, and why."""
+    """Return the outcome of a call, with its reason."""
     return ", ".join(filter(None, [f"event {call.event_id}" if call.event_id else "", call.reason]))
 
 
 def show_call(call: HookCallView) -> None:
-    """Print a call as it came."""
+    """Print a call as received."""
     click.echo(clean(f"{local_time(call.received_at)}  {call.peer}  {call.outcome}  {result_of(call)}"))
     for header, value in call.headers.items():
         click.echo(dim(clean(f"  {header}: {value}")))
@@ -196,7 +199,7 @@ def show_call(call: HookCallView) -> None:
 @url_option
 @json_option
 async def test_hook(name: str, file: Path | None, content_type: str | None, event: str, as_json: bool) -> None:
-    """Call a hook as its vendor would, correctly signed, and tell which steps ran because of it.
+    """Call a hook as its vendor would, correctly signed, and show which steps ran because of it.
 
     The server signs and calls by itself: its network is not tried.
     """
@@ -213,7 +216,7 @@ async def test_hook(name: str, file: Path | None, content_type: str | None, even
 
 
 async def show_outcome(client: Client, call: HookCallView) -> None:
-    """Tell what became of a call."""
+    """Print the outcome of a call."""
     click.echo(f"{coloured(call.outcome)}  event {call.event_id}")
     record = await fetch(client, path("audit", "events", call.event_id), AuditEvent)
     async for line in verdict(record):
@@ -228,8 +231,8 @@ async def show_outcome(client: Client, call: HookCallView) -> None:
 async def resend_call(name: str, call: str, as_json: bool) -> None:
     """Send a call again, and show which steps ran because of it.
 
-    CALL is the event that the call became, as `flyte hooks calls` shows it, or `last` for the last call that was accepted. When
-    a vendor sends a call again, nothing happens, because its number is known.
+    CALL is the event of the call, as `flyte hooks calls` shows it, or `last` for the last accepted
+    call. When a vendor sends a call again, nothing happens, because its id is known.
     """
     async with connect() as client:
         event_id = await last_event(client, name) if call == "last" else call
@@ -241,7 +244,7 @@ async def resend_call(name: str, call: str, as_json: bool) -> None:
 
 
 async def last_event(client: Client, name: str) -> str:
-    """Return the event of the last call that was accepted."""
+    """Return the event of the last accepted call."""
     calls = (await fetch(client, path("hooks", name, "calls"), HookCallList)).calls
     found = next((call.event_id for call in calls if call.event_id), None)
     if found is None:
@@ -271,7 +274,7 @@ async def rotate_hook(name: str, keep_old_for: str, add: bool, secret_file: Path
 @url_option
 @json_option
 async def delete_hooks(names: tuple[str, ...], as_json: bool) -> None:
-    """Delete hooks: from now on, nobody gets in there."""
+    """Delete hooks: from now on, their calls are refused."""
     async with connect() as client:
         for name in names:
             await client.request("DELETE", path("hooks", name))

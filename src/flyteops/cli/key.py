@@ -1,4 +1,4 @@
-"""The keys that encrypt secrets: read from where the settings say."""
+"""The keys that encrypt secrets, read from the configured places."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from flyteops.settings import Settings, parse_keys
 
 
 def key_faults(settings: Settings) -> list[str]:
-    """Return what is wrong with the file of the keys, never what is in it."""
+    """Return the faults of the key file, never its contents."""
     try:
         keys_of(settings)
     except OSError as error:

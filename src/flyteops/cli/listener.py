@@ -1,4 +1,4 @@
-"""The socket that a server listens on, opened before anything else, so that a taken port stops the start at once."""
+"""The listening socket of a server, opened first, so that a taken port stops the start at once."""
 
 import errno
 import socket
@@ -16,9 +16,10 @@ class PortTakenError(FlyteError):
 
 
 def open_listener(host: str, port: int, *, shares: bool = False) -> socket.socket:
-    """Listen on an address; raise `PortTakenError`, or `SettingsError` when it cannot be listened on at all.
+    """Listen on an address; raise `PortTakenError`, or `SettingsError` if listening is impossible.
 
-    One that `shares` the port with others of its kind does not listen yet; the kernel spreads connections over those that do.
+    A socket that `shares` the port with others of its kind does not listen yet; the kernel spreads
+    connections over those that do.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -42,8 +43,11 @@ def open_listener(host: str, port: int, *, shares: bool = False) -> socket.socke
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Keep a port for servers that share it, without listening on it; raise as `open_listener` does."""
-    with open_listener(host, port) as probe:  # which nobody else listens on, not even such servers
+    """Reserve a port for servers that share it, without listening on it.
+
+    Raise as `open_listener` does.
+    """
+    with open_listener(host, port) as probe:  # no other program listens on it, not even servers that share ports
         port = probe.getsockname()[1]
     return open_listener(host, port, shares=True)
 
@@ -64,7 +68,7 @@ def _refusal(host: str, port: int, error: OSError) -> FlyteError:
 
 
 def address_of(listener: socket.socket, settings: Settings) -> str:
-    """Return the URL of what listens there, as a person on this computer would type it."""
+    """Return the URL of a listener, as a person on this computer would type it."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104 - compared
@@ -73,6 +77,6 @@ def address_of(listener: socket.socket, settings: Settings) -> str:
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Tell whether only this computer can reach it."""
+    """Return whether only this computer can reach it."""
     host = str(listener.getsockname()[0])
     return host.startswith("127.") or host == "::1"

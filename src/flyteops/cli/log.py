@@ -1,4 +1,4 @@
-"""Where the server's log goes, and what its lines look like."""
+"""The server's log: its destination and its format."""
 
 import logging
 import os
@@ -14,7 +14,10 @@ LOGGER = logging.getLogger("flyte.server")
 
 
 class Formatter(logging.Formatter):
-    """One line for each record, whatever is in it; the lines of a traceback are indented, so that none looks like a record."""
+    """Formats each record, with any content, on one line.
+
+    The lines of a traceback are indented, so that none looks like a record.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -32,7 +35,10 @@ class Formatter(logging.Formatter):
 
 
 class PrivateFileHandler(WatchedFileHandler):
-    """A log file that only its owner may read; the permissions of one that is there already stay as they are."""
+    """A log file that only its owner may read.
+
+    The permissions of an existing one stay as they are.
+    """
 
     def _open(self) -> TextIOWrapper:
         with suppress(FileExistsError):
@@ -48,7 +54,10 @@ def escaped(text: str) -> str:
 
 
 def configure(settings: Settings) -> None:
-    """Send the log to standard error or to the file; raise `SettingsError` when that cannot be written."""
+    """Send the log to standard error or to the file.
+
+    Raise `SettingsError` if that cannot be written.
+    """
     handler: logging.Handler = logging.StreamHandler()
     if settings.log_file is not None:
         try:
@@ -61,12 +70,15 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     if settings.log_level != "debug":
-        # What uvicorn says of itself at the start and the end, `flyte serve` says better.
+        # `flyte serve` logs its start and end better than uvicorn does.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def reopen() -> None:
-    """Open the log file again if another file has its name, or none; does nothing for a log on standard error."""
+    """Open the log file again if its name belongs to another file, or none.
+
+    A log on standard error is left alone.
+    """
     for handler in logging.getLogger().handlers:
         if isinstance(handler, WatchedFileHandler):
             with handler.lock or nullcontext():

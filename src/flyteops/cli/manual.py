@@ -1,4 +1,4 @@
-"""The reference page of the command line, made from the commands themselves."""
+"""The reference page of the command line, generated from the commands."""
 
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -9,7 +9,7 @@ from flyteops.cli.root import COMMANDS, HIDDEN, root
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
-    """Return each command that is not hidden, by the words that call it, groups before what is in them."""
+    """Yield each command that is not hidden with its full name, groups before their commands."""
     context = click.Context(root, info_name="flyte")
     for name in root.list_commands(context):
         command = root.get_command(context, name)

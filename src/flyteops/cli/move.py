@@ -1,4 +1,4 @@
-"""`flyte move`: another store for the same server."""
+"""`flyte move`: transfer of a server to another store."""
 
 import click
 
@@ -12,10 +12,11 @@ from flyteops.storage.transfer import move as move_all
 @click.option("--from", "source", metavar="URL", required=True, help="The store to take everything from; it stays as it is.")
 @click.option("--to", "target", metavar="URL", required=True, help="The store to bring it into, which must be empty.")
 async def move(source: str, target: str) -> None:
-    """Bring all that a store holds into another one, of the same kind or another.
+    """Copy all contents of a store into another one, of the same kind or another.
 
-    Stores are named as FLYTE_STORE names them. Stop the servers first. What has arrived is read again and compared with what was
-    sent. When it is interrupted, the same command goes on where it was; until it has ended no server starts on the target.
+    Stores are named as in FLYTE_STORE. Stop the servers first. The copy is read again and compared
+    with the original. When interrupted, the same command resumes the copy; until it has ended no
+    server starts on the target.
     """
     source = checked_store("--from", {}, source, must_be_there=True)
     target = checked_store("--to", {}, target, must_be_there=False)

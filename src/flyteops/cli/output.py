@@ -1,4 +1,7 @@
-"""What people and programs read: tables, times, JSON. Nothing that others wrote reaches a terminal as control characters."""
+"""Output for people and programs: tables, times, JSON.
+
+Text from others never reaches a terminal as control characters.
+"""
 
 import shutil
 import sys
@@ -24,17 +27,17 @@ COLOURS = {
     "changed": "yellow",
     "unchanged": "bright_black",
 }
-"""How words that tell a state are shown on a terminal."""
+"""The colours of states on a terminal."""
 
 
 SILENT = "silent for "
-"""How a state begins that says since when nothing was heard."""
+"""The beginning of a state with the time since the last sign of life."""
 
 _NARROWEST = 8
 
 
 def clean(text: str) -> str:
-    """Return text without anything that could steer a terminal; line breaks and tabs stay."""
+    """Return text without characters that could control a terminal; line breaks and tabs stay."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
@@ -47,17 +50,17 @@ def one_line(text: str, width: int | None = None) -> str:
 
 
 def coloured(word: str) -> str:
-    """Return a word in the colour of what it tells."""
+    """Return a state in its colour."""
     return click.style(word, fg=COLOURS[word]) if word in COLOURS else word
 
 
 def dim(text: str) -> str:
-    """Return text that may be overlooked."""
+    """Return text of minor importance."""
     return click.style(text, fg="bright_black")
 
 
 def is_terminal() -> bool:
-    """Tell whether a person reads the output."""
+    """Return whether the output is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -68,7 +71,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Print rows below headers; `empty` says on standard error what it means that there are none."""
+    """Print rows below headers; without rows, print the explanation `empty` on standard error."""
     if not rows:
         click.echo(empty, err=True)
         return
@@ -103,7 +106,10 @@ def _styled(row: Sequence[str]) -> Callable[[str, int], str]:
 
 
 def _fitting(widths: Sequence[int], least: Sequence[int], whole: int) -> list[int]:
-    """Return widths with which a row is a line of the terminal; the first column, which names the row, is never cut."""
+    """Return widths that fit a row into a line of the terminal.
+
+    The first column, which names the row, is never cut.
+    """
     found = list(widths)
     while sum(found) + 2 * (len(found) - 1) > whole:
         shrinkable = [index for index in range(1, len(found)) if found[index] > max(least[index], _NARROWEST)]
@@ -115,17 +121,17 @@ def _fitting(widths: Sequence[int], least: Sequence[int], whole: int) -> list[in
 
 
 def local_time(text: str) -> str:
-    """Return a time of the API in the time zone of whoever reads it, to the second."""
+    """Return a time of the API in the local time zone, to the second."""
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def ago(text: str, now: datetime | None = None) -> str:
-    """Return how long ago a time of the API was, in one unit."""
+    """Return the time since a time of the API, in one unit, as in "5 min ago"."""
     return f"{span(text, now)} ago"
 
 
 def span(text: str, now: datetime | None = None) -> str:
-    """Return how much time has passed since a time of the API, in one unit."""
+    """Return the time since a time of the API, in one unit."""
     age = ((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if age >= size:
@@ -134,7 +140,7 @@ def span(text: str, now: datetime | None = None) -> str:
 
 
 def label_text(labels: dict[str, str]) -> str:
-    """Return labels as `FLYTE_LABELS` takes them."""
+    """Return labels in the format of `FLYTE_LABELS`."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 

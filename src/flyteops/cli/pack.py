@@ -1,4 +1,4 @@
-"""`flyte pack` runs the packs that are installed here; `flyte packs` is about those that a server knows."""
+"""`flyte pack` runs installed packs; `flyte packs` manages those known to a server."""
 
 import asyncio
 import os
@@ -24,15 +24,15 @@ from flyteops.sdk.health import Endpoint, run_checks
 from flyteops.web.wire import PackList, PackView
 
 LIVE = timedelta(minutes=2)
-"""How long ago a pack that works was heard of at most."""
+"""The longest time since a running pack was last seen."""
 
 CHECK_WITHIN = 20.0
-"""How many seconds each check of a pack has."""
+"""Seconds for each check of a pack."""
 
 
 @click.group(cls=Group)
 def pack() -> None:
-    """Run packs, and list those installed here. `flyte packs` is about those that the server knows."""
+    """Run packs, and list those installed here. `flyte packs` manages those known to the server."""
 
 
 @pack.command("run")
@@ -52,11 +52,11 @@ def pack() -> None:
 def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ctx: click.Context, names: tuple[str, ...], known_as: tuple[str, ...], labels: str | None, check: bool, attached: bool
 ) -> None:
-    """Run packs until SIGTERM or SIGINT; a second signal does not wait for commands in hand.
+    """Run packs until SIGTERM or SIGINT; a second signal does not wait for running commands.
 
-    PACK is the name of an installed pack, or the place of one: `module:pack`, or a file such as greeter.py. Packs read their
-    settings from the environment: see the page of each. Several of them share a process: one that fails starts again after a
-    pause, and the others do not notice.
+    PACK is the name of an installed pack, or its location: `module:pack`, or a file such as
+    greeter.py. Packs read their settings from the environment: see the page of each. Several of
+    them share a process: one that fails is restarted after a pause, without effect on the others.
     """
     renamed = _renamed(names, known_as)
     environ = {"FLYTE_API": ctx.meta.get("url"), "FLYTE_LABELS": labels}
@@ -119,9 +119,9 @@ async def _check(prepared: Sequence[tuple[Pack, Environment]]) -> int:
 @pack.command("new")
 @click.argument("name")
 def new_pack(name: str) -> None:
-    """Begin to write a pack: make a project with a module, a test that passes, and what it takes to install it.
+    """Create the project of a new pack, with a module, a passing test, and packaging.
 
-    It gets a folder of its own here. What is there already is never changed.
+    It gets a folder of its own here. Existing files are never changed.
     """
     project = Project.called(name)
     folder = project.write(Path())
@@ -132,14 +132,14 @@ def new_pack(name: str) -> None:
 @pack.command("manifest")
 @click.argument("pack_name", metavar="NAME")
 def show_manifest(pack_name: str) -> None:
-    """Write the manifest from which the other side of a pack is made, such as an app of Slack."""
+    """Print the manifest for the other side of a pack, such as an app of Slack."""
     click.echo(manifest(pack_name), nl=False)
 
 
 @pack.command("list")
 @json_option
 def list_installed(as_json: bool) -> None:
-    """List the packs that can be run here: ours, and those of other installed packages."""
+    """List the packs that can be run here: Flyte's own, and those of other installed packages."""
     found = list_packs()
     if as_json:
         print_json(found)
@@ -150,14 +150,14 @@ def list_installed(as_json: bool) -> None:
 
 @click.group(cls=Group)
 def packs() -> None:
-    """List, show and delete the packs that registered. `flyte pack run` starts one."""
+    """List, show and delete the registered packs. `flyte pack run` starts one."""
 
 
 @packs.command("list")
 @url_option
 @json_option
 async def list_registered(as_json: bool) -> None:
-    """List the packs that registered, by name."""
+    """List the registered packs, by name."""
     async with connect() as client:
         content = await get_all(client, path("packs"), "packs")
     if as_json:
@@ -172,9 +172,9 @@ async def list_registered(as_json: bool) -> None:
 
 
 def liveness(last_seen: str, now: datetime | None = None, *, stopped_at: str | None = None) -> str:
-    """Return whether a pack was heard of just now: each asks for work twice a minute while it has nothing to do.
+    """Return whether a pack was just seen: an idle one asks for work twice a minute.
 
-    One that has stopped has said so.
+    A stopped pack has reported its stop.
     """
     if stopped_at is not None:
         return f"stopped {ago(stopped_at, now)}"
@@ -208,7 +208,7 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
 
 
 def fields(schema: Json) -> str:
-    """Return what a JSON Schema is about, in a few words: the fields of an object, with ? for those that may be absent."""
+    """Return a summary of a JSON Schema: the fields of an object, with ? for optional ones."""
     whole = _object(schema)
     named = str(whole.get("$ref", "")).rpartition("/")[2]
     described = _object(_object(whole.get("$defs")).get(named, whole))
@@ -228,7 +228,7 @@ def _object(value: Json) -> dict[str, Json]:
 @url_option
 @json_option
 async def delete_packs(pack_ids: tuple[str, ...], as_json: bool) -> None:
-    """Forget packs. One that still runs registers again; what packs did stays in the audit."""
+    """Delete packs. A running one registers again; the history of packs stays in the audit."""
     async with connect() as client:
         for pack_id in pack_ids:
             await client.request("DELETE", path("packs", pack_id))

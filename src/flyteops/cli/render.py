@@ -94,7 +94,7 @@ class CaretError(InputError):
 
 
 def read_event(event: str | None, payload: str | None) -> Any:
-    """Return the event of the context, made from what is given; what is missing is empty."""
+    """Return the event of the context, made from the given parts; missing ones are empty."""
     given = {} if event is None else _object(event)
     pack = given.get("pack") or {}
     if not isinstance(pack, dict):

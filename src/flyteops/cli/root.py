@@ -1,4 +1,4 @@
-"""The root of the commands: loads what is asked for and nothing else, and says how it ended."""
+"""The root of the commands: loads only the requested command, and reports its outcome."""
 
 import json
 import os
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "flyte.commands"
-"""The entry points under which other distributions add commands."""
+"""The entry points by which other distributions add commands."""
 
 SERVER_EXTRA = 'pip install -e ".[server]"'
 
@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 
 class Entry(NamedTuple):
-    """Where a command is defined, and its line in the list of commands, so that the list needs none of them loaded."""
+    """The location of a command, and its line in the list, so that the list loads no commands."""
 
     module: str
     attribute: str
@@ -62,7 +62,10 @@ COMMANDS = {
 
 
 def added_commands() -> dict[str, "EntryPoint"]:
-    """Return the commands that other distributions add, by name. None replaces a command of Flyte."""
+    """Return the commands that other distributions add, by name.
+
+    None replaces a command of Flyte.
+    """
     from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most commands are found without it
 
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
@@ -108,7 +111,7 @@ class Root(click.Group):
 
 
 def missing_module(what: str, error: ModuleNotFoundError) -> click.ClickException:
-    """Return the error that says how to get what is not installed."""
+    """Return the error that explains how to install a missing module."""
     return click.ClickException(f"`{what}` needs {SERVER_EXTRA} in the folder of Flyte's source; {error.name} is not installed")
 
 
@@ -160,7 +163,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         report(error, as_json="--json" in given)
         code = error.exit_code
     except BrokenPipeError:
-        # Whoever read the output has enough of it. What is left in the buffer must not complain at exit.
+        # The reader of the output has closed it. The rest of the buffer must not raise an error at
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
@@ -171,7 +175,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def report(error: click.ClickException, *, as_json: bool) -> None:
-    """Say on standard error what went wrong, for people or for programs."""
+    """Print an error to standard error, for people or for programs."""
     if as_json:
         click.echo(json.dumps({"error": details(error)}, ensure_ascii=False), err=True)
         return

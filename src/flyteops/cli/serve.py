@@ -1,4 +1,4 @@
-"""`flyte serve`: the server, put together from its settings."""
+"""`flyte serve`: the server, assembled from its settings."""
 
 import asyncio
 import contextlib
@@ -47,37 +47,46 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("flyte.server")
 
 REFRESH_EVERY = 0.5
-"""Seconds between two looks at what other servers have changed."""
+"""Seconds between two checks for changes by other servers."""
 
 SWEEP_EVERY = 5.0
 
 COMING = Backoff(first=0.25, limit=5.0)
-"""How long to wait between two looks for a store that is not there when the server starts."""
+"""The pauses between two tries of a store that is unavailable when the server starts."""
 
 COLLECT_AFTER = 50_000
-"""How many more objects there are when the collector of cyclic garbage looks for some; it used to take a tenth of the time."""
+"""The number of new objects that starts the collector of cyclic garbage.
+
+With its default, it took a tenth of the time.
+"""
 
 SWITCH_AFTER = 0.02
-"""How many seconds a thread goes on while another waits for its turn; at the usual 5 ms, the loop and the store's writer change
-places so often that it costs a tenth with many connections."""
+"""Seconds that a thread may run while another waits for its turn.
+
+At the usual 5 ms, the loop and the store's writer change places so often that it costs a tenth with
+many connections.
+"""
 
 USUAL_LOG = 1024**3
-"""How many bytes the write-ahead log of SQLite may take if nothing else is said."""
+"""The default limit of SQLite's write-ahead log, in bytes."""
 
 LOADING_CERTIFICATE = "Loading the TLS certificate"
-"""The background loop, as readiness calls it."""
+"""The name of the background loop in readiness reports."""
 
 HANDSHAKE = 10.0
-"""Seconds that a client has for a TLS handshake."""
+"""Seconds for a client to finish a TLS handshake."""
 
 FAREWELL = 5.0
-"""Seconds that a client has to end a TLS connection that the server ends."""
+"""Seconds for a client to end a TLS connection that the server ends."""
 
 LAST_FAREWELL = 0.5
-"""Seconds that a client has to end a TLS connection when the server stops; idle clients may never look at it."""
+"""Seconds for a client to end a TLS connection when the server stops.
+
+Idle clients may never look at it.
+"""
 
 GRACE = 10
-"""How many seconds requests under way have to end when the server is told to stop."""
+"""Seconds for running requests to end when the server is told to stop."""
 
 
 def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,9 +106,11 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    SIGHUP loads certificates, the auth policy and the issuer's keys again, SIGUSR1 opens the log file again.
+    SIGHUP loads certificates, the auth policy and the issuer's keys again, SIGUSR1 opens the log
+    file again.
 
-    Every option is also a setting in the environment, named in brackets; the option goes first.
+    Every option is also a setting in the environment, named in brackets; the option takes
+    precedence.
     """
     overrides = {field: value for field, value in given.items() if value is not None}
     settings = checked_settings(os.environ, overrides)
@@ -113,16 +124,17 @@ def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> 
 
 
 def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Let several servers share a port until a signal says stop; return the exit code."""
+    """Run several servers that share a port until a signal to stop; return the exit code."""
     with reserve_port(settings.host, settings.port) as reserved:
         warn(settings, reserved)
         return asyncio.run(Workers(settings, reserved, environ).run())
 
 
 async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False) -> None:
-    """Serve on a socket until a signal says stop; then let requests end, and close the store.
+    """Serve on a socket until a signal to stop; then let requests end, and close the store.
 
-    A store for several servers need not be there yet: until it is, requests are answered with 503. One in a file must be.
+    A store for several servers may be unavailable at first: until then, requests are answered with
+    503. One in a file must be available.
     """
     server: Server | None = None
 
@@ -169,14 +181,20 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
 
 
 def longest_log(settings: Settings) -> int | None:
-    """Return how long the write-ahead log of SQLite may get, None for the usual bound; no longer than the store may be."""
+    """Return the limit of the write-ahead log of SQLite, None for the default.
+
+    It is not above the limit of the store.
+    """
     if settings.max_wal is not None or settings.max_disk is None:
         return settings.max_wal
     return min(settings.max_disk, USUAL_LOG)
 
 
 async def first_start(store: Store, service: Service, access: "Access | None") -> str:
-    """Start, if the store is there; return why it is not, "" if it is, and raise if that will not pass by itself."""
+    """Start, and return "" if the store is available, or the reason why it is not.
+
+    Raise an error that will not pass by itself.
+    """
     try:
         await start(store, service, access)
     except UnavailableError as error:
@@ -187,7 +205,7 @@ async def first_start(store: Store, service: Service, access: "Access | None") -
 
 
 async def start(store: Store, service: Service, access: "Access | None") -> None:
-    """Open the store and load what is kept in memory; leave the store closed when it cannot be used."""
+    """Open the store and load the data kept in memory; leave the store closed if it is unusable."""
     try:
         await store.open()
         await service.start()
@@ -200,12 +218,15 @@ async def start(store: Store, service: Service, access: "Access | None") -> None
 
 
 async def work(settings: Settings, store: Store, service: Service, access: "Access | None", stop: asyncio.Event) -> None:
-    """Do what a server does besides answering requests, as soon as its store is there; one that never can be ends the server."""
+    """Run the server's background work as soon as its store is available.
+
+    A store that can never be used ends the server.
+    """
     try:
         if not service.is_started:
             await persist(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
             LOGGER.info("The store is there now: %s", contents(settings, service))
-    except BaseException:  # whatever it is, nobody would be served for ever
+    except BaseException:  # on any failure, requests could never be served
         stop.set()
         raise
     await asyncio.gather(sweep(service, stop), service.keep_time(), *([keep_current(service)] if service.is_shared else []))
@@ -235,9 +256,9 @@ def make_service(settings: Settings, store: Any) -> Service:
 
 
 def tune_interpreter() -> None:
-    """Let threads have long turns, and the collector of cyclic garbage come seldom: requests leave it nothing.
+    """Give threads long turns, and run the collector of cyclic garbage rarely.
 
-    The collector leaves alone what is here by now, which is here for good.
+    Requests leave it no garbage. It ignores all objects that exist by now, which stay for good.
     """
     sys.setswitchinterval(SWITCH_AFTER)
     gc.collect()
@@ -246,7 +267,7 @@ def tune_interpreter() -> None:
 
 
 def make_seals(settings: Settings) -> Any:
-    """Return what encrypts secrets; None when there are no keys."""
+    """Return the encryption of secrets; None without keys."""
     keys = keys_of(settings)
     if not keys:
         return None
@@ -256,9 +277,10 @@ def make_seals(settings: Settings) -> Any:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling, which would end the process by the signal instead of with exit code 0.
+    """Uvicorn without its own signal handling, so that the process ends with exit code 0.
 
-    TLS handshakes, and the end of TLS connections, have less time than by default.
+    Uvicorn would end it by the signal. TLS handshakes, and the end of TLS connections, have less
+    time than by default.
     """
 
     def __init__(self, config: uvicorn.Config, traffic: Traffic, idle_seconds: float) -> None:
@@ -285,7 +307,7 @@ class Server(uvicorn.Server):
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let requests end, without waiting for idle clients that do not end their TLS connections."""
+        """Let requests end, without waiting for idle clients to end their TLS connections."""
         async with background(self._break_off_read()):
             await super().shutdown(sockets)
 
@@ -302,7 +324,7 @@ class Server(uvicorn.Server):
 
 
 def make_tls(settings: Settings) -> "Tls | None":
-    """Return what connections are encrypted with, None when they are not."""
+    """Return the TLS contexts of connections, None without TLS."""
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return None
     from flyteops.cli.certificate import Pair, Tls  # noqa: PLC0415 - takes long to load, and few need it
@@ -311,7 +333,7 @@ def make_tls(settings: Settings) -> "Tls | None":
 
 
 def make_access(settings: Settings, service: Service) -> "Access | None":
-    """Return what lets people in, None when everybody is."""
+    """Return the access control, None if everybody has access."""
     if not settings.has_auth:
         return None
     from flyteops.cli.access import Access  # noqa: PLC0415 - takes long to load, and not all need it
@@ -320,7 +342,7 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
 
 
 async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
-    """Take over a new certificate when there is one, and warn once a day when the present one ends soon."""
+    """Load a new certificate when there is one, and warn once a day before the present one ends."""
     loop = loops.loop(LOADING_CERTIFICATE, LOGGER)
     warned_on = None
     async for is_new in tls.watch.changes():
@@ -334,7 +356,7 @@ async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
 
 
 async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> None:
-    """Take over the certificate that is there now, or say why not and go on with the present one."""
+    """Load the present certificate, or log why not and keep the previous one."""
     try:
         await asyncio.to_thread(tls.load, now)
     except SettingsError as error:
@@ -347,7 +369,7 @@ async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> N
 
 
 async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access | None", loops: BackgroundLoops) -> None:
-    """Load certificates, the policy and the issuer's keys again whenever `reload` is set."""
+    """Load certificates, the policy and the issuer's keys again each time `reload` is set."""
     while True:
         await reload.wait()
         reload.clear()
@@ -392,20 +414,20 @@ def make_server(
 
 
 def contents(settings: Settings, service: Service) -> str:
-    """Return which store it is and what is in it, as the log has it."""
+    """Return the store and its contents, for the log."""
     flows, packs = service.counts
     return f"{shown(settings.store)} with {flows} flows and {packs} packs"
 
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
-    """Log where the server is, what it has or why its store is `away`."""
+    """Log the server's address, and its contents or the reason why its store is `away`."""
     store = f"store {contents(settings, service)}" if not away else "its store is not there yet"
     LOGGER.info("Flyte %s listens on %s (process %d); %s", __version__, address_of(listener, settings), os.getpid(), store)
     warn_of(away)
 
 
 def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
-    """Listen from now on, and tell the parent and the log so."""
+    """Listen from now on, and report that to the parent and the log."""
     listener.listen(BACKLOG)
     LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), *service.counts)
     warn_of(away)
@@ -413,13 +435,13 @@ def announce_worker(listener: socket.socket, service: Service, away: str) -> Non
 
 
 def warn_of(away: str) -> None:
-    """Log why the store is not there yet, if it is not."""
+    """Log the reason why the store is unavailable, if it is."""
     if away:
         LOGGER.warning("%s It is tried again until it can be; requests are answered with 503 meanwhile.", away)
 
 
 def warn(settings: Settings, listener: socket.socket) -> None:
-    """Log who is let in, and what somebody should know about the settings."""
+    """Log the ways of access, and warnings about the settings."""
     if settings.has_auth:
         from flyteops.cli.access import announce_access  # noqa: PLC0415 - takes long to load, and not all need it
 
@@ -437,13 +459,13 @@ def warn(settings: Settings, listener: socket.socket) -> None:
 
 
 async def sweep(service: Service, stop: asyncio.Event) -> None:
-    """Do the housekeeping every few seconds; a failure is logged, and the next time it is tried again."""
+    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
     loop = service.loops.loop("The housekeeping", LOGGER)
     while not stop.is_set():
         try:
             await service.sweep()
             loop.succeeded()
-        except Exception as error:  # the housekeeping goes on, whatever it is; the loop reports it
+        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
             loop.failed(error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SWEEP_EVERY):
@@ -451,21 +473,22 @@ async def sweep(service: Service, stop: asyncio.Event) -> None:
 
 
 async def keep_current(service: Service) -> None:
-    """Take over what other servers on the same store change, within a second."""
+    """Load changes of other servers on the same store, within a second."""
     loop = service.loops.loop("Loading the changes of other servers", LOGGER, is_essential=True)
     while True:
         await asyncio.sleep(REFRESH_EVERY)
         try:
             await service.refresh()
             loop.succeeded()
-        except Exception as error:  # it goes on, whatever it is; the loop reports it
+        except Exception as error:  # it goes on after any failure; the loop reports it
             loop.failed(error)
 
 
 async def stop_server(server: Server, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
-    """Stop the server once that is wanted: not ready any more, it serves for the delay, so that others learn to go elsewhere.
+    """Stop the server on request: not ready, it still serves for the delay.
 
-    Then those are sent away who only wait for something to do. A second signal ends the delay.
+    During the delay, clients learn to go elsewhere. Then waiting callers are released. A second
+    signal ends the delay.
     """
     await stop.wait()
     service.announce_stop()
@@ -480,7 +503,7 @@ async def stop_server(server: Server, service: Service, stop: asyncio.Event, hur
 
 
 def report_end(task: "asyncio.Task[None]") -> None:
-    """Log at once that a background task has ended by an error, which is raised only when the server stops."""
+    """Log at once that a background task failed; its error is only raised when the server stops."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
         LOGGER.error("A background task has ended; restart the server", exc_info=error)
@@ -488,7 +511,7 @@ def report_end(task: "asyncio.Task[None]") -> None:
 
 @contextlib.asynccontextmanager
 async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines meanwhile, and end them afterwards; raise what one of them has raised."""
+    """Run coroutines meanwhile, and end them afterwards; raise an error of any of them."""
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
         task.add_done_callback(report_end)

@@ -1,4 +1,4 @@
-"""Events that explain why a flow stopped or did not begin although nothing was decided about them."""
+"""Events without decisions that explain why a flow stopped or did not begin."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,26 +14,29 @@ from flyteops.sdk.client import Client
 from flyteops.web.audit import AuditAction, AuditEvent, AuditEventList, ExecutionList
 
 MOST_LOOKED_AT = 100
-"""How many events of one name or pack, and executions of the flow, are looked at."""
+"""The number of events of one name or pack, and of executions of the flow, that are searched."""
 
 MOST_KINDS = 10
-"""How many different results and packs are asked for."""
+"""The number of different results and packs that are requested."""
 
 
 class SilentEvent(NamedTuple):
-    """An event about which no step of the flow was decided; `lines` say why it matters to the flow."""
+    """An event without a decision on any step of the flow.
+
+    `lines` explain its relation to the flow.
+    """
 
     event: AuditEvent
     lines: Sequence[str]
 
     async def explanation(self) -> AsyncIterator[str]:
-        """Describe the event, and why no step of the flow ran."""
+        """Describe the event, and the reason why no step of the flow ran."""
         for line in (*event_lines(self.event), *self.lines):
             yield line
 
 
 def merged(found: AuditEventList, silent: Iterable[SilentEvent], limit: int) -> AuditEventList:
-    """Return the newest of both, the newest first."""
+    """Return the newest of both, newest first."""
     events = [*found.events, *(each.event for each in silent)]
     events.sort(key=lambda event: datetime.fromisoformat(event.received_at), reverse=True)
     return AuditEventList(events=events[:limit], links=found.links)
@@ -42,7 +45,7 @@ def merged(found: AuditEventList, silent: Iterable[SilentEvent], limit: int) -> 
 async def silent_events(
     client: Client, name: str, found: AuditEventList, wanted: Mapping[str, str | None], limit: int
 ) -> list[SilentEvent]:
-    """Return results in executions of a flow, and events of the packs of its triggers, that no step listens to."""
+    """Return results and events of a flow, and of the packs of its triggers, without a listener."""
     try:
         flow = await fetch(client, path("flows", name), Flow)
     except NotFoundError:
@@ -101,9 +104,9 @@ def _about_result(flow: Flow, action: AuditAction, event: AuditEvent) -> Iterato
 
 
 async def _unheard(client: Client, flow: Flow, heard: set[str]) -> list[SilentEvent]:
-    """Return events of the packs of a flow's triggers, other than results, that no step of any flow listens to.
+    """Return events of the packs of a flow's triggers, except results, without a listening step.
 
-    Of a flow that has heard events, only those that it heard earlier, before its trigger was renamed, and near misses.
+    Of a flow that has received events, only those of its trigger's earlier names, and near misses.
     """
     triggers = [step for step in flow.steps if step.is_trigger]
     packs = dict.fromkeys(step.event.pack_name for step in triggers)

@@ -15,7 +15,7 @@ STDIN = Path("-")
 
 
 class Source(NamedTuple):
-    """The text of one flow, and what it was read from; `number` counts the YAML documents of a file."""
+    """The text of one flow, and its origin; `number` counts the YAML documents of a file."""
 
     file: str
     content: bytes
@@ -28,7 +28,7 @@ class Source(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a source holds: a flow, or the problems that keep it from being one; and advice."""
+    """The result of reading a source: a flow, or the problems that prevent it; and warnings."""
 
     source: Source
     flow: Flow | None
@@ -37,16 +37,17 @@ class Reading(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """What files and directories hold: readings of flows, and files that hold none."""
+    """The contents of files and directories: readings of flows, and files without flows."""
 
     readings: list[Reading]
     others: list[Path]
 
 
 def collect(paths: Iterable[Path], *, is_lenient: bool = False) -> Collection:
-    """Read all flows of files and directories; in a directory, files that are clearly no flows are left out.
+    """Read all flows of files and directories; in a directory, skip files that clearly hold none.
 
-    When it `is_lenient`, a template that cannot be parsed is a warning, unless something else is wrong.
+    If it `is_lenient`, a template that cannot be parsed is a warning, unless there are other
+    problems.
     """
     readings: list[Reading] = []
     others: list[Path] = []
@@ -68,9 +69,10 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False) -> list[Reading]:
-    """Read the flows of one file, or of standard input for `-`; a YAML file may hold several documents.
+    """Read the flows of one file, or of standard input for `-`.
 
-    With `only_flows`, what is well-formed but not a flow is left out.
+    A YAML file may hold several documents. With `only_flows`, skip documents that are well-formed
+    but not a flow.
     """
     file = "stdin" if path == STDIN else str(path)
     try:
@@ -89,7 +91,7 @@ def read_content(source: Source) -> Reading: ...
 @overload
 def read_content(source: Source, *, only_flows: bool, is_lenient: bool = False) -> Reading | None: ...
 def read_content(source: Source, *, only_flows: bool = False, is_lenient: bool = False) -> Reading | None:
-    """Read a text. With `only_flows`, return None for what is well-formed but not a flow."""
+    """Read a text. With `only_flows`, return None for a well-formed document that is not a flow."""
     warnings: tuple[Problem, ...] = ()
     try:
         document = parse(source.content, is_yaml=source.is_yaml)
@@ -111,7 +113,7 @@ def _is_yaml(path: Path, content: bytes) -> bool:
 
 
 def looks_like_flow(value: Json) -> bool:
-    """Tell whether somebody meant this to be a flow, right or wrong."""
+    """Return whether this is meant to be a flow, valid or not."""
     if not isinstance(value, dict):
         return False
     keys = {key.casefold() for key in value}
@@ -140,6 +142,6 @@ def _shown(source: Source, other_file: str) -> str:
 
 
 def place(file: str, problem: Problem) -> str:
-    """Return a problem as compilers write it: file, line, column, message."""
+    """Return a problem in the format of compilers: file, line, column, message."""
     where = file if problem.line is None else f"{file}:{problem.line}:{problem.column or 1}"
     return f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"

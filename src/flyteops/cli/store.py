@@ -1,4 +1,4 @@
-"""What the commands that work on a store itself share: how one is named, and how it is told what they do."""
+"""Shared parts of the commands on stores: their addresses, and the display of progress."""
 
 import sys
 import time
@@ -25,11 +25,14 @@ NOUNS = {
 }
 
 EVERY = 0.2
-"""Seconds between two lines about how far it has come."""
+"""Seconds between two lines about the progress."""
 
 
 def checked_store(option: str, environ: Mapping[str, str], url: str | None, *, must_be_there: bool) -> str:
-    """Return the address of a store, which the environment says when the option does not; raise `SettingsError` if it is none."""
+    """Return the address of a store, from the option or else the environment.
+
+    Raise `SettingsError` if it is not valid.
+    """
     if url is None:
         known = {name: environ[name] for name in (STORE, MONGODB) if name in environ}
         settings, problems = Settings.read(known)
@@ -52,7 +55,7 @@ def _faults(url: str, must_be_there: bool) -> list[str]:
 
 
 class Progress:
-    """Says on a terminal what is done and how far it has come; elsewhere it is silent."""
+    """Shows the current operation and its progress on a terminal; elsewhere it is silent."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
@@ -65,11 +68,11 @@ class Progress:
             click.echo(f"\r\x1b[K{doing}: {contents(tally)}", nl=False, err=True)
 
     def end(self) -> None:
-        """Leave the line to others."""
+        """Clear the line for other output."""
         if self._is_shown:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def contents(tally: Tally) -> str:
-    """Return in words how much there is of what."""
+    """Return the counts of a tally in words."""
     return ", ".join(f"{count:,} {NOUNS[kind]}" for kind, count in tally.counts.items() if count) or "nothing"

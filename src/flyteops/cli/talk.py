@@ -1,4 +1,4 @@
-"""Talking in a room: what a person types, and what is shown of it."""
+"""A chat in a room: the lines that a person types, and the display of messages."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -22,7 +22,10 @@ What you type is said in the channel that the prompt shows. Otherwise:
 
 
 class Talk:
-    """A person's end of a room. Messages get numbers, so that they can be referred to; `echo` shows what the person says too."""
+    """A person's end of a room.
+
+    Messages get numbers to refer to; `echo` shows the person's own, too.
+    """
 
     def __init__(self, room: Room, write: Write, *, echo: bool) -> None:
         self.room = room
@@ -36,7 +39,7 @@ class Talk:
 
     @property
     def place(self) -> str:
-        """Where the next words go."""
+        """The destination of the next message."""
         thread = f" ↳{self._numbers.get(self.thread, self.thread)}" if self.thread else ""
         return f"#{self.channel}{thread}"
 
@@ -45,7 +48,7 @@ class Talk:
         return self._numbers.setdefault(message.timestamp, len(self._numbers) + 1)
 
     async def obey(self, line: str) -> None:
-        """Do what a line says; it returns when the server knows of what was said."""
+        """Execute a line; return when the server has received its message."""
         word, _, rest = line.strip().partition(" ")
         try:
             if word.startswith("/"):
@@ -85,7 +88,7 @@ class Talk:
 
     async def _say(self, text: str, thread: str) -> None:
         saying = asyncio.ensure_future(self.room.say(text, channel=self.channel, thread=thread))
-        # One turn of the loop, and the room has the message; that the server has it may take longer.
+        # After one turn of the loop the room has the message; the server may take longer.
         await asyncio.sleep(0)
         if self.echo:
             self.show(self.room.messages[-1])
@@ -105,7 +108,7 @@ class Talk:
             self._write(line)
 
     def lines(self, message: Message) -> Iterator[str]:
-        """Return a message as it is shown: its number and author, and what it answers."""
+        """Yield the lines of a message: its number, author and thread, and its text."""
         number = self.number(message)
         channel = f"#{message.channel.name} " if message.channel.name != self.channel else ""
         thread = f"↳{self._numbers.get(message.thread, '?')} " if message.thread and message.thread != message.timestamp else ""

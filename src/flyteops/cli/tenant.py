@@ -1,4 +1,4 @@
-"""Who runs in a folder: one `flyte dev` at a time, and others can see where it is."""
+"""The tenancy of a folder: one `flyte dev` at a time, whose address others can read."""
 
 import fcntl
 import os
@@ -10,14 +10,20 @@ FILE = "running"
 
 
 class Tenant(NamedTuple):
-    """The process that runs in a folder, and its server; `url` is "" as long as it is still beginning."""
+    """The process that runs in a folder, and its server.
+
+    `url` is "" as long as it is still starting.
+    """
 
     process_id: str
     url: str
 
 
 class Tenancy:
-    """Claims a folder; `other` is who has it already. What is claimed is free again when this process ends, however it does."""
+    """A claim on a folder; `other` is the present holder.
+
+    It is released when this process ends, for any reason.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.other: Tenant | None = None
@@ -31,7 +37,7 @@ class Tenancy:
         except BlockingIOError:
             self.other = _read(self._descriptor)
         except OSError:
-            pass  # some network disks know no locks; the database has its own way to refuse a second server
+            pass  # some network disks do not support locks; the database has its own way to refuse a second server
         else:
             self.tell("")
         return self
@@ -41,7 +47,7 @@ class Tenancy:
         os.close(self._descriptor)
 
     def tell(self, url: str) -> None:
-        """Let others know where the server is."""
+        """Publish the address of the server."""
         os.truncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()} {url}\n".encode(), 0)
 

@@ -1,4 +1,4 @@
-"""The prompt of the chat on a terminal; what flows say appears above it."""
+"""The prompt of the chat on a terminal; messages of flows appear above it."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from flyteops.cli.talk import Talk
 
 
 async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
-    """Read lines at a prompt and obey them, until the person leaves or `stop` is set."""
+    """Read lines at a prompt and execute them, until the person leaves or `stop` is set."""
     # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C on an empty line is reported like Ctrl-D.
     session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError, key_bindings=_keys())
     saying: set[asyncio.Task[None]] = set()
@@ -43,7 +43,7 @@ async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
 
 
 def _keys() -> KeyBindings:
-    """Let Ctrl-C throw away what stands on the line, as in a shell."""
+    """Let Ctrl-C discard the current line, as in a shell."""
     keys = KeyBindings()
 
     @keys.add("c-c", filter=Condition(lambda: bool(get_app().current_buffer.text)))

@@ -12,9 +12,10 @@ from flyteops.web.auth.own import NewToken, TokenList, TokenOrder, TokenView
 
 @click.group(cls=Group)
 def tokens() -> None:
-    """Make, list and revoke tokens for packs and people.
+    """Create, list and revoke tokens for packs and people.
 
-    A pack's token lets it work as that pack and nothing else; an admin's lets do everything. Who shows them: FLYTE_JWT.
+    A pack's token lets it work as that pack and nothing else; an admin's token allows everything.
+    Clients send the token in FLYTE_JWT.
     """
 
 
@@ -42,7 +43,7 @@ async def create_token(  # noqa: PLR0913, PLR0917 - an option each
     description: str,
     as_json: bool,
 ) -> None:
-    """Make a token, and print it: it cannot be shown again.
+    """Create a token, and print it: it cannot be shown again.
 
     export FLYTE_JWT="$(flyte tokens create --pack Slack)"
     """
@@ -103,7 +104,7 @@ def _row(token: TokenView) -> list[str]:
 @url_option
 @json_option
 async def revoke_tokens(token_ids: tuple[str, ...], as_json: bool) -> None:
-    """Revoke tokens: from now on, nobody gets in with them."""
+    """Revoke tokens: from now on, they are refused."""
     async with connect() as client:
         for token_id in token_ids:
             await client.request("DELETE", path("tokens", token_id))

@@ -14,7 +14,7 @@ FLOW_TYPES = {".json": "application/json", ".yaml": "application/x-yaml", ".yml"
 
 
 class UploadGroup(Group):
-    """Knows `ds` as well."""
+    """A group that knows `ds` as well."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, "datastore" if cmd_name == "ds" else cmd_name)

@@ -1,4 +1,4 @@
-"""`flyte audit verify`: whether the log of changes is as it was written, and the store as the log says."""
+"""`flyte audit verify`: the check of the change log, and of the store against it."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from flyteops.storage import open_store
 HEAD = re.compile(r"([0-9]{1,12}):([0-9a-f]{64})")
 
 PAUSE = 2.0
-"""Seconds after which what differs is looked at again: a server may have been in the midst of a change."""
+"""Seconds until differences are checked again: a server may have been in the midst of a change."""
 
 
 @click.command("verify", cls=Command)
@@ -33,11 +33,13 @@ PAUSE = 2.0
 )
 @json_option
 async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) -> None:
-    """Look whether anything was tampered with; exits with 1 if so.
+    """Detect tampering with the change log or the store; exits with 1 if there is any.
 
-    Reads the store itself, not a server, which may go on working meanwhile. Tells the first change that was modified, removed,
-    inserted or moved, and what in the store is not as the changes say. That the newest changes were removed, or all were written
-    anew, can only be seen by who has noted one: name it with --expect. The server's log has each with its hash.
+    Reads the store itself, not a server, which may go on working meanwhile. Reports the first
+    change that was modified, removed, inserted or moved, and everything in the store that differs
+    from the changes. The removal of the newest changes, or the rewriting of all, can only be
+    detected with a change noted earlier: name it with --expect. The server's log has each with its
+    hash.
     """
     from flyteops.service.state import survey  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
 

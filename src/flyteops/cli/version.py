@@ -1,4 +1,4 @@
-"""`flyte version`: which program this is, and which server it talks to."""
+"""`flyte version`: the versions of this program and of the server."""
 
 import click
 
@@ -13,7 +13,7 @@ from flyteops.errors import UnavailableError
 @url_option
 @json_option
 async def version(as_json: bool) -> None:
-    """Show the version of this program, the server's address, and the server's version if it can be reached."""
+    """Show the version of this program, and the address and version of the server if reachable."""
     url, server = api_url(), None
     try:
         async with connect() as client:

@@ -1,24 +1,27 @@
-"""Files that somebody else writes while the server runs."""
+"""Files that other programs write while the server runs."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Watch:
-    """Sees when one of some files has changed since this was made."""
+    """Detects changes of some files since this was made."""
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
         self._known = self._seen = self._stamp()
 
     async def changes(self) -> AsyncIterator[bool]:
-        """Look now and then, for ever; yield each time whether there is something new, which has been the same for two looks."""
+        """Check regularly, for ever.
+
+        Yield each time whether a change has been stable for two checks.
+        """
         while True:
             before, self._seen = self._seen, self._stamp()
             is_new = self._seen == before != self._known

@@ -1,4 +1,4 @@
-"""`flyte why`: the answer to the question that is asked most."""
+"""`flyte why`: the reasons why steps ran or did not run."""
 
 import re
 from collections.abc import AsyncIterator
@@ -36,10 +36,10 @@ EVENT_ID = re.compile(r"[0-9a-f]{24}")
 @url_option
 @json_option
 async def why(subject: str | None, event_name: str | None, pack: str | None, limit: int, as_json: bool) -> None:
-    """Tell why steps ran or did not run: for one event, for a flow, or for the latest events.
+    """Explain why steps ran or did not run: for one event, for a flow, or for the latest events.
 
     \b
-    flyte why                             the latest events, and what was decided about them
+    flyte why                             the latest events, with the decisions about them
     flyte why 6923a1f09c1e55d0b7a4e2c1    one event; `flyte send-event` prints its id
     flyte why deployment                  the events about which steps of that flow were decided
     """  # noqa: D301 - click takes the backspace for "do not wrap"
@@ -55,7 +55,7 @@ async def why(subject: str | None, event_name: str | None, pack: str | None, lim
 
 
 async def find_event(client: Client, subject: str | None) -> bytes | None:
-    """Return the event of that id as JSON text, None when the subject is no id of an event."""
+    """Return the event of that id as JSON text, None if the subject is not an event id."""
     if subject is None or not EVENT_ID.fullmatch(subject):
         return None
     try:
@@ -66,7 +66,7 @@ async def find_event(client: Client, subject: str | None) -> bytes | None:
 
 
 async def explanation(event: AuditEvent) -> AsyncIterator[str]:
-    """Say what happened and what became of it."""
+    """Describe an event and its outcome."""
     for line in event_lines(event):
         yield line
     async for line in verdict(event):
@@ -74,7 +74,7 @@ async def explanation(event: AuditEvent) -> AsyncIterator[str]:
 
 
 async def verdict(event: AuditEvent) -> AsyncIterator[str]:
-    """Say what became of an event, and if nothing did, why not."""
+    """Describe the outcome of an event, and if there was none, the reason."""
     for decision in event.decisions:
         for line in decision_lines(decision):
             yield line
@@ -107,7 +107,7 @@ async def _list(client: Client, flow: str | None, wanted: dict[str, str | None],
 
 
 async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> AsyncIterator[str]:
-    """Say what it means that there are no events about a flow, or none at all."""
+    """Explain why there are no events about a flow, or none at all."""
     if flow is None:
         yield "No event matches." if filtered else "No event has been sent yet; `flyte send-event PACK_ID EVENT` sends one."
         return

@@ -20,34 +20,40 @@ from flyteops.storage import shown
 LOGGER = logging.getLogger("flyte.server")
 
 AT_WORK = b"at work\n"
-"""What a worker writes to standard output when it listens."""
+"""The line that a worker writes to standard output when it listens."""
 
 ALIVE = b"alive\n"
-"""What a worker writes to standard output again and again, from the event loop that answers its requests."""
+"""The line that a worker writes to standard output regularly, from its event loop.
+
+The same loop answers its requests.
+"""
 
 BEAT = 1.0
-"""How many seconds pass between two such lines."""
+"""Seconds between two such lines."""
 
 SILENCE = 10.0
-"""After how many seconds without one a worker is killed and replaced: it is stopped or hung."""
+"""Seconds without such a line after which a worker is killed and replaced.
+
+It is stopped or hung.
+"""
 
 STARTING = 60.0
-"""How many seconds may pass before the first line, while the interpreter loads what it needs."""
+"""Seconds until the first line, while the interpreter loads its modules."""
 
 LEAST_DELAY, MOST_DELAY = 0.5, 30.0
-"""Seconds before a worker is replaced that died soon; doubled each time."""
+"""Seconds before a worker that died soon is replaced; doubled each time."""
 
 SOON = 10.0
 
 DEADLINE = 15.0
-"""How many seconds workers have to end once their ports close, which is longer than their requests have."""
+"""Seconds for workers to end once their ports close, longer than the limit of their requests."""
 
 
 class Workers:
-    """The servers that share a port which was `reserved`, each a process with the same settings.
+    """The servers that share a `reserved` port, each a process with the same settings.
 
-    Each holds one end of a pipe as its standard input, which ends when this process does, even if it is killed. Another one, its
-    standard output, carries its heartbeats.
+    Each holds one end of a pipe as its standard input, which ends when this process does, even if
+    it is killed. Another one, its standard output, carries its heartbeats.
     """
 
     def __init__(self, settings: Settings, reserved: socket.socket, environ: Mapping[str, str]) -> None:
@@ -59,9 +65,10 @@ class Workers:
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Run until a signal says stop; return the exit code.
+        """Run until a signal to stop; return the exit code.
 
-        The first one starts alone, so that what keeps servers from starting is said once; its exit code is the answer then.
+        The first worker starts alone, so that an error that prevents the start is reported once;
+        its exit code is returned then.
         """
         reactions = {signal.SIGHUP: self._reload, signal.SIGUSR1: self._reopen, signal.SIGUSR2: ignore_usr2}
         async with stop_on_signal(self._terminate, reactions) as self._stop:
@@ -113,7 +120,7 @@ class Workers:
                 process.send_signal(number)
 
     async def _start(self) -> Process:
-        """Start a worker in a session of its own, so that the keys of the terminal do not reach it."""
+        """Start a worker in a session of its own, out of reach of the keys of the terminal."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "flyteops", "serve", "--worker", "--attached"),
             stdin=PIPE,
@@ -127,7 +134,7 @@ class Workers:
         return process
 
     async def _keep(self, process: Process) -> None:
-        """Replace a worker whenever it ends, until they are to stop."""
+        """Replace a worker each time it ends, until the stop."""
         delay = 0.0
         clock = asyncio.get_running_loop().time
         while True:
@@ -145,7 +152,7 @@ class Workers:
             process = await self._start()
 
     async def _is_at_work(self, process: Process) -> bool:
-        """Return True when the worker listens, False when it has ended before."""
+        """Return True when the worker listens, False if it ended before."""
         while line := await self._hear(process):
             if line == AT_WORK:
                 return True
@@ -158,7 +165,10 @@ class Workers:
         return await process.wait()
 
     async def _hear(self, process: Process) -> bytes:
-        """Return the next line of a worker, and none when it ends; kill one that is silent for too long."""
+        """Return the next line of a worker, empty when it ends.
+
+        Kill one that is silent for too long.
+        """
         assert process.stdout is not None  # noqa: S101 - it was started so
         clock = asyncio.get_running_loop().time
         limit = SILENCE if process in self._heard else STARTING
@@ -170,7 +180,8 @@ class Workers:
                     if line:
                         self._heard.add(process)
                     return line
-            # If this process itself was stopped meanwhile, there may be lines that it had no time to read.
+            # If this process itself was stopped meanwhile, there may be lines that it had no time
+            # to read.
             if clock() < began + limit + BEAT:
                 LOGGER.error("worker (process %d) has not answered for %g s; it is killed", process.pid, limit)
                 with contextlib.suppress(ProcessLookupError):
@@ -191,10 +202,11 @@ class Workers:
 
 
 async def tell_parent() -> None:
-    """Tell the parent again and again that the event loop runs; to be run by a worker, for ever."""
+    """Report to the parent regularly, from a worker and without end, that the event loop runs."""
     os.set_blocking(1, False)
     while True:
-        # A parent that does not read for hours must not stop its workers; one that has ended ends them by other means.
+        # A parent that does not read for hours must not stop its workers; one that has ended ends
+        # them by other means.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(1, ALIVE)
         await asyncio.sleep(BEAT)

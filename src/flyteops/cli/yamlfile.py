@@ -1,4 +1,4 @@
-"""Files with several YAML documents, taken apart so that every problem keeps its line."""
+"""Files with several YAML documents, split so that every problem keeps its line."""
 
 import re
 from contextlib import suppress
@@ -8,13 +8,14 @@ import yaml
 from flyteops.document import Loader, is_nothing
 
 YAML_LINE = re.compile(r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+")
-"""A line as YAML counts them, with its end."""
+"""A line in the sense of YAML, with its end."""
 
 
 def split_yaml(data: bytes) -> list[bytes]:
-    """Return the YAML documents in a text, each on its lines, with empty lines in place of those before it.
+    """Return the YAML documents in a text, each on its lines, with empty lines for those before it.
 
-    Empty documents are left out, unless there are no others. From a fault in its syntax on, the text is one document.
+    Empty documents are left out, unless there are no others. From a syntax error on, the text is
+    one document.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -33,13 +34,13 @@ def split_yaml(data: bytes) -> list[bytes]:
 
 
 def _document_starts(text: str) -> list[tuple[int, bool]]:
-    """Return the line on which each document starts, and whether there is nothing in it."""
+    """Return the line on which each document starts, and whether it is empty."""
     starts: list[tuple[int, bool]] = []
     with suppress(yaml.YAMLError):
         events = yaml.parse(text, Loader=Loader)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 line = 0 if event.start_mark is None else event.start_mark.line
-                starts.append((line, False))  # what follows may be a fault
+                starts.append((line, False))  # a fault may follow
                 starts[-1] = (line, is_nothing(next(events)))
     return starts

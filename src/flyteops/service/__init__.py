@@ -1,4 +1,7 @@
-"""The use cases: what can be done with Flyte, in terms of its nouns. No HTTP above it, no database below it."""
+"""The use cases: the operations of Flyte, in terms of its nouns.
+
+No HTTP above, no database below.
+"""
 
 from flyteops.service.aside import HealthProblem
 from flyteops.service.changelog import ChangeFilter

@@ -1,4 +1,4 @@
-"""The bounds of what grows besides the history: the log of changes, and flow versions that nothing uses any more."""
+"""Bounds for data besides the history: the change log, and unused flow versions."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,20 +17,26 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("flyte.service")
 
 PAGES = 40
-"""How many pages of entries are measured in one round."""
+"""The number of pages of entries measured in one round."""
 
 STEP = 500
-"""How many entries, or flow versions, are removed in one transaction."""
+"""The number of entries, or flow versions, removed in one transaction."""
 
 ROUND = timedelta(minutes=10)
-"""The time between two looks for unused flow versions."""
+"""The time between two searches for unused flow versions."""
 
 GRACE = timedelta(hours=1)
-"""How long a flow version is unused before it may go: another server may still be evaluating an event with it."""
+"""The time for which a flow version must be unused before it is removed.
+
+Another server may still be evaluating an event with it.
+"""
 
 
 class LogBound:
-    """Keeps the log of changes from growing for ever. `excess` is how many bytes it is longer than it may be."""
+    """Keeps the change log from growing for ever.
+
+    `excess` is the number of bytes above the bound.
+    """
 
     def __init__(self, store: Store, changes: ChangeLog, loop: Callable[[str, logging.Logger], BackgroundLoop]) -> None:
         self.excess = 0
@@ -51,7 +57,8 @@ class LogBound:
             return
         too_much = self._size - limit * 9 // 10
         entries, length = await self._oldest(base, too_much)
-        # Each time leaves an entry and a base: not for a few that are just too much for a bound that the newest exceed.
+        # Each trim adds an entry and a base, so do not trim for a few entries if the newest alone
+        # exceed the bound.
         if (length >= too_much or len(entries) >= AT_ONCE) and await self._changes.trim(entries):
             LOGGER.info(
                 "Changes %d to %d are removed, so that the log of changes takes no more than %d bytes",
@@ -65,7 +72,10 @@ class LogBound:
             self.excess = max(0, self._size - limit)
 
     async def _measure(self, base: Base) -> bool:
-        """Add the lengths of entries that were not measured yet; return whether those were all."""
+        """Add the lengths of entries not measured yet.
+
+        Return whether the end of the log was reached.
+        """
         if base.seq != self._from:
             self._from = self._to = base.seq
             self._size = 0
@@ -82,9 +92,9 @@ class LogBound:
         return [note for note in notes if KEY.fullmatch(note.key)]
 
     async def _oldest(self, base: Base, too_much: int) -> tuple[Sequence[Change], int]:
-        """Return the oldest entries that are so many bytes together, and their length.
+        """Return the oldest entries that add up to so many bytes, and their length.
 
-        None of the newest is among them, nor one behind an entry that is damaged.
+        The newest entries, and entries after a damaged one, are not among them.
         """
         loop = self._loop("Bounding the log of changes", LOGGER)
         chain = Chain()
@@ -108,7 +118,7 @@ class LogBound:
         return entries, length
 
     async def _clear(self, base: Base) -> None:
-        """Remove the entries that a base stands for."""
+        """Remove the entries that a base replaces."""
         if base.seq == self._cleared:
             return
         for kind, last in ((KIND, base.seq), (BASE, base.seq - 1)):
@@ -118,7 +128,7 @@ class LogBound:
 
 
 class FlowBound:
-    """Removes flow versions that nothing uses. `excess` is how many bytes more of them there are than there may be."""
+    """Removes unused flow versions. `excess` is the number of bytes above their bound."""
 
     def __init__(self, store: Store) -> None:
         self.excess = 0
@@ -126,7 +136,7 @@ class FlowBound:
         self._next_at: datetime | None = None
 
     async def keep(self, now: datetime, limit: int) -> None:
-        """Remove the oldest of them when they take more than `limit` bytes."""
+        """Remove the oldest unused versions when they take more than `limit` bytes."""
         if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
             return
         left = await self._store.purge_versions(VersionBound(now, now - GRACE, limit), limit=STEP)

@@ -1,7 +1,8 @@
-"""The log of changes: an entry is in the store before the change that it is about is made.
+"""The change log: the entry of a change is stored before the change is made.
 
-So nothing changes without an entry, whenever a server dies. A change that then fails is followed by an entry that says so; where
-the server died in between, the next start finds the thing as it was, and says that.
+So nothing changes without an entry, no matter when a server dies. A change that then fails is
+followed by an entry that says so; where the server died in between, the next start finds the
+resource unchanged, and records that.
 """
 
 import asyncio
@@ -42,33 +43,40 @@ from flyteops.storage.base import PAGE_BYTES, Page, Store
 LOGGER = logging.getLogger("flyte.changes")
 
 CatchUp = Callable[[], Awaitable[None]]
-"""Takes over into memory what other servers have changed."""
+"""Loads changes made by other servers into memory."""
 
 States = Callable[[], Mapping[Thing, State]]
-"""Says how all things are, as far as the memory knows."""
+"""Returns the states of all resources in memory."""
 
 TRIMMED: Thing = ("log", "changes")
-"""What an entry about removed entries is about."""
+"""The subject of an entry about removed entries."""
 
 AT_ONCE = 50
-"""How many entries are read at a time."""
+"""The number of entries read at a time."""
 
 MOST_TRIES = 1000
-"""How often other servers may be faster in writing the next entry."""
+"""The number of times that other servers may win the race to write the next entry."""
 
 UNDER_WAY = timedelta(minutes=1)
-"""How long a change may take: as long, another server may still be about to do what an entry says; then one looks again."""
+"""The longest time that a change takes.
+
+During it, another server may still be about to apply an entry; the entry is compared with the state
+afterwards.
+"""
 
 
 class Head(NamedTuple):
-    """The newest entry: its number and its hash; of an empty log, what the first entry names."""
+    """The newest entry: its number and hash.
+
+    For an empty log, the values that the first entry refers to.
+    """
 
     seq: int
     hash: str
 
 
 class ChangeFilter(Struct, frozen=True):
-    """Which entries to list; None asks for nothing. `who` is a kind of actor, an id or a name."""
+    """A filter for entries; None matches all. `who` is a kind of actor, an id or a name."""
 
     kind: str | None = None
     name: str | None = None
@@ -77,7 +85,7 @@ class ChangeFilter(Struct, frozen=True):
     until: datetime | None = None
 
     def accepts(self, change: Change) -> bool:
-        """Tell whether an entry is among them."""
+        """Return whether an entry matches."""
         at = datetime.fromisoformat(change.time)
         return (
             self.kind in (None, change.kind)
@@ -89,7 +97,11 @@ class ChangeFilter(Struct, frozen=True):
 
 
 class ChangeLog:
-    """Writes and reads entries. `lock` is held by whoever changes what is in memory, so that here one thing changes at a time."""
+    """Writes and reads entries.
+
+    A caller that changes the memory holds `lock`, so that one resource changes at a time on this
+    server.
+    """
 
     def __init__(
         self,
@@ -113,7 +125,7 @@ class ChangeLog:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until nobody else changes anything here, and know what others have changed."""
+        """Wait for the exclusive right to change resources here, and load the changes of others."""
         async with self.lock:
             await self._look_around()
             yield
@@ -126,7 +138,7 @@ class ChangeLog:
     async def recorded(
         self, by: Author, thing: Thing, before: State | None, after: State | None, action: ActionName | None = None
     ) -> AsyncIterator[None]:
-        """Write an entry about the change that is made inside, within a `turn`; none when it changes nothing."""
+        """Write an entry about the change made inside, within a `turn`; none if nothing changes."""
         if before == after:
             yield
             return
@@ -134,10 +146,10 @@ class ChangeLog:
         change = await self._append(self._change(by, thing, action or _action(before, after), before, after))
         try:
             yield
-        except OutcomeUnknownError:  # the next look compares the entry with how the thing is then
+        except OutcomeUnknownError:  # the next check compares the entry with the state at that time
             self._settles_at = self._clock() + UNDER_WAY
             raise
-        except Exception:  # whatever it is, the change was not made
+        except Exception:  # any failure means that the change was not made
             await self._retract(change)
             raise
         await self._agree(change)
@@ -158,7 +170,7 @@ class ChangeLog:
         )
 
     async def _append(self, change: Change) -> Change:
-        """Write an entry behind the newest one, whoever has written that."""
+        """Write an entry after the newest one, no matter which server wrote that."""
         for _ in range(MOST_TRIES):
             try:
                 return await self._put(change)
@@ -167,7 +179,10 @@ class ChangeLog:
         raise BusyError("The log of changes is written by too many at once; nothing was changed.")
 
     async def _put(self, change: Change) -> Change:
-        """Write an entry behind the one that is the newest as far as this server knows; raise `ConflictError` if it is not."""
+        """Write an entry after the newest one known here.
+
+        Raise `ConflictError` if there is a newer one.
+        """
         head = self._head or await self._newest()
         sealed, note = seal(replace(change, seq=head.seq + 1, previous=head.hash))
         await self._store.save_note(note, replaces=False)
@@ -184,18 +199,18 @@ class ChangeLog:
         return sealed
 
     async def base(self) -> Base:
-        """Return what takes the place of the entries that were removed."""
+        """Return the record that replaces removed entries."""
         for note in await self._store.list_notes(BASE, limit=AT_ONCE, backwards=True):
             try:
                 return open_base(note)
-            except ValueError:  # with an older one, or none, nothing is removed: the first entry does not follow it
+            except ValueError:  # with an older base, or none, nothing is removed: the first entry does not follow it
                 LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
         return Base()
 
     async def trim(self, entries: Sequence[Change]) -> bool:
-        """Let a base take the place of the oldest entries; return False, with nothing done, if others have done so.
+        """Replace the oldest entries with a base; return False, with no effect, if others did so.
 
-        An entry says so first. The entries themselves may be removed then.
+        An entry records this first. The entries themselves may be removed afterwards.
         """
         async with self.turn():
             base = await self.base()
@@ -208,12 +223,12 @@ class ChangeLog:
 
     async def _newest(self) -> Head:
         for note in await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True):
-            if KEY.fullmatch(note.key):  # else somebody has put it there who is no server
+            if KEY.fullmatch(note.key):  # otherwise the note was not written by a server
                 return Head(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
         return Head(0, NOTHING)
 
     async def _retract(self, change: Change) -> None:
-        """Write that a change was not made, now or as soon as the store can be written again."""
+        """Record that a change was not made, now or as soon as the store can be written again."""
         failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
         self._owed.append(replace(failed, time=instant.write(self._clock())))
         try:
@@ -228,19 +243,22 @@ class ChangeLog:
             await self._append(self._owed[0])
             del self._owed[0]
 
-    # ------------------------------------------------------------------------------------------- entries and things agree
+    # ----------------------------------------------------------------------------------------------------- reconciliation
 
     async def start(self) -> None:
-        """Write how things are of which the newest entries say something else, and without any, how all are."""
+        """Record the states that differ from the newest entries.
+
+        In an empty log, record all states.
+        """
         while True:
             try:
                 await self._settle()
                 return
-            except ConflictError:  # another server has written meanwhile, perhaps the same
+            except ConflictError:  # another server has written an entry meanwhile, perhaps the same
                 self._head = None
 
     async def sweep(self) -> None:
-        """Write what could not be written before, and now and then, how things are that a server that died has not changed."""
+        """Write postponed entries, and regularly record changes that a dead server did not make."""
         async with self.turn():
             await self._pay()
             if self._store.is_shared and self._settles_at is not None and self._clock() >= self._settles_at:
@@ -269,7 +287,7 @@ class ChangeLog:
         return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + UNDER_WAY
 
     async def _agree(self, change: Change) -> None:
-        """When another server has changed the same thing at the same time, let the last entry say how it is now."""
+        """Reconcile the last entry with the state if another server changed it at the same time."""
         if not self._store.is_shared:
             return
         try:
@@ -296,7 +314,10 @@ class ChangeLog:
     # ------------------------------------------------------------------------------------------------------------ reading
 
     async def find(self, which: ChangeFilter, start: int, limit: int) -> Page[Change]:
-        """Return entries, the newest first; a page is cut when it is longer than `PAGE_BYTES`, but never before the first."""
+        """Return entries, newest first.
+
+        A page is cut when it is longer than `PAGE_BYTES`, but never before the first entry.
+        """
         found: list[Change] = []
         length, after = 0, None
         first = key_of((await self.base()).seq + 1)
@@ -334,7 +355,10 @@ def _action(before: State | None, after: State | None) -> ActionName:
 
 
 def _read(notes: Iterable[Note]) -> list[Change]:
-    """Return entries; of those that somebody has damaged, which `flyte audit verify` tells, the ones that can be read."""
+    """Return the readable entries.
+
+    Damaged ones are left to `flyte audit verify`, which reports them.
+    """
     changes = []
     for note in notes:
         try:

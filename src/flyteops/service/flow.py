@@ -1,4 +1,4 @@
-"""The flows in memory, compiled, so that an event is evaluated without asking the store."""
+"""Compiled flows in memory, so that an event is evaluated without reading the store."""
 
 import logging
 from collections import OrderedDict
@@ -23,14 +23,14 @@ LOGGER = logging.getLogger("flyte.service")
 T = TypeVar("T")
 
 OLD_VERSIONS_LENGTH = 1_048_576
-"""How many bytes of JSON the flow versions have that stay compiled in memory for the executions that began with them.
+"""The bytes of JSON of the old flow versions that stay compiled for running executions.
 
-Compiled they take some fifty times as much.
+These began with them. Compiled they take some fifty times as much.
 """
 
 
 class Versions:
-    """Compiled flow versions that are no longer current; those that were not used for longest go when there are too many.
+    """Compiled flow versions that are no longer current; the least recently used are evicted first.
 
     `length` bounds the JSON of them all, but the last one added always stays.
     """
@@ -43,11 +43,11 @@ class Versions:
         return len(self._kept)
 
     def find(self, uuid: str) -> PreparedFlow | None:
-        """Return a version, None when it is not here (any more). From any thread."""
+        """Return a version, None if it is not in memory (any more). From any thread."""
         found = self._kept.get(uuid)
         if found is None:
             return None
-        with suppress(KeyError):  # somebody may have made room meanwhile
+        with suppress(KeyError):  # another thread may have evicted it meanwhile
             self._kept.move_to_end(uuid)
         return found[0]
 
@@ -65,18 +65,19 @@ class Versions:
 
 
 def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
-    """Tell whether a flow that is saved is the current version, to the letter, and compiles as it did.
+    """Return whether a saved flow is the current version, to the letter, and compiles as it did.
 
     Whether it compiles depends on the machine, too, such as on the time zones that it knows.
     """
-    # Compared as text: to Python, 1, 1.0 and True are equal, and so are objects whose keys are in another order.
+    # Compared as text: to Python, 1, 1.0 and True are equal, and so are objects with another order
+    # of keys.
     return msgspec.json.encode(current.version.flow) == msgspec.json.encode(saved.version.flow) and [
         step.fault is None for step in current.steps
     ] == [step.fault is None for step in saved.steps]
 
 
 class FlowBook:
-    """The current versions of all flows, and those that executions began with."""
+    """The current versions of all flows, and the versions that executions began with."""
 
     def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
@@ -91,19 +92,22 @@ class FlowBook:
         return len(self._current)
 
     def load(self, versions: Rows[FlowVersion]) -> None:
-        """Begin with these; set those aside that cannot be read. The faulty steps of a flow say why they fail."""
+        """Begin with these; set aside those that cannot be read.
+
+        The faulty steps of a flow report why they fail.
+        """
         failures = {each.name: each.error for each in versions.unreadable}
         self._current = {}
         for version in versions:
             try:
                 self._current[version.flow.name] = prepare(version)
-            except Exception as error:  # whatever is wrong with one flow, the others are served
+            except Exception as error:  # a fault of any kind in one flow must not affect the others
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
 
     async def refresh(self) -> None:
-        """Do what other servers have done: take over current versions that are not known here, and let go of deleted flows."""
+        """Load current versions that other servers have saved, and drop deleted flows."""
         current = await self._store.list_current()
         failures: dict[str, Exception] = {}
         for name in self._current.keys() - current.keys():
@@ -119,7 +123,7 @@ class FlowBook:
             self.put(prepare(await self._store.get_flow_version(uuid)))
         except UnavailableError:
             raise
-        except Exception as error:  # whatever is wrong with one flow, the others are served
+        except Exception as error:  # a fault of any kind in one flow must not affect the others
             self.discard(name)
             failures[name] = error
 
@@ -129,11 +133,11 @@ class FlowBook:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all flows are, as entries about changes have it."""
+        """The states of all flows, as entries of the change log record them."""
         return {thing("flow", name): of_flow(prepared.version.flow) for name, prepared in self._current.items()}
 
     def state(self, name: str) -> State | None:
-        """Return how a flow is, None when there is none."""
+        """Return the state of a flow, None if it does not exist."""
         found = self._current.get(name)
         return None if found is None else of_flow(found.version.flow)
 
@@ -149,7 +153,10 @@ class FlowBook:
         return found.version.flow
 
     async def save(self, prepared: PreparedFlow, tables: Sequence[Timetable], by: Author) -> FlowVersion:
-        """Store a version and make it the current one; return that, which is the one before if nothing has changed."""
+        """Store a version and make it current.
+
+        Return it, or the present version if nothing has changed.
+        """
         flow = prepared.version.flow
         async with self._changes.turn():
             current = self.find(flow.name)
@@ -161,7 +168,10 @@ class FlowBook:
         return prepared.version
 
     async def delete(self, name: str, by: Author) -> None:
-        """Forget a flow, also one that cannot be read; executions of it that run go on with their version."""
+        """Delete a flow, even one that cannot be read.
+
+        Its running executions go on with their version.
+        """
         async with self._changes.turn():
             unreadable = AsideKey(FLOW, name)
             before = UNREADABLE if unreadable in self._aside else of_flow(self.get(name))
@@ -178,7 +188,7 @@ class FlowBook:
         self.index.put(prepared)
 
     def discard(self, name: str) -> None:
-        """Let the flow have no current version."""
+        """Leave the flow without a current version."""
         self._retire(name)
         self.index.discard(name)
 
@@ -188,16 +198,17 @@ class FlowBook:
             self._old.add(prepared)
 
     async def get_version(self, uuid: str) -> Flow:
-        """Return a version of a flow, also one that has been replaced or deleted."""
+        """Return a version of a flow, even one that has been replaced or deleted."""
         for prepared in self._current.values():
             if prepared.version.uuid == uuid:
                 return prepared.version.flow
         return (await self._store.get_flow_version(uuid)).flow
 
     def version(self, name: str, uuid: str) -> PreparedFlow | None:
-        """Return the version that an execution began with, None when the store has it no more; raise `UnreadableError`.
+        """Return the version that an execution began with, None if the store no longer has it.
 
-        To be called inside of `with_versions`, which loads what is not in memory.
+        Raise `UnreadableError` if it cannot be read. Call this inside `with_versions`, which loads
+        the versions that are not in memory.
         """
         current = self._current.get(name)
         if current is not None and current.version.uuid == uuid:
@@ -211,7 +222,10 @@ class FlowBook:
         return old
 
     async def with_versions(self, verb: Callable[[], Awaitable[T]]) -> T:
-        """Run a verb of the store; load the versions that it meets and that are not in memory, and repeat it."""
+        """Run a store operation.
+
+        Load the versions that it needs and that are not in memory, and repeat it.
+        """
         while True:
             try:
                 return await verb()
@@ -227,14 +241,14 @@ class FlowBook:
             self._gone.add(uuid)
         except UnavailableError:
             raise
-        except Exception as error:  # whatever is wrong with one version, executions of others go on
+        except Exception as error:  # a fault of any kind in one version must not affect executions of others
             self._aside.report({key: error})
             return
         self._aside.resolve([key])
 
 
 class _NotLoadedError(NotLoadedError):
-    """The evaluator met an execution on a flow version that is not in memory."""
+    """The evaluator needs a flow version that is not in memory."""
 
     def __init__(self, uuid: str) -> None:
         super().__init__(uuid)

@@ -1,4 +1,4 @@
-"""Giving commands back that were taken and reached nobody."""
+"""The return of claimed commands that were not delivered to any client."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -10,7 +10,10 @@ from flyteops.storage.undelivered import still_claimed
 
 
 class HandBack:
-    """Gives commands back; what the store does not take now is kept for the next `retry`."""
+    """Returns commands to the queue.
+
+    Those that the store does not take now are kept for `retry`.
+    """
 
     def __init__(self, store: Store, clock: Callable[[], datetime], announce: Callable[[Sequence[Address]], None]) -> None:
         self._store = store
@@ -19,20 +22,27 @@ class HandBack:
         self._owed: dict[str, int] = {}
 
     async def give(self, claimed: Iterable[Claimed]) -> None:
-        """Make these available to others; what has been lost or answered meanwhile stays as it is."""
+        """Make these available to other clients.
+
+        Actions lost or completed meanwhile stay as they are.
+        """
         self._owed.update({each.action_id: each.revision for each in claimed})
         await self.retry()
 
     async def retry(self) -> None:
-        """Give back what is left; raise `UnavailableError` if the store does not take it now."""
+        """Return the remaining commands.
+
+        Raise `UnavailableError` if the store does not take them now.
+        """
         while self._owed:
-            # Taken out first: two that give back the same would take it away from whoever has it by then.
+            # Taken out first: releasing the same command twice would take it away from the client
+            # that has it by then.
             action_id, revision = self._owed.popitem()
             try:
                 address = await self._store.release(action_id, self._clock(), still_claimed(revision), counts=False)
                 self._announce([address])
             except (ConflictError, NotFoundError):
                 continue
-            except BaseException:  # whatever it is, also a caller that has gone: it is still to be given back
+            except BaseException:  # on any failure, also a cancelled caller, it still has to be returned
                 self._owed[action_id] = revision
                 raise

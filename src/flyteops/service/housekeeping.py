@@ -1,4 +1,4 @@
-"""What is done about things that grow old."""
+"""Housekeeping settings: retention, size bounds, and the removal of dead packs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from flyteops.storage.base import KEPT_KEYS, Retention
 
 @dataclass(frozen=True, kw_only=True)
 class Housekeeping:
-    """What `Service.sweep` does about things that grow old; durations are `timedelta`, `dead_packs_at` local wall time.
+    """The settings of `Service.sweep`.
 
-    What is finished is kept for `keep_finished_for`, all else for `keep_for`; with `max_bytes`, what is finished goes earlier
-    when the store takes more. `max_change_log` and `max_old_flows` are bytes, too: of the log of changes, and of flow versions
-    that nothing uses. Neither takes more than an eighth of `max_bytes`.
+    Durations are `timedelta`, `dead_packs_at` is local wall time. Finished data is kept for
+    `keep_finished_for`, all other data for `keep_for`; with `max_bytes`, finished data is removed
+    earlier when the store takes more. `max_change_log` and `max_old_flows` are bytes, too: of the
+    change log, and of unused flow versions. Neither takes more than an eighth of `max_bytes`.
     """
 
     keep_for: timedelta = timedelta(seconds=31_557_600)
@@ -26,11 +27,15 @@ class Housekeeping:
     dead_after: timedelta = timedelta(weeks=1)
 
     def share(self, most: int) -> int:
-        """Return what something besides the history may take that may take `most` bytes by itself."""
+        """Return the bound in bytes for data besides the history with a bound of `most` bytes."""
         return most if self.max_bytes is None else min(most, self.max_bytes // 8)
 
     def retention(self, now: datetime, excess: int = 0) -> Retention:
-        """Return what may be removed now; the history does not make room for the `excess` bytes that others take too much."""
+        """Return the rule for removal now.
+
+        The history does not make room for the `excess` bytes by which other data exceed their
+        bounds.
+        """
         return Retention(
             before=now - self.keep_for,
             finished_before=now - (self.keep_finished_for or self.keep_for),
@@ -41,12 +46,12 @@ class Housekeeping:
 
 
 async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
-    """Do each of the parts, even if others fail; raise the first error at the end."""
+    """Run each of the parts, even if others fail; raise the first error at the end."""
     failed: Exception | None = None
     for part in parts:
         try:
             await part()
-        except Exception as error:  # one part that always fails must not keep the others from being done
+        except Exception as error:  # a part that always fails must not keep the others from running
             failed = failed or error
     if failed is not None:
         raise failed

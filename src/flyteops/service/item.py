@@ -1,4 +1,4 @@
-"""The datastore in memory: the items that everybody may see, and the secrets, under keys that they share."""
+"""The datastore in memory: visible items and secrets, under keys that they share."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -17,7 +17,7 @@ from flyteops.storage.base import Store
 
 
 class ItemBook:
-    """All datastore items; `snapshot` is what templates see of them."""
+    """All datastore items; `snapshot` is the view for templates."""
 
     def __init__(self, store: Store, vault: Vault, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
@@ -28,7 +28,10 @@ class ItemBook:
         self.snapshot = Snapshot({}, vault)
 
     async def refresh(self) -> None:
-        """Take over what is in the store; secrets are the vault's. Set those aside that cannot be read."""
+        """Load the items from the store; secrets belong to the vault.
+
+        Set aside those that cannot be read.
+        """
         items = await self._store.list_items()
         self._aside.replace(ITEM, {each.name: each.error for each in items.unreadable})
         self._put(items)
@@ -39,13 +42,13 @@ class ItemBook:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all items are that are no secrets, as entries about changes have it."""
+        """The states of all items except secrets, as entries of the change log record them."""
         return {thing("datastore", key): of_item(item) for key, item in self._items.items()}
 
     async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
-        """Create or replace a datastore item, perhaps with the description that it has; return True when it is new.
+        """Create or replace a datastore item; return True if it is new.
 
-        An item that is already as it should be is not written again.
+        It may keep its present description. An item that would not change is not written again.
         """
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
@@ -79,7 +82,7 @@ class ItemBook:
         return self._items[key]
 
     async def delete(self, key: str, by: Author) -> None:
-        """Remove an item, secret or not; raise `NotFoundError`."""
+        """Delete an item, secret or not; raise `NotFoundError`."""
         async with self._changes.turn():
             if key in self._vault:
                 await self._vault.delete(key, by)

@@ -1,4 +1,4 @@
-"""What people are shown of events and actions: all of it but secrets."""
+"""Masking: events and actions as shown to users, without secrets."""
 
 from collections.abc import Iterable
 
@@ -11,39 +11,42 @@ from flyteops.storage.base import Page
 
 
 def executions(vault: Vault, page: Page[Execution]) -> Page[Execution]:
-    """Return a page of executions without secrets in them."""
+    """Return a page of executions without secrets."""
     return Page([execution(vault, each) for each in page], is_cut=page.is_cut)
 
 
 def execution(vault: Vault, whole: Execution) -> Execution:
-    """Return an execution without secrets in it."""
+    """Return an execution without secrets."""
     return replace(whole, actions=tuple([_action(vault, action) for action in whole.actions]))
 
 
 def records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecord]:
-    """Return a page of events without secrets in them."""
+    """Return a page of events without secrets."""
     return Page([record(vault, each) for each in page], is_cut=page.is_cut)
 
 
 def record(vault: Vault, whole: EventRecord) -> EventRecord:
-    """Return an event without secrets in it."""
+    """Return an event without secrets."""
     return replace(whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions)))
 
 
 def changes(vault: Vault, page: Page[Change]) -> Page[Change]:
-    """Return a page of entries without secrets in them."""
+    """Return a page of entries without secrets."""
     return Page([change(vault, each) for each in page], is_cut=page.is_cut)
 
 
 def change(vault: Vault, whole: Change) -> Change:
-    """Return an entry without secrets in it. Where one was, the entry is not what its hash is of."""
+    """Return an entry without secrets.
+
+    If there was one, the hash does not match the masked entry.
+    """
     return replace(whole, before=_state(vault, whole.before), after=_state(vault, whole.after))
 
 
 def _state(vault: Vault, state: State | None) -> State | None:
     if state is None or state.text is None:
         return state
-    # The text may be JSON itself, which writes a secret in another way than what is plain.
+    # The text may be JSON itself, where a secret is written in another way than in plain text.
     return replace(state, text=vault.mask_text(vault.mask(state.text.encode()).decode()))
 
 

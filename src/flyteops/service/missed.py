@@ -1,4 +1,4 @@
-"""The report on missed runs: which schedules were due while no server was at work, and what `catchUp` made of that."""
+"""The report on missed runs: schedules due without a running server, and effects of `catchUp`."""
 
 import logging
 from collections.abc import Iterable
@@ -15,15 +15,18 @@ from flyteops.term import catch_up_of, count_of, last_of
 LOGGER = logging.getLogger("flyte.service")
 
 MOST_LINES = 20
-"""How many schedules are reported one by one."""
+"""The number of schedules that are reported one by one."""
 
 MOST_COUNTED = 100
-"""Up to how many missed runs of one schedule are counted; to count takes time."""
+"""The number up to which missed runs of one schedule are counted; counting takes time."""
 
 
 @dataclass
 class _Missed:
-    """The missed runs of one schedule, from `first` up to `until`; `ran` of them run late, the last of these for `ran_for`."""
+    """The missed runs of one schedule, from `first` up to `until`.
+
+    `ran` of them run late, the last of these for `ran_for`.
+    """
 
     label: str
     schedule: Schedule
@@ -53,14 +56,15 @@ class _Missed:
 class MissedRuns:
     """Collects the missed runs that rulings are made about, until they are reported.
 
-    A ruling may be made again for the same time, when its transaction was rolled back; it counts once.
+    A ruling may be made again for the same time, when its transaction was rolled back; it counts
+    once.
     """
 
     def __init__(self) -> None:
         self._missed: dict[TimerKey, _Missed] = {}
 
     def note(self, due: DueStep, step: Step, now: datetime, tick: Tick) -> None:
-        """Take note of a ruling on a step that was due by its schedule."""
+        """Record a ruling on a step that was due by its schedule."""
         if step.schedule is None or now - due.due_at <= ON_TIME:
             return
         key = TimerKey(due.flow_name, due.flow_uuid, due.step_index)
@@ -75,7 +79,7 @@ class MissedRuns:
             known.ran, known.ran_for = known.ran + 1, tick.fires_for
 
     def report(self, failed: Iterable[TimerKey] = ()) -> None:
-        """Log what was missed, except by timers whose ruling was not carried out."""
+        """Log the missed runs, except of timers whose ruling was not carried out."""
         missed, self._missed = self._missed, {}
         for key in failed:
             missed.pop(key, None)

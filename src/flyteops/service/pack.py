@@ -1,4 +1,4 @@
-"""The packs in memory, and when each was seen."""
+"""The packs in memory, with the time at which each was last seen."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,11 +18,14 @@ from flyteops.service.state import of_pack
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)
-"""How long packs have to be seen after the start of the server before any counts as dead: meanwhile, none could be."""
+"""The time that packs have to be seen after the start of the server.
+
+Before that, none counts as dead, as none could be seen while the server was down.
+"""
 
 
 class PackRoll:
-    """All packs. When they were seen is known at once, and stored now and then."""
+    """All packs. Their last-seen times are kept in memory, and stored periodically."""
 
     def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
         self._store = store
@@ -39,12 +42,15 @@ class PackRoll:
         return len(self._packs)
 
     async def refresh(self) -> None:
-        """Take over what is in the store."""
+        """Load the packs from the store."""
         self._load(await self._store.list_packs())
         await self._presence.load(self._packs)
 
     def _load(self, packs: Rows[Pack]) -> None:
-        """Begin with these, or go on with them, as they are in the store now; set those aside that cannot be read."""
+        """Replace the packs in memory with these from the store.
+
+        Set aside those that cannot be read.
+        """
         self._aside.replace(PACK, {each.name: each.error for each in packs.unreadable})
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
@@ -52,7 +58,8 @@ class PackRoll:
     async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
         """Create the pack, or replace the one with the same id.
 
-        Names and labels that differ can make the same id. Unless it `takes_over`, raise `ConflictError` for such a pack.
+        Different names and labels can make the same id. Unless it `takes_over`, raise
+        `ConflictError` for such a pack.
         """
         if not declaration.name.strip():
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
@@ -64,7 +71,7 @@ class PackRoll:
                 await self._expect_same(pack)
             known = self._packs.get(pack.id)
             if known is not None and _text(known) == _text(pack):
-                self._seen[pack.id] = now  # as many do at once when the server was restarted
+                self._seen[pack.id] = now  # many do this at once after a restart of the server
                 return pack
             before = None if known is None else of_pack(known)
             async with self._changes.recorded(by, thing("pack", pack.id), before, of_pack(pack)):
@@ -89,11 +96,14 @@ class PackRoll:
         return self._fresh(await self._pack(pack_id))
 
     async def known(self, pack_id: str) -> Pack:
-        """Return a pack as it registered, whenever it was seen; raise `NotFoundError`."""
+        """Return a pack as it registered, without a fresh last-seen time; raise `NotFoundError`."""
         return await self._pack(pack_id)
 
     async def delete(self, pack_id: str, by: Author) -> None:
-        """Forget the pack, also one that cannot be read; what it sent and did stays in the audit."""
+        """Delete the pack, even one that cannot be read.
+
+        Its events and actions stay in the audit.
+        """
         async with self._changes.turn():
             unreadable = AsideKey(PACK, pack_id)
             before = UNREADABLE if unreadable in self._aside else of_pack(await self._pack(pack_id))
@@ -104,7 +114,7 @@ class PackRoll:
                 self._aside.resolve([unreadable])
 
     async def sender(self, pack_id: str, now: datetime) -> PackRef:
-        """Return a pack that does something now; raise `NotFoundError`."""
+        """Return a pack that is active now, and record that; raise `NotFoundError`."""
         sender = self._senders.get(pack_id)
         if sender is None:
             sender = self._senders[pack_id] = (await self._pack(pack_id)).ref
@@ -112,9 +122,9 @@ class PackRoll:
         return sender
 
     async def report(self, pack_id: str, instance: str, now: datetime, *, stops: bool) -> int:
-        """Note that an instance of a pack is connected, or stops; return how many others are connected.
+        """Record that an instance is connected, or stops; return the number of others connected.
 
-        Raise `NotFoundError` for a pack that is not known.
+        Raise `NotFoundError` for an unknown pack.
         """
         await self.sender(pack_id, now)
         if stops:
@@ -123,7 +133,7 @@ class PackRoll:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all packs are, as entries about changes have it."""
+        """The states of all packs, as entries of the change log record them."""
         return {thing("pack", pack.id): of_pack(pack) for pack in self._packs.values()}
 
     async def _pack(self, pack_id: str) -> Pack:
@@ -143,7 +153,7 @@ class PackRoll:
         return self._presence.of(pack.seen(max(pack.last_seen_at, self._seen.get(pack.id, pack.last_seen_at))))
 
     async def store_seen(self) -> None:
-        """Store when packs were seen."""
+        """Store the last-seen times of packs."""
         seen, self._seen = self._seen, {}
         for pack_id, at in seen.items():
             if pack_id in self._packs:
@@ -182,5 +192,5 @@ class PackRoll:
 
 
 def _text(pack: Pack) -> bytes:
-    """Return the declaration of a pack for comparison: to Python, the 1 and the true of a schema are equal."""
+    """Return the declaration for comparison: to Python, 1 and true in a schema are equal."""
     return msgspec.json.encode(pack.declaration)

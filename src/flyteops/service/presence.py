@@ -1,4 +1,4 @@
-"""Which instances of each pack are connected, and which packs have stopped rather than fallen silent."""
+"""Presence of packs: the connected instances, and packs that stopped rather than fell silent."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -11,17 +11,20 @@ from flyteops.model import Note, Pack
 from flyteops.storage.base import Store
 
 STOPPED = "pack-stopped"
-"""The kind of the notes that say when the last instance of a pack stopped."""
+"""The kind of the notes with the time when the last instance of a pack stopped."""
 
 CONNECTED = timedelta(minutes=2)
-"""For how long an instance counts that has not said anything: each reports once a minute."""
+"""The time for which a silent instance counts as connected: each reports once a minute."""
 
 MOST_INSTANCES = 1000
-"""How many instances of one pack are known at most; the oldest are forgotten first."""
+"""The largest number of known instances of one pack; the oldest are dropped first."""
 
 
 class Presence:
-    """What packs report of themselves. Instances are known to this server alone, and only while they go on reporting."""
+    """The presence that packs report.
+
+    Instances are known to this server alone, and only while they go on reporting.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,7 +32,7 @@ class Presence:
         self._stopped: dict[str, datetime] = {}
 
     async def load(self, pack_ids: Collection[str]) -> None:
-        """Take over from the store which of these packs have stopped."""
+        """Load the times when these packs stopped from the store."""
         stopped: dict[str, datetime] = {}
         for note in await self._store.list_notes(STOPPED):
             with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # damaged: the pack counts as silent
@@ -38,13 +41,16 @@ class Presence:
         self._stopped = stopped
 
     def report(self, pack_id: str, instance: str, now: datetime) -> int:
-        """Note that an instance of a pack is connected; return how many others are."""
+        """Record that an instance of a pack is connected; return the number of others."""
         others = self._connected(pack_id, instance, now)
         self._instances[pack_id] = {**dict(list(others.items())[-MOST_INSTANCES:]), instance: now}
         return len(others)
 
     async def sign_off(self, pack_id: str, instance: str, now: datetime) -> int:
-        """Note that an instance has stopped, and with the last one the pack; return how many others are connected."""
+        """Record that an instance stopped, and with the last one the pack.
+
+        Return the number of others.
+        """
         others = self._connected(pack_id, instance, now)
         self._instances[pack_id] = others
         if not others:
@@ -54,7 +60,7 @@ class Presence:
         return len(others)
 
     async def forget(self, pack_id: str) -> None:
-        """Let nothing be known of a pack."""
+        """Remove all that is known of a pack."""
         self._instances.pop(pack_id, None)
         if self._stopped.pop(pack_id, None) is not None:
             with suppress(NotFoundError):

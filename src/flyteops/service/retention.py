@@ -1,4 +1,4 @@
-"""Retention: what is old or takes too much room is removed, a bounded part of it at a time."""
+"""Retention: data that is old or takes too much room is removed, a bounded part of it at a time."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,9 +18,10 @@ PURGES_AT_ONCE = 50
 
 
 class RetentionTask:
-    """Removes what is too old, and the oldest when the store is too large.
+    """Removes old data, and the oldest when the store is too large.
 
-    The log of changes and unused flow versions have bounds of their own; the history makes no room for what they exceed.
+    The change log and unused flow versions have bounds of their own; the history makes no room for
+    their excess.
     """
 
     def __init__(self, store: Store, changes: ChangeLog, housekeeping: Housekeeping, loop: Callable[..., BackgroundLoop]) -> None:
@@ -31,7 +32,7 @@ class RetentionTask:
         self._over_bytes = 0
 
     async def run(self, now: datetime) -> None:
-        """Remove what may be removed now."""
+        """Remove all that may be removed now."""
         most = self._housekeeping
         await do_all(
             partial(self._log_bound.keep, most.share(most.max_change_log)),
@@ -40,7 +41,7 @@ class RetentionTask:
         )
 
     def warnings(self) -> Sequence[str]:
-        """Return by how much the store is too large although nothing is left that may be removed."""
+        """Return a warning with the excess of the store if nothing is left that may be removed."""
         if not self._over_bytes:
             return []
         return [
@@ -60,7 +61,10 @@ class RetentionTask:
 
 
 async def _purge(store: Store, what: Retention) -> int:
-    """Remove what may be removed, in steps; return how many bytes the store takes too much when nothing is left to remove."""
+    """Remove data in steps.
+
+    Return the excess of the store in bytes when nothing is left to remove.
+    """
     for _ in range(PURGES_AT_ONCE):
         purged = await store.purge(what, limit=PURGE_STEP)
         if not purged.more:

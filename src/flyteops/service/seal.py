@@ -1,4 +1,7 @@
-"""How secrets are encrypted: Fernet tokens (AES-128-CBC with HMAC-SHA256), made with the first of some keys."""
+"""Encryption of secrets: Fernet tokens (AES-128-CBC with HMAC-SHA256).
+
+They are made with the first of some keys.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,10 @@ from cryptography.fernet import Fernet, InvalidToken
 
 
 class Seals:
-    """Encrypts with the first of its keys, and decrypts with any. A key is 32 bytes in URL-safe base64; one must be there."""
+    """Encrypts with the first of its keys, and decrypts with any.
+
+    A key is 32 bytes in URL-safe base64; at least one is required.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._ciphers = [Fernet(key) for key in keys]
@@ -16,11 +22,11 @@ class Seals:
         return self._ciphers[0].encrypt(text)
 
     def open(self, token: bytes) -> bytes | None:
-        """Decrypt; return None when none of the keys fits."""
+        """Decrypt; return None if none of the keys fits."""
         return next((text for cipher in self._ciphers if (text := _opened(cipher, token)) is not None), None)
 
     def is_newest(self, token: bytes) -> bool:
-        """Tell whether it was encrypted with the first key."""
+        """Return whether it was encrypted with the first key."""
         return _opened(self._ciphers[0], token) is not None
 
 

@@ -1,4 +1,4 @@
-"""Time and chance, which everything else is given."""
+"""Time and randomness, which all other modules are given."""
 
 import time
 from datetime import UTC, datetime
@@ -14,7 +14,10 @@ def utc_now() -> datetime:
 
 
 def steady_seconds() -> float:
-    """Return the seconds of a clock that cannot be set and goes on while the computer sleeps, where there is such a clock."""
+    """Return the seconds of a clock that cannot be set.
+
+    It goes on while the computer sleeps, where there is such a clock.
+    """
     return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
 
 
@@ -22,7 +25,10 @@ SEED_LENGTH = 16
 
 
 class Seeds:
-    """Makes seeds that nobody can guess who does not know the secret: asking the system for each would cost far more."""
+    """Makes seeds that cannot be guessed without the secret.
+
+    Reading each from the system would cost far more.
+    """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

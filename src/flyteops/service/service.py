@@ -1,7 +1,8 @@
-"""One object that does all the use cases.
+"""The service: one object with all use cases.
 
-Flows, packs and datastore items are kept in memory as well, so that an event is evaluated without asking the store; changes reach
-the memory after the store has them and before the caller gets its answer.
+Flows, packs and datastore items are kept in memory as well, so that an event is evaluated without
+reading the store; changes reach the memory after the store has them and before the caller gets its
+answer.
 """
 
 import asyncio
@@ -70,7 +71,7 @@ from flyteops.service.verdict import Resolution, accept, check_may_complete, is_
 from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import ActionFilter, ActionStatus, Claimed, EventFilter, ExecutionFilter, Page, Store, Surroundings
 
-if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
     from flyteops.service.seal import Seals
 
 LOGGER = logging.getLogger("flyte.service")
@@ -78,10 +79,10 @@ LOGGER = logging.getLogger("flyte.service")
 T = TypeVar("T")
 
 RESOLVED = "Resolved"
-"""The name of the event by which a person says that a command has succeeded, unless another is given."""
+"""The default event by which a person reports that a command has succeeded."""
 
 HEALTH_SECONDS = 2.0
-"""How long the store may take to answer; who asks for health is not made to wait."""
+"""The time for the store to answer; a health check does not wait longer."""
 
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
@@ -90,7 +91,7 @@ def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
 
 
 class Service:
-    """Flyte's use cases on one store. Call `start` before anything else; one instance belongs to one event loop."""
+    """Flyte's use cases on one store, for one event loop. Call `start` before anything else."""
 
     def __init__(  # noqa: PLR0913 - all that is not pure comes from outside
         self,
@@ -131,7 +132,7 @@ class Service:
         self._awaits = "The server has not started yet."
 
     async def start(self) -> None:
-        """Load what is kept in memory; raise `StoreError` when the store is not to be worked with yet."""
+        """Load the data kept in memory; raise `StoreError` if the store is not ready for use."""
         self._around = await self._store.look_around()
         if self._around.is_loading:
             raise StoreError(
@@ -151,7 +152,7 @@ class Service:
         self._awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
-        """Note why `start` cannot be done yet."""
+        """Record the reason why `start` is not possible yet."""
         self._awaits = reason
 
     @property
@@ -159,23 +160,23 @@ class Service:
         return not self._awaits
 
     def check_started(self) -> None:
-        """Raise `UnavailableError` before there is anything in memory to answer from."""
+        """Raise `UnavailableError` before the data is loaded."""
         if self._awaits:
             raise UnavailableError(self._awaits)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many flows and packs there are in memory."""
+        """The numbers of flows and packs in memory."""
         return len(self._flows), len(self._packs)
 
     @property
     def is_shared(self) -> bool:
-        """Whether other servers may work on the same store, so that `refresh` must be called now and then."""
+        """Whether other servers may use the store, so that `refresh` must be called regularly."""
         return self._store.is_shared
 
     async def refresh(self) -> None:
-        """Take over what other servers have changed of what is kept in memory, and compare the clock with the store's."""
-        # One at a time with changes made here: what was read before those would undo them.
+        """Load changes that other servers made, and compare the clock with the store's."""
+        # Not during changes made here: data read before them would undo them.
         async with self._changes.lock:
             await self._catch_up()
             self._time.check_clock(self._around.now)
@@ -194,21 +195,21 @@ class Service:
                 await self._vault.load()
                 await self.tokens.refresh()
                 await self.hooks.refresh()
-        except BaseException:  # whatever it is: next time, all is looked at again
+        except BaseException:  # on any failure, everything is checked again next time
             self._around = Surroundings(-1, -1, -1, -1)
             raise
 
     def _states(self) -> Mapping[Thing, State]:
-        """Return how all is that changes are kept of."""
+        """Return the states of all resources that the change log covers."""
         books = (self._flows, self._items, self._vault, self._packs, self.tokens, self.hooks)
         return {thing: state for book in books for thing, state in book.states.items()}
 
     def now(self) -> datetime:
-        """Return the time by the clock that everything here is stamped with."""
+        """Return the time of the clock that timestamps come from."""
         return self._clock()
 
     async def check_health(self) -> None:
-        """Return when the store answers; raise `UnavailableError` otherwise, also when it takes too long."""
+        """Return if the store answers; raise `UnavailableError` if it fails or takes too long."""
         self.check_started()
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
@@ -217,16 +218,16 @@ class Service:
             raise UnavailableError(f"The store has not answered within {HEALTH_SECONDS:g} s.") from error
 
     def announce_stop(self) -> None:
-        """Say that the server is about to stop: it is not ready any more, and does all its work nevertheless."""
+        """Announce the coming stop: the server is no longer ready, but does all its work."""
         self._is_stopping = True
 
     def stop_taking(self) -> None:
-        """Begin to stop: those who wait for actions are sent away, and the server is not ready any more."""
+        """Begin to stop: release callers that wait for actions; the server is no longer ready."""
         self._is_stopping = True
         self._room.close()
 
     async def why_not_ready(self, *, details: bool = True) -> Sequence[str]:
-        """Return why the server cannot do its work now, without `details` in general terms; nothing if it can."""
+        """Return the reasons why the server is not ready, in general terms without `details`."""
         if self._is_stopping:
             return ["The server is stopping."]
         if self._time.clock_fault:
@@ -238,7 +239,7 @@ class Service:
         return self.loops.problems(essential=True, details=details)
 
     def warnings(self, *, details: bool = True) -> Sequence[str]:
-        """Return what somebody should look at although the server does its work, without `details` in general terms."""
+        """Return warnings although the server does its work, in general terms without `details`."""
         aside = self._aside.warnings if details else self._aside.summary
         store = [*self._store.warnings(), *self._retention.warnings()]
         if store and not details:
@@ -246,11 +247,11 @@ class Service:
         return [*store, *self.loops.problems(essential=False, details=details), *aside]
 
     def problems(self) -> Sequence[HealthProblem]:
-        """Return what this server has set aside: what it cannot read or deal with, while everything else goes on."""
+        """Return the set-aside entries: data that cannot be processed while all else goes on."""
         return self._aside.problems
 
     async def _retry_reading(self) -> None:
-        """Read again what could not be read, when its time has come."""
+        """Read unreadable data again if its next try is due."""
         if any(not self._aside.waits(key) for key in self._aside.keys(READ) if key.kind != VERSION):
             async with self._changes.lock:
                 self._around = Surroundings(-1, -1, -1, -1)
@@ -267,29 +268,29 @@ class Service:
         return await self._packs.list()
 
     async def get_pack(self, pack_id: str) -> Pack:
-        self.check_started()  # the gate asks before anybody else does
+        self.check_started()  # the gate calls this before any other request does
         return await self._packs.get(pack_id)
 
     async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
-        """Note that an instance of a pack is connected, or stops; return how many others are connected."""
+        """Record that an instance of a pack is connected, or stops; return the number of others."""
         return await self._packs.report(pack_id, instance, self._clock(), stops=stops)
 
     async def delete_pack(self, pack_id: str, by: Author = SERVER) -> None:
-        """Forget the pack; what it sent and did stays in the audit."""
+        """Delete the pack; its events and actions stay in the audit."""
         await self._packs.delete(pack_id, by)
 
     # -------------------------------------------------------------------------------------------- events and actions
 
     async def accept_event(self, pack_id: str, told: Happening, *, key: str | None = None) -> str:
-        """Take in what a pack says has happened; when this returns its id, the event and all that follows from it are durable.
+        """Accept an event of a pack; on return, the event and all its consequences are durable.
 
-        An event with a `key` that the pack has sent within the last day already is the same one: nothing
-        happens, and the id is that of the first.
+        An event with a `key` that the pack has sent within the last day already is the same one:
+        nothing happens, and the id is that of the first.
         """
         return (await self._accept(pack_id, told, key))[0]
 
     async def _accept(self, pack_id: str, told: Happening, key: str | None) -> tuple[str, bool]:
-        """Take in an event; return its id, and whether it is new."""
+        """Accept an event; return its id, and whether it is new."""
         moment = self._moment()
         event = _event(await self._packs.sender(pack_id, moment.now), told, moment)
         outcome = evaluate(event, self._flows.index, moment)
@@ -299,7 +300,7 @@ class Service:
 
     @contextmanager
     def _followed(self, outcome: Outcome) -> Iterator[None]:
-        """Follow what is stored inside, also when that is unknown: it may be there."""
+        """Follow the outcome stored inside, also if that is unknown: it may be stored."""
         try:
             yield
         except OutcomeUnknownError:
@@ -308,7 +309,7 @@ class Service:
         self._follow(outcome)
 
     def _follow(self, outcome: Outcome) -> None:
-        """Tell those who wait what has been created, and the timer when it is needed."""
+        """Notify waiting callers of new actions, and the timer of new due times."""
         if outcome.actions:
             self._room.announce(action.address for action in outcome.actions if action.not_before is None)
             self._time.expect(action.not_before for action in outcome.actions if action.not_before is not None)
@@ -316,9 +317,10 @@ class Service:
     async def take(
         self, pack_id: str, action_name: str | None = None, *, limit: int = 1, wait: timedelta = timedelta(0)
     ) -> Sequence[Claimed]:
-        """Hand the pack the oldest actions that wait for it, at most `limit`; each is handed to nobody else meanwhile.
+        """Claim the oldest actions available to the pack, at most `limit`, for this caller alone.
 
-        When there is none, wait for the first. May be cancelled at any time: what was about to be handed out goes to others.
+        Without any, wait for the first. May be cancelled at any time: actions about to be delivered
+        go to other callers.
         """
         sender = await self._packs.sender(pack_id, self._clock())
         if not wait:
@@ -336,7 +338,7 @@ class Service:
 
     @property
     def waiting_count(self) -> int:
-        """How many callers wait for actions."""
+        """The number of callers waiting for actions."""
         return len(self._room)
 
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
@@ -344,12 +346,12 @@ class Service:
         self._time.expect(each.expires_at for each in claimed if each.expires_at is not None)
         try:
             return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
-        except BaseException:  # whatever it is, also a caller that has gone: nobody gets them
+        except BaseException:  # on any failure, also a cancelled caller, they are not delivered
             await asyncio.shield(self.hand_back(claimed))
             raise
 
     async def _reveal(self, claimed: Claimed) -> Claimed | None:
-        """Return what a pack is handed, with secrets in it; None when one is gone, which ends the action."""
+        """Return a command with its secrets; None if a secret is gone, which ends the action."""
         try:
             text = self._vault.reveal(claimed.input)
         except UnavailableError as error:
@@ -359,15 +361,16 @@ class Service:
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
     async def hand_back(self, claimed: Iterable[Claimed]) -> None:
-        """Take back what could not be delivered, or keep it to do so later; what was lost or answered meanwhile stays."""
+        """Take back undelivered actions, now or later; lost or completed ones stay as they are."""
         with suppress(UnavailableError):
             await self._hand_back.give(claimed)
 
     async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
-        """Take in the result of an action: an event like any other, and the continuation of its execution.
+        """Accept the result of an action: an event, and the continuation of its execution.
 
-        The same result again changes nothing. Raise `ConflictError` when the action is not pending or not this pack's, and
-        `LateError` when it was lost before; then the result is kept, but not applied.
+        The same result again changes nothing. Raise `ConflictError` if the action is not pending or
+        not this pack's, and `LateError` if it was lost before; then the result is kept, but not
+        applied.
         """
         moment = self._moment()
         sender = await self._packs.sender(pack_id, moment.now)
@@ -408,9 +411,9 @@ class Service:
             self._follow(ruling)
 
     async def heartbeat(self, pack_id: str, action_id: str, lease: str | None = None) -> datetime | None:
-        """Take note that a pack is still at work on an action; return until when it has time now, None if there is no limit.
+        """Extend the lease of a pack on an action; return its new end, None if there is no limit.
 
-        Raise `ConflictError` when the action is not this attempt's any more.
+        Raise `ConflictError` if the action no longer belongs to this attempt.
         """
         now = self._clock()
         sender = await self._packs.sender(pack_id, now)
@@ -423,9 +426,9 @@ class Service:
         return await self._store.extend(action_id, now, check)
 
     async def give_back(self, pack_id: str, action_id: str, lease: str | None = None) -> None:
-        """Make an action available again that a pack has taken and done nothing about, as if it had not been handed out.
+        """Return an action that a pack has claimed but not begun, as if it had not been handed out.
 
-        Raise `ConflictError` when the action is not pending, or not this attempt's any more.
+        Raise `ConflictError` if the action is not pending, or no longer belongs to this attempt.
         """
         now = self._clock()
         sender = await self._packs.sender(pack_id, now)
@@ -448,10 +451,11 @@ class Service:
         payload: bytes | None = None,
         by: Author = SERVER,
     ) -> None:
-        """Say what became of an action whose pack does not: that it succeeded or failed, or is to be handed out again.
+        """Resolve an action whose pack reports no result: as succeeded or failed, or for a retry.
 
-        The first two make an event of the given name (Resolved, or FATAL for a failure) in the name of the action's pack, which
-        is its result. Raise `ConflictError` unless the action is PENDING or UNKNOWN.
+        The first two make an event of the given name (Resolved, or FATAL for a failure) in the name
+        of the action's pack, which is its result. Raise `ConflictError` unless the action is
+        PENDING or UNKNOWN.
         """
         check("The event", name_problems({"event": name or RESOLVED}))
         async with self._changes.turn():
@@ -484,11 +488,11 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------- time
 
     async def advance(self) -> datetime | None:
-        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next."""
+        """Process due timers: retry or end actions, run scheduled steps; return the next time."""
         return await self._time.advance()
 
     async def keep_time(self) -> None:
-        """Do what is due whenever it is, until cancelled; what fails is tried again."""
+        """Process timers when they are due, until cancelled; failures are retried."""
         await self._time.keep(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
 
     def _moment(self) -> Moment:
@@ -504,10 +508,10 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------ flows
 
     async def save_flow(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
-        """Make this the current version of the flow of its name; executions that run go on with theirs.
+        """Make this the current version of the flow of its name; running executions keep theirs.
 
-        A flow that is the current version already is not stored again. Two servers that save the same change at the same
-        moment may store a version each.
+        A flow that is the current version already is not stored again. Two servers that save the
+        same change at the same moment may store a version each.
         """
         version = FlowVersion(uuid=self._moment().new_id(), flow=flow, saved_at=self._clock())
         prepared = prepare(version)
@@ -524,17 +528,17 @@ class Service:
         return self._flows.get(name)
 
     async def get_flow_version(self, uuid: str) -> Flow:
-        """Return a version of a flow, also one that has been replaced or deleted."""
+        """Return a version of a flow, even one that has been replaced or deleted."""
         return await self._flows.get_version(uuid)
 
     async def delete_flow(self, name: str, by: Author = SERVER) -> None:
-        """Forget the flow; executions of it that run go on with their version."""
+        """Delete the flow; its running executions go on with their version."""
         await self._flows.delete(name, by)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
     async def save_item(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
-        """Create or replace a datastore item, perhaps with the description that it has; return True when it is new."""
+        """Create or replace a datastore item as `ItemBook.save` does; return True if it is new."""
         return await self._items.save(item, by, keeps_description=keeps_description)
 
     async def list_items(self) -> Sequence[DataItem]:
@@ -550,21 +554,21 @@ class Service:
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_changes(self, which: ChangeFilter, start: int = 0, limit: int = 50) -> Page[Change]:
-        """Return entries of the log of changes, newest first."""
+        """Return entries of the change log, newest first."""
         return mask.changes(self._vault, await self._changes.find(which, start, limit))
 
     async def get_change(self, seq: int) -> Change:
         return mask.change(self._vault, await self._changes.get(seq))
 
     async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
-        """Return executions in which one action satisfies the whole filter, latest activity first."""
+        """Return executions in which one action matches the whole filter, latest activity first."""
         return mask.executions(self._vault, await self._store.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
         return mask.execution(self._vault, await self._store.get_execution(correlation_id))
 
     async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Page[EventRecord]:
-        """Return events and why steps did or did not run for them, newest first."""
+        """Return events with the decisions on each step, newest first."""
         return mask.records(self._vault, await self._store.list_events(which, start, limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
@@ -573,7 +577,7 @@ class Service:
     # ----------------------------------------------------------------------------------------------------- housekeeping
 
     async def sweep(self) -> None:
-        """Do what is due: store when packs were seen, remove dead packs once a day and what is too old. For every few seconds."""
+        """Do periodic work, for every few seconds: last-seen times, dead packs, retention."""
         now = self._clock()
         await do_all(
             self._retry_reading,

@@ -1,4 +1,4 @@
-"""How the things are that changes are kept of: as entries have them, and as a store has them now."""
+"""Resource snapshots for the change log: as last recorded, and as stored now."""
 
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -26,17 +26,17 @@ def of_flow(flow: Flow) -> State:
 
 
 def of_pack(pack: Pack) -> State:
-    """Return the state of a pack: what it says of itself, not when it was seen."""
+    """Return the state of a pack: its declaration, without the time when it was seen."""
     return State.of(JSON, _encode(pack.declaration))
 
 
 def of_item(item: DataItem) -> State:
-    """Return the state of a datastore item that is no secret."""
+    """Return the state of a datastore item that is not secret."""
     return State.of(item.content_type, item.value, item.description)
 
 
 def of_action(action: Action) -> State:
-    """Return the state of an action before a person says what became of it."""
+    """Return the state of an action before a person resolves it."""
     said = {
         "state": action.state,
         "command": action.name,
@@ -49,7 +49,7 @@ def of_action(action: Action) -> State:
 
 
 def of_resolution(resolution: Resolution, event: str | None, payload: bytes | None) -> State:
-    """Return what a person says became of an action."""
+    """Return the state of an action that a person resolved."""
     given = {"resolution": resolution, "event": event, "payload": None if payload is None else msgspec.Raw(payload)}
     return State.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
 
@@ -57,12 +57,12 @@ def of_resolution(resolution: Resolution, event: str | None, payload: bytes | No
 def _of_note(note: Note, kind: type[Sealed | Token | Hook]) -> State:
     try:
         return msgspec.json.decode(note.value, type=kind).state
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # somebody has damaged it
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # damaged
         return State.of("application/octet-stream", note.value)
 
 
 class Survey:
-    """Takes the records of a store, up to its notes: the chain of entries, and how the things are."""
+    """Collects the chain of entries and the stored states from records, up to the notes."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -70,7 +70,7 @@ class Survey:
         self._flows: dict[str, Flow] = {}
 
     def add(self, record: Stored) -> bool:
-        """Take the next record; return whether more of them matter."""
+        """Add the next record; return whether further records matter."""
         match record:
             case StoredPack(pack):
                 self.states[thing("pack", pack.id)] = of_pack(pack)
@@ -93,14 +93,17 @@ class Survey:
         return not isinstance(record, StoredEvent)
 
     def differences(self) -> list[Difference]:
-        """Return what is not as the entries say, which only those of a whole chain can tell."""
+        """Return the differences between entries and stored states.
+
+        None for an incomplete chain.
+        """
         if self.chain.fault is not None:
             return []
         return list(differences(self.chain.last, self.states, self.chain.base.things))
 
 
 async def survey(store: Store, anchors: Mapping[int, str] | None = None) -> Survey:
-    """Read all that a store holds at one moment as far as changes are kept of it; it need not be open."""
+    """Read the entries and the states of a store at one moment; the store need not be open."""
     found = Survey(Chain(anchors))
     async with aclosing(store.export()) as parts:
         async for part in parts:

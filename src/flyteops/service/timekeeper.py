@@ -1,4 +1,4 @@
-"""Doing what is due: lost actions, delays and schedules, by the clocks of this server."""
+"""Processing of due timers: lost actions, delays and schedules, by the clock of this server."""
 
 import asyncio
 import logging
@@ -22,24 +22,25 @@ from flyteops.term import tick_of
 LOGGER = logging.getLogger("flyte.service")
 
 RETRY_AFTER = timedelta(seconds=1)
-"""When to try again what is due and could not be done."""
+"""The pause before failed timers are retried."""
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
-"""How far the clocks of a server and its store may be apart."""
+"""The largest difference between the clocks of a server and its store."""
 
 TIMERS_AT_ONCE = 100
-"""How many timers are dealt with in one transaction."""
+"""The number of timers processed in one transaction."""
 
 
 def _timer(key: AsideKey) -> TimerKey:
-    assert isinstance(key.place, TimerKey)  # noqa: S101 - so it is for actions and schedules
+    assert isinstance(key.place, TimerKey)  # noqa: S101 - the place of actions and schedules
     return key.place
 
 
 class Timekeeper:
-    """Does what is due in a store.
+    """Processes the due timers of a store.
 
-    `announce` is told for whom there are actions now; `clock_fault` says why nothing is done, "" while it is.
+    `announce` is called with the addresses of available actions; `clock_fault` is the reason why
+    timers are not processed, "" while they are.
     """
 
     def __init__(self, store: Store, watch: ClockWatch, flows: FlowBook, aside: Aside, moment: Callable[[], Moment]) -> None:
@@ -55,11 +56,14 @@ class Timekeeper:
         self.clock_fault = ""
 
     def expect(self, times: Iterable[datetime]) -> None:
-        """Note when something will be due."""
+        """Record times at which timers will be due."""
         self._timer.expect(times)
 
     def check_clock(self, now: datetime | None) -> None:
-        """Compare the clock with the store's, which says `now`; while they differ, this server does nothing that is due."""
+        """Compare the clock with the store's time `now`.
+
+        While they differ, no timers are processed.
+        """
         if now is not None:
             self._clock_watch.note_store_time(now)
         ahead = timedelta(0) if now is None else self._clock_watch.clock() - now
@@ -71,9 +75,9 @@ class Timekeeper:
         self.clock_fault = fault
 
     async def advance(self) -> datetime | None:
-        """Do what is due now: hand lost actions out again or end them, run scheduled steps; return when to do so next.
+        """Process due timers: retry or end lost actions, run scheduled steps.
 
-        A timer that fails is set aside and tried again later.
+        Return the next due time. A timer that fails is set aside and retried later.
         """
         if self.clock_fault:
             raise UnavailableError(self.clock_fault)
@@ -85,7 +89,8 @@ class Timekeeper:
         while True:
             store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
-            # What was stamped with the other time in the meantime is corrected by another move, by nothing.
+            # Timestamps of the other time made in the meantime are corrected by another move, by
+            # zero.
             is_moved, shift = bool(shift), timedelta(0) if shift else None
             self._clock_watch.settle()
             self.announce(advanced.arrived)
@@ -97,18 +102,19 @@ class Timekeeper:
                 self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
                 self._missed.report(failed=leave_out)
                 return advanced.next_at
-            # Others get their turn: after a long downtime, thousands may be due at once.
+            # Let other tasks run: after a long downtime, thousands of timers may be due at once.
             await asyncio.sleep(0)
             self._watch_presence()
 
     async def _look_at_clock(self) -> tuple[datetime, timedelta | None]:
-        """Return the time, and by how much the timers in the store are to be moved, as the clock was set."""
+        """Return the time, and the shift for the timers in the store if the clock was set."""
         now, shift = self._clock_watch.look()
         if not self._store.is_shared:
             return now, shift
         if not shift:
             return now, None
-        # The times in the store are those of several clocks, of which this may be the only one that was set.
+        # The times in the store come from several clocks, of which this may be the only one that
+        # was set.
         self.check_clock((await self._store.look_around()).now)
         if self.clock_fault:
             self._clock_watch.reject()
@@ -117,7 +123,7 @@ class Timekeeper:
         return now, timedelta(0)
 
     def _aside_key(self, key: TimerKey) -> AsideKey:
-        """Return what a timer is called where it is listed."""
+        """Return the key under which a timer is set aside and listed."""
         if key.is_action:
             return AsideKey(ACTION, key.name, key)
         flow = self._flows.find(key.name)
@@ -126,24 +132,27 @@ class Timekeeper:
         return AsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
 
     def _watch_presence(self) -> None:
-        """Notice an absence, if somebody looks regularly: `advance` alone may be called whenever one likes."""
+        """Detect an absence if checks are regular: `advance` alone may be called at any time."""
         if self._presence.is_kept:
             self._presence.look()
 
     async def note_presence(self) -> None:
-        """Note that this server is at work; let leases begin anew if none was: no result could be told to anybody."""
+        """Record that this server is running.
+
+        Renew leases if no server was running before, as no result could be reported then.
+        """
         self._watch_presence()
         if not self._presence.is_back and not (self._store.is_shared and self._presence.is_kept):
             return
         begun = self._monotonic()
         is_new = await self._store.renew_leases(self._clock(), if_unattended_for=AWAY_AFTER if self._store.is_shared else None)
         if is_new and self._monotonic() - begun > AWAY_AFTER.total_seconds():
-            # The store was away in the middle, and they have begun before that.
+            # The store was away in the middle, and the renewed leases began before that.
             await self._store.renew_leases(self._clock())
         self._presence.is_back = False
 
     async def keep(self, loop: BackgroundLoop) -> None:
-        """Do what is due whenever it is, until cancelled; what fails is tried again."""
+        """Process timers when they are due, until cancelled; failures are retried."""
         self._presence.look()
         while True:
             self._timer.restart()
@@ -152,27 +161,31 @@ class Timekeeper:
                 loop.succeeded()
                 self._timer.expect([] if next_at is None else [next_at])
                 await self._rest()
-            except Exception as error:  # time goes on, whatever it is; the loop reports it
+            except Exception as error:  # timers go on after any failure; the loop reports it
                 if str(error) != self.clock_fault:
                     self._presence.is_back = True
                     loop.failed(error)
                 await self._timer.wait(RETRY_AFTER.total_seconds())
 
     async def _rest(self) -> None:
-        """Return when something is due, or after a pause; note meanwhile that this server is at work."""
+        """Return when a timer is due, or after a pause.
+
+        Record meanwhile that this server is running.
+        """
         for _ in range(round(PAUSE / BEAT)):
             if await self._timer.wait(BEAT):
                 return
             await self.note_presence()
 
     def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        """Say what becomes of an action whose pack was silent for too long."""
+        """Decide about an action whose pack was silent for too long."""
         flow = self._flows.version(progress.flow_name, progress.flow_uuid)
         return rule_on_lost(self._flows.index, flow, progress, self._moment())
 
     def due(self, step: DueStep) -> Firing:
-        """Say what a step does whose time has come."""
-        # The version is the store's, which may have come there a moment ago, and not be current here yet.
+        """Decide about a step that is due."""
+        # The version is the store's, which may have been saved a moment ago, and not be current
+        # here yet.
         flow = self._flows.version(step.flow_name, step.flow_uuid)
         schedule = None if flow is None else flow.steps[step.step_index].step.schedule
         if flow is None or schedule is None:

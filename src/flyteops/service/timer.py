@@ -1,4 +1,4 @@
-"""When something is due, and whether the clock can be trusted."""
+"""The wake-up timer, the detection of absences, and the detection of clock changes."""
 
 import asyncio
 import logging
@@ -8,20 +8,20 @@ from datetime import datetime, timedelta
 LOGGER = logging.getLogger("flyte.service")
 
 PAUSE = 5.0
-"""How many seconds pass at most between two looks at what is due, so that a clock that was set is noticed."""
+"""The longest time in seconds between two checks for due timers, so that a set clock is noticed."""
 
 BEAT = 1.0
-"""How many seconds pass at most between two notes that this server is at work."""
+"""The longest time in seconds between two records that this server is running."""
 
 AWAY_AFTER = timedelta(seconds=2)
-"""For how long no server must have been at work for leases to begin anew."""
+"""The time without any running server after which leases begin anew."""
 
 TOLERANCE = timedelta(seconds=2)
-"""How much the clock may gain or lose between two looks without having been set."""
+"""The drift of the clock between two checks that does not count as a change."""
 
 
 class Timer:
-    """Wakes whoever waits for it at the earliest of the times that it was told."""
+    """Wakes its waiting task at the earliest of the expected times."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -29,19 +29,22 @@ class Timer:
         self._changed = asyncio.Event()
 
     def expect(self, times: Iterable[datetime]) -> None:
-        """Note when something will be due, which may be earlier than what is waited for."""
+        """Record due times, which may be earlier than the one waited for."""
         for at in times:
             if self._next_at is None or at < self._next_at:
                 self._next_at = at
                 self._changed.set()
 
     def restart(self) -> None:
-        """Forget what was expected; what is noted from now on counts."""
+        """Forget all expected times; those recorded from now on count."""
         self._next_at = None
         self._changed.clear()
 
     async def wait(self, longest: float = PAUSE) -> bool:
-        """Return when something is due, or after a pause; tell which of them it was."""
+        """Return at the next due time, or after a pause.
+
+        Return True for the former, False for the latter.
+        """
         while (seconds := min(longest, self._seconds())) > 0:
             self._changed.clear()
             try:
@@ -58,9 +61,10 @@ class Timer:
 
 
 class Presence:
-    """Notices when this server was not at work: at its start, while it was stopped, frozen or asleep, or could not do it.
+    """Detects when this server was not running: before its start, or while frozen or asleep.
 
-    Absences are counted between looks, which come every `BEAT` once the first has been.
+    It also counts as not running while it was stopped or could not work. Absences are counted
+    between checks, which come every `BEAT` once the first has been made.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -69,7 +73,7 @@ class Presence:
         self.is_back = True
 
     def look(self) -> None:
-        """Note that this server is at work now."""
+        """Record that this server is running now."""
         now = self._monotonic()
         if self._seen_at is not None and now - self._seen_at > AWAY_AFTER.total_seconds():
             LOGGER.warning("This server was not at work for %.0f s; leases begin anew unless another was", now - self._seen_at)
@@ -78,16 +82,17 @@ class Presence:
 
     @property
     def is_kept(self) -> bool:
-        """Whether somebody looks regularly."""
+        """Whether checks are regular."""
         return self._seen_at is not None
 
 
 class ClockWatch:
-    """Notices when the clock was set, by comparing it with one that cannot be.
+    """Detects that the clock was set, by comparing it with a monotonic clock.
 
-    Until the timers in the store have been moved accordingly (`look`, then `settle`), `now` goes on as if the clock had not been
-    set, so that nothing is moved that began after the jump. Where the time of a shared store is known, `now` is whichever of the
-    two times is nearer to it: the clock may just have been put right. `clock` is the clock as it is.
+    Until the timers in the store have been moved accordingly (`look`, then `settle`), `now` goes on
+    as if the clock had not been set, so that timers begun after the jump are not moved. Where the
+    time of a shared store is known, `now` is the one of the two times nearer to it: the clock may
+    just have been put right. `clock` is the clock as it is.
     """
 
     def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
@@ -98,11 +103,11 @@ class ClockWatch:
         self._store: tuple[datetime, float] | None = None
 
     def note_store_time(self, now: datetime) -> None:
-        """Note the time of a store that several servers share."""
+        """Record the time of a store that several servers share."""
         self._store = now, self.monotonic()
 
     def now(self) -> datetime:
-        """Return the time with which whatever begins now is stamped."""
+        """Return the timestamp for all that begins now."""
         now, due = self.clock(), self._expected()
         if due is None or abs(now - due) <= TOLERANCE:
             return now
@@ -110,12 +115,16 @@ class ClockWatch:
             at, steady = self._store
             of_store = at + timedelta(seconds=self.monotonic() - steady)
             return min(now, due, key=lambda each: abs(each - of_store))
-        # While timers are being moved, nobody knows what is stamped before and what after. The later time makes a lease or a
-        # delay too long at worst, which can be corrected; the other one would end it at once.
+        # While timers are being moved, it is unknown which timestamps come before and which after.
+        # The later time makes a lease or a delay too long at worst, which can be corrected; the
+        # other one would end it at once.
         return due if self._noticed is None else max(now, due)
 
     def look(self) -> tuple[datetime, timedelta | None]:
-        """Return the time, and how far the clock has been set since the last look, None if it was not; at first, zero."""
+        """Return the time, and the change of the clock since the last check, None if not set.
+
+        The first change is zero.
+        """
         now, due, steady = self.clock(), self._expected(), self.monotonic()
         jump = timedelta(0) if due is None else now - due
         if due is not None and abs(jump) <= TOLERANCE:
@@ -125,16 +134,19 @@ class ClockWatch:
         return now, jump
 
     def settle(self) -> None:
-        """Note that the timers in the store have been moved by what the last look has found."""
+        """Record that the timers in the store were moved by the change that the last look found."""
         if self._noticed is not None:
             self._last, self._noticed = self._noticed, None
 
     def reject(self) -> None:
-        """Note that the timers in the store are not moved, as the clock is wrong; it goes on as if it had not been set."""
+        """Record that the timers in the store are not moved, as the clock is wrong.
+
+        `now` goes on as if the clock had not been set.
+        """
         self._noticed = None
 
     def _expected(self) -> datetime | None:
-        """Return the time if the clock was not set since the last look, None before the first."""
+        """Return the expected time if the clock was not set since the last check, None at first."""
         if self._last is None:
             return None
         at, steady = self._last

@@ -1,4 +1,4 @@
-"""Tokens of our own: shown once when they are made, and known again by their hash."""
+"""Tokens of this server: shown once when they are made, and identified by their hash afterwards."""
 
 import hmac
 import secrets
@@ -19,18 +19,24 @@ from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 
 PREFIX = "flyte_"
-"""What every token begins with, so that people and programs that look for lost secrets know one when they see it."""
+"""The prefix of every token, by which searches for leaked secrets identify it."""
 
 TOKEN, USE = "token", "token-use"
-"""The kinds of notes: a use has one of its own, so that noting it cannot bring back a token that was revoked meanwhile."""
+"""The kinds of notes.
+
+A use has its own, so that storing it cannot restore a token revoked meanwhile.
+"""
 
 USE_KEPT_EVERY = timedelta(minutes=1)
-"""How exactly it is stored when a token was last used."""
+"""The precision of the stored time at which a token was last used."""
 
 LONGEST_TEXT = 255
 
 READABLE = ("chatops",)
-"""The datastore items that every pack may read which declares them, unless its token or the policy names others."""
+"""The datastore items that every pack may read if it declares them.
+
+Its token or the policy may name others.
+"""
 
 EVERY_ITEM = "*"
 
@@ -38,7 +44,7 @@ UNKNOWN = sha256(b"").hexdigest()
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bearer of a token may do: everything, or what one pack may, which is known by its name and labels."""
+    """The rights of a bearer: all, or those of one pack, identified by its name and labels."""
 
     token_id: str
     hash: str
@@ -49,28 +55,31 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     pack_name: str = ""
     labels: dict[str, str] = {}
     items: tuple[str, ...] | None = None
-    """The keys of the datastore items that the pack may read if it declares them; None for `READABLE`."""
+    """The keys of the datastore items that the pack may read if it declares them.
+
+    None for `READABLE`.
+    """
 
     def is_valid_at(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at
 
     @property
     def state(self) -> State:
-        """How it is, as entries about changes have it: of its hash they have a hash only."""
+        """The state, as entries of the change log record it, with a hash of the token's hash."""
         known = {name: value for name, value in msgspec.to_builtins(self).items() if name != "hash"}
-        if self.items is None:  # as in the entries about tokens from before there were items
+        if self.items is None:  # as in the entries about tokens made before `items` existed
             del known["items"]
         known["fingerprint"] = sha256(self.hash.encode()).hexdigest()
         return State.of("application/json", msgspec.json.encode(known, order="deterministic"))
 
     @property
     def claims(self) -> Mapping[str, str]:
-        """What it says, as tokens of others say it."""
+        """The claims that an OIDC token for this bearer would carry."""
         return {"role": "admin"} if self.is_admin else {"role": "pack", "pack": pack_id(self.pack_name, self.labels)}
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """The keys of the datastore items that its bearer may read as a pack that declares them."""
+        """The keys of the datastore items that the bearer may read as a pack that declares them."""
         if self.is_admin:
             return (EVERY_ITEM,)
         return READABLE if self.items is None else self.items
@@ -86,7 +95,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A token that is wanted; it lasts for ever, or for some time."""
+    """A requested token; it is valid for some time, or without end."""
 
     is_admin: bool = False
     pack_name: str = ""
@@ -97,7 +106,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenBook:
-    """All tokens, in memory as well, so that a request that shows one does not wait for the store."""
+    """All tokens, in memory as well, so that a request with a token does not wait for the store."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, set_aside: Aside) -> None:
         self._store = store
@@ -110,7 +119,7 @@ class TokenBook:
         self._stored_uses: dict[str, datetime] = {}
 
     async def refresh(self) -> None:
-        """Take over what is in the store."""
+        """Load the tokens from the store."""
         tokens = self._aside.decode(await self._store.list_notes(TOKEN), Token, aside.TOKEN)
         self._tokens = {token.token_id: token for _, token in tokens}
         for key, at in self._aside.decode(await self._store.list_notes(USE), datetime, aside.TOKEN, USE):
@@ -120,11 +129,14 @@ class TokenBook:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all tokens are, as entries about changes have it."""
+        """The states of all tokens, as entries of the change log record them."""
         return {thing("token", token.token_id): token.state for token in self._tokens.values()}
 
     def make(self, order: Order, token_id: str | None = None) -> tuple[Token, str]:
-        """Return a token and its text, which nothing but this knows; raise `InputError` for an order that cannot be."""
+        """Return a token and its text, which is not kept anywhere.
+
+        Raise `InputError` for invalid orders.
+        """
         problems = list(_faults(order))
         if problems:
             raise InputError("The token cannot be made.", problems=problems)
@@ -145,7 +157,7 @@ class TokenBook:
         return token, text
 
     async def add(self, token: Token, by: Author = SERVER) -> None:
-        """Let a token be known from now on; raise `ConflictError` when there is one of its id."""
+        """Store a token, valid from now on; raise `ConflictError` if its id exists."""
         note = Note(TOKEN, token.token_id, msgspec.json.encode(token))
         async with self._changes.turn():
             if token.token_id in self._tokens:
@@ -155,7 +167,10 @@ class TokenBook:
                 self._tokens[token.token_id] = token
 
     async def create(self, order: Order, by: Author = SERVER) -> tuple[Token, str]:
-        """Make a token that is known from now on; return it and its text, which cannot be had again."""
+        """Create a token, valid from now on.
+
+        Return it and its text, which cannot be retrieved again.
+        """
         token, text = self.make(order)
         await self.add(token, by)
         return token, text
@@ -172,11 +187,11 @@ class TokenBook:
         return token
 
     def last_used_at(self, token_id: str) -> datetime | None:
-        """Return when a token was last shown, None if it never was."""
+        """Return the time when a token was last used, None if it never was."""
         return self._uses.get(token_id)
 
     async def revoke(self, token_id: str, by: Author = SERVER) -> None:
-        """Let a token be known no more, also one that cannot be read; raise `NotFoundError`."""
+        """Revoke a token, even one that cannot be read; raise `NotFoundError`."""
         unreadable = AsideKey(aside.TOKEN, token_id)
         async with self._changes.turn():
             state = UNREADABLE if unreadable in self._aside else self.get(token_id).state
@@ -190,19 +205,19 @@ class TokenBook:
             await self._store.delete_note(USE, token_id)
 
     def has_admin(self) -> bool:
-        """Tell whether somebody may do everything, now."""
+        """Return whether there is a valid token that allows everything."""
         now = self._clock()
         return any(token.is_admin and token.is_valid_at(now) for token in self._tokens.values())
 
     def check(self, text: str) -> Token:
-        """Return the token that a text is; raise `UnauthorizedError` when it is none, or not any more.
+        """Return the token with this text; raise `UnauthorizedError` if it is unknown or expired.
 
-        As long as none were loaded, nobody can tell: raise `UnavailableError`.
+        Before tokens are loaded, raise `UnavailableError`.
         """
         if not self._is_loaded:
             raise UnavailableError
         token = self._tokens.get(text.removeprefix(PREFIX).partition("_")[0])
-        # Compared in constant time, also for an id that is not known.
+        # Compared in constant time, also for an unknown id.
         is_known = hmac.compare_digest(UNKNOWN if token is None else token.hash, sha256(text.encode()).hexdigest())
         if token is None or not is_known:
             raise UnauthorizedError("The token is not known; perhaps it was revoked.", error="invalid_token")
@@ -213,7 +228,7 @@ class TokenBook:
         return token
 
     async def store_uses(self) -> None:
-        """Store when tokens were last used, if that has changed by much."""
+        """Store the times when tokens were last used, if they have changed by much."""
         for token_id, at in list(self._uses.items()):
             stored = self._stored_uses.get(token_id)
             if token_id in self._tokens and (stored is None or at >= stored + USE_KEPT_EVERY):

@@ -1,8 +1,9 @@
-"""Secrets: datastore items that are encrypted in the store, and that nobody but packs is given.
+"""Secrets: datastore items that are encrypted in the store, and given to packs only.
 
-Templates put a reference where a secret belongs; the value takes its place at the moment when a pack takes the action. So what is
-stored, shown or decided never holds a value. A reference has a code that only servers on this store can make, so that nobody gets
-at a secret by writing a reference into an event.
+Templates put a reference in place of a secret; the value replaces it when a pack takes the action.
+So data that is stored, shown or decided on never holds a value. A reference has a code that only
+servers on this store can make, so that a reference written into an event does not reveal the
+secret.
 """
 
 import json
@@ -26,7 +27,7 @@ from flyteops.service.changelog import ChangeLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
 
-if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
     from flyteops.service.seal import Seals
 
 LOGGER = logging.getLogger("flyte.service")
@@ -36,16 +37,16 @@ CODE_KIND = "secret-code"
 CODE = "1"
 
 REFERENCE = re.compile(rb"@secret:([A-Za-z0-9_-]+):([a-z]+):([A-Za-z0-9_-]{22})@")
-"""What stands for a secret in a JSON text: the name in base64, the form, and the code."""
+"""The reference to a secret in a JSON text: the name in base64, the form, and the code."""
 
 SHORTEST_MASKED = 6
-"""Shorter values are not looked for in what is shown: they would be found everywhere."""
+"""Shorter values are not masked in output: they would be found everywhere."""
 
 MASK = b"***"
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What the store keeps of a secret: its value as a Fernet token."""
+    """The stored form of a secret: its value as a Fernet token."""
 
     content_type: str
     description: str
@@ -53,12 +54,12 @@ class Sealed(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        """How it is, as entries about changes have it."""
+        """The state, as entries of the change log record it."""
         return State.of_secret(self.content_type, self.token.encode(), self.description)
 
 
 class Secret(NamedTuple):
-    """A secret whose value is known."""
+    """A secret with a known value."""
 
     item: DataItem
     value: str
@@ -67,7 +68,7 @@ class Secret(NamedTuple):
 
     @classmethod
     def of(cls, item: DataItem, value: str, token: str) -> Self:
-        """Return a secret with the ways in which JSON writes it; none of one that is too short to be looked for."""
+        """Return a secret with its JSON spellings; none for one that is too short to be masked."""
         shown = value.strip()
         writings = {json.dumps(shown).encode(), msgspec.json.encode(shown)} if len(shown) >= SHORTEST_MASKED else set()
         return cls(item, value, token, tuple(sorted(written[1:-1] for written in writings)))
@@ -89,7 +90,10 @@ class Vault:
     # -------------------------------------------------------------------------------------------------------- the store
 
     async def load(self) -> None:
-        """Take over what the store has; what no key opens is known by name only."""
+        """Load the secrets from the store.
+
+        For those that no key decrypts, only the name is known.
+        """
         states: dict[str, State] = {}
         secrets: dict[str, Secret] = {}
         locked: dict[str, DataItem] = {}
@@ -117,7 +121,7 @@ class Vault:
     async def _load_code_key(self, seals: "Seals") -> None:
         if self._code_key:
             return
-        with suppress(ConflictError):  # it is there already
+        with suppress(ConflictError):  # it exists already
             await self._store.save_note(Note(CODE_KIND, CODE, seals.close(os.urandom(32))), replaces=False)
         [note] = await self._store.list_notes(CODE_KIND)
         self._code_key = seals.open(note.value) or b""
@@ -125,7 +129,7 @@ class Vault:
             LOGGER.warning("The keys for secrets are not those that this store was used with before; no secret can be used.")
 
     async def renew(self) -> None:
-        """Encrypt anew with the first key what an older one had encrypted, so that it is enough for all that can be opened."""
+        """Re-encrypt secrets under older keys with the first key, so that these can be retired."""
         seals = self._seals
         if seals is None:
             return
@@ -138,9 +142,10 @@ class Vault:
                 await self._store.save_note(Note(CODE_KIND, CODE, seals.close(self._code_key)))
 
     async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
-        """Create or replace a secret, perhaps with its present description, in a turn of the log of changes; True if it is new.
+        """Create or replace a secret; return True if it is new.
 
-        Raise `InputError` when it cannot be kept as one.
+        It may keep its present description. Call this in a turn of the change log. Raise
+        `InputError` if it cannot be kept as a secret.
         """
         if self._seals is None or not self._code_key:
             message = f"cannot be kept secret: {self._why_unusable}"
@@ -153,12 +158,13 @@ class Vault:
         item = msgspec.structs.replace(item, value=b"", is_secret=True)
         if known is not None and keeps_description:
             item = msgspec.structs.replace(item, description=known.description)
-        # Also when nothing has changed: otherwise, whoever reads the log of changes could find out a value by guessing it.
+        # Also if nothing has changed: otherwise a reader of the change log could find out a value
+        # by guessing it.
         await self._seal(self._seals, item, value, by)
         return known is None
 
     def _find(self, key: str) -> DataItem | None:
-        """Return a secret without its value, also one that no key opens."""
+        """Return a secret without its value, even one that no key decrypts."""
         return self._secrets[key].item if key in self._secrets else self._locked.get(key)
 
     async def _seal(self, seals: "Seals", item: DataItem, value: str, by: Author, action: ActionName | None = None) -> None:
@@ -172,7 +178,7 @@ class Vault:
             self._locked.pop(item.key, None)
 
     async def delete(self, key: str, by: Author) -> None:
-        """Forget a secret, within a turn of the log of changes."""
+        """Delete a secret, within a turn of the change log."""
         async with self._changes.recorded(by, thing("datastore", key), self._states.get(key), None):
             await self._store.delete_note(KIND, key)
             for known in (self._states, self._secrets, self._locked):
@@ -180,7 +186,7 @@ class Vault:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all secrets are, as entries about changes have it."""
+        """The states of all secrets, as entries of the change log record them."""
         return {thing("datastore", key): state for key, state in self._states.items()}
 
     def __contains__(self, key: object) -> bool:
@@ -194,9 +200,10 @@ class Vault:
     # ------------------------------------------------------------------------------------------------------- references
 
     def refer(self, name: str, form: str) -> str:
-        """Return what stands for a secret in the input of an action.
+        """Return the reference to a secret for the input of an action.
 
-        Raise `KeyError` when there is none, and another `LookupError` when it cannot be decrypted.
+        Raise `KeyError` if there is no such secret, and another `LookupError` if it cannot be
+        decrypted.
         """
         if name in self._locked:
             raise LookupError(self._why_locked)
@@ -221,7 +228,10 @@ class Vault:
         return _base64(blake2b(f"{encoded}:{form}".encode(), key=self._code_key, digest_size=16).digest())
 
     def reveal(self, text: bytes) -> bytes:
-        """Return a JSON text with values in the place of references; raise `UnavailableError` for one that is not there now."""
+        """Return a JSON text with values in place of references.
+
+        Raise `UnavailableError` for a missing one.
+        """
         if b"@secret:" not in text:
             return text
         if not self._code_key:
@@ -230,7 +240,7 @@ class Vault:
         return REFERENCE.sub(self._value, text)
 
     def _check_locked(self, text: bytes) -> None:
-        """Raise `UnavailableError` for a text that refers to a secret, where no key can tell whether a reference is real."""
+        """Raise `UnavailableError` for a reference to a locked secret, which no key can verify."""
         locked = {_base64(name.encode()): name for name in self._locked}
         for found in REFERENCE.finditer(text):
             name = locked.get(found[1].decode())
@@ -252,7 +262,7 @@ class Vault:
         return compare_digest(self._code(found[1].decode(), found[2].decode()).encode(), found[3])
 
     def mask(self, text: bytes) -> bytes:
-        """Return a JSON text with neither references nor values of secrets in it."""
+        """Return a JSON text without references to secrets and without their values."""
         if b"@secret:" in text:
             text = REFERENCE.sub(MASK, text)
         for secret in self._secrets.values():
@@ -261,7 +271,7 @@ class Vault:
         return text
 
     def mask_text(self, text: str) -> str:
-        """Do the same with a text that is no JSON."""
+        """Mask a text that is not JSON in the same way."""
         if not self._secrets and "@secret:" not in text:
             return text
         masked: str = msgspec.json.decode(self.mask(msgspec.json.encode(text)))

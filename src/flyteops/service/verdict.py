@@ -1,4 +1,4 @@
-"""Who may end an action, and what counts as its result. Pure: it is asked inside of the store's transactions."""
+"""The rules on ending an action and on its result. Pure: called inside the store's transactions."""
 
 from hmac import compare_digest
 from typing import Literal
@@ -10,13 +10,16 @@ from flyteops.model import Action, ActionState, Event, Lease, PackRef, Progress,
 from flyteops.ruling import Late
 
 Resolution = Literal["succeeded", "failed", "retry"]
-"""What a person says became of an action."""
+"""The outcome of an action that a person reports."""
 
 UNFINISHED = (ActionState.PENDING, ActionState.UNKNOWN)
 
 
 def rule_on_result(event: Event, progress: Progress, lease: str | None) -> Late | bool:
-    """Say whether a result is to be applied, kept only, or is here already; raise `ConflictError`."""
+    """Return whether to apply a result, or `Late` to keep it only; raise `ConflictError`.
+
+    False is for a result that was applied before.
+    """
     check_may_complete(event.pack, progress)
     if progress.result is not None and is_same_result(event, progress.result):
         return False
@@ -32,20 +35,20 @@ def rule_on_result(event: Event, progress: Progress, lease: str | None) -> Late 
 
 
 def accept(_progress: Progress) -> None:
-    """Let a person do what the state of the action allows."""
+    """Accept every state: a person may do all that the state of the action allows."""
 
 
 def is_open(action: Action | Progress) -> bool:
-    """Return True for an action that a person may end; raise `ConflictError` for another."""
+    """Return True for an action that a person may end; raise `ConflictError` for others."""
     if action.state in UNFINISHED:
         return True
     raise ConflictError(f"Action {action.action_id!r} is {action.state}; only what is PENDING or UNKNOWN can be resolved.")
 
 
 def shown_lease(progress: Progress, token: str | None) -> Lease:
-    """Return the lease that a pack shows; raise `ConflictError` for one that it was never given.
+    """Return the lease for a token; raise `ConflictError` for one never given to the pack.
 
-    One that shows none can only mean the first attempt, and only as long as there is no other.
+    Without a token, only the first attempt can be meant, and only as long as there is no other.
     """
     if token is None and progress.attempt == 1 and progress.leases:
         return progress.leases[0]
@@ -65,7 +68,7 @@ def check_may_complete(pack: PackRef, progress: Progress) -> None:
 
 
 def is_same_result(event: Event, earlier: Event) -> bool:
-    """Tell whether a result says the same as one that was applied before, as when a client did not get the answer."""
+    """Return whether a result equals an earlier one, as when a client did not get the answer."""
     if event.name != earlier.name:
         return False
     return event.payload == earlier.payload or _canonical(event.payload) == _canonical(earlier.payload)

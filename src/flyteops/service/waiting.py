@@ -1,4 +1,4 @@
-"""Packs that wait for something to do, and how they are told at once when there is something."""
+"""Long-polling packs, and their wake-up when an action arrives."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -8,11 +8,11 @@ from flyteops.errors import BusyError
 from flyteops.model import Address, PackRef
 
 REMEMBERED = 10_000
-"""For how many addresses it is remembered who may take what is sent there."""
+"""The number of addresses with cached lists of the pack ids that accept them."""
 
 
 class Waiter:
-    """One caller that waits. `told` is where something has arrived for it since it last looked."""
+    """A waiting caller. `told` holds the addresses of arrivals for it since its last look."""
 
     __slots__ = ("_arrived", "_is_dismissed", "command", "pack", "told")
 
@@ -37,7 +37,7 @@ class Waiter:
         self._arrived.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Return True once something has arrived, False when the time is over or there is no use in waiting."""
+        """Return True after an arrival, False on timeout or dismissal."""
         if self._is_dismissed:
             return False
         try:
@@ -49,25 +49,31 @@ class Waiter:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Look for what has arrived; what arrives from now on is told anew. What was told stays so if the look fails."""
+        """Look for arrivals; later ones wake the caller anew.
+
+        If the look fails, earlier ones are kept.
+        """
         told, self.told = self.told, []
         if not self._is_dismissed:
             self._arrived.clear()
         try:
             yield
-        except BaseException:  # whatever it is, what has arrived must not be forgotten
+        except BaseException:  # on any failure, arrivals must not be lost
             self.told += told
             raise
 
 
 class WaitingRoom:
-    """Those who wait. Of those who may take something that arrives, one is told; it hands on what it leaves without taking."""
+    """Long-polling takes.
+
+    A new action wakes one matching waiter; one that leaves empty-handed passes the wake-up on.
+    """
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
         self._count = 0
         self._is_closed = False
-        # Who waits under which pack id, and which ids that somebody ever waited under may take what is sent to an address.
+        # The waiters by pack id, and the ids of all packs that ever waited and accept an address.
         self._waiters: dict[str, dict[Waiter, None]] = {}
         self._packs: dict[str, dict[str, PackRef]] = {}
         self._accepting: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
@@ -76,7 +82,7 @@ class WaitingRoom:
         return self._count
 
     def enter(self, pack: PackRef, command: str | None) -> Waiter:
-        """Begin to wait; raise `BusyError` when too many do."""
+        """Begin to wait; raise `BusyError` if too many callers wait."""
         if self._count >= self._limit:
             raise BusyError
         self._count += 1
@@ -91,14 +97,14 @@ class WaitingRoom:
         return waiter
 
     def close(self) -> None:
-        """Send everybody away; whoever comes from now on does not wait."""
+        """Dismiss all waiters; later callers do not wait."""
         self._is_closed = True
         for waiters in self._waiters.values():
             for waiter in waiters:
                 waiter.dismiss()
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer; what this one was told of and has not looked for goes to the next."""
+        """Stop waiting; arrivals that this waiter has not looked for go to the next."""
         self._count -= 1
         waiters = self._waiters[waiter.pack.id]
         del waiters[waiter]
@@ -107,7 +113,7 @@ class WaitingRoom:
         self.announce(waiter.told)
 
     def announce(self, addresses: Iterable[Address]) -> None:
-        """Tell one of those who may take it of each thing that has arrived."""
+        """Wake one waiter that accepts it for each arrival."""
         if not self._waiters:
             return
         for address in addresses:

@@ -1,1 +1,1 @@
-"""Hooks: addresses at which GitHub, Alertmanager and others call, and calls that become events of the pack `Webhook`."""
+"""Hooks: addresses for calls of GitHub and others, which become events of the pack `Webhook`."""

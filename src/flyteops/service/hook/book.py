@@ -1,4 +1,4 @@
-"""All hooks: made, changed and removed, in the store and in memory, so that a call does not wait for the store to be known."""
+"""The registry of hooks, also in memory, so that a call is verified without the store."""
 
 import logging
 import secrets
@@ -20,13 +20,13 @@ from flyteops.service.hook.record import CallLog
 from flyteops.service.pack import PackRoll
 from flyteops.storage.base import Store
 
-if TYPE_CHECKING:  # what it needs takes long to load, and few servers have secrets
+if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
     from flyteops.service.seal import Seals
 
 LOGGER = logging.getLogger("flyte.hooks")
 
 PACK = "Webhook"
-"""The pack in whose name calls become events."""
+"""The pack whose events the calls become."""
 
 PAYLOAD_SCHEMA: Json = {
     "type": "object",
@@ -47,7 +47,7 @@ PAYLOAD_SCHEMA: Json = {
 
 
 class HookBook:
-    """All hooks, and their last calls. Without `seals`, their secrets are in the store as they are."""
+    """All hooks, and their last calls. Without `seals`, their secrets are stored unencrypted."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
         self,
@@ -72,7 +72,7 @@ class HookBook:
     # -------------------------------------------------------------------------------------------------------- the store
 
     async def refresh(self) -> None:
-        """Take over what is in the store."""
+        """Load the hooks from the store."""
         hooks = [hook for _, hook in self._aside.decode(await self._store.list_notes(HOOK), Hook, aside.HOOK)]
         kept = {each.text: each for hook in hooks for each in hook.secrets}
         opened = {text: self._opened.get(text) or self._open(each) for text, each in kept.items()}
@@ -96,7 +96,7 @@ class HookBook:
         return Kept(text=self._seals.close(secret.encode()).decode(), is_sealed=True, created_at=now)
 
     async def start(self) -> None:
-        """Encrypt secrets with the newest key that are not, and see that the pack is there if there are hooks."""
+        """Encrypt secrets with the newest key if needed, and register the pack if hooks exist."""
         async with self._changes.turn():
             for hook in list(self._hooks.values()):
                 renewed = tuple(self._renewed(each) for each in hook.secrets)
@@ -113,7 +113,7 @@ class HookBook:
         return replace(self._close(self._opened[kept.text], kept.created_at), ends_at=kept.ends_at)
 
     async def _put(self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False) -> None:
-        """Store a hook, within a turn of the log of changes."""
+        """Store a hook, within a turn of the change log."""
         known = self._hooks.get(hook.name)
         async with self._changes.recorded(
             by, thing("hook", hook.name), None if known is None else known.state, hook.state, action
@@ -124,7 +124,7 @@ class HookBook:
                 self._opened[each.text] = self._opened.get(each.text) or self._open(each) or ""
 
     async def register(self, by: Author = SERVER) -> None:
-        """Let the pack be known, with an event for each hook; without any, let it be known no more."""
+        """Register the pack with an event for each hook; without hooks, unregister it."""
         events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
         await self._packs.register(PackDeclaration(PACK, events=events), self._clock(), by)
 
@@ -132,11 +132,14 @@ class HookBook:
 
     @property
     def states(self) -> Mapping[Thing, State]:
-        """How all hooks are, as entries about changes have it."""
+        """The states of all hooks, as entries of the change log record them."""
         return {thing("hook", hook.name): hook.state for hook in self._hooks.values()}
 
     async def create(self, wish: Wish, by: Author = SERVER) -> tuple[Hook, str | None]:
-        """Make a hook; return it, and its secret if that was made here: it cannot be had again."""
+        """Create a hook.
+
+        Return it, and its secret if it was generated here: it is not shown again.
+        """
         now = self._clock()
         hook = wish.hook(now)
         made = new_secret(hook.signing) if wish.secret is None and hook.signing.scheme != "none" else None
@@ -151,7 +154,10 @@ class HookBook:
         return hook, made
 
     async def update(self, wish: Wish, by: Author = SERVER) -> Hook:
-        """Change a hook, which keeps its secrets and, unless a vendor is named, everything left out; raise `NotFoundError`."""
+        """Change a hook; raise `NotFoundError`.
+
+        It keeps its secrets and, unless a vendor is named, every field left out.
+        """
         async with self._changes.turn():
             known = self.get(wish.name)
             changed = wish.for_update(known).hook(known.created_at)
@@ -171,7 +177,8 @@ class HookBook:
     ) -> tuple[Hook, str | None]:
         """Give a hook another secret; return it as `create` does.
 
-        Those before are valid for some more time, None for ever; of those, no more are kept than the hook may have.
+        The previous secrets stay valid for `keep_for`, without end if that is None; no more are
+        kept than the hook may have.
         """
         now = self._clock()
         async with self._changes.turn():
@@ -196,7 +203,10 @@ class HookBook:
         return hook, made
 
     async def delete(self, name: str, by: Author = SERVER) -> None:
-        """Remove a hook, also one that cannot be read; raise `NotFoundError`. What its calls became stays in the audit."""
+        """Delete a hook, even one that cannot be read; raise `NotFoundError`.
+
+        The events of its calls stay in the audit.
+        """
         unreadable = AsideKey(aside.HOOK, name)
         async with self._changes.turn():
             before = UNREADABLE if unreadable in self._aside else self.get(name).state
@@ -223,7 +233,10 @@ class HookBook:
         return sorted(self._hooks.values(), key=lambda hook: hook.name)
 
     def find(self, name: str) -> Hook | None:
-        """Return a hook, None if there is none; as long as none were loaded, raise `UnavailableError`."""
+        """Return a hook, None if it does not exist.
+
+        Raise `UnavailableError` before hooks are loaded.
+        """
         if not self._is_loaded:
             raise UnavailableError
         return self._hooks.get(name)
@@ -236,7 +249,7 @@ class HookBook:
         return hook
 
     def secrets_of(self, hook: Hook) -> Sequence[str]:
-        """Return the secrets by which its callers are known now; none of those that no key opens."""
+        """Return the secrets that are valid for callers now, except those that no key decrypts."""
         now = self._clock()
         valid = [each.text for each in hook.secrets if each.is_valid_at(now)]
         return [self._opened[text] for text in valid if self._opened.get(text)]

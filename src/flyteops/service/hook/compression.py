@@ -1,4 +1,4 @@
-"""Compressed bodies, decompressed within a bound, so that a small call cannot fill the memory. Pure."""
+"""Bounded decompression of bodies, so that a small call cannot fill the memory. Pure."""
 
 import zlib
 
@@ -6,22 +6,28 @@ from flyteops.errors import InputError, TooLargeError
 from flyteops.service.hook.signing import Request
 
 WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-"""The codings, and what zlib calls their formats."""
+"""The codings, and the zlib window sizes of their formats."""
 
 RAW_DEFLATE = -15
 
 
 MOST_PARTS = 100
-"""How many parts a body may have: each is searched for in all that follows, so that many cost a lot."""
+"""The number of parts that a body may have.
+
+Each is searched for in all that follows, so many parts cost a lot.
+"""
 
 
 def is_compressed(request: Request) -> bool:
-    """Tell whether the body of a call is compressed."""
+    """Return whether the body of a call is compressed."""
     return _coding(request) not in ("", "identity")
 
 
 def decompressed(request: Request) -> Request:
-    """Return a call with the body as it was before compression; raise `InputError`, `TooLargeError` beyond its bound."""
+    """Return a call with its body decompressed.
+
+    Raise `InputError`, or `TooLargeError` beyond its bound.
+    """
     coding = _coding(request)
     if coding not in WINDOWS:
         raise InputError(f"The body is compressed ({coding[:40]}); hooks read gzip and deflate.")
@@ -39,7 +45,7 @@ def _coding(request: Request) -> str:
 
 
 def _raw_inflate(request: Request) -> bytes:
-    # Some clients leave out the header that the coding "deflate" has.
+    # Some clients leave out the header of the coding "deflate".
     try:
         return _inflate(request.body, RAW_DEFLATE, request.max_bytes)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""What a call of a hook says: its body as a JSON value, and the headers and the query that flows may want. Pure."""
+"""The content of a hook call: its body as a JSON value, its headers and its query. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,10 @@ from flyteops.model import Json
 from flyteops.service.hook.signing import Request
 
 CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
-"""Those that text may be in; others are rare, and some of what Python knows by such a name is no charset."""
+"""The charsets allowed for text.
+
+Others are rare, and some codecs known to Python are not charsets.
+"""
 
 JSON_LINES = frozenset(
     [
@@ -35,16 +38,19 @@ FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 1000
 
 WANTED = re.compile(r"user-agent|content-type|idempotency-key|request-id|(x|webhook|ce|linear|sentry|shopify)-.+")
-"""Which headers events have."""
+"""The headers that events have."""
 
 SECRET = re.compile(r"authori[sz]ation|cookie|token|secret|signature|passw|credential|hmac|api-?key|-key$|auth(?!or)")
-"""Which headers nobody is shown, wherever they are from: secrets by any name. `idempotency-key` is none."""
+"""Headers whose values are never shown, from any vendor: secrets by any name.
+
+`idempotency-key` is not one of them.
+"""
 
 BOM = b"\xef\xbb\xbf"
 
 
 class Content(msgspec.Struct, frozen=True):
-    """The body: its media type, the value, and the same as JSON text with nothing lost, such as large numbers."""
+    """The body: its media type, its value, and its JSON text, lossless also for large numbers."""
 
     media_type: str
     value: Json
@@ -52,7 +58,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def read_content(request: Request) -> Content:
-    """Return what the body says; raise `InputError` if it is nothing that flows could read."""
+    """Return the content of the body; raise `InputError` if flows could not read it."""
     media_type, parameters = _media_type(request.header("content-type") or "")
     if not request.body:
         return Content(media_type, None, msgspec.Raw(b"null"))
@@ -121,7 +127,7 @@ def _json(media_type: str, text: bytes) -> Content:
 def _form(body: bytes, parameters: Mapping[str, str]) -> Content:
     fields = gathered(_text(body, parameters))
     payload = fields.get("payload")
-    if len(fields) == 1 and isinstance(payload, str):  # how GitHub puts JSON into a form
+    if len(fields) == 1 and isinstance(payload, str):  # GitHub puts JSON into a form this way
         try:
             decode_json(payload.encode())
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -141,7 +147,7 @@ def field_at(value: Json, path: str) -> str | None:
 
 
 def gathered(text: str) -> dict[str, Json]:
-    """Return the fields of a form or a query: a text each, or a list of those of the same name."""
+    """Return the fields of a form or query: a text each, or a list for those of the same name."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError as error:
@@ -157,12 +163,12 @@ def _list(value: Json) -> list[Json]:
 
 
 def is_secret(name: str, secret_headers: Iterable[str]) -> bool:
-    """Tell whether nobody may see what a header says."""
+    """Return whether the value of a header must not be shown."""
     return name in secret_headers or (name != "idempotency-key" and SECRET.search(name) is not None)
 
 
 def told_headers(request: Request, secret_headers: Iterable[str]) -> dict[str, str]:
-    """Return the headers that an event has."""
+    """Return the headers for the event."""
     return {
         name: value
         for name, value in sorted(request.headers.items())

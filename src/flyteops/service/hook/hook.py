@@ -1,4 +1,4 @@
-"""A hook: an address at which others may call, and how they prove who they are."""
+"""The definition of a hook: an address for calls, and the way in which callers authenticate."""
 
 import re
 import secrets
@@ -22,7 +22,7 @@ from flyteops.service.hook.signing import SETTINGS, Scheme, Signing, key_bytes
 from flyteops.service.hook.vendor import GENERIC, VENDORS, Vendor
 
 HOOK = "hook"
-"""The kind of the notes that hooks are."""
+"""The kind of the notes that store hooks."""
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -40,9 +40,9 @@ DEFAULTS = Signing(scheme="none")
 
 
 class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A secret as the store has it: encrypted, or where the server has no key, as it is behind some random characters.
+    """A secret as stored: encrypted or, on a server without a key, in plain text.
 
-    One that was replaced is valid until `ends_at`.
+    Plain text stands behind random characters. A replaced secret is valid until `ends_at`.
     """
 
     text: str
@@ -55,12 +55,15 @@ class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def fingerprint(self) -> str:
-        """What tells it from others, and nothing about the secret, as there is something random in the text."""
+        """An identifier that reveals nothing about the secret, as the text has a random part."""
         return sha256(self.text.encode()).hexdigest()
 
 
 class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An address at which others may call; its name is that of the event that a call becomes. The newest secret is the first."""
+    """An address for calls; its name is that of the event that a call becomes.
+
+    The newest secret comes first.
+    """
 
     name: str
     vendor: str
@@ -75,12 +78,12 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def secret_headers(self) -> tuple[str, ...]:
-        """The header that has the secret, whatever its name is."""
+        """The headers that carry the secret, under any name."""
         return (self.signing.header.lower(), GITLAB_TOKEN.lower())
 
     @property
     def state(self) -> State:
-        """How it is, as entries about changes have it."""
+        """The state, as entries of the change log record it."""
         known: dict[str, Any] = {
             "vendor": self.vendor,
             "description": self.description,
@@ -91,12 +94,18 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return State.of("application/json", encode(known, order="deterministic"))
 
     def _is_left_out(self, name: str) -> bool:
-        """Tell whether the state lacks a setting: a default that older versions did not know, so that their states stay equal."""
+        """Return whether the state omits a setting.
+
+        This is a default that older versions did not have, so that their states stay equal.
+        """
         return name not in FIRST_SETTINGS and getattr(self.signing, name) == getattr(DEFAULTS, name)
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """A hook that is wanted; what is not said is as its vendor does it. Without a vendor, a new hook is generic."""
+    """A requested hook; settings left out follow its vendor.
+
+    Without a vendor, a new hook is generic.
+    """
 
     name: str
     vendor: str | None = None
@@ -122,8 +131,8 @@ class Wish(Struct, frozen=True, kw_only=True):
     def for_update(self, known: Hook) -> "Wish":
         """Return the complete definition for an update of a known hook.
 
-        A wish that names a vendor is complete. One that does not keeps everything that it leaves out; with another scheme, the
-        other signing fields are the defaults of that scheme.
+        A request that names a vendor is complete. One that does not keeps every field left out;
+        with another scheme, the other signing fields are the defaults of that scheme.
         """
         if self.vendor is not None:
             return self
@@ -133,7 +142,7 @@ class Wish(Struct, frozen=True, kw_only=True):
         return replace(self, **{name: value for name, value in kept.items() if getattr(self, name) is None})
 
     def hook(self, now: datetime) -> Hook:
-        """Return the hook, yet without a secret; raise `InputError` with everything that is wrong."""
+        """Return the hook, yet without a secret; raise `InputError` with every fault."""
         problems = list(self._faults())
         if problems:
             raise InputError(f"There cannot be such a hook: {problems[0]}.", problems=problems)
@@ -230,7 +239,7 @@ def _word_faults(signing: Signing) -> Iterable[Problem]:
 
 
 def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
-    """Tell what is wrong with a secret that somebody gives."""
+    """Yield the faults of a given secret."""
     if signing.scheme == "none":
         yield Problem("secret", "is of no use to the scheme none")
     elif not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET or not (secret.isascii() and secret.isprintable()):
@@ -244,7 +253,7 @@ def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
 
 
 def new_secret(signing: Signing) -> str:
-    """Make a secret as the callers of such a hook take it, of 256 bits."""
+    """Generate a secret of 256 bits in the format that callers of such a hook use."""
     if signing.scheme in ("standard", "gitlab"):
         return STANDARD_PREFIX + b64encode(secrets.token_bytes(32)).decode()
     match signing.secret_encoding:

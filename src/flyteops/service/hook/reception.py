@@ -1,4 +1,7 @@
-"""What becomes of a call: it is verified, read, and taken in as an event, once; or refused, and why is noted."""
+"""The reception of calls: each is verified, read, and accepted as an event once, or refused.
+
+The reason of a refusal is recorded.
+"""
 
 import asyncio
 import logging
@@ -25,21 +28,24 @@ from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misd
 LOGGER = logging.getLogger("flyte.hooks")
 
 REFUSED = "The call was not accepted: there is no such hook, or it does not let you in. Who may, sees why: on the page /hooks."
-"""What everybody is told, so that nobody learns which hooks there are."""
+"""The answer to every refused caller, so that it does not reveal which hooks exist."""
 
 NOBODY = Signing(scheme="hmac", header="X-Signature-256")
 
 LARGE = 64 * 1024
-"""From this size on a call is verified and read in a thread, so that others need not wait for it."""
+"""The size from which a thread verifies and reads a call, so that other requests do not wait."""
 
 LONGEST_NUMBER = 255
 
 Accept = Callable[[str, Happening, str | None], Awaitable[tuple[str, bool]]]
-"""Takes in an event of a pack, under a key; returns its id, and whether it is new."""
+"""Accepts an event of a pack under a key; returns its id, and whether it is new."""
 
 
 class Told(NamedTuple):
-    """What a call says, and the key by which it is known when it comes again; `challenge` is for the answer, and no event."""
+    """The content of a call, and the key that identifies a repetition.
+
+    `challenge` is for the answer, and makes no event.
+    """
 
     happening: Happening
     key: str | None
@@ -51,7 +57,7 @@ FindEvent = Callable[[str], Awaitable[EventRecord]]
 
 
 class Reception:
-    """Takes calls."""
+    """Receives calls."""
 
     def __init__(self, book: HookBook, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
         self._find_event = find_event
@@ -60,14 +66,15 @@ class Reception:
         self._clock = clock
 
     async def receive(self, name: str, request: Request, peer: str) -> HookCall:
-        """Take a call in; when this returns, its event and all that follows are durable, from this call or an earlier one.
+        """Receive a call; on return, its event and all consequences are durable.
 
-        Raise `UnauthorizedError` unless there is such a hook and the call is genuine, and `InputError` when it cannot be read.
+        They may come from an earlier call. Raise `UnauthorizedError` unless the hook exists and the
+        call is genuine, and `InputError` if it cannot be read.
         """
         hook = self._book.find(name)
         now = self._clock()
         if hook is None:
-            # As much work as for a hook, so that nobody can tell by the time that it takes.
+            # As much work as for a hook, so that the duration does not reveal whether it exists.
             verify(NOBODY, [name], Request({"x-signature-256": "0" * 64}, b"", request.body), now)
             LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:LONGEST_NUMBER])
             raise UnauthorizedError(REFUSED)
@@ -93,14 +100,17 @@ class Reception:
         return call
 
     def is_signed(self, name: str, request: Request) -> bool:
-        """Tell whether a request proves that it comes from the hook's vendor, which only a hook with a secret allows."""
+        """Return whether a request is proven to come from the hook's vendor.
+
+        Only a hook with a secret allows such a proof.
+        """
         hook = self._book.find(name)
         if hook is None or hook.signing.scheme == "none":
             return False
         return isinstance(verify(hook.signing, self._book.secrets_of(hook), request, self._clock()), Proof)
 
     def turn_away(self, name: str, request: Request, peer: str, error: FlyteError) -> None:
-        """Note that a call could not even be received."""
+        """Record a call that could not even be received."""
         hook = self._book.find(name)
         if hook is not None:
             note = noted(request, hook.secret_headers, peer, self._clock())
@@ -125,12 +135,12 @@ class Reception:
     async def _take_in(self, told: Told) -> tuple[str, bool]:
         try:
             return await self._accept(PACK, told.happening, told.key)
-        except NotFoundError:  # somebody has removed the pack
+        except NotFoundError:  # the pack was removed
             await self._book.register()
             return await self._accept(PACK, told.happening, told.key)
 
     async def resend(self, name: str, event_id: str) -> HookCall:
-        """Make another event of a call that was accepted, with the same payload; raise `NotFoundError`."""
+        """Make another event of an accepted call, with the same payload; raise `NotFoundError`."""
         self._book.get(name)
         try:
             event = (await self._find_event(event_id)).event
@@ -149,7 +159,10 @@ class Reception:
         return call
 
     async def try_out(self, name: str, body: bytes, content_type: str, event: str) -> HookCall:
-        """Make a call as somebody would who knows the secret; raise `NotFoundError`, or as `receive` does."""
+        """Make a call signed with the hook's secret.
+
+        Raise `NotFoundError`, or as `receive` does.
+        """
         hook = self._book.get(name)
         number = uuid4()
         headers = {"Content-Type": content_type, "User-Agent": "flyte-hooks-test", **_test_headers(hook, event, number)}
@@ -177,7 +190,7 @@ def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str
 
 
 def _error_of(refusal: Refusal) -> FlyteError:
-    """Return the error for the caller, who learns details only if the call is genuine."""
+    """Return the error for the caller, which learns details only if the call is genuine."""
     match refusal.code:
         case "unreadable":
             return InputError(refusal.reason)
@@ -192,7 +205,10 @@ def _test_headers(hook: Hook, event: str, number: UUID) -> dict[str, str]:
 
 
 def judged_call(hook: Hook, secrets: Sequence[str], request: Request, now: datetime) -> Told | Refusal:
-    """Verify a call and read it. The signature may be of the compressed body or of the decompressed one."""
+    """Verify a call and read it.
+
+    The signature may be of the compressed or of the decompressed body.
+    """
     plain, fault = request, None
     if is_compressed(request):
         try:
@@ -215,10 +231,13 @@ def judged_call(hook: Hook, secrets: Sequence[str], request: Request, now: datet
 
 
 def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told | Refusal:
-    """Return what a genuine call says, or that its body was written too long ago; raise `InputError` when it is unreadable."""
+    """Return the content of a genuine call, or a refusal if its body is too old.
+
+    Raise `InputError` if it cannot be read.
+    """
     content = read_content(request)
     signing = hook.signing
-    # Nobody can take the time out of a signed body, so one that never had any is good.
+    # The time cannot be removed from a signed body, so a body that never had one is accepted.
     stamp = field_at(content.value, signing.timestamp_field) if signing.timestamp_field else None
     if stamp is not None and (refusal := misdated(stamp, now, signing)):
         return refusal
@@ -235,7 +254,8 @@ def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told
         "query": gathered(request.query.decode("latin-1")),
         "body": content.text,
     }
-    # A signed number comes first; a vendor that signs anew with each attempt is known by the number that stays the same.
+    # A signed id comes first; a vendor that signs anew with each attempt is identified by the id
+    # that stays the same.
     identity = proof.identity or configured or proof.digest or number
     key = None if identity is None else _key(hook, identity)
     return Told(Happening(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
@@ -248,5 +268,5 @@ def _configured_number(signing: Signing, request: Request, body: Json) -> str | 
 
 def _key(hook: Hook, identity: str) -> str:
     is_short = identity.isascii() and identity.isprintable() and len(identity) <= LONGEST_NUMBER
-    # Another hook of the same name is another one.
+    # A deleted and recreated hook is a different hook, in spite of its name.
     return f"hook:{hook.name}:{hook.created_at.timestamp():.3f}:{identity if is_short else sha256(identity.encode()).hexdigest()}"

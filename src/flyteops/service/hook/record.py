@@ -1,7 +1,8 @@
-"""The last calls of each hook: kept in the store, so that every server shows those of all, and bounded, whoever calls how often.
+"""The last calls of each hook, kept in the store, so that every server shows those of all.
 
-A call is noted in memory, and stored a little later, so that nobody who calls waits for that. What a server that is killed had
-not stored yet is lost; the events themselves are not.
+Their number is bounded for any rate of calls. A call is recorded in memory and stored a little
+later, so that callers do not wait for that. The records that a killed server had not stored yet are
+lost; the events themselves are not.
 """
 
 import secrets
@@ -23,7 +24,7 @@ CALL = "hook-call"
 """The kind of the notes."""
 
 KEPT = 20
-"""How many are kept of those that were accepted, and of those that were refused, so that the one do not push out the other."""
+"""The number kept of accepted calls, and of refused ones, so that neither displaces the other."""
 
 LONGEST_BODY = 2048
 LONGEST_HEADER = 200
@@ -37,10 +38,10 @@ EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call as it came, and what became of it; a `code` and a `reason` say why it was refused.
+    """A call as received, and its outcome; a `code` and a `reason` say why it was refused.
 
-    The body is the beginning of it, as text; `size` is how many bytes it has, None if it was not read to its end. One that was
-    `repeated` has the event of the first.
+    `body` is the beginning of the body, as text; `size` is its length in bytes, None if it was not
+    read to its end. A `repeated` call has the event of the first.
     """
 
     received_at: datetime
@@ -54,16 +55,19 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: str = ""
     size: int | None = None
     challenge: str = ""
-    """What the caller wants to see in the answer, as Slack does before it uses an address; no event then."""
+    """The value that the caller expects in the answer, as Slack does to verify an address.
+
+    There is no event then.
+    """
 
     @property
     def group(self) -> str:
-        """Those among which it is one of the last."""
+        """Retention bucket: the last 20 accepted and the last 20 refused calls are kept."""
         return "refused" if self.outcome == "refused" else "accepted"
 
 
 def shown_headers(request: Request, secret_headers: Sequence[str]) -> dict[str, str]:
-    """Return the headers of a call as people may see them."""
+    """Return the headers of a call as shown to users."""
     return {
         name[:LONGEST_HEADER]: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
         for name, value in sorted(request.headers.items())[:MOST_HEADERS]
@@ -78,16 +82,16 @@ class CallLog:
         self._waiting: dict[tuple[str, str], deque[HookCall]] = {}
 
     def add(self, hook: str, call: HookCall) -> None:
-        """Note a call, to be stored soon."""
+        """Record a call, to be stored soon."""
         self._waiting.setdefault((hook, call.group), deque(maxlen=KEPT)).append(call)
 
     def forget_others(self, hooks: Collection[str]) -> None:
-        """Forget calls that are not stored yet of hooks that are not among these: they were deleted meanwhile."""
+        """Drop unstored calls of all other hooks, which were deleted meanwhile."""
         for hook, group in [key for key in self._waiting if key[0] not in hooks]:
             del self._waiting[hook, group]
 
     async def store(self) -> None:
-        """Store what was noted, and remove what is too much."""
+        """Store the recorded calls, and remove those beyond the bound."""
         while self._waiting:
             (hook, group), calls = self._waiting.popitem()
             try:
@@ -109,7 +113,7 @@ class CallLog:
             await self._store.delete_note(CALL, note.key)
 
     async def _notes(self, hook: str, group: str, limit: int) -> list[Note]:
-        """Return the notes of a group, the newest first."""
+        """Return the notes of a group, newest first."""
         prefix = f"{hook}.{group}."
         notes = await self._store.list_notes(
             CALL, after=f"{prefix}:", limit=limit, backwards=True
@@ -117,12 +121,12 @@ class CallLog:
         return [note for note in notes if note.key.startswith(prefix)]
 
     async def list(self, hook: str) -> Sequence[HookCall]:
-        """Return the last calls, the newest first."""
+        """Return the last calls, newest first."""
         await self.store()
         found = []
         for group in ("accepted", "refused"):
             for note in await self._notes(hook, group, KEPT):
-                with suppress(ValueError, RecursionError):  # a call that cannot be read is not shown; the others are
+                with suppress(ValueError, RecursionError):  # a call that cannot be read is left out; the others are shown
                     found.append(msgspec.json.decode(note.value, type=HookCall))
         return sorted(found, key=lambda call: call.received_at, reverse=True)
 
@@ -141,7 +145,7 @@ def _key(hook: str, call: HookCall) -> str:
 
 
 def noted(request: Request, secret_headers: Sequence[str], peer: str, at: datetime) -> Callable[..., HookCall]:
-    """Return what notes a call once it is known what becomes of it."""
+    """Return a function that records a call once its outcome is known."""
 
     def note(outcome: Outcome, *, code: str = "", reason: str = "", event_id: str = "", is_whole: bool = True) -> HookCall:
         return HookCall(

@@ -1,6 +1,7 @@
-"""How callers of hooks prove who they are: by a signature over what they send, or by a secret that they show. Pure.
+"""Authentication of hook callers: by a signature of the content, or by a secret in a header. Pure.
 
-Compared is in constant time, over the bytes that came. Of two secrets, as there are during a rotation, either will do.
+Comparisons take constant time, over the bytes as received. During a rotation, either of two secrets
+is valid.
 """
 
 import hmac
@@ -13,13 +14,13 @@ from flyteops.service.hook.signature import is_one_of, sign_hmac, verify_hmac, w
 from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated, missing
 
 STANDARD_PREFIX = "whsec_"
-"""What secrets of Standard Webhooks begin with; the rest is the key in base64."""
+"""The prefix of secrets of Standard Webhooks; the rest is the key in base64."""
 
 GITLAB_TOKEN = "X-Gitlab-Token"  # noqa: S105 - the name of a header
 
 
 def verify(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
-    """Tell whether whoever calls knows one of the secrets, and says so now."""
+    """Verify that the caller knows one of the secrets, and that its proof is recent."""
     match signing.scheme:
         case "hmac":
             return verify_hmac(signing, secrets, request, now)
@@ -36,7 +37,7 @@ def verify(signing: Signing, secrets: Sequence[str], request: Request, now: date
 
 
 def sign(signing: Signing, secret: str, body: bytes, now: datetime, identity: str) -> dict[str, str]:
-    """Return the headers by which a caller with this secret proves who it is."""
+    """Return the headers by which a caller with this secret authenticates."""
     stamp = str(int(now.timestamp()))
     match signing.scheme:
         case "hmac":
@@ -66,7 +67,8 @@ def _verify_standard(signing: Signing, secrets: Sequence[str], request: Request,
         values.append(value)
     identity, stamp, given = values
     if "." in identity:
-        # Dots join what is signed: with one in the id, a part of the body could be shown as the time, and the time as the id.
+        # Dots join the signed parts: with one in the id, a part of the body could be shown as the
+        # time, and the time as the id.
         return Refusal(
             "bad-id", "webhook-id has a dot, so the signature does not say where it ends; Standard Webhooks allow none"
         )
@@ -78,7 +80,7 @@ def _verify_standard(signing: Signing, secrets: Sequence[str], request: Request,
 
 
 def _verify_gitlab(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
-    # GitLab shows what is entered as its secret token, and signs with what is entered as its signing token.
+    # GitLab shows its "secret token" setting, and signs with its "signing token" setting.
     if request.header("webhook-signature") is not None:
         return _verify_standard(signing, secrets, request, now)
     return _verify_header(GITLAB_TOKEN, "", secrets, request)
@@ -90,7 +92,7 @@ def _standard_signature(secret: str, identity: str, stamp: str, body: bytes) -> 
 
 
 def standard_key(secret: str) -> bytes | None:
-    """Return the key in a secret of Standard Webhooks, None when it is not written as one."""
+    """Return the key in a secret of Standard Webhooks, None if it does not have their format."""
     if not secret.startswith(STANDARD_PREFIX):
         return None
     try:

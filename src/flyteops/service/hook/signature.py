@@ -1,7 +1,8 @@
-"""Signatures by HMAC as most vendors make them; their headers, prefixes, timestamps and encodings are settings. Pure.
+"""HMAC signatures with configurable headers, prefixes, timestamps and encodings. Pure.
 
-A header may hold several signatures, one for each secret that its sender has, and its timestamp as well, between commas,
-semicolons or spaces: `t=1772368200,v1=5257a8...,v1=6ffbb5...`.
+Most vendors sign like this. A header may hold several signatures, one for each secret of its
+sender, and its timestamp as well, between commas, semicolons or spaces:
+`t=1772368200,v1=5257a8...,v1=6ffbb5...`.
 """
 
 import hmac
@@ -21,7 +22,7 @@ MOST_SIGNATURES = 20
 PLACEHOLDER = re.compile(r"\{([a-z]*)\}")
 
 CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
-"""The ids that may be signed: none with a character that separates them from the other signed parts."""
+"""The ids that may be signed: without characters that separate them from other signed parts."""
 
 
 class _Signed(NamedTuple):
@@ -41,7 +42,8 @@ def verify_hmac(signing: Signing, secrets: Sequence[str], request: Request, now:
     signatures = list(_signatures(signing, given))
     if not signatures:
         return Refusal("bad-signature", f"{signing.header} does not begin with {signing.prefix!r}")
-    # A secret that is not written as the settings say makes no signature, so no call is genuine by it.
+    # A secret that is not in the configured encoding makes no signature, so no call is genuine by
+    # it.
     keys = [key for secret in secrets if (key := key_bytes(secret, signing.secret_encoding)) is not None]
     expected = [_signature(signing, key, signed.content) for key in keys]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
@@ -67,7 +69,7 @@ def sign_hmac(signing: Signing, secret: str, body: bytes, now: datetime, identit
 
 
 def pattern_faults(signing: Signing) -> Iterable[str]:
-    """Return what is wrong with the pattern of the signed bytes."""
+    """Yield the faults in the pattern of the signed bytes."""
     pattern = signing.pattern
     names = PLACEHOLDER.findall(pattern)
     rest = PLACEHOLDER.sub("", pattern)
@@ -84,8 +86,9 @@ def pattern_faults(signing: Signing) -> Iterable[str]:
 
 
 def is_one_of(given: str, expected: Sequence[str]) -> bool:
-    """Tell whether a text is among those expected, in a time that does not depend on which one it is."""
-    # All are compared, so that the time does not tell which one it was. What came over the wire is latin-1.
+    """Return whether a text is among those expected, in a time independent of the match."""
+    # All are compared, so that the time does not reveal which one matched. Header values arrive as
+    # latin-1.
     shown = given.encode("latin-1", "replace")
     return True in [hmac.compare_digest(shown, each.encode()) for each in expected]
 
@@ -131,7 +134,7 @@ def _signatures(signing: Signing, given: str) -> Iterable[str]:
 
 def _content(signing: Signing, stamp: str, identity: str, body: bytes) -> bytes:
     values = {"timestamp": stamp.encode("latin-1"), "id": identity.encode("latin-1"), "body": body}
-    parts = PLACEHOLDER.split(signing.pattern)  # texts and names take turns
+    parts = PLACEHOLDER.split(signing.pattern)  # texts and names alternate
     return b"".join(values[part] if index % 2 else part.encode() for index, part in enumerate(parts))
 
 

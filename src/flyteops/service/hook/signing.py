@@ -1,4 +1,4 @@
-"""The data about proofs: the signing settings of a hook, a request, and the result of a verification. Pure."""
+"""Data types of authentication: signing settings, requests and results of verification. Pure."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -25,10 +25,11 @@ LONGEST_BODY = 10 * 1024 * 1024
 
 
 class Signing(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """How the callers of a hook prove who they are, and where they number their calls.
+    """The authentication of the callers of a hook, and the place of their call ids.
 
-    `window` is how far a time that they sign may be from now. `signed` is the pattern of the bytes that are signed, with the
-    placeholders `{timestamp}`, `{id}` and `{body}`; left empty, it is the body, or the timestamp, a colon and the body.
+    `window` is the largest difference between a signed time and now. `signed` is the pattern of the
+    signed bytes, with the placeholders `{timestamp}`, `{id}` and `{body}`; left empty, it is the
+    body, or the timestamp, a colon and the body.
     """
 
     scheme: Scheme
@@ -55,11 +56,14 @@ class Signing(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="cam
 
 
 SETTINGS = tuple(name for name in Signing.__struct_fields__ if name != "window")
-"""The settings that clients write as they are stored."""
+"""The settings that clients write in the stored form."""
 
 
 class Request(NamedTuple):
-    """A call as it came: the names of headers in lower case, the body byte for byte; `max_bytes` is how large one may be."""
+    """A call as received: header names in lower case, the body byte for byte.
+
+    `max_bytes` bounds a body.
+    """
 
     headers: Mapping[str, str]
     query: bytes
@@ -67,21 +71,22 @@ class Request(NamedTuple):
     max_bytes: int = LONGEST_BODY
 
     def header(self, name: str) -> str | None:
-        """Return a header, None if it is not there or empty."""
+        """Return a header, None if it is missing or empty."""
         return self.headers.get(name.lower()) or None
 
 
 class Refusal(NamedTuple):
-    """Why a call was not accepted: in one word for programs, and in words."""
+    """The reason why a call was not accepted: as a code for programs, and in words."""
 
     code: str
     reason: str
 
 
 class Proof(NamedTuple):
-    """That a call is genuine.
+    """The proof that a call is genuine.
 
-    `identity` is a signed number of the call; `digest` is of signed bytes with a timestamp, and the same only in a replay.
+    `identity` is a signed id of the call; `digest` is of signed bytes with a timestamp, and the
+    same only in a replay.
     """
 
     identity: str | None = None
@@ -94,7 +99,7 @@ def missing(header: str) -> Refusal:
 
 
 def misdated(stamp: str, now: datetime, signing: Signing) -> Refusal | None:
-    """Return the refusal of a signed timestamp that is unreadable or outside the window, None for a good one."""
+    """Return the refusal of a signed time that is unreadable or outside the window, else None."""
     at = _seconds(stamp, signing.timestamp_format)
     if at is None:
         return Refusal("bad-timestamp", f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}")
@@ -126,7 +131,7 @@ def _seconds(stamp: str, written: TimestampFormat) -> float | None:
 
 
 def key_bytes(secret: str, written: SecretEncoding) -> bytes | None:
-    """Return the key of an HMAC that a secret stands for, None if the secret is not written that way."""
+    """Return the HMAC key that a secret encodes, None if the secret is not in that encoding."""
     if written == "text":
         return secret.encode()
     try:

@@ -1,4 +1,4 @@
-"""What is known of those who call hooks: how each signs, how it names its events, and how it numbers its calls. Pure."""
+"""Known vendors of webhooks: their signatures, names of events, and ids of calls. Pure."""
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -28,9 +28,10 @@ Name = Callable[[Request, Json], str | None]
 
 
 class Vendor(NamedTuple):
-    """Who calls. `signing` is how it proves who it is unless told otherwise, `schemes` are the other ways that it knows.
+    """A vendor. `signing` is its default authentication, `schemes` are the others that it supports.
 
-    `event` is what it calls the event, `delivery` the number of a call, the same when it is sent again, as far as it has any.
+    `event` returns its name of the event, `delivery` its id of a call, which is the same when it is
+    sent again, as far as it has any.
     """
 
     title: str
@@ -40,10 +41,10 @@ class Vendor(NamedTuple):
     delivery: Callable[[Request], str | None]
     test_headers: Callable[[str, UUID], dict[str, str]]
     makes_secret: bool = False
-    """Whether it makes the secret itself, so that one that is made here is good for nothing but tests."""
+    """Whether the vendor generates the secret, so that one generated here serves for tests only."""
 
     challenge: Callable[[Json], str] = lambda body: ""
-    """Returns what it wants to see in the answer when it verifies an address, "" for all other calls."""
+    """Returns the value that must be in the answer when the vendor verifies an address, else ""."""
 
 
 def _by_header(name: str) -> Name:
@@ -70,7 +71,10 @@ def _numbered_by(*names: str) -> Callable[[Request], str | None]:
 
 
 def _number_of_gitlab(request: Request) -> str | None:
-    """Return the number of a call of GitLab's. Versions without one number events, of which several calls may come."""
+    """Return the id of a call of GitLab.
+
+    Versions without one number events, of which several calls may come.
+    """
     number = _numbered_by("webhook-id", "idempotency-key")(request)
     event = request.header("x-gitlab-event-uuid")
     return number if number or event is None else f"{event}:{sha256(request.body).hexdigest()}"
