@@ -48,7 +48,7 @@ PAGE_BYTES = 16 * 1024 * 1024
 """The maximum size of the contents of one page, unless it holds a single item."""
 
 KEPT_KEYS = timedelta(days=1)
-"""The retention of event keys."""
+"""How long the key of an event is kept."""
 
 
 Decide = Callable[[Progress], Outcome | Late | None]
@@ -254,7 +254,7 @@ class Retention(msgspec.Struct, frozen=True):
 
     To be removed are executions without activity since `before`, those finished since
     `finished_before` with unreferenced events of that age, and keys of events from before
-    `keys_before`; and, when the store exceeds `max_bytes`, the oldest finished executions. No space
+    `keys_before`; and, when the store exceeds `max_bytes`, the oldest finished data. No space
     is freed for `spared_bytes`, the excess of other data.
     """
 
@@ -394,7 +394,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_flow(self, name: str) -> None:
-        """Remove the flow's current version and timetables; versions are kept. Raise `NotFoundError` if it has no current version."""
+        """Remove the flow's current version and timetables; versions are kept. Raise `NotFoundError` if it has none."""
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
@@ -562,8 +562,8 @@ class Store(ABC):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         """Remove executions that are too old, unreferenced events of that age, and keys past their retention.
 
-        Finished executions are removed oldest first, and only they for lack of space. At most
-        `limit` of each are removed in one call, so that other requests get their turn. Each
+                Finished data is never removed before older data, and for lack of space only finished data.
+        At most `limit` of each are removed in one call, so that other requests get their turn. Each
         execution is removed as a whole; but when this raises, some may have been removed.
         """
 

@@ -56,8 +56,7 @@ def first_of(times: Iterable[object]) -> datetime | None:
 def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
     """Return whether the time of the last server activity, in a note, is too long ago; `now` is the store's time.
 
-    A note that is unreadable counts as too long ago, and so does one that lies as far ahead because
-    the store's clock was set back.
+    True also for a note that is unreadable, or as far ahead because the store's clock was set back.
     """
     if known is None or not known.isdigit():
         return True

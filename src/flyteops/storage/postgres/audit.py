@@ -55,7 +55,7 @@ async def list_events(connection: Any, which: EventFilter, start: int, limit: in
         where.add("v.pack_name = {}", which.pack_name)
     order = "v.seq" if which.flow_name is None else "f.event_seq"
     rows = await connection.fetch(
-        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - texts of ours
+        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - constant SQL
         f" FROM {origin} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
@@ -91,7 +91,7 @@ async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | N
 
 async def read_events(connection: Any, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these numbers, by number."""
-    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608 - texts of ours, values apart
+    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608 - constant SQL, bound values
     return {row[0]: event_of(tuple(row)[1:]) for row in rows}
 
 
@@ -112,7 +112,7 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
     if str(action) != "TRUE":
         where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND {action})")
     rows = await connection.fetch(
-        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - texts of ours
+        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - constant SQL
         f" ORDER BY x.changed_at DESC, x.seq DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
@@ -204,7 +204,7 @@ async def list_actions(connection: Any, which: ActionFilter, start: int, limit: 
         where.add("a.state IN ('PENDING', 'UNKNOWN')")
         where.add("(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})", now, to_microseconds(which.overdue_since))
     rows = await connection.fetch(
-        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608 - texts of ours, values apart
+        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608 - constant SQL, bound values
         " a.attempt, a.due_at FROM flyte_action a JOIN flyte_execution x ON x.seq = a.execution_seq"
         f" WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
         *where.values,

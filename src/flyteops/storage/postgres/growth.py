@@ -60,10 +60,10 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
 async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     await connection.execute(
-        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - texts of ours
+        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - constant SQL
     )
     await connection.execute(
-        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - constant SQL
         to_microseconds(what.at),
     )
     rows = await connection.fetch(
@@ -126,7 +126,7 @@ async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
     rows = await connection.fetch(
-        f"SELECT x.seq FROM flyte_execution x WHERE x.changed_at < $1 AND {IS_FINISHED}"  # noqa: S608 - texts of ours
+        f"SELECT x.seq FROM flyte_execution x WHERE x.changed_at < $1 AND {IS_FINISHED}"  # noqa: S608 - constant SQL
         " ORDER BY x.changed_at, x.seq LIMIT $2 FOR UPDATE SKIP LOCKED",
         before,
         limit,
@@ -136,7 +136,7 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
     """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
-    execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - texts of ours, values apart
+    execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - constant SQL, bound values
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
         return 0, 0

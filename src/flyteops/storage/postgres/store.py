@@ -341,7 +341,7 @@ class PostgresStore(Store):
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
-        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - texts of ours, values apart
+        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - constant SQL, bound values
 
         async def save(connection: Any, again: bool) -> None:
             await _changed(connection, "notes")
@@ -359,7 +359,7 @@ class PostgresStore(Store):
         # With "$3 IS NULL OR" in it, the search would begin at the first key each time.
         behind, values = ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
         rows = await self._pool.rows(
-            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608 - texts of ours, values apart
+            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608 - constant SQL, bound values
             *values,
         )
         return [Note(kind, *row) for row in rows]

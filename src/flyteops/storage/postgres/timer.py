@@ -109,7 +109,7 @@ async def _shift(connection: Any, now: int, by: int) -> None:
     # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         await connection.execute(
-            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - texts of ours
+            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
             f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length}",
             now,
         )

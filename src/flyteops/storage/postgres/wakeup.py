@@ -64,7 +64,7 @@ SELECT pack_name, labels, command, (
     ) waiting
   )
 FROM kinds k LIMIT 1000
-"""  # noqa: S608 - a number of ours
+"""  # noqa: S608 - a constant number
 
 Kind = tuple[str, str, str]
 """A pack's name, labels as text, and a command."""

@@ -1,4 +1,4 @@
-"""The actions that wait at the heads of their queues, and what is known of them before they are handed out."""
+"""The actions that wait at the heads of their queues, and their data before they are handed out."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,25 +11,25 @@ from flyteops.model import ActionState, NewAction, has_labels
 from flyteops.storage.row import REVISION, STATES, subsets
 
 PREFETCH = 64
-"""How many actions are read from a queue at a time."""
+"""The number of actions read from a queue at a time."""
 
 SMALL = 16_384
 """Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
 
 SHORT = 1_024
-"""Bytes of context that are kept in memory with an action that is handed out; those with more are read when they end."""
+"""Bytes of context kept in memory with a handed-out action; longer ones are read when it ends."""
 
 SPARE = 64
-"""How many entries that are left over a heap may have at least."""
+"""The minimum number of stale entries that a heap may have."""
 
 MATCHES_KEPT = 10_000
-"""How many answers to "which queues serve this pack" are remembered before all are forgotten."""
+"""The number of cached lookups of a pack's queues before all are dropped."""
 
 Key = tuple[tuple[str, str], ...]
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An action as it is in the database, with its execution; `is_alone` when that is known to have no other.
+    """An action as it is in the database, with its execution; `is_alone` when it is known to be the only one.
 
     One that waits to be handed out has an empty context when that is long.
     """
@@ -61,7 +61,7 @@ FIND = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq, a.attempt,
   a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid, {REVISION}
 FROM action a JOIN execution e ON e.seq = a.execution_seq
-WHERE """  # noqa: S608 - texts of ours
+WHERE """  # noqa: S608 - constant SQL
 
 NEXT = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',
@@ -69,7 +69,7 @@ SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id,
   {REVISION} + 1, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),
   iif(length(a.input) <= ?, a.input, NULL)
 FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?
-"""  # noqa: S608 - texts of ours
+"""  # noqa: S608 - constant SQL
 """The head of a queue, as it will be found once it is handed out."""
 
 
@@ -81,7 +81,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """Where a new action belongs: its execution, in which it may be alone, and its queue; with its context as JSON."""
+    """The place of a new action: its execution, in which it may be alone, and its queue; with its context as JSON."""
 
     execution_seq: int
     queue_id: int
@@ -90,7 +90,7 @@ class Place(NamedTuple):
 
 
 def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -> Waiting:
-    """Return an action that has just come as `NEXT` will find it."""
+    """Return a new action in the form in which `NEXT` will find it."""
     found = Found(
         seq,
         place.execution_seq,
@@ -114,14 +114,14 @@ def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -
 
 
 Refill = Callable[["Queue"], bool]
-"""Reads the heads of a queue, and tells whether there are any."""
+"""Reads the heads of a queue, and returns whether there are any."""
 
 
 class Queue:
-    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, all of them when it `is_whole`.
+    """Actions with the same command and packs. `heads` are its oldest NEW actions, all of them when it `is_whole`.
 
-    `is_waiting` may be True of a queue without NEW actions, never False of one that has some. `bound` is not greater than the
-    number of its oldest NEW action.
+    `is_waiting` may be True of a queue without NEW actions, never False of one that has some.
+    `bound` is not greater than the number of its oldest NEW action.
     """
 
     __slots__ = ("bound", "command", "heads", "is_waiting", "is_whole", "labels", "pack_name", "queue_id")
@@ -147,7 +147,7 @@ class Queue:
             self.heads.append(new)
 
     def drop_heads(self) -> None:
-        """Have them read again."""
+        """Drop the heads, so that they are read again."""
         self.heads.clear()
         self.is_whole = False
 
@@ -161,8 +161,9 @@ class Queue:
 class Group:
     """The queues with the same pack name and labels, which a pack may take from or not.
 
-    `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries with another bound are left
-    over, and dropped when they come to the top. The heap is never empty while an action waits, so that any thread may look.
+    `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries
+    with another bound are stale, and dropped at the top. The heap is never empty while an action
+    waits, so that any thread may check it.
     """
 
     def __init__(self) -> None:
@@ -196,7 +197,7 @@ class Group:
             heappush(self._order, (bound, queue.queue_id))
 
     def may_wait(self, command: str | None) -> bool:
-        """Tell whether an action may wait. From any thread."""
+        """Return whether an action may wait. From any thread."""
         if command is None:
             return bool(self._order)
         queue = self._by_command.get(command)
@@ -223,23 +224,24 @@ class Group:
 
 
 class PackQueues:
-    """The queues for packs of one name, by the labels that they ask for."""
+    """The queues for packs of one name, by their labels."""
 
     def __init__(self) -> None:
         self._groups: dict[Key, Group] = {}
         self._matches: dict[Key, list[Group]] = {}
 
     def group(self, labels: Key) -> Group:
-        """Return the queues that ask for these labels."""
+        """Return the queues with these labels."""
         found = self._groups.get(labels)
         if found is None:
             found = self._groups[labels] = Group()
-            # What another thread has found among the groups as they were ends up in a dictionary that nobody looks at any more.
+            # The result of another thread's concurrent search in the former groups ends up in a
+            # dictionary that is no longer used.
             self._matches = {}
         return found
 
     def remove(self, queue: Queue) -> bool:
-        """Remove a queue; tell whether others are left."""
+        """Remove a queue; return whether others are left."""
         labels = labels_key(queue.labels)
         group = self._groups[labels]
         group.remove(queue)
