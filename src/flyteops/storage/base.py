@@ -562,7 +562,7 @@ class Store(ABC):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         """Remove executions that are too old, unreferenced events of that age, and keys past their retention.
 
-                Finished data is never removed before older data, and for lack of space only finished data.
+        Finished data is never removed before older data, and for lack of space only finished data.
         At most `limit` of each are removed in one call, so that other requests get their turn. Each
         execution is removed as a whole; but when this raises, some may have been removed.
         """

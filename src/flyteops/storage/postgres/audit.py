@@ -1,4 +1,4 @@
-"""What is read for people: executions, actions and events. Each verb runs in one snapshot."""
+"""Queries for people: executions, actions and events. Each verb runs in one snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,18 +20,18 @@ from flyteops.storage.row import (
 )
 
 CONTAINS = r"CASE WHEN a.labels !~ '(^|[^\\])(\\\\)*\\u0000' THEN a.labels::jsonb @> {}::jsonb END"
-"""Whether labels contain others; those with a NUL, which `jsonb` does not know, are no labels of any pack."""
+"""Whether labels contain others; those with a NUL, which `jsonb` rejects, do not belong to any pack."""
 
 
 class Where:
-    """The conditions of a query, and the values that they name by number."""
+    """The conditions of a query, and their values by number."""
 
     def __init__(self) -> None:
         self.values: list[object] = []
         self._conditions: list[str] = []
 
     def add(self, condition: str, *values: object) -> None:
-        """Ask for this as well; each ``{}`` stands for the next of the values."""
+        """Add a condition; each ``{}`` stands for the next of the values."""
         numbers = []
         for value in values:
             self.values.append(value)

@@ -1,4 +1,4 @@
-"""What keeps the database from growing for ever: removing what is old. The server's own vacuum gives the room back."""
+"""Bounds on the database's growth: removal of old data. The server's own vacuum returns the space."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
   )
 SELECT coalesce(sum(bytes), 0) FROM gone
 """
-"""Returns how many bytes they took, roughly: rows and index entries by a mean, and what may be long as it was stored."""
+"""Returns the approximate bytes removed: rows and index entries by a mean, and long values by their stored size."""
 
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
@@ -76,7 +76,7 @@ async def purge_versions(connection: Any, what: VersionBound, limit: int) -> Pur
 
 
 async def used_bytes(connection: Any) -> int:
-    """Return how much the tables take, of which some may be free for new rows."""
+    """Return the bytes that the tables take, of which some may be free for new rows."""
     found: int = await connection.fetchval(
         "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
         " WHERE c.relkind = 'r' AND starts_with(c.relname, 'flyte_') AND pg_table_is_visible(c.oid)"
@@ -85,17 +85,18 @@ async def used_bytes(connection: Any) -> int:
 
 
 class _Room(NamedTuple):
-    """How large the tables are, and how much of that is free again since rows were removed for want of space."""
+    """The size of the tables, and the part of it freed since rows were removed for lack of space."""
 
     size: int
     freed: int
 
 
 async def _room(connection: Any, max_bytes: int) -> _Room:
-    """Return how much room is used and free.
+    """Return the space in use and free.
 
-    PostgreSQL makes no table smaller when rows are removed, but uses their room for new ones, and makes the table larger only
-    when none is left. So what was removed counts as free until the tables grow.
+    PostgreSQL does not shrink a table when rows are removed, but reuses their space for new ones,
+    and extends the table only when none is left. So removed rows count as free space until the
+    tables grow.
     """
     size = await used_bytes(connection)
     rows = await connection.fetch(
@@ -135,7 +136,7 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 
 async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
-    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
+    """Remove the oldest finished executions, or events that led to none; return the number of each."""
     execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - constant SQL, bound values
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
@@ -150,7 +151,7 @@ async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int,
 
 
 async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
-    """Remove executions with their actions; events go when nothing refers to them any more. Return how many, and their bytes."""
+    """Remove executions with their actions; events are removed with their last reference. Return their number and bytes."""
     if not seqs:
         return 0, 0
     freed = await connection.fetchval(DELETE_ACTIONS, seqs)

@@ -1,9 +1,10 @@
-"""What changes actions, in statements that are each a transaction of their own, and do many at a time.
+"""The changes to actions, in statements that are each a transaction of their own and process many at a time.
 
-Each locks executions in the order of their numbers, so that two never wait for each other in a circle.
+Each locks executions in the order of their numbers, so that two never deadlock.
 
-Nothing is locked while it is decided what follows from a result. An execution has a version that grows whenever one of its
-actions is created or ends: what was decided is written only if the version is still the one that was looked at.
+Nothing is locked while the consequences of a result are decided. An execution has a version that is
+increased whenever one of its actions is created or ends: a decision is written only if the version
+is still the one that it was based on.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ GIVEN = """
         created, place)
   )
 """
-"""Events by columns; `created` says how many actions follow from each. What follows refers to them by their place."""
+"""Events by columns; `created` is the number of actions that follow from each. Consequences refer to them by their place."""
 
 NEW_EVENTS = """
   e AS (
@@ -65,7 +66,7 @@ NEW_EVENTS = """
     JOIN noted t USING (place)
   )
 """
-"""Stores those that passed, and about which flows (11) something was decided for which of them (12)."""
+"""Stores those that passed, and the flows ($12) with a decision about the events at these places ($13)."""
 
 NEW_EXECUTIONS = """
     INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at)
@@ -187,7 +188,7 @@ ANY_COMMAND = """
     ) head
   )
 """
-"""The oldest actions that wait for a pack, whatever their command. $2: all labels that such an action may ask for; $3: NULL."""
+"""The oldest actions that wait for a pack, of any command. $2: all labels that such an action may request; $3: NULL."""
 
 ONE_COMMAND = """
   candidates AS (
@@ -201,7 +202,7 @@ ONE_COMMAND = """
 """The same under one command ($3)."""
 
 MOST_SUBSETS = 64
-"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
+"""The maximum number of label sets that are looked up one by one: all that a pack with six labels may serve."""
 
 HEADS_OF_OWN = """
   candidates AS (
@@ -241,12 +242,12 @@ SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM (SELECT 
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
 """  # noqa: S608 - constant SQL
-"""The actions, or one row that says that there are some which others have their hands on."""
+"""The actions, or one row to report that there are some which others have locked."""
 
 LIST_KINDS = f"WITH RECURSIVE {KINDS} SELECT labels, command FROM kinds"  # noqa: S608 - constant SQL
 
 Claims = tuple[str, str]
-"""Two statements: one that passes over what others have their hands on, and one that waits for them."""
+"""Two statements: one that skips rows locked by others, and one that waits for them."""
 
 
 def _claims(*parts: str) -> Claims:
@@ -267,12 +268,12 @@ WITH found AS (
 )
 SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM found ORDER BY seq
 """  # noqa: S608 - constant SQL
-"""What was claimed when the answer was lost. It gets the present token: what is claimed later with an old one reaches nobody."""
+"""Actions claimed by a try whose answer was lost. They get the present token: later claims with an old one are undelivered."""
 
 CLAIMED_WITH = f"SELECT action_id, {REVISION} FROM flyte_action a WHERE state = 'PENDING' AND claim = ANY($1::text[])"  # noqa: S608 - constant SQL
 
 LOOKS = 5
-"""How often a claim looks again when others were faster each time."""
+"""The number of tries of a claim when others were faster each time."""
 
 FIND = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.pack_name, a.labels, a.command, a.state, a.context,
@@ -301,7 +302,7 @@ class Found(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An event to be stored with what follows from it, and the key that it came with."""
+    """An event to be stored with its consequences, and the key that it came with."""
 
     event: Event
     outcome: Outcome
@@ -311,7 +312,7 @@ class Entry(NamedTuple):
 async def record(
     connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
-    """See `Store.record`; all of them or none, which is None for each, when the store is not the one of this number.
+    """See `Store.record`; all of them or none, which is None for each, when the store does not have this number.
 
     `is_again`: it may have been done before, for these very events.
     """
@@ -321,7 +322,7 @@ async def record(
             values = (*_event_columns(entries), *_action_columns(entries), [entry.key for entry in entries], store)
             done = {entries[place - 1].event.event_id for (place,) in await connection.fetch(RECORD, *values)}
         except asyncpg.UniqueViolationError:
-            # What was begun on the connection that was lost may have been done only now.
+            # A statement begun on the lost connection may have been completed only now.
             done = await _stored(connection, entries) if is_again else set()
             if not done:
                 raise
@@ -340,7 +341,7 @@ async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:
 
 
 def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
-    """Return the events by columns, and the flows about which something was decided."""
+    """Return the events by columns, and the flows with a decision about each."""
     events = [entry.event for entry in entries]
     decisions = [entry.outcome.decisions for entry in entries]
     flows = [(name, place) for place, made in enumerate(decisions, 1) for name in sorted({each.flow_name for each in made})]
@@ -393,7 +394,7 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
+    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
@@ -404,12 +405,12 @@ class Request(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, str, str | None]:
-        """What is the same about claims that can be one."""
+        """The batch key: claims with equal keys share one statement."""
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
 async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool) -> list[list[Claimed]]:
-    """See `Store.claim`; those of one kind at once, and who asked first gets the oldest."""
+    """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
@@ -452,7 +453,8 @@ async def _claim_from(connection: Any, claims: Claims, asked: Request, token: st
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:
             break
-        # Others have their hands on all there is, and may take something else: now wait for what they do.
+        # All waiting actions are locked by others, which may take something else: now wait for
+        # them.
         rows = await connection.fetch(waiting, *values)
     return rows
 
@@ -476,7 +478,7 @@ def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
 
 
 class Ending(NamedTuple):
-    """An action as it was found, and the result with which it is to end."""
+    """An action as it was found, and the result that ends it."""
 
     found: Found
     result: Event
@@ -484,7 +486,7 @@ class Ending(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """A result, and who decides what follows from it."""
+    """A result, and the function that decides its consequences."""
 
     action_id: str
     result: Event
@@ -492,7 +494,7 @@ class Wish(NamedTuple):
 
 
 async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> list[bool | Exception | None]:
-    """See `Store.finish`; None where somebody else was faster, and it must be decided anew."""
+    """See `Store.finish`; None where another server was faster, and it must be decided again."""
     rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [wish.action_id for wish in wishes])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
     answers: list[bool | Exception | None] = []
@@ -502,7 +504,7 @@ async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> 
             answer = await _ruled(connection, wish, found.get(wish.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
-        except Exception as error:  # whatever it is that was decided, it is for who wished
+        except Exception as error:  # any error of a decision goes to its caller
             answers.append(error)
             continue
         if isinstance(answer, Ending):
@@ -515,7 +517,7 @@ async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> 
 
 
 async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: bool) -> bool | Ending:
-    """Return how an action ends by what is decided, or whether a result is dealt with already."""
+    """Return the ending of an action by the decision, or whether a result was processed already."""
     if found is None:
         raise NotFoundError(f"There is no action {wish.action_id!r}.")
     known = found.progress.result
@@ -534,7 +536,7 @@ async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: 
 
 
 async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
-    """Let actions end with their results; False, with nothing done, for one that has changed or whose execution has."""
+    """End actions with their results; False, with nothing done, for one that has changed or whose execution has."""
     entries = [Entry(each.result, each.outcome) for each in endings]
     found = [each.found for each in endings]
     rows = await connection.fetch(
@@ -553,7 +555,7 @@ async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
 
 
 async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found:
-    """Return an action as it stands; raise `NotFoundError`."""
+    """Return the current state of an action; raise `NotFoundError`."""
     statement = FIND.format(condition="a.action_id = $1") + ("FOR UPDATE OF a" if locks else "")
     row = await connection.fetchrow(statement, action_id)
     if row is None:
@@ -562,13 +564,13 @@ async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found
 
 
 async def find_seq(connection: Any, seq: int) -> Found | None:
-    """Return the action with this number, locked; None when it is gone."""
+    """Return the action with this number, locked; None if it no longer exists."""
     row = await connection.fetchrow(FIND.format(condition="a.seq = $1") + "FOR UPDATE OF a", seq)
     return None if row is None else await found_of(connection, row)
 
 
 async def found_of(connection: Any, row: Any) -> Found:
-    """Return what was found, with its result and leases."""
+    """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
     progress = Progress(
         action_id=row["action_id"],
@@ -607,5 +609,5 @@ async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...
 
 
 def lease_of(seed: bytes, lease: str | None, action_id: str, number: int) -> str:
-    """Return the lease of an attempt: the one that it came with from another store, or what is made of the seed."""
+    """Return the lease of an attempt: the one that it had in another store, or one derived from the seed."""
     return lease_token(seed, action_id, number) if lease is None else lease

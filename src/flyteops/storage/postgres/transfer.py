@@ -1,4 +1,4 @@
-"""All that the database holds as records, in one snapshot, and records of another store into an empty one."""
+"""Export of the database as records, in one snapshot, and import of another store's records into an empty one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
@@ -52,7 +52,7 @@ from flyteops.storage.row import (
 )
 
 PART = 500
-"""How many records are handed on at a time."""
+"""The number of records passed on at a time."""
 
 TABLES = ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key")
 
@@ -143,7 +143,7 @@ async def export(connection: Any, *, partly: bool) -> AsyncIterator[Sequence[Sto
 
 
 async def _parts(connection: Any, statement: str) -> AsyncIterator[list[Any]]:
-    """Yield what rows are named by, as many at a time as may be read together, given their lengths."""
+    """Yield the names of rows, as many at a time as may be read together, given their lengths."""
     cursor = await connection.cursor(statement)
     waiting: list[Any] = []
     while rows := await cursor.fetch(PART):

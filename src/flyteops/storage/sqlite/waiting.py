@@ -20,7 +20,7 @@ SHORT = 1_024
 """Bytes of context kept in memory with a handed-out action; longer ones are read when it ends."""
 
 SPARE = 64
-"""The minimum number of stale entries that a heap may have."""
+"""The number of stale entries that even the smallest heap may have."""
 
 MATCHES_KEPT = 10_000
 """The number of cached lookups of a pack's queues before all are dropped."""
