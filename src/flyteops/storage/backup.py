@@ -71,7 +71,10 @@ async def restore_backup(file: BinaryIO, target: Store, report: Report) -> Tally
 
 
 def verify_backup(file: BinaryIO, report: Report) -> Tally:
-    """Verify a backup from beginning to end; return its tally, or raise `InputError` if it was changed."""
+    """Verify a backup from beginning to end.
+
+    Return its tally, or raise `InputError` if it was changed.
+    """
     tally = Tally()
     for count, _ in enumerate(_read(file, tally), 1):
         if count % PART == 0:

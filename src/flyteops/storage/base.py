@@ -59,7 +59,7 @@ decides upon. An exception ends the verb and is passed to the caller.
 """
 
 Check = Callable[[Progress], None]
-"""Raises unless an operation on an action is allowed at its current progress. Pure, and may be called again."""
+"""Raises unless an operation on an action is allowed at its progress. Pure, may be called again."""
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
 
 
 class NotLoadedError(Exception):
-    """A rule needs data that must be loaded first: the verb ends, and nothing of that call has happened."""
+    """A rule needs data that must be loaded first: the verb ends without any effect."""
 
 
 class Rules(Protocol):
@@ -104,7 +104,7 @@ class Rules(Protocol):
 
 
 class TimerKey(NamedTuple):
-    """Identifies a timer: an action's by its id, a step's by its flow's name and version, and its index."""
+    """Identifies a timer: an action by its id, a step by its flow's name and version, and its index."""
 
     name: str
     flow_uuid: str = ""
@@ -123,9 +123,9 @@ class FailedTimer(msgspec.Struct, frozen=True):
 
 
 class Advanced(msgspec.Struct, frozen=True):
-    """The result of `advance`: the number of timers processed, the next due time, and the addresses with actions available.
+    """The result of `advance`: the number of timers processed, and the addresses with new actions.
 
-    Timers that failed, or were left out, do not count for `next_at`.
+    `next_at` is the next due time; timers that failed, or were left out, do not count for it.
     """
 
     done: int
@@ -135,7 +135,10 @@ class Advanced(msgspec.Struct, frozen=True):
 
 
 class ExecutionFilter(msgspec.Struct, frozen=True):
-    """Conditions that a single action of an execution must satisfy; None matches all. Labels must be contained."""
+    """Conditions that one action of an execution must satisfy; None matches all.
+
+    Labels must be contained.
+    """
 
     flow_name: str | None = None
     step_id: str | None = None
@@ -145,7 +148,7 @@ class ExecutionFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Events to list; None matches all. `flow_name` selects events with a decision about a step of that flow."""
+    """Events to list; None matches all. `flow_name` selects those with a decision about its steps."""
 
     flow_name: str | None = None
     event_name: str | None = None
@@ -184,7 +187,7 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """Change counters per kind of data (the last contact of packs does not count), and the store's clock.
+    """Change counters per kind of data, and the store's clock. The last contact of packs does not count.
 
     `is_loading` while the store is being loaded and must not be used.
     """
@@ -198,7 +201,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class Page(tuple[T, ...]):
-    """A page of results, in order. `is_cut` when they exceed one answer: continue after the last item."""
+    """Results, in order. `is_cut` when they exceed one answer: continue after the last item."""
 
     is_cut: bool
 
@@ -291,7 +294,7 @@ class VersionBound(msgspec.Struct, frozen=True):
 
 
 class PurgedVersions(msgspec.Struct, frozen=True):
-    """The number of flow versions that `purge_versions` removed, and the bytes that unused ones take now."""
+    """The number of flow versions removed by `purge_versions`, and the bytes of unused ones left."""
 
     removed: int
     unused_bytes: int
@@ -326,7 +329,10 @@ class Store(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish pending work and release all resources; may be called twice. Later verbs raise `UnavailableError`."""
+        """Finish pending work and release all resources; may be called twice.
+
+        Later verbs raise `UnavailableError`.
+        """
 
     @abstractmethod
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
@@ -338,7 +344,7 @@ class Store(ABC):
 
     @abstractmethod
     async def look_around(self) -> Surroundings:
-        """Return the change counters, which show changes by any server to data that servers keep in memory."""
+        """Return counters that show changes by any server to data that servers keep in memory."""
 
     @abstractmethod
     async def ping(self) -> None:
@@ -394,11 +400,14 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_flow(self, name: str) -> None:
-        """Remove the flow's current version and timetables; versions are kept. Raise `NotFoundError` if it has none."""
+        """Remove the flow's current version and timetables; versions are kept.
+
+        Raise `NotFoundError` if it has no current version.
+        """
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        """Return a version, also of a flow that was replaced or deleted, unless `purge_versions` removed it.
+        """Return a version, also of a replaced or deleted flow, unless `purge_versions` removed it.
 
         Raise `NotFoundError`, and `UnreadableError` when it exists and cannot be read.
         """
@@ -421,7 +430,10 @@ class Store(ABC):
 
     @abstractmethod
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
-        """Create the note, or replace the one of its kind and key; raise `ConflictError` for the latter unless `replaces`."""
+        """Create the note, or replace the one of its kind and key.
+
+        Raise `ConflictError` if it exists, unless `replaces`.
+        """
 
     @abstractmethod
     async def list_notes(
@@ -435,7 +447,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
-        """Remove the first notes of a kind by key, up to the key `until`, at most `limit`; return their number.
+        """Remove the first notes of a kind by key, up to `until`, at most `limit`; return their number.
 
         When this raises, some of them may have been removed.
         """
@@ -444,30 +456,31 @@ class Store(ABC):
 
     @abstractmethod
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        """Store an event with all its consequences: decisions, executions, actions in state NEW at `event.received_at`.
+        """Store an event with all its consequences: decisions, executions and NEW actions.
 
-        An action with `not_before` is NEW as well, but not handed out until `advance` has reached
-        that time. With a `key` under which an event of the last day (`KEPT_KEYS`) was recorded, do
-        nothing. Return the id of the event that is recorded now or was then. Raise `ConflictError`
-        when an id is taken or a step of an execution has its action already.
+        The actions are NEW at `event.received_at`. One with `not_before` is NEW as well, but not
+        handed out until `advance` has reached that time. With a `key` under which an event of the
+        last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is recorded
+        now or was then. Raise `ConflictError` when an id is taken or a step of an execution has its
+        action already.
         """
 
     @abstractmethod
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        """Hand the oldest NEW actions that this pack may execute to it, making them PENDING; empty if there are none.
+        """Hand out the oldest NEW actions that this pack may execute, making them PENDING.
 
-        Oldest is by creation over all matching actions. An action is handed out once at a time, to
-        any number of concurrent callers. One with a time limit gets a lease that ends that long
-        after `at`, with a token derived from `seed`. When the caller is cancelled or gets an error,
-        the claimed actions are made NEW again, as soon as the store answers. The cost does not
-        depend on the number of actions that wait for others.
+        Oldest is by creation over all matching actions; the result is empty if there are none. An
+        action is handed out once at a time, to any number of concurrent callers. One with a time
+        limit gets a lease that ends that long after `at`, with a token derived from `seed`. When
+        the caller is cancelled or gets an error, the claimed actions are made NEW again, as soon as
+        the store answers. The cost does not depend on the number of actions that wait for others.
         """
 
     @abstractmethod
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        """Apply a result: call `decide` for its consequences, then store the event as the action's result with all of them.
+        """Apply a result: store its event with all consequences that `decide` returns.
 
         The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`.
         When `decide` returns `Late`, the event is kept with that attempt, the first one of each,
@@ -479,10 +492,10 @@ class Store(ABC):
 
     @abstractmethod
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
-        """Extend a PENDING action's lease to its time limit after `at`; return the new end, None without a limit.
+        """Extend a PENDING action's lease to its time limit after `at`.
 
-        Raise `NotFoundError` for an unknown action, and `ConflictError` for one that is not
-        PENDING.
+        Return the new end, None without a limit. Raise `NotFoundError` for an unknown action, and
+        `ConflictError` for one that is not PENDING.
         """
 
     @abstractmethod
@@ -503,23 +516,24 @@ class Store(ABC):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
-        """Process timers that are due: release delayed actions, rule on lost actions and due steps; at most `limit` of each.
+        """Process due timers: release delayed actions, rule on lost actions and due steps.
 
-        Each ruling and all its consequences are one transaction with their timer, so that nothing
-        is done twice by any number of servers. A timer that cannot be read, that has no rule, or
-        whose ruling cannot be carried out, such as one that would make a step due again at the same
-        time or before, stays unchanged; those in `leave_out` are skipped. `shift` moves the timers
-        of all actions first, for a clock that has jumped, or may have while no server ran: no lease
-        then lasts longer than its time limit from `at`.
+        At most `limit` of each are processed. Each ruling and all its consequences are one
+        transaction with their timer, so that nothing is done twice by any number of servers. A
+        timer that cannot be read, that has no rule, or whose ruling cannot be carried out, such as
+        one that would make a step due again at the same time or before, stays unchanged; those in
+        `leave_out` are skipped. `shift` moves the timers of all actions first, for a clock that has
+        jumped, or may have while no server ran: no lease then lasts longer than its time limit from
+        `at`.
         """
 
     @abstractmethod
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
-        """Record that a server is using the store, and restart all leases at a time; return whether they were restarted.
+        """Record that a server is using the store, and restart all leases at a time.
 
-        With `if_unattended_for`, restart them only when no server has been active for longer than
-        that, by the store's own clock. A store that is not shared counts as unattended from its
-        opening on.
+        Return whether they were restarted. With `if_unattended_for`, restart them only when no
+        server has been active for longer than that, by the store's own clock. A store that is not
+        shared counts as unattended from its opening on.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit
@@ -560,7 +574,7 @@ class Store(ABC):
 
     @abstractmethod
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        """Remove executions that are too old, unreferenced events of that age, and keys past their retention.
+        """Remove old executions, unreferenced events of that age, and keys past their retention.
 
         Finished data is never removed before older data, and for lack of space only finished data.
         At most `limit` of each are removed in one call, so that other requests get their turn. Each
@@ -569,13 +583,13 @@ class Store(ABC):
 
     @abstractmethod
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        """Remove unused flow versions, at most `limit`; record for the others the time since when they are unused."""
+        """Remove unused flow versions, at most `limit`; record since when the others are unused."""
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 
     @abstractmethod
     def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
-        """Yield all data of the store as of one moment, in the order defined in `portable`, a part at a time.
+        """Yield all data of the store as of one moment, in the order of `portable`, a part at a time.
 
         The moment comes after the call. Meanwhile servers may keep using the store, which need not
         be open here. A part is no longer than `PAGE_BYTES`, unless it is a single record. Raise
@@ -591,7 +605,7 @@ class Store(ABC):
 
     @abstractmethod
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        """Store the next records as they were in the other store, with the checkpoint reached by them.
+        """Store the next records as they were in the other store, with the checkpoint reached.
 
         Do nothing when that checkpoint was reached already. Raise `ConflictError` unless a load has
         begun.

@@ -103,7 +103,10 @@ class Desk:
         return self._rules.lost(progress)
 
     def due(self, step: DueStep) -> Firing:
-        """Rule on a due step; raise `StoreError` for a ruling that would make it due again at once."""
+        """Rule on a due step.
+
+        Raise `StoreError` for a ruling that would make it due again at once.
+        """
         firing = self._rules.due(step)
         if firing.next_at is not None and firing.next_at <= step.due_at:
             raise StoreError(

@@ -47,7 +47,10 @@ STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NE
 """The public state for each stored state."""
 
 UNREADABLE = "\0unreadable"
-"""The key of the only label of a row whose labels are damaged. No pack has it, since no label may contain a NUL."""
+"""The key of the only label of a row whose labels are damaged.
+
+No pack has it, since no label may contain a NUL.
+"""
 
 MICROSECOND = timedelta(microseconds=1)
 

@@ -11,7 +11,10 @@ DUPLICATE = 11000
 
 
 async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
-    """Carry out all of the changes, except inserts of existing documents; return whether there were any of these."""
+    """Carry out all of the changes, except inserts of existing documents.
+
+    Return whether there were any of these.
+    """
     if not changes:
         return False
     try:

@@ -87,7 +87,10 @@ class Progress(NamedTuple):
 
 
 class Conversion:
-    """Converts the data of the original. `prepare` runs before the first pass, for example to create indexes."""
+    """Converts the data of the original.
+
+    `prepare` runs before the first pass, for example to create indexes.
+    """
 
     def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
         self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
@@ -194,7 +197,10 @@ class Conversion:
         return True
 
     async def _has_lease(self, database: Any, **fields: Any) -> bool:
-        """Acquire or keep the lease, and note the progress; return False when another server has it."""
+        """Acquire or keep the lease, and note the progress.
+
+        Return False when another server has it.
+        """
         now = to_microseconds((await ask_server(database))["localTime"])
         which = {"_id": NOTE, "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}]}
         change = {"$set": {"owner": self._name, "until": now + int(LEASE * 1_000_000), **fields}}
@@ -246,7 +252,10 @@ class Conversion:
             await self._adopt(database, again, patience=inf)
 
     async def _catch_up(self, database: Any, newest: int) -> int:
-        """Convert changes by the original since the last conversion; return the time of the latest change."""
+        """Convert changes by the original since the last conversion.
+
+        Return the time of the latest change.
+        """
         runs: dict[str, None] = {}
         for collection in (database.action, database.audit):
             async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):

@@ -120,7 +120,10 @@ async def _remove_keys(database: Any, before: int, limit: int) -> int:
 
 
 async def _remove_oldest(database: Any, keys_before: int, limit: int) -> tuple[int, int]:
-    """Remove the oldest finished executions, or events that led to none; return the number of each."""
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
     over = {"isFinished": True}
     execution = await database.flyte_execution.find_one(over, {"changedAt": 1}, sort=[("changedAt", 1)])
     event = await database.flyte_event.find_one(FREE, {"at": 1}, sort=[("at", 1)])

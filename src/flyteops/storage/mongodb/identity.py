@@ -77,7 +77,10 @@ class Identity:
             raise UnavailableError(self._fault)
 
     async def confirm(self) -> None:
-        """Return when a check that has begun after this call has found the queues; raise `UnavailableError` if it has not."""
+        """Return when a check that has begun after this call has found the queues.
+
+        Raise `UnavailableError` if it has not.
+        """
         self.check()
         if self._next is None:
             self._next = asyncio.ensure_future(self._look())

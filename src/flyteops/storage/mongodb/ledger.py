@@ -214,7 +214,10 @@ class Ledger:
         return True if await self.end(database, found, result, ruling) else None
 
     async def end(self, database: Any, found: Found, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
-        """End an action with a result; return False, with nothing done, when its execution has changed."""
+        """End an action with a result.
+
+        Return False, with nothing done, when its execution has changed.
+        """
         await self._refuse_taken(database, outcome.actions, found.run)
         now = to_microseconds(result.received_at)
         state = "FATAL" if result.name == FATAL else "SUCCESS"
@@ -253,7 +256,10 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------------- changes
 
     async def commit(self, database: Any, found: Found, change: Change) -> bool:
-        """Commit a change and carry it out; return False, with nothing done, when the execution has changed."""
+        """Commit a change and carry it out.
+
+        Return False, with nothing done, when the execution has changed.
+        """
         own = [each for each in change.created if each["correlationId"] == found.run["_id"]]
         added = 0
         if change.event is not None:
@@ -305,7 +311,10 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------------ looks
 
     async def find(self, database: Any, action_id: str) -> Found:
-        """Return the current state of an action; raise `NotFoundError`, or `UnreadableError` if it exists and cannot be read."""
+        """Return the current state of an action.
+
+        Raise `NotFoundError`, or `UnreadableError` if it exists and cannot be read.
+        """
         is_adopted = False
         while True:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})

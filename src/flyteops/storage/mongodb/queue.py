@@ -41,7 +41,10 @@ def queue_of(address: Address) -> str:
 
 
 def address_of(queue: Document) -> Address:
-    """Return the packs that a queue is for, and its command; report labels that no pack can have."""
+    """Return the packs that a queue is for, and its command.
+
+    Report labels that no pack can have.
+    """
     labels = read_queue(queue["packName"], queue["labels"], queue["command"])
     return Address(queue["packName"], labels, queue["command"])
 

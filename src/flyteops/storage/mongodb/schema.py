@@ -84,9 +84,10 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
 
 
 async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False) -> None:
-    """Create all indexes, and check the version; raise `StoreError` if it was used by a newer Flyte.
+    """Create all indexes, and check the version.
 
-    When the collections of the original are large, their indexes are left to `make_indexes`.
+    Raise `StoreError` if it was used by a newer Flyte. When the collections of the original are
+    large, their indexes are left to `make_indexes`.
     """
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is not None and found["value"] > VERSION:

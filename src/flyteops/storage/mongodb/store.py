@@ -76,9 +76,10 @@ YEAR = timedelta(seconds=31_557_600)
 
 
 class MongoStore(Store):
-    """A store in a MongoDB database. `keep_for` is the maximum time for which the server itself keeps actions.
+    """A store in a MongoDB database.
 
-    `name` is the database's name in messages, `limit` bounds the concurrent verbs.
+    `keep_for` is the maximum time for which the server itself keeps actions. `name` is the
+    database's name in messages, `limit` bounds the concurrent verbs.
     """
 
     is_shared = True

@@ -103,10 +103,11 @@ def run_of(document: Mapping[str, Any]) -> str:
 async def enter(  # noqa: PLR0913 - two by keyword
     database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
 ) -> tuple[int, list[str]]:
-    """Enter executions of which all actions are given; return the number of new ones, and those to be examined again.
+    """Enter executions of which all actions are given.
 
-    Of those that have ended, the heads of the actions are enough. With `is_partial`, known ones may
-    have more actions than are given, and are to be examined again when they lack some of these.
+    Return the number of new ones, and those to be examined again. Of those that have ended, the
+    heads of the actions are enough. With `is_partial`, known ones may have more actions than are
+    given, and are to be examined again when they lack some of these.
 
     May be done by several servers at a time, and repeatedly: equal actions make equal documents.
     """
@@ -287,7 +288,10 @@ def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bo
 
 
 async def _extend(database: Any, entry: _Entry, version: int) -> bool:
-    """Add the rest of its actions to a known execution; return False if it has changed meanwhile."""
+    """Add the rest of its actions to a known execution.
+
+    Return False if it has changed meanwhile.
+    """
     done = await database.flyte_execution.update_one(
         {"_id": entry.run, "version": version},
         {

@@ -79,7 +79,10 @@ class Timer:
         )
 
     async def advance(self, database: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
-        """See `Store.advance`. All rulings come first, so that a rule that ends the verb leaves everything unchanged."""
+        """See `Store.advance`.
+
+        All rulings come first, so that a rule that ends the verb leaves everything unchanged.
+        """
         now = to_microseconds(at)
         if shift is not None:
             await _shift(database, now, shift // MICROSECOND)
@@ -175,7 +178,10 @@ class Timer:
 
 
 async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
-    """See `Store.renew_leases`. The note is written last, so that no server rules on a lease before all were restarted."""
+    """See `Store.renew_leases`.
+
+    The note is written last, so that no server rules on a lease before all were restarted.
+    """
     document = note_document(Note(ATTENDED, "", b""))
     which = {"_id": document["_id"]}
     known = await database.flyte_note.find_one(which)

@@ -299,7 +299,10 @@ async def begin(database: Any) -> Checkpoint:
 
 
 async def load(database: Any, ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-    """See `Store.load`. Records stored before an unwritten checkpoint are stored again, over themselves."""
+    """See `Store.load`.
+
+    Records stored before an unwritten checkpoint are stored again, over themselves.
+    """
     found = await _checkpoint(database)
     if found is None:
         raise ConflictError("Nothing is being loaded into this store.")

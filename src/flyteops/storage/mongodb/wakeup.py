@@ -42,7 +42,10 @@ MOST = 100
 
 
 class Wakeup:
-    """Notifies other servers of available actions, and receives their notifications. `name` is that of this server."""
+    """Notifies other servers of available actions, and receives their notifications.
+
+    `name` is that of this server.
+    """
 
     def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None], loop: Callable[[str], BackgroundLoop]) -> None:
         self._loop = loop
@@ -63,7 +66,10 @@ class Wakeup:
         self._tasks = [asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)]
 
     async def stop(self) -> None:
-        """Stop polling and notifying. Nothing is cancelled, as the driver would lose its connections over it."""
+        """Stop polling and notifying.
+
+        Nothing is cancelled, as the driver would lose its connections over it.
+        """
         self._is_stopping.set()
         self._has_arrived.set()
         tasks, self._tasks = self._tasks, []

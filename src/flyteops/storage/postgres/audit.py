@@ -20,7 +20,10 @@ from flyteops.storage.row import (
 )
 
 CONTAINS = r"CASE WHEN a.labels !~ '(^|[^\\])(\\\\)*\\u0000' THEN a.labels::jsonb @> {}::jsonb END"
-"""Whether labels contain others; those with a NUL, which `jsonb` rejects, do not belong to any pack."""
+"""Whether labels contain others.
+
+Those with a NUL, which `jsonb` rejects, do not belong to any pack.
+"""
 
 
 class Where:

@@ -1,4 +1,7 @@
-"""Bounds on the database's growth: removal of old data. The server's own vacuum returns the space."""
+"""Bounds on the database's growth: removal of old data.
+
+The server's own vacuum returns the space.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -136,7 +139,10 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 
 async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
-    """Remove the oldest finished executions, or events that led to none; return the number of each."""
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
     execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - constant SQL, bound values
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
@@ -151,7 +157,10 @@ async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int,
 
 
 async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
-    """Remove executions with their actions; events are removed with their last reference. Return their number and bytes."""
+    """Remove executions with their actions; events are removed with their last reference.
+
+    Return their number and bytes.
+    """
     if not seqs:
         return 0, 0
     freed = await connection.fetchval(DELETE_ACTIONS, seqs)

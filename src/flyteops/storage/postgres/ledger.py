@@ -49,7 +49,10 @@ GIVEN = """
         created, place)
   )
 """
-"""Events by columns; `created` is the number of actions that follow from each. Consequences refer to them by their place."""
+"""Events by columns; `created` is the number of actions that follow from each.
+
+Consequences refer to them by their place.
+"""
 
 NEW_EVENTS = """
   e AS (
@@ -268,7 +271,10 @@ WITH found AS (
 )
 SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM found ORDER BY seq
 """  # noqa: S608 - constant SQL
-"""Actions claimed by a try whose answer was lost. They get the present token: later claims with an old one are undelivered."""
+"""Actions claimed by a try whose answer was lost.
+
+They get the present token: later claims with an old one are undelivered.
+"""
 
 CLAIMED_WITH = f"SELECT action_id, {REVISION} FROM flyte_action a WHERE state = 'PENDING' AND claim = ANY($1::text[])"  # noqa: S608 - constant SQL
 

@@ -152,7 +152,10 @@ class Pool:
             pool.terminate()
 
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run work that needs a connection, once. Raise `LostError` when it is unknown whether it was done."""
+        """Run work that needs a connection, once.
+
+        Raise `LostError` when it is unknown whether it was done.
+        """
         pool = self._pool
         if pool is None:
             raise UnavailableError("The store is closed.")

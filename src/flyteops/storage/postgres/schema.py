@@ -181,7 +181,10 @@ INSERT INTO flyte_number VALUES ('store', (random() * 9007199254740992)::bigint)
 """
 
 MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE, UNUSED_VERSIONS, IDENTITY)
-"""The statements that lead from version n to n + 1; never changed once released, only appended to."""
+"""The statements that lead from version n to n + 1.
+
+They are never changed once released, only appended to.
+"""
 
 
 OURS = "SELECT to_regclass(quote_ident(current_schema()) || '.flyte_number')"

@@ -1,4 +1,7 @@
-"""The PostgreSQL store: any number of servers on one database. Every verb is one statement or one transaction."""
+"""The PostgreSQL store: any number of servers on one database.
+
+Every verb is one statement or one transaction.
+"""
 
 import asyncio
 import itertools
@@ -96,10 +99,11 @@ def _conninfo(url: str) -> Conninfo:
 
 
 class PostgresStore(Store):
-    """A store in a PostgreSQL database. `size` bounds the concurrent statements, `limit` the waiting verbs.
+    """A store in a PostgreSQL database.
 
-    `name` is the database's name in messages. Behind a proxy that gives each transaction another
-    connection, `direct_url` is the database's own address, or that of a proxy that does not.
+    `size` bounds the concurrent statements, `limit` the waiting verbs. `name` is the database's
+    name in messages. Behind a proxy that gives each transaction another connection, `direct_url` is
+    the database's own address, or that of a proxy that does not.
     """
 
     is_shared = True
@@ -149,7 +153,10 @@ class PostgresStore(Store):
         check_identity(rows[0][0] if rows else None, self._identity, self._shown)
 
     async def _check_direct_url(self) -> None:
-        """Raise `StoreError` when notifications from here do not arrive there; ignore an address that does not answer."""
+        """Raise `StoreError` when notifications from here do not arrive there.
+
+        Ignore an address that does not answer.
+        """
         try:
             await self._wakeup.check()
         except UnavailableError:
@@ -201,7 +208,10 @@ class PostgresStore(Store):
             raise
 
     async def _write(self, statement: str, *values: object) -> str:
-        """Run one statement that may be repeated; return the number of changed rows, as the server reports it."""
+        """Run one statement that may be repeated.
+
+        Return the number of changed rows, as the server reports it.
+        """
 
         async def write(connection: Any, _again: bool) -> str:
             status: str = await connection.execute(statement, *values)

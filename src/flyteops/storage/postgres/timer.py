@@ -20,7 +20,10 @@ from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
 
 OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""The server's errors about a statement and its values; all other errors concern the whole transaction."""
+"""The server's errors about a statement and its values.
+
+All other errors concern the whole transaction.
+"""
 
 DUE_STEPS = "FROM flyte_timetable t JOIN flyte_flow f ON f.name = t.flow_name WHERE true"
 """Steps with a time of their own, of the current versions of their flows."""

@@ -79,7 +79,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Wakeup:
-    """Notifies other servers of available actions, and receives their notifications. `connector` bypasses any proxy."""
+    """Notifies other servers of available actions, and receives their notifications.
+
+    `connector` bypasses any proxy.
+    """
 
     def __init__(
         self,

@@ -89,7 +89,10 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
 
 
 class Audit:
-    """The read-only verbs of the port. Each belongs inside one transaction, so that it sees one snapshot."""
+    """The read-only verbs of the port.
+
+    Each belongs inside one transaction, so that it sees one snapshot.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -90,7 +90,10 @@ def _finished(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
 
 
 def _remove_oldest(ledger: Ledger, limit: int) -> tuple[int, int]:
-    """Remove the oldest finished executions, or events that led to none; return the number of each."""
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
     execution = ledger.execute(
         f"SELECT min(e.changed_at) FROM execution e WHERE e.changed_at >= ? AND {IS_FINISHED}",  # noqa: S608 - constant SQL
         (ledger.finished_from,),

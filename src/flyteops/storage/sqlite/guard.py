@@ -20,7 +20,10 @@ from flyteops.storage.sqlite.lock import Lock
 LOGGER = logging.getLogger("flyte.store")
 
 LOOK_EVERY = 0.1
-"""Seconds between two checks of all files and the token. In between, the database file's status is compared."""
+"""Seconds between two checks of all files and the token.
+
+In between, the database file's status is compared.
+"""
 
 TOKEN_LENGTH = 16
 
@@ -108,7 +111,10 @@ class Guard:
             connection.execute(f"PRAGMA synchronous = {mode}")
 
     def confirm(self, connection: sqlite3.Connection) -> None:
-        """Note that a checkpoint has ended. If it has copied the whole log, the file has the last token, and gets a new one."""
+        """Note that a checkpoint has ended.
+
+        If it has copied the whole log, the file has the last token, and gets a new one.
+        """
         if self._token_in_file() != self._token:
             return
         self._tokens = frozenset((self._token,))

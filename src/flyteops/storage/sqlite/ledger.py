@@ -67,7 +67,10 @@ SOURCES_KEPT = 10_000
 
 
 class Ledger:
-    """The verbs on an open transaction. Used by the writer's thread alone, except for `may_wait`."""
+    """The verbs on an open transaction.
+
+    Used by the writer's thread alone, except for `may_wait`.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -208,7 +211,10 @@ class Ledger:
         return None if kept is None or kept[1] < to_microseconds(event.received_at - KEPT_KEYS) else kept[0]
 
     def may_wait(self, pack: PackRef, command: str | None) -> bool:
-        """Return whether an action may wait for this pack. From any thread; never False once such an action was committed."""
+        """Return whether an action may wait for this pack. From any thread.
+
+        It is never False once such an action was committed.
+        """
         return any(group.may_wait(command) for group in self._serving(pack))
 
     def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
@@ -239,7 +245,10 @@ class Ledger:
         return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at, action.revision)
 
     def _remember(self, action: Found) -> None:
-        """Cache an action that is handed out, as its result comes next; nothing else happens to most of them."""
+        """Cache an action that is handed out, as its result comes next.
+
+        Nothing else happens to most of them.
+        """
         if action.context:
             if len(self._handed_out) >= HANDED_OUT_KEPT:
                 self._handed_out.clear()

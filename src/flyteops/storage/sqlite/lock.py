@@ -51,7 +51,10 @@ class Lock:
         return self._descriptor
 
     def acquire(self) -> None:
-        """Take both locks, creating an empty database if none exists; raise `StoreError` naming the process that holds them."""
+        """Take both locks, creating an empty database if none exists.
+
+        Raise `StoreError` naming the process that holds them.
+        """
         self.file = Path(os.path.realpath(self._database))
         self._lock_file = self._acquire_lock_file()
         try:
@@ -63,7 +66,10 @@ class Lock:
             _make_private(self.file.with_name(f"{self.file.name}{suffix}"))
 
     def release(self) -> None:
-        """Release the locks; may be called twice. The lock file stays: removing it would race with the next server."""
+        """Release the locks; may be called twice.
+
+        The lock file stays: removing it would race with the next server.
+        """
         for descriptor in (self._descriptor, self._lock_file):
             if descriptor is not None:
                 os.close(descriptor)
@@ -163,7 +169,10 @@ def reader_of(descriptor: int, start: int, length: int) -> str:
 
 
 def _make_private(path: Path) -> None:
-    """Remove the permissions of others on a file that earlier versions made world-readable. The group's may be on purpose."""
+    """Remove the permissions of others on a file that earlier versions made world-readable.
+
+    The group's may be on purpose.
+    """
     try:
         found = path.lstat()
         mode = stat.S_IMODE(found.st_mode)

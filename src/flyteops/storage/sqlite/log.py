@@ -45,7 +45,10 @@ PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Seconds until the next wait for readers that prevented a restart, doubled each time."""
 
 HELD_PAUSE = 0.25
-"""Seconds until the next try of a checkpoint that an old reader prevented. Trying costs nothing meanwhile."""
+"""Seconds until the next try of a checkpoint that an old reader prevented.
+
+Trying costs nothing meanwhile.
+"""
 
 FAILED_PAUSE = 1.0
 """Seconds until the next try of a checkpoint that failed on the disk."""
@@ -97,7 +100,10 @@ class Index:
 
 
 class Log:
-    """The log of a database, by the connection that writes it. All but `problem` and `warning` is for the writer's thread."""
+    """The log of a database, by the connection that writes it.
+
+    All but `problem` and `warning` is for the writer's thread.
+    """
 
     def __init__(self, connection: sqlite3.Connection, guard: Guard, max_bytes: int = MAX_BYTES) -> None:
         self._connection = connection

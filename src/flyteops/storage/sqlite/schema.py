@@ -208,11 +208,17 @@ UNUSED_VERSIONS = (
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE, UNUSED_VERSIONS)
-"""The statements that lead from version n to n + 1; never changed once released, only appended to."""
+"""The statements that lead from version n to n + 1.
+
+They are never changed once released, only appended to.
+"""
 
 
 def prepare(path: Path) -> sqlite3.Connection:
-    """Return the connection to write with; create and migrate the file; raise `StoreError` if an operator must step in."""
+    """Return the connection to write with; create and migrate the file.
+
+    Raise `StoreError` if an operator must step in.
+    """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise StoreError(f"This Python comes with SQLite {sqlite3.sqlite_version}; at least {wanted} is needed.")
@@ -243,7 +249,10 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 
 
 def prepare_to_read(path: Path) -> sqlite3.Connection:
-    """Return a connection to a database that a server may be using; raise `StoreError` if it does not exist."""
+    """Return a connection to a database that a server may be using.
+
+    Raise `StoreError` if it does not exist.
+    """
     if not path.is_file():
         raise StoreError(f"There is no database {str(path)!r}.")
     connection = connect(path, query_only=True)

@@ -1,4 +1,7 @@
-"""The SQLite store: one file, one server, no setup. Writes use one thread (`writer`), reads a few others."""
+"""The SQLite store: one file, one server, no setup.
+
+Writes use one thread (`writer`), reads a few others.
+"""
 
 import asyncio
 import logging
@@ -64,11 +67,11 @@ PURGE_STEP = 100
 
 
 class SqliteStore(Store):
-    """A store in one SQLite file. `limit` bounds the waiting writes, `readers` the concurrent reads.
+    """A store in one SQLite file.
 
-    `max_log_bytes` bounds the write-ahead log while a reader uses an old state; beyond it all
-    writes are refused. `scratch` is the directory for the copy that a backup reads while another
-    process has the database open.
+    `limit` bounds the waiting writes, `readers` the concurrent reads. `max_log_bytes` bounds the
+    write-ahead log while a reader uses an old state; beyond it all writes are refused. `scratch` is
+    the directory for the copy that a backup reads while another process has the database open.
     """
 
     def __init__(
@@ -469,7 +472,10 @@ class Readers:
 
 
 def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
-    """Run a function on one snapshot. Bytes that are not UTF-8 are replaced, so that one text does not hide all others."""
+    """Run a function on one snapshot.
+
+    Bytes that are not UTF-8 are replaced, so that one text does not hide all others.
+    """
     try:
         return _run_once(connection, run)
     except sqlite3.OperationalError as error:

@@ -81,7 +81,10 @@ Sized = tuple[Stored, int]
 
 
 def export(path: Path, *, partly: bool, scratch: Path | None = None) -> Generator[Sequence[Stored], None, None]:
-    """See `Store.export`. A database in use by a server is read from a copy, made in the directory `scratch`."""
+    """See `Store.export`.
+
+    A database in use by a server is read from a copy, made in the directory `scratch`.
+    """
     try:
         with reading(path, scratch) as (connection, check):
             if not partly and find_checkpoint(connection) is not None:

@@ -118,10 +118,11 @@ Refill = Callable[["Queue"], bool]
 
 
 class Queue:
-    """Actions with the same command and packs. `heads` are its oldest NEW actions, all of them when it `is_whole`.
+    """Actions with the same command and packs.
 
-    `is_waiting` may be True of a queue without NEW actions, never False of one that has some.
-    `bound` is not greater than the number of its oldest NEW action.
+    `heads` are its oldest NEW actions, all of them when it `is_whole`. `is_waiting` may be True of
+    a queue without NEW actions, never False of one that has some. `bound` is not greater than the
+    number of its oldest NEW action.
     """
 
     __slots__ = ("bound", "command", "heads", "is_waiting", "is_whole", "labels", "pack_name", "queue_id")

@@ -47,7 +47,10 @@ UNCONFIRMED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
 """Errors of a commit that was written as a whole, but not confirmed to be on the disk."""
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
-"""SQLite's errors about a statement and its values; all other errors concern the whole transaction."""
+"""SQLite's errors about a statement and its values.
+
+All other errors concern the whole transaction.
+"""
 
 
 class UncertainCommitError(sqlite3.OperationalError):
@@ -55,9 +58,10 @@ class UncertainCommitError(sqlite3.OperationalError):
 
 
 class Job:
-    """A job for a transaction. `rank` is the order within a batch; equal ranks keep their order of arrival.
+    """A job for a transaction.
 
-    `undo` receives the result if the caller has gone before it was ready.
+    `rank` is the order within a batch; equal ranks keep their order of arrival. `undo` receives the
+    result if the caller has gone before it was ready.
     """
 
     __slots__ = ("error", "future", "rank", "result", "run", "undo")
@@ -89,9 +93,10 @@ class Job:
 
 
 class Writer:
-    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in.
+    """A thread with the ledger to itself.
 
-    `has_failed` if a transaction has failed as a whole since the store was last found usable.
+    `submit` and `stop` belong to the event loop that the writer was made in. `has_failed` if a
+    transaction has failed as a whole since the store was last found usable.
     """
 
     def __init__(  # noqa: PLR0913 - dependencies passed on by the store
@@ -132,7 +137,10 @@ class Writer:
         return future
 
     async def stop(self) -> None:
-        """Return when all submitted jobs are done and the thread has ended. Nothing may be submitted after it."""
+        """Return when all submitted jobs are done and the thread has ended.
+
+        Nothing may be submitted after it.
+        """
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -235,7 +243,10 @@ class Writer:
             self.ledger.is_careful = False
 
     def _begin(self) -> None:
-        """Begin a transaction; raise `UnavailableError` if another program has removed tables since the last one."""
+        """Begin a transaction.
+
+        Raise `UnavailableError` if another program has removed tables since the last one.
+        """
         self._connection.execute("BEGIN IMMEDIATE")
         if not self._foreign.have_happened():
             return
@@ -246,7 +257,10 @@ class Writer:
         self.ledger.forget()  # its data in memory may be outdated
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
-        """Run all jobs as one; return False, with nothing changed, when a single one of them must be undone."""
+        """Run all jobs as one.
+
+        Return False, with nothing changed, when a single one of them must be undone.
+        """
         ledger = self.ledger
         self._begin()
         for job in batch:
