@@ -60,7 +60,7 @@ def is_postgres(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """Return the URL of a store in a form that is safe to show: without its password and options."""
+    """Return the URL of a store as is safe to show: without its password and options."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
         return url

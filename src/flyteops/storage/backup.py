@@ -1,4 +1,4 @@
-"""Backup files: the records of a store as compressed lines of JSON, between a header and a sealing end."""
+"""Backup files: a store's records as compressed lines of JSON, with a header and a sealing end."""
 
 import gzip
 import zlib
@@ -61,7 +61,7 @@ async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: 
 
 
 async def restore_backup(file: BinaryIO, target: Store, report: Report) -> Tally:
-    """Load a backup as `load_all` does; the store is not opened before the whole file was verified."""
+    """Load a backup as `load_all` does; the store is opened only once the file is verified."""
     verified = verify_backup(file, report)
     async with target:
         loaded = await load_all(_parts(file), target, report)

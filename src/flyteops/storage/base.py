@@ -104,7 +104,7 @@ class Rules(Protocol):
 
 
 class TimerKey(NamedTuple):
-    """Identifies a timer: an action by its id, a step by its flow's name and version, and its index."""
+    """Identifies a timer: an action by its id, a step by its flow's name, version and its index."""
 
     name: str
     flow_uuid: str = ""
@@ -148,7 +148,7 @@ class ExecutionFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Events to list; None matches all. `flow_name` selects those with a decision about its steps."""
+    """Events to list; None matches all. `flow_name` selects those with decisions on its steps."""
 
     flow_name: str | None = None
     event_name: str | None = None
@@ -187,7 +187,7 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """Change counters per kind of data, and the store's clock. The last contact of packs does not count.
+    """Change counters per kind of data (not the last contact of packs), and the store's clock.
 
     `is_loading` while the store is being loaded and must not be used.
     """
@@ -294,7 +294,7 @@ class VersionBound(msgspec.Struct, frozen=True):
 
 
 class PurgedVersions(msgspec.Struct, frozen=True):
-    """The number of flow versions removed by `purge_versions`, and the bytes of unused ones left."""
+    """The number of flow versions that `purge_versions` removed, and the bytes of unused ones."""
 
     removed: int
     unused_bytes: int
@@ -447,9 +447,9 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
-        """Remove the first notes of a kind by key, up to `until`, at most `limit`; return their number.
+        """Remove the first notes of a kind by key, up to `until`, at most `limit`.
 
-        When this raises, some of them may have been removed.
+        Return their number. When this raises, some of them may have been removed.
         """
 
     # --------------------------------------------------------------------------------------------- the life of an event
@@ -589,7 +589,7 @@ class Store(ABC):
 
     @abstractmethod
     def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
-        """Yield all data of the store as of one moment, in the order of `portable`, a part at a time.
+        """Yield all data as of one moment, in the order defined in `portable`, a part at a time.
 
         The moment comes after the call. Meanwhile servers may keep using the store, which need not
         be open here. A part is no longer than `PAGE_BYTES`, unless it is a single record. Raise

@@ -34,7 +34,7 @@ DRIVER_OPTIONS = ("passfile", "service", "target_session_attrs", "krbsrvname", "
 WITHOUT_EFFECT = (
     "sslsni", "sslcompression", "sslcertmode", "gssencmode", "gssdelegation", "fallback_application_name", "client_encoding",
 )  # fmt: skip
-"""Options of libpq that change nothing here: the driver always sends the host's name, and text as UTF-8."""
+"""Options of libpq without effect: the driver always sends the host's name, and text as UTF-8."""
 
 FOREIGN: Mapping[str, str] = {
     "ssl": "sslmode=require",
@@ -51,7 +51,7 @@ FOREIGN: Mapping[str, str] = {
     "hostaddr": "the address in place of the host's name",
     "replication": "",
 }
-"""Options of other drivers, and unsupported ones of libpq, with the recommended replacement, if any."""
+"""Options of other drivers, and unsupported ones of libpq, with their replacement, if any."""
 
 
 class Keepalive(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class Conninfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verifies_host(self) -> bool:
-        """Whether the server's certificate must be issued by a trusted authority for the connected host."""
+        """Whether a trusted authority must have issued the server's certificate for its host."""
         return self.uses_system_roots or self.tls.get("sslmode") == "verify-full"
 
     @property
@@ -120,7 +120,7 @@ def parse_conninfo(uri: str) -> Conninfo:
 
 
 def conninfo_faults(uri: str) -> Iterator[str]:
-    """Yield every fault of a URI that shows without connecting, including the files that it names."""
+    """Yield every fault of a URI that shows without connecting, including files that it names."""
     parser = _Parser(uri)
     yield from parser.faults
     if not parser.faults:
@@ -300,7 +300,7 @@ def _port_of(number: int, own: str, ports: list[str]) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """Return a URI in a form that is safe to show: user, hosts and database, without password and options."""
+    """Return a URI as is safe to show: user, hosts and database, without password and options."""
     parser = _Parser(uri)
     scheme = uri.partition("://")[0]
     if UNREADABLE in parser.faults:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 ATTENDED = "attended"
-"""The kind of the note with the time of the last server activity on a shared store, by the store's clock."""
+"""The kind of the note with the last server activity on a shared store, by the store's clock."""
 
 
 def check_timetables(version: FlowVersion, timetables: Iterable[Timetable]) -> None:
@@ -39,7 +39,7 @@ def actions_of(keys: Collection[TimerKey]) -> frozenset[str]:
 
 
 def instant_of(microseconds: object) -> datetime | None:
-    """Return the time when a timer is due, None if it is not a time; clamped to the representable range."""
+    """Return when a timer is due, None if it is not a time; clamped to the representable range."""
     if not isinstance(microseconds, int):
         return None
     try:
@@ -54,7 +54,7 @@ def first_of(times: Iterable[object]) -> datetime | None:
 
 
 def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
-    """Return whether the time of the last server activity, in a note, is too long ago; `now` is the store's time.
+    """Return whether the noted last server activity is too long before `now`, by the store's clock.
 
     True also for a note that is unreadable, or as far ahead because the store's clock was set back.
     """

@@ -1,4 +1,4 @@
-"""Portable records: the data of a store in a form that any other store can load, for backups and moves.
+"""Portable records: a store's data in a form that any other can load, for backups and moves.
 
 They come in the order of `KINDS`, events and actions oldest first, so that any record comes after
 those that it names by id.
@@ -58,7 +58,7 @@ class StoredEvent(Portable, frozen=True, tag="event"):
 
 
 class StoredAttempt(Portable, frozen=True):
-    """An attempt at an action with a time limit: the lease that its result has to show, and the event that came late."""
+    """An attempt at an action with a time limit: the lease for its result, and any late event."""
 
     number: int
     lease: str
@@ -108,14 +108,14 @@ encode_record = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The position in a sequence of records: their number, and a checksum over all of them in their order."""
+    """The position in a sequence of records: their number, and a checksum over all in order."""
 
     records: int = 0
     checksum: str = ""
 
 
 class Tally:
-    """Counts records by kind, and chains a checksum over them, so that it can be compared at any record."""
+    """Counts records by kind, and chains a checksum over them, comparable at any record."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(KINDS, 0)

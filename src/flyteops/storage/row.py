@@ -99,7 +99,7 @@ def to_text(labels: Mapping[str, str]) -> str:
 
 
 def decode_labels(text: str) -> dict[str, str]:
-    """Read labels from JSON; damaged text yields labels that no pack has, so that other rows remain readable."""
+    """Read labels from JSON; damaged ones become labels of no pack, to keep other rows readable."""
     try:
         return decode_strings(text)
     except (msgspec.MsgspecError, UnicodeError):
@@ -128,7 +128,7 @@ def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) ->
 
 
 def subsets(labels: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Return all label sets that an action for a pack with these labels may request: twice as many for each more."""
+    """Return all label sets that actions for a pack may request: twice as many for each label."""
     pairs = sorted(labels.items())
     return (dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count))
 
@@ -140,7 +140,7 @@ def to_transitions(states: str) -> tuple[Transition, ...]:
 
 
 def readable_transitions(states: str) -> tuple[Transition, ...]:
-    """Read the readable parts of a `states` column, for a list; UNKNOWN since long ago if there are none."""
+    """Read the readable parts of a `states` column, for a list; UNKNOWN since long ago if none."""
     found: list[Transition] = []
     for entry in str(states).split(","):
         with suppress(ValueError, OverflowError):
@@ -179,7 +179,11 @@ def created_at_of(text: str | None) -> datetime | None:
 
 
 def event_of(columns: Sequence[Any]) -> Event:
-    """Return an event from its id, name, pack's id, name and labels, payload, times of receipt and creation, and failure."""
+    """Return an event from its columns.
+
+    These are id, name, pack's id, name and labels, payload, times of receipt and creation, and
+    failure.
+    """
     event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure = columns
     pack = PackRef(pack_id, pack_name, decode_labels(labels))
     return Event(
@@ -205,7 +209,7 @@ def action_of(
     result: Event | None,
     attempts: Sequence[Attempt],
 ) -> Action:
-    """Return an action from its columns, the ids of its execution and flow, and its related records."""
+    """Return an action from its columns, its execution's and flow's ids, and related records."""
     action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = columns
     correlation_id, flow_name, flow_uuid = head
     return Action(
@@ -261,13 +265,19 @@ def timetable_of(columns: Sequence[Any]) -> Timetable:
 
 
 def stored_attempt_of(columns: Sequence[Any], lease: str) -> StoredAttempt:
-    """Return an attempt for another store from its number, pack's id, times of taking and loss, and the late event's id."""
+    """Return an attempt for another store from its columns.
+
+    These are number, pack's id, times of taking and loss, and the late event's id.
+    """
     number, pack_id, taken_at, lost_at, late_id = columns
     return StoredAttempt(number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id)
 
 
 def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
-    """Return an action for another store from its columns and those of its execution, and the ids of its events."""
+    """Return an action for another store from its columns.
+
+    These are its own, those of its execution, and the ids of its events.
+    """
     action_id, correlation_id, flow_name, flow_uuid, step_id, step_index, name, pack_name, labels, *rest = columns
     input_, context, timeout, trigger_id, states, result_id, due_at, wait, attempt = rest
     action = NewAction(
@@ -349,7 +359,7 @@ def execution_row(record: StoredAction) -> tuple[object, ...]:
 
 
 def attempt_row(record: StoredAction, each: StoredAttempt) -> tuple[object, ...]:
-    """Return the row of an attempt, with the ids of the action at the start and of the late event at the end."""
+    """Return the row of an attempt, with the action's id first and the late event's last."""
     times = to_microseconds(each.taken_at), to_microseconds_or_none(each.lost_at)
     return record.action.action_id, each.lease, each.number, each.pack_id, *times, each.late_id
 

@@ -1,4 +1,4 @@
-"""Transfer from one store into another of any kind: record by record, with a checksum that both must agree on."""
+"""Transfer between stores of any kind: record by record, with a checksum to agree on."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing

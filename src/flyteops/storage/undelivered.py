@@ -1,4 +1,4 @@
-"""The return of undelivered claims: they are handed out again, however long the database does not answer."""
+"""The return of undelivered claims to their queues, however long the database does not answer."""
 
 import asyncio
 import logging
@@ -22,7 +22,10 @@ PAUSE = 0.5
 """The pause in seconds between two rounds while claims remain to be returned."""
 
 LATE = 60.0
-"""The seconds after the database answers again in which a claim whose answer was lost may still be carried out."""
+"""Seconds after the database answers again in which a claim may still be carried out.
+
+Applies to claims whose answer was lost.
+"""
 
 STOPPING = 2.0
 """The seconds that a stopping server takes to return the remaining claims."""
@@ -31,11 +34,14 @@ Find = Callable[[Sequence[str]], Awaitable[Sequence[tuple[str, int]]]]
 """Finds the PENDING actions that were claimed with one of these tokens: their ids and revisions."""
 
 Release = Callable[[str, int, datetime], Awaitable[None]]
-"""Makes an action NEW again at a time; raises `ConflictError` or `NotFoundError` when the claim of that revision is over."""
+"""Makes an action NEW again at a time.
+
+Raises `ConflictError` or `NotFoundError` when the claim of that revision is over.
+"""
 
 
 class Tries:
-    """The tokens under which a claim was sent, one per try, so that a late answer is never taken for another."""
+    """The tokens of a claim, one per try, so that a late answer is never taken for another."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -99,7 +105,10 @@ class Undelivered:
         await task
 
     def look_for(self, tokens: Iterable[str], at: datetime) -> None:
-        """Return the actions claimed now or later with these tokens, whose answers were lost, by claims of that time."""
+        """Return actions claimed now or later with these tokens, of lost answers.
+
+        The claims were made at that time.
+        """
         self._tokens.update(dict.fromkeys(tokens))
         self._wake(at)
 

@@ -92,7 +92,7 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
 
 
 async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str, int]:
-    """Return the actual sizes of executions ended by the original, without decoding their actions."""
+    """Return the actual sizes of executions ended by the original, without decoding them."""
     sizes: dict[str, int] = {}
     for collection, is_archived in ((database.action, False), (database.audit, True)):
         ids = [run["_id"] for run in runs if bool(run.get("isArchived")) == is_archived]

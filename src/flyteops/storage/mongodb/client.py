@@ -86,7 +86,7 @@ WRITES = frozenset(["insert", "update", "delete", "findAndModify", "bulkWrite", 
 """The commands that change something, as the driver reports them."""
 
 SENT: ContextVar[list[str] | None] = ContextVar("sent", default=None)
-"""The writes that the present verb has sent so far: if its answer is lost then, its outcome is unknown."""
+"""The writes sent so far by the present verb: if its answer is lost, its outcome is unknown."""
 
 
 class SentWrites(CommandListener):
@@ -120,7 +120,11 @@ class Client:
         """Raises when no more operations may run."""
 
     async def open(self) -> None:
-        """Connect; raise `StoreError` for a fault that an operator must fix, `UnavailableError` for one that may pass."""
+        """Connect to the server.
+
+        Raise `StoreError` for a fault that an operator must fix, `UnavailableError` for one that
+        may pass.
+        """
         try:
             self._client = AsyncMongoClient(
                 self._url,
@@ -198,7 +202,10 @@ class Client:
             self._idle.set()
 
     async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work, and repeat it when its connection was lost, with True as its second argument; it must detect a repeat."""
+        """Run work, and repeat it when its connection was lost, with True as its second argument.
+
+        It must detect a repeat.
+        """
         is_again = False
         sent: list[str] = []
         until = asyncio.get_running_loop().time() + PATIENCE

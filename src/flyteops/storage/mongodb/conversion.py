@@ -1,9 +1,9 @@
-"""The background conversion: executions of the original are taken over while servers work, requested ones first.
+"""The background conversion: executions of the original are taken over while servers work.
 
-A pass reads actions in the order of their executions, from `action` and `audit` side by side, and
-enters a batch of executions with one insert. Its progress is kept in `flyte_number`, so that the
-next server resumes there. One server at a time does this, holding a lease. Its work may be repeated
-without harm by another server that considered it dead.
+Requested ones come first. A pass reads actions in the order of their executions, from `action` and
+`audit` side by side, and enters a batch of executions with one insert. Its progress is kept in
+`flyte_number`, so that the next server resumes there. One server at a time does this, holding a
+lease. Its work may be repeated without harm by another server that considered it dead.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ RENEW_EVERY = 1.0
 REPORT_EVERY = 5.0
 
 BEGIN_AFTER = 0.5
-"""Seconds before the first read, which may keep a small server busy: time to load flows and to listen."""
+"""Seconds before the first read, which may load a small server: time to load flows and listen."""
 
 RETRY_AFTER = 1.0
 
@@ -110,7 +110,7 @@ class Conversion:
         self._queues.is_converting = not self.is_done
 
     async def is_complete(self, database: Any) -> bool:
-        """Return whether all executions are converted, including those that the original has written since."""
+        """Return whether all executions are converted, including later ones of the original."""
         if not self.is_done:
             return False
         found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
@@ -378,7 +378,7 @@ async def _note(database: Any) -> Document:
 
 
 def _since(at: int) -> Document:
-    """Return the filter of actions without a `flyte` field that have changed since a time; it has an index."""
+    """Return the filter of actions without a `flyte` field changed since a time; it has an index."""
     return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
 
 
@@ -392,14 +392,17 @@ async def _is_up_to_date(database: Any) -> bool:
 
 
 class _First(NamedTuple):
-    """The first actions by execution, and the time of the last of them; None when those were all."""
+    """The first actions by execution, and the time of the last one; None when those were all."""
 
     actions: Actions
     last: int | None
 
 
 async def _first(cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None) -> _First:
-    """Return the actions of the first executions of a cursor in the order of time, and all that are as late as the last."""
+    """Return the actions of a cursor's first executions, in the order of time.
+
+    All that are as late as the last are included.
+    """
     actions: Actions = {}
     last: int | None = None
     async for each in cursor:
@@ -420,7 +423,7 @@ def _changed_at(document: Document) -> int:
 
 
 async def _lacking(database: Any, actions: Actions) -> list[str]:
-    """Return the executions that are unknown, lack one of these actions, or have an action that has not ended."""
+    """Return executions that are unknown, lack one of these actions, or have an unfinished one."""
     runs, known = list(actions), dict[str, set[str]]()
     for start in range(0, len(runs), AT_ONCE):
         which = {"_id": {"$in": runs[start : start + AT_ONCE]}}

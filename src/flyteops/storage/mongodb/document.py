@@ -36,7 +36,7 @@ ZERO = datetime(1, 1, 1, tzinfo=UTC)
 """The time that stands for none, as in Go."""
 
 NOT_GIVEN = ""
-"""The value kept for an event without a time of creation; the original then shows its time of receipt."""
+"""The value kept for an event without time of creation; the original shows its time of receipt."""
 
 WRITTEN = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)(?: [A-Z]{1,5})?(?: m=\S+)?", re.ASCII
@@ -192,7 +192,10 @@ def action_document(action: NewAction, trigger: Document, at: int, seq: int) -> 
 
 
 def timing(timeout: timedelta | None, not_before: datetime | None, now: int) -> Document:
-    """Return the timers of a NEW action: `due` is when it may be taken, or else its time limit once taken."""
+    """Return the timers of a NEW action.
+
+    `due` is when it may be taken, or else its time limit once taken.
+    """
     limit = None if timeout is None else timeout // MICROSECOND
     if not_before is None:
         return {"due": NEVER if limit is None else limit, "timeout": limit}
@@ -281,7 +284,7 @@ def result_of(document: Mapping[str, Any]) -> Event | None:
 
 
 def lease_of(attempt: Mapping[str, Any], action_id: str, number: int) -> str:
-    """Return the lease of an attempt: the one that it had in another store, or one derived from the seed."""
+    """Return the lease of an attempt: that from another store, or one derived from the seed."""
     return str(attempt["lease"]) if "lease" in attempt else lease_token(attempt["seed"], action_id, number)
 
 
@@ -323,7 +326,10 @@ def status_of(document: Mapping[str, Any]) -> ActionStatus:
 
 
 def member_of(document: Mapping[str, Any]) -> Document:
-    """Return an action's entry in its execution: the fields that lists filter by, and those that mark its step as taken."""
+    """Return an action's entry in its execution.
+
+    It has the fields that lists filter by, and those that mark its step as taken.
+    """
     labels = labels_of(document)
     return {
         "id": document["_id"],

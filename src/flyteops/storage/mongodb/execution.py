@@ -1,4 +1,4 @@
-"""Executions: their actions, and the changes to those, each of which is one atomic operation on the execution.
+"""Executions: their actions, and changes to these, each one atomic operation on the execution.
 
 An execution is a document of Flyte's. Its version is increased by every change. A decision about an
 action (a result, a loss, a heartbeat) is written into that document, if the version is still the

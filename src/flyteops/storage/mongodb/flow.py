@@ -1,4 +1,4 @@
-"""Flows as documents: the current version of each, with its timetables, and all earlier versions."""
+"""Flows as documents: the current version of each with its timetables, and earlier versions."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,7 +27,10 @@ def object_id(text: str) -> ObjectId:
 
 
 def version_document(version: FlowVersion) -> Document:
-    """Return the document of a flow version; data without a field in the original is kept as exact text in addition."""
+    """Return the document of a flow version.
+
+    Data without a field in the original is kept as exact text in addition.
+    """
     flow = version.flow
     body = {"name": flow.name, "description": flow.description, "steps": [_step_document(step) for step in flow.steps]}
     kept: Document = {"savedAt": to_microseconds(version.saved_at)}
@@ -97,7 +100,10 @@ def current_document(version: Document, timetables: Sequence[Timetable]) -> Docu
 
 
 async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
-    """See `Store.save_flow`. First the version is stored, and then made current with its timetables in one operation."""
+    """See `Store.save_flow`.
+
+    First the version is stored, and then made current with its timetables in one operation.
+    """
     body = version_document(version)
     known = await database.flowHistory.find_one({"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1})
     if known is not None and not is_again:
@@ -135,7 +141,7 @@ async def _make_current(database: Any, body: Document, timetables: Sequence[Time
 
 
 def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> Document:
-    """Return the due time of a step as kept in its flow; `kept` are the times of the previous version."""
+    """Return a step's due time as kept in its flow; `kept` are those of the previous version."""
     next_at = None if table.next_at is None else to_microseconds(table.next_at)
     return {
         "stepIndex": table.step_index,

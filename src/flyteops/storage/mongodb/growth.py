@@ -80,7 +80,7 @@ async def _mark(database: Any, versions: Sequence[Any], change: Document) -> Non
 
 
 async def used_bytes(database: Any) -> int:
-    """Return the total size of all documents before the server compresses them, which shrinks with each removal."""
+    """Return the size of all documents before compression, which shrinks with each removal."""
     return int((await database.command("dbStats"))["dataSize"])
 
 
@@ -92,7 +92,7 @@ async def _oldest(database: Any, which: Document, limit: int) -> Sequence[str]:
 
 
 async def _remove(database: Any, runs: Sequence[str]) -> int:
-    """Remove executions with all their data; their own documents go last, so that the rest is not forgotten."""
+    """Remove executions with all their data; their own documents last, so that the rest is found."""
     if runs:
         for collection in (database.action, database.audit):
             await collection.delete_many({"correlationId": {"$in": list(runs)}})

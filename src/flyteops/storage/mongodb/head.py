@@ -1,4 +1,4 @@
-"""The actions of the original in the order of their executions, read in batches: their heads, where those are enough."""
+"""The actions of the original by execution, read in batches: their heads, where those suffice."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -17,7 +17,10 @@ BY_EXECUTION = [("correlationId", 1)]
 
 
 async def read_groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:
-    """Yield the heads of actions by execution, from both collections side by side; of copies only the identifying fields."""
+    """Yield the heads of actions by execution, from both collections side by side.
+
+    Copies have the identifying fields only.
+    """
     live = _Stream(_by_execution(database.action.find(which, HEAD)))
     copies = _Stream(_by_execution(database.audit.find(which, {"correlationId": 1, "state": 1})))
     try:
@@ -89,7 +92,7 @@ async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
 
 
 async def completed(database: Any, batch: Sequence[Group]) -> list[Group]:
-    """Return a batch with the heads of copies that have no original, and the whole of actions that have not ended."""
+    """Return a batch with heads of copies without an action, and the whole of unfinished actions."""
     return await _with_open_actions(database, await _with_copies(database, batch))
 
 

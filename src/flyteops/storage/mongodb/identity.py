@@ -25,7 +25,7 @@ from flyteops.storage.mongodb.transfer import COLLECTIONS
 LOGGER = logging.getLogger("flyte.store")
 
 MARK = "flyte.mark"
-"""The `_id` of the document among the queues, and with a random number, the name of the index on the events."""
+"""The `_id` of the mark among the queues, and with a random number, the name of the events' index."""
 
 LOOKS_AT_ONCE = 2
 """The number of concurrent checks; requests that arrive meanwhile share the next one."""
@@ -37,7 +37,7 @@ NO_COLLECTION = 26
 """The server's code for an operation on a collection that does not exist."""
 
 CONFLICTS = (85, 86)
-"""The server's codes for an index that another server has created at the same moment, under another name."""
+"""The server's codes for an index just created by another server under another name."""
 
 
 class Identity:
@@ -142,7 +142,7 @@ async def _mark_of_queues(database: Any) -> str:
 
 
 async def _collections(database: Any) -> Mapping[str, Any]:
-    """Return the collections by name, with an identifier that differs after re-creation, if the server has one."""
+    """Return the collections by name, with an id that differs after re-creation, if available."""
     try:
         told: Document = await database.command("listCollections", filter={"name": {"$in": list(NAMES)}})
     except OperationFailure as error:

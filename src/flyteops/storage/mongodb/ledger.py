@@ -96,7 +96,7 @@ class Ledger:
         self._last = 0
 
     def numbers(self, count: int) -> range:
-        """Return numbers that define the order: microseconds of the clock, but always larger than any before."""
+        """Return ordering numbers: microseconds of the clock, but always larger than any before."""
         first = max(time.time_ns() // 1000, self._last + 1)
         self._last = first + count - 1
         return range(first, first + count)
@@ -338,7 +338,7 @@ class Ledger:
 
 
 async def _states(database: Any, run: Document) -> dict[str, str]:
-    """Return the states of all actions of an execution; those of copies for actions that are no longer kept."""
+    """Return the states of an execution's actions; that of the copy for those no longer kept."""
     fields = {"state": 1, "flyte.state": 1}
     found = {each["_id"]: state_of(each) async for each in database.action.find({"correlationId": run["_id"]}, fields)}
     missing = [member["id"] for member in run["actions"] if member["id"] not in found]
@@ -380,7 +380,7 @@ def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Leas
 
 
 def moving(found: Found, state: str, now: int, *, is_lost: bool = False) -> Document:
-    """Return the update that moves an action to a state; with `is_lost`, its last attempt was lost then."""
+    """Return the update that moves an action to a state; if `is_lost`, its last attempt was lost."""
     shown = shown_state(state, now)
     word = "NEW" if state == "LATER" else state
     update: Document = {

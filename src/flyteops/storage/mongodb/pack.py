@@ -17,7 +17,7 @@ from flyteops.storage.row import decode_declaration, encode_json, to_instant, to
 
 
 def pack_document(pack: Pack) -> Document:
-    """Return the document of a pack; a declaration that BSON would alter is kept as exact text in addition."""
+    """Return the document of a pack, with the exact text of a declaration that BSON would alter."""
     links = [{"href": link.href, "rel": link.rel} for link in pack.links]
     body: Document = {
         "name": pack.name,

@@ -1,4 +1,7 @@
-"""The queues: one for every combination of pack, labels and command ever requested; actions are taken from these."""
+"""The queues: one for each combination of pack, labels and command ever requested.
+
+Actions are taken from these.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -23,11 +26,11 @@ KEPT_FOR = timedelta(days=7)
 """The time for which an empty queue is kept."""
 
 AT_ONCE = 150
-"""The number of queues that one operation takes from: the server merges index scans in order, but at most 200."""
+"""Queues per operation: the server merges as many index scans in order, but at most 200."""
 
 
 MOST_SUBSETS = 64
-"""The maximum number of label sets that are looked up one by one: all that a pack with six labels may serve."""
+"""The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 
 def queue_id(pack_name: str, labels: str, command: str) -> str:
@@ -145,7 +148,7 @@ def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
 
 
 async def _take(database: Any, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
-    """Hand out the oldest action in the queues, all of which are for the pack of this name if it is given."""
+    """Hand out the oldest action in the queues, which are all for the given pack name, if any."""
     parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
     while True:
         which = waiting_in(parts[0], pack_name)

@@ -34,7 +34,7 @@ NUMBERS = ("flows", "items", "packs", "notes", "arrived")
 
 
 class Index(NamedTuple):
-    """A required index; `expires` is the number of seconds after which the server removes its documents."""
+    """A required index; `expires` is the number of seconds after which documents are removed."""
 
     collection: str
     keys: Sequence[tuple[str, int]]
@@ -153,5 +153,5 @@ async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, 
 
 
 async def changed(database: Any, what: str) -> None:
-    """Note that flows, items, packs or notes have changed, or that actions have arrived, for other servers to see."""
+    """Note changes of flows, items, packs or notes, or arrived actions, for other servers to see."""
     await database.flyte_number.update_one({"_id": what}, {"$inc": {"value": 1}}, upsert=True)

@@ -1,4 +1,4 @@
-"""The MongoDB store: any number of servers on one database, which may be that of an existing installation."""
+"""The MongoDB store: any number of servers on one database, maybe of an existing installation."""
 
 import asyncio
 import itertools
@@ -211,9 +211,10 @@ class MongoStore(Store):
     async def _until_done(
         self, work: Callable[[Any, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
     ) -> T:
-        """Run work on an action until no other server was faster; `fills_queues` then returns whether it created others.
+        """Run work on an action until no other server was faster.
 
-        Otherwise it has changed an existing document, and need not be confirmed.
+        `fills_queues` then returns whether it created others. Otherwise it has changed an existing
+        document, and need not be confirmed.
         """
 
         async def run() -> T:

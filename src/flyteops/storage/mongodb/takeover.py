@@ -1,4 +1,4 @@
-"""Takeover of executions written by the original: each gets a document of Flyte's, which lists its actions.
+"""Takeover of the original's executions: each gets a document that lists its actions.
 
 Nothing that the original knows is changed. Actions that have ended stay exactly as they are, and
 Flyte's additional data is derived when they are read; the others get it as a field, so that they
@@ -135,7 +135,10 @@ def _known(database: Any, runs: Sequence[str]) -> Any:
 
 
 class _Entry(NamedTuple):
-    """An execution to be entered; `foreign` are the actions without a `flyte` field in `action` and in `audit`."""
+    """An execution to be entered.
+
+    `foreign` are the actions without a `flyte` field in `action` and in `audit`.
+    """
 
     group: Group
     documents: Sequence[Document]
@@ -169,7 +172,7 @@ def _execution(group: Group, documents: Sequence[Document]) -> Document:
 
 
 def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
-    """Return an execution with Flyte's additional data; None, with a line in the log, when it cannot be read."""
+    """Return an execution with Flyte's additional data; None, with a log line, if unreadable."""
     try:
         documents = group.documents()
         foreign = (_foreign(group.live), _foreign(group.copies))
@@ -330,7 +333,10 @@ def is_over(documents: Iterable[Document]) -> bool:
 
 
 async def look_again(database: Any, queues: Queues) -> None:
-    """Update the `flyte` fields after changes by the original to known actions, in executions that were not finished then."""
+    """Update the `flyte` fields of known actions that the original has changed.
+
+    Covers executions that were not finished at that time.
+    """
     runs = [run["_id"] async for run in database.flyte_execution.find({"isFinished": False}, {"_id": 1})]
     for start in range(0, len(runs), AT_ONCE):
         part = runs[start : start + AT_ONCE]

@@ -144,7 +144,10 @@ class Timer:
         return ruled
 
     async def _apply(self, database: Any, ruled: Ruled, now: int) -> list[Address] | None:
-        """Apply the ruling on a lost action; None when it or its execution has changed, and must be ruled on again."""
+        """Apply the ruling on a lost action.
+
+        Return None when it or its execution has changed, and must be ruled on again.
+        """
         found, ruling = ruled
         if isinstance(ruling, Fail):
             if not await self._ledger.end(database, found, ruling.event, ruling.outcome, is_lost=True):
@@ -162,7 +165,7 @@ class Timer:
         return [] if await self._ledger.commit(database, found, change) else None
 
     async def _fire(self, database: Any, fired: Fired) -> list[Address] | None:
-        """Record the event of a due step, once for any number of servers; None when another has done it."""
+        """Record the event of a due step, once for any number of servers; None if another has."""
         flow, row, _, firing = fired
         is_first = True
         if firing.event is not None:
@@ -206,8 +209,8 @@ async def _shift(database: Any, now: int, by: int) -> None:
     timed = {"flyte.state": {"$in": ["PENDING", LATER]}, "flyte.due": {"$lt": NEVER}}
     if by:
         await database.action.update_many(timed, {"$inc": {"flyte.due": by}})
-    # At any clock reading when it was taken or began to wait: from now on, nothing may take longer
-    # than intended.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     async for action in database.action.find({**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}):
         kept = action["flyte"]
         longest = now + (kept.get("wait", 0) if kept["state"] == LATER else kept.get("timeout", 0))

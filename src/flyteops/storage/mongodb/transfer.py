@@ -174,7 +174,7 @@ async def _notes(database: Any) -> AsyncIterator[Stored]:
 
 
 async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
-    """Yield the kept actions, oldest first: first those of which the original has kept copies only."""
+    """Yield the kept actions, oldest first, beginning with the original's copies without an action."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
         documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
         for document in sorted(await supply(database, documents), key=_seq):

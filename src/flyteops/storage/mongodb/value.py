@@ -15,12 +15,12 @@ from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 DEEPEST = 60
-"""The maximum nesting of values in BSON, whose bound is 100 for a whole document; deeper ones become text."""
+"""The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
 
 LARGEST, SMALLEST = 2**63 - 1, -(2**63)
 
 WHOLE = 1e21
-"""Below this, a number that came as a float without a fraction is written as a whole number, as in Go."""
+"""Below this, a float without a fraction is written as a whole number, as in Go."""
 
 
 class Kept(NamedTuple):
@@ -79,7 +79,10 @@ def to_bson(value: Any, depth: int = 0) -> Any:
 
 
 def _key(key: str) -> str:
-    """Return a key as MongoDB accepts it: without NULs, and with a wide dollar sign where a plain one would be an operator."""
+    """Return a key as MongoDB accepts it.
+
+    NULs are replaced, and a leading dollar sign, which would be an operator, becomes a wide one.
+    """
     key = key.replace("\0", "\u2400")
     return f"\uff04{key[1:]}" if key.startswith("$") else key
 

@@ -76,7 +76,7 @@ async def get_event(connection: Any, event_id: str) -> EventRecord:
 
 
 async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
-    """Return these events, in this order, with the decisions about steps of the flow (None: of all flows)."""
+    """Return these events in this order, with the decisions of the flow (None: of all flows)."""
     events = await read_events(connection, seqs)
     rows = await connection.fetch(
         "SELECT v.seq, v.decisions, a.action_id FROM flyte_event v LEFT JOIN flyte_action a ON a.seq = v.action_seq"

@@ -26,7 +26,7 @@ class Waiting(NamedTuple, Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Answers requests, several of one `kind` together when they arrive faster than they are answered.
+    """Answers requests, several of one `kind` together when they arrive faster than answered.
 
     `work` answers them all in order, with an exception for a request that has no answer; an
     exception that it raises holds for all. `limit` bounds the number of waiting requests.
@@ -74,7 +74,7 @@ class Batcher(Generic[Q, A]):
                     each.answer.set_result(answer)
 
     def _next(self) -> "Sequence[Waiting[Q, A]]":
-        """Remove and return the requests of the next batch: those of the first one's kind, in order."""
+        """Remove and return the next batch: the requests of the first one's kind, in order."""
         kind = self._waiting[0].kind
         part: list[Waiting[Q, A]] = []
         others: list[Waiting[Q, A]] = []

@@ -38,7 +38,7 @@ KEEPALIVE_OPTIONS = (
 
 
 class Connector:
-    """Opens connections to the first host that accepts them, beginning with the last successful one.
+    """Opens connections to the first host that accepts them, beginning with the last used one.
 
     Unless it `pools_transactions`, every connection gets the settings of the URI by a statement:
     PgBouncer refuses most of them as parameters of the startup packet.
@@ -113,7 +113,7 @@ class Connector:
                 await connection.close(timeout=1)
 
     async def shares_sessions(self) -> bool:
-        """Return whether a proxy serves the transactions of one client on a connection that also serves another.
+        """Return whether a proxy runs one client's transactions on a connection shared with others.
 
         A setting made by one of two connections must be kept for it, and hidden from the other.
         """

@@ -35,7 +35,7 @@ WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
   )
 SELECT coalesce(sum(bytes), 0) FROM gone
 """
-"""Returns the approximate bytes removed: rows and index entries by a mean, and long values by their stored size."""
+"""Returns the approximate bytes: rows and index entries by a mean, long values by stored size."""
 
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
@@ -88,7 +88,7 @@ async def used_bytes(connection: Any) -> int:
 
 
 class _Room(NamedTuple):
-    """The size of the tables, and the part of it freed since rows were removed for lack of space."""
+    """The size of the tables, and the part freed since rows were removed for lack of space."""
 
     size: int
     freed: int

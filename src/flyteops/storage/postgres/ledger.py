@@ -1,4 +1,4 @@
-"""The changes to actions, in statements that are each a transaction of their own and process many at a time.
+"""The changes to actions, in statements that are each a transaction and process many at a time.
 
 Each locks executions in the order of their numbers, so that two never deadlock.
 
@@ -69,7 +69,7 @@ NEW_EVENTS = """
     JOIN noted t USING (place)
   )
 """
-"""Stores those that passed, and the flows ($12) with a decision about the events at these places ($13)."""
+"""Stores those that passed, and the flows ($12) with a decision about them, by place ($13)."""
 
 NEW_EXECUTIONS = """
     INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at)
@@ -119,7 +119,10 @@ WITH {GIVEN},
   {NEW_ACTIONS}
 SELECT place FROM noted
 """  # noqa: S608 - constant SQL
-"""Returns the places of those that are stored now: not those whose key was known, and none in a store other than $32."""
+"""Returns the places of those stored now.
+
+Not those whose key was known, and none in a store other than $32.
+"""
 
 FINISH = f"""
 WITH {GIVEN},
@@ -149,7 +152,7 @@ WITH {GIVEN},
   {NEW_ACTIONS}
 SELECT place FROM noted
 """  # noqa: S608 - constant SQL
-"""Returns the places of those that are stored now: not those whose action or execution has changed."""
+"""Returns the places of those stored now: not those whose action or execution has changed."""
 
 LATE = f"""
 WITH {GIVEN},
@@ -191,7 +194,10 @@ ANY_COMMAND = """
     ) head
   )
 """
-"""The oldest actions that wait for a pack, of any command. $2: all labels that such an action may request; $3: NULL."""
+"""The oldest actions that wait for a pack, of any command.
+
+$2: all labels that such an action may request; $3: NULL.
+"""
 
 ONE_COMMAND = """
   candidates AS (
@@ -205,7 +211,7 @@ ONE_COMMAND = """
 """The same under one command ($3)."""
 
 MOST_SUBSETS = 64
-"""The maximum number of label sets that are looked up one by one: all that a pack with six labels may serve."""
+"""The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 HEADS_OF_OWN = """
   candidates AS (
@@ -318,9 +324,10 @@ class Entry(NamedTuple):
 async def record(
     connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
-    """See `Store.record`; all of them or none, which is None for each, when the store does not have this number.
+    """See `Store.record`; stores all entries or none.
 
-    `is_again`: it may have been done before, for these very events.
+    When the store does not have this number, none is stored, and each result is None. `is_again`: it may have been
+    done before, for these very events.
     """
     done = await _stored(connection, entries) if is_again else set()
     if not done:
@@ -369,7 +376,7 @@ def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
 
 
 def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
-    """Return the actions by columns, and the executions to be begun or continued, but for each entry's `own` one."""
+    """Return actions by columns, and executions to begin or continue, but for each entry's `own`."""
     places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
     actions = [action for entry in entries for action in entry.outcome.actions]
     due = [None if action.not_before is None else to_microseconds(action.not_before) for action in actions]
@@ -441,7 +448,7 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
 
 
 async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequence[Any]:
-    """Claim for a pack with so many labels that those of all waiting actions are compared with them."""
+    """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
         return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
     except asyncpg.DataError:
@@ -466,7 +473,7 @@ async def _claim_from(connection: Any, claims: Claims, asked: Request, token: st
 
 
 async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str, str]]:
-    """Return the labels and commands that a pack may take, found without the help of the database."""
+    """Return the labels and commands that a pack may take, without help of the database."""
     kinds: list[tuple[str, str]] = []
     for labels, command in await connection.fetch(LIST_KINDS, asked.pack.name):
         wanted = read_queue(asked.pack.name, labels, command)
@@ -542,7 +549,10 @@ async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: 
 
 
 async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
-    """End actions with their results; False, with nothing done, for one that has changed or whose execution has."""
+    """End actions with their results.
+
+    False, with nothing done, for one that has changed or whose execution has.
+    """
     entries = [Entry(each.result, each.outcome) for each in endings]
     found = [each.found for each in endings]
     rows = await connection.fetch(
@@ -615,5 +625,5 @@ async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...
 
 
 def lease_of(seed: bytes, lease: str | None, action_id: str, number: int) -> str:
-    """Return the lease of an attempt: the one that it had in another store, or one derived from the seed."""
+    """Return the lease of an attempt: that from another store, or one derived from the seed."""
     return lease_token(seed, action_id, number) if lease is None else lease

@@ -1,4 +1,4 @@
-"""The connection pool: a few shared connections, bounds on waiting verbs, and translation of the driver's errors."""
+"""The connection pool: shared connections, bounds on waiting verbs, and the driver's errors."""
 
 import asyncio
 import os
@@ -76,11 +76,11 @@ HINTS = (
 
 
 async def _leave(_connection: Any) -> None:
-    """Reset nothing, since nothing here sets anything: the driver's own reset would double the round trips."""
+    """Reset nothing, as no setting is made: the driver's own reset would double the round trips."""
 
 
 class LostError(Exception):
-    """The connection was lost in the middle: it is unknown whether the statement was carried out."""
+    """The connection was lost in the middle: the statement may have been carried out or not."""
 
 
 class Pool:
@@ -129,7 +129,7 @@ class Pool:
         return await self._connector.connect(statement_cache_size=200 if self._prepares else 0)
 
     async def _check_proxy(self, connection: Any) -> None:
-        """Raise `StoreError` if a proxy pools transactions and the address of the database itself is not known."""
+        """Raise `StoreError` if a proxy pools transactions and the direct address is unknown."""
         if not self._prepares:
             return
         async with connection.transaction():
@@ -247,7 +247,10 @@ class Pool:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
-        """Yield a separate connection for reading one snapshot, for any duration; the pool need not be open."""
+        """Yield a separate connection for reading one snapshot.
+
+        It may be used for any duration, and the pool need not be open.
+        """
         try:
             async with (
                 self._connector.opened() as connection,
@@ -271,7 +274,7 @@ class Pool:
         return await self.transaction_once(lambda connection, _again: work(connection))
 
     async def transaction_once(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work in a transaction; when told that it is repeated, it must expect to have been done before."""
+        """Run work in a transaction; if told that it is repeated, it may have been done before."""
 
         async def change(connection: Any, again: bool) -> T:
             async with connection.transaction():
@@ -280,7 +283,10 @@ class Pool:
         return await self.repeat(change)
 
     def refusal(self, error: BaseException) -> FlyteError:
-        """Translate the driver's error of a verb; a fault that an operator must fix may be fixed at the next try."""
+        """Translate the driver's error of a verb.
+
+        A fault that an operator must fix may be fixed at the next try.
+        """
         if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
         if isinstance(error, UNSTORABLE):

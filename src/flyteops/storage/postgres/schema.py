@@ -25,7 +25,7 @@ OLDEST = 130_000
 """The oldest tested and supported version of the server, in the format of `server_version_num`."""
 
 NUMBERS = "CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)"
-"""The table of every version: the version itself, and the counters by which servers notice changes."""
+"""The table of every version: the version itself, and change counters for other servers."""
 
 FIRST = """
 CREATE TABLE flyte_pack (
@@ -245,7 +245,7 @@ async def migrate(connection: Any) -> None:
 
 
 async def _check_encoding(connection: Any, *, is_new: bool) -> None:
-    """Refuse to begin in a database that cannot hold all names; warn about one that is already in use."""
+    """Refuse to begin in a database that cannot hold all names; warn about one in use."""
     encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
     if encoding in ENCODINGS:
         return
@@ -273,7 +273,7 @@ async def check_to_read(connection: Any) -> None:
 
 
 async def _check(connection: Any) -> None:
-    """Compare the tables with the result of the migrations, built where only this transaction sees it."""
+    """Compare the tables with the migrations' result, built where only this transaction sees it."""
     found = dict(map(tuple, await connection.fetch(FACTS)))
     try:
         async with connection.transaction():

@@ -409,7 +409,7 @@ class PostgresStore(Store):
         return stored
 
     def _together(self, verb: Callable[..., Awaitable[Sequence[T]]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
-        """Return a function that runs a verb of the ledger for many, and can detect whether it was done before."""
+        """Return a function that runs a ledger verb for many, and detects if it was done before."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
             async def write(connection: Any, again: bool) -> Sequence[T]:
@@ -569,7 +569,7 @@ async def _changed(connection: Any, what: str) -> None:
 
 
 def _miss(what: str, again: bool) -> None:
-    """Raise `NotFoundError`, unless the record may be missing because it was deleted the first time."""
+    """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
         raise NotFoundError(what)
 

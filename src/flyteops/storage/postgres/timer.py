@@ -109,8 +109,8 @@ async def _alone(connection: Any, desk: Desk, key: TimerKey) -> AsyncIterator[No
 
 async def _shift(connection: Any, now: int, by: int) -> None:
     await connection.execute("UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL", by)
-    # At any clock reading when it was taken or began to wait: from now on, nothing may take longer
-    # than intended.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         await connection.execute(
             f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
@@ -154,7 +154,10 @@ async def _rule_on_lost(connection: Any, now: int, desk: Desk) -> list[Outcome]:
 
 
 async def _apply(connection: Any, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
-    """Apply the ruling on a lost action; None when its execution has changed meanwhile: it is still due, and ruled on again."""
+    """Apply the ruling on a lost action.
+
+    Return None when its execution has changed meanwhile: it is still due, and ruled on again.
+    """
     if isinstance(ruling, Fail):
         if not all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
             return None

@@ -1,4 +1,4 @@
-"""Export of the database as records, in one snapshot, and import of another store's records into an empty one."""
+"""Export of the database as records, in one snapshot, and import of records into an empty one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import groupby

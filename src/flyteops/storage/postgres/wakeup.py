@@ -32,7 +32,7 @@ GATHERING = 0.003
 """Seconds between two notifications."""
 
 LOOKING = 1.0
-"""Seconds between two searches for waiting actions while notifications do not come, and before they are retried."""
+"""Seconds between two searches, and before a retry, while notifications do not come."""
 
 LOOKING_ANYWAY = 10.0
 """The same while they do come."""
@@ -178,7 +178,10 @@ class Wakeup:
                         await gone.wait()
 
     async def check(self) -> None:
-        """Raise `StoreError` when notifications from the pool do not arrive here, `UnavailableError` without an answer."""
+        """Raise `StoreError` when notifications from the pool do not arrive here.
+
+        Raise `UnavailableError` when nothing answers.
+        """
         try:
             async with self._connector.opened() as connection:
                 await connection.add_listener(CHANNEL, self._receive)

@@ -45,7 +45,7 @@ from flyteops.storage.row import (
 )
 
 FEW = 2000
-"""Up to this many matching actions or events are gathered and sorted; beyond that, walking in order finds a page sooner."""
+"""The number of matches up to which they are sorted; beyond, walking in order is faster."""
 
 SINCE = "CAST(substr(states, length(rtrim(states, '0123456789')) + 1) AS INTEGER)"
 """SQL for the time of an action's last change of state: the end of `states`."""
@@ -223,7 +223,7 @@ class Audit:
         return [row[0] for row in rows]
 
     def _queues(self, which: ExecutionFilter) -> list[int] | None:
-        """Return the queues that satisfy the filter's conditions on command and pack, None without such conditions."""
+        """Return the queues that match the filter's command and pack, None without such conditions."""
         if which.action_name is None and which.action_pack_name is None and not which.action_pack_labels:
             return None
         wanted = which.action_pack_labels or {}
@@ -241,7 +241,7 @@ class Audit:
         return bool(found.fetchone()[0] <= FEW)
 
     def _executions(self, seqs: Sequence[int]) -> list[Execution]:
-        """Return the executions with these sequence numbers in that order, all actions and events included."""
+        """Return the executions with these numbers, in that order, with all actions and events."""
         heads = {
             row[0]: (row[1], row[2], row[3])
             for row in self._connection.execute(

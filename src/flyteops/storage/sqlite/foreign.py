@@ -7,7 +7,7 @@ OBJECTS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIK
 
 
 class ForeignWrites:
-    """Detects commits of other connections, and compares the tables and indexes with the initial ones.
+    """Detects commits of other connections, and compares tables and indexes with the initial ones.
 
     It belongs to the writing connection, the only one of the server that writes.
     """
@@ -18,7 +18,10 @@ class ForeignWrites:
         self._objects = self._read_objects()
 
     def have_happened(self) -> bool:
-        """Return whether others have committed since the last call; inside a transaction, none can from then on."""
+        """Return whether others have committed since the last call.
+
+        Inside a transaction, none can from then on.
+        """
         before, self._version = self._version, self._read_version()
         return self._version != before
 

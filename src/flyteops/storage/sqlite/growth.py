@@ -1,4 +1,4 @@
-"""Bounds on the file's growth: removal of old data, and the return of free pages. In the writer's thread."""
+"""Bounds on the file's growth, in the writer's thread: removal of old data and free pages."""
 
 from collections.abc import Iterable, Sequence
 

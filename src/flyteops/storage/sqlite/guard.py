@@ -28,12 +28,15 @@ In between, the database file's status is compared.
 TOKEN_LENGTH = 16
 
 CELL = b"\x24\x01\x04\x00\x2c\x2c"
-"""The beginning of the only row of the table `generation` in a page: two blobs of 16 bytes follow, `token` and `former`."""
+"""The beginning of the only row of `generation` in a page.
+
+Two blobs of 16 bytes follow, `token` and `former`.
+"""
 
 MAGIC = b"SQLite format 3\0"
 
 DOUBTS = (0.0, 0.005, 0.05)
-"""Seconds before each of the checks that must all find other content: a page may be read while it is being written."""
+"""Seconds before each check that must find other content: a page may be half written."""
 
 Identity = tuple[int, int]
 
@@ -51,7 +54,7 @@ class Fault(NamedTuple):
 
 
 class Guard:
-    """Compares the files of a database with those that were opened, by their identity and by a token in the file.
+    """Compares the files of a database with those opened, by identity and by a token in the file.
 
     The token is renewed around each checkpoint, to detect a file that was copied over this one and
     has its identity: the contents of the log would not fit such a copy.
@@ -86,7 +89,7 @@ class Guard:
         return self._fault
 
     def watch(self, connection: sqlite3.Connection) -> None:
-        """Remember the current state of the files; on the writing connection, between two transactions."""
+        """Remember the files' state; on the writing connection, between two transactions."""
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         (self._root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'generation'").fetchone()
         row = connection.execute("SELECT token FROM generation").fetchone()
@@ -145,7 +148,7 @@ class Guard:
         )
 
     def note_missing(self, names: Sequence[str]) -> None:
-        """Refuse all work from now on, since another program has removed or changed tables or indexes."""
+        """Refuse all work from now on, as another program has removed or changed tables or indexes."""
         self._note(
             Fault(
                 f"Another program has changed the tables of the database {str(self._named)!r} while the server ran:"
@@ -169,7 +172,10 @@ class Guard:
                 self._lock.keep_log()
 
     def _is_unchanged(self, now: float) -> bool:
-        """Return whether the file of this name is unchanged; one system call, since each lets other threads go first."""
+        """Return whether the file of this name is unchanged.
+
+        One system call, since each lets other threads go first.
+        """
         try:
             is_same = _signature(self._named) == self._signature
         except OSError:

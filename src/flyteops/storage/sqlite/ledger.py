@@ -1,4 +1,4 @@
-"""The writer's operations on events, actions and their consequences, inside its transaction and on one connection.
+"""The writer's operations on events, actions and their consequences, inside its transaction.
 
 Rows of one kind are gathered and written in bulk by `flush`, which must precede any read of rows
 that may have been gathered. The data in memory (names of queues and sources, the heads of queues,
@@ -63,7 +63,7 @@ HANDED_OUT_KEPT = 5_000
 """The number of handed-out actions to cache; beyond it, all are dropped, and read when they end."""
 
 SOURCES_KEPT = 10_000
-"""The number of senders and event names to cache before all are dropped, because of packs that invent names."""
+"""The number of cached senders and event names, as packs may invent names; then all are dropped."""
 
 
 class Ledger:
@@ -85,7 +85,7 @@ class Ledger:
 
     @property
     def mark(self) -> tuple[int, int]:
-        """A value that differs after a job that has changed something, be it gathered or written."""
+        """A value that differs after a job with changes, be they gathered or written."""
         return self.connection.total_changes, self._gathered
 
     def flush(self) -> None:
@@ -174,7 +174,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- life cycle
 
     def drop_queues(self, queue_ids: Iterable[int]) -> None:
-        """Forget those of the queues that have no actions any more; gathered rows must have been written before."""
+        """Forget those of the queues without actions; gathered rows must be written before."""
         for queue_id in queue_ids:
             queue = self._queues.get(queue_id)
             if queue is None:  # it cannot be read
@@ -188,7 +188,7 @@ class Ledger:
                     del self._by_pack[queue.pack_name]
 
     def drop_sources(self, source_ids: Iterable[int]) -> None:
-        """Forget those of the sources that have no events any more; gathered rows must have been written before."""
+        """Forget those of the sources without events; gathered rows must be written before."""
         for source_id in source_ids:
             if self._execute("SELECT 1 FROM event WHERE source_id = ? LIMIT 1", (source_id,)).fetchone() is None:
                 self._execute("DELETE FROM source WHERE source_id = ?", (source_id,))
@@ -204,7 +204,7 @@ class Ledger:
         return event.event_id
 
     def _kept(self, key: str, event: Event) -> str | None:
-        """Return the id of an earlier event with this key, if it came within the retention of keys."""
+        """Return the id of an earlier event with this key, if within the retention of keys."""
         kept = self._keys.get(key)
         if kept is None:
             kept = self._execute("SELECT event_id, kept_at FROM event_key WHERE key = ?", (key,)).fetchone()
@@ -255,7 +255,7 @@ class Ledger:
             self._handed_out[action.action_id] = action
 
     def forget_handed_out(self, action_id: str | None = None) -> None:
-        """Drop a handed-out action from the cache, or all of them, when something other than its result happens to it."""
+        """Drop a handed-out action from the cache, or all, upon any event but its result."""
         if action_id is None:
             self._handed_out.clear()
         else:
@@ -283,7 +283,7 @@ class Ledger:
         return bool(queue.heads)
 
     def make_available(self, queue_ids: Iterable[int]) -> None:
-        """Note that actions in the midst of these queues became NEW; gathered rows must have been written before."""
+        """Note that actions amid these queues became NEW; gathered rows must be written before."""
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
             queue.drop_heads()
@@ -342,7 +342,7 @@ class Ledger:
         return found
 
     def find_all(self, seqs: Sequence[int]) -> list[Found]:
-        """Return the actions with these sequence numbers; gathered rows must have been written before."""
+        """Return the actions with these numbers; gathered rows must have been written before."""
         return [found for seq in seqs if (found := self._find_action("a.seq = ?", seq)) is not None]
 
     def progress_of(self, found: Found) -> Progress:

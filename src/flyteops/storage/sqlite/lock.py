@@ -16,10 +16,10 @@ LOGGER = logging.getLogger("flyte.store")
 PRIVATE = 0o600
 
 SERVER_BYTE = 1 << 62
-"""The byte of the database file that a server locks: far beyond any that SQLite locks or a file can hold."""
+"""The byte of the file that a server locks: far beyond all that SQLite locks or a file can hold."""
 
 SHARED_FIRST, SHARED_SIZE = 0x40000002, 510
-"""The bytes that every connection of SQLite locks to read, and exclusively to copy its log at the end."""
+"""The bytes that SQLite's connections lock to read, and exclusively to copy the log at the end."""
 
 RECORD = "hhqqi0q"
 """The layout of `struct flock` on Linux."""
@@ -125,7 +125,7 @@ class Lock:
         return descriptor
 
     def make_private(self) -> None:
-        """Remove the permissions of others on the database, once it is known to be one of Flyte's."""
+        """Remove others' permissions on the database, once it is known to be Flyte's."""
         _make_private(self.file)
 
     def _in_use(self, owner: str) -> StoreError:
@@ -151,7 +151,10 @@ def lock_server_byte(descriptor: int) -> None:
 
 
 def reader_of(descriptor: int, start: int, length: int) -> str:
-    """Return the other process that has locked one of these bytes, as "process 4711 (sqlite3)"; "" if unknown."""
+    """Return the other process that locked one of these bytes.
+
+    In the form "process 4711 (sqlite3)"; "" if unknown.
+    """
     if not hasattr(fcntl, "F_OFD_SETLK"):  # the layout of the record is that of Linux
         return ""
     record = struct.pack(RECORD, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)

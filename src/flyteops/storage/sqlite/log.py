@@ -1,4 +1,4 @@
-"""The write-ahead log: copied into the database (a checkpoint) between batches, and bounded during long reads.
+"""The write-ahead log: copied (checkpointed) between batches, and bounded during long reads.
 
 SQLite can only copy pages that no reader still needs in an older form, and starts the log over only
 once all of it was copied and no reader uses it. A reader that does not end, such as a stopped
@@ -24,7 +24,7 @@ LOGGER = logging.getLogger("flyte.store")
 MEBIBYTE = 1024 * 1024
 
 LONG = 6 * MEBIBYTE
-"""The size in bytes from which the log is made to start over; SQLite does so after a checkpoint without readers."""
+"""The bytes from which the log is restarted; SQLite does so after a checkpoint without readers."""
 
 CHECKPOINT_FRAMES = 1000
 """The number of pages in the log but not yet in the database at which a checkpoint is made."""
@@ -36,10 +36,13 @@ MAX_BYTES = 1024 * MEBIBYTE
 """The maximum size of the log while it cannot start over."""
 
 PATIENCE, MOST_PATIENCE = 0.25, 1.0
-"""Seconds to wait for current readers, blocking writes; longer for a long log of which all was copied."""
+"""Seconds to wait for current readers, blocking writes; longer for a long log, fully copied."""
 
 TRY = 0.01
-"""Seconds that SQLite waits in one go: it waits for the slot of an old reader, and new readers may join that for ever."""
+"""Seconds that SQLite waits in one go.
+
+It waits for the slot of an old reader, and new readers may join that for ever.
+"""
 
 PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Seconds until the next wait for readers that prevented a restart, doubled each time."""
@@ -61,7 +64,7 @@ HEADER = 136
 NUMBER = struct.Struct("=I")
 
 READ_LOCKS = range(123, 128)
-"""The bytes of the index that readers lock, each for a state of the database; from the file format of SQLite."""
+"""The bytes of the index that readers lock, each for a database state; from SQLite's format."""
 
 
 class Index:
@@ -131,7 +134,7 @@ class Log:
         return None if self._again_at is None else max(0.0, self._again_at - time.monotonic())
 
     def bound(self) -> None:
-        """Make a checkpoint if there is enough to copy, and start the log over if it is long; between two transactions.
+        """Make a checkpoint if there is enough to copy, and restart a long log; between transactions.
 
         Raise `sqlite3.Error` on failure; it is retried some time later.
         """
@@ -154,7 +157,7 @@ class Log:
             self._report_length()
 
     def save(self) -> None:
-        """Copy all of the log into the open file, even if it was moved, and leave nothing in the log."""
+        """Copy all of the log into the open file, even if moved, and leave nothing in the log."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _shorten(self) -> bool:

@@ -1,4 +1,4 @@
-"""Free space on the disk of the database, which a write into already allocated space does not check."""
+"""Free space on the database's disk, which writes into already allocated space do not check."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOM = 256 * 1024
 """The number of bytes that a disk with enough room must take."""
 
 PROBE = Note("probe", "room", bytes(64 * 1024))
-"""The note that is written and removed again before a database that has refused a write is called usable."""
+"""The note written and removed again before a database that refused a write is called usable."""
 
 
 def check_room(folder: Path) -> None:

@@ -17,7 +17,7 @@ OLDEST_SQLITE = (3, 37, 0)
 """The first version with STRICT tables; RETURNING and JSON functions are older."""
 
 UNSTORABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
-"""Errors of Python and SQLite for a value that a column cannot hold: lone surrogates, huge numbers and texts."""
+"""Errors for a value that a column cannot hold: lone surrogates, huge numbers and texts."""
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that holds a lock on the database."""
@@ -282,7 +282,7 @@ def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
 
 
 def unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
-    """Return the error of a running server that cannot use its database, with the known state of its transaction."""
+    """Return the error of a server that cannot use its database, with the transaction's state."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")):
         # All of it was written, commit included; it may be found by the next start after a crash.

@@ -1,4 +1,4 @@
-"""A copy of a database at one moment, so that a full read does not keep an old state alive in the original.
+"""A snapshot copy of a database, so that a full read keeps no old state alive in the original.
 
 While an old state is read, a server's write-ahead log cannot start over. Copying pages takes a
 small part of the time of reading them as records, and a stalled reader of the copy affects no
@@ -22,7 +22,7 @@ STEP = 2000
 """The number of pages copied between two checks of the log's size."""
 
 MOST_GROWTH = 512 * 1024 * 1024
-"""Bytes by which a server's log may grow meanwhile, half of its limit for refusing writes; then the reader gives up."""
+"""The log's maximum growth in bytes, half of its limit for refusing writes; then reading stops."""
 
 
 class Growth:
@@ -52,7 +52,7 @@ class Growth:
 
 @contextmanager
 def reading(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
-    """Yield a connection to a snapshot: on a copy in `scratch` if there is room for it, else on the database itself.
+    """Yield a connection to a snapshot: a copy in `scratch` if it has room, else the database.
 
     The second value is to be called from time to time, and raises `StoreError` when the read has to
     be given up.
@@ -89,7 +89,7 @@ def _has_room(connection: sqlite3.Connection, scratch: Path) -> bool:
 
 
 def _copy(connection: sqlite3.Connection, scratch: Path, growth: Growth) -> sqlite3.Connection:
-    """Return a connection to a copy that has no name any more, so that nothing is left of it in any case."""
+    """Return a connection to a nameless copy, so that nothing is left of it in any case."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".flyte-copy-") as folder:
         file = Path(folder) / "copy.db"
         with closing(sqlite3.connect(file, isolation_level=None)) as target:

@@ -59,11 +59,11 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.store")
 
 RECORD, FINISH, CLAIM, OTHER = range(4)
-"""The order within a batch: creators of actions before takers, then jobs that need the ledger flushed."""
+"""The order within a batch: creating actions, then taking them, then jobs that need a flush."""
 
 
 PURGE_STEP = 100
-"""The number of executions and events removed in one transaction, which other requests may have to wait for."""
+"""Executions and events removed per transaction, which other requests may have to wait for."""
 
 
 class SqliteStore(Store):
@@ -272,7 +272,7 @@ class SqliteStore(Store):
             self._return(each.action_id, each.revision, at)
 
     def _return(self, action_id: str, revision: int, at: datetime) -> None:
-        """Make an undelivered action available again, and retry until it is or the store is closed."""
+        """Make an undelivered action available again; retry until done or the store is closed."""
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
 
         def end(released: "asyncio.Future[Address]") -> None:
@@ -403,7 +403,7 @@ class SqliteStore(Store):
 
 
 def sync_directory(path: Path) -> None:
-    """Sync the entries of a directory: otherwise a new one may be lost in a power failure, with all its contents."""
+    """Sync a directory's entries: a power failure may lose a new one, with all its contents."""
     with suppress(OSError):  # some file systems cannot, and some users may write there but not read
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""Timers: the extension, release and loss of leases, and steps that are due. In the writer's thread."""
+"""Timers, in the writer's thread: extension, release and loss of leases, and due steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,8 +92,8 @@ def _alone(ledger: Ledger, desk: Desk, key: TimerKey) -> Iterator[None]:
 
 def _shift(ledger: Ledger, now: int, by: int) -> None:
     ledger.execute("UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL", (by,))
-    # At any clock reading when it was taken or began to wait: from now on, nothing may take longer
-    # than intended.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         ledger.execute(
             f"UPDATE action SET due_at = ? + {length} WHERE due_at > ? AND state = ? AND due_at > ? + {length}",  # noqa: S608 - constant SQL, bound values

@@ -1,4 +1,4 @@
-"""Export of the file as records, in one snapshot, and import of another store's records into an empty file."""
+"""Export of the file as records, in one snapshot, and import of records into an empty file."""
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ PREFETCH = 64
 """The number of actions read from a queue at a time."""
 
 SMALL = 16_384
-"""Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
+"""Bytes of input kept with a prefetched action; longer ones are read when it is claimed."""
 
 SHORT = 1_024
 """Bytes of context kept in memory with a handed-out action; longer ones are read when it ends."""
@@ -29,7 +29,7 @@ Key = tuple[tuple[str, str], ...]
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An action as it is in the database, with its execution; `is_alone` when it is known to be the only one.
+    """A stored action with its execution; `is_alone` if it is known to be the execution's only one.
 
     One that waits to be handed out has an empty context when that is long.
     """
@@ -74,14 +74,17 @@ FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? A
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue, as it will be once it is handed out; `input` is None when it is long."""
+    """A NEW action at the head of its queue, as it will be once handed out.
+
+    `input` is None when it is long.
+    """
 
     action: Found
     input: bytes | None
 
 
 class Place(NamedTuple):
-    """The place of a new action: its execution, in which it may be alone, and its queue; with its context as JSON."""
+    """A new action's place: execution, in which it may be alone, queue, and context as JSON."""
 
     execution_seq: int
     queue_id: int
@@ -142,7 +145,7 @@ class Queue:
         return self.pack_name, self.command, labels_key(self.labels)
 
     def append(self, new: Waiting) -> None:
-        """Add a new action at the end; behind many others it is left to be read when its turn comes."""
+        """Add a new action at the end; behind many others it is left to be read in its turn."""
         self.is_whole = self.is_whole and len(self.heads) < PREFETCH
         if self.is_whole:
             self.heads.append(new)
@@ -205,7 +208,7 @@ class Group:
         return queue is not None and queue.is_waiting
 
     def oldest(self, command: str | None, refill: Refill) -> Queue | None:
-        """Return the queue with the oldest NEW action, with its heads read; None if there is no such action."""
+        """Return the queue with the oldest NEW action, with its heads read; None without one."""
         if command is not None:
             queue = self._by_command.get(command)
             return None if queue is None or queue.head(refill) is None else queue

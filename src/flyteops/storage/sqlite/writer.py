@@ -1,4 +1,4 @@
-"""The writer: a single thread that takes waiting jobs, runs them in one transaction, and answers after the commit.
+"""The writer: one thread that runs waiting jobs in one transaction, and answers after the commit.
 
 A commit costs a disk sync regardless of its size, so jobs that wait at the same time share one
 (group commit). The order among these jobs is unspecified, so they run kind by kind, which allows
@@ -33,13 +33,13 @@ BATCH = 500
 """The maximum number of jobs in a commit, which bounds their waiting time for each other."""
 
 GATHERING = 0.0003
-"""Seconds to wait for more jobs after a batch of several: fewer commits, and time for the event loop."""
+"""Seconds to wait for more jobs after a batch of several: fewer commits, a freer event loop."""
 
 IDLE = 1.0
 """Seconds between two checks of the files while there is nothing to write."""
 
 GLANCE = 0.005
-"""The maximum age in seconds of the check of files before a batch: under load, the one after the last batch is enough."""
+"""The maximum age in seconds of the file check before a batch: the last batch's may be enough."""
 
 UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
@@ -126,7 +126,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, rank: int, run: "Callable[[Ledger], T]", undo: "Callable[[T], None] | None" = None) -> "asyncio.Future[T]":
-        """Submit a job; the future is resolved once it is durable, or once it has failed and changed nothing.
+        """Submit a job; the future is resolved once it is durable, or has failed and changed nothing.
 
         If the future was cancelled in the meantime, the result is passed to `undo`.
         """
@@ -191,7 +191,7 @@ class Writer:
         self._look_after_files()
 
     def _save_log(self) -> None:
-        """Copy acknowledged commits into the open database file, even if it was moved; once for each fault."""
+        """Copy acknowledged commits into the open file, even if it was moved; once for each fault."""
         fault = self._guard.fault
         if fault is None or fault == self._saved_for or not fault.has_own_file:
             return
