@@ -1,4 +1,4 @@
-"""Bounds on the file's growth, in the writer's thread: removal of old data and free pages."""
+"""Bounds on the file's growth, in the writer's thread: removing old data, returning free pages."""
 
 from collections.abc import Iterable, Sequence
 

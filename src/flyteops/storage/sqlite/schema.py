@@ -215,7 +215,7 @@ They are never changed once released, only appended to.
 
 
 def prepare(path: Path) -> sqlite3.Connection:
-    """Return the connection to write with; create and migrate the file.
+    """Return the connection to write with; create and migrate the file as needed.
 
     Raise `StoreError` if an operator must step in.
     """

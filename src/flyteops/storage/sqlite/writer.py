@@ -39,7 +39,7 @@ IDLE = 1.0
 """Seconds between two checks of the files while there is nothing to write."""
 
 GLANCE = 0.005
-"""The maximum age in seconds of the file check before a batch: the last batch's may be enough."""
+"""The maximum age in seconds of the file check before a batch: under load, the last one is enough."""
 
 UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
