@@ -28,8 +28,8 @@ async def purge(database: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
     keys_before = to_microseconds(what.keys_before)
-    # Copies kept only by the original are the sole record, and are kept for as long as it keeps
-    # them.
+    # Where the original has kept only copies, they are the sole record, and are kept for as long as
+    # it keeps them.
     archived_before = (time.time_ns() // 1000) - AUDIT_KEPT_FOR // MICROSECOND
     executions = 0
     for which in (

@@ -326,8 +326,8 @@ async def record(
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
 
-    When the store does not have this number, none is stored, and each result is None. `is_again`: it may have been
-    done before, for these very events.
+    When the store does not have this number, none is stored, and each result is None. `is_again`:
+    it may have been done before, for these very events.
     """
     done = await _stored(connection, entries) if is_again else set()
     if not done:
