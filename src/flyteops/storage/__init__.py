@@ -1,4 +1,4 @@
-"""Where Flyte keeps what it was told: one port (`base`), one module for each backend."""
+"""Flyte's stores: one port (`base`), one module for each backend."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ POSTGRES = ("postgresql", "postgres")
 MONGODB = ("mongodb", "mongodb+srv")
 
 POOL_SIZE = 10
-"""How many connections to PostgreSQL are shared, unless something else is set."""
+"""The default number of shared connections to PostgreSQL."""
 
 
 def open_store(  # noqa: PLR0913 - options of different backends, by keyword
@@ -31,13 +31,15 @@ def open_store(  # noqa: PLR0913 - options of different backends, by keyword
 ) -> Store:
     """Return the store that a URL names, not opened yet.
 
-    ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written: nothing in it is decoded, and
-    nothing after it is an option. ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
-    have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options as MongoDB has them.
+    ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, whose path is taken as it is written:
+    nothing in it is decoded, and nothing after it is an option.
+    ``postgresql://user:password@host:5432/database``, with options as PostgreSQL's own programs
+    have them. ``mongodb://user:password@host:27017/database``, and ``mongodb+srv://``, with options
+    as MongoDB has them.
 
-    `keep_for` is for a store whose server removes by itself what is older, `direct_url` leads to a PostgreSQL past a proxy, and
-    `pool_size` is how many connections to it are shared. `max_log_bytes` and `scratch` are for a store in a file: see
-    `SqliteStore`.
+    `keep_for` is for a store whose server removes older data by itself, `direct_url` leads to a
+    PostgreSQL past a proxy, and `pool_size` is the number of shared connections to it.
+    `max_log_bytes` and `scratch` are for a store in a file: see `SqliteStore`.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
@@ -53,12 +55,12 @@ def open_store(  # noqa: PLR0913 - options of different backends, by keyword
 
 
 def is_postgres(url: str) -> bool:
-    """Tell whether a store is a PostgreSQL database."""
+    """Return whether a store is a PostgreSQL database."""
     return url.partition("://")[0] in POSTGRES
 
 
 def shown(url: str) -> str:
-    """Return the URL of a store as it may be shown to anybody: without its password and options."""
+    """Return the URL of a store as is safe to show: without its password and options."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
         return url
@@ -97,17 +99,17 @@ def path_of(url: str) -> str:
 
 
 def is_shared(url: str) -> bool:
-    """Tell whether several servers may use the store at the same time."""
+    """Return whether several servers may use the store at the same time."""
     return url.partition("://")[0] != "sqlite"
 
 
 def is_there(url: str) -> bool:
-    """Tell whether there is a store to read from, as far as can be seen without opening it."""
+    """Return whether a store to read from exists, as far as can be seen without opening it."""
     return is_shared(url) or Path(path_of(url)).is_file()
 
 
 def store_faults(url: str) -> Iterator[str]:
-    """Yield what is wrong with the place that a store's URL names, as far as can be seen without opening it."""
+    """Yield the faults of a store's location that can be seen without opening it."""
     for schemes, driver, extra in ((POSTGRES, "asyncpg", "postgres"), (MONGODB, "pymongo", "mongodb")):
         if url.partition("://")[0] in schemes:
             if find_spec(driver) is None:

@@ -1,4 +1,4 @@
-"""Backup files: the records of a store as lines of JSON, compressed, between a head that says what it is and a sealing end."""
+"""Backup files: a store's records as compressed lines of JSON, with a header and a sealing end."""
 
 import gzip
 import zlib
@@ -16,13 +16,13 @@ from flyteops.storage.portable import Stored, Tally, encode_record, kind_of
 from flyteops.storage.transfer import Report, load_all
 
 FORMAT = 1
-"""Grows when older versions could not read what this one writes."""
+"""The format version; increased when older versions cannot read the new format."""
 
 PART = 500
 PART_BYTES = 4 * 1024 * 1024
 
 LEVEL = 4
-"""How hard it is compressed: half of the time of the usual level, for a tenth more bytes."""
+"""The compression level: half of the time of the usual level, for a tenth more bytes."""
 
 
 class Head(msgspec.Struct, frozen=True, tag="backup"):
@@ -34,7 +34,7 @@ class Head(msgspec.Struct, frozen=True, tag="backup"):
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """The last line: how many records of each kind there are, and the checksum over their lines."""
+    """The last line: the number of records of each kind, and the checksum over their lines."""
 
     counts: dict[str, int]
     checksum: str
@@ -45,7 +45,7 @@ decode_line = msgspec.json.Decoder(Stored | End).decode
 
 
 async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: Report) -> Tally:
-    """Write all that a store holds at one moment to a file; return what it was."""
+    """Write a consistent snapshot of a store to a file; return the tally of its records."""
     tally = Tally()
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=LEVEL) as lines:
         lines.write(msgspec.json.encode(Head(FORMAT, __version__, made_at)) + b"\n")
@@ -61,7 +61,7 @@ async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: 
 
 
 async def restore_backup(file: BinaryIO, target: Store, report: Report) -> Tally:
-    """Load a backup as `load_all` does; the store is not opened before the file was read and found to be as it was written."""
+    """Load a backup as `load_all` does; the store is opened only once the file is verified."""
     verified = verify_backup(file, report)
     async with target:
         loaded = await load_all(_parts(file), target, report)
@@ -71,7 +71,10 @@ async def restore_backup(file: BinaryIO, target: Store, report: Report) -> Tally
 
 
 def verify_backup(file: BinaryIO, report: Report) -> Tally:
-    """Read a backup from its beginning to its end; return what is in it, or raise `InputError` if it is not as it was written."""
+    """Verify a backup from beginning to end.
+
+    Return its tally, or raise `InputError` if it was changed.
+    """
     tally = Tally()
     for count, _ in enumerate(_read(file, tally), 1):
         if count % PART == 0:
@@ -93,7 +96,7 @@ async def _parts(file: BinaryIO) -> AsyncGenerator[Sequence[Stored], None]:
 
 
 def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
-    """Yield each record and how long it is."""
+    """Yield each record and its length."""
     file.seek(0)
     end: End | None = None
     for line in _lines(file):
@@ -116,7 +119,7 @@ def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines behind the first."""
+    """Yield the lines after the first."""
     is_backup = False
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as lines:

@@ -1,11 +1,13 @@
-"""The storage port: what every backend does, and the only specification of it.
+"""The storage port: the contract of every backend, and its only specification.
 
-Each verb is atomic and durable: when it returns, the change survives a crash; when it raises, nothing has changed. The
-contract suite in `flyteops.testing` holds every backend to what is said here.
+Each verb is atomic and durable: when it returns, the change survives a crash; when it raises,
+nothing has changed. The contract suite in `flyteops.testing` holds every backend to these
+docstrings.
 
-Errors of every verb: `UnavailableError` when the store cannot be reached or written just now (nothing was changed, the caller
-may try again), `BusyError` when too much is waiting already, and `OutcomeUnknownError` when a change was sent and its answer
-lost: it is made as a whole, now or a little later, or not at all. `open` raises `StoreError` when a person must look: a
+Errors of every verb: `UnavailableError` when the store cannot be reached or written at the moment
+(nothing was changed, the caller may retry), `BusyError` when too many requests are waiting already,
+and `OutcomeUnknownError` when a change was sent and its answer lost: it is applied as a whole, now
+or a little later, or not at all. `open` raises `StoreError` when an operator must step in: a
 foreign, corrupt or newer database, or one that another server holds.
 """
 
@@ -43,28 +45,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PAGE_BYTES = 16 * 1024 * 1024
-"""How long what is on one page may be, unless it is a single item."""
+"""The maximum size of the contents of one page, unless it holds a single item."""
 
 KEPT_KEYS = timedelta(days=1)
 """How long the key of an event is kept."""
 
 
 Decide = Callable[[Progress], Outcome | Late | None]
-"""Says what follows from a result, given how things stand; None means: nothing to do, the same result was applied before.
+"""Decides the consequences of a result from the current progress; None if it was applied before.
 
-Pure, and called again if another server was faster, so that it always sees the state that it decides upon. What it raises
-ends the verb and goes to the caller.
+Pure, and called again if another server was faster, so that it always sees the state that it
+decides upon. An exception ends the verb and is passed to the caller.
 """
 
 Check = Callable[[Progress], None]
-"""Raises unless something may be done with an action, given how things stand. Pure, and may be called again."""
+"""Raises unless an operation on an action is allowed at its progress. Pure, may be called again."""
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """What a pack needs to execute an action.
+    """A claimed action, as a pack needs it for executing.
 
-    With a time limit (`timeout`) there is a `lease`, the token that the result has to show, and `expires_at`, until when.
-    The `revision` tells this claim from all others of the action, see `Progress`; the attempt does not.
+    With a time limit (`timeout`) there is a `lease`, the token that the result has to show, and its
+    end `expires_at`. The `revision` distinguishes this claim from all others of the action, see
+    `Progress`; the attempt does not.
     """
 
     action_id: str
@@ -78,29 +81,30 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
-    """Return a lease's token: the attempt, and what nobody can guess who does not know the seed."""
+    """Return a lease's token: the attempt, and a part that cannot be guessed without the seed."""
     return f"{attempt}-{blake2b(action_id.encode() + attempt.to_bytes(4), key=seed, digest_size=9).hexdigest()}"
 
 
 class NotLoadedError(Exception):
-    """A rule needs something that must be loaded first: the verb ends, and nothing of that call has happened."""
+    """A rule needs data that must be loaded first: the verb ends without any effect."""
 
 
 class Rules(Protocol):
-    """What is done when time has passed. Pure.
+    """Rules for timers that are due. Pure.
 
-    A rule that raises `NotLoadedError` ends the verb. Whatever else it raises concerns the one timer that it was asked about.
+    A rule that raises `NotLoadedError` ends the verb. Any other exception concerns only the timer
+    being ruled on.
     """
 
     def lost(self, progress: Progress) -> Repeat | Ask | Fail:
         """Rule on an action whose pack was silent for too long."""
 
     def due(self, step: DueStep) -> Firing:
-        """Rule on a step whose time has come."""
+        """Rule on a step that is due."""
 
 
 class TimerKey(NamedTuple):
-    """Identifies a timer: that of an action by its id, that of a step by its flow's name and version, and its index."""
+    """Identifies a timer: an action by its id, a step by its flow's name, version and its index."""
 
     name: str
     flow_uuid: str = ""
@@ -112,16 +116,16 @@ class TimerKey(NamedTuple):
 
 
 class FailedTimer(msgspec.Struct, frozen=True):
-    """A timer that is due and cannot be dealt with. It is as it was, and still due."""
+    """A due timer that cannot be processed. It is unchanged, and still due."""
 
     key: TimerKey
     error: Exception
 
 
 class Advanced(msgspec.Struct, frozen=True):
-    """What time has brought: how much was done, when the next timer is due, and whom there are actions for now.
+    """The result of `advance`: the number of timers processed, and the addresses with new actions.
 
-    Timers that failed, or were left out, do not count for `next_at`.
+    `next_at` is the next due time; timers that failed, or were left out, do not count for it.
     """
 
     done: int
@@ -131,7 +135,10 @@ class Advanced(msgspec.Struct, frozen=True):
 
 
 class ExecutionFilter(msgspec.Struct, frozen=True):
-    """What one and the same action of an execution must satisfy; None asks for nothing. Labels must be contained."""
+    """Conditions that one action of an execution must satisfy; None matches all.
+
+    Labels must be contained.
+    """
 
     flow_name: str | None = None
     step_id: str | None = None
@@ -141,7 +148,7 @@ class ExecutionFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """Which events to list; None asks for nothing. `flow_name` asks for events about which a step of that flow was decided."""
+    """Events to list; None matches all. `flow_name` selects those with decisions on its steps."""
 
     flow_name: str | None = None
     event_name: str | None = None
@@ -149,10 +156,10 @@ class EventFilter(msgspec.Struct, frozen=True):
 
 
 class ActionFilter(msgspec.Struct, frozen=True):
-    """Which actions to list; None asks for nothing.
+    """Actions to list; None matches all.
 
-    `overdue_since` asks for those that wait for a person, and those that are PENDING since before that time or longer than they
-    may be at `now`.
+    `overdue_since` selects those that wait for a person, and those that are PENDING since before
+    that time or longer than their limit at `now`.
     """
 
     states: frozenset[ActionState] | None = None
@@ -163,7 +170,7 @@ class ActionFilter(msgspec.Struct, frozen=True):
 
 
 class ActionStatus(msgspec.Struct, frozen=True):
-    """An action as it stands; `since` is when it came to its state."""
+    """The current status of an action; `since` is the time of its last change of state."""
 
     action_id: str
     name: str
@@ -180,9 +187,9 @@ class ActionStatus(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """Numbers that grow when what they are named for is changed (last seen of packs is no change), and the store's own time.
+    """Change counters per kind of data (not the last contact of packs), and the store's clock.
 
-    `is_loading` while the store is being loaded and must not be worked with.
+    `is_loading` while the store is being loaded and must not be used.
     """
 
     flows: int = 0
@@ -194,7 +201,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class Page(tuple[T, ...]):
-    """Some of what was asked for, in order. `is_cut` when there would be too much of it for one answer: ask on behind its end."""
+    """Results, in order. `is_cut` when they exceed one answer: continue after the last item."""
 
     is_cut: bool
 
@@ -206,14 +213,14 @@ class Page(tuple[T, ...]):
 
 
 class Unreadable(NamedTuple):
-    """Something in the store that cannot be read: its name, and why not."""
+    """An unreadable entry of the store: its name, and the reason."""
 
     name: str
     error: Exception
 
 
 class Rows(tuple[T, ...]):
-    """All of what was asked for that can be read, in order, and what cannot be read."""
+    """All readable results, in order, and the unreadable ones."""
 
     unreadable: tuple[Unreadable, ...]
 
@@ -225,20 +232,20 @@ class Rows(tuple[T, ...]):
 
     @classmethod
     def read(cls, rows: Iterable[R], name_of: Callable[[R], str], read: Callable[[R], T]) -> Self:
-        """Read each row; whatever is wrong with one concerns that one alone."""
+        """Read each row; an error concerns its own row only."""
         items: list[T] = []
         unreadable: list[Unreadable] = []
         for row in rows:
             try:
                 items.append(read(row))
-            except Exception as error:  # whatever it is that somebody has put there
+            except Exception as error:  # rows may hold anything, as others can write to the database
                 unreadable.append(Unreadable(name_of(row), error))
         return cls(items, unreadable)
 
 
 @contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Raise `UnreadableError` when something from the store that is read inside cannot be."""
+    """Raise `UnreadableError` when stored data that is read inside the block cannot be decoded."""
     try:
         yield
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -246,11 +253,12 @@ def readable(what: str) -> Iterator[None]:
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """What may be removed.
+    """Limits of retention.
 
-    Executions without activity since `before`, those finished since `finished_before` with the events of that age that nothing
-    refers to, and keys of events from before `keys_before`; and, when the store takes more than `max_bytes`, the oldest that is
-    finished. It makes no room for `spared_bytes`, which something else takes too much.
+    To be removed are executions without activity since `before`, those finished since
+    `finished_before` with unreferenced events of that age, and keys of events from before
+    `keys_before`; and, when the store exceeds `max_bytes`, the oldest finished data. No space
+    is freed for `spared_bytes`, the excess of other data.
     """
 
     before: datetime
@@ -261,9 +269,9 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """How much `purge` has removed; `more` when it stopped at its bound.
+    """The numbers of records that `purge` removed; `more` when it stopped at its bound.
 
-    `over_bytes` is by how much the store exceeds its size when nothing is left that may be removed.
+    `over_bytes` is the excess of the store's size when nothing removable is left.
     """
 
     executions: int
@@ -273,10 +281,11 @@ class Purged(msgspec.Struct, frozen=True):
 
 
 class VersionBound(msgspec.Struct, frozen=True):
-    """Which flow versions `purge_versions` removes.
+    """The flow versions that `purge_versions` removes.
 
-    Unused ones are those that are not current and that no execution began with. Of these, the oldest go as long as all take more
-    than `max_bytes`, but only those that were found unused before `unused_before`. `at` is the present time.
+    Unused ones are those that are not current and that no execution began with. Of these, the
+    oldest are removed as long as all take more than `max_bytes`, but only those that were found
+    unused before `unused_before`. `at` is the present time.
     """
 
     at: datetime
@@ -285,24 +294,24 @@ class VersionBound(msgspec.Struct, frozen=True):
 
 
 class PurgedVersions(msgspec.Struct, frozen=True):
-    """How many flow versions `purge_versions` has removed, and how many bytes those that are unused take now."""
+    """The number of flow versions that `purge_versions` removed, and the bytes of unused ones."""
 
     removed: int
     unused_bytes: int
 
 
 class Store(ABC):
-    """A place where Flyte keeps what it was told. Use as an async context manager, or `open` and `close`.
+    """A store of Flyte's data. Use as an async context manager, or `open` and `close`.
 
-    `is_shared` says whether several servers may use it at the same time.
+    `is_shared` if several servers may use it at the same time.
     """
 
     is_shared = False
     loops: BackgroundLoops
-    """Where the store's own background loops report their health; a service puts its own here."""
+    """The health of the store's own background loops; a service replaces it with its own."""
 
     def __new__(cls, *_values: object, **_options: object) -> Self:
-        """Return a store whose loops report to nobody yet."""
+        """Return a store whose loops report to a registry of its own."""
         store = super().__new__(cls)
         store.loops = BackgroundLoops()
         return store
@@ -320,26 +329,29 @@ class Store(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what was begun and let go; may be called twice. Verbs after it raise `UnavailableError`."""
+        """Finish pending work and release all resources; may be called twice.
+
+        Later verbs raise `UnavailableError`.
+        """
 
     @abstractmethod
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
-        """Have it told, in the event loop, whom there are actions for that became available by no verb that was awaited here.
+        """Call `tell` in the event loop for actions that became available by no verb awaited here.
 
-        Such as those of a claim that was cancelled, and of other servers. Of these some may be told late, or when others have
-        taken them by then.
+        Examples are those of a cancelled claim, and those of other servers. The call may come late,
+        or after others have taken the actions.
         """
 
     @abstractmethod
     async def look_around(self) -> Surroundings:
-        """Return what tells whether this or another server has changed something that servers keep in memory."""
+        """Return counters that show changes by any server to data that servers keep in memory."""
 
     @abstractmethod
     async def ping(self) -> None:
         """Return when the store can be read and written."""
 
     def warnings(self) -> Sequence[str]:
-        """Return what somebody should look at although the store does its work; costs nothing."""
+        """Return problems that need attention although the store is working; costs nothing."""
         return ()
 
     # ------------------------------------------------------------------------------------------------------------ packs
@@ -350,7 +362,7 @@ class Store(ABC):
 
     @abstractmethod
     async def find_pack(self, pack_id: str) -> Pack | None:
-        """Return the pack, None when there is none."""
+        """Return the pack, None if it does not exist."""
 
     @abstractmethod
     async def list_packs(self) -> Rows[Pack]:
@@ -358,7 +370,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        """Remove the pack; its events and actions stay. Raise `NotFoundError` when there is none.
+        """Remove the pack; its events and actions stay. Raise `NotFoundError` if it does not exist.
 
         With `unless_seen_since`, do nothing when the pack was seen at that time or later.
         """
@@ -373,8 +385,9 @@ class Store(ABC):
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
         """Make this the current version of the flow of its name; earlier versions are kept.
 
-        Its timetables replace those of the version before, but one with the same step id and rule keeps its next time. Raise
-        `StoreError` for one that is due when the version is saved, or before.
+        Its timetables replace those of the previous version, but one with the same step id and rule
+        keeps its next time. Raise `StoreError` for one that is due when the version is saved, or
+        before.
         """
 
     @abstractmethod
@@ -387,13 +400,16 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_flow(self, name: str) -> None:
-        """Make the flow have no current version and no timetable; versions are kept. Raise `NotFoundError` when it has none."""
+        """Remove the flow's current version and timetables; versions are kept.
+
+        Raise `NotFoundError` if it has no current version.
+        """
 
     @abstractmethod
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        """Return a version, also of a flow that is replaced or deleted, unless `purge_versions` has removed it.
+        """Return a version, also of a replaced or deleted flow, unless `purge_versions` removed it.
 
-        Raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read.
+        Raise `NotFoundError`, and `UnreadableError` when it exists and cannot be read.
         """
 
     # -------------------------------------------------------------------------------------------------------- datastore
@@ -408,77 +424,86 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_item(self, key: str) -> None:
-        """Remove the item; raise `NotFoundError` when there is none."""
+        """Remove the item; raise `NotFoundError` if it does not exist."""
 
     # ---------------------------------------------------------------------------------------------------------- notes
 
     @abstractmethod
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
-        """Create the note, or replace the one of its kind and key; unless it `replaces`, raise `ConflictError` for that."""
+        """Create the note, or replace the one of its kind and key.
+
+        Raise `ConflictError` if it exists, unless `replaces`.
+        """
 
     @abstractmethod
     async def list_notes(
         self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
     ) -> Sequence[Note]:
-        """Return notes of a kind by key, those that come behind `after` in that order."""
+        """Return notes of a kind by key, those that follow `after` in that order."""
 
     @abstractmethod
     async def delete_note(self, kind: str, key: str) -> None:
-        """Remove the note; raise `NotFoundError` when there is none."""
+        """Remove the note; raise `NotFoundError` if it does not exist."""
 
     @abstractmethod
     async def delete_notes(self, kind: str, *, until: str, limit: int) -> int:
-        """Remove the first notes of a kind, at most `limit`, by key, and none behind the key `until`; return how many.
+        """Remove the first notes of a kind by key, up to `until`, at most `limit`.
 
-        When this raises, some of them may be gone.
+        Return their number. When this raises, some of them may have been removed.
         """
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
     @abstractmethod
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        """Store an event with all that follows from it: decisions, executions, actions in state NEW at `event.received_at`.
+        """Store an event with all its consequences: decisions, executions and NEW actions.
 
-        An action with `not_before` is NEW as well, but not handed out until `advance` has come to that time. With a `key` that an
-        event of the last day (`KEPT_KEYS`) was recorded with, do nothing. Return the id of the event that is recorded now or
-        was then. Raise `ConflictError` when an id is taken or a step of an execution has its action already.
+        The actions are NEW at `event.received_at`. One with `not_before` is NEW as well, but not
+        handed out until `advance` has reached that time. With a `key` under which an event of the
+        last day (`KEPT_KEYS`) was recorded, do nothing. Return the id of the event that is recorded
+        now or was then. Raise `ConflictError` when an id is taken or a step of an execution has its
+        action already.
         """
 
     @abstractmethod
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        """Hand the oldest NEW actions that this pack may execute to it, making them PENDING; nothing when there are none.
+        """Hand out the oldest NEW actions that this pack may execute, making them PENDING.
 
-        Oldest is by creation over all matching actions. An action is handed out once at a time, however many ask. One with
-        a time limit gets a lease that ends so long after `at`, its token made of `seed`. When the caller is cancelled or
-        gets an error, what was claimed is made NEW again, as soon as the store answers. The cost does not depend on how many
-        actions wait for others.
+        Oldest is by creation over all matching actions; the result is empty if there are none. An
+        action is handed out once at a time, to any number of concurrent callers. One with a time
+        limit gets a lease that ends that long after `at`, with a token derived from `seed`. When
+        the caller is cancelled or gets an error, the claimed actions are made NEW again, as soon as
+        the store answers. The cost does not depend on the number of actions that wait for others.
         """
 
     @abstractmethod
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        """Apply a result: ask `decide` what follows, then store the event as the action's result with all of that.
+        """Apply a result: store its event with all consequences that `decide` returns.
 
-        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`. When `decide` says `Late`, the
-        event is kept with that attempt, the first one of each, and nothing else changes. Return False when `decide`
-        returned None. Raise `NotFoundError` for an unknown action, and `ConflictError` when `decide` finishes one that is neither
-        PENDING nor UNKNOWN. No two results are decided upon the same state of an execution, so of the actions that they
-        ask for one per step is created.
+        The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`.
+        When `decide` returns `Late`, the event is kept with that attempt, the first one of each,
+        and nothing else changes. Return False when `decide` returned None. Raise `NotFoundError`
+        for an unknown action, and `ConflictError` when `decide` finishes one that is neither
+        PENDING nor UNKNOWN. No two results are decided upon the same state of an execution, so only
+        one of the actions that they request per step is created.
         """
 
     @abstractmethod
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
-        """Let a PENDING action's lease end as long after `at` as its time limit says; return when, None if it has no limit.
+        """Extend a PENDING action's lease to its time limit after `at`.
 
-        Raise `NotFoundError` for an unknown action, and `ConflictError` for one that is not PENDING.
+        Return the new end, None without a limit. Raise `NotFoundError` for an unknown action, and
+        `ConflictError` for one that is not PENDING.
         """
 
     @abstractmethod
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
-        """Make a PENDING or UNKNOWN action NEW again; return whom it is for.
+        """Make a PENDING or UNKNOWN action NEW again; return its address.
 
-        Unless it `counts`, the last attempt is forgotten, as it never reached a pack. Raise as `extend` does.
+        Unless it `counts`, the last attempt is forgotten, as it never reached a pack. Raise as
+        `extend` does.
         """
 
     @abstractmethod
@@ -491,21 +516,24 @@ class Store(ABC):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
-        """Do what is due at a time: make delayed actions available, rule on lost actions and due steps; at most `limit` of each.
+        """Process due timers: release delayed actions, rule on lost actions and due steps.
 
-        Each ruling and all that follows from it is one with what it rules on, so that nothing is done twice, however many servers
-        do this. A timer that cannot be read, that no rule can be found for, or whose ruling cannot be carried out, as one that
-        would let a step be due again at the same time or before, is left as it is; those to `leave_out` are not looked at.
-        `shift` moves the timers of all actions first, for a clock that has jumped, or may have while no server ran: no
-        lease lasts longer than its time limit from `at` then.
+        At most `limit` of each are processed. Each ruling and all its consequences are one
+        transaction with their timer, so that nothing is done twice by any number of servers. A
+        timer that cannot be read, that has no rule, or whose ruling cannot be carried out, such as
+        one that would make a step due again at the same time or before, stays unchanged; those in
+        `leave_out` are skipped. `shift` moves the timers of all actions first, for a clock that has
+        jumped, or may have while no server ran: no lease then lasts longer than its time limit from
+        `at`.
         """
 
     @abstractmethod
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
-        """Note that a server is at work on the store, and let all leases begin anew at a time; return whether they did.
+        """Record that a server is using the store, and restart all leases at a time.
 
-        With `if_unattended_for`, they do only when no server has been at work for longer than that, by the store's own clock.
-        A store that is not shared counts as unattended from its opening on.
+        Return whether they were restarted. With `if_unattended_for`, restart them only when no
+        server has been active for longer than that, by the store's own clock. A store that is not
+        shared counts as unattended from its opening on.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit
@@ -514,8 +542,9 @@ class Store(ABC):
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         """Return executions in which one action satisfies the whole filter, latest activity first.
 
-        Activity is the latest time of any state of an action; later created ones come first where it is equal. The page is cut
-        when their inputs, contexts and payloads are longer than `PAGE_BYTES`, but never before the first.
+        Activity is the latest time of any state of an action; later created ones come first where
+        it is equal. The page is cut when their inputs, contexts and payloads are longer than
+        `PAGE_BYTES`, but never before the first.
         """
 
     @abstractmethod
@@ -545,41 +574,43 @@ class Store(ABC):
 
     @abstractmethod
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        """Remove executions that are too old, events of that age that nothing refers to, and keys that are no longer kept.
+        """Remove old executions, unreferenced events of that age, and keys past their retention.
 
-        What is finished is never removed before what is older, and for want of space only what is finished. At most `limit` of
-        each in one call, so that others get their turn. Each execution goes as a whole; but when this raises, some may be gone.
+        Finished data is never removed before older data, and for lack of space only finished data.
+        At most `limit` of each are removed in one call, so that other requests get their turn. Each
+        execution is removed as a whole; but when this raises, some may have been removed.
         """
 
     @abstractmethod
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        """Remove flow versions that nothing uses, at most `limit`; note of the others since when they are unused."""
+        """Remove unused flow versions, at most `limit`; record since when the others are unused."""
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 
     @abstractmethod
     def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
-        """Give all that the store holds as it is at one moment, in the order that `portable` tells, a part at a time.
+        """Yield all data as of one moment, in the order defined in `portable`, a part at a time.
 
-        The moment comes after the call. Meanwhile servers may go on working with the store, which need not be open here. A part
-        is no longer than `PAGE_BYTES`, unless it is a single record. Raise `StoreError` when there is no store, or when it
-        is being loaded (unless `partly`).
+        The moment comes after the call. Meanwhile servers may keep using the store, which need not
+        be open here. A part is no longer than `PAGE_BYTES`, unless it is a single record. Raise
+        `StoreError` when the store does not exist, or when it is being loaded (unless `partly`).
         """
 
     @abstractmethod
     async def begin_load(self) -> Checkpoint:
-        """Begin to load what another store exported, or go on with it: return how far that had come.
+        """Begin to load the export of another store, or resume it: return the checkpoint reached.
 
         Raise `ConflictError` when the store holds anything else.
         """
 
     @abstractmethod
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        """Store the next records as they were in the other store, and how far the load has come with them.
+        """Store the next records as they were in the other store, with the checkpoint reached.
 
-        Do nothing when it has come so far already. Raise `ConflictError` unless a load has begun.
+        Do nothing when that checkpoint was reached already. Raise `ConflictError` unless a load has
+        begun.
         """
 
     @abstractmethod
     async def end_load(self) -> None:
-        """Let servers work with what was loaded; may be called twice."""
+        """Open the loaded data to servers; may be called twice."""

@@ -1,8 +1,8 @@
 """Connection URIs of PostgreSQL, as libpq and hosted services write them.
 
-The grammar and the names of the options are those of libpq ("Connection Strings" and "Parameter Key Words" in the PostgreSQL
-documentation). The driver knows some of these options; the others are read here. Messages never repeat the URI, as it may hold
-a password.
+The grammar and the names of the options are those of libpq ("Connection Strings" and "Parameter Key
+Words" in the PostgreSQL documentation). The driver knows some of these options; the others are read
+here. Messages never repeat the URI, as it may hold a password.
 """
 
 import ssl
@@ -34,7 +34,7 @@ DRIVER_OPTIONS = ("passfile", "service", "target_session_attrs", "krbsrvname", "
 WITHOUT_EFFECT = (
     "sslsni", "sslcompression", "sslcertmode", "gssencmode", "gssdelegation", "fallback_application_name", "client_encoding",
 )  # fmt: skip
-"""Options of libpq that change nothing here: the driver always sends the host's name, and text as UTF-8."""
+"""Options of libpq without effect: the driver always sends the host's name, and text as UTF-8."""
 
 FOREIGN: Mapping[str, str] = {
     "ssl": "sslmode=require",
@@ -51,7 +51,7 @@ FOREIGN: Mapping[str, str] = {
     "hostaddr": "the address in place of the host's name",
     "replication": "",
 }
-"""Options of other drivers, and those of libpq that cannot be kept, with the replacement to recommend, if there is one."""
+"""Options of other drivers, and unsupported ones of libpq, with their replacement, if any."""
 
 
 class Keepalive(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class Conninfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verifies_host(self) -> bool:
-        """Whether the server's certificate must be issued by a trusted authority for the host that is connected to."""
+        """Whether a trusted authority must have issued the server's certificate for its host."""
         return self.uses_system_roots or self.tls.get("sslmode") == "verify-full"
 
     @property
@@ -112,7 +112,7 @@ class Conninfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_conninfo(uri: str) -> Conninfo:
-    """Return the parsed URI; raise `ValueError` that names the first faulty option."""
+    """Return the parsed URI; raise a `ValueError` that names the first faulty option."""
     parser = _Parser(uri)
     if parser.faults:
         raise ValueError(parser.faults[0])
@@ -120,7 +120,7 @@ def parse_conninfo(uri: str) -> Conninfo:
 
 
 def conninfo_faults(uri: str) -> Iterator[str]:
-    """Yield every fault of a URI that shows without connecting, files that it names included."""
+    """Yield every fault of a URI that shows without connecting, including files that it names."""
     parser = _Parser(uri)
     yield from parser.faults
     if not parser.faults:
@@ -270,7 +270,7 @@ class _Parser:
 def _split(uri: str) -> tuple[str, str, str, str]:
     """Return credentials, hosts, path and query.
 
-    The last @ ends the credentials, so that a password may hold / and @ as they are.
+    The last @ ends the credentials, so that a password may hold unencoded / and @.
     """
     head, _, query = uri.partition("://")[2].partition("?")
     account, _, rest = head.rpartition("@")
@@ -300,7 +300,7 @@ def _port_of(number: int, own: str, ports: list[str]) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """Return a URI as it may be shown to anybody: user, hosts and database, without the password and the options."""
+    """Return a URI as is safe to show: user, hosts and database, without password and options."""
     parser = _Parser(uri)
     scheme = uri.partition("://")[0]
     if UNREADABLE in parser.faults:

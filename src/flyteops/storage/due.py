@@ -1,4 +1,4 @@
-"""Timers that are due: which of them to look at, and what must hold of a ruling on one. The same for all backends."""
+"""Due timers: their selection, and checks of the rulings on them. The same for all backends."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ T = TypeVar("T")
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 ATTENDED = "attended"
-"""The kind of the note that says when a server was last at work on a store that several share, by the store's clock."""
+"""The kind of the note with the last server activity on a shared store, by the store's clock."""
 
 
 def check_timetables(version: FlowVersion, timetables: Iterable[Timetable]) -> None:
@@ -39,7 +39,7 @@ def actions_of(keys: Collection[TimerKey]) -> frozenset[str]:
 
 
 def instant_of(microseconds: object) -> datetime | None:
-    """Return when something is due, None for what is not a time; one too far away is as far as can be written."""
+    """Return when a timer is due, None if it is not a time; clamped to the representable range."""
     if not isinstance(microseconds, int):
         return None
     try:
@@ -49,14 +49,14 @@ def instant_of(microseconds: object) -> datetime | None:
 
 
 def first_of(times: Iterable[object]) -> datetime | None:
-    """Return the earliest of some columns that say when something is due."""
+    """Return the earliest due time of some columns."""
     return min((at for each in times if (at := instant_of(each)) is not None), default=None)
 
 
 def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
-    """Tell from the note about when a server was last at work whether that is too long ago; `now` is the store's time.
+    """Return whether the noted last server activity is too long before `now`, by the store's clock.
 
-    What cannot be read, or lies ahead as the store's clock was set back, says nothing about when that was.
+    True also for a note that is unreadable, or as far ahead because the store's clock was set back.
     """
     if known is None or not known.isdigit():
         return True
@@ -64,9 +64,9 @@ def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
 
 
 class Desk:
-    """Asks rules about timers, one by one, and notes those that fail.
+    """Applies rules to timers, one by one, and notes those that fail.
 
-    `is_general` tells whether an error is about the store, and so about every timer.
+    `is_general` returns whether an error is about the store, and so about every timer.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Desk:
 
     @property
     def reach(self) -> int:
-        """How many timers to read so that enough of them are left."""
+        """The number of timers to read so that enough of them are left."""
         return self.limit + len(self.passed_over)
 
     @property
@@ -89,7 +89,7 @@ class Desk:
         return self.left_out | {each.key for each in self.failed}
 
     def chosen(self, rows: Iterable[T], key_of: Callable[[T], TimerKey]) -> Sequence[T]:
-        """Return the rows to deal with."""
+        """Return the rows to process."""
         return [row for row in rows if key_of(row) not in self.left_out][: self.limit]
 
     def fail(self, key: TimerKey, error: Exception) -> None:
@@ -103,7 +103,10 @@ class Desk:
         return self._rules.lost(progress)
 
     def due(self, step: DueStep) -> Firing:
-        """Rule on a due step; raise `StoreError` for a ruling after which it would be due again at once."""
+        """Rule on a due step.
+
+        Raise `StoreError` for a ruling that would make it due again at once.
+        """
         firing = self._rules.due(step)
         if firing.next_at is not None and firing.next_at <= step.due_at:
             raise StoreError(

@@ -1,6 +1,7 @@
-"""What a store holds, as values that any other store can take over: the records that backups and moves are made of.
+"""Portable records: a store's data in a form that any other can load, for backups and moves.
 
-They come in the order of `KINDS`, events and actions oldest first, so that whatever a record names by its id came before it.
+They come in the order of `KINDS`, events and actions oldest first, so that any record comes after
+those that it names by id.
 """
 
 from datetime import datetime, timedelta
@@ -14,23 +15,23 @@ from flyteops.ruling import Timetable
 
 
 class Portable(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that a store holds."""
+    """A record of a store."""
 
 
 class StoredPack(Portable, frozen=True, tag="pack"):
-    """A pack that has registered."""
+    """A registered pack."""
 
     pack: Pack
 
 
 class StoredVersion(Portable, frozen=True, tag="version"):
-    """A flow as it was saved once."""
+    """A saved version of a flow."""
 
     version: FlowVersion
 
 
 class StoredFlow(Portable, frozen=True, tag="flow"):
-    """Which version of a flow is the current one, and when its steps are due by themselves."""
+    """The current version of a flow, and the timetables of its steps."""
 
     name: str
     uuid: str
@@ -50,14 +51,14 @@ class StoredNote(Portable, frozen=True, tag="note"):
 
 
 class StoredEvent(Portable, frozen=True, tag="event"):
-    """An event, and what was decided about it."""
+    """An event, and the decisions about it."""
 
     event: Event
     decisions: tuple[Decision, ...] = ()
 
 
 class StoredAttempt(Portable, frozen=True):
-    """One handing out of an action with a time limit: the lease that its result has to show, and the event that came late."""
+    """An attempt at an action with a time limit: the lease for its result, and any late event."""
 
     number: int
     lease: str
@@ -68,9 +69,10 @@ class StoredAttempt(Portable, frozen=True):
 
 
 class StoredAction(Portable, frozen=True, tag="action"):
-    """An action as it stands; `action.not_before` is not used, for `due_at` says it.
+    """An action in its current state; `action.not_before` is not used, as `due_at` holds it.
 
-    `trigger_id` and `result_id` name events. `wait` is how long a delayed one was to wait, `attempt` how often it was handed out.
+    `trigger_id` and `result_id` name events. `wait` is the delay of a delayed one, `attempt` the
+    number of times it was handed out.
     """
 
     action: NewAction
@@ -84,12 +86,12 @@ class StoredAction(Portable, frozen=True, tag="action"):
 
     @property
     def result_ids(self) -> list[str]:
-        """The ids of the events that came as results of it, in time or too late."""
+        """The ids of the events that were its results, in time or too late."""
         return [each for each in (self.result_id, *(attempt.late_id for attempt in self.attempts)) if each is not None]
 
 
 class StoredKey(Portable, frozen=True, tag="key"):
-    """The key that an event came with."""
+    """The key of an event."""
 
     key: str
     event_id: str
@@ -99,21 +101,21 @@ class StoredKey(Portable, frozen=True, tag="key"):
 Stored = StoredPack | StoredVersion | StoredFlow | StoredItem | StoredNote | StoredEvent | StoredAction | StoredKey
 
 KINDS: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in get_args(Stored))
-"""What there is, in the order in which it comes."""
+"""All kinds of records, in the order of an export."""
 
 encode_record = msgspec.json.Encoder(order="deterministic").encode
-"""Equal records are equal texts, whichever store they come from."""
+"""Equal records have equal encodings, from any store."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far a sequence of records was read: how many there were, and a checksum over all of them in their order."""
+    """The position in a sequence of records: their number, and a checksum over all in order."""
 
     records: int = 0
     checksum: str = ""
 
 
 class Tally:
-    """Counts records by kind, and chains a checksum over them, so that it can be compared at any record."""
+    """Counts records by kind, and chains a checksum over them, comparable at any record."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(KINDS, 0)
@@ -121,7 +123,7 @@ class Tally:
         self._checksum = b""
 
     def add(self, kind: str, encoded: bytes) -> None:
-        """Take the next record into account."""
+        """Add the next record."""
         self.counts[kind] += 1
         self._records += 1
         self._checksum = blake2b(self._checksum + encoded, digest_size=32).digest()
@@ -132,5 +134,5 @@ class Tally:
 
 
 def kind_of(record: Stored) -> str:
-    """Return what kind of record it is, one of `KINDS`."""
+    """Return the kind of a record, one of `KINDS`."""
     return str(record.__struct_config__.tag)

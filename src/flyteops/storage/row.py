@@ -1,4 +1,4 @@
-"""How values become columns and columns values again, in every database that has columns."""
+"""Conversion of values to columns and back, for every database that has columns."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,19 +35,22 @@ LOGGER = logging.getLogger("flyte.store")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 REVISION = "length(a.states) - length(replace(a.states, ',', ''))"
-"""How often the state of an action has changed: a comma separates two states."""
+"""The number of changes of an action's state: a comma separates two states."""
 
 LATER = "LATER"
-"""The state of a NEW action that may not be taken yet, so that whoever takes need not look at the time."""
+"""The state of a NEW action that may not be taken yet, so that takers need not look at the time."""
 
 UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
 """The states in which an action may be finished."""
 
 STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NEW}
-"""What everybody sees of a stored state."""
+"""The public state for each stored state."""
 
 UNREADABLE = "\0unreadable"
-"""The key of the only label of a row whose labels are damaged. No pack has it, since no label may contain a NUL."""
+"""The key of the only label of a row whose labels are damaged.
+
+No pack has it, since no label may contain a NUL.
+"""
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -71,7 +74,7 @@ def to_instant(microseconds: int) -> datetime:
 
 
 def to_instant_or_none(microseconds: int | None) -> datetime | None:
-    """Return the same for a column that may be NULL."""
+    """Return the instant for a column that may be NULL."""
     return None if microseconds is None else to_instant(microseconds)
 
 
@@ -81,12 +84,12 @@ def to_microseconds_or_none(at: datetime | None) -> int | None:
 
 
 def to_length(microseconds: int | None) -> timedelta | None:
-    """Read a column that says how long something is."""
+    """Read a column that holds a duration."""
     return None if microseconds is None else timedelta(microseconds=microseconds)
 
 
 def of_length(length: timedelta | None) -> int | None:
-    """Return the column that says how long something is."""
+    """Return the column for a duration."""
     return None if length is None else length // MICROSECOND
 
 
@@ -96,7 +99,7 @@ def to_text(labels: Mapping[str, str]) -> str:
 
 
 def decode_labels(text: str) -> dict[str, str]:
-    """Read labels from JSON; a text that is damaged gives labels that no pack has, so that other rows can still be read."""
+    """Read labels from JSON; damaged ones become labels of no pack, to keep other rows readable."""
     try:
         return decode_strings(text)
     except (msgspec.MsgspecError, UnicodeError):
@@ -104,7 +107,7 @@ def decode_labels(text: str) -> dict[str, str]:
 
 
 def read_queue(pack_name: str, text: str, command: str) -> dict[str, str]:
-    """Read the labels of a queue; log, once, that no pack can have them."""
+    """Read the labels of a queue; if no pack can have them, log it once."""
     labels = decode_labels(text)
     fault = next((each for each in naming.faults_of_labels(labels) if each[0]), None)
     if fault is not None:
@@ -125,7 +128,7 @@ def _report_set_aside(pack_name: str, command: str, labels: str, reason: str) ->
 
 
 def subsets(labels: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Return all labels that an action may ask for so that a pack with these labels may take it: twice as many for each more."""
+    """Return all label sets that actions for a pack may request: twice as many for each label."""
     pairs = sorted(labels.items())
     return (dict(chosen) for count in range(len(pairs) + 1) for chosen in combinations(pairs, count))
 
@@ -137,7 +140,7 @@ def to_transitions(states: str) -> tuple[Transition, ...]:
 
 
 def readable_transitions(states: str) -> tuple[Transition, ...]:
-    """Read what can be read of a `states` column, for a list; UNKNOWN since long ago if that is nothing."""
+    """Read the readable parts of a `states` column, for a list; UNKNOWN since long ago if none."""
     found: list[Transition] = []
     for entry in str(states).split(","):
         with suppress(ValueError, OverflowError):
@@ -171,12 +174,16 @@ def created_at_of(text: str | None) -> datetime | None:
     """Read the `created_at` column of an event."""
     try:
         return None if text is None else datetime.fromisoformat(text)
-    except (ValueError, TypeError):  # what a pack said about the time, which nothing depends on
+    except (ValueError, TypeError):  # the time claimed by a pack, which nothing depends on
         return None
 
 
 def event_of(columns: Sequence[Any]) -> Event:
-    """Return an event from its id, name, pack's id, name and labels, payload, times of receipt and creation, and failure."""
+    """Return an event from its columns.
+
+    These are id, name, pack's id, name and labels, payload, times of receipt and creation, and
+    failure.
+    """
     event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure = columns
     pack = PackRef(pack_id, pack_name, decode_labels(labels))
     return Event(
@@ -202,7 +209,7 @@ def action_of(
     result: Event | None,
     attempts: Sequence[Attempt],
 ) -> Action:
-    """Return an action from its columns, the ids of its execution and flow, and what belongs to it."""
+    """Return an action from its columns, its execution's and flow's ids, and related records."""
     action_id, name, pack_name, labels, input_, step_id, step_index, context, states, due_at = columns
     correlation_id, flow_name, flow_uuid = head
     return Action(
@@ -226,7 +233,7 @@ def action_of(
 
 
 def status_of(columns: Sequence[Any]) -> ActionStatus:
-    """Return from its columns how an action stands."""
+    """Return the status of an action from its columns."""
     action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
     transitions = readable_transitions(states)
     return ActionStatus(
@@ -258,13 +265,19 @@ def timetable_of(columns: Sequence[Any]) -> Timetable:
 
 
 def stored_attempt_of(columns: Sequence[Any], lease: str) -> StoredAttempt:
-    """Return an attempt for another store from its number, pack's id, times of taking and loss, and the late event's id."""
+    """Return an attempt for another store from its columns.
+
+    These are number, pack's id, times of taking and loss, and the late event's id.
+    """
     number, pack_id, taken_at, lost_at, late_id = columns
     return StoredAttempt(number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id)
 
 
 def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
-    """Return an action for another store from its columns and those of its execution, and the ids of its events."""
+    """Return an action for another store from its columns.
+
+    These are its own, those of its execution, and the ids of its events.
+    """
     action_id, correlation_id, flow_name, flow_uuid, step_id, step_index, name, pack_name, labels, *rest = columns
     input_, context, timeout, trigger_id, states, result_id, due_at, wait, attempt = rest
     action = NewAction(
@@ -294,12 +307,12 @@ def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) 
 
 
 def name_of(columns: Sequence[Any]) -> str:
-    """Return the first column, which says what a row is about."""
+    """Return the first column, which identifies a row."""
     return str(columns[0])
 
 
 def pack_of(columns: Sequence[Any]) -> Pack:
-    """Return a pack from its id, declaration and when it was seen last."""
+    """Return a pack from its id, declaration and time of last contact."""
     _, declaration, last_seen_at = columns
     return decode_declaration(declaration).seen(to_instant(last_seen_at))
 
@@ -340,13 +353,13 @@ def key_row(key: StoredKey) -> tuple[object, ...]:
 
 
 def execution_row(record: StoredAction) -> tuple[object, ...]:
-    """Return the row of an action's execution, as far as this action knows when something happened in it."""
+    """Return the row of an action's execution, with the latest activity known from this action."""
     action = record.action
     return action.correlation_id, action.flow_name, action.flow_uuid, max(to_microseconds(each.at) for each in record.states)
 
 
 def attempt_row(record: StoredAction, each: StoredAttempt) -> tuple[object, ...]:
-    """Return the row of an attempt, with the ids of the action at the start and of the late event at the end."""
+    """Return the row of an attempt, with the action's id first and the late event's last."""
     times = to_microseconds(each.taken_at), to_microseconds_or_none(each.lost_at)
     return record.action.action_id, each.lease, each.number, each.pack_id, *times, each.late_id
 

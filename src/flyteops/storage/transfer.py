@@ -1,4 +1,4 @@
-"""From one store into another, of whatever kind they are: record by record, with a checksum that both must agree on."""
+"""Transfer between stores of any kind: record by record, with a checksum to agree on."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -10,11 +10,11 @@ from flyteops.storage.portable import Checkpoint, Stored, Tally, encode_record, 
 Parts = AsyncGenerator[Sequence[Stored], None]
 
 Report = Callable[[str, Tally], None]
-"""Is told every now and then what is being done and how far it has come."""
+"""Called from time to time with the current activity and its progress."""
 
 
 async def move(source: Store, target: Store, report: Report) -> Tally:
-    """Bring all that an open store holds into another one, as `load_all` does.
+    """Copy all data of an open store into another one, as `load_all` does.
 
     Raise `ConflictError` also when the source has changed meanwhile.
     """
@@ -27,9 +27,10 @@ async def move(source: Store, target: Store, report: Report) -> Tally:
 
 
 async def load_all(parts: Parts, target: Store, report: Report) -> Tally:
-    """Load records into an open store that is empty, or in which this was begun before; return what they were.
+    """Load records into an open store that is empty, or resume such a load; return their tally.
 
-    Servers may work with it only when all have arrived. Raise `ConflictError` when it holds anything else.
+    Servers may use it only when all records have arrived. Raise `ConflictError` when it holds
+    anything else.
     """
     loaded = await _load(parts, target, report)
     await target.end_load()
@@ -69,7 +70,7 @@ def _other(begun: Checkpoint) -> ConflictError:
 
 
 async def read_all(parts: Parts, doing: str, report: Report) -> Tally:
-    """Read all records; return what they were."""
+    """Read all records; return their tally."""
     tally = Tally()
     async with aclosing(parts):
         async for part in parts:

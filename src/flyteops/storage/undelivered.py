@@ -1,4 +1,4 @@
-"""Commands that were claimed and reached nobody: they are handed out again, however long the database does not answer."""
+"""The return of undelivered claims to their queues, however long the database does not answer."""
 
 import asyncio
 import logging
@@ -16,33 +16,39 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOGGER = logging.getLogger("flyte.store")
 
 RETURNING = "Returning commands that reached nobody"
-"""The background loop, as readiness calls it."""
+"""The background loop's name in readiness reports."""
 
 PAUSE = 0.5
-"""How many seconds pass between two rounds while there is anything to return."""
+"""The pause in seconds between two rounds while claims remain to be returned."""
 
 LATE = 60.0
-"""For how many seconds after the database answers again a claim whose answer was lost may still be carried out."""
+"""Seconds after the database answers again in which a claim may still be carried out.
+
+Applies to claims whose answer was lost.
+"""
 
 STOPPING = 2.0
-"""How many seconds a server that stops takes to return what is left."""
+"""The seconds that a stopping server takes to return the remaining claims."""
 
 Find = Callable[[Sequence[str]], Awaitable[Sequence[tuple[str, int]]]]
 """Finds the PENDING actions that were claimed with one of these tokens: their ids and revisions."""
 
 Release = Callable[[str, int, datetime], Awaitable[None]]
-"""Makes an action NEW again at a time; raises `ConflictError` or `NotFoundError` when the claim of that revision is over."""
+"""Makes an action NEW again at a time.
+
+Raises `ConflictError` or `NotFoundError` when the claim of that revision is over.
+"""
 
 
 class Tries:
-    """The tokens under which a claim was sent, one for each time, so that a late answer is never taken for another."""
+    """The tokens of a claim, one per try, so that a late answer is never taken for another."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._sent: list[str] = []
 
     def begin(self) -> tuple[str, Sequence[str]]:
-        """Return the token for the next time, and those of the times before."""
+        """Return the token for the next try, and those of the previous tries."""
         before = tuple(self._sent)
         self._sent.append(f"{self._token}.{len(before)}" if before else self._token)
         return self._sent[-1], before
@@ -53,14 +59,14 @@ class Tries:
 
     @property
     def without_answer(self) -> Sequence[str]:
-        """The tokens of all times but the last, which was answered."""
+        """The tokens of all tries but the last, which was answered."""
         return tuple(self._sent[:-1])
 
 
 def still_claimed(revision: int) -> Check:
     """Return a check that the claim of that revision is not over.
 
-    The number of the attempt would not do: it is used again after a release that does not count.
+    The attempt number would not do: it is used again after a release that does not count.
     """
 
     def check(progress: Progress) -> None:
@@ -71,7 +77,7 @@ def still_claimed(revision: int) -> Check:
 
 
 class Undelivered:
-    """What is to be returned, and the task that does so."""
+    """The claims to be returned, and the task that returns them."""
 
     def __init__(self, find: Find, release: Release, loop: Callable[[str], BackgroundLoop]) -> None:
         self._find = find
@@ -85,12 +91,12 @@ class Undelivered:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the task."""
         self._is_stopping.clear()
         self._task = asyncio.ensure_future(self._work())
 
     async def stop(self) -> None:
-        """Return what is left if the database answers soon, and end."""
+        """Return the remaining claims if the database answers soon, and end."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -99,7 +105,10 @@ class Undelivered:
         await task
 
     def look_for(self, tokens: Iterable[str], at: datetime) -> None:
-        """Return what is or will be claimed with these tokens, whose answers were lost, by claims of that time."""
+        """Return actions claimed now or later with these tokens, of lost answers.
+
+        The claims were made at that time.
+        """
         self._tokens.update(dict.fromkeys(tokens))
         self._wake(at)
 
@@ -140,7 +149,7 @@ class Undelivered:
                 with suppress(ConflictError, NotFoundError):  # that claim is over
                     await self._release(action_id, revision, self._at)
                 del self._claims[action_id]
-        except Exception as error:  # the loop goes on, whatever it is
+        except Exception as error:  # the loop goes on after any error
             self._loop(RETURNING).failed(error)
         else:
             self._loop(RETURNING).succeeded()

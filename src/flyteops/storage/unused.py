@@ -1,4 +1,4 @@
-"""Which flow versions that nothing uses are removed, the same on every store. Pure."""
+"""The choice of unused flow versions to remove, the same for every store. Pure."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -9,9 +9,10 @@ T = TypeVar("T")
 
 
 def surplus(unused: Iterable[tuple[T, int, int]], what: VersionBound, limit: int) -> tuple[list[T], int]:
-    """Choose the versions to remove; return them, and what the unused ones take then.
+    """Choose the versions to remove; return them, and the bytes that unused ones take afterwards.
 
-    `unused` are all unused versions, the oldest first: each with its length, and the microseconds since when it is unused.
+    `unused` are all unused versions, the oldest first: each with its length, and the time in
+    microseconds since when it is unused.
     """
     rows = list(unused)
     left = sum(length for _, length, _ in rows)

@@ -1,6 +1,7 @@
-"""What is read for people: executions, actions and events.
+"""Queries for people: executions, actions and events.
 
-What belongs to an execution is in `action`, or, where that is kept no longer, in its copy in `audit`.
+The actions of an execution are read from `action`, or, once they are no longer kept there, from
+their copies in `audit`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ MIN_SEQ = -(2**63)
 STATUS_FIELDS = {"trigger": 0, "input": 0, "context": 0, "result": 0}
 
 FLEETING = {"pending": 0}
-"""What is not read of an execution."""
+"""The fields of an execution that are not read."""
 
 
 async def list_events(database: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
@@ -91,7 +92,7 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
 
 
 async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str, int]:
-    """Return how long the actions of executions are that the original has ended, without reading what is in them."""
+    """Return the actual sizes of executions ended by the original, without decoding them."""
     sizes: dict[str, int] = {}
     for collection, is_archived in ((database.action, False), (database.audit, True)):
         ids = [run["_id"] for run in runs if bool(run.get("isArchived")) == is_archived]
@@ -124,7 +125,7 @@ async def get_action(database: Any, action_id: str) -> Action:
 
 
 async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution]:
-    """Return these executions, in this order, with all actions of theirs that are kept."""
+    """Return these executions, in this order, with all of their actions that are kept."""
     which = {"correlationId": {"$in": [run["_id"] for run in runs]}}
     documents = {each["_id"]: each async for each in database.action.find(which)}
     missing = [member["id"] for run in runs for member in run["actions"] if member["id"] not in documents]
@@ -146,7 +147,7 @@ def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
 async def list_actions(
     database: Any, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
 ) -> Sequence[ActionStatus]:
-    """See `Store.list_actions`. `has_foreign`: there may be such as the original has ended."""
+    """See `Store.list_actions`. `has_foreign`: there may be actions that the original has ended."""
     query, reach = _query(which), min(start + max(limit, 0), MOST)
     if not has_foreign:
         cursor = database.action.find(query, STATUS_FIELDS).sort("flyte.seq", 1)

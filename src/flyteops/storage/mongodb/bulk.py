@@ -1,4 +1,4 @@
-"""Several changes at once."""
+"""Bulk writes: several changes at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,14 @@ from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
 DUPLICATE = 11000
-"""The server's code for what is there already."""
+"""The server's code for a duplicate key."""
 
 
 async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
-    """Carry out all of the changes, but for inserting what is there already; return whether some of it was."""
+    """Carry out all of the changes, except inserts of existing documents.
+
+    Return whether there were any of these.
+    """
     if not changes:
         return False
     try:
@@ -24,7 +27,7 @@ async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
 
 
 async def insert_new(collection: Any, documents: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Insert documents, but for those that are there already; return the ids of these."""
+    """Insert documents, except existing ones; return the ids of these."""
     if not documents:
         return set()
     try:

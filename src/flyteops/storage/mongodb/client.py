@@ -1,4 +1,4 @@
-"""The connection: bounds on how much is under way, and the driver's errors in our words."""
+"""The client: bounds on concurrent operations, and translation of the driver's errors."""
 
 import asyncio
 import logging
@@ -40,17 +40,17 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.store")
 
 DATABASE = "flyte"
-"""The database when the URL names none, as the original has it."""
+"""The database when the URL names none, as in the original."""
 
 OLDEST = (4, 4)
-"""The oldest server that is known to have everything which is used."""
+"""The oldest server version known to have every feature used."""
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
-"""How long an operation may take before the server counts as not answering."""
+"""The seconds that an operation may take before the server counts as not answering."""
 
 PATIENCE = 3.0
-"""How many seconds a verb that lost its connection tries again before it gives up."""
+"""The seconds for which a verb that lost its connection is retried before it gives up."""
 
 FORBIDDEN = (13, 18, 8000)
 """The server's codes for wrong credentials and missing rights."""
@@ -59,10 +59,10 @@ DUPLICATE = (11000, 11001, 12582)
 TOO_LARGE = (10334, 17419, 17420, 17280)
 
 NOW_NOT = (6, 7, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436)
-"""The server's codes for what passes by itself: no primary, shutting down, too slow."""
+"""The server's codes for transient errors: no primary, shutting down, too slow."""
 
 FAULTS = (PyMongoError, BSONError, OverflowError, RecursionError, UnicodeError)
-"""What the driver raises, and what it lets through when it is given what BSON cannot say."""
+"""Errors of the driver, and those it lets through for a value that BSON cannot represent."""
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True, tzinfo=UTC, datetime_conversion=DatetimeConversion.DATETIME_AUTO
@@ -72,13 +72,13 @@ UNKNOWN_COMMAND = 59
 
 
 async def ask_server(database: Any) -> dict[str, Any]:
-    """Return what the server says about itself, and what time it is there."""
+    """Return the server's description of itself, including its time."""
     try:
         told: dict[str, Any] = await database.command("hello", codec_options=OPTIONS)
     except OperationFailure as error:
         if error.code != UNKNOWN_COMMAND:
             raise
-        told = await database.command("isMaster", codec_options=OPTIONS)  # as it was called before 4.4.2
+        told = await database.command("isMaster", codec_options=OPTIONS)  # its name before 4.4.2
     return told
 
 
@@ -86,11 +86,11 @@ WRITES = frozenset(["insert", "update", "delete", "findAndModify", "bulkWrite", 
 """The commands that change something, as the driver reports them."""
 
 SENT: ContextVar[list[str] | None] = ContextVar("sent", default=None)
-"""The writes that the present verb has sent so far: if its answer is lost then, its outcome is unknown."""
+"""The writes sent so far by the present verb: if its answer is lost, its outcome is unknown."""
 
 
 class SentWrites(CommandListener):
-    """Notes the writes of each verb at the moment when they are sent."""
+    """Records the writes of each verb at the moment when they are sent."""
 
     def started(self, event: CommandStartedEvent) -> None:
         sent = SENT.get()
@@ -105,7 +105,7 @@ class SentWrites(CommandListener):
 
 
 class Client:
-    """Runs operations on the database that the URL names. `name` is what it is called in messages."""
+    """Runs operations on the database that the URL names. `name` is its name in messages."""
 
     def __init__(self, url: str, name: str, *, limit: int) -> None:
         self._url = url
@@ -117,10 +117,14 @@ class Client:
         self.warning = ""
         self._idle = asyncio.Event()
         self.gate: Callable[[], None] = lambda: None
-        """Raises when nothing is to be run any more."""
+        """Raises when no more operations may run."""
 
     async def open(self) -> None:
-        """Connect; raise `StoreError` when a person must put something right, `UnavailableError` when it may pass."""
+        """Connect to the server.
+
+        Raise `StoreError` for a fault that an operator must fix, `UnavailableError` for one that
+        may pass.
+        """
         try:
             self._client = AsyncMongoClient(
                 self._url,
@@ -145,9 +149,9 @@ class Client:
             raise StoreError(f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is needed.")
 
     async def _chosen(self, client: Any, named: str) -> Any:
-        """Return the database of the original, unless it is empty and the one that was named is not.
+        """Return the database of the original, unless it is empty and the named one is not.
 
-        Up to now, this server has used the database that was named.
+        Earlier versions of this server used the named database.
         """
         original, other = (client.get_database(each, codec_options=OPTIONS) for each in (DATABASE, named))
         if not await _holds_something(other):
@@ -163,7 +167,7 @@ class Client:
         return used
 
     async def close(self) -> None:
-        """Let what was begun end, then let go; may be called twice."""
+        """Wait for pending operations, then close the connection; may be called twice."""
         self._database = None
         while self._under_way:
             self._idle.clear()
@@ -198,7 +202,10 @@ class Client:
             self._idle.set()
 
     async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then."""
+        """Run work, and repeat it when its connection was lost, with True as its second argument.
+
+        It must detect a repeat.
+        """
         is_again = False
         sent: list[str] = []
         until = asyncio.get_running_loop().time() + PATIENCE
@@ -218,7 +225,7 @@ class Client:
         return await self.repeat(lambda database, _again: work(database))
 
     async def stream(self, work: Callable[[Any], AsyncIterator[T]]) -> AsyncIterator[T]:
-        """Give what work yields."""
+        """Yield the items of `work`."""
         try:
             async for each in work(self._database):
                 yield each
@@ -226,7 +233,7 @@ class Client:
             raise self.refusal(error) from error
 
     def refusal(self, error: Exception) -> FlyteError:
-        """Translate what the driver says."""
+        """Translate the driver's error."""
         if isinstance(error, (BSONError, OverflowError, RecursionError, UnicodeError, InvalidDocument)):
             return _too_large() if isinstance(error, DocumentTooLarge) else InputError(f"The store cannot keep that: {error}.")
         if isinstance(error, (InvalidURI, ValueError)):  # whose text may hold a password
@@ -255,7 +262,7 @@ class Client:
 
 
 async def _holds_something(database: Any) -> bool:
-    """Tell whether there is something of Flyte in a database; not if that must not be known."""
+    """Return whether a database holds data of Flyte; False if it may not be inspected."""
     try:
         return any([await database[name].find_one({}, {"_id": 1}) for name in ("flow", "pack", "action", "datastore")])
     except OperationFailure:

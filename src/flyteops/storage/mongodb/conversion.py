@@ -1,8 +1,9 @@
-"""The background conversion: executions of the original are taken over while servers work, first those that are asked for.
+"""The background conversion: executions of the original are taken over while servers work.
 
-A pass reads actions in the order of their executions, from `action` and `audit` side by side, and enters a batch of executions
-with one insert. How far it has come is kept in `flyte_number`, so that the next server goes on there. One server at a time does
-this; a lease says which. What one does is repeated without harm by another that was thought dead.
+Requested ones come first. A pass reads actions in the order of their executions, from `action` and
+`audit` side by side, and enters a batch of executions with one insert. Its progress is kept in
+`flyte_number`, so that the next server resumes there. One server at a time does this, holding a
+lease. Its work may be repeated without harm by another server that considered it dead.
 """
 
 import asyncio
@@ -39,34 +40,34 @@ from flyteops.storage.row import to_instant, to_microseconds
 LOGGER = logging.getLogger("flyte.store")
 
 NOTE = "takeover"
-"""The document of `flyte_number` that says how far the conversion has come."""
+"""The document of `flyte_number` with the progress of the conversion."""
 
 WAITING_AT_ONCE = 500
-"""How many actions that wait for a pack are looked at when it asks for one."""
+"""The number of waiting actions to examine when a pack polls for one."""
 
 MOST_FLOWS = 1000
-"""How many versions of flows are kept in memory during the conversion."""
+"""The number of flow versions kept in memory during the conversion."""
 
 LEASE = 15.0
-"""After how many seconds another server goes on with the conversion."""
+"""The seconds after which another server resumes the conversion."""
 
 RENEW_EVERY = 1.0
 
 REPORT_EVERY = 5.0
 
 BEGIN_AFTER = 0.5
-"""Seconds before the first read, which may keep a small server busy: time to load flows and to listen."""
+"""Seconds before the first read, which may load a small server: time to load flows and listen."""
 
 RETRY_AFTER = 1.0
 
 STOPPING = 2.0
-"""For how many seconds the conversion may go on when it is to stop."""
+"""The seconds for which the conversion may continue when it is to stop."""
 
 PATIENCE = 20.0
-"""For how many seconds one question may convert what it is about."""
+"""The seconds that one request may spend on converting its subject."""
 
 OVERLAP = 86_400_000_000
-"""By how many microseconds the clocks of the original's servers may differ."""
+"""The maximum difference in microseconds between the clocks of the original's servers."""
 
 LATEST = ("state.time", -1)
 
@@ -75,7 +76,7 @@ Actions = dict[str, list[Document]]
 
 
 class Progress(NamedTuple):
-    """How far the conversion has come, in actions and their copies."""
+    """The progress of the conversion, in actions and their copies."""
 
     done: int
     total: int
@@ -86,7 +87,10 @@ class Progress(NamedTuple):
 
 
 class Conversion:
-    """Converts what the original has written. `prepare` is done before the first pass, such as making indexes."""
+    """Converts the data of the original.
+
+    `prepare` runs before the first pass, for example to create indexes.
+    """
 
     def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
         self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
@@ -99,14 +103,14 @@ class Conversion:
         self.has_foreign = False
 
     async def look(self, database: Any) -> None:
-        """Find out whether there is something of the original, and whether it must be converted."""
+        """Determine whether data of the original exists, and whether it must be converted."""
         found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
         self.has_foreign = any(found)
         self.is_done = not self.has_foreign or await _is_up_to_date(database)
         self._queues.is_converting = not self.is_done
 
     async def is_complete(self, database: Any) -> bool:
-        """Return whether all executions are converted, also those that the original has written since."""
+        """Return whether all executions are converted, including later ones of the original."""
         if not self.is_done:
             return False
         found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
@@ -115,13 +119,13 @@ class Conversion:
     # --------------------------------------------------------------------------------------------------------- background
 
     def start(self, loop: BackgroundLoop) -> None:
-        """Begin to convert in the background."""
+        """Start converting in the background."""
         self._stopping.clear()
         if not self.is_done:
             self._task = asyncio.ensure_future(self._run(loop))
 
     async def stop(self) -> None:
-        """Stop behind the present batch; the next server goes on from there."""
+        """Stop after the present batch; the next server resumes from there."""
         task, self._task = self._task, None
         self._stopping.set()
         if task is None:
@@ -132,7 +136,7 @@ class Conversion:
             await asyncio.wait([task], timeout=0.1)
 
     def warnings(self) -> Sequence[str]:
-        """Return that the conversion is under way, while it is."""
+        """Return a warning while the conversion is in progress."""
         if self.is_done:
             return ()
         progress = "" if self._progress is None else f" {self._progress} so far."
@@ -147,7 +151,7 @@ class Conversion:
             try:
                 await self._client.run(self.finish)
                 loop.succeeded()
-            except Exception as error:  # whatever it is, it is tried again; the loop reports it
+            except Exception as error:  # after any error it is retried; the loop reports it
                 loop.failed(error)
                 await self._rest(RETRY_AFTER)
 
@@ -157,7 +161,7 @@ class Conversion:
                 await self._stopping.wait()
 
     async def finish(self, database: Any) -> None:
-        """Convert all that there is, or wait until another server has; then nothing is left to do."""
+        """Convert everything, or wait until another server has; then nothing is left to do."""
         if self._prepare is not None:
             await self._prepare(database)
         while not await self._has_lease(database):
@@ -193,7 +197,10 @@ class Conversion:
         return True
 
     async def _has_lease(self, database: Any, **fields: Any) -> bool:
-        """Get or keep the lease, and note how far the conversion has come; return False when another server has it."""
+        """Acquire or keep the lease, and note the progress.
+
+        Return False when another server has it.
+        """
         now = to_microseconds((await ask_server(database))["localTime"])
         which = {"_id": NOTE, "$or": [{"until": None}, {"until": {"$lt": now}}, {"owner": self._name}]}
         change = {"$set": {"owner": self._name, "until": now + int(LEASE * 1_000_000), **fields}}
@@ -204,7 +211,7 @@ class Conversion:
         return True
 
     async def _pass(self, database: Any, note: Mapping[str, Any]) -> int:
-        """Convert everything, in the order of executions, behind the one where an earlier pass has ended.
+        """Convert everything, in the order of executions, from the end of an earlier pass.
 
         Return the time of the latest change.
         """
@@ -245,7 +252,10 @@ class Conversion:
             await self._adopt(database, again, patience=inf)
 
     async def _catch_up(self, database: Any, newest: int) -> int:
-        """Convert what the original has written since it was converted the last time; return the time of the latest change."""
+        """Convert changes by the original since the last conversion.
+
+        Return the time of the latest change.
+        """
         runs: dict[str, None] = {}
         for collection in (database.action, database.audit):
             async for each in collection.find(_since(newest - OVERLAP), {"correlationId": 1, "state": 1}):
@@ -266,7 +276,7 @@ class Conversion:
                     f" over{'' if self._progress is None else f', {self._progress} so far'}. Ask again in a while."
                 )
             entered = await adopt(database, self._queues, waiting[start : start + AT_ONCE])
-            self._entered += entered  # in a line of its own: others count meanwhile
+            self._entered += entered  # on a line of its own, as others count meanwhile
 
     async def for_each(self, database: Any, runs: Sequence[str]) -> None:
         """Convert these executions."""
@@ -284,7 +294,7 @@ class Conversion:
                 return
 
     async def for_claim(self, database: Any, pack: PackRef, command: str | None, limit: int) -> None:
-        """Convert the oldest actions that a pack may be handed out."""
+        """Convert the oldest actions that a pack may take."""
         if self.is_done:
             return
         which = {"packName": pack.name, "state.value": "NEW", **FOREIGN, **({} if command is None else {"name": command})}
@@ -299,7 +309,7 @@ class Conversion:
         await self._adopt(database, list(runs)[: max(limit, AT_ONCE)])
 
     async def for_actions(self, database: Any, which: ActionFilter, count: int) -> None:
-        """Convert the oldest actions that a list asks for."""
+        """Convert the oldest actions that a list requests."""
         if self.is_done or count <= 0:
             return
         query: Document = {**FOREIGN}
@@ -316,7 +326,7 @@ class Conversion:
         await self._adopt(database, await _lacking(database, found.actions))
 
     async def for_executions(self, database: Any, which: ExecutionFilter, count: int) -> None:
-        """Convert the executions with the latest activity that a list asks for."""
+        """Convert the executions with the latest activity that a list requests."""
         if self.is_done or count <= 0:
             return
         wanted = {
@@ -337,7 +347,7 @@ class Conversion:
                 actions.setdefault(run, []).extend(some)
             since += [] if found.last is None else [found.last]
         if since and (labels or set(query) - {"flowName", *FOREIGN}):
-            # Another action may be what makes its execution one of the latest.
+            # Another action may make its execution one of the latest.
             later = {**FOREIGN, "state.time": {"$gte": to_instant(min(since))}}
             for collection in (database.action, database.audit):
                 async for each in collection.find(later, {"correlationId": 1}):
@@ -346,7 +356,7 @@ class Conversion:
 
 
 class _Clock:
-    """Tells when something is due again."""
+    """Schedules repeated work."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -368,12 +378,12 @@ async def _note(database: Any) -> Document:
 
 
 def _since(at: int) -> Document:
-    """Return the filter of actions without a field of ours that have changed since a time; there is an index for it."""
+    """Return the filter of actions without a `flyte` field changed since a time; it has an index."""
     return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
 
 
 async def _is_up_to_date(database: Any) -> bool:
-    """Tell whether everything was converted, and the original has changed nothing since."""
+    """Return whether everything was converted, and the original has changed nothing since."""
     note = await _note(database)
     if "newest" not in note:
         return False
@@ -382,14 +392,17 @@ async def _is_up_to_date(database: Any) -> bool:
 
 
 class _First(NamedTuple):
-    """The first actions by execution, and the time of the last of them; None when those were all."""
+    """The first actions by execution, and the time of the last one; None when those were all."""
 
     actions: Actions
     last: int | None
 
 
 async def _first(cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None) -> _First:
-    """Return the actions of the first executions of a cursor in the order of time, with all that are as late as the last."""
+    """Return the actions of a cursor's first executions, in the order of time.
+
+    All that are as late as the last are included.
+    """
     actions: Actions = {}
     last: int | None = None
     async for each in cursor:
@@ -410,7 +423,7 @@ def _changed_at(document: Document) -> int:
 
 
 async def _lacking(database: Any, actions: Actions) -> list[str]:
-    """Return the executions that are not known, or lack one of these actions, or of which one has not ended."""
+    """Return executions that are unknown, lack one of these actions, or have an unfinished one."""
     runs, known = list(actions), dict[str, set[str]]()
     for start in range(0, len(runs), AT_ONCE):
         which = {"_id": {"$in": runs[start : start + AT_ONCE]}}

@@ -1,7 +1,8 @@
-"""Events and actions as documents, and documents as events and actions.
+"""Conversion of events and actions to documents and back.
 
-Everything that the original does not know is in a field `flyte` of its own: exact times (BSON has milliseconds), exact texts,
-and what has to do with time limits. A document without it is read as what the original means by it.
+Data that the original does not know is in a separate field `flyte`: exact times (BSON has
+milliseconds), exact texts, and the data of time limits. A document without it is read with the
+original's meaning.
 """
 
 import re
@@ -32,10 +33,10 @@ from flyteops.storage.row import (
 Document = dict[str, Any]
 
 ZERO = datetime(1, 1, 1, tzinfo=UTC)
-"""The time that stands for none, as Go has it."""
+"""The time that stands for none, as in Go."""
 
 NOT_GIVEN = ""
-"""What is kept when an event came without the time of its creation; the original shows that of its receipt then."""
+"""The value kept for an event without time of creation; the original shows its time of receipt."""
 
 WRITTEN = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)(?: [A-Z]{1,5})?(?: m=\S+)?", re.ASCII
@@ -43,32 +44,33 @@ WRITTEN = re.compile(
 """A time as text: RFC 3339, or as Go prints it."""
 
 NEVER = 2**61
-"""What `due` is counted from when an action has no time limit: a claim adds its time to it, whatever it is."""
+"""The base of `due` for an action without a time limit: a claim adds its time to it in any case."""
 
 SHOWN = {"LATER": "NEW", "UNKNOWN": "PENDING"}
-"""What the original is told of states that it does not know."""
+"""The states shown to the original in place of those that it does not know."""
 
 
 def shown_state(state: str, at: int) -> Document:
-    """Return a state as the original keeps it."""
+    """Return a state in the original's format."""
     return {"value": SHOWN.get(state, state), "time": to_instant(at)}
 
 
 def extra(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is kept besides what the original knows."""
+    """Return the data that is kept in addition to the original's."""
     found = document.get("flyte")
     return found if isinstance(found, dict) else {}
 
 
 def revision_of(action: Mapping[str, Any]) -> int:
-    """Return how often the state of an action has changed."""
+    """Return the number of changes of an action's state."""
     return len(extra(action).get("states") or ()) - 1
 
 
 def microseconds_of(value: Any, exact: int | None = None) -> int:
-    """Return the microseconds of a time, those that were kept exactly if they are of the same one.
+    """Return the microseconds of a time: the exact ones, if they are of the same millisecond.
 
-    Old servers, imports and repairs by hand have left times as text, as milliseconds, and as timestamps of MongoDB.
+    Old servers, imports and repairs by hand have left times as text, as milliseconds, and as
+    timestamps of MongoDB.
     """
     at = _microseconds_of(value)
     return exact if exact is not None and exact // 1000 == at // 1000 else at
@@ -87,7 +89,7 @@ def _microseconds_of(value: Any) -> int:
 
 
 def _read_time(text: str) -> int:
-    """Return the microseconds of a time that was kept as text, 0 for what is none."""
+    """Return the microseconds of a time that was kept as text, 0 if it is not a time."""
     found = WRITTEN.fullmatch(text.strip())
     if found is None:
         return 0
@@ -103,7 +105,7 @@ def _read_time(text: str) -> int:
 
 
 def event_document(event: Event) -> Document:
-    """Return an event as it is kept in an action, and with an `_id` by itself."""
+    """Return an event as embedded in an action, and with an `_id` as a document of its own."""
     payload, labels = of_json(event.payload), of_strings(event.pack.labels)
     kept = {
         "id": event.event_id,
@@ -124,7 +126,7 @@ def event_document(event: Event) -> Document:
 
 
 def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
-    """Return the event of a document; one of the original has no id and gets another."""
+    """Return the event of a document; one of the original has no id and gets `otherwise`."""
     kept = extra(document)
     pack = document.get("pack") or {}
     labels = strings_of(pack.get("labels"), kept.get("labels"))
@@ -153,7 +155,7 @@ def _created_at(value: Any, kept: Mapping[str, Any]) -> datetime | None:
 
 
 def action_document(action: NewAction, trigger: Document, at: int, seq: int) -> Document:
-    """Return a new action as it is kept."""
+    """Return the document of a new action."""
     labels, context, input_ = of_strings(action.pack_labels), of_strings(action.context), of_json(action.input)
     state = "NEW" if action.not_before is None else LATER
     kept = {
@@ -190,7 +192,10 @@ def action_document(action: NewAction, trigger: Document, at: int, seq: int) -> 
 
 
 def timing(timeout: timedelta | None, not_before: datetime | None, now: int) -> Document:
-    """Return the timers of an action that is NEW: `due` is when it may be taken, or else how long it may take then."""
+    """Return the timers of a NEW action.
+
+    `due` is when it may be taken, or else its time limit once taken.
+    """
     limit = None if timeout is None else timeout // MICROSECOND
     if not_before is None:
         return {"due": NEVER if limit is None else limit, "timeout": limit}
@@ -199,13 +204,13 @@ def timing(timeout: timedelta | None, not_before: datetime | None, now: int) -> 
 
 
 def state_of(document: Mapping[str, Any]) -> str:
-    """Return the state that counts: ours, unless the original has changed it since."""
+    """Return the effective state: Flyte's, unless the original has changed it since."""
     shown, state = str((document.get("state") or {}).get("value")), extra(document).get("state")
     return str(state) if state is not None and SHOWN.get(state, state) == shown else shown
 
 
 def states_of(document: Mapping[str, Any]) -> list[str]:
-    """Return all states with their times, as text; times that only BSON has are of milliseconds."""
+    """Return all states with their times, as text; times that only BSON has are in milliseconds."""
     exact = list(extra(document).get("states") or ())
     known = document.get("states") or [document.get("state") or {"value": "NEW"}]
     if len(exact) == len(known):
@@ -221,23 +226,23 @@ def transitions_of(document: Mapping[str, Any]) -> tuple[Transition, ...]:
 
 
 def due_of(document: Mapping[str, Any]) -> int | None:
-    """Return when an action may be taken or is lost, None when never."""
+    """Return when an action may be taken or is lost, None if never."""
     due = extra(document).get("due")
     return due if due is not None and state_of(document) in (LATER, "PENDING") and due < NEVER else None
 
 
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return what labels the pack must have."""
+    """Return the labels that a pack must have."""
     return strings_of(document.get("packLabels"), extra(document).get("labels"))
 
 
 def address_of(document: Mapping[str, Any]) -> Address:
-    """Return whom an action is for."""
+    """Return the address of an action."""
     return Address(document.get("packName") or "", labels_of(document), document.get("name") or "")
 
 
 def context_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is carried on."""
+    """Return the context passed on."""
     return strings_of(document.get("context"), extra(document).get("context"))
 
 
@@ -279,7 +284,7 @@ def result_of(document: Mapping[str, Any]) -> Event | None:
 
 
 def lease_of(attempt: Mapping[str, Any], action_id: str, number: int) -> str:
-    """Return the lease of an attempt: the one that it came with from another store, or what is made of the seed."""
+    """Return the lease of an attempt: that from another store, or one derived from the seed."""
     return str(attempt["lease"]) if "lease" in attempt else lease_token(attempt["seed"], action_id, number)
 
 
@@ -299,7 +304,7 @@ def _attempts(attempts: Sequence[Mapping[str, Any]]) -> tuple[Attempt, ...]:
 
 
 def status_of(document: Mapping[str, Any]) -> ActionStatus:
-    """Return how an action stands."""
+    """Return the status of an action."""
     states, due = transitions_of(document), due_of(document)
     return ActionStatus(
         action_id=str(document["_id"]),
@@ -321,7 +326,10 @@ def status_of(document: Mapping[str, Any]) -> ActionStatus:
 
 
 def member_of(document: Mapping[str, Any]) -> Document:
-    """Return what an execution keeps of an action of its own: what lists ask for, and that a step has its action."""
+    """Return an action's entry in its execution.
+
+    It has the fields that lists filter by, and those that mark its step as taken.
+    """
     labels = labels_of(document)
     return {
         "id": document["_id"],
@@ -335,5 +343,5 @@ def member_of(document: Mapping[str, Any]) -> Document:
 
 
 def pairs_of(labels: Mapping[str, str]) -> list[str]:
-    """Return labels so that one list can be asked whether it contains another."""
+    """Return labels in a form that allows testing whether one list contains another."""
     return [to_text({key: value}) for key, value in labels.items()]

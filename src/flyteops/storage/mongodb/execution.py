@@ -1,9 +1,10 @@
-"""Executions: which actions they have, and the changes to those, each of which is one atomic operation on the execution.
+"""Executions: their actions, and changes to these, each one atomic operation on the execution.
 
-An execution is a document of ours. Its version grows with whatever happens in it. What is decided about an action (a result, a
-loss, a heartbeat) is written into that document, if the version is still the one that was looked at: from then on it has
-happened. Carrying it out takes several operations, each of which may be repeated; whoever finds such a change that is
-not carried out yet, does that first. So nothing is left half done by a server that was killed.
+An execution is a document of Flyte's. Its version is increased by every change. A decision about an
+action (a result, a loss, a heartbeat) is written into that document, if the version is still the
+one that it was based on: from then on it has happened. Carrying it out takes several operations,
+each of which may be repeated; a server that finds an unfinished change completes it first. So
+nothing is left half done by a server that was killed.
 """
 
 import asyncio
@@ -21,17 +22,17 @@ from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, extra, member_of
 
 LARGEST = 16 * 1024 * 1024 - 128 * 1024
-"""How long a document may be, with room for what is added to it later."""
+"""The maximum size of a document, with room for later additions."""
 
 EVENT_FIELDS = ("name", "pack", "payload", "createdAt", "receivedAt", "flyte")
-"""What an action keeps of its trigger and of its result."""
+"""The fields of its trigger and its result that an action keeps."""
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What is to happen to an action, and what follows from it.
+    """A pending change of an action, and its consequences.
 
-    `event` is a whole document, which becomes the action's `place` (None: is not kept there). `created` are actions without their
-    trigger, which is the event.
+    `event` is a whole document, which becomes the action's `place` (None: is not kept there).
+    `created` are actions without their trigger, which is the event.
     """
 
     action_id: str
@@ -45,21 +46,21 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def encoded(change: Change) -> bytes:
-    """Return a change as bytes: inside of a document, its keys would be taken for operators."""
+    """Return a change as bytes: inside a document, its keys would be taken for operators."""
     body = {field: getattr(change, field) for field in ("action_id", "at", "update", "event", "place")}
     addresses = [[each.pack_name, dict(each.pack_labels), each.command] for each in change.addresses]
     return bson.encode({**body, "created": list(change.created), "addresses": addresses}, codec_options=OPTIONS)
 
 
 def decoded(body: bytes) -> Change:
-    """Return the change again."""
+    """Return the change from its bytes."""
     found = bson.decode(body, codec_options=OPTIONS)
     addresses = tuple([Address(*each) for each in found.pop("addresses")])
     return Change(**{**found, "created": tuple(found["created"]), "addresses": addresses})
 
 
 def event_fields(event: Document) -> Document:
-    """Return an event as an action keeps it."""
+    """Return the fields of an event that an action keeps."""
     return {field: event[field] for field in EVENT_FIELDS}
 
 
@@ -70,14 +71,14 @@ def triggered(created: Iterable[Document], event: Document) -> list[Document]:
 
 
 def size_of(document: Document) -> int:
-    """Return how long a document is; raise `TooLargeError` when it cannot be kept."""
+    """Return the size of a document; raise `TooLargeError` when it cannot be kept."""
     size = document_size(document)
     check_size(size)
     return size
 
 
 def document_size(document: Document) -> int:
-    """Return how long a document is."""
+    """Return the size of a document."""
     return len(bson.encode(document, codec_options=OPTIONS))
 
 
@@ -90,7 +91,7 @@ def check_size(size: int) -> None:
 
 
 async def begin(database: Any, actions: Sequence[Document], at: int) -> list[Document]:
-    """Have the executions of new actions know them; return those that may be created.
+    """Enter new actions into their executions; return those that may be created.
 
     Those are all, unless a step has an action already.
     """
@@ -121,19 +122,19 @@ def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
 
 
 async def create(database: Any, actions: Sequence[Document]) -> None:
-    """Create actions that are not there yet, and their copies."""
+    """Create actions that do not exist yet, and their copies."""
     await write_all(database.action, [InsertOne(action) for action in actions])
     await mirror(database, actions)
 
 
 async def touch(database: Any, actions: Sequence[Document], at: int) -> None:
-    """Let the executions of actions, and their copies, follow what was done to them."""
+    """Update the executions of actions, and the copies, after changes to the actions."""
     activity = [UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}}) for action in actions]
     await asyncio.gather(write_all(database.flyte_execution, activity), mirror(database, actions))
 
 
 async def mirror(database: Any, actions: Sequence[Document]) -> None:
-    """Copy actions to the audit, unless what is there is newer."""
+    """Copy actions to the audit, unless the existing copy is newer."""
     copies = [
         ReplaceOne({"_id": action["_id"], f"states.{len(action['states']) - 1}": {"$exists": False}}, action, upsert=True)
         for action in actions

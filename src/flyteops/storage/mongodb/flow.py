@@ -1,4 +1,4 @@
-"""Flows as documents: the current version of each, with its timetables, and every version that there was."""
+"""Flows as documents: the current version of each with its timetables, and earlier versions."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,16 +18,19 @@ from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
 
 FASTER = 100
-"""How often a flow is made current again because others saved it meanwhile."""
+"""The number of tries to make a flow current while others save it."""
 
 
 def object_id(text: str) -> ObjectId:
-    """Return the `_id` of the document about something of this name, so that there is one only."""
+    """Return the `_id` of the document for this name, so that there is only one."""
     return ObjectId(blake2b(text.encode(), digest_size=12).digest())
 
 
 def version_document(version: FlowVersion) -> Document:
-    """Return a version of a flow as it is kept; what the original has no fields for is in an exact text besides."""
+    """Return the document of a flow version.
+
+    Data without a field in the original is kept as exact text in addition.
+    """
     flow = version.flow
     body = {"name": flow.name, "description": flow.description, "steps": [_step_document(step) for step in flow.steps]}
     kept: Document = {"savedAt": to_microseconds(version.saved_at)}
@@ -52,7 +55,7 @@ def _part(part: EventPattern | Command) -> Document:
 
 
 def read_flow(document: Mapping[str, Any]) -> Flow:
-    """Return the flow of a document; raise `msgspec.ValidationError` when it is none."""
+    """Return the flow of a document; raise `msgspec.ValidationError` when it is not a flow."""
     exact = extra(document).get("flow")
     if exact is not None:
         return decode_flow(exact)
@@ -62,7 +65,7 @@ def read_flow(document: Mapping[str, Any]) -> Flow:
 
 
 def _read_step(step: Mapping[str, Any]) -> Document:
-    """Return a step as in a flow file: with the names of fields as they are written there, and without empty ones."""
+    """Return a step as in a flow file: with the field names used there, and without empty ones."""
     found = _named(step, Step)
     for field, kind in (("event", EventPattern), ("command", Command)):
         if isinstance(found.get(field), dict):
@@ -77,7 +80,7 @@ def _named(part: Mapping[str, Any], kind: type[msgspec.Struct]) -> Document:
 
 
 def version_of(document: Mapping[str, Any]) -> FlowVersion:
-    """Return the version of a flow that a document is."""
+    """Return the flow version of a document."""
     saved_at = extra(document).get("savedAt")
     at = EPOCH if saved_at is None else to_instant(saved_at)
     if saved_at is None and isinstance(document.get("_id"), ObjectId):
@@ -86,18 +89,21 @@ def version_of(document: Mapping[str, Any]) -> FlowVersion:
 
 
 def history_document(version: FlowVersion) -> Document:
-    """Return a version of a flow as it is kept among all of them."""
+    """Return a flow version's document for the history."""
     return {"_id": object_id(version.uuid), **version_document(version)}
 
 
 def current_document(version: Document, timetables: Sequence[Timetable]) -> Document:
-    """Return the document of a flow whose current version this is."""
+    """Return the document of a flow with this current version."""
     rows = [timetable_document(each, {}) for each in timetables]
     return {**version, "_id": object_id(version["name"]), "flyte": {**extra(version), "timetables": rows}}
 
 
 async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
-    """See `Store.save_flow`. The version first, and then in one operation that it is the current one, and when it is due."""
+    """See `Store.save_flow`.
+
+    First the version is stored, and then made current with its timetables in one operation.
+    """
     body = version_document(version)
     known = await database.flowHistory.find_one({"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1})
     if known is not None and not is_again:
@@ -135,7 +141,7 @@ async def _make_current(database: Any, body: Document, timetables: Sequence[Time
 
 
 def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> Document:
-    """Return when a step is due, as it is kept in its flow; `kept` are the times of the version before."""
+    """Return a step's due time as kept in its flow; `kept` are those of the previous version."""
     next_at = None if table.next_at is None else to_microseconds(table.next_at)
     return {
         "stepIndex": table.step_index,
@@ -152,7 +158,7 @@ async def list_flows(database: Any) -> Sequence[Document]:
 
 
 async def find_version(database: Any, uuid: str) -> FlowVersion | None:
-    """Return a version of a flow, None when there is none that can be read."""
+    """Return a version of a flow, None without a readable one."""
     for collection in (database.flowHistory, database.flow):
         document = await collection.find_one({"uuid": uuid})
         if document is not None:
@@ -182,7 +188,7 @@ async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:
 
 
 async def set_next(database: Any, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:
-    """Note when a step is due next, if nobody else has done so."""
+    """Set the next due time of a step, unless another server has."""
     done = await database.flow.update_one(
         {"_id": flow, "uuid": uuid, "flyte.timetables": row},
         {"$set": {"flyte.timetables.$.nextAt": None if next_at is None else to_microseconds(next_at)}},

@@ -1,4 +1,4 @@
-"""What keeps the database from growing for ever: removing what is old."""
+"""Bounds on the database's growth: removal of old data."""
 
 import time
 from collections.abc import Sequence
@@ -13,22 +13,23 @@ from flyteops.storage.unused import surplus
 FOREVER = 2**62
 
 UNUSED = "flyte.unusedSince"
-"""The field of a flow version that says since when nothing uses it."""
+"""The field of a flow version with the time since when it is unused."""
 
 MARKED_AT_ONCE = 1000
 
 FOREIGN_BYTES = 1024
-"""What a version counts that the original has saved."""
+"""The assumed size of a version saved by the original."""
 
 FREE: Document = {"executions": []}
-"""The filter of events that nothing refers to."""
+"""The filter of unreferenced events."""
 
 
 async def purge(database: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
     keys_before = to_microseconds(what.keys_before)
-    # Of what the original has kept as copies only, they are all there is, and kept for as long as it does.
+    # Where the original has kept only copies, they are the sole record, and are kept for as long as
+    # it keeps them.
     archived_before = (time.time_ns() // 1000) - AUDIT_KEPT_FOR // MICROSECOND
     executions = 0
     for which in (
@@ -79,7 +80,7 @@ async def _mark(database: Any, versions: Sequence[Any], change: Document) -> Non
 
 
 async def used_bytes(database: Any) -> int:
-    """Return how much all documents are, before the server compresses them: what shrinks when something is removed."""
+    """Return the size of all documents before compression, which shrinks with each removal."""
     return int((await database.command("dbStats"))["dataSize"])
 
 
@@ -91,7 +92,7 @@ async def _oldest(database: Any, which: Document, limit: int) -> Sequence[str]:
 
 
 async def _remove(database: Any, runs: Sequence[str]) -> int:
-    """Remove executions with all that belongs to them; they themselves go last, so that the rest is not forgotten."""
+    """Remove executions with all their data; their own documents last, so that the rest is found."""
     if runs:
         for collection in (database.action, database.audit):
             await collection.delete_many({"correlationId": {"$in": list(runs)}})
@@ -119,7 +120,10 @@ async def _remove_keys(database: Any, before: int, limit: int) -> int:
 
 
 async def _remove_oldest(database: Any, keys_before: int, limit: int) -> tuple[int, int]:
-    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
     over = {"isFinished": True}
     execution = await database.flyte_execution.find_one(over, {"changedAt": 1}, sort=[("changedAt", 1)])
     event = await database.flyte_event.find_one(FREE, {"at": 1}, sort=[("at", 1)])

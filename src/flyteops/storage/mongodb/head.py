@@ -1,4 +1,4 @@
-"""The actions of the original in the order of their executions, read in batches: their heads, where those are enough."""
+"""The actions of the original by execution, read in batches: their heads, where those suffice."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -8,16 +8,19 @@ from flyteops.storage.mongodb.document import Document
 from flyteops.storage.mongodb.takeover import HEAD, OPEN, Group, run_of
 
 AT_ONCE = 250
-"""How many executions are in a batch."""
+"""The number of executions in a batch."""
 
 READ_AT_ONCE = 500
-"""How many actions are read together."""
+"""The number of actions read together."""
 
 BY_EXECUTION = [("correlationId", 1)]
 
 
 async def read_groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:
-    """Yield the heads of actions by execution, from both collections side by side; of copies only what tells which they are."""
+    """Yield the heads of actions by execution, from both collections side by side.
+
+    Copies have the identifying fields only.
+    """
     live = _Stream(_by_execution(database.action.find(which, HEAD)))
     copies = _Stream(_by_execution(database.audit.find(which, {"correlationId": 1, "state": 1})))
     try:
@@ -36,7 +39,7 @@ def _by_execution(cursor: Any) -> Any:
 
 
 class _Stream:
-    """Documents in the order of their executions; the next part is read while one is worked with."""
+    """Documents in the order of their executions; the next part is prefetched."""
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
@@ -50,7 +53,7 @@ class _Stream:
         return part
 
     async def advance(self) -> None:
-        """Go on to the next document."""
+        """Advance to the next document."""
         while self._next == len(self._part):
             if self._coming is None:
                 self.head = None
@@ -68,7 +71,7 @@ class _Stream:
         await self._cursor.close()
 
     async def take(self, run: str) -> list[Document]:
-        """Return what is next of this execution."""
+        """Return the next documents of this execution."""
         taken = []
         while self.head is not None and run_of(self.head) == run:
             taken.append(self.head)
@@ -89,7 +92,7 @@ async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
 
 
 async def completed(database: Any, batch: Sequence[Group]) -> list[Group]:
-    """Return a batch with the heads of copies where there is nothing else, and all of the actions that have not ended."""
+    """Return a batch with heads of copies without an action, and the whole of unfinished actions."""
     return await _with_open_actions(database, await _with_copies(database, batch))
 
 

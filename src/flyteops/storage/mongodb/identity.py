@@ -1,11 +1,12 @@
-"""Whether the database is still the one that the store was opened on.
+"""The identity of the database: a check that it is still the one that the store was opened on.
 
-MongoDB creates databases and collections when something is written. So when somebody drops them, a server goes on without an
-error, in empty collections without indexes, and with flows, queues and packs in memory that are nowhere else any more. Actions in
-a queue that the server remembers and that is gone would never be handed out. To notice that, the collections are marked: that of
-the queues by a document, that of the events by an index with a random name, since for servers of other versions it holds nothing
-but events. The mark of the queues is looked for after each commit that may have put something into a queue, and before it is
-acknowledged; everything is looked for once a second.
+MongoDB creates databases and collections on the first write. So when they are dropped, a server
+continues without an error, in empty collections without indexes, and with flows, queues and packs
+in memory that are no longer stored. Actions in a queue that the server remembers but that no longer
+exists would never be handed out. To notice that, the collections are marked: that of the queues by
+a document, that of the events by an index with a random name, since for servers of other versions
+it holds nothing but events. The mark of the queues is checked after each commit that may have put
+something into a queue, and before it is acknowledged; everything is checked once a second.
 """
 
 import asyncio
@@ -24,10 +25,10 @@ from flyteops.storage.mongodb.transfer import COLLECTIONS
 LOGGER = logging.getLogger("flyte.store")
 
 MARK = "flyte.mark"
-"""The `_id` of the document among the queues, and with a random number, the name of the index on the events."""
+"""The `_id` of the mark among the queues, and with a random number, the name of the events' index."""
 
 LOOKS_AT_ONCE = 2
-"""How many looks may be under way; whoever asks meanwhile shares the next one."""
+"""The number of concurrent checks; requests that arrive meanwhile share the next one."""
 
 NAMES = (*COLLECTIONS, "flyte_execution", "flyte_queue", "flyte_number")
 """The collections that must not disappear."""
@@ -36,11 +37,11 @@ NO_COLLECTION = 26
 """The server's code for an operation on a collection that does not exist."""
 
 CONFLICTS = (85, 86)
-"""The server's codes for an index that another server has created at the same moment, under another name."""
+"""The server's codes for an index just created by another server under another name."""
 
 
 class Identity:
-    """Looks for the marks. Once one is missing the store refuses all work: only a restart helps."""
+    """Checks the marks. Once one is missing the store refuses all work: only a restart helps."""
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
@@ -53,7 +54,7 @@ class Identity:
         self._next: asyncio.Task[None] | None = None
 
     def forget(self) -> None:
-        """Begin anew, as another store."""
+        """Start again, as another store."""
         self._fault = ""
 
     async def begin(self, database: Any) -> None:
@@ -71,12 +72,15 @@ class Identity:
         self._collections = dict(await _collections(database))
 
     def check(self) -> None:
-        """Raise `UnavailableError` if the database was found not to be the same any more."""
+        """Raise `UnavailableError` if the database was found to be another one."""
         if self._fault:
             raise UnavailableError(self._fault)
 
     async def confirm(self) -> None:
-        """Return when a look that has begun after this call has found the queues; raise `UnavailableError` if it has not."""
+        """Return when a check that has begun after this call has found the queues.
+
+        Raise `UnavailableError` if it has not.
+        """
         self.check()
         if self._next is None:
             self._next = asyncio.ensure_future(self._look())
@@ -85,12 +89,12 @@ class Identity:
 
     async def _look(self) -> None:
         async with self._turns:
-            self._next = None  # it begins now: whoever asks from here on needs another one
+            self._next = None  # it begins now: later callers need another one
             if await self._client.read(_mark_of_queues) != self._mark_of_queues:
                 self._lose()
 
     async def look_at_all(self, database: Any) -> None:
-        """Look for all marks and collections, also those that nothing was written to; raise as `confirm` does."""
+        """Check all marks and collections, also those without writes; raise as `confirm` does."""
         found, events, queues = await asyncio.gather(
             _collections(database), _marks_of_events(database), _mark_of_queues(database)
         )
@@ -113,12 +117,12 @@ class Identity:
 
 
 def _retrieve(look: "asyncio.Task[None]") -> None:
-    """Take note of how a look has ended, also when nobody is left who asked for it."""
+    """Retrieve the result of a check, also when its callers are gone."""
     if not look.cancelled():
         look.exception()
 
 
-# Both are sent as commands, which go to the primary whatever the URL says about reading.
+# Both are sent as commands, which go to the primary regardless of the URL's read preference.
 
 
 async def _marks_of_events(database: Any) -> frozenset[str]:
@@ -138,11 +142,11 @@ async def _mark_of_queues(database: Any) -> str:
 
 
 async def _collections(database: Any) -> Mapping[str, Any]:
-    """Return the collections by name, with what tells them from others of that name, where the server says it."""
+    """Return the collections by name, with an id that differs after re-creation, if available."""
     try:
         told: Document = await database.command("listCollections", filter={"name": {"$in": list(NAMES)}})
     except OperationFailure as error:
-        if error.code in FORBIDDEN:  # a role made by hand may lack it; the marks are looked for all the same
+        if error.code in FORBIDDEN:  # a role made by hand may lack it; the marks are checked all the same
             return {}
         raise
     return {each["name"]: each.get("info", {}).get("uuid") for each in told["cursor"]["firstBatch"]}

@@ -9,7 +9,7 @@ from flyteops.storage.row import item_of as read_item
 
 
 def item_document(item: DataItem) -> Document:
-    """Return an item as it is kept."""
+    """Return the document of an item."""
     return {"_id": item.key, "contentType": item.content_type, "description": item.description, "value": item.value}
 
 

@@ -1,7 +1,7 @@
-"""What changes actions: events with what follows from them, results, and all that happens to an action in between.
+"""The changes to actions: events with their consequences, results, and everything in between.
 
-An event is stored as one document with the actions that it creates. That is when it has happened; creating the actions may be
-repeated by anybody until the document says that it was done.
+An event is stored as one document with the actions that it creates. That is when it has happened;
+creating the actions may be repeated by any server until the document records it as done.
 """
 
 import asyncio
@@ -53,11 +53,11 @@ from flyteops.storage.mongodb.takeover import adopt
 from flyteops.storage.row import MICROSECOND, STATES, UNFINISHED, encode_decisions, to_instant, to_microseconds
 
 UNSETTLED = 2.0
-"""After how many seconds what somebody has begun is finished by others."""
+"""The seconds after which a change begun by one server is completed by others."""
 
 
 class Found(NamedTuple):
-    """An action as it is in the database, its execution, and what that means."""
+    """An action as it is in the database, its execution, and values derived from them."""
 
     action: Document
     run: Document
@@ -74,7 +74,7 @@ class Found(NamedTuple):
 
 
 def record_document(event: Event, decisions: Sequence[Decision], seq: int) -> Document:
-    """Return an event with what was decided about it as it is kept."""
+    """Return the document of an event with the decisions about it."""
     encoded = encode_decisions(decisions) if decisions else None
     document = {
         "_id": event.event_id,
@@ -96,13 +96,13 @@ class Ledger:
         self._last = 0
 
     def numbers(self, count: int) -> range:
-        """Return numbers by which things are in order: microseconds of the clock, but always larger than any before."""
+        """Return ordering numbers: microseconds of the clock, but always larger than any before."""
         first = max(time.time_ns() // 1000, self._last + 1)
         self._last = first + count - 1
         return range(first, first + count)
 
     def go_on_from(self, number: int) -> None:
-        """Let all numbers be larger than one that is in the database."""
+        """Make all numbers larger than one that is in the database."""
         self._last = max(self._last, number)
 
     # ---------------------------------------------------------------------------------------------------------- events
@@ -133,7 +133,7 @@ class Ledger:
         return event.event_id
 
     async def _earlier(self, database: Any, key: str, event: Event) -> str | None:
-        """Return the event that has the key; take the key from one that is too old."""
+        """Return the event that has the key; remove the key from one that is too old."""
         while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
             if holder["at"] >= to_microseconds(event.received_at) - KEPT_KEYS // MICROSECOND:
                 return str(holder["_id"])
@@ -179,7 +179,7 @@ class Ledger:
                 raise ConflictError(f"A step of execution {run!r} has its action already; nothing was changed.")
 
     async def settle_event(self, database: Any, event: Document) -> None:
-        """Create what an event creates, unless that was done."""
+        """Create the actions of an event, unless that was done."""
         if "todo" not in event:
             return
         created = bson.decode(event["todo"], codec_options=OPTIONS)["created"]
@@ -187,7 +187,7 @@ class Ledger:
         await database.flyte_event.update_one({"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}})
 
     async def _create(self, database: Any, actions: Sequence[Document], at: int, own: str | None = None) -> None:
-        """Create actions; those of the `own` execution are known there already."""
+        """Create actions; those of the `own` execution are already entered there."""
         if not actions:
             return
         await self.queues.ensure(database, [address_of(action) for action in actions])
@@ -198,7 +198,7 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------------- results
 
     async def finish(self, database: Any, action_id: str, result: Event, decide: Decide, *, is_again: bool) -> bool | None:
-        """See `Store.finish`; None when somebody else was faster, and it must be decided anew."""
+        """See `Store.finish`; None when another server was faster, and it must be decided again."""
         found = await self.find(database, action_id)
         known = found.progress.result
         if is_again and known is not None and known.event_id == result.event_id:
@@ -214,7 +214,10 @@ class Ledger:
         return True if await self.end(database, found, result, ruling) else None
 
     async def end(self, database: Any, found: Found, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
-        """Let an action end with a result; return False, with nothing done, when its execution has changed."""
+        """End an action with a result.
+
+        Return False, with nothing done, when its execution has changed.
+        """
         await self._refuse_taken(database, outcome.actions, found.run)
         now = to_microseconds(result.received_at)
         state = "FATAL" if result.name == FATAL else "SUCCESS"
@@ -253,7 +256,10 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------------- changes
 
     async def commit(self, database: Any, found: Found, change: Change) -> bool:
-        """Have a change happen and carry it out; return False, with nothing done, when the execution has changed."""
+        """Commit a change and carry it out.
+
+        Return False, with nothing done, when the execution has changed.
+        """
         own = [each for each in change.created if each["correlationId"] == found.run["_id"]]
         added = 0
         if change.event is not None:
@@ -276,7 +282,7 @@ class Ledger:
         return True
 
     async def carry_out(self, database: Any, run: str, number: int, body: bytes) -> None:
-        """Do what a change says, as far as that was not done."""
+        """Carry out a change, as far as that was not done."""
         change = decoded(body)
         update = {**change.update, "$set": {**change.update.get("$set", {}), "flyte.change": number}}
         if change.event is not None:
@@ -294,7 +300,7 @@ class Ledger:
         await database.flyte_execution.update_one({"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}})
 
     async def settle(self, database: Any, *, patience: float = UNSETTLED, limit: int = 100) -> None:
-        """Finish what a server has begun and left, longer ago than `patience`."""
+        """Complete the changes that a server has begun and left, longer ago than `patience`."""
         before = (time.time_ns() // 1000) - int(patience * 1_000_000)
         async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(limit):
             await self.settle_event(database, event)
@@ -305,7 +311,10 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------------ looks
 
     async def find(self, database: Any, action_id: str) -> Found:
-        """Return an action as it stands; raise `NotFoundError`, and `UnreadableError` when it is there and cannot be read."""
+        """Return the current state of an action.
+
+        Raise `NotFoundError`, or `UnreadableError` if it exists and cannot be read.
+        """
         is_adopted = False
         while True:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
@@ -329,14 +338,14 @@ class Ledger:
 
 
 async def _states(database: Any, run: Document) -> dict[str, str]:
-    """Return the states of all actions of an execution; of those that are kept no longer, that of their copy."""
+    """Return the states of an execution's actions; that of the copy for those no longer kept."""
     fields = {"state": 1, "flyte.state": 1}
     found = {each["_id"]: state_of(each) async for each in database.action.find({"correlationId": run["_id"]}, fields)}
     missing = [member["id"] for member in run["actions"] if member["id"] not in found]
     if missing:
         async for each in database.audit.find({"_id": {"$in": missing}}, fields):
             found[each["_id"]] = state_of(each)
-    # Whatever the store does not keep any more was over long ago.
+    # Actions that the store no longer keeps ended long ago.
     return {member["id"]: found.get(member["id"], "SUCCESS") for member in run["actions"]}
 
 
@@ -371,7 +380,7 @@ def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Leas
 
 
 def moving(found: Found, state: str, now: int, *, is_lost: bool = False) -> Document:
-    """Return the update by which an action comes to a state; with `is_lost`, its last attempt was lost then."""
+    """Return the update that moves an action to a state; if `is_lost`, its last attempt was lost."""
     shown = shown_state(state, now)
     word = "NEW" if state == "LATER" else state
     update: Document = {

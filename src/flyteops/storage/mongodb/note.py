@@ -11,7 +11,7 @@ from flyteops.storage.mongodb.document import Document
 
 
 def note_document(note: Note) -> Document:
-    """Return a note as it is kept."""
+    """Return the document of a note."""
     return {"_id": _id(note.kind, note.key), "kind": note.kind, "key": note.key, "value": note.value}
 
 

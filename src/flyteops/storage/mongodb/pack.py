@@ -17,7 +17,7 @@ from flyteops.storage.row import decode_declaration, encode_json, to_instant, to
 
 
 def pack_document(pack: Pack) -> Document:
-    """Return a pack as it is kept; a declaration that BSON does not give back is in an exact text besides."""
+    """Return the document of a pack, with the exact text of a declaration that BSON would alter."""
     links = [{"href": link.href, "rel": link.rel} for link in pack.links]
     body: Document = {
         "name": pack.name,

@@ -1,4 +1,7 @@
-"""What waits for whom: every pack, labels and command that were ever asked for is a queue, and actions are taken from those."""
+"""The queues: one for each combination of pack, labels and command ever requested.
+
+Actions are taken from these.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -17,21 +20,21 @@ from flyteops.storage.row import read_queue, subsets, to_instant, to_microsecond
 from flyteops.storage.undelivered import Tries
 
 TOUCHED_FOR = 3600.0
-"""For how many seconds a queue is known to be there once it was written."""
+"""The seconds for which a queue is known to exist once it was written."""
 
 KEPT_FOR = timedelta(days=7)
-"""How long a queue that nothing waits in is kept."""
+"""The time for which an empty queue is kept."""
 
 AT_ONCE = 150
-"""From how many queues one operation takes: the server merges as many scans of an index in order, but at most 200."""
+"""Queues per operation: the server merges as many index scans in order, but at most 200."""
 
 
 MOST_SUBSETS = 64
-"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
+"""The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 
 def queue_id(pack_name: str, labels: str, command: str) -> str:
-    """Return what a queue is called."""
+    """Return the id of a queue."""
     return blake2b("\0".join((pack_name, command, labels)).encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
 
@@ -41,13 +44,16 @@ def queue_of(address: Address) -> str:
 
 
 def address_of(queue: Document) -> Address:
-    """Return the packs that a queue is for, and its command; report labels that no pack can have."""
+    """Return the packs that a queue is for, and its command.
+
+    Report labels that no pack can have.
+    """
     labels = read_queue(queue["packName"], queue["labels"], queue["command"])
     return Address(queue["packName"], labels, queue["command"])
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
+    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
@@ -58,9 +64,9 @@ class Request(NamedTuple):
 
 
 class Queues:
-    """Makes queues, and hands out what is in them.
+    """Creates queues, and hands out their actions.
 
-    While `is_converting`, the indexes of ours may be missing still, and those of the original are used.
+    While `is_converting`, Flyte's indexes may still be missing, and those of the original are used.
     """
 
     def __init__(self) -> None:
@@ -68,7 +74,7 @@ class Queues:
         self._touched: dict[str, float] = {}
 
     async def ensure(self, database: Any, addresses: Iterable[Address]) -> None:
-        """Have a queue for each of the addresses. Must be done before anything is put there."""
+        """Create missing queues of the addresses. Must precede any action put there."""
         now = time.time()
         wanted = {queue_of(address): address for address in addresses}
         missing = {key: address for key, address in wanted.items() if self._touched.get(key, 0) < now - TOUCHED_FOR}
@@ -94,7 +100,7 @@ class Queues:
         self._touched.update(dict.fromkeys(missing, now))
 
     async def remove_unused(self, database: Any) -> None:
-        """Forget queues that were not used for long, and that nothing waits in."""
+        """Remove queues that are empty and were not used for long."""
         before = int(time.time() - KEPT_FOR.total_seconds())
         async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(100):
             waiting = {"flyte.state": {"$in": ["NEW", "LATER"]}, "flyte.queue": queue["_id"]}
@@ -132,17 +138,17 @@ async def matching(database: Any, pack: PackRef, command: str | None) -> list[st
 
 
 def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
-    """Return the filter of what may be taken from these queues, in the order of an index.
+    """Return the filter of available actions in these queues, in the order of an index.
 
-    The state that the original shows must agree: it may have handed the action out itself. A `pack_name` makes the original's
-    index fit as well.
+    The state that the original shows must agree: it may have handed the action out itself. A
+    `pack_name` allows the original's index as well.
     """
     which: Document = {"flyte.state": "NEW", "flyte.queue": {"$in": list(queues)}, "state.value": "NEW"}
     return which if pack_name is None else {**which, "packName": pack_name}
 
 
 async def _take(database: Any, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
-    """Hand out the oldest action in the queues, all of which are for the pack of this name if there is one."""
+    """Hand out the oldest action in the queues, which are all for the given pack name, if any."""
     parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
     while True:
         which = waiting_in(parts[0], pack_name)
@@ -170,15 +176,15 @@ def _handing_out(asked: Request, token: str, now: int) -> Document:
             "flyte.states": f"PENDING {now}",
             "flyte.attempts": {"seed": asked.seed, "pack": asked.pack.id, "at": now},
         },
-        # What it may take becomes when it is lost: without a limit, a time that never comes.
+        # Its time limit becomes the time when it is lost: without a limit, a time that never comes.
         "$inc": {"flyte.attempt": 1, "flyte.due": now},
     }
 
 
 async def _taken_before(database: Any, queues: Sequence[str], before: Sequence[str], token: str) -> list[Document]:
-    """Return what was taken when an answer was lost.
+    """Return the actions taken by tries whose answers were lost.
 
-    It gets the present token: what is taken later with an old one reaches nobody.
+    They get the present token: later takes with an old one are undelivered.
     """
     which = {"flyte.state": "PENDING", "flyte.queue": {"$in": list(queues)}}
     await database.action.update_many({**which, "flyte.claim": {"$in": list(before)}}, {"$set": {"flyte.claim": token}})

@@ -1,7 +1,7 @@
-"""The collections, their indexes, and how long the server keeps what is in them.
+"""The collections, their indexes, and the retention of their documents by the server.
 
-`pack`, `flow`, `flowHistory`, `action`, `audit` and `datastore` are those of the original. All others are ours, and begin with
-``flyte_``.
+`pack`, `flow`, `flowHistory`, `action`, `audit` and `datastore` are those of the original. All
+others are Flyte's, and begin with ``flyte_``.
 """
 
 import logging
@@ -16,7 +16,7 @@ from flyteops.errors import StoreError
 LOGGER = logging.getLogger("flyte.store")
 
 VERSION = 1
-"""Of the fields and collections that are ours; a server refuses a database with a larger one."""
+"""The version of Flyte's fields and collections; a server refuses a database with a larger one."""
 
 AUDIT_KEPT_FOR = timedelta(days=183)
 """How long the original keeps copies of actions."""
@@ -24,17 +24,17 @@ AUDIT_KEPT_FOR = timedelta(days=183)
 TTL = "expireAfterSeconds"
 
 CHOICES = ("unique", "sparse", TTL, "partialFilterExpression", "collation")
-"""The options that matter to what an index is good for."""
+"""The options that affect the use of an index."""
 
 LARGE = ("action", "audit")
-"""The collections of the original in which an index may take minutes."""
+"""The collections of the original in which creating an index may take minutes."""
 
 NUMBERS = ("flows", "items", "packs", "notes", "arrived")
-"""What is counted for other servers to see that it has changed."""
+"""The change counters that other servers watch."""
 
 
 class Index(NamedTuple):
-    """An index that there must be; `expires` says after how many seconds the server removes what it is on."""
+    """A required index; `expires` is the number of seconds after which documents are removed."""
 
     collection: str
     keys: Sequence[tuple[str, int]]
@@ -49,7 +49,7 @@ class Index(NamedTuple):
 
 
 def indexes(keep_for: timedelta) -> Sequence[Index]:
-    """Return the indexes: first those of the original, then ours."""
+    """Return the indexes: first those of the original, then Flyte's."""
     return (
         Index("action", [("correlationId", 1)]),
         Index("action", [("packName", 1), ("state.value", 1), ("name", 1), ("state.time", 1)]),
@@ -58,7 +58,8 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
         Index("audit", [("state.time", 1)], expires=int(AUDIT_KEPT_FOR.total_seconds())),
         Index("flow", [("name", 1)]),
         Index("flowHistory", [("uuid", 1)]),
-        # What waits, in the order in which it is handed out; what is due; and what was not taken over yet.
+        # Waiting actions, in the order in which they are handed out; due ones; and those that were
+        # not taken over yet.
         Index("action", [("flyte.state", 1), ("flyte.queue", 1), ("flyte.seq", 1)]),
         Index("action", [("flyte.state", 1), ("flyte.due", 1)]),
         Index("action", [("flyte.seq", 1), ("states.time", 1), ("_id", 1)]),
@@ -83,9 +84,10 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
 
 
 async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False) -> None:
-    """Have all indexes, and what is in order; raise `StoreError` if a newer Flyte was here.
+    """Create all indexes, and check the version.
 
-    When the collections of the original are large, their indexes are left to `make_indexes`.
+    Raise `StoreError` if it was used by a newer Flyte. When the collections of the original are
+    large, their indexes are left to `make_indexes`.
     """
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is not None and found["value"] > VERSION:
@@ -95,13 +97,14 @@ async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False)
         )
     await make_indexes(database, keep_for, without=LARGE if is_large else ())
     for name in NUMBERS:
-        # Whatever a server that was killed has changed without saying so: others look at all of it again.
+        # A server that was killed may have changed something without reporting it: others read
+        # everything again.
         await changed(database, name)
     await database.flyte_number.update_one({"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True)
 
 
 async def make_indexes(database: Any, keep_for: timedelta, *, without: Collection[str] = ()) -> None:
-    """Have all indexes, but for those of some collections."""
+    """Create all indexes, except those of some collections."""
     known: dict[str, Mapping[str, Any]] = {}
     for index in indexes(keep_for):
         if index.collection in without:
@@ -115,7 +118,7 @@ async def _known(collection: Any) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = await collection.index_information()
     except OperationFailure:
-        return {}  # there is no such collection yet
+        return {}  # the collection does not exist yet
     return found
 
 
@@ -123,14 +126,14 @@ async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None
     collection = database[index.collection]
     wanted = list(index.keys)
     for name, options in known.items():
-        if list(options["key"]) == wanted:  # whether 1 or 1.0
+        if list(options["key"]) == wanted:  # 1 equals 1.0
             await _adjust(database, index, name, options)
             return
     await collection.create_index(wanted, **index.options)
 
 
 async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, Any]) -> None:
-    """Let an index that is there already do what is wanted of it."""
+    """Update an existing index to its declared options."""
     found = {option: options[option] for option in CHOICES if options.get(option) not in (False, None)}
     if found == index.options:
         return
@@ -150,5 +153,5 @@ async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, 
 
 
 async def changed(database: Any, what: str) -> None:
-    """Note that flows, items, packs or notes have changed, or that actions have arrived, for other servers to see."""
+    """Note changes of flows, items, packs or notes, or arrived actions, for other servers to see."""
     await database.flyte_number.update_one({"_id": what}, {"$inc": {"value": 1}}, upsert=True)

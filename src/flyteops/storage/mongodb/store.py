@@ -1,4 +1,4 @@
-"""MongoDB: any number of servers on one database, which may be that of an existing installation."""
+"""The MongoDB store: any number of servers on one database, maybe of an existing installation."""
 
 import asyncio
 import itertools
@@ -67,18 +67,19 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.store")
 
 GIVING_BACK = 1.0
-"""How many seconds a claim that is cancelled waits until what it got went back."""
+"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 FASTER = 200
-"""How often something is decided upon again because others changed the execution meanwhile."""
+"""The number of times a decision is repeated because others changed the execution meanwhile."""
 
 YEAR = timedelta(seconds=31_557_600)
 
 
 class MongoStore(Store):
-    """A store in a MongoDB database. `keep_for` is how long the server itself keeps actions at most.
+    """A store in a MongoDB database.
 
-    `name` is what the database is called in messages, `limit` how many verbs may be under way.
+    `keep_for` is the maximum time for which the server itself keeps actions. `name` is the
+    database's name in messages, `limit` bounds the concurrent verbs.
     """
 
     is_shared = True
@@ -107,7 +108,7 @@ class MongoStore(Store):
         try:
             self._identity.forget()
             await self._client.run(self._prepare)
-        except BaseException:  # whatever it is, the connections are let go
+        except BaseException:  # on any error, release the connections
             await self._client.close()
             raise
         self._is_open = True
@@ -165,11 +166,11 @@ class MongoStore(Store):
         return await self._whole(self._client.read(work))
 
     async def _repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work that can tell whether it was done before."""
+        """Run work that can detect whether it was done before."""
         return await self._whole(self._client.repeat(work))
 
     async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Read something by its name."""
+        """Read a record by its name."""
         try:
             return await self._client.read(work)
         except NotFoundError:
@@ -177,10 +178,10 @@ class MongoStore(Store):
             raise
 
     async def _whole(self, work: Coroutine[Any, Any, T], *, may_be_lost: Callable[[], bool] = lambda: True) -> T:
-        """Do all of it, whether or not who asked for it goes away meanwhile.
+        """Complete the work even if the caller goes away meanwhile.
 
-        Return only if it was done in the database that the store was opened on; unless it may have been done in another one
-        (`may_be_lost`, asked when it is done), that need not be looked at.
+        Return only if it was done in the database that the store was opened on; unless it may have
+        been done in another one (`may_be_lost`, called when it is done), that need not be checked.
         """
         if not self._is_open:
             work.close()
@@ -210,9 +211,10 @@ class MongoStore(Store):
     async def _until_done(
         self, work: Callable[[Any, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
     ) -> T:
-        """Run work on an action until nobody else was faster; `fills_queues` says then whether it has created others.
+        """Run work on an action until no other server was faster.
 
-        Otherwise it has changed a document that was there, and need not be confirmed.
+        `fills_queues` then returns whether it created others. Otherwise it has changed an existing
+        document, and need not be confirmed.
         """
 
         async def run() -> T:
@@ -354,7 +356,8 @@ class MongoStore(Store):
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            # What nobody is left to be told of goes back before the caller is gone, if the server answers soon, or else later.
+            # A claim without a caller is returned before the caller is gone, if the server answers
+            # soon, or else later.
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
@@ -364,16 +367,17 @@ class MongoStore(Store):
             return await self._ledger.queues.claim(database, asked, is_again=again)
 
         try:
-            # Whatever was handed out was there: only that nothing is there might be wrong, which `look_around` finds.
+            # Actions that were handed out existed: only an empty answer might be wrong, which
+            # `look_around` detects.
             claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
-        except FlyteError:  # some may have been taken before what went wrong
+        except FlyteError:  # some may have been taken before the error
             self._undelivered.look_for(asked.tries.all, asked.at)
             raise
         self._undelivered.look_for(asked.tries.without_answer, asked.at)
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        with suppress(FlyteError):  # those that may have been claimed all the same are looked for
+        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
             for each in await claiming:
                 try:
                     await self._return(each.action_id, each.revision, at)
@@ -384,7 +388,7 @@ class MongoStore(Store):
         return await self._client.read(partial(claimed_with, tokens=tokens))
 
     async def _return(self, action_id: str, revision: int, at: datetime) -> None:
-        """Make an action that reached nobody available again."""
+        """Make an undelivered action available again."""
         address = await self._release(action_id, at, still_claimed(revision), counts=False)
         self._tell([address])
         self._wakeup.announce([address])
@@ -490,7 +494,7 @@ class MongoStore(Store):
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Any) -> Purged:
             await self._ledger.settle(database)
-            if not self._conversion.is_done:  # what is oldest may not be known yet
+            if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
             await self._ledger.queues.remove_unused(database)
             return await growth.purge(database, what, limit)
@@ -499,7 +503,7 @@ class MongoStore(Store):
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
         async def work(database: Any) -> PurgedVersions:
-            if not await self._conversion.is_complete(database):  # what is not converted refers to versions, too
+            if not await self._conversion.is_complete(database):  # unconverted executions refer to versions, too
                 return PurgedVersions(0, 0)
             return await growth.purge_versions(database, what, limit)
 

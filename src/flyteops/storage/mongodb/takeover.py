@@ -1,8 +1,9 @@
-"""Taking over executions that the original has written: each gets a document of ours, which knows its actions.
+"""Takeover of the original's executions: each gets a document that lists its actions.
 
-Nothing of what the original knows is changed. Actions that have ended stay exactly as they are, and what ours have besides is
-derived when they are read; the others get it as a field, so that they can be handed out and finished. Whatever has been
-written since we were here last is recognized by the absence of that field and from the execution's document.
+Nothing that the original knows is changed. Actions that have ended stay exactly as they are, and
+Flyte's additional data is derived when they are read; the others get it as a field, so that they
+can be handed out and finished. Later writes by the original are recognized by the absence of that
+field and from the execution's document.
 """
 
 import logging
@@ -30,13 +31,13 @@ from flyteops.storage.row import STATES
 LOGGER = logging.getLogger("flyte.store")
 
 AT_ONCE = 200
-"""How many executions are looked at again together."""
+"""The number of executions re-examined together."""
 
 TRIES = 10
-"""How often an execution is entered again because others changed it meanwhile."""
+"""The number of tries to enter an execution that others change meanwhile."""
 
 FOREIGN = {"flyte.seq": None}
-"""The filter of actions without a field of ours."""
+"""The filter of actions without a `flyte` field."""
 
 CREATED = [("states.time", 1), ("_id", 1)]
 """The order in which the original has created actions."""
@@ -49,7 +50,7 @@ HEAD = dict.fromkeys(
 """The fields of an action that are enough to enter an execution that has ended."""
 
 Flows = dict[str, Flow | None]
-"""Versions of flows by uuid; None for one that is not there, or cannot be read."""
+"""Versions of flows by uuid; None for one that is missing or unreadable."""
 
 
 class Group(NamedTuple):
@@ -67,11 +68,11 @@ class Group(NamedTuple):
 
 
 async def adopt(database: Any, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
-    """Take over executions with all of their actions; return how many were not known.
+    """Take over executions with all of their actions; return the number of new ones.
 
-    With `marks`, all of their actions get the field of ours, also those that have ended.
+    With `marks`, all of their actions get the `flyte` field, also those that have ended.
     """
-    # Whatever says of no execution that it belongs to it is one without a name.
+    # Actions that name no execution belong to one without a name.
     which = {"correlationId": {"$in": [*runs, None] if "" in runs else list(runs)}}
     entered = 0
     for _ in range(TRIES):
@@ -102,12 +103,13 @@ def run_of(document: Mapping[str, Any]) -> str:
 async def enter(  # noqa: PLR0913 - two by keyword
     database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
 ) -> tuple[int, list[str]]:
-    """Enter executions of which all actions are given; return how many were new, and which must be looked at again.
+    """Enter executions of which all actions are given.
 
-    Of those that have ended, the heads of the actions are enough. With `is_partial`, those that are known may have more actions
-    than are given, and are to be looked at again when they lack some of these.
+    Return the number of new ones, and those to be examined again. Of those that have ended, the
+    heads of the actions are enough. With `is_partial`, known ones may have more actions than are
+    given, and are to be examined again when they lack some of these.
 
-    May be done by several servers at a time, and over again: equal actions make equal documents.
+    May be done by several servers at a time, and repeatedly: equal actions make equal documents.
     """
     known = {run["_id"]: run async for run in _known(database, [group.run for group in groups])}
     await _load_flows(database, groups, flows)
@@ -133,7 +135,10 @@ def _known(database: Any, runs: Sequence[str]) -> Any:
 
 
 class _Entry(NamedTuple):
-    """An execution as it is entered; `foreign` are the actions without a field of ours in `action` and in `audit`."""
+    """An execution to be entered.
+
+    `foreign` are the actions without a `flyte` field in `action` and in `audit`.
+    """
 
     group: Group
     documents: Sequence[Document]
@@ -148,7 +153,7 @@ class _Entry(NamedTuple):
 
 
 def _execution(group: Group, documents: Sequence[Document]) -> Document:
-    """Return the document of an execution that is new."""
+    """Return the document of a new execution."""
     first, is_finished = documents[0], is_over(documents)
     return {
         "_id": group.run,
@@ -160,13 +165,14 @@ def _execution(group: Group, documents: Sequence[Document]) -> Document:
         "actions": [member_of(each) for each in documents],
         "changedAt": _changed_at(documents),
         "version": 1,
-        # The heads do not tell how long an action is; of executions that have ended that is found out when it matters.
+        # The heads do not include the size of an action; for executions that have ended it is
+        # determined when needed.
         **({"bytes": 0, "isUnsized": True} if is_finished else {"bytes": sum(map(_size, documents))}),
     }
 
 
 def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entry | None:
-    """Return an execution with what ours have besides; None, and a line in the log, when it cannot be read."""
+    """Return an execution with Flyte's additional data; None, with a log line, if unreadable."""
     try:
         documents = group.documents()
         foreign = (_foreign(group.live), _foreign(group.copies))
@@ -176,7 +182,7 @@ def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entr
         ids = {member["id"] for member in members}
         missing = [each for each in documents if each["_id"] not in ids]
         entry = _Entry(group, documents, known, missing, foreign, _execution(group, documents))
-    except Exception as error:  # whatever it is that somebody has put there, it concerns this execution alone
+    except Exception as error:  # the documents may hold anything; an error concerns this execution alone
         LOGGER.warning(
             "Execution %r of an earlier server cannot be read and is left as it is: %s: %s",
             group.run,
@@ -209,9 +215,9 @@ def _time_of(state: str) -> int:
 
 
 def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]], flow: Flow | None) -> None:
-    """Give the actions of an execution, oldest first, what ours have besides, as far as they do not have it.
+    """Add Flyte's data to the actions of an execution, oldest first, as far as they lack it.
 
-    `members` are those that the execution's document knows.
+    `members` are those listed in the execution's document.
     """
     known = {member["id"]: member for member in members}
     taken = {member["index"] for member in members}
@@ -228,7 +234,7 @@ def complete(documents: Sequence[Document], members: Sequence[Mapping[str, Any]]
 
 
 def _fields(document: Document, index: int, seq: int, states: Sequence[str]) -> Document:
-    """Return the field of ours. Its first fields are in this order for `_mark`."""
+    """Return the `flyte` field. Its first fields are in this order for `_mark`."""
     attempts = sum(text.startswith("PENDING ") for text in states)
     return {
         "seq": seq,
@@ -245,13 +251,13 @@ def _fields(document: Document, index: int, seq: int, states: Sequence[str]) -> 
 
 
 def _size(document: Document) -> int:
-    """Return how long an action is without the field of ours."""
+    """Return the size of an action without the `flyte` field."""
     kept = extra(document).get("bytes")
     return document_size({**document, "flyte": None}) if kept is None else int(kept)
 
 
 def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int]) -> int:
-    """Return which step of the flow an action is of; a number below zero when nobody knows."""
+    """Return the index of an action's step in the flow; a number below zero when it is unknown."""
     steps = () if flow is None else flow.steps
     wanted = (document.get("stepId") or "", document.get("packName"), document.get("name"))
     for index, step in enumerate(steps):
@@ -264,7 +270,7 @@ def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int])
 
 
 async def supply(database: Any, documents: Sequence[Document]) -> list[Document]:
-    """Give actions that were read without the field of ours what would be in it; leave out those that cannot be read.
+    """Derive the `flyte` field for actions read without it; leave out those that cannot be read.
 
     Nothing is stored.
     """
@@ -278,14 +284,17 @@ async def supply(database: Any, documents: Sequence[Document]) -> list[Document]
 def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bool:
     try:
         complete([document], members, None)
-    except Exception as error:  # whatever it is that somebody has put there
+    except Exception as error:  # the document may hold anything
         LOGGER.warning("Action %r of an earlier server cannot be read: %s: %s", document["_id"], type(error).__name__, error)
         return False
     return True
 
 
 async def _extend(database: Any, entry: _Entry, version: int) -> bool:
-    """Let an execution that was known know the rest of its actions; return False if it has changed meanwhile."""
+    """Add the rest of its actions to a known execution.
+
+    Return False if it has changed meanwhile.
+    """
     done = await database.flyte_execution.update_one(
         {"_id": entry.run, "version": version},
         {
@@ -299,11 +308,12 @@ async def _extend(database: Any, entry: _Entry, version: int) -> bool:
 
 
 async def _mark(database: Any, queues: Queues, entries: Sequence[_Entry]) -> None:
-    """Store the field of ours in actions that do not have it.
+    """Store the `flyte` field in actions that do not have it.
 
-    The larger of two documents is the one with the larger value of the first field that differs, and what is not there is
-    smaller than all. So `$max` leaves alone whatever was handed out (a larger `attempt`) or changed (a larger
-    `change`) since another server has done the same; and the filter needs nothing but the `_id`.
+    The larger of two documents is the one with the larger value of the first field that differs,
+    and a missing value is smaller than all. So `$max` leaves actions alone that were handed out (a
+    larger `attempt`) or changed (a larger `change`) since another server has done the same; and the
+    filter needs nothing but the `_id`.
     """
     documents = {each["_id"]: each for entry in entries for each in entry.documents}
     await queues.ensure(database, [address_of(each) for each in documents.values() if state_of(each) in OPEN])
@@ -318,12 +328,15 @@ def _changed_at(documents: Iterable[Document]) -> int:
 
 
 def is_over(documents: Iterable[Document]) -> bool:
-    """Tell whether all of the actions have ended."""
+    """Return whether all of the actions have ended."""
     return all(state_of(each) in STATES and STATES[state_of(each)].is_finished for each in documents)
 
 
 async def look_again(database: Any, queues: Queues) -> None:
-    """Let our fields follow what the original did to actions that we knew, in executions that were not finished then."""
+    """Update the `flyte` fields of known actions that the original has changed.
+
+    Covers executions that were not finished at that time.
+    """
     runs = [run["_id"] async for run in database.flyte_execution.find({"isFinished": False}, {"_id": 1})]
     for start in range(0, len(runs), AT_ONCE):
         part = runs[start : start + AT_ONCE]

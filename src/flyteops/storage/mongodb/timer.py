@@ -1,4 +1,4 @@
-"""What time brings: leases that are kept alive, given back or lost, and steps whose time has come."""
+"""Timers: the extension, release and loss of leases, and steps that are due."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,18 +21,18 @@ from flyteops.storage.mongodb.note import note_document
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
 
 OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
-"""What the server says about one document; all other errors concern every timer."""
+"""The server's errors about one document; all other errors concern every timer."""
 
 
 class Ruled(NamedTuple):
-    """A lost action, and what is ruled on it."""
+    """A lost action, and the ruling on it."""
 
     found: Found
     ruling: Repeat | Ask | Fail
 
 
 class Fired(NamedTuple):
-    """A due step, where its time is kept, and what is ruled on it."""
+    """A due step, the place of its due time, and the ruling on it."""
 
     flow: Document
     row: Document
@@ -41,13 +41,13 @@ class Fired(NamedTuple):
 
 
 class Timer:
-    """Carries out what has to do with time."""
+    """Carries out the timers of actions and steps."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     async def extend(self, database: Any, action_id: str, at: datetime, check: Check) -> tuple[datetime | None] | None:
-        """See `Store.extend`; None when it must be tried again."""
+        """See `Store.extend`; None when it must be retried."""
         found = await self._ledger.find(database, action_id)
         check(found.progress)
         if found.state != "PENDING":
@@ -60,7 +60,7 @@ class Timer:
         return (to_instant(due_at),) if done else None
 
     async def release(self, database: Any, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address | None:
-        """See `Store.release`; None when it must be tried again."""
+        """See `Store.release`; None when it must be retried."""
         found = await self._ledger.find(database, action_id)
         check(found.progress)
         if found.state not in UNFINISHED:
@@ -79,7 +79,10 @@ class Timer:
         )
 
     async def advance(self, database: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
-        """See `Store.advance`. First everything is ruled on, so that a rule that ends this leaves all as it was."""
+        """See `Store.advance`.
+
+        All rulings come first, so that a rule that ends the verb leaves everything unchanged.
+        """
         now = to_microseconds(at)
         if shift is not None:
             await _shift(database, now, shift // MICROSECOND)
@@ -92,7 +95,7 @@ class Timer:
         for key, carry_out in work:
             try:
                 outcome = await carry_out()
-            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+            except Exception as error:  # any error concerns this timer alone, or is raised again
                 desk.fail(key, error)
             else:
                 if outcome is not None:
@@ -101,7 +104,7 @@ class Timer:
         return Advanced(done, await _next_at(database, desk), tuple(arrived), tuple(desk.failed))
 
     async def _make_available(self, database: Any, now: int, desk: Desk) -> list[Address]:
-        """Make NEW what may be taken from now on; return whom it is for."""
+        """Make actions NEW that may be taken from now on; return their addresses."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
         due = (
@@ -118,7 +121,7 @@ class Timer:
                     {"_id": action["_id"], "flyte.state": LATER, "flyte.due": kept["due"]},
                     {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
                 )
-            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+            except Exception as error:  # any error concerns this timer alone, or is raised again
                 desk.fail(_action_key(action), error)
                 continue
             if changed.modified_count:
@@ -136,12 +139,15 @@ class Timer:
                     ruled.append(Ruled(each, desk.lost(each.progress)))
             except NotFoundError:
                 continue
-            except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+            except Exception as error:  # any error concerns this timer alone, or is raised again
                 desk.fail(_action_key(action), error)
         return ruled
 
     async def _apply(self, database: Any, ruled: Ruled, now: int) -> list[Address] | None:
-        """Do what was ruled on a lost action; None when it or its execution has changed, and must be ruled on again."""
+        """Apply the ruling on a lost action.
+
+        Return None when it or its execution has changed, and must be ruled on again.
+        """
         found, ruling = ruled
         if isinstance(ruling, Fail):
             if not await self._ledger.end(database, found, ruling.event, ruling.outcome, is_lost=True):
@@ -159,7 +165,7 @@ class Timer:
         return [] if await self._ledger.commit(database, found, change) else None
 
     async def _fire(self, database: Any, fired: Fired) -> list[Address] | None:
-        """Record the event of a due step, once however many servers do so; None when another has done it."""
+        """Record the event of a due step, once for any number of servers; None if another has."""
         flow, row, _, firing = fired
         is_first = True
         if firing.event is not None:
@@ -175,7 +181,10 @@ class Timer:
 
 
 async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
-    """See `Store.renew_leases`. The note is written last, so that no server rules on a lease before all have begun anew."""
+    """See `Store.renew_leases`.
+
+    The note is written last, so that no server rules on a lease before all were restarted.
+    """
     document = note_document(Note(ATTENDED, "", b""))
     which = {"_id": document["_id"]}
     known = await database.flyte_note.find_one(which)
@@ -200,7 +209,8 @@ async def _shift(database: Any, now: int, by: int) -> None:
     timed = {"flyte.state": {"$in": ["PENDING", LATER]}, "flyte.due": {"$lt": NEVER}}
     if by:
         await database.action.update_many(timed, {"$inc": {"flyte.due": by}})
-    # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     async for action in database.action.find({**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}):
         kept = action["flyte"]
         longest = now + (kept.get("wait", 0) if kept["state"] == LATER else kept.get("timeout", 0))
@@ -209,7 +219,7 @@ async def _shift(database: Any, now: int, by: int) -> None:
 
 
 def concerns_all(error: Exception) -> bool:
-    """Tell whether an error is about the database, and so about every timer in it."""
+    """Return whether an error is about the database, and so about every timer in it."""
     return isinstance(error, (PyMongoError, BusyError)) and not isinstance(error, OWN_FAULTS)
 
 
@@ -230,7 +240,7 @@ async def _due(database: Any, now: int, desk: Desk) -> Sequence[Fired]:
     for flow, row, step in desk.chosen(found, lambda each: step_key(each[2])):
         try:
             fired.append(Fired(flow, row, step, desk.due(step)))
-        except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+        except Exception as error:  # any error concerns this timer alone, or is raised again
             desk.fail(step_key(step), error)
     return fired
 

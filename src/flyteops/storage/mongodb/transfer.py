@@ -1,4 +1,4 @@
-"""All that the database holds as records, and records of another store into an empty one."""
+"""Export of the database as records, and import of another store's records into an empty one."""
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -63,13 +63,13 @@ from flyteops.storage.row import (
 )
 
 PART = 500
-"""How many records are handed on at a time."""
+"""The number of records passed on at a time."""
 
 ENCODED_BYTES = PAGE_BYTES * 4 // 3 + 4096
-"""How long a part may be in the file: bytes are longer by a third there."""
+"""The maximum size of a part in the file: bytes are longer by a third there."""
 
 READINGS = 5
-"""How often everything is read until it was the same twice."""
+"""The number of tries to read everything until two reads are the same."""
 
 COLLECTIONS = ("pack", "flowHistory", "flow", "datastore", "flyte_note", "flyte_event", "action", "audit")
 
@@ -80,9 +80,10 @@ decode_records = msgspec.json.Decoder(list[Stored]).decode
 
 
 async def export(database: Any, *, conversion: Conversion, partly: bool) -> AsyncIterator[Sequence[Stored]]:
-    """See `Store.export`. What the original has written is converted first.
+    """See `Store.export`. The data of the original is converted first.
 
-    A single server knows no snapshots: everything is read until it was the same twice in a row, which is how it was in between.
+    A standalone server has no snapshots: everything is read until two consecutive reads are the
+    same, which is the state in between.
     """
     await _check_to_read(database, partly=partly)
     await conversion.look(database)
@@ -173,7 +174,7 @@ async def _notes(database: Any) -> AsyncIterator[Stored]:
 
 
 async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
-    """Yield the actions that are kept, oldest first: first those of which the original has kept copies only."""
+    """Yield the kept actions, oldest first, beginning with the original's copies without an action."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
         documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
         for document in sorted(await supply(database, documents), key=_seq):
@@ -185,7 +186,7 @@ async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
 
 
 async def _supplied(database: Any, documents: AsyncIterator[Document]) -> AsyncIterator[Document]:
-    """Yield actions of the original with what ours have besides."""
+    """Yield actions of the original with Flyte's additional data."""
     part: list[Document] = []
     async for document in documents:
         part.append(document)
@@ -298,7 +299,10 @@ async def begin(database: Any) -> Checkpoint:
 
 
 async def load(database: Any, ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-    """See `Store.load`. What was stored before the checkpoint could be is stored again, over itself."""
+    """See `Store.load`.
+
+    Records stored before an unwritten checkpoint are stored again, over themselves.
+    """
     found = await _checkpoint(database)
     if found is None:
         raise ConflictError("Nothing is being loaded into this store.")
@@ -362,7 +366,7 @@ async def _load_actions(database: Any, ledger: Ledger, records: Sequence[StoredA
 
 
 def _loaded(record: StoredAction, events: Mapping[str, Document], seq: int) -> Document:
-    """Return an action as it stood in the other store."""
+    """Return an action as it was in the other store."""
     action, states = record.action, [(each.state.value, to_microseconds(each.at)) for each in record.states]
     document = action_document(action, events[record.trigger_id], states[0][1], seq)
     state, due = stored_state_of(record), to_microseconds_or_none(record.due_at)

@@ -1,8 +1,8 @@
-"""JSON as BSON and back.
+"""Conversion of JSON to BSON and back.
 
-The original keeps payloads and inputs as BSON values, so that is what others find. Not every JSON text survives that letter by
-letter: `1.0`, spaces, numbers beyond 64 bits, keys that begin with a dollar sign. Such a text is kept besides, and is what
-counts when it is there.
+The original keeps payloads and inputs as BSON values, so other programs expect these. Not every
+JSON text survives that letter by letter: `1.0`, spaces, numbers beyond 64 bits, keys that begin
+with a dollar sign. Such a text is kept in addition, and takes precedence.
 """
 
 import base64
@@ -15,23 +15,23 @@ from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 DEEPEST = 60
-"""How deep values may be nested in BSON, whose bound is 100 for a whole document; what is deeper becomes text."""
+"""The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
 
 LARGEST, SMALLEST = 2**63 - 1, -(2**63)
 
 WHOLE = 1e21
-"""Below this, a number that came as a float without a fraction is written as a whole number, as Go does."""
+"""Below this, a float without a fraction is written as a whole number, as in Go."""
 
 
 class Kept(NamedTuple):
-    """A value as BSON, and what it is exactly; None when the value alone tells that."""
+    """A value as BSON, and its exact text; None when the value alone determines it."""
 
     value: Any
     exact: str | None
 
 
 def of_json(text: bytes) -> Kept:
-    """Return how a JSON text is kept."""
+    """Return the stored form of a JSON text."""
     exact = text.decode(errors="surrogateescape")
     try:
         value = to_bson(msgspec.json.decode(text))
@@ -46,13 +46,13 @@ def json_of(value: Any, exact: str | None) -> bytes:
 
 
 def of_strings(strings: Mapping[str, str]) -> Kept:
-    """Return how labels or a context are kept."""
+    """Return the stored form of labels or a context."""
     value = to_bson(strings)
     return Kept(value, None if value == strings else msgspec.json.encode(strings).decode())
 
 
 def strings_of(value: Any, exact: str | None) -> dict[str, str]:
-    """Return labels or a context; what is no text in them becomes JSON."""
+    """Return labels or a context; values other than text become JSON."""
     if exact is not None:
         return msgspec.json.decode(exact, type=dict[str, str])
     if not isinstance(value, dict):
@@ -66,7 +66,7 @@ def to_json(value: Any) -> bytes:
 
 
 def to_bson(value: Any, depth: int = 0) -> Any:
-    """Return what BSON has for a JSON value, as near as it can be."""
+    """Return the nearest BSON value for a JSON value."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if SMALLEST <= value <= LARGEST else _float(value)
     if not isinstance(value, (dict, list)):
@@ -79,7 +79,10 @@ def to_bson(value: Any, depth: int = 0) -> Any:
 
 
 def _key(key: str) -> str:
-    """Return a key as MongoDB takes it: without zeros, and with a wide dollar sign where a plain one would be an operator."""
+    """Return a key as MongoDB accepts it.
+
+    NULs are replaced, and a leading dollar sign, which would be an operator, becomes a wide one.
+    """
     key = key.replace("\0", "\u2400")
     return f"\uff04{key[1:]}" if key.startswith("$") else key
 
@@ -92,7 +95,7 @@ def _float(value: int) -> float | str:
 
 
 def from_bson(value: Any) -> Any:
-    """Return the JSON value of a BSON value, also of such that only others have written."""
+    """Return the JSON value of a BSON value, including types that only other programs write."""
     if isinstance(value, dict):
         return {key: from_bson(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""How the servers on one database tell each other that there is something to do: by numbers that everybody looks at.
+"""Wake-ups between the servers on one database: change counters that all servers poll.
 
-Where the server keeps a log of changes (in a replica set), a change stream tells of them at once.
+Where the server keeps a log of changes (in a replica set), a change stream reports them at once.
 """
 
 import asyncio
@@ -26,23 +26,26 @@ LOGGER = logging.getLogger("flyte.store")
 NOTIFYING = "Notifying other servers"
 SEARCHING = "Searching for commands of other servers"
 WATCHING = "Watching the changes of other servers"
-"""The background loops, as readiness calls them."""
+"""The background loops' names in readiness reports."""
 
 GATHERING = 0.01
-"""How many seconds pass between two announcements."""
+"""Seconds between two announcements."""
 
 LOOKING = 0.5
-"""How many seconds pass between two looks."""
+"""Seconds between two polls."""
 
 WATCHING_AGAIN = 15.0
-"""How many seconds pass until a change stream is asked for again, where there was none or it has ended."""
+"""Seconds before a change stream is requested again, where it was missing or has ended."""
 
 MOST = 100
-"""How many waiting actions of one kind are told of at a time."""
+"""The maximum number of waiting actions of one kind to report at a time."""
 
 
 class Wakeup:
-    """Tells other servers what has arrived, and is told by them. `name` is that of this server."""
+    """Notifies other servers of available actions, and receives their notifications.
+
+    `name` is that of this server.
+    """
 
     def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None], loop: Callable[[str], BackgroundLoop]) -> None:
         self._loop = loop
@@ -58,19 +61,22 @@ class Wakeup:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look and to tell."""
+        """Start polling and notifying."""
         self._is_stopping.clear()
         self._tasks = [asyncio.ensure_future(work()) for work in (self._announce, self._look, self._watch)]
 
     async def stop(self) -> None:
-        """End that. Nothing is cancelled, as the driver would lose its connections over it."""
+        """Stop polling and notifying.
+
+        Nothing is cancelled, as the driver would lose its connections over it.
+        """
         self._is_stopping.set()
         self._has_arrived.set()
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks)
 
     def announce(self, addresses: Iterable[Address]) -> None:
-        """Have other servers told, soon."""
+        """Schedule a notification to other servers."""
         for address in addresses:
             self._arrived[queue_of(address)] += 1
             self._has_arrived.set()
@@ -91,11 +97,11 @@ class Wakeup:
             await self._rest(GATHERING)
 
     async def _round(self, name: str, work: Callable[[Any], Awaitable[None]]) -> None:
-        """Do one round of a loop, and report how it ended."""
+        """Run one round of a loop, and report its outcome."""
         try:
             await self._client.run(work)
             self._loop(name).succeeded()
-        except Exception as error:  # the loop goes on, whatever it is
+        except Exception as error:  # the loop goes on after any error
             self._loop(name).failed(error)
 
     async def _rest(self, seconds: float) -> None:
@@ -117,7 +123,7 @@ class Wakeup:
                 self._notice(queue, is_first=is_first)
 
     def _notice(self, queue: Document, *, is_first: bool = False) -> None:
-        """Tell of what has arrived in a queue, but for what was announced from here."""
+        """Report the actions that have arrived in a queue, except those announced from here."""
         key, arrived = queue["_id"], queue.get("arrived", 0)
         count = arrived - self._seen.get(key, 0) - self._told.pop(key, 0)
         self._seen[key] = arrived
@@ -125,7 +131,7 @@ class Wakeup:
             self._tell([address_of(queue)] * min(count, MOST))
 
     async def _watch(self) -> None:
-        """Look at once when something is told of, where the server can say so."""
+        """Poll at once when a change is reported, where the server supports it."""
         while not self._is_stopping.is_set():
             await self._round(WATCHING, self._watch_once)
             await self._rest(WATCHING_AGAIN)

@@ -1,4 +1,4 @@
-"""What is read for people: executions, actions and events. Each verb runs in one snapshot."""
+"""Queries for people: executions, actions and events. Each verb runs in one snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,18 +20,21 @@ from flyteops.storage.row import (
 )
 
 CONTAINS = r"CASE WHEN a.labels !~ '(^|[^\\])(\\\\)*\\u0000' THEN a.labels::jsonb @> {}::jsonb END"
-"""Whether labels contain others; those with a NUL, which `jsonb` does not know, are no labels of any pack."""
+"""Whether labels contain others.
+
+Those with a NUL, which `jsonb` rejects, do not belong to any pack.
+"""
 
 
 class Where:
-    """The conditions of a query, and the values that they name by number."""
+    """The conditions of a query, and their values by number."""
 
     def __init__(self) -> None:
         self.values: list[object] = []
         self._conditions: list[str] = []
 
     def add(self, condition: str, *values: object) -> None:
-        """Ask for this as well; each ``{}`` stands for the next of the values."""
+        """Add a condition; each ``{}`` stands for the next of the values."""
         numbers = []
         for value in values:
             self.values.append(value)
@@ -55,7 +58,7 @@ async def list_events(connection: Any, which: EventFilter, start: int, limit: in
         where.add("v.pack_name = {}", which.pack_name)
     order = "v.seq" if which.flow_name is None else "f.event_seq"
     rows = await connection.fetch(
-        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - texts of ours
+        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - constant SQL
         f" FROM {origin} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
@@ -73,7 +76,7 @@ async def get_event(connection: Any, event_id: str) -> EventRecord:
 
 
 async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
-    """Return these events, in this order, with the decisions about steps of the flow (None: of all flows)."""
+    """Return these events in this order, with the decisions of the flow (None: of all flows)."""
     events = await read_events(connection, seqs)
     rows = await connection.fetch(
         "SELECT v.seq, v.decisions, a.action_id FROM flyte_event v LEFT JOIN flyte_action a ON a.seq = v.action_seq"
@@ -91,7 +94,7 @@ async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | N
 
 async def read_events(connection: Any, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these numbers, by number."""
-    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608 - texts of ours, values apart
+    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608 - constant SQL, bound values
     return {row[0]: event_of(tuple(row)[1:]) for row in rows}
 
 
@@ -112,7 +115,7 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
     if str(action) != "TRUE":
         where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND {action})")
     rows = await connection.fetch(
-        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - texts of ours
+        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - constant SQL
         f" ORDER BY x.changed_at DESC, x.seq DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
@@ -204,7 +207,7 @@ async def list_actions(connection: Any, which: ActionFilter, start: int, limit: 
         where.add("a.state IN ('PENDING', 'UNKNOWN')")
         where.add("(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})", now, to_microseconds(which.overdue_since))
     rows = await connection.fetch(
-        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608 - texts of ours, values apart
+        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608 - constant SQL, bound values
         " a.attempt, a.due_at FROM flyte_action a JOIN flyte_execution x ON x.seq = a.execution_seq"
         f" WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
         *where.values,

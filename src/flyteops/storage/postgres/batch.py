@@ -1,4 +1,4 @@
-"""Doing together what is asked for at the same time: one statement, and one commit, for many."""
+"""Batching of concurrent requests: one statement, and one commit, for many."""
 
 import asyncio
 from collections import deque
@@ -11,14 +11,14 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 MOST = 100
-"""How many are done together."""
+"""The maximum size of a batch."""
 
 AT_ONCE = 2
-"""How many such batches may be under way: while the database does one, the next is made ready."""
+"""The number of concurrent batches: while the database runs one, the next is prepared."""
 
 
 class Waiting(NamedTuple, Generic[Q, A]):
-    """A question that waits for its answer."""
+    """A request that waits for its answer."""
 
     question: Q
     kind: Hashable
@@ -26,10 +26,10 @@ class Waiting(NamedTuple, Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Answers questions, several of one `kind` together when they come faster than they are answered.
+    """Answers requests, several of one `kind` together when they arrive faster than answered.
 
-    `work` answers them all in order, with an exception where one has none; what it raises holds for all. `limit` bounds how
-    many may wait.
+    `work` answers them all in order, with an exception for a request that has no answer; an
+    exception that it raises holds for all. `limit` bounds the number of waiting requests.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Batcher(Generic[Q, A]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, question: Q) -> A:
-        """Return the answer; raise what it is instead."""
+        """Return the answer, or raise it if it is an exception."""
         if len(self._waiting) >= self._limit:
             raise BusyError
         try:
@@ -74,7 +74,7 @@ class Batcher(Generic[Q, A]):
                     each.answer.set_result(answer)
 
     def _next(self) -> "Sequence[Waiting[Q, A]]":
-        """Take those out that are answered together: of the kind of the first, in order."""
+        """Remove and return the next batch: the requests of the first one's kind, in order."""
         kind = self._waiting[0].kind
         part: list[Waiting[Q, A]] = []
         others: list[Waiting[Q, A]] = []
@@ -94,5 +94,5 @@ class Batcher(Generic[Q, A]):
             return [(await self._answers([question]))[0] for question in questions]
         except FlyteError as error:
             return [type(error)(error.message) for _ in questions]
-        except Exception as error:  # whoever asked is told, and the batches go on
+        except Exception as error:  # the error goes to the callers, and the batches go on
             return [error for _ in questions]

@@ -1,4 +1,4 @@
-"""Opening connections: one host after the other, with the options of the connection URI."""
+"""The opening of connections: one host after the other, with the options of the connection URI."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ import asyncpg
 from flyteops.storage.conninfo import Conninfo, Host, Keepalive
 
 STATEMENT_SECONDS = 15.0
-"""How long a statement may take before the server counts as not answering."""
+"""The seconds that a statement may take before the server counts as not answering."""
 
 PROBE_SECONDS = 3.0
 
@@ -27,7 +27,7 @@ NEXT_HOST = (
     asyncpg.TooManyConnectionsError,
     asyncpg.TargetServerAttributeNotMatched,
 )
-"""Errors after which another host of the URI may do."""
+"""Errors after which another host of the URI is tried."""
 
 KEEPALIVE_OPTIONS = (
     ("idle", "TCP_KEEPIDLE"),
@@ -38,10 +38,10 @@ KEEPALIVE_OPTIONS = (
 
 
 class Connector:
-    """Opens connections to the first host that lets it, beginning with the one that did so last.
+    """Opens connections to the first host that accepts them, beginning with the last used one.
 
-    Unless it `pools_transactions`, every connection gets the settings of the URI by a statement: PgBouncer refuses most of
-    them as parameters of the startup packet.
+    Unless it `pools_transactions`, every connection gets the settings of the URI by a statement:
+    PgBouncer refuses most of them as parameters of the startup packet.
     """
 
     def __init__(self, conninfo: Conninfo, *, pools_transactions: bool = False) -> None:
@@ -54,11 +54,11 @@ class Connector:
 
     @property
     def seconds(self) -> float:
-        """How long `connect` may take at most."""
+        """The maximum duration of `connect`."""
         return self.conninfo.connect_timeout * len(self._hosts)
 
     async def connect(self, *, statement_cache_size: int = 0) -> Any:
-        """Return a new connection; raise what the last host raised."""
+        """Return a new connection; raise the last host's error."""
         *others, last = list(self._hosts)
         for host in others:
             with contextlib.suppress(*NEXT_HOST):
@@ -92,7 +92,7 @@ class Connector:
             keep_alive(connection, conninfo.keepalive)
             if not self._pools_transactions:
                 await connection.execute(self._settings())
-        except BaseException:  # cancelled, for example: nobody else knows the connection
+        except BaseException:  # cancelled, for example: nothing else refers to the connection
             connection.terminate()
             raise
         return connection
@@ -104,7 +104,7 @@ class Connector:
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Any]:
-        """Give a connection that is closed at the end, whatever happens."""
+        """Yield a connection that is closed at the end in any case."""
         connection = await self.connect()
         try:
             yield connection
@@ -113,9 +113,9 @@ class Connector:
                 await connection.close(timeout=1)
 
     async def shares_sessions(self) -> bool:
-        """Whether a proxy serves the transactions of one client on a connection that serves another client as well.
+        """Return whether a proxy runs one client's transactions on a connection shared with others.
 
-        A setting that one of two connections has made must be kept for it, and hidden from the other.
+        A setting made by one of two connections must be kept for it, and hidden from the other.
         """
         mark = secrets.token_hex(8)
         read = "SELECT current_setting('flyte.probe', true)"
@@ -132,12 +132,12 @@ class Connector:
 
 
 async def is_proxied(connection: Any) -> bool:
-    """Whether the server process is not the one that the other side introduced itself as."""
+    """Return whether the server process differs from the one announced when connecting."""
     return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
 
 
 def literal(text: str) -> str:
-    """Return a text as SQL has it, for statements that are sent without parameters."""
+    """Return a text as an SQL literal, for statements that are sent without parameters."""
     quoted = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{quoted}'"
 

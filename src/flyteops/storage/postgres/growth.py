@@ -1,4 +1,7 @@
-"""What keeps the database from growing for ever: removing what is old. The server's own vacuum gives the room back."""
+"""Bounds on the database's growth: removal of old data.
+
+The server's own vacuum returns the space.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,7 +35,7 @@ WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
   )
 SELECT coalesce(sum(bytes), 0) FROM gone
 """
-"""Returns how many bytes they took, roughly: rows and index entries by a mean, and what may be long as it was stored."""
+"""Returns the approximate bytes: rows and index entries by a mean, long values by stored size."""
 
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
@@ -60,10 +63,10 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
 async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     await connection.execute(
-        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - texts of ours
+        f"UPDATE flyte_flow_version v SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})"  # noqa: S608 - constant SQL
     )
     await connection.execute(
-        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        f"UPDATE flyte_flow_version v SET unused_since = $1 WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - constant SQL
         to_microseconds(what.at),
     )
     rows = await connection.fetch(
@@ -76,7 +79,7 @@ async def purge_versions(connection: Any, what: VersionBound, limit: int) -> Pur
 
 
 async def used_bytes(connection: Any) -> int:
-    """Return how much the tables take, of which some may be free for new rows."""
+    """Return the bytes that the tables take, of which some may be free for new rows."""
     found: int = await connection.fetchval(
         "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c"
         " WHERE c.relkind = 'r' AND starts_with(c.relname, 'flyte_') AND pg_table_is_visible(c.oid)"
@@ -85,17 +88,18 @@ async def used_bytes(connection: Any) -> int:
 
 
 class _Room(NamedTuple):
-    """How large the tables are, and how much of that is free again since rows were removed for want of space."""
+    """The size of the tables, and the part freed since rows were removed for lack of space."""
 
     size: int
     freed: int
 
 
 async def _room(connection: Any, max_bytes: int) -> _Room:
-    """Return how much room is used and free.
+    """Return the space in use and free.
 
-    PostgreSQL makes no table smaller when rows are removed, but uses their room for new ones, and makes the table larger only
-    when none is left. So what was removed counts as free until the tables grow.
+    PostgreSQL does not shrink a table when rows are removed, but reuses their space for new ones,
+    and extends the table only when none is left. So removed rows count as free space until the
+    tables grow.
     """
     size = await used_bytes(connection)
     rows = await connection.fetch(
@@ -126,7 +130,7 @@ async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
     rows = await connection.fetch(
-        f"SELECT x.seq FROM flyte_execution x WHERE x.changed_at < $1 AND {IS_FINISHED}"  # noqa: S608 - texts of ours
+        f"SELECT x.seq FROM flyte_execution x WHERE x.changed_at < $1 AND {IS_FINISHED}"  # noqa: S608 - constant SQL
         " ORDER BY x.changed_at, x.seq LIMIT $2 FOR UPDATE SKIP LOCKED",
         before,
         limit,
@@ -135,8 +139,11 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
 
 
 async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
-    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
-    execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - texts of ours, values apart
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
+    execution = await connection.fetchval(f"SELECT min(x.changed_at) FROM flyte_execution x WHERE {IS_FINISHED}")  # noqa: S608 - constant SQL, bound values
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
         return 0, 0
@@ -150,7 +157,10 @@ async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int,
 
 
 async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
-    """Remove executions with their actions; events go when nothing refers to them any more. Return how many, and their bytes."""
+    """Remove executions with their actions; events are removed with their last reference.
+
+    Return their number and bytes.
+    """
     if not seqs:
         return 0, 0
     freed = await connection.fetchval(DELETE_ACTIONS, seqs)

@@ -1,7 +1,8 @@
-"""Whether the tables are still those that the store was opened on.
+"""The identity of the tables: a check that they are still those that the store was opened on.
 
-Tables that are dropped are an error of every statement, but somebody may make new ones (a server that is started, say), or empty
-them. So a row has a random number, which is looked for in the statement that stores events, and where something is not found.
+Dropped tables are an error of every statement, but others may recreate them (a server that is
+started, say), or empty them. So a row has a random number, which is checked in the statement that
+stores events, and wherever a record is not found.
 """
 
 import re
@@ -23,7 +24,7 @@ FAULT = (
 
 
 async def read_identity(connection: Any) -> int | None:
-    """Return what tells the store from all others."""
+    """Return the number that distinguishes the store from all others."""
     found: int | None = await connection.fetchval(NUMBER)
     return found
 
@@ -37,6 +38,6 @@ async def check_tables(connection: Any) -> None:
 
 
 def check_identity(found: int | None, known: int | None, name: str) -> None:
-    """Raise `UnavailableError` if the store is another one than the one that is known."""
+    """Raise `UnavailableError` if the store is not the known one."""
     if found != known:
         raise UnavailableError(FAULT.format(name=name))

@@ -1,9 +1,10 @@
-"""What changes actions, in statements that are each a transaction of their own, and do many at a time.
+"""The changes to actions, in statements that are each a transaction and process many at a time.
 
-Each locks executions in the order of their numbers, so that two never wait for each other in a circle.
+Each locks executions in the order of their numbers, so that two never deadlock.
 
-Nothing is locked while it is decided what follows from a result. An execution has a version that grows whenever one of its
-actions is created or ends: what was decided is written only if the version is still the one that was looked at.
+Nothing is locked while the consequences of a result are decided. An execution has a version that is
+increased whenever one of its actions is created or ends: a decision is written only if the version
+is still the one that it was based on.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,10 @@ GIVEN = """
         created, place)
   )
 """
-"""Events by columns; `created` says how many actions follow from each. What follows refers to them by their place."""
+"""Events by columns; `created` is the number of actions that follow from each.
+
+Consequences refer to them by their place.
+"""
 
 NEW_EVENTS = """
   e AS (
@@ -65,7 +69,7 @@ NEW_EVENTS = """
     JOIN noted t USING (place)
   )
 """
-"""Stores those that passed, and about which flows (11) something was decided for which of them (12)."""
+"""Stores those that passed, and the flows ($12) with a decision about them, by place ($13)."""
 
 NEW_EXECUTIONS = """
     INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at)
@@ -114,8 +118,11 @@ WITH {GIVEN},
   executions AS ({NEW_EXECUTIONS}),
   {NEW_ACTIONS}
 SELECT place FROM noted
-"""  # noqa: S608 - texts of ours
-"""Returns the places of those that are stored now: not those whose key was known, and none in a store other than $32."""
+"""  # noqa: S608 - constant SQL
+"""Returns the places of those stored now.
+
+Not those whose key was known, and none in a store other than $32.
+"""
 
 FINISH = f"""
 WITH {GIVEN},
@@ -144,8 +151,8 @@ WITH {GIVEN},
   executions AS (SELECT seq, correlation_id FROM own UNION ALL SELECT seq, correlation_id FROM others),
   {NEW_ACTIONS}
 SELECT place FROM noted
-"""  # noqa: S608 - texts of ours
-"""Returns the places of those that are stored now: not those whose action or execution has changed."""
+"""  # noqa: S608 - constant SQL
+"""Returns the places of those stored now: not those whose action or execution has changed."""
 
 LATE = f"""
 WITH {GIVEN},
@@ -153,7 +160,7 @@ WITH {GIVEN},
   passed AS (SELECT given.*, held.action_seq FROM given CROSS JOIN held),
   {NEW_EVENTS}
 UPDATE flyte_attempt SET late_seq = e.seq FROM e WHERE action_seq = $14 AND number = $15
-"""  # noqa: S608 - texts of ours
+"""  # noqa: S608 - constant SQL
 
 KINDS = """
   kinds AS (
@@ -187,7 +194,10 @@ ANY_COMMAND = """
     ) head
   )
 """
-"""The oldest actions that wait for a pack, whatever their command. $2: all labels that such an action may ask for; $3: NULL."""
+"""The oldest actions that wait for a pack, of any command.
+
+$2: all labels that such an action may request; $3: NULL.
+"""
 
 ONE_COMMAND = """
   candidates AS (
@@ -201,7 +211,7 @@ ONE_COMMAND = """
 """The same under one command ($3)."""
 
 MOST_SUBSETS = 64
-"""Up to how many sets of labels are looked for one by one: all that a pack with six labels may serve."""
+"""The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 HEADS_OF_OWN = """
   candidates AS (
@@ -240,13 +250,13 @@ WITH RECURSIVE {{candidates}},
 SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM (SELECT * FROM claimed ORDER BY seq) ordered
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, FALSE WHERE EXISTS (SELECT FROM candidates) AND NOT EXISTS (SELECT FROM claimed)
-"""  # noqa: S608 - texts of ours
-"""The actions, or one row that says that there are some which others have their hands on."""
+"""  # noqa: S608 - constant SQL
+"""The actions, or one row to report that there are some which others have locked."""
 
-LIST_KINDS = f"WITH RECURSIVE {KINDS} SELECT labels, command FROM kinds"  # noqa: S608 - texts of ours
+LIST_KINDS = f"WITH RECURSIVE {KINDS} SELECT labels, command FROM kinds"  # noqa: S608 - constant SQL
 
 Claims = tuple[str, str]
-"""Two statements: one that passes over what others have their hands on, and one that waits for them."""
+"""Two statements: one that skips rows locked by others, and one that waits for them."""
 
 
 def _claims(*parts: str) -> Claims:
@@ -266,13 +276,16 @@ WITH found AS (
   RETURNING a.seq, a.action_id, a.command, a.input, a.attempt, a.timeout, {REVISION} AS revision
 )
 SELECT action_id, command, input, attempt, timeout, revision, TRUE FROM found ORDER BY seq
-"""  # noqa: S608 - texts of ours
-"""What was claimed when the answer was lost. It gets the present token: what is claimed later with an old one reaches nobody."""
+"""  # noqa: S608 - constant SQL
+"""Actions claimed by a try whose answer was lost.
 
-CLAIMED_WITH = f"SELECT action_id, {REVISION} FROM flyte_action a WHERE state = 'PENDING' AND claim = ANY($1::text[])"  # noqa: S608 - texts of ours
+They get the present token: later claims with an old one are undelivered.
+"""
+
+CLAIMED_WITH = f"SELECT action_id, {REVISION} FROM flyte_action a WHERE state = 'PENDING' AND claim = ANY($1::text[])"  # noqa: S608 - constant SQL
 
 LOOKS = 5
-"""How often a claim looks again when others were faster each time."""
+"""The number of tries of a claim when others were faster each time."""
 
 FIND = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.pack_name, a.labels, a.command, a.state, a.context,
@@ -285,7 +298,7 @@ CROSS JOIN LATERAL (
   FROM flyte_action o WHERE o.execution_seq = a.execution_seq
 ) others
 WHERE {{condition}}
-"""  # noqa: S608 - texts of ours
+"""  # noqa: S608 - constant SQL
 
 
 class Found(NamedTuple):
@@ -301,7 +314,7 @@ class Found(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An event to be stored with what follows from it, and the key that it came with."""
+    """An event to be stored with its consequences, and the key that it came with."""
 
     event: Event
     outcome: Outcome
@@ -311,9 +324,10 @@ class Entry(NamedTuple):
 async def record(
     connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
-    """See `Store.record`; all of them or none, which is None for each, when the store is not the one of this number.
+    """See `Store.record`; stores all entries or none.
 
-    `is_again`: it may have been done before, for these very events.
+    When the store does not have this number, none is stored, and each result is None. `is_again`:
+    it may have been done before, for these very events.
     """
     done = await _stored(connection, entries) if is_again else set()
     if not done:
@@ -321,7 +335,7 @@ async def record(
             values = (*_event_columns(entries), *_action_columns(entries), [entry.key for entry in entries], store)
             done = {entries[place - 1].event.event_id for (place,) in await connection.fetch(RECORD, *values)}
         except asyncpg.UniqueViolationError:
-            # What was begun on the connection that was lost may have been done only now.
+            # A statement begun on the lost connection may have been completed only now.
             done = await _stored(connection, entries) if is_again else set()
             if not done:
                 raise
@@ -340,7 +354,7 @@ async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:
 
 
 def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
-    """Return the events by columns, and the flows about which something was decided."""
+    """Return the events by columns, and the flows with a decision about each."""
     events = [entry.event for entry in entries]
     decisions = [entry.outcome.decisions for entry in entries]
     flows = [(name, place) for place, made in enumerate(decisions, 1) for name in sorted({each.flow_name for each in made})]
@@ -362,7 +376,7 @@ def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
 
 
 def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
-    """Return the actions by columns, and the executions to be begun or continued, but for each entry's `own` one."""
+    """Return actions by columns, and executions to begin or continue, but for each entry's `own`."""
     places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
     actions = [action for entry in entries for action in entry.outcome.actions]
     due = [None if action.not_before is None else to_microseconds(action.not_before) for action in actions]
@@ -393,7 +407,7 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
 
 
 class Request(NamedTuple):
-    """What is asked for by a claim; the tokens of its `tries` tell it from all others."""
+    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
@@ -404,12 +418,12 @@ class Request(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, str, str | None]:
-        """What is the same about claims that can be one."""
+        """The batch key: claims with equal keys share one statement."""
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
 async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool) -> list[list[Claimed]]:
-    """See `Store.claim`; those of one kind at once, and who asked first gets the oldest."""
+    """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
@@ -434,7 +448,7 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
 
 
 async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequence[Any]:
-    """Claim for a pack with so many labels that those of all waiting actions are compared with them."""
+    """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
         return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
     except asyncpg.DataError:
@@ -452,13 +466,14 @@ async def _claim_from(connection: Any, claims: Claims, asked: Request, token: st
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:
             break
-        # Others have their hands on all there is, and may take something else: now wait for what they do.
+        # All waiting actions are locked by others, which may take something else: now wait for
+        # them.
         rows = await connection.fetch(waiting, *values)
     return rows
 
 
 async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str, str]]:
-    """Return the labels and commands that a pack may take, found without the help of the database."""
+    """Return the labels and commands that a pack may take, without help of the database."""
     kinds: list[tuple[str, str]] = []
     for labels, command in await connection.fetch(LIST_KINDS, asked.pack.name):
         wanted = read_queue(asked.pack.name, labels, command)
@@ -476,7 +491,7 @@ def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
 
 
 class Ending(NamedTuple):
-    """An action as it was found, and the result with which it is to end."""
+    """An action as it was found, and the result that ends it."""
 
     found: Found
     result: Event
@@ -484,7 +499,7 @@ class Ending(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """A result, and who decides what follows from it."""
+    """A result, and the function that decides its consequences."""
 
     action_id: str
     result: Event
@@ -492,7 +507,7 @@ class Wish(NamedTuple):
 
 
 async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> list[bool | Exception | None]:
-    """See `Store.finish`; None where somebody else was faster, and it must be decided anew."""
+    """See `Store.finish`; None where another server was faster, and it must be decided again."""
     rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [wish.action_id for wish in wishes])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
     answers: list[bool | Exception | None] = []
@@ -502,7 +517,7 @@ async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> 
             answer = await _ruled(connection, wish, found.get(wish.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
-        except Exception as error:  # whatever it is that was decided, it is for who wished
+        except Exception as error:  # any error of a decision goes to its caller
             answers.append(error)
             continue
         if isinstance(answer, Ending):
@@ -515,7 +530,7 @@ async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> 
 
 
 async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: bool) -> bool | Ending:
-    """Return how an action ends by what is decided, or whether a result is dealt with already."""
+    """Return the ending of an action by the decision, or whether a result was processed already."""
     if found is None:
         raise NotFoundError(f"There is no action {wish.action_id!r}.")
     known = found.progress.result
@@ -534,7 +549,10 @@ async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: 
 
 
 async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
-    """Let actions end with their results; False, with nothing done, for one that has changed or whose execution has."""
+    """End actions with their results.
+
+    False, with nothing done, for one that has changed or whose execution has.
+    """
     entries = [Entry(each.result, each.outcome) for each in endings]
     found = [each.found for each in endings]
     rows = await connection.fetch(
@@ -553,7 +571,7 @@ async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
 
 
 async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found:
-    """Return an action as it stands; raise `NotFoundError`."""
+    """Return the current state of an action; raise `NotFoundError`."""
     statement = FIND.format(condition="a.action_id = $1") + ("FOR UPDATE OF a" if locks else "")
     row = await connection.fetchrow(statement, action_id)
     if row is None:
@@ -562,13 +580,13 @@ async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found
 
 
 async def find_seq(connection: Any, seq: int) -> Found | None:
-    """Return the action with this number, locked; None when it is gone."""
+    """Return the action with this number, locked; None if it no longer exists."""
     row = await connection.fetchrow(FIND.format(condition="a.seq = $1") + "FOR UPDATE OF a", seq)
     return None if row is None else await found_of(connection, row)
 
 
 async def found_of(connection: Any, row: Any) -> Found:
-    """Return what was found, with its result and leases."""
+    """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
     progress = Progress(
         action_id=row["action_id"],
@@ -596,7 +614,7 @@ async def found_of(connection: Any, row: Any) -> Found:
 async def _result(connection: Any, seq: int | None) -> Event | None:
     if seq is None:
         return None
-    return event_of(await connection.fetchrow(f"SELECT {EVENT} FROM flyte_event WHERE seq = $1", seq))  # noqa: S608 - texts of ours, values apart
+    return event_of(await connection.fetchrow(f"SELECT {EVENT} FROM flyte_event WHERE seq = $1", seq))  # noqa: S608 - constant SQL, bound values
 
 
 async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...]:
@@ -607,5 +625,5 @@ async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...
 
 
 def lease_of(seed: bytes, lease: str | None, action_id: str, number: int) -> str:
-    """Return the lease of an attempt: the one that it came with from another store, or what is made of the seed."""
+    """Return the lease of an attempt: that from another store, or one derived from the seed."""
     return lease_token(seed, action_id, number) if lease is None else lease

@@ -1,4 +1,4 @@
-"""Connections: a few that are shared, with bounds on how many wait for them, and the driver's errors in our words."""
+"""The connection pool: shared connections, bounds on waiting verbs, and the driver's errors."""
 
 import asyncio
 import os
@@ -17,10 +17,10 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 
 REPEATS = 20
-"""How often a transaction is begun again that was in the way of another."""
+"""The maximum number of repeats of a transaction that clashed with another."""
 
 PATIENCE = 3.0
-"""How many seconds a verb that lost its connection looks for another before it gives up."""
+"""The seconds for which a verb that lost its connection looks for another before it gives up."""
 
 CLASHES = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -33,7 +33,7 @@ LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
 )
-"""What says that the server is not there, or has gone in the middle."""
+"""Errors of a server that is unavailable, or has gone in the middle."""
 
 UNSTORABLE = (
     asyncpg.DataError,
@@ -41,7 +41,7 @@ UNSTORABLE = (
     OverflowError,
     UnicodeError,
 )
-"""What says that a value has no place in a column."""
+"""Errors for a value that a column cannot hold."""
 
 WRONG = (
     ValueError,  # in the URL
@@ -52,7 +52,7 @@ WRONG = (
     asyncpg.SyntaxOrAccessError,
     ssl.SSLError,
 )
-"""What a person must put right before anything can be begun."""
+"""Errors that an operator must fix before the store can be opened."""
 
 
 FULL = ("no more connections allowed", "too many clients already", "too many connections", "remaining connection slots")
@@ -72,21 +72,21 @@ HINTS = (
     ),
     ("in statement pooling mode", " Let PgBouncer pool sessions or transactions."),
 )
-"""Messages that no waiting changes, and the advice to give."""
+"""Messages of errors that waiting does not fix, and the advice to give."""
 
 
 async def _leave(_connection: Any) -> None:
-    """Reset nothing, since nothing here sets anything: the driver's own reset would double the round trips."""
+    """Reset nothing, as no setting is made: the driver's own reset would double the round trips."""
 
 
 class LostError(Exception):
-    """The connection was lost in the middle: nobody knows whether the statement was carried out."""
+    """The connection was lost in the middle: the statement may have been carried out or not."""
 
 
 class Pool:
-    """Runs statements. `name` is what the database is called in messages.
+    """Runs statements. `name` is the database's name in messages.
 
-    `limit` is how many operations may be under way or waiting at a time, `size` how many of them run.
+    `limit` bounds the operations in progress or waiting, `size` those running.
     """
 
     def __init__(self, connector: Connector, name: str, *, size: int, limit: int, prepares: bool) -> None:
@@ -100,13 +100,14 @@ class Pool:
         self._idle = asyncio.Event()
 
     async def open(self, prepare: Callable[[Any], Awaitable[None]]) -> None:
-        """Connect, and do in one transaction what must be done before anything else.
+        """Connect, and run `prepare` in a transaction before anything else.
 
-        Raise `StoreError` when a person must put something right, `UnavailableError` when it may pass.
+        Raise `StoreError` for a fault that an operator must fix, `UnavailableError` for one that
+        may pass.
         """
         try:
             pool = await asyncpg.create_pool(
-                min_size=0,  # with more, the driver tells the log of every connection that it has lost
+                min_size=0,  # with more, the driver reports to every connection's log that it was lost
                 max_size=self._size,
                 connect=self._connect,
                 reset=_leave,
@@ -116,7 +117,7 @@ class Pool:
                     await self._check_proxy(connection)
                     async with connection.transaction():
                         await prepare(connection)
-            except BaseException:  # whatever it is, the connection is let go
+            except BaseException:  # on any error, release the connection
                 pool.terminate()
                 raise
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
@@ -124,11 +125,11 @@ class Pool:
         self._pool = pool
 
     async def _connect(self, *_: object, **__: object) -> Any:
-        # What it keeps for each connection is of no use behind a proxy that hands out another each time.
+        # A statement cache is of no use behind a proxy that hands out another connection each time.
         return await self._connector.connect(statement_cache_size=200 if self._prepares else 0)
 
     async def _check_proxy(self, connection: Any) -> None:
-        """Raise `StoreError` if a proxy pools transactions and the address of the database itself is not known."""
+        """Raise `StoreError` if a proxy pools transactions and the direct address is unknown."""
         if not self._prepares:
             return
         async with connection.transaction():
@@ -137,7 +138,7 @@ class Pool:
             raise StoreError(DIRECT_URL_IS_MISSING.format(name=self._name))
 
     async def close(self) -> None:
-        """Let what was begun end, then let go; may be called twice."""
+        """Wait for pending operations, then close the connections; may be called twice."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -151,7 +152,10 @@ class Pool:
             pool.terminate()
 
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run work that needs a connection, once. Raise `LostError` when nobody knows whether it was done."""
+        """Run work that needs a connection, once.
+
+        Raise `LostError` when it is unknown whether it was done.
+        """
         pool = self._pool
         if pool is None:
             raise UnavailableError("The store is closed.")
@@ -180,7 +184,8 @@ class Pool:
         except LOST as error:
             if not has_begun:
                 raise
-            # Letting go of a connection fails as well, in the place of what was wrong before, and then nothing is known either.
+            # Releasing a connection fails as well, hiding the original error, and then the outcome
+            # is unknown, too.
             raise LostError(str(error) or type(error).__name__) from error
 
     @asynccontextmanager
@@ -194,15 +199,17 @@ class Pool:
         except LOST as error:
             raise LostError(str(error)) from error
         except UNSTORABLE:
-            # A value that the driver refuses leaves a statement half sent; without its end, the next one would fail.
+            # A value that the driver refuses leaves a statement half sent; without its end, the
+            # next one would fail.
             with suppress(*LOST, asyncpg.PostgresError):
                 await connection.execute("SELECT")
             raise
 
     async def repeat(self, work: Callable[[Any, bool], Awaitable[T]], *, changes: bool = True) -> T:
-        """Run work that can tell whether it was done before, again when its connection was lost; it is told so then.
+        """Run work, and repeat it when its connection was lost, with True as its second argument.
 
-        Raise `OutcomeUnknownError` when it `changes` something and no time it was sent has been answered.
+        Work must detect whether it was done before. Raise `OutcomeUnknownError` when it `changes`
+        something and none of its tries has been answered.
         """
         is_again = False
         until = asyncio.get_running_loop().time() + PATIENCE
@@ -230,7 +237,7 @@ class Pool:
         )
 
     async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run work that only reads, in one snapshot."""
+        """Run read-only work in one snapshot."""
 
         async def look(connection: Any, _again: bool) -> T:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -240,7 +247,10 @@ class Pool:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
-        """Give a connection of its own to read from, in one snapshot, for as long as it takes; the pool need not be open."""
+        """Yield a separate connection for reading one snapshot.
+
+        It may be used for any duration, and the pool need not be open.
+        """
         try:
             async with (
                 self._connector.opened() as connection,
@@ -264,7 +274,7 @@ class Pool:
         return await self.transaction_once(lambda connection, _again: work(connection))
 
     async def transaction_once(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
-        """Run work in a transaction; told that it is repeated, it must allow for its having been done before."""
+        """Run work in a transaction; if told that it is repeated, it may have been done before."""
 
         async def change(connection: Any, again: bool) -> T:
             async with connection.transaction():
@@ -273,7 +283,10 @@ class Pool:
         return await self.repeat(change)
 
     def refusal(self, error: BaseException) -> FlyteError:
-        """Translate what the driver says about a verb; whatever a person must put right may be right when it is tried again."""
+        """Translate the driver's error of a verb.
+
+        A fault that an operator must fix may be fixed at the next try.
+        """
         if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
             return ConflictError(f"It exists already ({error}); nothing was changed.")
         if isinstance(error, UNSTORABLE):
@@ -281,14 +294,14 @@ class Pool:
         return UnavailableError(f"{self._name} cannot be used at the moment ({self._reason(error)}).")
 
     def refusal_to_open(self, error: BaseException) -> FlyteError:
-        """Translate what the driver says at the beginning."""
+        """Translate the driver's error when opening."""
         hint = next((hint for text, hint in HINTS if text in str(error)), "")
         if hint or (isinstance(error, WRONG) and (isinstance(error, ssl.SSLError) or not isinstance(error, OSError))):
             return StoreError(f"{self._name} does not let this server work: {self._reason(error)}.{hint}")
         return self.refusal(error)
 
     def _reason(self, error: BaseException) -> str:
-        """Return the driver's message without passwords, and with the file or setting that is concerned."""
+        """Return the driver's message without passwords, and with the file or setting concerned."""
         if isinstance(error, LostError) and error.__cause__ is not None:
             error = error.__cause__
         if isinstance(error, TimeoutError):

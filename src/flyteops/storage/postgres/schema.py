@@ -1,8 +1,9 @@
-"""The tables, and the steps that lead to them.
+"""The tables and their migrations.
 
-All names begin with ``flyte_``, so that the database may be shared with others, and are in the first schema of the connection's
-`search_path`. Instants are integers, microseconds since the epoch. Texts are compared byte by byte (collation C), so that
-order and equality are the same everywhere. JSON is kept as it is written, as bytes: `jsonb` would lose large numbers.
+All names begin with ``flyte_``, so that the database may be shared with others, and are in the
+first schema of the connection's `search_path`. Instants are integers, microseconds since the epoch.
+Texts are compared byte by byte (collation C), so that order and equality are the same everywhere.
+JSON is kept as it is written, as bytes: `jsonb` would lose large numbers.
 """
 
 import logging
@@ -18,13 +19,13 @@ LOCK = 0x466C7974
 """The advisory lock under which one server at a time migrates: ``Flyt`` in ASCII."""
 
 ENCODINGS = ("UTF8", "SQL_ASCII")
-"""The encodings of a database that hold every name; the second one keeps bytes as they come."""
+"""The encodings of a database that can hold every name; the second one keeps bytes as they come."""
 
 OLDEST = 130_000
-"""The oldest version of the server that is tested and said to work, as `server_version_num` has it."""
+"""The oldest tested and supported version of the server, in the format of `server_version_num`."""
 
 NUMBERS = "CREATE TABLE flyte_number (name text PRIMARY KEY, value bigint NOT NULL)"
-"""What every version has: the version itself, and what servers tell each other by."""
+"""The table of every version: the version itself, and change counters for other servers."""
 
 FIRST = """
 CREATE TABLE flyte_pack (
@@ -130,8 +131,8 @@ CREATE INDEX flyte_event_key_by_age ON flyte_event_key (kept_at);
 INSERT INTO flyte_number VALUES ('flows', 0), ('items', 0), ('packs', 0);
 """
 
-# A row while the records of another store are being loaded: how many there are by now, and their checksum. The leases that
-# came with them are kept themselves, for nobody knows what they were made of.
+# A row while the records of another store are being loaded: the number so far, and their checksum.
+# The leases that came with them are kept themselves, as the seed they were derived from is unknown.
 LOADING = """
 CREATE TABLE flyte_loading (records bigint NOT NULL, checksum text NOT NULL);
 ALTER TABLE flyte_attempt ADD COLUMN lease text, ALTER COLUMN seed DROP NOT NULL;
@@ -147,8 +148,9 @@ CREATE TABLE flyte_note (
 INSERT INTO flyte_number VALUES ('notes', 0);
 """
 
-# Each action that is taken leaves a dead entry at the head of its queue's index, and takes pass over all of them. PostgreSQL's
-# own thresholds grow with the table, and its vacuum leaves an index alone while few pages of the table have dead rows.
+# Each action that is taken leaves a dead entry at the head of its queue's index, and takes pass
+# over all of them. PostgreSQL's own thresholds grow with the table, and its vacuum leaves an index
+# alone while few pages of the table have dead rows.
 AUTOVACUUM = """
 ALTER TABLE flyte_action SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on);
@@ -158,7 +160,8 @@ ALTER TABLE flyte_event SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_v
 ALTER TABLE flyte_attempt SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 """
 
-# For packs that take whatever waits for them: one seek for each set of labels, however many commands there are.
+# For packs that take any command waiting for them: one seek for each set of labels, for any number
+# of commands.
 WAITING_BY_LABELS = """
 CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, seq) WHERE state = 'NEW';
 """
@@ -166,23 +169,26 @@ CREATE INDEX flyte_action_waiting_by_labels ON flyte_action (pack_name, labels, 
 # Whether the command has failed, of which the event is the result; NULL for other events.
 FAILURE = "ALTER TABLE flyte_event ADD COLUMN failure boolean;"
 
-# Which versions of flows are referred to, and since when others are not.
+# The versions of flows that are referred to, and since when others are not.
 UNUSED_VERSIONS = """
 ALTER TABLE flyte_flow_version ADD COLUMN unused_since bigint;
 CREATE INDEX flyte_execution_by_version ON flyte_execution (flow_uuid);
 """
 
-# A random number that tells these tables from others that somebody makes in their place.
+# A random number that distinguishes these tables from others created in their place.
 IDENTITY = """
 INSERT INTO flyte_number VALUES ('store', (random() * 9007199254740992)::bigint);
 """
 
 MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE, UNUSED_VERSIONS, IDENTITY)
-"""What leads from version n to n + 1; never changed once released, only appended to."""
+"""The statements that lead from version n to n + 1.
+
+They are never changed once released, only appended to.
+"""
 
 
 OURS = "SELECT to_regclass(quote_ident(current_schema()) || '.flyte_number')"
-"""Whether there is something of ours, not of another installation further down the `search_path`."""
+"""Finds a table of this installation, not of another one further down the `search_path`."""
 
 FACTS = """
 WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('flyte_number'))
@@ -203,17 +209,17 @@ FROM ours JOIN pg_class c ON c.relnamespace = ours.oid AND c.relkind = 'r'
   CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) what
 WHERE starts_with(c.relname, 'flyte_')
 """
-"""What there is of ours, how it is made, and what may be done with it."""
+"""Flyte's tables, their definitions, and the permissions on them."""
 
 
 class UndoError(Exception):
-    """Ends a transaction whose work was only to be looked at."""
+    """Ends a transaction whose work was only to be inspected."""
 
 
 async def migrate(connection: Any) -> None:
     """Create the tables or bring them up to date, one server at a time; part of a transaction.
 
-    Raise `StoreError` if they are newer than this, or somebody has changed them.
+    Raise `StoreError` if they are newer than this version, or have been altered.
     """
     version = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
     if version < OLDEST:
@@ -239,7 +245,7 @@ async def migrate(connection: Any) -> None:
 
 
 async def _check_encoding(connection: Any, *, is_new: bool) -> None:
-    """Refuse to begin in a database that cannot hold all names; warn about one that has been used so far."""
+    """Refuse to begin in a database that cannot hold all names; warn about one in use."""
     encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
     if encoding in ENCODINGS:
         return
@@ -255,7 +261,7 @@ async def _check_encoding(connection: Any, *, is_new: bool) -> None:
 
 
 async def check_to_read(connection: Any) -> None:
-    """Raise `StoreError` unless the tables are there as this version knows them."""
+    """Raise `StoreError` unless the tables exist in the form that this version knows."""
     found = None
     if await connection.fetchval(OURS) is not None:
         found = await connection.fetchval("SELECT value FROM flyte_number WHERE name = 'schema'")
@@ -267,7 +273,7 @@ async def check_to_read(connection: Any) -> None:
 
 
 async def _check(connection: Any) -> None:
-    """Compare what there is with what the migrations make now, in a place that only this transaction sees."""
+    """Compare the tables with the migrations' result, built where only this transaction sees it."""
     found = dict(map(tuple, await connection.fetch(FACTS)))
     try:
         async with connection.transaction():
@@ -280,7 +286,7 @@ async def _check(connection: Any) -> None:
     except UndoError:
         pass
     except asyncpg.InsufficientPrivilegeError:
-        return  # where no temporary tables are allowed, nobody looks
+        return  # where temporary tables are not allowed, the check is skipped
     faults = [
         f"{what} is now: {found[what]}, and was: {made}" if what in found else f"{what} is missing, which was: {made}"
         for what, made in sorted(expected.items())

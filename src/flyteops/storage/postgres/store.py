@@ -1,4 +1,7 @@
-"""PostgreSQL: any number of servers on one database. Every verb is one statement or one transaction."""
+"""The PostgreSQL store: any number of servers on one database.
+
+Every verb is one statement or one transaction.
+"""
 
 import asyncio
 import itertools
@@ -82,10 +85,10 @@ CHANNEL_BINDING = (
 )
 
 GIVING_BACK = 1.0
-"""How many seconds a claim that is cancelled waits until what it got went back."""
+"""The seconds for which a cancelled claim waits for the return of its actions."""
 
 FASTER = 50
-"""How often a result is decided upon again because others changed its execution meanwhile."""
+"""The number of times a result is decided again because others changed its execution meanwhile."""
 
 
 def _conninfo(url: str) -> Conninfo:
@@ -96,10 +99,11 @@ def _conninfo(url: str) -> Conninfo:
 
 
 class PostgresStore(Store):
-    """A store in a PostgreSQL database. `size` is how many statements run at a time, `limit` how many verbs may wait.
+    """A store in a PostgreSQL database.
 
-    `name` is what the database is called in messages. Behind a proxy that gives each transaction another connection,
-    `direct_url` is the database's own address, or that of a proxy that does not.
+    `size` bounds the concurrent statements, `limit` the waiting verbs. `name` is the database's
+    name in messages. Behind a proxy that gives each transaction another connection, `direct_url` is
+    the database's own address, or that of a proxy that does not.
     """
 
     is_shared = True
@@ -149,12 +153,15 @@ class PostgresStore(Store):
         check_identity(rows[0][0] if rows else None, self._identity, self._shown)
 
     async def _check_direct_url(self) -> None:
-        """Raise `StoreError` when notifications from here do not arrive there; pass over an address that does not answer."""
+        """Raise `StoreError` when notifications from here do not arrive there.
+
+        Ignore an address that does not answer.
+        """
         try:
             await self._wakeup.check()
         except UnavailableError:
             return  # the loop that listens reports it, and tries again
-        except BaseException:  # whatever it is, the connections are let go
+        except BaseException:  # on any error, release the connections
             await self._pool.close()
             raise
 
@@ -193,7 +200,7 @@ class PostgresStore(Store):
         await self._whole(self._pool.repeat(write, changes=False))
 
     async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Read something by its name."""
+        """Read a record by its name."""
         try:
             return await self._pool.read(work)
         except NotFoundError:
@@ -201,7 +208,10 @@ class PostgresStore(Store):
             raise
 
     async def _write(self, statement: str, *values: object) -> str:
-        """Run one statement that may be repeated; return how many rows it has changed, as the server says it."""
+        """Run one statement that may be repeated.
+
+        Return the number of changed rows, as the server reports it.
+        """
 
         async def write(connection: Any, _again: bool) -> str:
             status: str = await connection.execute(statement, *values)
@@ -210,7 +220,7 @@ class PostgresStore(Store):
         return await self._whole(self._pool.repeat(write))
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do all of it, whether or not who asked for it goes away meanwhile."""
+        """Complete the work even if the caller goes away meanwhile."""
         if not self._is_open:
             work.close()
             raise UnavailableError("The store is closed.")
@@ -229,7 +239,7 @@ class PostgresStore(Store):
     def _end(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody may be left to be told
+            task.exception()  # retrieved, as the caller may be gone
 
     # ------------------------------------------------------------------------------------------------------------ packs
 
@@ -265,7 +275,7 @@ class PostgresStore(Store):
         await self._whole(self._pool.transaction_once(delete))
 
     async def touch_packs(self, seen: Mapping[str, datetime]) -> None:
-        # In one order, so that servers that do this at the same time do not wait for each other in a circle.
+        # In one order, so that servers that do this at the same time do not deadlock.
         await self._write(
             "UPDATE flyte_pack p SET last_seen_at = s.at FROM (SELECT p.pack_id, s.at FROM flyte_pack p"
             " JOIN unnest($1::text[], $2::bigint[]) AS s (pack_id, at) ON s.pack_id = p.pack_id AND p.last_seen_at < s.at"
@@ -314,7 +324,7 @@ class PostgresStore(Store):
             is_new: bool = await connection.fetchval(
                 "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET"
                 " content_type = excluded.content_type, description = excluded.description, value = excluded.value"
-                " RETURNING xmax = 0",  # zero in a row that was inserted, the lock's owner in one that was there
+                " RETURNING xmax = 0",  # zero in a row that was inserted, the lock's owner in one that existed
                 item.key,
                 item.content_type,
                 item.description,
@@ -341,7 +351,7 @@ class PostgresStore(Store):
 
     async def save_note(self, note: Note, *, replaces: bool = True) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
-        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - texts of ours, values apart
+        statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - constant SQL, bound values
 
         async def save(connection: Any, again: bool) -> None:
             await _changed(connection, "notes")
@@ -359,7 +369,7 @@ class PostgresStore(Store):
         # With "$3 IS NULL OR" in it, the search would begin at the first key each time.
         behind, values = ("", (kind, limit)) if after is None else (f"AND key {sign} $3", (kind, limit, after))
         rows = await self._pool.rows(
-            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608 - texts of ours, values apart
+            f"SELECT key, value FROM flyte_note WHERE kind = $1 {behind} ORDER BY key {direction} LIMIT $2",  # noqa: S608 - constant SQL, bound values
             *values,
         )
         return [Note(kind, *row) for row in rows]
@@ -399,7 +409,7 @@ class PostgresStore(Store):
         return stored
 
     def _together(self, verb: Callable[..., Awaitable[Sequence[T]]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[T]]]:
-        """Return what does a verb of the ledger for many, and can tell whether it was done before."""
+        """Return a function that runs a ledger verb for many, and detects if it was done before."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
             async def write(connection: Any, again: bool) -> Sequence[T]:
@@ -421,7 +431,8 @@ class PostgresStore(Store):
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            # What nobody is left to be told of goes back before the caller is gone, if the server answers soon, or else later.
+            # A claim without a caller is returned before the caller is gone, if the server answers
+            # soon, or else later.
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
@@ -435,7 +446,7 @@ class PostgresStore(Store):
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
-        with suppress(FlyteError):  # those that may have been claimed all the same are looked for
+        with suppress(FlyteError):  # those that may have been claimed all the same are looked up
             for each in await claiming:
                 try:
                     await self._return(each.action_id, each.revision, at)
@@ -446,7 +457,7 @@ class PostgresStore(Store):
         return [(row[0], row[1]) for row in await self._pool.rows(ledger.CLAIMED_WITH, tokens)]
 
     async def _return(self, action_id: str, revision: int, at: datetime) -> None:
-        """Make an action that reached nobody available again."""
+        """Make an undelivered action available again."""
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
         address = await self._pool.transaction(release)
         self._tell([address])
@@ -558,14 +569,14 @@ async def _changed(connection: Any, what: str) -> None:
 
 
 def _miss(what: str, again: bool) -> None:
-    """Say that nothing is there to be deleted, unless that may be because it was deleted the first time."""
+    """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
         raise NotFoundError(what)
 
 
 async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
     flow = version.flow
-    await _changed(connection, "flows")  # first, for its row is what two servers that save flows wait for
+    await _changed(connection, "flows")  # first, as concurrent servers that save flows wait for its row
     if again and await connection.fetchval("SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid):
         return
     await connection.execute("INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", *version_row(version))

@@ -1,6 +1,6 @@
-"""What time brings: leases that are kept alive, given back or lost, and steps whose time has come.
+"""Timers: the extension, release and loss of leases, and steps that are due.
 
-Each verb is one transaction. Servers that do this at the same time pass over what another has its hands on.
+Each verb is one transaction. Servers that do this at the same time skip rows locked by others.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +20,10 @@ from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
 
 OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""What the server says about a statement and its values; all other errors concern the whole transaction."""
+"""The server's errors about a statement and its values.
+
+All other errors concern the whole transaction.
+"""
 
 DUE_STEPS = "FROM flyte_timetable t JOIN flyte_flow f ON f.name = t.flow_name WHERE true"
 """Steps with a time of their own, of the current versions of their flows."""
@@ -88,7 +91,7 @@ async def advance(connection: Any, at: datetime, desk: Desk, shift: timedelta | 
 
 
 def concerns_all(error: Exception) -> bool:
-    """Tell whether an error is about the whole transaction, and so about every timer in it."""
+    """Return whether an error is about the whole transaction, and so about every timer in it."""
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return False  # the driver refuses a value before it sends it
     return isinstance(error, (asyncpg.PostgresError, *LOST)) and not isinstance(error, OWN_FAULTS)
@@ -96,27 +99,28 @@ def concerns_all(error: Exception) -> bool:
 
 @asynccontextmanager
 async def _alone(connection: Any, desk: Desk, key: TimerKey) -> AsyncIterator[None]:
-    """Undo what is done inside if it fails, and go on with the other timers."""
+    """Undo the changes made inside if it fails, and continue with the other timers."""
     try:
         async with connection.transaction():
             yield
-    except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+    except Exception as error:  # any error concerns this timer alone, or is raised again
         desk.fail(key, error)
 
 
 async def _shift(connection: Any, now: int, by: int) -> None:
     await connection.execute("UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL", by)
-    # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         await connection.execute(
-            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - texts of ours
+            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
             f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length}",
             now,
         )
 
 
 async def _make_available(connection: Any, now: int, desk: Desk) -> list[Address]:
-    """Make NEW what may be taken from now on; return whom it is for."""
+    """Make actions NEW that may be taken from now on; return their addresses."""
     rows = await connection.fetch(
         "SELECT seq, action_id, pack_name, labels, command FROM flyte_action WHERE due_at <= $1 AND state = $2"
         " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED",
@@ -150,7 +154,10 @@ async def _rule_on_lost(connection: Any, now: int, desk: Desk) -> list[Outcome]:
 
 
 async def _apply(connection: Any, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
-    """Do what was ruled on a lost action; None when its execution has changed meanwhile: it is still due, and ruled on again."""
+    """Apply the ruling on a lost action.
+
+    Return None when its execution has changed meanwhile: it is still due, and ruled on again.
+    """
     if isinstance(ruling, Fail):
         if not all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
             return None

@@ -1,4 +1,4 @@
-"""All that the database holds as records, in one snapshot, and records of another store into an empty one."""
+"""Export of the database as records, in one snapshot, and import of records into an empty one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
@@ -52,7 +52,7 @@ from flyteops.storage.row import (
 )
 
 PART = 500
-"""How many records are handed on at a time."""
+"""The number of records passed on at a time."""
 
 TABLES = ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key")
 
@@ -83,7 +83,7 @@ WITH loaded AS (
   )
 INSERT INTO flyte_flow_event
 SELECT d.flow_name, loaded.seq FROM unnest($11::text[], $12::text[]) AS d (flow_name, event_id) JOIN loaded USING (event_id)
-"""  # noqa: S608 - texts of ours
+"""  # noqa: S608 - constant SQL
 
 LOAD_EXECUTIONS = """
 INSERT INTO flyte_execution (correlation_id, flow_name, flow_uuid, changed_at) VALUES ($1, $2, $3, $4)
@@ -143,7 +143,7 @@ async def export(connection: Any, *, partly: bool) -> AsyncIterator[Sequence[Sto
 
 
 async def _parts(connection: Any, statement: str) -> AsyncIterator[list[Any]]:
-    """Yield what rows are named by, as many at a time as may be read together, given their lengths."""
+    """Yield the names of rows, as many at a time as may be read together, given their lengths."""
     cursor = await connection.cursor(statement)
     waiting: list[Any] = []
     while rows := await cursor.fetch(PART):
@@ -194,7 +194,7 @@ async def _notes(connection: Any, names: Sequence[tuple[str, str]]) -> Sequence[
 
 
 async def _events(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
-    rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608 - texts of ours, values apart
+    rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608 - constant SQL, bound values
     return [StoredEvent(event_of(event), () if decisions is None else decode_decisions(decisions)) for *event, decisions in rows]
 
 
@@ -223,7 +223,7 @@ async def begin(connection: Any) -> Checkpoint:
     if found is not None:
         return found
     for table in TABLES:
-        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM flyte_{table})"):  # noqa: S608 - names of ours
+        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM flyte_{table})"):  # noqa: S608 - constant names
             raise ConflictError("The store is not empty; name one that is.")
     checkpoint = Checkpoint()
     await connection.execute("INSERT INTO flyte_loading VALUES ($1, $2)", checkpoint.records, checkpoint.checksum)

@@ -1,7 +1,8 @@
-"""How the servers on one database tell each other that there is something to do.
+"""Wake-ups between the servers on one database, by notifications.
 
-Notifications are sent apart from what they are about, several together: a transaction that notifies makes all others wait for
-its commit. So one may be lost with the server that had it to send, which is why everybody also looks now and then.
+Notifications are sent separately from the changes that they announce, several together: a
+transaction that notifies makes all others wait for its commit. So one may be lost with the server
+that was to send it, which is why all servers also poll now and then.
 """
 
 import asyncio
@@ -25,19 +26,19 @@ CHANNEL = "flyte_arrived"
 LISTENING = "Listening to other servers"
 NOTIFYING = "Notifying other servers"
 SEARCHING = "Searching for commands of which no notification came"
-"""The background loops, as readiness calls them."""
+"""The background loops' names in readiness reports."""
 
 GATHERING = 0.003
-"""How many seconds pass between two notifications."""
+"""Seconds between two notifications."""
 
 LOOKING = 1.0
-"""How many seconds pass between two looks at what waits while notifications do not come, and before they are tried again."""
+"""Seconds between two searches, and before a retry, while notifications do not come."""
 
 LOOKING_ANYWAY = 10.0
 """The same while they do come."""
 
 LONGEST = 7_000
-"""Bytes of a notification; the server takes 8,000."""
+"""The maximum size of a notification in bytes; the server accepts 8,000."""
 
 NOT_ARRIVING = (
     "Notifications do not arrive: FLYTE_STORE_DIRECT_URL must lead to the same database as FLYTE_STORE, and not to a proxy that"
@@ -45,7 +46,7 @@ NOT_ARRIVING = (
 )
 
 MOST = 100
-"""How many waiting actions of one kind are told of at a time."""
+"""The maximum number of waiting actions of one kind to report at a time."""
 
 KINDS = f"""
 WITH RECURSIVE kinds AS (
@@ -64,21 +65,24 @@ SELECT pack_name, labels, command, (
     ) waiting
   )
 FROM kinds k LIMIT 1000
-"""  # noqa: S608 - a number of ours
+"""  # noqa: S608 - a constant number
 
 Kind = tuple[str, str, str]
 """A pack's name, labels as text, and a command."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """A notification: which server it is from, and of how many actions of each kind."""
+    """A notification: the sending server, and the number of actions of each kind."""
 
     sender: str
     arrived: list[tuple[str, str, str, int]]
 
 
 class Wakeup:
-    """Tells other servers what has arrived, and is told by them. `connector` leads past any proxy."""
+    """Notifies other servers of available actions, and receives their notifications.
+
+    `connector` bypasses any proxy.
+    """
 
     def __init__(
         self,
@@ -101,18 +105,18 @@ class Wakeup:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to listen and to tell."""
+        """Start listening and notifying."""
         self._tasks = [asyncio.ensure_future(work()) for work in (self._listen, self._notify, self._look)]
 
     async def stop(self) -> None:
-        """End that."""
+        """Stop listening and notifying."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def announce(self, addresses: Iterable[Address]) -> None:
-        """Have other servers told, soon."""
+        """Schedule a notification to other servers."""
         for address in addresses:
             self._arrived[address.pack_name, to_text(address.pack_labels), address.command] += 1
             self._has_arrived.set()
@@ -126,7 +130,7 @@ class Wakeup:
                 for text in self._messages(arrived):
                     await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
                 self._loop(NOTIFYING).succeeded()
-            except Exception as error:  # the loop goes on, whatever it is: who is not notified looks
+            except Exception as error:  # the loop goes on after any error: servers that are not notified poll
                 self._loop(NOTIFYING).failed(error)
             await asyncio.sleep(GATHERING)
 
@@ -136,7 +140,7 @@ class Wakeup:
         for kind, count in arrived.items():
             size = len(msgspec.json.encode(kind)) + 10
             if size > LONGEST:
-                continue  # whoever waits for that finds it by looking
+                continue  # waiting packs find it by polling
             if length + size > LONGEST:
                 yield msgspec.json.encode(Message(self._name, part)).decode()
                 part, length = [], 0
@@ -153,7 +157,7 @@ class Wakeup:
                 self._loop(LISTENING).failed(error)
             except (*LOST, asyncpg.PostgresError, ValueError) as error:
                 self._loop(LISTENING).failed(self._pool.refusal(error))
-            except Exception as error:  # the loop goes on, whatever it is
+            except Exception as error:  # the loop goes on after any error
                 self._loop(LISTENING).failed(error)
             self._set_listening(False)
             await asyncio.sleep(LOOKING)
@@ -164,8 +168,8 @@ class Wakeup:
             connection.add_termination_listener(lambda _: gone.set())
             await connection.add_listener(CHANNEL, self._receive)
             while not gone.is_set():
-                # A connection that only listens would not notice that the other side has vanished without a word, or that
-                # it is another database.
+                # A connection that only listens would not notice that the other side has vanished
+                # without a word, or that it is another database.
                 await self._notify_itself()
                 self._set_listening(True)
                 self._loop(LISTENING).succeeded()
@@ -174,7 +178,10 @@ class Wakeup:
                         await gone.wait()
 
     async def check(self) -> None:
-        """Raise `StoreError` when what is sent through the pool does not arrive here, `UnavailableError` when nothing answers."""
+        """Raise `StoreError` when notifications from the pool do not arrive here.
+
+        Raise `UnavailableError` when nothing answers.
+        """
         try:
             async with self._connector.opened() as connection:
                 await connection.add_listener(CHANNEL, self._receive)
@@ -199,7 +206,7 @@ class Wakeup:
         try:
             message = msgspec.json.decode(text, type=Message)
         except msgspec.MsgspecError:
-            return  # somebody else's
+            return  # from another program
         if message.sender == self._name:
             self._own.set()
         else:
@@ -215,16 +222,17 @@ class Wakeup:
             try:
                 await self._look_once()
                 self._loop(SEARCHING).succeeded()
-            except Exception as error:  # the loop goes on, whatever it is
+            except Exception as error:  # the loop goes on after any error
                 self._loop(SEARCHING).failed(error)
 
     async def _look_once(self) -> None:
         for pack_name, labels, command, count in await self._pool.rows(KINDS):
-            # A claim looks for the labels of its pack and never meets a damaged queue: it is reported here.
+            # A claim looks for the labels of its pack and never meets a damaged queue: it is
+            # reported here.
             self._tell([Address(pack_name, read_queue(pack_name, labels, command), command)] * count)
 
     async def _pause(self) -> None:
-        """Wait for the next look: for a while, or until notifications may have been missed."""
+        """Wait for the next search: for a while, or until notifications may have been missed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOKING_ANYWAY if self._is_listening else LOOKING):
                 await self._may_have_missed.wait()

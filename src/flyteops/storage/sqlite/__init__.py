@@ -1,7 +1,7 @@
 """The SQLite backend.
 
-Hot path: `store` → `writer` (threads, group commit) → `ledger` (what a transaction does); `audit` reads, `schema` makes
-and checks the file, `row` converts.
+Hot path: `store` → `writer` (threads, group commit) → `ledger` (the contents of a transaction);
+`audit` reads, `schema` creates and checks the file, `row` converts.
 """
 
 from flyteops.storage.sqlite.store import SqliteStore

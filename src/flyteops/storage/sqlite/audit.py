@@ -1,7 +1,8 @@
-"""What is read for people: executions, actions and events, and the plain lists.
+"""Queries for people: executions, actions and events, and the plain lists.
 
-Lists are walked in the order of an index, latest first, and only as far as the page needs. A filter that few actions or
-events can satisfy, as the names of queues and sources tell, begins with those instead.
+Lists are walked in the order of an index, latest first, and only as far as the page needs. A filter
+that few actions or events can satisfy, according to the names of queues and sources, begins with
+those instead.
 """
 
 import heapq
@@ -44,10 +45,10 @@ from flyteops.storage.row import (
 )
 
 FEW = 2000
-"""Up to so many matching actions or events are gathered and sorted; beyond that, walking in order finds a page sooner."""
+"""The number of matches up to which they are sorted; beyond, walking in order is faster."""
 
 SINCE = "CAST(substr(states, length(rtrim(states, '0123456789')) + 1) AS INTEGER)"
-"""In SQL, when an action came to its state: the end of `states`."""
+"""SQL for the time of an action's last change of state: the end of `states`."""
 
 ANY_OF = "IN (SELECT value FROM json_each(?))"
 
@@ -62,7 +63,7 @@ EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.
 def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these sequence numbers, by number."""
     rows = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608 - texts of ours, values apart
+        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608 - constant SQL, bound values
         (_json(seqs),),
     )
     return {row[0]: event_of(row[1:]) for row in rows}
@@ -88,7 +89,10 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
 
 
 class Audit:
-    """The verbs of the port that only read. Each belongs inside one transaction, so that it sees one snapshot."""
+    """The read-only verbs of the port.
+
+    Each belongs inside one transaction, so that it sees one snapshot.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -143,7 +147,7 @@ class Audit:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "v.seq" if flow_name is None else "f.event_seq"
         rows = self._connection.execute(
-            f"SELECT v.seq FROM {origin} {where} ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - texts of ours
+            f"SELECT v.seq FROM {origin} {where} ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - constant SQL
             (*values, limit, start),
         )
         return [row[0] for row in rows]
@@ -151,7 +155,7 @@ class Audit:
     def _event_records(self, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
         events = read_events(self._connection, seqs)
         rows = self._connection.execute(
-            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608 - texts of ours, values apart
+            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608 - constant SQL, bound values
             f" WHERE v.seq {ANY_OF}",
             (_json(seqs),),
         )
@@ -181,7 +185,8 @@ class Audit:
 
     def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         seqs = self._page_of_executions(which, start, limit)
-        # The length of a column is in its row's head: nothing of what may be long is read for it.
+        # The length of a column is in its row's header: none of the potentially long data is read
+        # for it.
         sizes = self._sizes(
             "SELECT a.execution_seq, ifnull(length(v.flow), 0)"
             " + sum(length(a.input) + length(a.context) + length(t.payload) + ifnull(length(r.payload), 0))"
@@ -202,23 +207,23 @@ class Audit:
             values.append(which.flow_name)
         if queues is not None and self._are_few(queues):
             step = "" if which.step_id is None else "AND step_id = ?"
-            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608 - texts of ours, values apart
+            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608 - constant SQL, bound values
             values.extend([_json(queues)] if which.step_id is None else [_json(queues), which.step_id])
         elif queues is not None or which.step_id is not None:
             step = "" if which.step_id is None else "AND a.step_id = ?"
             queue = "" if queues is None else f"AND a.queue_id {ANY_OF}"
-            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608 - texts of ours, values apart
+            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608 - constant SQL, bound values
             values.extend([] if which.step_id is None else [which.step_id])
             values.extend([] if queues is None else [_json(queues)])
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._connection.execute(
-            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608 - texts of ours, values apart
+            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608 - constant SQL, bound values
             (*values, limit, start),
         )
         return [row[0] for row in rows]
 
     def _queues(self, which: ExecutionFilter) -> list[int] | None:
-        """Return the queues that satisfy the filter's wishes about command and pack, None when it has none."""
+        """Return the queues that match the filter's command and pack, None without such conditions."""
         if which.action_name is None and which.action_pack_name is None and not which.action_pack_labels:
             return None
         wanted = which.action_pack_labels or {}
@@ -230,22 +235,22 @@ class Audit:
 
     def _are_few(self, queues: Sequence[int]) -> bool:
         found = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608 - texts of ours, values apart
+            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608 - constant SQL, bound values
             (_json(queues), FEW + 1),
         )
         return bool(found.fetchone()[0] <= FEW)
 
     def _executions(self, seqs: Sequence[int]) -> list[Execution]:
-        """Return the executions with these sequence numbers in that order, all actions and events included."""
+        """Return the executions with these numbers, in that order, with all actions and events."""
         heads = {
             row[0]: (row[1], row[2], row[3])
             for row in self._connection.execute(
-                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608 - texts of ours, values apart
+                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608 - constant SQL, bound values
                 (_json(seqs),),
             )
         }
         rows = self._connection.execute(
-            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608 - texts of ours, values apart
+            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608 - constant SQL, bound values
             " a.step_id, a.step_index, a.context, a.states, a.due_at, a.seq, a.timeout"
             f" FROM action a JOIN queue q ON q.queue_id = a.queue_id WHERE a.execution_seq {ANY_OF} ORDER BY a.seq",
             (_json(seqs),),
@@ -262,7 +267,7 @@ class Audit:
         if not action_seqs:
             return {}
         rows = self._connection.execute(
-            "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM attempt"  # noqa: S608 - texts of ours
+            "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM attempt"  # noqa: S608 - constant SQL
             f" WHERE action_seq {ANY_OF} ORDER BY action_seq, number",
             (_json(action_seqs),),
         ).fetchall()
@@ -279,7 +284,7 @@ class Audit:
         conditions, values = _conditions(which)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._connection.execute(
-            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608 - texts of ours, values apart
+            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608 - constant SQL, bound values
             " a.due_at FROM action a JOIN queue q ON q.queue_id = a.queue_id JOIN execution e ON e.seq = a.execution_seq"
             f" {where} ORDER BY a.seq LIMIT ? OFFSET ?",
             (*values, limit, start),
@@ -324,11 +329,11 @@ class Audit:
         # With "?2 IS NULL OR" in it, the search would begin at the first key each time.
         behind = "" if after is None else f"AND key {sign} ?2"
         rows = self._connection.execute(
-            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608 - texts of ours, values apart
+            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608 - constant SQL, bound values
             (kind, after, -1 if limit is None else limit),
         )
         return [Note(kind, *row) for row in rows]
 
     def find_nothing(self) -> None:
-        """Read as little as possible, to see whether reading works."""
+        """Read as little as possible, to check that reading works."""
         self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -1,4 +1,4 @@
-"""Packs, flows, datastore items and notes: what is put there, as it changes."""
+"""Packs, flows, datastore items and notes: their changes."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ class Catalog:
         self._connection = connection
 
     def ping(self) -> None:
-        """Write something, so that a disk that is full or read-only is noticed."""
+        """Write something, so that a full or read-only disk is noticed."""
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         self._connection.execute(f"PRAGMA user_version = {version}")
 
@@ -72,7 +72,7 @@ class Catalog:
     def save_note(self, note: Note, *, replaces: bool) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         row = (note.kind, note.key, note.value)
-        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608 - texts of ours, values apart
+        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608 - constant SQL, bound values
         if not done.rowcount:
             raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
 

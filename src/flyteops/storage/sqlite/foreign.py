@@ -1,4 +1,4 @@
-"""What other programs have written into the file while it is open: their changes, and tables that are missing since."""
+"""Writes of other programs to the open file: their commits, and tables that went missing."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ OBJECTS = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIK
 
 
 class ForeignWrites:
-    """Notices commits of other connections, and compares the tables and indexes with those of the beginning.
+    """Detects commits of other connections, and compares tables and indexes with the initial ones.
 
-    It belongs to the connection that writes, the only one of the server that does.
+    It belongs to the writing connection, the only one of the server that writes.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -18,7 +18,10 @@ class ForeignWrites:
         self._objects = self._read_objects()
 
     def have_happened(self) -> bool:
-        """Tell whether others have committed since the last call; inside a transaction, none can from then on."""
+        """Return whether others have committed since the last call.
+
+        Inside a transaction, none can from then on.
+        """
         before, self._version = self._version, self._read_version()
         return self._version != before
 

@@ -1,4 +1,4 @@
-"""What keeps the file from growing for ever: removing what is old, and giving free pages back. In the writer's thread."""
+"""Bounds on the file's growth, in the writer's thread: removing old data, returning free pages."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.unused import surplus
 
 VACUUM_PAGES = 256
-"""How many free pages are given back to the file system in one step."""
+"""The number of free pages returned to the file system in one step."""
 
 FOREVER = 2**63 - 1
 
@@ -40,9 +40,9 @@ def purge(ledger: Ledger, what: Retention, limit: int) -> Purged:
 def purge_versions(ledger: Ledger, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     ledger.flush()
-    ledger.execute(f"UPDATE flow_version SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})")  # noqa: S608 - texts of ours
+    ledger.execute(f"UPDATE flow_version SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})")  # noqa: S608 - constant SQL
     ledger.execute(
-        f"UPDATE flow_version SET unused_since = ? WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - texts of ours
+        f"UPDATE flow_version SET unused_since = ? WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - constant SQL
         (to_microseconds(what.at),),
     )
     unused = ledger.execute(
@@ -54,13 +54,13 @@ def purge_versions(ledger: Ledger, what: VersionBound, limit: int) -> PurgedVers
 
 
 def used_bytes(ledger: Ledger) -> int:
-    """Return how much of the file is in use."""
+    """Return the number of bytes of the file in use."""
     pages, free, size = (ledger.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
     return int((pages - free) * size)
 
 
 def vacuum(ledger: Ledger) -> int:
-    """Give a bounded number of free pages back; return how many are left."""
+    """Return a bounded number of free pages to the file system; return the number left."""
     ledger.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     left: int = ledger.execute("PRAGMA freelist_count").fetchone()[0]
     return left
@@ -72,12 +72,13 @@ def _old(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
 
 
 def _finished(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
-    """Return the oldest executions in which nothing is left to do.
+    """Return the oldest finished executions.
 
-    Those before `finished_from` were looked at: they are not finished, and will be found behind it once they are.
+    Those before `finished_from` were examined: they are not finished, and will be found after it
+    once they are.
     """
     rows = ledger.execute(
-        "SELECT e.seq, e.changed_at FROM execution e WHERE e.changed_at >= ? AND e.changed_at < ?"  # noqa: S608 - texts of ours
+        "SELECT e.seq, e.changed_at FROM execution e WHERE e.changed_at >= ? AND e.changed_at < ?"  # noqa: S608 - constant SQL
         f" AND {IS_FINISHED} ORDER BY e.changed_at LIMIT ?",
         (ledger.finished_from, before, limit),
     ).fetchall()
@@ -89,9 +90,12 @@ def _finished(ledger: Ledger, before: int, limit: int) -> Sequence[int]:
 
 
 def _remove_oldest(ledger: Ledger, limit: int) -> tuple[int, int]:
-    """Remove what is oldest, executions that are finished or events that led to none; how many of each."""
+    """Remove the oldest finished executions, or events that led to none.
+
+    Return the number of each.
+    """
     execution = ledger.execute(
-        f"SELECT min(e.changed_at) FROM execution e WHERE e.changed_at >= ? AND {IS_FINISHED}",  # noqa: S608 - texts of ours
+        f"SELECT min(e.changed_at) FROM execution e WHERE e.changed_at >= ? AND {IS_FINISHED}",  # noqa: S608 - constant SQL
         (ledger.finished_from,),
     ).fetchone()[0]
     event = ledger.execute("SELECT min(received_at) FROM event WHERE referrers = 0").fetchone()[0]
@@ -103,7 +107,7 @@ def _remove_oldest(ledger: Ledger, limit: int) -> tuple[int, int]:
 
 
 def _remove(ledger: Ledger, seqs: Sequence[int]) -> int:
-    """Remove executions with their actions; events go when nothing refers to them any more."""
+    """Remove executions with their actions; events are removed with their last reference."""
     queue_ids: set[int] = set()
     referred: list[tuple[int]] = []
     for seq in seqs:
@@ -127,7 +131,7 @@ def _remove_attempts(ledger: Ledger, action_seq: int) -> Iterable[int | None]:
 
 
 def _remove_events(ledger: Ledger, before: int, limit: int) -> int:
-    # Ordered by time as the index is, so that the oldest go first.
+    # Ordered by time like the index, so that the oldest are removed first.
     found = ledger.execute(
         "DELETE FROM event WHERE seq IN"
         " (SELECT seq FROM event WHERE referrers = 0 AND received_at < ? ORDER BY received_at LIMIT ?)"

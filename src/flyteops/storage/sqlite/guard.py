@@ -1,7 +1,8 @@
-"""Whether the files of an open database are still those that were opened.
+"""The guard of the database files: a check that they are still those that were opened.
 
-SQLite does not notice when its files are removed, replaced or copied over: it goes on with what it has open, and what it commits
-then is not in the file that the next server opens. So the writer looks before each transaction, and again before it answers.
+SQLite does not notice when its files are removed, replaced or overwritten: it continues with its
+open files, and later commits are not in the file that the next server opens. So the writer checks
+before each transaction, and again before it answers.
 """
 
 import logging
@@ -19,25 +20,32 @@ from flyteops.storage.sqlite.lock import Lock
 LOGGER = logging.getLogger("flyte.store")
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at all of the files and the token. In between, what the system says of the database is compared."""
+"""Seconds between two checks of all files and the token.
+
+In between, the database file's status is compared.
+"""
 
 TOKEN_LENGTH = 16
 
 CELL = b"\x24\x01\x04\x00\x2c\x2c"
-"""How the only row of the table `generation` begins in a page: two blobs of 16 bytes follow, `token` and `former`."""
+"""The beginning of the only row of `generation` in a page.
+
+Two blobs of 16 bytes follow, `token` and `former`.
+"""
 
 MAGIC = b"SQLite format 3\0"
 
 DOUBTS = (0.0, 0.005, 0.05)
-"""Seconds before each of the looks that must all find another content: a page may be seen while it is written."""
+"""Seconds before each check that must find other content: a page may be half written."""
 
 Identity = tuple[int, int]
 
 
 class Fault(NamedTuple):
-    """What is wrong with the files. `is_final` if only a restart helps.
+    """A fault of the files. `is_final` if only a restart helps.
 
-    `has_own_file` if our connections still have the database open, so that the log can be saved into it.
+    `has_own_file` if our connections still have the database open, so that the log can be saved
+    into it.
     """
 
     message: str
@@ -46,10 +54,10 @@ class Fault(NamedTuple):
 
 
 class Guard:
-    """Compares the files of a database with those that were opened, by their identity and by a token in the file.
+    """Compares the files of a database with those opened, by identity and by a token in the file.
 
-    The token is renewed around each checkpoint, so that a file which was copied over this one, and has its identity, is told from
-    it: at the same time, what is in the log would not fit to such a copy.
+    The token is renewed around each checkpoint, to detect a file that was copied over this one and
+    has its identity: the contents of the log would not fit such a copy.
     """
 
     def __init__(self, named: Path, lock: Lock) -> None:
@@ -77,11 +85,11 @@ class Guard:
 
     @property
     def fault(self) -> Fault | None:
-        """What is wrong, as far as it was seen."""
+        """The fault, as far as it was detected."""
         return self._fault
 
     def watch(self, connection: sqlite3.Connection) -> None:
-        """Remember what the files are now; on the connection that writes, between two transactions."""
+        """Remember the files' state; on the writing connection, between two transactions."""
         self._page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         (self._root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'generation'").fetchone()
         row = connection.execute("SELECT token FROM generation").fetchone()
@@ -96,7 +104,8 @@ class Guard:
         self._token = os.urandom(TOKEN_LENGTH)
         former = self._token_in_file()
         self._tokens |= {former, self._token}
-        # Not synced by itself: whatever follows it in the log is, and a checkpoint syncs the log first.
+        # Not synced by itself: any later commit in the log is, and a checkpoint syncs the log
+        # first.
         (mode,) = connection.execute("PRAGMA synchronous").fetchone()
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
@@ -105,7 +114,10 @@ class Guard:
             connection.execute(f"PRAGMA synchronous = {mode}")
 
     def confirm(self, connection: sqlite3.Connection) -> None:
-        """Note that a checkpoint has ended. If it has copied the whole log, the file has the last token, and gets a new one."""
+        """Note that a checkpoint has ended.
+
+        If it has copied the whole log, the file has the last token, and gets a new one.
+        """
         if self._token_in_file() != self._token:
             return
         self._tokens = frozenset((self._token,))
@@ -115,7 +127,7 @@ class Guard:
     def check(self, max_age: float = 0.0) -> None:
         """Raise `UnavailableError` unless the files are those that were opened. From any thread.
 
-        A look within the last `max_age` seconds is enough.
+        A check within the last `max_age` seconds is enough.
         """
         if self._fault is None or not self._fault.is_final:
             now = time.monotonic()
@@ -136,7 +148,7 @@ class Guard:
         )
 
     def note_missing(self, names: Sequence[str]) -> None:
-        """Refuse all work from now on, since another program has removed or changed tables or indexes."""
+        """Refuse all work from now on, as another program has removed or changed tables or indexes."""
         self._note(
             Fault(
                 f"Another program has changed the tables of the database {str(self._named)!r} while the server ran:"
@@ -160,7 +172,10 @@ class Guard:
                 self._lock.keep_log()
 
     def _is_unchanged(self, now: float) -> bool:
-        """Tell whether the file of this name is as it was seen; in one call of the system, since each lets others go first."""
+        """Return whether the file of this name is unchanged.
+
+        One system call, since each lets other threads go first.
+        """
         try:
             is_same = _signature(self._named) == self._signature
         except OSError:

@@ -1,8 +1,9 @@
-"""What the writer does inside its transaction about events, actions and what follows from them, on one connection.
+"""The writer's operations on events, actions and their consequences, inside its transaction.
 
-Rows of one kind are gathered and written in bulk by `flush`, which whoever reads what may have been gathered calls first. What
-is kept in memory (names of queues and sources, the heads of queues, what was handed out) mirrors the database, which has no other
-writer; `forget` drops it after a rollback.
+Rows of one kind are gathered and written in bulk by `flush`, which must precede any read of rows
+that may have been gathered. The data in memory (names of queues and sources, the heads of queues,
+handed-out actions) mirrors the database, which has no other writer; `forget` drops it after a
+rollback.
 """
 
 import logging
@@ -59,18 +60,22 @@ from flyteops.storage.sqlite.waiting import (
 LOGGER = logging.getLogger("flyte.store")
 
 HANDED_OUT_KEPT = 5_000
-"""How many actions that were handed out are remembered before all are forgotten, which are read when they end."""
+"""The number of handed-out actions to cache; beyond it, all are dropped, and read when they end."""
 
 SOURCES_KEPT = 10_000
-"""How many senders and event names are remembered before all are forgotten, for the sake of packs that invent names."""
+"""The number of cached senders and event names, as packs may invent names; then all are dropped."""
 
 
 class Ledger:
-    """The verbs on an open transaction. Used by the writer's thread alone, except for `may_wait`."""
+    """The verbs on an open transaction.
+
+    Used by the writer's thread alone, except for `may_wait`.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        # What an event begins has an id that was made for it. It is looked for only after a batch has failed, which may be why.
+        # An execution that an event begins has a newly generated id. It is looked up only after a
+        # batch has failed, as it may be the reason.
         self.is_careful = False
         self.execute = self._execute = connection.execute
         self._begin_gathering()
@@ -80,11 +85,11 @@ class Ledger:
 
     @property
     def mark(self) -> tuple[int, int]:
-        """What differs after a job that has changed something, be it gathered or written."""
+        """A value that differs after a job with changes, be they gathered or written."""
         return self.connection.total_changes, self._gathered
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the gathered rows."""
         if not self._gathered:
             return
         many = self.connection.executemany
@@ -108,7 +113,7 @@ class Ledger:
         self._begin_gathering()
 
     def _flush_leases(self) -> None:
-        # Apart from the rest, for few actions have a time limit, and an index must be looked after for it.
+        # Separate from the others, as few actions have a time limit, and it maintains an index.
         if self._attempts:
             self.connection.executemany("INSERT INTO attempt VALUES (?,?,?,?,?,NULL,NULL)", self._attempts)
         if self._due:
@@ -120,11 +125,11 @@ class Ledger:
             self.connection.executemany("INSERT OR REPLACE INTO event_key VALUES (?,?,?)", rows)
 
     def settle(self) -> None:
-        """Note that what was done is committed."""
+        """Note that all changes so far are committed."""
         self._begun.clear()
 
     def forget(self) -> None:
-        """Drop what is in memory, because the transaction or a part of it was rolled back."""
+        """Drop the data in memory, because the transaction or a part of it was rolled back."""
         self._begin_gathering()
         self._begun: dict[str, int] = {}
         self._handed_out: dict[str, Found] = {}
@@ -136,7 +141,7 @@ class Ledger:
         by_pack: dict[str, PackQueues] = {}
         for queue in queues:
             by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels)).add(queue)
-        self._by_pack = by_pack  # as a whole, for the event loop looks into it
+        self._by_pack = by_pack  # as a whole, as the event loop reads it
         self._last_event = self._last("event")
         self._last_execution = self._last("execution")
         self._last_action = self._last("action")
@@ -163,13 +168,13 @@ class Ledger:
         self._unsettled: set[int] = set()
 
     def _last(self, table: str) -> int:
-        found: int | None = self._execute(f"SELECT max(seq) FROM {table}").fetchone()[0]  # noqa: S608 - names of ours
+        found: int | None = self._execute(f"SELECT max(seq) FROM {table}").fetchone()[0]  # noqa: S608 - constant names
         return found or 0
 
     # ------------------------------------------------------------------------------------------------------- life cycle
 
     def drop_queues(self, queue_ids: Iterable[int]) -> None:
-        """Forget those of the queues that have no actions any more; what was gathered must have been written before."""
+        """Forget those of the queues without actions; gathered rows must be written before."""
         for queue_id in queue_ids:
             queue = self._queues.get(queue_id)
             if queue is None:  # it cannot be read
@@ -183,7 +188,7 @@ class Ledger:
                     del self._by_pack[queue.pack_name]
 
     def drop_sources(self, source_ids: Iterable[int]) -> None:
-        """Forget those of the sources that have no events any more; what was gathered must have been written before."""
+        """Forget those of the sources without events; gathered rows must be written before."""
         for source_id in source_ids:
             if self._execute("SELECT 1 FROM event WHERE source_id = ? LIMIT 1", (source_id,)).fetchone() is None:
                 self._execute("DELETE FROM source WHERE source_id = ?", (source_id,))
@@ -199,14 +204,17 @@ class Ledger:
         return event.event_id
 
     def _kept(self, key: str, event: Event) -> str | None:
-        """Return the id of the event that came with this key before, if it came within the time for which keys are kept."""
+        """Return the id of an earlier event with this key, if within the retention of keys."""
         kept = self._keys.get(key)
         if kept is None:
             kept = self._execute("SELECT event_id, kept_at FROM event_key WHERE key = ?", (key,)).fetchone()
         return None if kept is None or kept[1] < to_microseconds(event.received_at - KEPT_KEYS) else kept[0]
 
     def may_wait(self, pack: PackRef, command: str | None) -> bool:
-        """Tell whether an action may wait for this pack. From any thread; never False once such an action was committed."""
+        """Return whether an action may wait for this pack. From any thread.
+
+        It is never False once such an action was committed.
+        """
         return any(group.may_wait(command) for group in self._serving(pack))
 
     def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
@@ -237,14 +245,17 @@ class Ledger:
         return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at, action.revision)
 
     def _remember(self, action: Found) -> None:
-        """Keep what is known of an action that is handed out, for its result comes next; nothing else happens to most of them."""
+        """Cache an action that is handed out, as its result comes next.
+
+        Nothing else happens to most of them.
+        """
         if action.context:
             if len(self._handed_out) >= HANDED_OUT_KEPT:
                 self._handed_out.clear()
             self._handed_out[action.action_id] = action
 
     def forget_handed_out(self, action_id: str | None = None) -> None:
-        """Forget what is known of an action that was handed out, or of all, as something else than its result happens to it."""
+        """Drop a handed-out action from the cache, or all, upon any event but its result."""
         if action_id is None:
             self._handed_out.clear()
         else:
@@ -272,14 +283,14 @@ class Ledger:
         return bool(queue.heads)
 
     def make_available(self, queue_ids: Iterable[int]) -> None:
-        """Note that actions in the midst of these queues became NEW; what was gathered must have been written before."""
+        """Note that actions amid these queues became NEW; gathered rows must be written before."""
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
             queue.drop_heads()
             self._group(queue).expect(queue, 0)
 
     def address(self, queue_id: int) -> Address:
-        """Return whom the actions of a queue are for."""
+        """Return the address of a queue's actions."""
         queue = self._queues[queue_id]
         return Address(queue.pack_name, queue.labels, queue.command)
 
@@ -298,7 +309,7 @@ class Ledger:
         return True
 
     def end(self, found: Found, result: Event, outcome: Outcome) -> None:
-        """Let an action end with a result."""
+        """End an action with a result."""
         self.forget_handed_out(found.action_id)
         self._begun[found.correlation_id] = found.execution_seq
         result_seq = self.add(result, outcome, found.seq)
@@ -318,7 +329,7 @@ class Ledger:
         self._execute("UPDATE attempt SET late_seq = ? WHERE action_seq = ? AND number = ?", (seq, found.seq, number))
 
     def find(self, action_id: str) -> Found:
-        """Return an action as it stands; raise `NotFoundError`."""
+        """Return the current state of an action; raise `NotFoundError`."""
         found = self._handed_out.get(action_id)
         if found is not None:
             return found
@@ -331,11 +342,11 @@ class Ledger:
         return found
 
     def find_all(self, seqs: Sequence[int]) -> list[Found]:
-        """Return the actions with these sequence numbers; what was gathered must have been written before."""
+        """Return the actions with these numbers; gathered rows must have been written before."""
         return [found for seq in seqs if (found := self._find_action("a.seq = ?", seq)) is not None]
 
     def progress_of(self, found: Found) -> Progress:
-        """Return how an action and its execution stand."""
+        """Return the progress of an action and its execution."""
         queue = self._queues[found.queue_id]
         return Progress(
             action_id=found.action_id,
@@ -382,9 +393,9 @@ class Ledger:
         return None if row is None else Found(*row)
 
     def add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
-        """Gather an event and what follows from it; return its sequence number."""
+        """Gather an event and its consequences; return its sequence number."""
         now = to_microseconds(event.received_at)
-        # Whatever can fail comes first, so that a job that failed has gathered nothing.
+        # All that can fail comes first, so that a job that failed has gathered nothing.
         actions = [(action, encode_json(action.context), self._queue_id(action)) for action in outcome.actions]
         decisions = encode_decisions(outcome.decisions) if outcome.decisions else None
         created_at = None if event.created_at is None else event.created_at.isoformat()
@@ -451,13 +462,13 @@ class Ledger:
         self._unsettled.add(place.execution_seq)
 
     def _forget_who_is_alone(self) -> None:
-        """Drop what is known of executions, as an event adds to one that was begun by another."""
+        """Drop the cached executions, as an event adds to one that was begun by another."""
         self._handed_out.clear()
         for queue in self._queues.values():
             queue.drop_heads()
 
     def touch(self, execution_seq: int, now: int) -> None:
-        """Note that something has happened in an execution."""
+        """Note activity in an execution."""
         self._gathered += 1
         self._touched[execution_seq] = max(now, self._touched.get(execution_seq, now))
         self._unsettled.add(execution_seq)
@@ -476,7 +487,7 @@ class Ledger:
         return seq
 
     def _old_execution(self, correlation_id: str, now: int) -> int | None:
-        """Return the execution of this id if there is one."""
+        """Return the existing execution of this id, if any."""
         row = self._execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
         if row is None:
             return None

@@ -1,4 +1,4 @@
-"""The locks that keep a second server off a database file, whatever name the file is opened by."""
+"""The locks that keep a second server off a database file, opened by any of its names."""
 
 import errno
 import fcntl
@@ -16,10 +16,10 @@ LOGGER = logging.getLogger("flyte.store")
 PRIVATE = 0o600
 
 SERVER_BYTE = 1 << 62
-"""The byte of the database file that a server locks: far behind all that SQLite locks or a file can hold."""
+"""The byte of the file that a server locks: far beyond all that SQLite locks or a file can hold."""
 
 SHARED_FIRST, SHARED_SIZE = 0x40000002, 510
-"""The bytes that every connection of SQLite locks to read, and exclusively to copy its log at the end."""
+"""The bytes that SQLite's connections lock to read, and exclusively to copy the log at the end."""
 
 RECORD = "hhqqi0q"
 """The layout of `struct flock` on Linux."""
@@ -32,8 +32,9 @@ TAKEN = (errno.EACCES, errno.EAGAIN)
 class Lock:
     """A lock file beside the database, for its message, and a lock on the database file itself.
 
-    The kernel drops both when the process ends. `file` is the database with all symbolic links followed. Closing any descriptor
-    of a file drops the locks that SQLite holds on it in this process: `release` only after all connections are closed.
+    The kernel drops both when the process ends. `file` is the database with all symbolic links
+    followed. Closing any descriptor of a file drops the locks that SQLite holds on it in this
+    process: `release` only after all connections are closed.
     """
 
     def __init__(self, database: Path) -> None:
@@ -50,19 +51,25 @@ class Lock:
         return self._descriptor
 
     def acquire(self) -> None:
-        """Take both locks, creating an empty database if there is none; raise `StoreError` naming the process that has them."""
+        """Take both locks, creating an empty database if none exists.
+
+        Raise `StoreError` naming the process that holds them.
+        """
         self.file = Path(os.path.realpath(self._database))
         self._lock_file = self._acquire_lock_file()
         try:
             self._descriptor = self._acquire_database()
-        except BaseException:  # whatever it is, another server may try
+        except BaseException:  # after any error, another server may try
             self.release()
             raise
         for suffix in ("-wal", "-shm"):
             _make_private(self.file.with_name(f"{self.file.name}{suffix}"))
 
     def release(self) -> None:
-        """Let go; may be called twice. The lock file stays: removing it would race with the next server."""
+        """Release the locks; may be called twice.
+
+        The lock file stays: removing it would race with the next server.
+        """
         for descriptor in (self._descriptor, self._lock_file):
             if descriptor is not None:
                 os.close(descriptor)
@@ -105,7 +112,8 @@ class Lock:
                 f"Cannot open {str(self._database)!r} for writing ({error.strerror})."
                 " Check that the server may write file and directory."
             ) from error
-        # On a refusal the descriptor stays open: closing it would drop SQLite's locks if this very process has the file open.
+        # On a refusal the descriptor stays open: closing it would drop SQLite's locks if this very
+        # process has the file open.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StoreError(f"{str(self._database)!r} is not a regular file. Name another file.")
         try:
@@ -117,7 +125,7 @@ class Lock:
         return descriptor
 
     def make_private(self) -> None:
-        """Take the rights of others from the database, once it is known to be one of Flyte's."""
+        """Remove others' permissions on the database, once it is known to be Flyte's."""
         _make_private(self.file)
 
     def _in_use(self, owner: str) -> StoreError:
@@ -127,8 +135,8 @@ class Lock:
 def lock_server_byte(descriptor: int) -> None:
     """Lock the byte that only one server may have; raise `OSError`.
 
-    The lock belongs to the descriptor where the system knows such locks. Elsewhere it belongs to the process, and the lock file
-    alone keeps two stores of one process apart.
+    The lock belongs to the descriptor where the system supports such locks. Elsewhere it belongs to
+    the process, and the lock file alone keeps two stores of one process apart.
     """
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is not None:
@@ -143,7 +151,10 @@ def lock_server_byte(descriptor: int) -> None:
 
 
 def reader_of(descriptor: int, start: int, length: int) -> str:
-    """Return which other process has locked one of these bytes, as "process 4711 (sqlite3)"; "" if that cannot be known."""
+    """Return the other process that locked one of these bytes.
+
+    In the form "process 4711 (sqlite3)"; "" if unknown.
+    """
     if not hasattr(fcntl, "F_OFD_SETLK"):  # the layout of the record is that of Linux
         return ""
     record = struct.pack(RECORD, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
@@ -161,7 +172,10 @@ def reader_of(descriptor: int, start: int, length: int) -> str:
 
 
 def _make_private(path: Path) -> None:
-    """Take the rights of others from a file that earlier versions made readable for all. The group's alone may be on purpose."""
+    """Remove the permissions of others on a file that earlier versions made world-readable.
+
+    The group's may be on purpose.
+    """
     try:
         found = path.lstat()
         mode = stat.S_IMODE(found.st_mode)

@@ -1,8 +1,9 @@
-"""The write-ahead log: copied into the database (a checkpoint) between batches, and bounded while somebody reads an old state.
+"""The write-ahead log: copied (checkpointed) between batches, and bounded during long reads.
 
-SQLite can only copy what no reader still needs in its older form, and starts the log over only once all of it was copied and
-nobody reads from it. A reader that does not end, such as a stopped program, makes the log grow with all that is written.
-Nothing is written while a checkpoint waits for readers, so it waits only when it can expect to succeed, and briefly.
+SQLite can only copy pages that no reader still needs in an older form, and starts the log over only
+once all of it was copied and no reader uses it. A reader that does not end, such as a stopped
+program, makes the log grow with every write. Nothing is written while a checkpoint waits for
+readers, so it waits only when it can expect to succeed, and briefly.
 """
 
 import logging
@@ -23,41 +24,47 @@ LOGGER = logging.getLogger("flyte.store")
 MEBIBYTE = 1024 * 1024
 
 LONG = 6 * MEBIBYTE
-"""Bytes from which on the log is made to start over; by itself it does so after a checkpoint if nobody reads."""
+"""The bytes from which the log is restarted; SQLite does so after a checkpoint without readers."""
 
 CHECKPOINT_FRAMES = 1000
-"""How many pages are in the log that are not in the database yet when a checkpoint is made."""
+"""The number of pages in the log but not yet in the database at which a checkpoint is made."""
 
 GROWN = 64 * MEBIBYTE
-"""Bytes from which on a reader that keeps the log from starting over is reported."""
+"""The size in bytes from which a reader that keeps the log from starting over is reported."""
 
 MAX_BYTES = 1024 * MEBIBYTE
-"""How long the log may get while it cannot start over."""
+"""The maximum size of the log while it cannot start over."""
 
 PATIENCE, MOST_PATIENCE = 0.25, 1.0
-"""Seconds to wait for the reads under way, with which nothing is written; longer for a long log of which all was copied."""
+"""Seconds to wait for current readers, blocking writes; longer for a long log, fully copied."""
 
 TRY = 0.01
-"""Seconds SQLite waits in one go: it waits for a place that an old read has, and new reads may join there for ever."""
+"""Seconds that SQLite waits in one go.
+
+It waits for the slot of an old reader, and new readers may join that for ever.
+"""
 
 PAUSE, LONGEST_PAUSE = 1.0, 10.0
-"""Seconds until it is waited again for readers that prevented a restart, doubled each time."""
+"""Seconds until the next wait for readers that prevented a restart, doubled each time."""
 
 HELD_PAUSE = 0.25
-"""Seconds until a checkpoint is tried again that an old read prevented. Trying costs nothing while that goes on."""
+"""Seconds until the next try of a checkpoint that an old reader prevented.
+
+Trying costs nothing meanwhile.
+"""
 
 FAILED_PAUSE = 1.0
-"""Seconds until a checkpoint is tried again that the disk prevented."""
+"""Seconds until the next try of a checkpoint that failed on the disk."""
 
 FRAME_HEADER = 24
 
 HEADER = 136
-"""How long the part of the index is that says how long the log is."""
+"""The size of the part of the index that holds the length of the log."""
 
 NUMBER = struct.Struct("=I")
 
 READ_LOCKS = range(123, 128)
-"""The bytes of the index that readers lock, each for a state of the database; from the file format of SQLite."""
+"""The bytes of the index that readers lock, each for a database state; from SQLite's format."""
 
 
 class Index:
@@ -71,18 +78,18 @@ class Index:
         self._memory = mmap.mmap(self._descriptor, HEADER, access=mmap.ACCESS_READ)
 
     def close(self) -> None:
-        """Let go; only after all connections are closed."""
+        """Close the descriptors; only after all connections are closed."""
         self._memory.close()
         os.close(self._descriptor)
 
     @property
     def frames(self) -> int:
-        """How many pages are in the log."""
+        """The number of pages in the log."""
         return self._number(16)
 
     @property
     def copied(self) -> int:
-        """How many of them are in the database as well."""
+        """The number of them that are in the database as well."""
         return self._number(96)
 
     def _number(self, offset: int) -> int:
@@ -90,13 +97,16 @@ class Index:
         return found
 
     def readers(self) -> str:
-        """Return which other processes read, in words."""
+        """Return a description of the other processes that read."""
         found = {reader_of(self._descriptor, byte, 1) for byte in READ_LOCKS} - {""}
         return ", ".join(sorted(found)) or "a program that cannot be named"
 
 
 class Log:
-    """The log of a database, by the connection that writes it. All but `problem` and `warning` is for the writer's thread."""
+    """The log of a database, by the connection that writes it.
+
+    All but `problem` and `warning` is for the writer's thread.
+    """
 
     def __init__(self, connection: sqlite3.Connection, guard: Guard, max_bytes: int = MAX_BYTES) -> None:
         self._connection = connection
@@ -115,18 +125,18 @@ class Log:
         self.warning = ""
 
     def close(self) -> None:
-        """Let go of the index; only after all connections are closed."""
+        """Close the index; only after all connections are closed."""
         self._index.close()
 
     @property
     def due_in(self) -> float | None:
-        """Seconds until it should be looked at again, written or not; None when it need not be."""
+        """Seconds until the next check, with or without writes; None if none is needed."""
         return None if self._again_at is None else max(0.0, self._again_at - time.monotonic())
 
     def bound(self) -> None:
-        """Make a checkpoint if there is enough to copy, and start the log over if it is long; between two transactions.
+        """Make a checkpoint if there is enough to copy, and restart a long log; between transactions.
 
-        Raise `sqlite3.Error` when that fails; it is tried again some time later.
+        Raise `sqlite3.Error` on failure; it is retried some time later.
         """
         if time.monotonic() < self._not_before:
             self._again_at = self._not_before
@@ -147,11 +157,11 @@ class Log:
             self._report_length()
 
     def save(self) -> None:
-        """Copy all of the log into the file that is open, wherever that is now, and leave nothing in the log."""
+        """Copy all of the log into the open file, even if moved, and leave nothing in the log."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _shorten(self) -> bool:
-        """Return whether the log is as short as it should be, or is so now."""
+        """Return whether the log is, or has become, as short as it should be."""
         is_long = self._is_long()
         if not is_long and self._index.frames - self._index.copied < CHECKPOINT_FRAMES:
             return True
@@ -162,12 +172,12 @@ class Log:
             return is_copied
         if is_copied:
             return self._start_over(PATIENCE * self._length / LONG)
-        # Reads that follow each other leave something to copy each time. Those under way are waited for, briefly, unless the
-        # checkpoint has come no further than the last one: a read does not end then.
+        # Consecutive reads leave something to copy each time. Current ones are waited for, briefly,
+        # unless the checkpoint has come no further than the last one: a read does not end then.
         return is_moving and self._start_over(MOST_PATIENCE)
 
     def _checkpoint(self) -> bool:
-        """Copy what can be copied without waiting; return whether that was all."""
+        """Copy as much as possible without waiting; return whether that was all."""
         with suppress(sqlite3.Error):  # on a full disk, room is what the checkpoint may make
             self._guard.renew(self._connection)
         _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -201,7 +211,7 @@ class Log:
         return self._index.frames * self._frame
 
     def _is_long(self) -> bool:
-        """Tell whether the file is long, whatever part of it is in use."""
+        """Return whether the file is long, regardless of the part in use."""
         self._longest = max(self._longest, self._length)
         return self._longest > LONG
 

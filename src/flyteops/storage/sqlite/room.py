@@ -1,4 +1,4 @@
-"""Whether the disk of the database has room, which a write into space that the database has already does not show."""
+"""Free space on the database's disk, which writes into already allocated space do not check."""
 
 import tempfile
 from pathlib import Path
@@ -7,10 +7,10 @@ from flyteops.errors import UnavailableError
 from flyteops.model import Note
 
 ROOM = 256 * 1024
-"""How many bytes a disk that is not full takes."""
+"""The number of bytes that a disk with enough room must take."""
 
 PROBE = Note("probe", "room", bytes(64 * 1024))
-"""What is written and removed again before a database that has refused a write is called usable."""
+"""The note written and removed again before a database that refused a write is called usable."""
 
 
 def check_room(folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""The tables, the steps that lead to them, and the checks before a database file is trusted.
+"""The tables, their migrations, and the checks before a database file is trusted.
 
-Instants that are sorted by are integers, microseconds since the epoch; an event's `created_at` is ISO 8601 text, so that it
-keeps its offset. Foreign keys are not declared: all writing goes through `ledger`, and the checks would double its reads.
+Instants used for sorting are integers, microseconds since the epoch; an event's `created_at` is ISO
+8601 text, so that it keeps its offset. Foreign keys are not declared: all writing goes through
+`ledger`, and the checks would double its reads.
 """
 
 import sqlite3
@@ -10,13 +11,13 @@ from pathlib import Path
 from flyteops.errors import StoreError, UnavailableError
 
 APPLICATION_ID = 0x466C7974
-"""``Flyt`` in ASCII; tells `file` and us whose database it is."""
+"""``Flyt`` in ASCII; identifies the database to Flyte and to `file`."""
 
 OLDEST_SQLITE = (3, 37, 0)
-"""STRICT tables came with it; RETURNING and JSON functions are older."""
+"""The first version with STRICT tables; RETURNING and JSON functions are older."""
 
 UNSTORABLE = (UnicodeEncodeError, OverflowError, sqlite3.DataError)
-"""What Python and SQLite say about a value that has no place in a column: lone surrogates, huge numbers and texts."""
+"""Errors for a value that a column cannot hold: lone surrogates, huge numbers and texts."""
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another program that holds a lock on the database."""
@@ -28,7 +29,7 @@ REASONS = (
     ("SQLITE_READONLY", "it cannot be written: its disk is read-only, or the file's permissions have changed"),
     ("SQLITE_CANTOPEN", "it cannot be opened: see the permissions of file and directory, and the limit of open files"),
 )
-"""What to tell users instead of SQLite's own words, by the beginning of the error's name."""
+"""Messages for users instead of SQLite's own, by the beginning of the error's name."""
 
 FIRST = (
     """
@@ -56,7 +57,7 @@ FIRST = (
       value BLOB NOT NULL
     ) STRICT
     """,
-    # Who sends what: the few combinations that millions of events repeat.
+    # Senders and event names: the few combinations that millions of events repeat.
     """
     CREATE TABLE source (
       source_id INTEGER PRIMARY KEY,
@@ -101,7 +102,8 @@ FIRST = (
     """,
     "CREATE INDEX execution_by_activity ON execution (changed_at)",
     "CREATE INDEX execution_by_flow ON execution (flow_name, changed_at)",
-    # What is asked of whom: a pack's queues are found in memory, so that claiming is one index seek for each.
+    # Pack, labels and command: a pack's queues are found in memory, so that claiming is one index
+    # seek for each.
     """
     CREATE TABLE queue (
       queue_id INTEGER PRIMARY KEY,
@@ -133,7 +135,8 @@ FIRST = (
 )
 
 TIME = (
-    # How often it was handed out, how long it may take, and when it may be taken (state LATER) or is lost (PENDING).
+    # The number of attempts, the time limit, and when it may be taken (state LATER) or is lost
+    # (PENDING).
     "ALTER TABLE action ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE action ADD COLUMN timeout INTEGER",
     "ALTER TABLE action ADD COLUMN due_at INTEGER",
@@ -165,10 +168,11 @@ TIME = (
     "CREATE INDEX event_key_by_age ON event_key (kept_at)",
 )
 
-# How long a NEW action that may not be taken yet was to wait: what a clock that was set back must not make longer.
+# The delay of a NEW action that may not be taken yet, which a clock that was set back must not make
+# longer.
 WAIT = ("ALTER TABLE action ADD COLUMN wait INTEGER",)
 
-# A row while the records of another store are being loaded: how many there are by now, and their checksum.
+# A row while the records of another store are being loaded: the number so far, and their checksum.
 LOADING = ("CREATE TABLE loading (records INTEGER NOT NULL, checksum TEXT NOT NULL) STRICT",)
 
 NOTES = (
@@ -182,7 +186,8 @@ NOTES = (
     """,
 )
 
-# One row: a random token that changes around each checkpoint, and the one that was in the file before. See `guard`.
+# One row: a random token that changes around each checkpoint, and the one that was in the file
+# before. See `guard`.
 GENERATION = (
     """
     CREATE TABLE generation (
@@ -196,18 +201,24 @@ GENERATION = (
 # Whether the command has failed, of which the event is the result; NULL for other events.
 FAILURE = ("ALTER TABLE event ADD COLUMN failure INTEGER",)
 
-# Which versions of flows are referred to, and since when others are not.
+# The versions of flows that are referred to, and since when others are not.
 UNUSED_VERSIONS = (
     "ALTER TABLE flow_version ADD COLUMN unused_since INTEGER",
     "CREATE INDEX execution_by_version ON execution (flow_uuid)",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE, UNUSED_VERSIONS)
-"""The statements that lead from version n to n + 1; never changed once released, only appended to."""
+"""The statements that lead from version n to n + 1.
+
+They are never changed once released, only appended to.
+"""
 
 
 def prepare(path: Path) -> sqlite3.Connection:
-    """Return the connection to write with, the file created and migrated as needed; raise `StoreError` if a person must look."""
+    """Return the connection to write with; create and migrate the file as needed.
+
+    Raise `StoreError` if an operator must step in.
+    """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise StoreError(f"This Python comes with SQLite {sqlite3.sqlite_version}; at least {wanted} is needed.")
@@ -221,7 +232,7 @@ def prepare(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise _refusal_to_open(error, path) from error
-    except BaseException:  # whatever it is, the file is let go
+    except BaseException:  # on any error, release the file
         if connection is not None:
             connection.close()
         raise
@@ -238,7 +249,10 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 
 
 def prepare_to_read(path: Path) -> sqlite3.Connection:
-    """Return a connection to a database that a server may be working with; raise `StoreError` if there is none."""
+    """Return a connection to a database that a server may be using.
+
+    Raise `StoreError` if it does not exist.
+    """
     if not path.is_file():
         raise StoreError(f"There is no database {str(path)!r}.")
     connection = connect(path, query_only=True)
@@ -246,19 +260,19 @@ def prepare_to_read(path: Path) -> sqlite3.Connection:
         _check(connection, path)
         if _pragma(connection, "user_version") != len(MIGRATIONS):
             raise StoreError(f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server on it once.")
-    except BaseException:  # whatever it is, the file is let go
+    except BaseException:  # on any error, release the file
         connection.close()
         raise
     return connection
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether SQLite has found the file damaged."""
+    """Return whether SQLite has found the file damaged."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
 
 
 def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
-    """Translate what SQLite says when a transaction fails as a whole."""
+    """Translate SQLite's error when a transaction fails as a whole."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_NOTADB"):
         return StoreError(f"{str(path)!r} is not a Flyte database, or it is encrypted. Name another file, or restore a backup.")
@@ -268,7 +282,7 @@ def refusal(error: sqlite3.Error, path: Path) -> StoreError | UnavailableError:
 
 
 def unavailable(error: sqlite3.Error, path: Path) -> UnavailableError:
-    """Say why a running server cannot use its database, and what is known of the transaction that failed."""
+    """Return the error of a server that cannot use its database, with the transaction's state."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")):
         # All of it was written, commit included; it may be found by the next start after a crash.

@@ -1,7 +1,8 @@
-"""A copy of a database at one moment, so that whoever reads all of it does not keep an old state alive in the original.
+"""A snapshot copy of a database, so that a full read keeps no old state alive in the original.
 
-While an old state is read, a server's write-ahead log cannot start over. Copying pages takes a small part of the time that
-reading them as records takes, and what becomes of the reader afterwards concerns nobody.
+While an old state is read, a server's write-ahead log cannot start over. Copying pages takes a
+small part of the time of reading them as records, and a stalled reader of the copy affects no
+server.
 """
 
 import logging
@@ -18,14 +19,14 @@ from flyteops.storage.sqlite.schema import prepare_to_read
 LOGGER = logging.getLogger("flyte.store")
 
 STEP = 2000
-"""How many pages are copied before it is looked at how long the log is."""
+"""The number of pages copied between two checks of the log's size."""
 
 MOST_GROWTH = 512 * 1024 * 1024
-"""Bytes by which the log of a server may grow meanwhile, half of what makes it refuse writes; then the reader gives up."""
+"""The log's maximum growth in bytes, half of its limit for refusing writes; then reading stops."""
 
 
 class Growth:
-    """How much the log has grown since the beginning of a read."""
+    """The growth of the log since the beginning of a read."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -34,7 +35,7 @@ class Growth:
         self._before = self._length()
 
     def check(self) -> None:
-        """Raise `StoreError` when it is so much that the read has to be given up."""
+        """Raise `StoreError` when it is so large that the read has to be given up."""
         if self._length() - self._before > MOST_GROWTH:
             raise StoreError(
                 f"Reading {str(self._database)!r} was given up: it took so long that {self._log.name!r} grew by more than"
@@ -51,9 +52,10 @@ class Growth:
 
 @contextmanager
 def reading(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
-    """Give a connection that sees one moment: on a copy in `scratch` if there is room for it, else on the database itself.
+    """Yield a connection to a snapshot: a copy in `scratch` if it has room, else the database.
 
-    The second value is to be called now and then, and raises `StoreError` when the read has to be given up.
+    The second value is to be called from time to time, and raises `StoreError` when the read has to
+    be given up.
     """
     growth = Growth(path)
     with closing(prepare_to_read(path)) as connection:
@@ -87,19 +89,20 @@ def _has_room(connection: sqlite3.Connection, scratch: Path) -> bool:
 
 
 def _copy(connection: sqlite3.Connection, scratch: Path, growth: Growth) -> sqlite3.Connection:
-    """Return a connection to a copy that has no name any more, so that nothing is left of it whatever happens."""
+    """Return a connection to a nameless copy, so that nothing is left of it in any case."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".flyte-copy-") as folder:
         file = Path(folder) / "copy.db"
         with closing(sqlite3.connect(file, isolation_level=None)) as target:
             target.execute("PRAGMA journal_mode = OFF")
             target.execute("PRAGMA synchronous = OFF")
             connection.backup(target, pages=STEP, progress=lambda *_: growth.check())
-        # Immutable: without a log, which the header asks for, and whose file could not be made next to a file without a name.
+        # Immutable: without a log, which the header requires, and whose file cannot be created next
+        # to a nameless file.
         copy = sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False)
         try:
             copy.execute("PRAGMA temp_store = MEMORY")
             copy.execute("PRAGMA user_version").fetchone()
-        except BaseException:  # whatever it is, the file is let go
+        except BaseException:  # on any error, release the file
             copy.close()
             raise
         return copy

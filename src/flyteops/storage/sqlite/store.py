@@ -1,4 +1,7 @@
-"""SQLite: one file, one server, nothing to set up. Writes go through one thread (`writer`), reads through a few others."""
+"""The SQLite store: one file, one server, no setup.
+
+Writes use one thread (`writer`), reads a few others.
+"""
 
 import asyncio
 import logging
@@ -56,18 +59,19 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.store")
 
 RECORD, FINISH, CLAIM, OTHER = range(4)
-"""The order within a batch: what creates actions before what takes them, and what needs the ledger flushed at the end."""
+"""The order within a batch: creating actions, then taking them, then jobs that need a flush."""
 
 
 PURGE_STEP = 100
-"""How many executions and events are removed in one transaction, which is as long as others may have to wait."""
+"""Executions and events removed per transaction, which other requests may have to wait for."""
 
 
 class SqliteStore(Store):
-    """A store in one SQLite file. `limit` is how many writes may wait at a time, `readers` how many reads run at a time.
+    """A store in one SQLite file.
 
-    `max_log_bytes` is how long the write-ahead log may get while somebody reads an old state; then all writes are refused.
-    `scratch` is the directory for the copy from which all is read for a backup while another process has the database open.
+    `limit` bounds the waiting writes, `readers` the concurrent reads. `max_log_bytes` bounds the
+    write-ahead log while a reader uses an old state; beyond it all writes are refused. `scratch` is
+    the directory for the copy that a backup reads while another process has the database open.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         with suppress(FlyteError):
-            await self._write(OTHER, lambda _: None)  # claims before it that nobody waits for are on their way back then
+            await self._write(OTHER, lambda _: None)  # abandoned claims before it are then on their way back
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -117,7 +121,8 @@ class SqliteStore(Store):
         self._lock.release()
 
     def _prepare(self) -> Ledger:
-        # Only the last level is created: a whole tree that is missing is rather a mistyped path, or a disk that is not mounted.
+        # Only the last level is created: a whole tree that is missing is more likely a mistyped
+        # path, or a disk that is not mounted.
         try:
             if not self.path.parent.exists():
                 self.path.parent.mkdir(exist_ok=True)
@@ -133,7 +138,7 @@ class SqliteStore(Store):
             self._guard.watch(connection)
             self._readers.open(self._lock.file)
             return Ledger(connection)
-        except BaseException as error:  # whatever it is, the file is let go
+        except BaseException as error:  # on any error, release the file
             self._readers.close()
             if connection is not None:
                 connection.close()
@@ -159,7 +164,7 @@ class SqliteStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        return Surroundings(is_loading=await self._read(Audit.is_loading))  # nobody else is here
+        return Surroundings(is_loading=await self._read(Audit.is_loading))  # no other server uses it
 
     async def ping(self) -> None:
         await self._change(Catalog.ping)
@@ -243,11 +248,13 @@ class SqliteStore(Store):
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a thread.
+        # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a
+        # thread.
         self._guard.check(max_age=LOOK_EVERY)
         if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
             return ()
-        # What nobody is left to be told of goes back as soon as it is there, or at once when it was on its way already.
+        # A claim without a caller is returned as soon as it is made, or at once if it was on its
+        # way already.
         claiming = self._write(
             CLAIM,
             lambda ledger: ledger.claim(pack, at, action_name, limit, seed),
@@ -265,7 +272,7 @@ class SqliteStore(Store):
             self._return(each.action_id, each.revision, at)
 
     def _return(self, action_id: str, revision: int, at: datetime) -> None:
-        """Make an action that reached nobody available again, and try again until it is or the store is closed."""
+        """Make an undelivered action available again; retry until done or the store is closed."""
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
 
         def end(released: "asyncio.Future[Address]") -> None:
@@ -319,7 +326,7 @@ class SqliteStore(Store):
             return False
         try:
             await self._write(OTHER, partial(timer.renew, at=at))
-        except BaseException:  # whatever it is, they have not begun anew
+        except BaseException:  # after any error, they have not been restarted
             self._attended_at = before
             raise
         return True
@@ -347,7 +354,8 @@ class SqliteStore(Store):
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        # A step at a time, each in a transaction of its own, so that others get their turn in between.
+        # One step at a time, each in a transaction of its own, so that other requests get their
+        # turn in between.
         executions = events = over = 0
         more = True
         while more and executions < limit and events < limit:
@@ -373,7 +381,7 @@ class SqliteStore(Store):
     # ------------------------------------------------------------------------------------------------- moving and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
-        # A snapshot of its own, as long as it takes: no thread of those that answer requests is kept from them.
+        # A snapshot of its own, for any duration: it occupies no thread that answers requests.
         scratch = self._scratch if self._writer is None else None
         parts = transfer.export(self.path, partly=partly, scratch=scratch)
         with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
@@ -395,7 +403,7 @@ class SqliteStore(Store):
 
 
 def sync_directory(path: Path) -> None:
-    """Sync the entries of a directory: a new one may be gone after a power failure otherwise, with all that is in it."""
+    """Sync a directory's entries: a power failure may lose a new one, with all its contents."""
     with suppress(OSError):  # some file systems cannot, and some users may write there but not read
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -407,7 +415,7 @@ def sync_directory(path: Path) -> None:
 class Readers:
     """A few threads, each with a connection that cannot write. Every read sees one snapshot.
 
-    The connections are made at the start: the file of this name might be another one later.
+    The connections are opened at the start: later, another file may have this name.
     """
 
     def __init__(self, path: Path, guard: Guard, count: int) -> None:
@@ -421,7 +429,7 @@ class Readers:
         self._pool: ThreadPoolExecutor | None = None
 
     def open(self, file: Path) -> None:
-        """Be ready to read; the threads start when there is something to read."""
+        """Be ready to read; the threads start with the first reads."""
         for _ in range(self._count):
             connection = connect(file, query_only=True)
             self._connections.append(connection)
@@ -430,7 +438,7 @@ class Readers:
         self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="flyte-sqlite-reader")
 
     def close(self) -> None:
-        """Wait for the reads under way, then let go."""
+        """Wait for current reads, then close the connections."""
         if self._pool is not None:
             self._pool.shutdown()
         for connection in self._connections:
@@ -464,7 +472,10 @@ class Readers:
 
 
 def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
-    """Run a function on one snapshot. Bytes that are not UTF-8 are replaced, so that one text does not hide all others."""
+    """Run a function on one snapshot.
+
+    Bytes that are not UTF-8 are replaced, so that one text does not hide all others.
+    """
     try:
         return _run_once(connection, run)
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""What time brings: leases that are kept alive, given back or lost, and steps whose time has come. In the writer's thread."""
+"""Timers, in the writer's thread: extension, release and loss of leases, and due steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,13 +77,13 @@ def advance(ledger: Ledger, at: datetime, desk: Desk, shift: timedelta | None) -
 
 @contextmanager
 def _alone(ledger: Ledger, desk: Desk, key: TimerKey) -> Iterator[None]:
-    """Undo what is done inside if it fails, and go on with the other timers."""
+    """Undo the changes made inside if it fails, and continue with the other timers."""
     ledger.execute("SAVEPOINT timer")
     try:
         yield
         # The next one may be of the same execution.
         ledger.flush()
-    except Exception as error:  # whatever it is, it concerns this timer alone, or is raised again
+    except Exception as error:  # any error concerns this timer alone, or is raised again
         desk.fail(key, error)
         ledger.execute("ROLLBACK TO timer")
         ledger.forget()
@@ -92,16 +92,17 @@ def _alone(ledger: Ledger, desk: Desk, key: TimerKey) -> Iterator[None]:
 
 def _shift(ledger: Ledger, now: int, by: int) -> None:
     ledger.execute("UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL", (by,))
-    # Of whatever the clock said when it was taken or began to wait: nothing may take longer than was meant, from now on.
+    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
+    # intended from now on.
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         ledger.execute(
-            f"UPDATE action SET due_at = ? + {length} WHERE due_at > ? AND state = ? AND due_at > ? + {length}",  # noqa: S608 - texts of ours, values apart
+            f"UPDATE action SET due_at = ? + {length} WHERE due_at > ? AND state = ? AND due_at > ? + {length}",  # noqa: S608 - constant SQL, bound values
             (now, now, state, now),
         )
 
 
 def _make_available(ledger: Ledger, now: int, desk: Desk) -> list[int]:
-    """Make NEW what may be taken from now on; return their queues."""
+    """Make actions NEW that may be taken from now on; return their queues."""
     rows = ledger.execute(
         "SELECT seq, action_id, queue_id FROM action WHERE due_at <= ? AND state = ? ORDER BY due_at LIMIT ?",
         (now, LATER, desk.reach),

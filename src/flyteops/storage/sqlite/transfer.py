@@ -1,4 +1,4 @@
-"""All that the file holds as records, in one snapshot, and records of another store into an empty file."""
+"""Export of the file as records, in one snapshot, and import of records into an empty file."""
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ from flyteops.storage.sqlite.schema import refusal
 from flyteops.storage.sqlite.snapshot import reading
 
 PART = 500
-"""How many records are handed on at a time."""
+"""The number of records passed on at a time."""
 
 EVENTS = """
 SELECT v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.failure, v.decisions
@@ -77,11 +77,14 @@ WHERE m.action_seq = ? ORDER BY number
 """
 
 Sized = tuple[Stored, int]
-"""A record and how long it is, roughly."""
+"""A record and its approximate length."""
 
 
 def export(path: Path, *, partly: bool, scratch: Path | None = None) -> Generator[Sequence[Stored], None, None]:
-    """See `Store.export`. What a server works with is read from a copy, made in the directory `scratch`."""
+    """See `Store.export`.
+
+    A database in use by a server is read from a copy, made in the directory `scratch`.
+    """
     try:
         with reading(path, scratch) as (connection, check):
             if not partly and find_checkpoint(connection) is not None:
@@ -96,7 +99,7 @@ def export(path: Path, *, partly: bool, scratch: Path | None = None) -> Generato
 
 
 def find_checkpoint(connection: sqlite3.Connection) -> Checkpoint | None:
-    """Return how far the load has come that is under way, None if none is."""
+    """Return the checkpoint of the current load, None if there is none."""
     row = connection.execute("SELECT records, checksum FROM loading").fetchone()
     return None if row is None else Checkpoint(*row)
 
@@ -117,7 +120,8 @@ def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
 def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
     for pack in Audit(connection).list_packs():
         yield StoredPack(pack), 0
-    # By time, for people who read it; by id where that is equal, so that every store says the same.
+    # By time, for human readers; by id where that is equal, so that every store gives the same
+    # order.
     for row in connection.execute("SELECT uuid, flow, saved_at FROM flow_version ORDER BY saved_at, uuid"):
         yield stored_version_of(row), len(row[1])
     for name, uuid in connection.execute("SELECT name, uuid FROM flow ORDER BY name"):
@@ -149,7 +153,7 @@ def begin(ledger: Ledger) -> Checkpoint:
     if found is not None:
         return found
     for table in ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key"):
-        if ledger.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608 - names of ours
+        if ledger.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608 - constant names
             raise ConflictError("The store is not empty; name one that is, or does not exist yet.")
     checkpoint = Checkpoint()
     ledger.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
@@ -167,7 +171,7 @@ def load(ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> N
     for kind, some in groupby(records, kind_of):
         LOADERS[kind](ledger.connection, list(some))
     ledger.execute("UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum))
-    ledger.forget()  # what it knows of queues and sequence numbers
+    ledger.forget()  # its knowledge of queues and sequence numbers
 
 
 def end(ledger: Ledger) -> None:

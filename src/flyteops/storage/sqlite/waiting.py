@@ -1,4 +1,4 @@
-"""The actions that wait at the heads of their queues, and what is known of them before they are handed out."""
+"""The actions that wait at the heads of their queues, and their data before they are handed out."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,25 +11,25 @@ from flyteops.model import ActionState, NewAction, has_labels
 from flyteops.storage.row import REVISION, STATES, subsets
 
 PREFETCH = 64
-"""How many actions are read from a queue at a time."""
+"""The number of actions read from a queue at a time."""
 
 SMALL = 16_384
-"""Bytes of input that are kept in memory with a prefetched action; longer ones are read when the action is claimed."""
+"""Bytes of input kept with a prefetched action; longer ones are read when it is claimed."""
 
 SHORT = 1_024
-"""Bytes of context that are kept in memory with an action that is handed out; those with more are read when they end."""
+"""Bytes of context kept in memory with a handed-out action; longer ones are read when it ends."""
 
 SPARE = 64
-"""How many entries that are left over a heap may have at least."""
+"""The number of stale entries that even the smallest heap may have."""
 
 MATCHES_KEPT = 10_000
-"""How many answers to "which queues serve this pack" are remembered before all are forgotten."""
+"""The number of cached lookups of a pack's queues before all are dropped."""
 
 Key = tuple[tuple[str, str], ...]
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An action as it is in the database, with its execution; `is_alone` when that is known to have no other.
+    """A stored action with its execution; `is_alone` if it is known to be the execution's only one.
 
     One that waits to be handed out has an empty context when that is long.
     """
@@ -61,7 +61,7 @@ FIND = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq, a.attempt,
   a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid, {REVISION}
 FROM action a JOIN execution e ON e.seq = a.execution_seq
-WHERE """  # noqa: S608 - texts of ours
+WHERE """  # noqa: S608 - constant SQL
 
 NEXT = f"""
 SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',
@@ -69,19 +69,22 @@ SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id,
   {REVISION} + 1, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),
   iif(length(a.input) <= ?, a.input, NULL)
 FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?
-"""  # noqa: S608 - texts of ours
+"""  # noqa: S608 - constant SQL
 """The head of a queue, as it will be found once it is handed out."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue, as it will be once it is handed out; `input` is None when it is long."""
+    """A NEW action at the head of its queue, as it will be once handed out.
+
+    `input` is None when it is long.
+    """
 
     action: Found
     input: bytes | None
 
 
 class Place(NamedTuple):
-    """Where a new action belongs: its execution, in which it may be alone, and its queue; with its context as JSON."""
+    """A new action's place: execution, in which it may be alone, queue, and context as JSON."""
 
     execution_seq: int
     queue_id: int
@@ -90,7 +93,7 @@ class Place(NamedTuple):
 
 
 def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -> Waiting:
-    """Return an action that has just come as `NEXT` will find it."""
+    """Return a new action in the form in which `NEXT` will find it."""
     found = Found(
         seq,
         place.execution_seq,
@@ -114,13 +117,14 @@ def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -
 
 
 Refill = Callable[["Queue"], bool]
-"""Reads the heads of a queue, and tells whether there are any."""
+"""Reads the heads of a queue, and returns whether there are any."""
 
 
 class Queue:
-    """Actions that ask the same of the same packs. `heads` are its oldest NEW actions, all of them when it `is_whole`.
+    """Actions with the same command and packs.
 
-    `is_waiting` may be True of a queue without NEW actions, never False of one that has some. `bound` is not greater than the
+    `heads` are its oldest NEW actions, all of them when it `is_whole`. `is_waiting` may be True of
+    a queue without NEW actions, never False of one that has some. `bound` is not greater than the
     number of its oldest NEW action.
     """
 
@@ -141,13 +145,13 @@ class Queue:
         return self.pack_name, self.command, labels_key(self.labels)
 
     def append(self, new: Waiting) -> None:
-        """Add a new action at the end; behind many others it is left to be read when its turn comes."""
+        """Add a new action at the end; behind many others it is left to be read in its turn."""
         self.is_whole = self.is_whole and len(self.heads) < PREFETCH
         if self.is_whole:
             self.heads.append(new)
 
     def drop_heads(self) -> None:
-        """Have them read again."""
+        """Drop the heads, so that they are read again."""
         self.heads.clear()
         self.is_whole = False
 
@@ -161,8 +165,9 @@ class Queue:
 class Group:
     """The queues with the same pack name and labels, which a pack may take from or not.
 
-    `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries with another bound are left
-    over, and dropped when they come to the top. The heap is never empty while an action waits, so that any thread may look.
+    `_order` is a heap with an entry for each queue that is waiting: its bound and its id. Entries
+    with another bound are stale, and dropped at the top. The heap is never empty while an action
+    waits, so that any thread may check it.
     """
 
     def __init__(self) -> None:
@@ -196,14 +201,14 @@ class Group:
             heappush(self._order, (bound, queue.queue_id))
 
     def may_wait(self, command: str | None) -> bool:
-        """Tell whether an action may wait. From any thread."""
+        """Return whether an action may wait. From any thread."""
         if command is None:
             return bool(self._order)
         queue = self._by_command.get(command)
         return queue is not None and queue.is_waiting
 
     def oldest(self, command: str | None, refill: Refill) -> Queue | None:
-        """Return the queue with the oldest NEW action, with its heads read; None if there is no such action."""
+        """Return the queue with the oldest NEW action, with its heads read; None without one."""
         if command is not None:
             queue = self._by_command.get(command)
             return None if queue is None or queue.head(refill) is None else queue
@@ -223,23 +228,24 @@ class Group:
 
 
 class PackQueues:
-    """The queues for packs of one name, by the labels that they ask for."""
+    """The queues for packs of one name, by their labels."""
 
     def __init__(self) -> None:
         self._groups: dict[Key, Group] = {}
         self._matches: dict[Key, list[Group]] = {}
 
     def group(self, labels: Key) -> Group:
-        """Return the queues that ask for these labels."""
+        """Return the queues with these labels."""
         found = self._groups.get(labels)
         if found is None:
             found = self._groups[labels] = Group()
-            # What another thread has found among the groups as they were ends up in a dictionary that nobody looks at any more.
+            # The result of another thread's concurrent search in the former groups ends up in a
+            # dictionary that is no longer used.
             self._matches = {}
         return found
 
     def remove(self, queue: Queue) -> bool:
-        """Remove a queue; tell whether others are left."""
+        """Remove a queue; return whether others are left."""
         labels = labels_key(queue.labels)
         group = self._groups[labels]
         group.remove(queue)

@@ -1,7 +1,8 @@
-"""The one thread that writes: it takes what is waiting, does it in one transaction, and answers after the commit.
+"""The writer: one thread that runs waiting jobs in one transaction, and answers after the commit.
 
-A commit costs a sync of the disk whatever is in it, so jobs that wait at the same time share one (group commit). Those jobs have
-no order among themselves that anybody could rely on, so they are done kind by kind, which lets rows be written in bulk.
+A commit costs a disk sync regardless of its size, so jobs that wait at the same time share one
+(group commit). The order among these jobs is unspecified, so they run kind by kind, which allows
+writing rows in bulk.
 """
 
 import asyncio
@@ -29,24 +30,27 @@ LOGGER = logging.getLogger("flyte.store")
 T = TypeVar("T")
 
 BATCH = 500
-"""How many jobs share a commit at most, which bounds how long each of them waits for the others."""
+"""The maximum number of jobs in a commit, which bounds their waiting time for each other."""
 
 GATHERING = 0.0003
-"""How many seconds the writer waits for more jobs when the last batch had several: fewer commits, and the event loop gets on."""
+"""Seconds to wait for more jobs after a batch of several: fewer commits, a freer event loop."""
 
 IDLE = 1.0
-"""Seconds between two looks at the files while there is nothing to write."""
+"""Seconds between two checks of the files while there is nothing to write."""
 
 GLANCE = 0.005
-"""How many seconds ago the files may have been looked at before a batch: under load, the look after the last one is enough."""
+"""The maximum age in seconds of the file check before a batch: under load, the last one is enough."""
 
 UNKNOWN = "Whether it was stored is not known; repeat it with the same Idempotency-Key once the store can be used."
 
 UNCONFIRMED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
-"""Errors of a commit that was written as a whole, but whose place on the disk is not confirmed."""
+"""Errors of a commit that was written as a whole, but not confirmed to be on the disk."""
 
 OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
-"""What SQLite says about a statement and its values; all other errors of it concern the whole transaction."""
+"""SQLite's errors about a statement and its values.
+
+All other errors concern the whole transaction.
+"""
 
 
 class UncertainCommitError(sqlite3.OperationalError):
@@ -54,9 +58,10 @@ class UncertainCommitError(sqlite3.OperationalError):
 
 
 class Job:
-    """Something to be done in a transaction. `rank` is the order within a batch; equal ranks keep the order they came in.
+    """A job for a transaction.
 
-    `undo` gets the result when it is there, but whoever asked for it has gone.
+    `rank` is the order within a batch; equal ranks keep their order of arrival. `undo` receives the
+    result if the caller has gone before it was ready.
     """
 
     __slots__ = ("error", "future", "rank", "result", "run", "undo")
@@ -76,7 +81,7 @@ class Job:
         self.error: BaseException | None = None
 
     def answer(self) -> None:
-        """Resolve the future unless nobody waits any more."""
+        """Resolve the future unless it was cancelled."""
         if self.future.done():
             if self.undo is not None and self.error is None:
                 self.undo(self.result)
@@ -88,12 +93,13 @@ class Job:
 
 
 class Writer:
-    """A thread with the ledger to itself. `submit` and `stop` belong to the event loop that the writer was made in.
+    """A thread with the ledger to itself.
 
-    `has_failed` says whether a transaction has failed as a whole since the store was last found usable.
+    `submit` and `stop` belong to the event loop that the writer was made in. `has_failed` if a
+    transaction has failed as a whole since the store was last found usable.
     """
 
-    def __init__(  # noqa: PLR0913 - what a store hands on
+    def __init__(  # noqa: PLR0913 - dependencies passed on by the store
         self,
         ledger: Ledger,
         path: Path,
@@ -120,9 +126,9 @@ class Writer:
         self._thread.start()
 
     def submit(self, rank: int, run: "Callable[[Ledger], T]", undo: "Callable[[T], None] | None" = None) -> "asyncio.Future[T]":
-        """Have something done; the future is resolved once it is durable, or nothing of it has been done.
+        """Submit a job; the future is resolved once it is durable, or has failed and changed nothing.
 
-        When the future was cancelled in the meantime, what came of it goes to `undo`.
+        If the future was cancelled in the meantime, the result is passed to `undo`.
         """
         if self._waiting.qsize() >= self._limit:
             raise BusyError
@@ -131,7 +137,10 @@ class Writer:
         return future
 
     async def stop(self) -> None:
-        """Return when all that was submitted is done and the thread has ended. Nothing may be submitted after it."""
+        """Return when all submitted jobs are done and the thread has ended.
+
+        Nothing may be submitted after it.
+        """
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -142,11 +151,11 @@ class Writer:
             batch.sort(key=attrgetter("rank"))
             try:
                 self._do_guarded(batch)
-            except BaseException as error:  # the worker loop: whatever a job does, the thread lives on
+            except BaseException as error:  # the worker loop: the thread survives any error of a job
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
-            except RuntimeError:  # the loop is closed: nobody waits
+            except RuntimeError:  # the loop is closed: nothing waits for an answer
                 continue
             self._look_after_files()
 
@@ -156,7 +165,7 @@ class Writer:
             raise UnavailableError(f"{self.log.problem} Nothing was changed.")
         self._do(batch)
         try:
-            self._guard.check()  # what was committed counts only if it is in the file that the next server opens
+            self._guard.check()  # commits count only if they are in the file that the next server opens
         except UnavailableError as error:
             unknown = OutcomeUnknownError(f"{error.message} {UNKNOWN}")
             fail([job for job in batch if job.error is None], unknown, self._path)
@@ -173,16 +182,16 @@ class Writer:
         try:
             self.log.bound()
             loop.succeeded()
-        except sqlite3.Error as error:  # it is tried again after the next batch
+        except sqlite3.Error as error:  # it is retried after the next batch
             loop.failed(unavailable(error, self._path))
 
     def _look_again(self) -> None:
-        with suppress(UnavailableError):  # it was logged, and whoever asks for something is told
+        with suppress(UnavailableError):  # it was logged, and requests are answered with it
             self._guard.check()
         self._look_after_files()
 
     def _save_log(self) -> None:
-        """Bring what was acknowledged into the database file that is open, wherever it is now; once for each fault."""
+        """Copy acknowledged commits into the open file, even if it was moved; once for each fault."""
         fault = self._guard.fault
         if fault is None or fault == self._saved_for or not fault.has_own_file:
             return
@@ -234,7 +243,10 @@ class Writer:
             self.ledger.is_careful = False
 
     def _begin(self) -> None:
-        """Begin a transaction; raise `UnavailableError` if another program has removed tables since the last one."""
+        """Begin a transaction.
+
+        Raise `UnavailableError` if another program has removed tables since the last one.
+        """
         self._connection.execute("BEGIN IMMEDIATE")
         if not self._foreign.have_happened():
             return
@@ -242,17 +254,20 @@ class Writer:
         if missing:
             self._guard.note_missing(missing)
             self._guard.check()
-        self.ledger.forget()  # what it has in memory may be wrong by now
+        self.ledger.forget()  # its data in memory may be outdated
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
-        """Do all jobs as if they were one; return False, with nothing done, when a single one of them must be undone."""
+        """Run all jobs as one.
+
+        Return False, with nothing changed, when a single one of them must be undone.
+        """
         ledger = self.ledger
         self._begin()
         for job in batch:
             before = ledger.mark
             try:
                 job.result = job.run(ledger)
-            except Exception as error:  # the worker loop: it goes to who asked
+            except Exception as error:  # the worker loop: the error goes to the caller
                 if concerns_all(error):
                     raise
                 if ledger.mark != before:
@@ -278,7 +293,7 @@ class Writer:
             try:
                 job.result = job.run(self.ledger)
                 self.ledger.flush()
-            except Exception as error:  # the worker loop: it goes to who asked
+            except Exception as error:  # the worker loop: the error goes to the caller
                 if concerns_all(error):
                     raise
                 self._connection.execute("ROLLBACK TO job")
@@ -293,7 +308,7 @@ class Writer:
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname.startswith(UNCONFIRMED):
-                # What was written of it may count after a crash, if the disk has kept it.
+                # Its written part may count after a crash, if the disk has kept it.
                 raise UncertainCommitError(str(error)) from error
             raise
 
@@ -302,7 +317,7 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         finally:
-            if self._guard.fault is None or not self._guard.fault.is_final:  # else nothing is done any more
+            if self._guard.fault is None or not self._guard.fault.is_final:  # else no more work is done
                 self.ledger.forget()
 
 
@@ -333,12 +348,12 @@ def _fault(error: BaseException, path: Path) -> FlyteError:
 
 
 def concerns_all(error: Exception) -> bool:
-    """Tell whether an error is about the transaction, and so about every job in it."""
+    """Return whether an error is about the transaction, and so about every job in it."""
     return isinstance(error, sqlite3.Error) and not isinstance(error, OWN_FAULTS)
 
 
 def own_fault(error: Exception) -> Exception:
-    """Translate an error that one job alone is to blame for."""
+    """Translate an error that one job alone caused."""
     if isinstance(error, sqlite3.IntegrityError):
         translated: FlyteError = ConflictError(f"It exists already ({error}); nothing was changed.")
     elif isinstance(error, UNSTORABLE):
