@@ -234,9 +234,7 @@ async def test_changes_of_the_original_during_an_interrupted_conversion_are_conv
     async with MongoStore(url) as store:
         await converted(store)
     # The conversion was interrupted behind "run-12", and the original has run since.
-    await raw.action.insert_many(
-        [action(400, 10, "NEW", began=4, step="before"), action(401, 9, *DONE, began=3, step="behind")]
-    )
+    await raw.action.insert_many([action(400, 10, "NEW", began=4, step="before"), action(401, 9, *DONE, began=3, step="behind")])
     await raw.flyte_execution.delete_many({"_id": {"$gt": "run-12"}})
     seen = int((NOW - timedelta(minutes=20)).timestamp() * 1_000_000)
     note = {"_id": "takeover", "owner": "stopped", "until": 0, "after": "run-12", "seen": seen, "read": 4}
