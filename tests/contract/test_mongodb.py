@@ -1,6 +1,9 @@
 """The MongoDB backend keeps the storage contract, on a real server."""
 
+import asyncio
+import contextlib
 import gc
+import itertools
 import warnings
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,7 @@ from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
+from flyteops.storage.portable import StoredNote
 from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
 from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
@@ -223,3 +227,36 @@ def test_times_are_read_however_an_old_server_kept_them(kept: Any, read: datetim
     action = action_of({**document, "trigger": {"event": "Asked", "receivedAt": kept}})
     assert action.states[0].at == read
     assert (action.trigger.name, action.trigger.received_at, action.trigger.created_at) == ("Asked", read, None)
+
+
+@contextlib.asynccontextmanager
+async def note_that_changes(raw: Any, kind: str) -> AsyncIterator[None]:
+    """Change a note of this kind again and again."""
+
+    async def write() -> None:
+        for number in itertools.count():
+            value = {"kind": kind, "key": "", "value": str(number).encode()}
+            await raw.flyte_note.replace_one({"_id": f"{kind}\n"}, {"_id": f"{kind}\n", **value}, upsert=True)
+
+    writing = asyncio.ensure_future(write())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_a_database_can_be_read_while_servers_without_work_run_on_it(database: tuple[str, Any]) -> None:
+    url, raw = database
+    async with MongoStore(url) as store, note_that_changes(raw, "attended"):
+        await start(store, Sample().action())
+        found = [record async for part in store.export() for record in part]
+    assert [record.note.kind for record in found if isinstance(record, StoredNote)] == ["attended"]
+
+
+async def test_a_database_that_changes_all_the_time_is_not_read(database: tuple[str, Any]) -> None:
+    url, raw = database
+    async with MongoStore(url) as store, note_that_changes(raw, "token"):
+        await start(store, Sample().action())
+        with pytest.raises(UnavailableError, match="faster than it can be read"):
+            _ = [part async for part in store.export()]

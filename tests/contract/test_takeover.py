@@ -226,6 +226,29 @@ async def test_a_store_that_is_opened_again_goes_on(database: tuple[str, Any]) -
     assert await raw.flyte_execution.count_documents({}) == 14
 
 
+@pytest.mark.parametrize("interruptions", [1, 2])
+async def test_changes_of_the_original_during_an_interrupted_conversion_are_converted(
+    database: tuple[str, Any], interruptions: int
+) -> None:
+    url, raw = database
+    async with MongoStore(url) as store:
+        await converted(store)
+    # The conversion was interrupted behind "run-12", and the original has run since.
+    await raw.action.insert_many([action(400, 10, "NEW", began=4, step="before"), action(401, 9, *DONE, began=3, step="behind")])
+    await raw.flyte_execution.delete_many({"_id": {"$gt": "run-12"}})
+    seen = int((NOW - timedelta(minutes=20)).timestamp() * 1_000_000)
+    note = {"_id": "takeover", "owner": "stopped", "until": 0, "after": "run-12", "seen": seen, "read": 4}
+    if interruptions == 2:
+        note |= {"since": seen, "seen": seen + 3 * 86_400_000_000}
+    await raw.flyte_number.replace_one({"_id": "takeover"}, note)
+    async with MongoStore(url) as store:
+        await converted(store)
+        claimed = await store.claim(PackRef("Shell", "Shell", {}), NOW, limit=5)
+        assert f"{400:024x}" in [each.action_id for each in claimed]
+        assert "before" in [each.step_id for each in (await store.get_execution("run-10")).actions]
+    assert "since" not in await raw.flyte_number.find_one({"_id": "takeover"})
+
+
 @pytest.mark.slow
 async def test_several_servers_that_start_at_once_take_over_everything_once(database: tuple[str, Any]) -> None:
     url, raw = database

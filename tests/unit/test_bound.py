@@ -1,6 +1,7 @@
 """The bounds of what grows besides the history, on a real store: the log of changes, and old flow versions."""
 
 import asyncio
+import logging
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -293,3 +294,21 @@ async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_no
     await service.delete_item("large")
     await service.sweep()
     assert service.warnings() == []
+
+
+@pytest.mark.slow
+async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round(empty, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "flyte.service")
+    clock = Clock()
+    service = await started(empty, Housekeeping(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
+    await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))
+    await service.sweep()
+    source = await service.register_pack(PackDeclaration("Source"))
+    for _ in range(3):
+        await service.accept_event(source.id, Happening("Asked", b"{}"))
+    monkeypatch.setattr("flyteops.service.retention.PURGE_STEP", 1)
+    monkeypatch.setattr("flyteops.service.retention.PURGES_AT_ONCE", 1)
+    clock.now += timedelta(days=2)
+    await service.sweep()
+    assert "more than FLYTE_MAX_DISK allows" in service.warnings()[0]
+    assert "FLYTE_MAX_DISK allows again" not in caplog.text

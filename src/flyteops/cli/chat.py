@@ -173,8 +173,11 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
             actions = await settled(client, pack, talk.said, wait)
     except UnauthorizedError:
         await asyncio.sleep(wait)
-        note = f"this token may not read the history: answers were shown for {wait:g} s, whether that is all or not"
-        click.echo(f"flyte: {note}", err=True)
+        click.echo(
+            f"flyte: answers of the first {wait:g} s were shown; this token may not read executions, so whether flows are still"
+            " at work is not known",
+            err=True,
+        )
         return
     post_what_others_showed(talk.room, pack, actions)
     await asyncio.sleep(0)  # lets the last messages be shown

@@ -110,6 +110,7 @@ def _as_json(chain: Chain, differences: list[Difference]) -> dict[str, Any]:
         "newest": chain.head,
         "fault": None if chain.fault is None else chain.fault._asdict(),
         "found": [change.seq for change in chain.found],
+        "unverifiable": chain.unverifiable,
         "differences": [
             {"kind": each.thing[0], "name": each.thing[1], "change": None if each.entry is None else each.entry.seq}
             for each in differences

@@ -52,21 +52,23 @@ class RetentionTask:
 
     async def _purge(self, now: datetime) -> None:
         excess = self._log_bound.excess + self._flow_bound.excess
-        before = self._over_bytes
-        self._over_bytes = await _purge(self._store, self._housekeeping.retention(now, excess))
+        before, over = self._over_bytes, await _purge(self._store, self._housekeeping.retention(now, excess))
+        if over is None:  # there is more to remove: only the next rounds find out
+            return
+        self._over_bytes = over
         if self._over_bytes and not before:
             LOGGER.warning("%s", self.warnings()[0])
         elif before and not self._over_bytes:
             LOGGER.info("The store takes no more than FLYTE_MAX_DISK allows again")
 
 
-async def _purge(store: Store, what: Retention) -> int:
+async def _purge(store: Store, what: Retention) -> int | None:
     """Remove data in steps.
 
-    Return the excess of the store in bytes when nothing is left to remove.
+    Return the excess of the store in bytes when nothing is left to remove, None when there is more than one round removes.
     """
     for _ in range(PURGES_AT_ONCE):
         purged = await store.purge(what, limit=PURGE_STEP)
         if not purged.more:
             return purged.over_bytes
-    return 0
+    return None

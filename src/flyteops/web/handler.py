@@ -25,7 +25,7 @@ from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
 from flyteops.web.part import GREATEST_LIMIT, part_of
 from flyteops.web.query import Query
 
-LOGGER = logging.getLogger(__name__)
+LOGGER = logging.getLogger("flyte.auth")
 
 DEFAULT_LIMIT = 50
 MOST_ACTIONS = 100

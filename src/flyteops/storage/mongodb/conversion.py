@@ -184,12 +184,15 @@ class Conversion:
         try:
             note = await _note(database)
             if "newest" not in note:
-                newest = await self._pass(database, note)
+                since = _resumed_since(note)
+                newest = await self._pass(database, note, since)
                 if self._stopping.is_set():
                     return False
+                if since is not None:
+                    newest = max(newest, await self._catch_up(database, since))
             else:
                 newest = await self._catch_up(database, note["newest"])
-            done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1}}
+            done = {"$set": {"newest": newest}, "$unset": {"after": 1, "seen": 1, "read": 1, "since": 1}}
             await database.flyte_number.update_one({"_id": NOTE}, done)
         finally:
             release = database.flyte_number.update_one({"_id": NOTE, "owner": self._name}, {"$set": {"until": 0}})
@@ -210,10 +213,10 @@ class Conversion:
             return False
         return True
 
-    async def _pass(self, database: Any, note: Mapping[str, Any]) -> int:
+    async def _pass(self, database: Any, note: Mapping[str, Any], since: int | None) -> int:
         """Convert everything, in the order of executions, from the end of an earlier pass.
 
-        Return the time of the latest change.
+        Return the time of the latest change. `since` is kept until the conversion has ended.
         """
         total = sum([await each.estimated_document_count() for each in (database.action, database.audit)])
         after, newest, read = note.get("after"), int(note.get("seen", 0)), int(note.get("read", 0))
@@ -227,7 +230,7 @@ class Conversion:
                 self._progress = Progress(read, total)
                 self._report(clock)
                 is_last = self._stopping.is_set()
-                how_far = {"after": batch[-1].run, "seen": newest, "read": read}
+                how_far = {"after": batch[-1].run, "seen": newest, "read": read, "since": since}
                 is_noted = is_last or clock.is_due("lease", RENEW_EVERY)
                 if is_noted and not await self._has_lease(database, **how_far):
                     raise UnavailableError("Another server has gone on with taking over executions.")
@@ -375,6 +378,17 @@ class _Clock:
 
 async def _note(database: Any) -> Document:
     return await database.flyte_number.find_one({"_id": NOTE}) or {}
+
+
+def _resumed_since(note: Mapping[str, Any]) -> int | None:
+    """Return the time of the latest change that was known when a pass was first interrupted; None if none was.
+
+    The original may have run after the interruption, and may have changed executions that the pass had already converted.
+    """
+    if "after" not in note:
+        return None
+    since = note.get("since")
+    return int(note.get("seen", 0) if since is None else since)
 
 
 def _since(at: int) -> Document:

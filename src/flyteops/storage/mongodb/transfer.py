@@ -11,6 +11,7 @@ from pymongo import InsertOne, ReplaceOne, UpdateOne
 from flyteops.errors import ConflictError, StoreError, UnavailableError
 from flyteops.model import NewAction
 from flyteops.storage.base import PAGE_BYTES
+from flyteops.storage.due import ATTENDED
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.document import (
@@ -112,14 +113,18 @@ async def _check_to_read(database: Any, *, partly: bool) -> None:
 
 
 async def _spool(database: Any, spool: IO[bytes]) -> Checkpoint:
-    """Write everything into a file, a part in each line."""
+    """Write everything into a file, a part in each line; return the checkpoint of all that only changes with work.
+
+    A server that has nothing to do still notes every few seconds that it is running, which must not count as a change.
+    """
     tally = Tally()
     for kind in KINDS:
         part: list[bytes] = []
         size = 0
         async for record in READERS[kind](database):
             encoded = encode_record(record)
-            tally.add(kind, encoded)
+            if not (isinstance(record, StoredNote) and record.note.kind == ATTENDED):
+                tally.add(kind, encoded)
             if part and (len(part) == PART or size + len(encoded) > ENCODED_BYTES):
                 _write(spool, part)
                 part, size = [], 0
