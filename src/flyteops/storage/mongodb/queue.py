@@ -11,8 +11,8 @@ from pymongo import UpdateOne
 from flyteops.model import Address, PackRef, has_labels
 from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
+from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.execution import touch
 from flyteops.storage.row import UNFINISHED, read_queue, subsets, to_instant, to_microseconds, to_text
 from flyteops.storage.undelivered import Tries
