@@ -72,6 +72,23 @@ async def test_no_event_is_acknowledged_once_the_database_was_dropped(database: 
 
 
 @mongodb
+@pytest.mark.parametrize("drop", [drop_queues, empty_queues])
+async def test_actions_whose_queues_were_dropped_are_handed_out_after_a_restart(database: tuple[str, Any], drop: Any) -> None:
+    url, raw = database
+    sample = Sample()
+    taken, waiting = sample.action(), sample.action()
+    async with MongoStore(url) as store:
+        await start(store, taken)
+        assert await take(store) == taken.action_id
+        await start(store, waiting)
+        await drop(raw)
+        with pytest.raises(UnavailableError, match="was dropped"):
+            await store.look_around()
+    async with MongoStore(url) as store:
+        assert await take(store) == waiting.action_id
+
+
+@mongodb
 async def test_a_result_for_a_dropped_database_is_not_answered_with_not_found(database: tuple[str, Any]) -> None:
     url, raw = database
     sample = Sample()

@@ -150,6 +150,23 @@ async def test_entries_that_no_server_has_removed_are_missed(store):
     assert "no entry says" in fault.detail
 
 
+@pytest.mark.parametrize("are_gone", [True, False])
+async def test_a_base_that_no_server_has_written_is_not_made_good_by_a_trim(store, are_gone):
+    service = await started(store)
+    entries = [await service.get_change(seq) for seq in range(1, 11)]
+    await store.save_note(Base().behind(entries).note)
+    if are_gone:
+        await store.delete_notes(KIND, until="000000000010", limit=100)
+    before = await store.list_notes(KIND)
+    for _ in range(2):
+        await service.sweep()
+        service = await started(store)
+    fault, *_ = await verdict(store)
+    assert (fault.seq, fault.how) == (1, "removed")
+    assert "no entry says" in fault.detail
+    assert await store.list_notes(KIND) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [b"", b"{}", b"[", b'{"seq":150,"hash":"x","last":{}}', b"\xff"])
 async def test_a_base_that_was_changed_is_found(store, value):

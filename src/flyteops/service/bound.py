@@ -45,10 +45,13 @@ class LogBound:
         self._loop = loop
         self._from = self._to = self._size = 0
         self._cleared = -1
+        self._trusted = Base()
 
     async def keep(self, limit: int) -> None:
         """Measure the log, and remove its oldest entries when it is longer than `limit` bytes."""
         base = await self._changes.base()
+        if not await self._is_trusted(base):
+            return
         await self._clear(base)
         if not await self._measure(base):
             return
@@ -67,9 +70,31 @@ class LogBound:
                 limit,
             )
             base = await self._changes.base()
+            if not await self._is_trusted(base):
+                return
             await self._clear(base)
             await self._measure(base)
             self.excess = max(0, self._size - limit)
+
+    async def _is_trusted(self, base: Base) -> bool:
+        """Return whether an entry says that a server has written the base; report it if none does.
+
+        With another one nothing is removed: the next base, which an entry of ours would vouch for, would hide what is missing.
+        """
+        if base == self._trusted:
+            return True
+        loop = self._loop("Trusting the base of the log of changes", LOGGER)
+        if not await self._changes.has_entry_of(base):
+            loop.failed(
+                StoreError(
+                    f"No entry of the log of changes says that those up to {base.seq} were removed. All entries stay for"
+                    " `flyte audit verify`."
+                )
+            )
+            return False
+        loop.succeeded()
+        self._trusted = base
+        return True
 
     async def _measure(self, base: Base) -> bool:
         """Add the lengths of entries not measured yet.

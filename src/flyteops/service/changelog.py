@@ -207,6 +207,17 @@ class ChangeLog:
                 LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
         return Base()
 
+    async def has_entry_of(self, base: Base) -> bool:
+        """Return whether an entry says that the base has taken the place of others."""
+        after = None
+        while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
+            if any(change.thing == TRIMMED and change.after == base.state for change in _read(notes)):
+                return True
+            after = notes[-1].key
+            if after <= key_of(base.seq):
+                return False
+        return False
+
     async def trim(self, entries: Sequence[Change]) -> bool:
         """Replace the oldest entries with a base; return False, with no effect, if others did so.
 

@@ -57,6 +57,10 @@ class Identity:
         """Start again, as another store."""
         self._fault = ""
 
+    async def has_marked_queues(self, database: Any) -> bool:
+        """Return whether the queues are those of an earlier start."""
+        return bool(await _mark_of_queues(database))
+
     async def begin(self, database: Any) -> None:
         """Mark the collections, unless they are marked, and remember their marks."""
         if not await _marks_of_events(database):

@@ -15,8 +15,9 @@ from flyteops.model import Address, PackRef, has_labels
 from flyteops.storage.base import Claimed, lease_token
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
+from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import read_queue, subsets, to_instant, to_microseconds, to_text
+from flyteops.storage.row import UNFINISHED, read_queue, subsets, to_instant, to_microseconds, to_text
 from flyteops.storage.undelivered import Tries
 
 TOUCHED_FOR = 3600.0
@@ -98,6 +99,14 @@ class Queues:
         ]
         await write_all(database.flyte_queue, changes)
         self._touched.update(dict.fromkeys(missing, now))
+
+    async def restore(self, database: Any) -> None:
+        """Have a queue for each action that is not finished, after the queues were dropped."""
+        which = {"flyte.state": {"$in": ["NEW", *UNFINISHED]}}
+        for key in await database.action.distinct("flyte.queue", which):
+            found = await database.action.find_one({**which, "flyte.queue": key}, {"packName": 1, "packLabels": 1, "name": 1})
+            if found is not None:
+                await self.ensure(database, [address_of_action(found)])
 
     async def remove_unused(self, database: Any) -> None:
         """Remove queues that are empty and were not used for long."""

@@ -119,6 +119,8 @@ class MongoStore(Store):
     async def _prepare(self, database: Any) -> None:
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
+        if not await self._identity.has_marked_queues(database) and await _has_open_executions(database):
+            await self._ledger.queues.restore(database)
         await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
@@ -534,6 +536,10 @@ class MongoStore(Store):
                 await changed(database, name)
 
         await self._write(end)
+
+
+async def _has_open_executions(database: Any) -> bool:
+    return await database.flyte_execution.find_one({"isFinished": False}, {"_id": 1}) is not None
 
 
 async def _look_around(database: Any) -> Surroundings:
