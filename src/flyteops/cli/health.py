@@ -20,8 +20,9 @@ SECONDS = 4.0
 
 
 class Answer(msgspec.Struct):
-    """The fields read from a response."""
+    """The fields read from a response; none of them if it is not from a Flyte server."""
 
+    reasons: list[str] = []
     warnings: list[str] = []
 
 
@@ -41,19 +42,27 @@ def health(ready: bool) -> None:
     """
     url = click.get_current_context().meta.get("url") or local_url(Settings.read(os.environ)[0])
     status, text = ask(url, "/health/ready" if ready else "/health/live")
-    if status != 200:
-        raise FlyteError(f"{url} answers with {status}: {' '.join(text.split())[:500]}")
-    click.echo(f"{url} is {'ready' if ready else 'alive'}")
-    for warning in warnings_in(text):
+    answer = read_answer(text)
+    for warning in answer.warnings:
         click.echo(f"warning: {clean(warning)}", err=True)
+    if status != 200:
+        raise FlyteError(refusal(url, status, text, answer.reasons))
+    click.echo(f"{url} is {'ready' if ready else 'alive'}")
 
 
-def warnings_in(text: str) -> Sequence[str]:
-    """Return the warnings of a response, none if it is not from this server."""
+def read_answer(text: str) -> Answer:
+    """Read a response."""
     try:
-        return msgspec.json.decode(text, type=Answer).warnings
+        return msgspec.json.decode(text, type=Answer)
     except msgspec.MsgspecError:
-        return ()
+        return Answer()
+
+
+def refusal(url: str, status: int, text: str, reasons: Sequence[str]) -> str:
+    """Return the error message for a server that is not healthy."""
+    if not reasons:
+        return f"{url} answers with {status}: {' '.join(text.split())[:500]}"
+    return "\n  ".join([f"{url} is not ready:", *map(clean, reasons)])
 
 
 def local_url(settings: Settings) -> str:
