@@ -199,3 +199,55 @@ async def test_an_action_is_given_back_in_its_command_only(run: Run) -> None:
 
     async with run(pack):
         await given.wait()
+
+
+class SlowReturns(httpx2.AsyncBaseTransport):
+    """Deliver the answer to an action that is given back only when the action has been handed out again."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self._taken_again = asyncio.Event()
+        self._taken = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._inner.handle_async_request(request)
+        if request.url.path.endswith("/return"):
+            await self._taken_again.wait()
+            for _ in range(100):  # whatever the pack begins to do with what it has taken goes first
+                await asyncio.sleep(0)
+        elif request.url.path.endswith("/take") and response.status_code == 200:
+            self._taken += 1
+            if self._taken == 2:
+                self._taken_again.set()
+        return response
+
+
+async def test_an_action_that_comes_again_before_its_return_is_answered_is_done(
+    service: Service, options: Options, api: httpx2.AsyncClient
+) -> None:
+    pack, calls, is_done = Pack("P", concurrency=2), list[int](), asyncio.Event()
+    event = pack.event("Done")
+
+    @pack.command("C", events=[event])
+    async def c(_: Any) -> Event:
+        calls.append(len(calls))
+        if len(calls) == 1 and await pack.give_back():
+            return event("nobody hears this")
+        is_done.set()
+        return event("done")
+
+    command = {"name": "C", "packName": "P"}
+    flow = {"name": "f", "steps": [{"id": "s", "event": {"name": "E", "packName": "Q"}, "command": command}]}
+    await api.post("/v1/flows", json=flow)
+    await api.post("/v1/packs", json={"name": "Q"})
+    stop, transport = asyncio.Event(), SlowReturns(httpx2.ASGITransport(create_app(service, options)))
+    environment = Environment(api=BASE, health_port=None, poll_interval=0.01)
+    serving = asyncio.create_task(pack.serve(environment, stop=stop, transport=transport))
+    await api.post("/v1/packs/Q/events", json={"event": "E"})
+    async with asyncio.timeout(5):
+        await is_done.wait()
+    stop.set()
+    await serving
+    (execution,) = (await api.get("/v1/audit/flows")).json()["flows"]
+    (action,) = execution["actions"].values()
+    assert action["result"]["payload"] == "done"

@@ -161,6 +161,15 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     assert not await there._store.list_notes("token-use")
 
 
+async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(services: list[Service]) -> None:
+    one, two = services[:2]
+    await one.register_pack(PackDeclaration("Chat"))
+    assert not await two.reads_item("Chat", "chatops")
+    await one.register_pack(PackDeclaration("Chat", items=("chatops",)))
+    assert await two.reads_item("Chat", "chatops")
+    assert not await two.reads_item("Chat", "teams")
+
+
 async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:
     made = [service.tokens.make(Order(is_admin=True), "first") for service in services]
     results = await asyncio.gather(

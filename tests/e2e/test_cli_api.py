@@ -255,6 +255,27 @@ def test_why_explains_a_flow(flyte, file):
     assert " told / " not in out
 
 
+def test_why_says_nothing_about_senders_of_events_that_only_a_filter_hides(flyte, file):
+    flyte("apply", str(file("filtered")))
+    flyte("send-event", "Chat", "Said", '{"text": "hello"}', "--register")
+    out = flyte("why", "filtered", "--event", "Nothing")[1]
+    assert "No event has reached a step of flow filtered that matches." in out
+    assert "filtered / deploy waits for event Said of pack Chat" in out
+    assert "has not sent it yet" not in out
+
+
+def test_why_knows_a_flow_whose_name_looks_like_the_id_of_an_event(flyte, file):
+    name = "abcdef" * 4
+    flyte("apply", str(file(name)))
+    assert f"No event has reached a step of flow {name} yet." in flyte("why", name)[1]
+
+
+def test_why_names_the_schedule_of_a_flow_that_has_not_run(flyte, file):
+    step = "{id: yearly, schedule: {cron: 0 0 1 1 *, timeZone: UTC}, command: {name: C, packName: P}}"
+    flyte("apply", str(file("new-year", text="name: {name}\nsteps:\n- " + step.replace("{", "{{").replace("}", "}}"))))
+    assert "new-year / yearly runs on the schedule 0 0 1 1 * in UTC" in flyte("why", "new-year")[1]
+
+
 def test_why_knows_what_a_flow_waits_for(flyte, file):
     path = file("waiting", text=FLOW.replace("name: Said", "name: Sung").replace("packName: Chat", "packName: Choir"))
     flyte("apply", str(path))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from flyteops.cli import main
 from flyteops.cli.command import Failure
@@ -20,6 +21,7 @@ from flyteops.cli.output import clean, one_line, print_table
 from flyteops.cli.pack import fields, liveness
 from flyteops.cli.root import COMMANDS, root
 from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
+from flyteops.packs import list_packs
 from flyteops.settings import option_of, table
 
 PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
@@ -74,6 +76,59 @@ def test_the_list_of_commands_names_each_with_a_word_about_it(name, flyte):
 def test_commands_of_other_distributions_are_listed_with_their_summary(flyte):
     _, out, _ = flyte("--help")
     assert re.search(r"Added by other distributions:\n +torture +Inject faults into a scratch server", out)
+
+
+@pytest.fixture
+def broken_distributions(tmp_path, monkeypatch):
+    """Install distributions with broken commands and packs, one with damaged metadata among them."""
+    (tmp_path / "broken_for_tests.py").write_text("raise RuntimeError('of others')")
+    (tmp_path / "exits_for_tests.py").write_text("raise SystemExit(0)")
+    commands = "fails = broken_for_tests:x\nexits = exits_for_tests:x\nother = json:dumps\n--help = json:dumps\nno = json:no\n"
+    texts = {
+        "one": f"[flyte.commands]\n{commands}[flyte.packs]\nExits = exits_for_tests:x\n".encode(),
+        "two": b"[flyte.commands]\nhidden\n[flyte.packs]\nhidden\n",
+        "three": b"[flyte.commands]\n\xff = json:dumps\n",
+    }
+    for name, text in texts.items():
+        info = tmp_path / f"{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_bytes(b"Metadata-Version: 2.1\nName: one\nSummary: \xff\n" if name == "one" else b"\xff")
+        (info / "entry_points.txt").write_bytes(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+
+@pytest.mark.usefixtures("broken_distributions")
+def test_broken_distributions_do_not_break_the_help_nor_other_commands(flyte):
+    code, out, _ = flyte("--help")
+    assert code == 0
+    assert re.search(r"\n +torture +Inject", out)
+    assert "\n  --help" not in out
+    assert "did you mean 'version'?" in flyte("versoin")[2]
+    assert {pack.name: pack.fault for pack in list_packs()}["Exits"] == "SystemExit: 0"
+
+
+@pytest.mark.usefixtures("broken_distributions")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("fails", "cannot be loaded: RuntimeError: of others"),
+        ("exits", "cannot be loaded: SystemExit: 0"),
+        ("other", "cannot be run: json:dumps is not a command of click"),
+        ("no", "cannot be loaded: AttributeError: module 'json' has no attribute 'no'"),
+    ],
+)
+def test_a_broken_command_of_another_distribution_is_reported_in_one_line(flyte, name, reason):
+    code, _, err = flyte(name)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(f"flyte: the command `flyte {name}` of the distribution ")
+    assert reason in err
+
+
+@pytest.mark.usefixtures("broken_distributions")
+def test_completion_leaves_broken_commands_out():
+    completed = [item.value for item in ShellComplete(root, {}, "flyte", "_FLYTE_COMPLETE").get_completions([], "")]
+    assert {"serve", "torture"} <= set(completed)
+    assert not {"fails", "exits", "other", "no"} & set(completed)
 
 
 def test_serve_has_an_option_for_every_setting(flyte):

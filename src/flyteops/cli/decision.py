@@ -67,15 +67,19 @@ def _named(flow: Flow, step: Step) -> str:
     return f"{flow.name} / {step.id}" if step.id else f"{flow.name} / step {flow.steps.index(step) + 1}"
 
 
-def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+def trigger_lines(flow: Flow, declared: Sequence[tuple[str, Sequence[str]]] | None) -> Iterator[str]:
     """Describe the triggers of a flow, and the packs that declare their events.
 
-    `declared` is pack ids with their events.
+    `declared` is pack ids with their events, None to leave the packs out.
     """
     for step in flow.steps:
-        if step.is_trigger:
+        if step.schedule is not None:
+            zone = f" in {step.schedule.time_zone}" if step.schedule.time_zone else ""
+            yield f"  {clean(_named(flow, step))} runs on the schedule {clean(step.schedule.cron + zone)}"
+        elif step.is_trigger:
             yield f"  {clean(_named(flow, step))} waits for event {clean(step.event.name)} of pack {clean(step.event.pack_name)}"
-            yield f"    {clean(_senders(step, declared))}"
+            if declared is not None:
+                yield f"    {clean(_senders(step, declared))}"
 
 
 def _senders(step: Step, declared: Sequence[tuple[str, Sequence[str]]]) -> str:

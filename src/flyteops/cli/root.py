@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 GROUP = "flyte.commands"
 """The entry points by which other distributions add commands."""
+
+NAME = re.compile(r"\w[\w.-]*")
+"""Names of entry points that can be typed as a command."""
 
 SERVER_EXTRA = 'pip install -e ".[server]"'
 
@@ -66,10 +70,24 @@ def added_commands() -> dict[str, "EntryPoint"]:
 
     None replaces a command of Flyte.
     """
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and most commands are found without it
+    from flyteops.entry_point import find_entry_points  # noqa: PLC0415 - slow, and most commands are found without it
 
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return {point.name: point for point in points if point.name not in COMMANDS}
+    points = find_entry_points(GROUP)
+    return {point.name: point for point in points if point.name not in COMMANDS and NAME.fullmatch(point.name)}
+
+
+def _load(point: "EntryPoint") -> click.Command:
+    """Return the command at an entry point; raise `ClickException` if there is none, whatever goes wrong."""
+    from flyteops.entry_point import distribution_of  # noqa: PLC0415 - as above
+
+    what = f"the command `flyte {point.name}` of the distribution {distribution_of(point)}"
+    try:
+        command = point.load()
+    except (Exception, SystemExit) as error:  # code of others
+        raise click.ClickException(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(command, click.Command):
+        raise click.ClickException(f"{what} cannot be run: {point.value} is not a command of click")
+    return command
 
 
 class Root(click.Group):
@@ -80,16 +98,25 @@ class Root(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = COMMANDS.get(cmd_name)
-        added = None if entry else added_commands().get(cmd_name)
+        if entry is None:
+            return self._get_added(ctx, cmd_name)
         try:
-            if entry is not None:
-                command: click.Command = getattr(import_module(f"flyteops.cli.{entry.module}"), entry.attribute)
-                return command
-            return None if added is None else added.load()
+            command: click.Command = getattr(import_module(f"flyteops.cli.{entry.module}"), entry.attribute)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "flyteops":
                 raise
             raise missing_module(f"flyte {cmd_name}", error) from error
+        return command
+
+    @staticmethod
+    def _get_added(ctx: click.Context, name: str) -> click.Command | None:
+        point = added_commands().get(name)
+        try:
+            return None if point is None else _load(point)
+        except click.ClickException:
+            if ctx.resilient_parsing:  # completion, which asks for every command
+                return None
+            raise
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
@@ -104,10 +131,12 @@ class Root(click.Group):
         for section in (TRY, RUN, SHOW, MORE):
             with formatter.section(section):
                 formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.section == section])
-        added = {name: point.dist for name, point in added_commands().items()}
+        added = added_commands()
         if added:
+            from flyteops.entry_point import summary_of  # noqa: PLC0415 - as above
+
             with formatter.section("Added by other distributions"):
-                formatter.write_dl([(name, dist.metadata["Summary"] or "" if dist else "") for name, dist in added.items()])
+                formatter.write_dl([(name, summary_of(point)) for name, point in added.items()])
 
 
 def missing_module(what: str, error: ModuleNotFoundError) -> click.ClickException:

@@ -55,14 +55,24 @@ async def why(subject: str | None, event_name: str | None, pack: str | None, lim
 
 
 async def find_event(client: Client, subject: str | None) -> bytes | None:
-    """Return the event of that id as JSON text, None if the subject is not an event id."""
+    """Return the event of that id as JSON text, None if the subject is not an id, or is the name of a flow."""
     if subject is None or not EVENT_ID.fullmatch(subject):
         return None
     try:
         return (await client.request("GET", path("audit", "events", subject))).content
     except NotFoundError:
+        if await _is_flow(client, subject):
+            return None
         message = f"there is no event {subject!r}; it may have been removed for its age"
         raise NotFoundError(message) from None
+
+
+async def _is_flow(client: Client, name: str) -> bool:
+    try:
+        await client.request("GET", path("flows", name))
+    except NotFoundError:
+        return False
+    return True
 
 
 async def explanation(event: AuditEvent) -> AsyncIterator[str]:
@@ -118,7 +128,8 @@ async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> 
         message = f"there is neither a flow nor an event {flow!r}; flows: {', '.join(names) or 'none'}"
         raise NotFoundError(message) from None
     yield f"No event has reached a step of flow {clean(flow)}{' that matches' if filtered else ' yet'}."
-    for line in trigger_lines(found, await _declared(client)):
+    # Events that do not match may have come, so there is nothing to say about their senders.
+    for line in trigger_lines(found, None if filtered else await _declared(client)):
         yield line
 
 

@@ -4,12 +4,13 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
+from flyteops.entry_point import distribution_of, find_entry_points
 from flyteops.errors import FlyteError, InputError, NotFoundError, Problem, SettingsError
 from flyteops.model import pack_id
 from flyteops.packs.module import Announced, as_announced, find_announced, is_place, loading
@@ -30,10 +31,7 @@ class InstalledPack(msgspec.Struct, frozen=True):
 
 def list_packs() -> list[InstalledPack]:
     """Return every announced pack, sorted by name; each is imported, and one that fails does not hide the others."""
-    return [
-        InstalledPack(point.name, point.value, "" if point.dist is None else point.dist.name, _fault(point))
-        for point in _entry_points()
-    ]
+    return [InstalledPack(point.name, point.value, distribution_of(point), _fault(point)) for point in find_entry_points(GROUP)]
 
 
 def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
@@ -49,7 +47,7 @@ def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
         return _made(announced, name, environ)
     except FlyteError:
         raise
-    except Exception as error:  # code of others
+    except (Exception, SystemExit) as error:  # code of others
         what = name if point is None else f"{name} ({point.value})"
         message = f"the pack {what} cannot be loaded: {type(error).__name__}: {error}"
         raise FlyteError(message) from error
@@ -120,12 +118,8 @@ def run(name: str, environ: Mapping[str, str] | None = None) -> None:
     pack.run(environment=environment)
 
 
-def _entry_points() -> list[EntryPoint]:
-    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
-
-
 def _entry_point(name: str) -> EntryPoint:
-    points = {point.name: point for point in reversed(_entry_points())}
+    points = {point.name: point for point in reversed(find_entry_points(GROUP))}
     if name not in points:
         raise NotFoundError(_unknown(name, sorted(points)))
     return points[name]
@@ -149,7 +143,7 @@ def _fault(point: EntryPoint) -> str | None:
         _load(point)
     except FlyteError as error:
         return str(error)
-    except Exception as error:  # code of others
+    except (Exception, SystemExit) as error:  # code of others
         return f"{type(error).__name__}: {error}"
     return None
 

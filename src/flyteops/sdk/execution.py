@@ -21,7 +21,7 @@ class Execution:
     """Run the handler of a command in a task of its own, which can be left behind when it does not end.
 
     An `earlier` attempt at the same action in this process is waited for: never do two of them work at once. If it returned an
-    event, which came too late then, that is the event of this attempt, too.
+    event, which came too late then, that is the event of this attempt, too, unless the action was given back.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Execution:
     ) -> None:
         self.command = command
         self.is_settled = False  # whether its result came in time
+        self.is_given_back = False  # whether others may have the action: its event is not the result then
         self._work = work
         self._progress = progress
         self._earlier = earlier
@@ -88,7 +89,7 @@ class Execution:
         """Wait until nothing of it runs any more, and return the event that the handler returned by itself."""
         await asyncio.wait({self._task})
         await self._calls.settle()
-        return self._returned
+        return None if self.is_given_back else self._returned
 
     async def _run(self) -> None:
         current_progress.set(self._progress)

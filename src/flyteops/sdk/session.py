@@ -432,6 +432,9 @@ class Session:
             return False
         self._returns = {**dict(list(self._returns.items())[-_MOST_LATE:]), key: times + 1}
         self._taken.pop(progress)
+        for execution, taken in self._actions.items():
+            if taken is action:
+                execution.is_given_back = True  # it may have come again already, before the answer
         return True
 
     def _execute(self, action: Action, progress: Progress) -> Execution:

@@ -99,6 +99,17 @@ class PackRoll:
         """Return a pack as it registered, without a fresh last-seen time; raise `NotFoundError`."""
         return await self._pack(pack_id)
 
+    async def reads(self, pack_id: str, key: str) -> bool:
+        """Return whether a pack declares a datastore item, also since a moment at another server.
+
+        Raise `NotFoundError` for a pack that is not known.
+        """
+        pack = await self._pack(pack_id)
+        if key in pack.items or not self._store.is_shared:
+            return key in pack.items
+        stored = await self._store.find_pack(pack_id)
+        return stored is not None and key in stored.items
+
     async def delete(self, pack_id: str, by: Author) -> None:
         """Delete the pack, even one that cannot be read.
 

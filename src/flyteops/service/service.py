@@ -271,6 +271,10 @@ class Service:
         self.check_started()  # the gate calls this before any other request does
         return await self._packs.get(pack_id)
 
+    async def reads_item(self, pack_id: str, key: str) -> bool:
+        """Return whether a pack declares that it reads a datastore item."""
+        return await self._packs.reads(pack_id, key)
+
     async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
         """Record that an instance of a pack is connected, or stops; return the number of others."""
         return await self._packs.report(pack_id, instance, self._clock(), stops=stops)

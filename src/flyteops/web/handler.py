@@ -333,9 +333,9 @@ async def get_pack_item(call: Call) -> Reply:
             " `flyte tokens create --item`, or as `items` in the entry of the policy.",
             error="insufficient_scope",
         )
-    pack = await call.service.get_pack(call.params["packId"])
-    if key not in pack.items:
-        raise ForbiddenError(f"The pack {pack.id!r} has not declared the datastore item {key!r} in `items` of its registration.")
+    pack_id = call.params["packId"]
+    if not await call.service.reads_item(pack_id, key):
+        raise ForbiddenError(f"The pack {pack_id!r} has not declared the datastore item {key!r} in `items` of its registration.")
     return _value_of(await call.service.get_item(key))
 
 
