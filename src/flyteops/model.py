@@ -1,4 +1,4 @@
-"""The data types of Flyte: frozen, comparable values without behavior beyond simple arithmetic.
+"""The data types of Flyte: frozen, comparable values without behaviour beyond simple arithmetic.
 
 Field names become camelCase in types that are also a file or wire format (`Flow` and its parts).
 Instants end in `_at` and are aware; the server stamps UTC, while an event's `created_at` keeps the

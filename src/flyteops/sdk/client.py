@@ -178,7 +178,7 @@ class Client:
             each.hang_up()
         await self._http.aclose()
 
-    async def request(  # noqa: PLR0913 - what a request can consist of, by keyword
+    async def request(  # noqa: PLR0913 - the parts of a request, by keyword
         self,
         method: str,
         url: str,

@@ -34,7 +34,7 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.pack")
 
 _WAIT = 25.0
-"""The number of seconds that the server is asked to hold a take until there is work."""
+"""The number of seconds that a take waits at the server until there is work."""
 
 _LAST_TAKE = 0.5
 """The seconds, from its start, after which a pending take is cancelled when the pack stops."""
