@@ -236,7 +236,7 @@ class Pack:
     # ----------------------------------------------------------------------------------- from handlers and tasks only
 
     async def send(self, event: Event, *, within: float | None = None, key: str | None = None) -> None:
-        """Send an event independent of any command; it is durable when this returns.
+        """Send an event that is not a result; it is durable when this returns.
 
         Retries while the server cannot be reached, without a limit or for `within` seconds, and
         raises `UnavailableError` then. Events with the same `key` are the same event, also from

@@ -352,7 +352,7 @@ class Session:
                     await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
 
     async def _free_hands(self) -> int:
-        """Return the number of free slots, at least one: a taken action must be run."""
+        """Wait for a free slot; return the number of free ones, as a taken action must be run."""
         await self._slots.acquire()
         free = 1
         while free < _MOST_AT_ONCE and not self._slots.locked():
@@ -517,7 +517,7 @@ class Session:
         return True
 
     async def _post_result(self, action: Action, body: bytes) -> None:
-        """Post a result; `UnavailableError` if time, a new token or registration may help."""
+        """Post a result; raise `UnavailableError` if time, a new token or registration may help."""
         registration = self._registration
         try:
             try:

@@ -44,7 +44,7 @@ class PackTester:
 
     @property
     def sent(self) -> list[Event]:
-        """The events that the pack sent outside of commands, oldest first."""
+        """The events that the pack sent, other than results, oldest first."""
         return self.server.events
 
     async def __aenter__(self) -> Self:
