@@ -1,1 +1,4 @@
-"""Measurements: how fast, how small, how soon. ``make bench`` runs them against a server process of its own."""
+"""Measurements of speed, size and latency.
+
+``make bench`` runs them against a separate server process.
+"""

@@ -1,4 +1,7 @@
-"""Measure a server process over HTTP, and print tables; ``--quick`` for a look, without it for figures to quote."""
+"""Measure a server process over HTTP, and print tables.
+
+``--quick`` is for a first impression, without it the figures can be quoted.
+"""
 
 import argparse
 import asyncio
@@ -89,7 +92,10 @@ async def measure_flows(seconds: float, rounds: int, counts: tuple[int, ...]) ->
 
 
 async def side_by_side(what: str, stack: ExitStack, folders: dict[int, str], seconds: float, rounds: int) -> list[Figures]:
-    """Measure cycles on each database, in turns; `ratio` compares what an event and all that follows costs with the first."""
+    """Measure cycles on each database, in turns.
+
+    `ratio` compares the cost of an event and all that follows with the first database.
+    """
     servers = {size: stack.enter_context(a_server(folder)) for size, folder in folders.items()}
     runs: dict[int, list[Figures]] = {size: [] for size in servers}
     for server in servers.values():
@@ -111,7 +117,10 @@ async def side_by_side(what: str, stack: ExitStack, folders: dict[int, str], sec
 
 
 async def measure_waiting(seconds: float, packs: int) -> Figures:
-    """Measure how soon a waiting pack gets what an event made, and what packs cost that wait in vain."""
+    """Measure the time until a waiting pack gets an event's action.
+
+    Also the cost of packs that wait in vain.
+    """
     with a_server() as server:
         await prepare(setup := await connect(server.port), 10)
         worker = await connect(server.port)

@@ -29,7 +29,7 @@ def is_mongodb(url: str) -> bool:
 
 @asynccontextmanager
 async def place(url: str) -> AsyncIterator[tuple[str, Any]]:
-    """Make an empty schema, and give out the URL that leads there and a connection; it goes afterwards.
+    """Make an empty schema, and yield its URL and a connection; drop it afterwards.
 
     On MongoDB it is a database, and there is no connection.
     """
@@ -52,7 +52,10 @@ async def place(url: str) -> AsyncIterator[tuple[str, Any]]:
 
 
 async def database_cpu(connection: Any) -> float:
-    """Return the CPU seconds of all processes of the database; 0 when it does not say which, or is on another machine."""
+    """Return the CPU seconds of all processes of the database.
+
+    It is 0 if they are unknown or on another machine.
+    """
     if connection is None:
         return 0.0
     rows = await connection.fetch("SELECT pid FROM pg_stat_activity")
@@ -60,7 +63,7 @@ async def database_cpu(connection: Any) -> float:
 
 
 def cpu_of(pid: int) -> float:
-    """Return the CPU seconds of a process so far, 0 if there is none."""
+    """Return the CPU seconds of a process so far, 0 if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -83,7 +86,10 @@ def running(store: str | None, count: int) -> Iterator[list[Server]]:
 
 
 async def cycles(servers: Sequence[Server], connections: int, seconds: float) -> tuple[float, float, Timings]:
-    """Run full cycles over all servers; return the rate, the servers' CPU in microseconds a cycle, and how long calls took."""
+    """Run full cycles over all servers.
+
+    Return the rate, the servers' CPU in microseconds a cycle, and the durations of calls.
+    """
     timings, event = Timings(), msgspec.json.encode(EVENT)
     ports = [servers[number % len(servers)].port for number in range(connections)]
     workers = [Worker(await connect(port), timings, event, repeat(0)) for port in ports]
@@ -137,7 +143,10 @@ def _row(rate: float, cpu: float, database: float, timings: Timings) -> Row:
 
 
 async def measure_take(url: str, seconds: float, rounds: int, actions: int) -> Row:
-    """Measure take with so many actions that wait for others, and without them; print how the database looks for them."""
+    """Measure take with so many actions that wait for others, and without them.
+
+    Print the query plan.
+    """
     async with place(url) as (empty_url, _), place(url) as (full_url, connection):
         with running(empty_url, 1) as empty, running(full_url, 1) as full:
             for servers in (empty, full):
@@ -156,7 +165,10 @@ async def measure_take(url: str, seconds: float, rounds: int, actions: int) -> R
 
 
 async def measure_start(url: str, rounds: int, actions: int) -> Row:
-    """Measure how soon a server answers on an empty database, and on one with so many finished actions."""
+    """Measure the time until a server responds.
+
+    On an empty database, and on one with so many finished actions.
+    """
     times: dict[str, list[float]] = {"empty": [], "full": []}
     async with place(url) as (empty_url, _), place(url) as (full_url, connection):
         for store in (empty_url, full_url):
@@ -169,12 +181,12 @@ async def measure_start(url: str, rounds: int, actions: int) -> Row:
 
 
 async def _start(store: str) -> float:
-    """Return how many seconds it takes until a server is ready."""
+    """Return the seconds until a server is ready."""
     server, began = Server("", store), time.perf_counter()
     try:
         server.start()
         connection = await connect(server.port)
-        status, _ = await connection.request("GET", "/health/ready")  # is not answered before the store is open
+        status, _ = await connection.request("GET", "/health/ready")  # there is no response until the store is open
         assert status == 200
         connection.close()
         return time.perf_counter() - began
@@ -183,11 +195,11 @@ async def _start(store: str) -> float:
 
 
 async def measure_store(url: str, counts: Sequence[int], *, is_quick: bool) -> None:
-    """Measure all that there is to say about a store that servers share, and print it."""
+    """Run all measurements of a store that servers share, and print the results."""
     seconds, rounds, waiting, history = (1.0, 1, 2_000, 20_000) if is_quick else (5.0, 3, 100_000, 1_000_000)
     show(await measure_rates(url, counts, seconds, rounds))
     if is_mongodb(url):
-        return  # what follows fills the tables of PostgreSQL
+        return  # the next ones fill the tables of PostgreSQL
     show([await measure_take(url, seconds, rounds, waiting)])
     show([await measure_start(url, rounds, history)])
 

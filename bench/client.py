@@ -1,4 +1,4 @@
-"""A load generator that costs as little as it can: one process, plain sockets, keep-alive, no HTTP library in the way."""
+"""A load generator with minimal cost: one process, plain sockets, keep-alive, no HTTP library."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
     async def request(
         self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
     ) -> tuple[int, bytes]:
-        """Send one request and return status and body of the answer."""
+        """Send one request and return status and body of the response."""
         self._waiting = asyncio.get_running_loop().create_future()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -77,7 +77,7 @@ class Timings:
 
 
 class Worker:
-    """A client that goes through full cycles: it posts an event, takes an action and hands in its result."""
+    """A client that repeats full cycles: it posts an event, takes an action and sends its result."""
 
     def __init__(self, connection: Connection, timings: Timings, event: bytes, tickets: Iterator[int]) -> None:
         self.connection = connection
@@ -87,7 +87,7 @@ class Worker:
         self.cycles = 0
 
     async def run(self, until: float) -> None:
-        """Repeat cycles until that time on the performance counter, or until there is no ticket for another."""
+        """Repeat cycles until that time on the performance counter, or until the tickets run out."""
         while time.perf_counter() < until and next(self.tickets, None) is not None:
             await self._call("event", "/v1/packs/Source/events", self.event, 202)
             while not await self._work():

@@ -1,7 +1,8 @@
 """Takes on PostgreSQL after many actions, with dead rows in their queue: ``python -m bench.deadrows --store URL``.
 
-Each row of the table is the median of some takes of one action each, straight from the store. Dead rows are what actions leave
-behind in the index of those that wait, once they were taken; VACUUM removes them, unless a snapshot still sees them.
+Each row of the table is the median of some takes of one action each, directly from the store. Dead
+rows are left by taken actions in the index of waiting ones; VACUUM removes them, unless a snapshot
+still sees them.
 """
 
 import argparse
@@ -31,7 +32,7 @@ BACK = "UPDATE flyte_action SET state = 'SUCCESS', pack_name = 'Worker', labels 
 
 
 async def take(store: PostgresStore) -> float:
-    """Return the milliseconds that the median take takes."""
+    """Return the duration of the median take in milliseconds."""
     times = []
     for _ in range(TAKES):
         await store.record(SAMPLE.event(), creating(SAMPLE.action()))
@@ -53,7 +54,7 @@ async def snapshot(url: str) -> AsyncIterator[None]:
 
 
 async def measure(url: str, actions: int, dead: int) -> list[tuple[str, float]]:
-    """Return what was measured, in order."""
+    """Return the measurements, in order."""
     async with place(url) as (own_url, connection), PostgresStore(own_url) as store:
         await connection.execute("ALTER TABLE flyte_action SET (autovacuum_enabled = off)")
         rows = [("without a history", await take(store))]
@@ -74,7 +75,7 @@ async def measure(url: str, actions: int, dead: int) -> list[tuple[str, float]]:
 
 
 async def churn(connection: Any, dead: int) -> None:
-    """Let actions come to the queue and leave it."""
+    """Let actions enter the queue and leave it."""
     await connection.execute(CHURN, dead, timeout=600)
     await connection.execute(BACK, dead, timeout=600)
 

@@ -1,4 +1,7 @@
-"""Many actions at once into a PostgreSQL database that a server has prepared: by SQL, since HTTP would take hours."""
+"""Bulk insertion of actions into a PostgreSQL database that a server has prepared.
+
+It uses SQL, since HTTP would take hours.
+"""
 
 from typing import Any
 
@@ -28,7 +31,10 @@ PART = 50_000
 
 
 async def fill(connection: Any, actions: int, state: str) -> None:
-    """Put in so many actions in that state, each with its event and execution, for packs with labels that nobody has."""
+    """Insert so many actions in that state, each with its event and execution.
+
+    They are for packs with labels that no pack has.
+    """
     for first in range(0, actions, PART):
         part = first, min(first + PART, actions) - 1
         await connection.execute(EVENTS, *part)
@@ -38,7 +44,7 @@ async def fill(connection: Any, actions: int, state: str) -> None:
 
 
 async def plan_of_take(connection: Any) -> str:
-    """Return how the database looks for what a pack without labels may take, as text; nothing is changed."""
+    """Return the query plan of a take for a pack without labels, as text; nothing is changed."""
     values = ("Worker", ["{}"], None, 1, 0, "plan", b"", "Worker")
     transaction = connection.transaction()
     await transaction.start()

@@ -1,4 +1,4 @@
-"""What is wanted, next to what was measured."""
+"""Goals, compared with measurements."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ Found = Figures | list[Figures]
 
 
 class Goal(NamedTuple):
-    """A figure that is to be at least, or at most, something."""
+    """A minimum or maximum for a figure."""
 
     name: str
     is_least: bool
@@ -17,7 +17,7 @@ class Goal(NamedTuple):
 
 
 def at(connections: int, name: str) -> Callable[[Mapping[str, Any]], float]:
-    """Look a figure up of cycles with ten flows."""
+    """Return a function that looks up a figure of cycles with ten flows."""
     return lambda found: next(row for row in found["cycles"] if row["connections"] == connections)[name]
 
 

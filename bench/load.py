@@ -1,4 +1,4 @@
-"""What a server is put under: full cycles, events that no flow listens to, a backlog, a long history."""
+"""The load on a server: full cycles, events without a listening flow, a backlog, a long history."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ def a_flow(number: int, event: str, criteria: str) -> dict[str, object]:
 
 
 async def prepare(connection: Connection, flows: int, *, all_listen: bool = False) -> None:
-    """Register the packs and post the flows; of those one acts on the benchmark's event."""
+    """Register the packs and post the flows, of which one acts on the benchmark's event."""
     for name in ("Source", "Worker"):
         await expect(connection, "/v1/packs", {"name": name}, 201)
     for number in range(flows):
@@ -68,7 +68,7 @@ async def cycles(server: Server, connections: int, seconds: float, at_most: floa
 
 
 async def events_nobody_waits_for(server: Server, connections: int, seconds: float) -> float:
-    """Return how many events a second are accepted when no flow listens."""
+    """Return the number of events accepted per second when no flow listens."""
     body = msgspec.json.encode({**EVENT, "event": "Nothing"})
 
     async def send(connection: Connection, until: float) -> int:
@@ -97,7 +97,10 @@ async def fill_backlog(connection: Connection, actions: int) -> None:
 
 
 async def fill_history(folder: str, executions: int) -> None:
-    """Make finished executions in the database of a server that is not running, by the service but without HTTP."""
+    """Make finished executions in the database of a stopped server.
+
+    It uses the service, without HTTP.
+    """
     said, done = Happening("Said0", msgspec.json.encode(EVENT["payload"])), Happening("Done", b'{"exit_code":0}')
     async with SqliteStore(f"{folder}/flyte.db") as store:
         service = Service(store)

@@ -1,6 +1,7 @@
-"""Measure packs as they are installed: how long until one is registered, and what it keeps in memory when it has nothing to do.
+"""Measure installed packs: the time until one is registered, and its memory when idle.
 
-``--most MB`` makes it fail when one keeps more. Times are told, with the load of the machine beside them, and never decide.
+With ``--most MB`` it fails if one uses more memory. Times are printed with the load of the machine,
+and never cause a failure.
 """
 
 import argparse
@@ -25,7 +26,7 @@ SETTINGS = {
     "Matrix": {"FLYTE_MATRIX_HOMESERVER": NOWHERE, "FLYTE_MATRIX_TOKEN": "x"},
     "Slack": {"FLYTE_SLACK_TOKEN": "xoxb-1", "FLYTE_SLACK_APP_TOKEN": "xapp-1", "FLYTE_SLACK_API_URL": f"{NOWHERE}/"},
 }
-"""What packs cannot do without; what they watch is away."""
+"""The required settings of packs; the systems that they watch do not exist."""
 
 
 def registered(api: str, name: str) -> bool:
@@ -34,7 +35,7 @@ def registered(api: str, name: str) -> bool:
 
 
 def measure(flyte: str, name: str) -> tuple[float, float, float]:
-    """Return the seconds until a pack is registered, those of CPU in them, and the MB that it keeps when it idles."""
+    """Return the seconds until a pack is registered, its CPU seconds in them, and its MB when idle."""
     with a_server() as server:
         api = f"http://127.0.0.1:{server.port}"
         environ = {**os.environ, **SETTINGS.get(name, {}), "FLYTE_API": api, "FLYTE_PACK_HEALTH_PORT": "off", "LOGLEVEL": "error"}

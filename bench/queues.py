@@ -1,16 +1,17 @@
-"""What a take costs among many queues, side by side with the same take among one.
+"""The cost of a take among many queues, side by side with the same take among one.
 
 ::
 
     python -m bench.queues [URL] [--queues 20000] [--takes 300] [--rounds 5]
 
-A queue is what actions ask for: a pack name, labels and a command. In each scenario, two stores of the same kind take turns:
-one with the worker's queue alone, and one with many more queues in each of which an action waits:
+A queue is identified by a pack name, labels and a command. In each scenario, two stores of the same
+kind take turns: one with the worker's queue alone, and one with many more queues in each of which
+an action waits:
 
 - ``packs``: the others are for packs of other names
 - ``labels``: the others are for packs of the same name with labels that the worker lacks
 - ``commands``: the others are for the worker itself, under other commands; it takes by command
-- ``any``: the same, but it takes whatever is oldest
+- ``any``: the same, but it takes the oldest action of any command
 - ``growing``: as ``labels``, and a new queue is made before each take
 
 Without a URL, the stores are SQLite files. Printed are medians in milliseconds, and their ratio.
@@ -42,7 +43,7 @@ fresh = itertools.count()
 
 
 def asking(pack_name: str, labels: dict[str, str], command: str) -> Outcome:
-    """Return what follows from an event: one action."""
+    """Return the outcome of an event: one action."""
     outcome = follows(pack_name, labels)
     return Outcome(outcome.decisions, (replace(outcome.actions[0], name=command),))
 
@@ -59,14 +60,14 @@ def other(scenario: str, number: int) -> Outcome:
 
 
 async def fill(store: Store, scenario: str, count: int) -> None:
-    """Have an action wait in each of many queues."""
+    """Add a waiting action to each of many queues."""
     for start in range(0, count, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, count))
         await asyncio.gather(*(store.record(new_event("Asked", SENDER), other(scenario, number)) for number in numbers))
 
 
 async def take(store: Store, scenario: str) -> float:
-    """Put an action into the worker's queue, and return how many milliseconds it takes to get one."""
+    """Put an action into the worker's queue, and return the milliseconds of its take."""
     await store.record(new_event("Asked", SENDER), asking("Worker", {"env": "prod"}, "Deploy"))
     if scenario == "growing":
         await store.record(new_event("Asked", SENDER), asking("Worker", {"new": f"n{next(fresh)}"}, "Deploy"))
@@ -79,7 +80,7 @@ async def take(store: Store, scenario: str) -> float:
 
 @asynccontextmanager
 async def a_store(url: str) -> AsyncIterator[Store]:
-    """Open an empty store, which goes afterwards."""
+    """Yield an open, empty store, which is deleted afterwards."""
     async with AsyncExitStack() as stack:
         if url:
             url, _ = await stack.enter_async_context(place(url))
@@ -95,7 +96,7 @@ async def measure(url: str, scenario: str, queues: int, takes: int, rounds: int)
         await fill(many, scenario, queues)
         found: dict[int, list[float]] = {1: [], queues: []}
         for store in (one, many):
-            await take(store, scenario)  # what is read once at the start is not what a take costs
+            await take(store, scenario)  # data read once at the start is not part of the cost of a take
         for _ in range(rounds):
             for count, store in ((1, one), (queues, many)):
                 found[count] += [await take(store, scenario) for _ in range(takes)]

@@ -1,4 +1,4 @@
-"""The server that is measured: a process of its own on a scratch database."""
+"""The measured server: a process of its own on a scratch database."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Server:
-    """A server process on a scratch database in a folder, or on the store that is named."""
+    """A server process on a scratch database in a folder, or on the named store."""
 
     def __init__(self, folder: str, store: str | None = None) -> None:
         with socket.socket() as probe:
@@ -22,7 +22,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Start and return the seconds until it answers."""
+        """Start and return the seconds until it responds."""
         environment = {
             **os.environ,
             "FLYTE_PORT": str(self.port),

@@ -1,11 +1,11 @@
-"""How many times a second a store takes an event in, hands its action out and takes the result in.
+"""Benchmark of a store: the rate of cycles of recording an event, hand-out and result.
 
 ::
 
     python bench/store.py [URL] [--tasks N] [--seconds N] [--backlog N] [--profile]
 
-Without a URL a SQLite file in the working directory is used, and removed afterwards. `--backlog` puts as many NEW actions for
-other packs ahead of those that are handed out.
+Without a URL a SQLite file in the working directory is used, and removed afterwards. `--backlog`
+puts as many NEW actions for other packs ahead of those that are handed out.
 """
 
 import argparse
@@ -90,10 +90,13 @@ async def pile_up(store: Store, backlog: int) -> None:
 
 
 async def measure(url: str, tasks: int, seconds: float, backlog: int) -> tuple[float, float]:
-    """Return cycles per second, and microseconds of CPU per cycle, which says more on a busy machine."""
+    """Return cycles per second, and microseconds of CPU per cycle.
+
+    The latter is a better measure on a busy machine.
+    """
     async with open_store(url) as store:
         await pile_up(store, backlog)
-        await asyncio.to_thread(os.sync)  # or the disk would be busy with the backlog while we measure
+        await asyncio.to_thread(os.sync)  # or the disk would be busy with the backlog meanwhile
         counter = itertools.count()
         used, began = time.process_time(), time.monotonic()
         await asyncio.gather(*(repeat(store, began + seconds, counter) for _ in range(tasks)))
@@ -102,7 +105,7 @@ async def measure(url: str, tasks: int, seconds: float, backlog: int) -> tuple[f
 
 
 def profile_threads() -> dict[str, cProfile.Profile]:
-    """Have every thread that begins from now on measured."""
+    """Profile every thread that starts from now on."""
     profiles: dict[str, cProfile.Profile] = {}
 
     def begin(*_: object) -> None:

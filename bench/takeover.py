@@ -1,8 +1,9 @@
 """The first start on a database that the original has filled: ``python -m bench.takeover --store URL``.
 
-Each round starts a server on an empty database and on one that is full: how soon it answers, and how soon everything is
-converted. The rate counts from when the server would answer on the empty one. The server's program is an argument, to measure
-two versions side by side: ``--flyte one/bin/flyte --flyte two/bin/flyte``.
+Each round starts a server on an empty database and on a full one: the time until it responds, and
+until everything is converted. The rate counts from the time when the server would respond on the
+empty one. The server's program is an argument, to measure two versions side by side:
+``--flyte one/bin/flyte --flyte two/bin/flyte``.
 """
 
 import argparse
@@ -40,7 +41,10 @@ FLOWS = [f"flow-{number}" for number in range(20)]
 
 
 def actions(number: int, rng: random.Random, now: datetime) -> Iterator[dict[str, Any]]:
-    """Yield the actions of an execution as the original keeps them: one in half of them, two in the others."""
+    """Yield the actions of an execution in the original's format.
+
+    One in half of the executions, two in the others.
+    """
     flow = rng.choice(FLOWS)
     began = now - timedelta(seconds=rng.randrange(86_400 * 100))
     run = secrets.token_hex(12)
@@ -109,7 +113,7 @@ def serving(program: str, store: str, port: int, log: Path) -> Iterator[None]:
 
 
 def seconds_until_live(port: int, began: float) -> float:
-    """Return how long it takes until ``/health/live`` answers."""
+    """Return the seconds until ``/health/live`` responds."""
     while time.perf_counter() - began < LIMIT:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5):
@@ -120,7 +124,7 @@ def seconds_until_live(port: int, began: float) -> float:
 
 
 def seconds_until_converted(log: Path, began: float) -> float:
-    """Return how long it takes until the log says that everything was taken over."""
+    """Return the seconds until the log reports the end of the conversion."""
     while time.perf_counter() - began < LIMIT:
         if CONVERTED.search(log.read_text()):
             return time.perf_counter() - began
@@ -136,7 +140,10 @@ async def measure(program: str, url: str, executions: int) -> dict[str, float]:
 
 
 async def start(program: str, url: str, executions: int) -> tuple[float, float]:
-    """Start a server on a database with so many executions; return when it answers, and when all of them are converted."""
+    """Start a server on a database with so many executions.
+
+    Return the time until it responds, and the time until all of them are converted.
+    """
     async with place(url) as (store, _):
         if executions:
             await fill(store, executions)

@@ -1,1 +1,1 @@
-"""Inputs that nobody thought of, made from real ones: `make fuzz`."""
+"""Fuzzing with unexpected inputs, made from real ones: `make fuzz`."""

@@ -1,4 +1,7 @@
-"""Feed the server what nobody thought of, and tell how far it came; a finding is shown as small as it can be, and ends it."""
+"""Feed unexpected inputs to the server, and report how far they came.
+
+A finding is minimized and ends the run.
+"""
 
 import argparse
 import faulthandler
@@ -20,19 +23,25 @@ from fuzz.target import Check, Target
 TARGETS = (*target.ROOMS, *server.ROOMS, *token.ROOMS)
 
 SECONDS = 10
-"""How long one input may take, on a busy machine as well; what takes that long has hung."""
+"""The time limit of one input, on a busy machine as well; a longer one is a hang."""
 
 ROUND = 1_000
-"""After how many inputs a room is opened anew, so that what the ones before left behind does not grow without end."""
+"""The number of inputs until a target is reopened, so that leftovers do not grow without end."""
 
 
 class HangError(BaseException):
-    """An input took too long. No `Exception`, so that nothing on the way takes it for an answer."""
+    """An input took too long.
+
+    Not an `Exception`, so that no code on the way handles it as an error.
+    """
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Raise `HangError` after a while; where not even that can be raised, end the process with the place."""
+    """Raise `HangError` after a while.
+
+    If not even that can be raised, end the process with the place.
+    """
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
     try:
@@ -47,7 +56,10 @@ def _alarm(_number: int, _frame: FrameType | None) -> None:
 
 
 def feed(room: Target, count: int, start: int) -> Counter[str]:
-    """Give a room so many inputs, and return how far they came; raises what an input brought about."""
+    """Feed so many inputs to a target, and count how far they came.
+
+    Raise the failure of an input.
+    """
     words: Counter[str] = Counter()
     for begin in range(0, count, ROUND):
         with room.opened() as check:
@@ -79,7 +91,7 @@ def _round(room: Target, check: Check, words: Counter[str], count: int, start: i
 
 
 def main() -> int:
-    """Feed all rooms, or one."""
+    """Feed all targets, or one."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, help="how many in all; default: 100000")
     parser.add_argument("--seed", type=int, default=None, help="where chance begins; default: another each time, which is told")

@@ -1,6 +1,6 @@
-"""Texts that are mostly right: real ones, in which words were dropped, repeated, nested, exchanged and taken from elsewhere.
+"""Mostly valid texts: real ones, with words dropped, repeated, nested, exchanged and inserted.
 
-Bytes by chance end at the first check of a parser; these get through it, and to what is behind.
+Random bytes end at the first check of a parser; these pass it, and reach the code behind.
 """
 
 import copy
@@ -81,7 +81,10 @@ def _flipped(bit: int) -> Edit:
 
 
 def mutated(samples: Sequence[bytes], words: Sequence[bytes], *, most_edits: int = 6) -> st.SearchStrategy[bytes]:
-    """Return texts made from samples by a few edits; `words` are what has a meaning in them."""
+    """Return texts made from samples by a few edits.
+
+    `words` are the meaningful words of the format.
+    """
     word = st.sampled_from(words) | st.sampled_from([*words, *HUGE, *WILD])
     edit = st.one_of(
         st.just(_drop),
@@ -118,7 +121,7 @@ VALUES = st.recursive(
 
 
 def reshaped(samples: Sequence[Any]) -> st.SearchStrategy[bytes]:
-    """Return JSON texts that are right as such: of samples in which a few values were replaced, moved or left out."""
+    """Return valid JSON texts: samples in which a few values were replaced, moved or left out."""
     parts = [part for sample in samples for _, _, part in _slots([sample])]
     replacement = st.just(...) | VALUES | st.sampled_from(parts)
     edits = st.lists(st.tuples(st.integers(0, 4_095), replacement), max_size=4)
@@ -126,7 +129,7 @@ def reshaped(samples: Sequence[Any]) -> st.SearchStrategy[bytes]:
 
 
 def _slots(value: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield everything in a value: what holds it, where, and itself."""
+    """Yield every value inside a value: its container, its place, and itself."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in pairs:
         yield value, key, part

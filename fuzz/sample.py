@@ -1,4 +1,4 @@
-"""The real examples that inputs are made from: those of the documentation, the examples and the conformance tests."""
+"""The real examples behind inputs: the documentation, the examples and the conformance tests."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def blocks(page: str) -> list[bytes]:
 
 
 def values(texts: list[bytes]) -> list[Json]:
-    """Return what YAML texts say."""
+    """Return the values of YAML texts."""
     return [parse_yaml(text).value for text in texts]
 
 
@@ -31,7 +31,7 @@ def flows() -> list[bytes]:
 
 
 def templates() -> list[bytes]:
-    """Return templates whose answers are known."""
+    """Return templates with known results."""
     texts = [path.read_text() for path in sorted((ROOT / "tests/data/template").glob("*.json"))]
     cases = [case["template"] for text in texts for case in json.loads(text)["cases"]]
     return [case.encode() for case in cases if isinstance(case, str)]
@@ -43,7 +43,10 @@ def policies() -> list[bytes]:
 
 
 def requests() -> list[tuple[str, str, str, bytes]]:
-    """Return a method, a path with its parameters, a content type and a body for everything that takes one."""
+    """Return a method, a path with its parameters, a content type and a body for each route.
+
+    Routes without a body are left out.
+    """
     found = []
     for operation in OPERATIONS:
         if operation.example is not None:
@@ -55,7 +58,7 @@ def requests() -> list[tuple[str, str, str, bytes]]:
 
 
 def raw_requests() -> list[bytes]:
-    """Return requests as they come over the wire."""
+    """Return requests in their form on the wire."""
     event = b'{"event": "E", "payload": [1, 2]}'
     chunks = b"%x\r\n%b\r\n0\r\nX-Trailer: t\r\n\r\n" % (len(event), event)
     heads = [

@@ -1,4 +1,4 @@
-"""What comes to a server: bodies to everything that takes one, and bytes on its connections."""
+"""Inputs of a server: bodies for every route with a body, and bytes on its connections."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ Serve = Callable[[Service], AbstractAsyncContextManager[Ask]]
 
 
 class _Alarm(logging.Handler):
-    """Keeps what the server says when something happened that nobody foresaw."""
+    """Keeps log messages about unexpected errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -40,7 +40,7 @@ class _Alarm(logging.Handler):
         self.records.append(record)
 
     def check(self) -> None:
-        """Raise what was said since the last time."""
+        """Raise the messages since the last check."""
         records, self.records = self.records, []
         for record in records:
             cause = None if record.exc_info is None else record.exc_info[1]
@@ -48,7 +48,7 @@ class _Alarm(logging.Handler):
 
 
 def opening(serve: Serve) -> Callable[[], AbstractContextManager[Check]]:
-    """Return what opens a server on a store of its own, in an event loop of its own."""
+    """Return the opener of a server on a store of its own, in an event loop of its own."""
 
     @contextmanager
     def opened() -> Iterator[Check]:
@@ -99,7 +99,10 @@ BODY_WORDS = (
 
 
 def bodies() -> st.SearchStrategy[Any]:
-    """Return requests: a method, a path, its parameter if another than what is there, a content type, and a body."""
+    """Return requests.
+
+    Each has a method, a path, its parameter if not an existing one, a content type, and a body.
+    """
 
     def about(request: tuple[str, str, str, bytes]) -> st.SearchStrategy[Any]:
         method, path, kind, body = request
@@ -113,7 +116,7 @@ def bodies() -> st.SearchStrategy[Any]:
 
 
 async def call(app: App, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> tuple[int, bytes]:
-    """Ask the app as the server below it does, and return the status and body of its answer, looked at."""
+    """Call the app like the server below it; return the checked status and body of its response."""
     sent: list[dict[str, Any]] = []
     messages = [{"type": "http.request", "body": body}]
 
@@ -140,7 +143,7 @@ async def call(app: App, method: str, path: str, headers: list[tuple[bytes, byte
 
 @asynccontextmanager
 async def taking_bodies(service: Service) -> AsyncIterator[Ask]:
-    """Serve a pack, a flow and an action under way."""
+    """Serve a pack, a flow and an action in progress."""
     app = create_app(service, OPTIONS)
     json_type = [(b"content-type", b"application/json")]
     known = {"packId": "P", "flowName": "f", "key": "k"}
@@ -177,7 +180,7 @@ ANSWER = re.compile(rb"HTTP/1\.1 (\d)\d\d ")
 
 
 class Impatient(Connection):
-    """Waits for what does not come as long as one must here, where it has been sent already."""
+    """Shortens waits for data that has already been sent completely."""
 
     idle_seconds = head_seconds = pause_seconds = 0.02
 

@@ -1,4 +1,7 @@
-"""What is fed: a room of the server, the inputs for it, and what it may answer. Anything else that it does is a finding."""
+"""The targets of fuzzing: a part of the server, its inputs, and its allowed results.
+
+Any other behaviour is a finding.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +26,11 @@ from tests.property import test_template_property as language
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 Check = Callable[[Any], str]
-"""Takes an input; returns in a word how far it came, raises when something is wrong."""
+"""Takes an input; returns in a word how far it came, raises on a fault."""
 
 
 class Target(NamedTuple):
-    """A room, how many of a hundred inputs it gets, its inputs, and what opens it for some of them."""
+    """A target, its share of a hundred inputs, its inputs, and the opener for some of them."""
 
     name: str
     share: int
@@ -36,7 +39,7 @@ class Target(NamedTuple):
 
 
 def opening(check: Check) -> Callable[[], AbstractContextManager[Check]]:
-    """Return what opens a room that nothing is left in."""
+    """Return the opener of a target that keeps no state."""
 
     @contextmanager
     def opened() -> Iterator[Check]:
@@ -51,7 +54,7 @@ PAYLOADS = (None, "deploy web", {"version": "1.2.3", "user": {"name": "x"}, "lis
 
 
 def check_flow(data: bytes) -> str:
-    """Read a flow file as the server does, and have its steps decide about events that they listen to."""
+    """Read a flow file as the server does, and evaluate its steps for events that they listen to."""
     try:
         document = flowfile.parse(data, is_yaml=True)
         flow = flowfile.read_flow(document)
@@ -111,7 +114,7 @@ TEMPLATE_WORDS = tuple(fragment.encode() for fragment in [*language.FRAGMENTS, *
 
 
 def check_template(source: str) -> str:
-    """Compile and render; what is refused is refused with its place, what is rendered is rendered the same twice."""
+    """Compile and render: errors have their place, and results are the same twice."""
     compiled = language.compiled(source)
     if compiled is None:
         return "refused"
@@ -141,7 +144,7 @@ CLAIMS: tuple[dict[str, Any], ...] = (
 
 
 def check_policy(data: bytes) -> str:
-    """Read a policy file and ask it; an entry that is found is one of the file's."""
+    """Read a policy file and query it; every match must be an entry of the file."""
     try:
         policy = read_policy(data)
     except InputError as error:
@@ -158,7 +161,7 @@ def check_policy(data: bytes) -> str:
 
 
 def both(texts: list[bytes], words: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
-    """Return YAML whose text was changed, or what it says."""
+    """Return YAML with changes in its text, or in its values."""
     return mutated(texts, words) | reshaped(sample.values(texts))
 
 

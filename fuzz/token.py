@@ -1,4 +1,4 @@
-"""Tokens at the gate: of the issuer and of our own, with words exchanged before or after somebody signed them."""
+"""Tokens for authentication: the issuer's and our own, changed before or after signing."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ from fuzz.server import Ask, opening
 from fuzz.target import Target
 from tests.provider import PRIVATE, jwk
 
-ISSUER, AUDIENCE = "http://127.0.0.1:9", "flyte"  # nobody answers there: the keys are known from the start
+ISSUER, AUDIENCE = "http://127.0.0.1:9", "flyte"  # no server is there: the keys are known from the start
 POLICY = b"- path: /v1/flows\n  claims: {groups: [ops]}\n"
 KEYS = ("RSA", "ES256", "EdDSA")
 ALGORITHMS = {"RSA": "RS256", "ES256": "ES256", "EdDSA": "EdDSA"}
@@ -44,12 +44,15 @@ WORDS = (
 
 
 def base64url(data: bytes) -> str:
-    """Return data as tokens have it."""
+    """Return data in the encoding of tokens."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def signed(head: bytes, claims: bytes, signer: str) -> str:
-    """Return a token that somebody has signed: one of the issuer's keys, whoever knows the public key, or nobody."""
+    """Return a token.
+
+    It is signed by one of the issuer's keys, by a holder of the public key, or unsigned.
+    """
     text = f"{base64url(head)}.{base64url(claims)}"
     if signer in KEYS:
         algorithm = jwt.get_algorithm_by_name(ALGORITHMS[signer])
@@ -63,7 +66,7 @@ GENUINE = [signed(head, CLAIMS[0], key) for head, key in zip(HEADS, KEYS, strict
 
 
 def tokens() -> st.SearchStrategy[tuple[str, str]]:
-    """Return tokens and who signed them as they are; an empty name means that it was not the issuer."""
+    """Return tokens and their signers; an empty name means that it was not the issuer."""
     few = 3
     claims = mutated(CLAIMS, WORDS, most_edits=few) | reshaped([json.loads(claims) for claims in CLAIMS])
     made = st.tuples(
@@ -79,7 +82,10 @@ def tokens() -> st.SearchStrategy[tuple[str, str]]:
 
 
 def may_pass(token: str, signer: str, own: str) -> bool:
-    """Tell whether a token could be let in: ours, the issuer's as it was signed, or one that says what it must."""
+    """Return whether a token may be accepted.
+
+    That is one of ours, an unchanged one of the issuer, or a signed one with the required claims.
+    """
     if token == own or token.rpartition(".")[0] in {genuine.rpartition(".")[0] for genuine in GENUINE}:
         return True
     if not signer:
@@ -91,7 +97,7 @@ def may_pass(token: str, signer: str, own: str) -> bool:
 
 @asynccontextmanager
 async def standing_at_the_gate(service: Service) -> AsyncIterator[Ask]:
-    """Serve a gate that knows one token of our own and the keys of an issuer."""
+    """Serve authentication with one token of our own and the keys of an issuer."""
     _, own = await service.tokens.create(Order(is_admin=True, lasts=timedelta(days=1)))
     issuer = Issuer(ISSUER, monotonic=lambda: 0.0)
     issuer.keys = read_keys([jwk(key) for key in KEYS])

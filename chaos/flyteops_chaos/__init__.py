@@ -1,9 +1,10 @@
-"""A program that mistreats servers and then checks what became of their promises; `flyte torture` runs it.
+"""A program that injects faults into servers and then checks their guarantees.
 
-Clients make work (`sender`), do it, or fail to (`pack`), and write down everything that they see (`history`). Servers (`server`)
-are killed, frozen, starved of disk and given a wrong clock (`injector`). In the end, what the servers have is compared with the
-knowledge of the clients (`check`). What a power failure would leave is found out from a log of what was written and synced
-(`power_loss`). The faults of `planted` are there to show that all of that finds them.
+Run by `flyte torture`. Clients create work (`sender`), do it, or fail to (`pack`), and record all
+their observations (`history`). Servers (`server`) are killed, frozen, starved of disk and given a
+wrong clock (`injector`). In the end, the state of the servers is compared with the knowledge of the
+clients (`check`). The state after a power failure is derived from a log of the writes and syncs
+(`power_loss`). The faults of `planted` prove that all of that finds them.
 """
 
 from flyteops_chaos.check import faults_in

@@ -1,4 +1,4 @@
-"""The log of what a server has written, synced and answered, in order, as strace writes it."""
+"""The log of a server's writes, syncs and responses, in order, in the format of strace."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Truncate:
-    """A file that was given a size."""
+    """A file that was set to a size."""
 
     path: str
     size: int
@@ -38,7 +38,7 @@ class Truncate:
 
 @dataclass(frozen=True)
 class Sync:
-    """A file or directory that was synced: all that was done to it before `since` is on disk from now on."""
+    """A file or directory that was synced: its changes before `since` are on disk from now on."""
 
     path: str
     since: int
@@ -61,7 +61,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Move:
-    """A file that was given another name."""
+    """A file that was renamed."""
 
     path: str
     to: str
@@ -69,7 +69,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was sent to the client at a port."""
+    """Bytes that were sent to the client at a port."""
 
     port: int
     data: bytes
@@ -79,22 +79,23 @@ Operation = Write | Truncate | Sync | Make | Remove | Move | Answer
 
 
 def tracer(log: Path) -> list[str]:
-    """Return the command that runs another one, as a direct child of the caller, and writes its log."""
+    """Return the command that runs another one, as a direct child of the caller, and logs it."""
     options = ["-D", "-f", "--seccomp-bpf", "-e", "signal=none", "-yy", "-xx", "-s", "16777216"]
     return ["strace", *options, "-o", str(log), "-e", f"trace={CALLS}"]
 
 
 def read(lines: Iterable[str]) -> list[tuple[int, Operation]]:
-    """Return what was done, each with its place in the order.
+    """Return the operations, each with its place in the order.
 
-    What is written may be on disk as soon as the call has begun; what is synced is there only when the call has ended.
+    Written data may be on disk as soon as the call has begun; synced data is on disk only when the
+    call has ended.
     """
     found = [(at, operation) for begin, end, call in _calls(lines) for at, operation in _operations(begin, end, call)]
     return sorted(found, key=lambda each: each[0])
 
 
 def _calls(lines: Iterable[str]) -> Iterator[tuple[int, int, re.Match[str]]]:
-    """Yield each call that succeeded with the numbers of the lines that it began and ended in."""
+    """Yield each successful call with the numbers of the lines of its begin and end."""
     begun: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines):
         found = LINE.match(line)
@@ -139,7 +140,7 @@ def _operations(begin: int, end: int, call: re.Match[str]) -> Iterator[tuple[int
 def _written(begin: int, call: re.Match[str], path: str) -> Iterator[tuple[int, Operation]]:
     client = CLIENT.match(path)
     if client is None and call["name"] != "pwrite64":
-        return  # a pipe, the log, or something that a database does not do to its files
+        return  # a pipe, the log, or an operation that a database does not do to its files
     parts = TEXT.findall(TARGET.sub("", call["arguments"], count=1))
     data = b"".join(map(_bytes, parts))[: int(call["result"])]
     if client is not None:

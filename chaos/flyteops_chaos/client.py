@@ -1,4 +1,4 @@
-"""An HTTP client of servers that come and go."""
+"""An HTTP client for servers that are stopped and restarted."""
 
 import asyncio
 import re
@@ -13,7 +13,10 @@ from flyteops_chaos.history import History
 UNANSWERED = (httpx2.TransportError, httpx2.TimeoutException)
 
 PATIENCE = 30.0
-"""How many seconds an answer may take. A server that is killed closes its connections, so nobody waits that long for one."""
+"""The maximum number of seconds for a response.
+
+A killed server closes its connections, so clients never wait that long for it.
+"""
 
 IDENTIFIER = re.compile(r"/(?=[^/]*\d)[^/]{6,}|(?<=hooks/)\w+")
 """The parts of a path that differ from request to request."""
@@ -22,7 +25,7 @@ PAUSE = 0.05
 
 
 class Client:
-    """Calls any of the servers. Each answer that no client should ever get is noted."""
+    """Calls any of the servers. Each response that no client should ever get is recorded."""
 
     def __init__(self, urls: Sequence[str], history: History, chance: Random) -> None:
         self.urls = urls
@@ -35,7 +38,7 @@ class Client:
         await self._http.aclose()
 
     async def call(self, method: str, path: str, *, url: str | None = None, **options: Any) -> httpx2.Response:
-        """Make one call; raise one of `UNANSWERED` when there is no answer."""
+        """Make one call; raise one of `UNANSWERED` if there is no response."""
         is_calm = self.history.is_calm
         try:
             answer = await self._http.request(method, f"{url or self.chance.choice(self.urls)}{path}", **options)
@@ -48,14 +51,17 @@ class Client:
         return answer
 
     def _complain(self, method: str, path: str, answer: httpx2.Response) -> None:
-        """Note an answer that blames the server. While faults are injected, 503 is allowed."""
+        """Record a response that is the server's fault.
+
+        While faults are injected, 503 is allowed.
+        """
         shape = IDENTIFIER.sub("/…", path.partition("?")[0])
         self.history.unexpected[f"{method} {shape} was answered with {answer.status_code}: {answer.text[:200]}"] += 1
 
     async def insist(
         self, method: str, path: str, *, accept: Callable[[int], bool], url: str | None = None, **options: Any
     ) -> httpx2.Response:
-        """Make a call again and again until the server answers with a status that is accepted."""
+        """Repeat a call until the server responds with a status that is accepted."""
         while True:
             try:
                 answer = await self.call(method, path, url=url, **options)
@@ -66,11 +72,11 @@ class Client:
             await asyncio.sleep(PAUSE)
 
     async def get(self, path: str) -> Any:
-        """Return what is at a path, as soon as a server gives it."""
+        """Return the content at a path, as soon as a server returns it."""
         return (await self.insist("GET", path, accept=lambda status: status == 200)).json()
 
     async def wait_until_ready(self) -> None:
-        """Return when every server has said that it is ready."""
+        """Return when every server is ready."""
         for url in self.urls:
             while not await self._is_ready(url):  # noqa: ASYNC110 - another process gets ready
                 await asyncio.sleep(PAUSE)
@@ -82,7 +88,7 @@ class Client:
             return False
 
     async def executions(self) -> list[dict[str, Any]]:
-        """Return all executions as the audit shows them, each once."""
+        """Return all executions in the audit, each once."""
         found: dict[str, dict[str, Any]] = {}
         start = 0
         while page := (await self.get(f"/v1/audit/flows?start={start}&limit=500"))["flows"]:

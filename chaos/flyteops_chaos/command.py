@@ -18,7 +18,7 @@ MOST_SHOWN = 20
 
 
 async def check_is_for_this(url: str) -> None:
-    """Raise unless several servers may use the store and nothing is in it."""
+    """Raise unless several servers may use the store and it is empty."""
     async with open_store(url) as store:
         if not store.is_shared:
             raise click.UsageError("--store is for one that servers share; without it, an SQLite file is made for the run")
@@ -28,7 +28,7 @@ async def check_is_for_this(url: str) -> None:
 
 
 async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[str]:
-    """Return what a power failure would lose; nothing if that cannot be found out here."""
+    """Return the losses of a power failure; empty if they cannot be determined here."""
     if not can_be_checked():
         click.echo("Not checked: the loss of data in a power failure. That needs the program strace.")
         return []
@@ -54,14 +54,16 @@ async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[
 async def torture(minutes: float, keep: Path | None, store: str | None, **how: Any) -> None:
     """Inject faults into servers on a scratch store, and check the guarantees.
 
-    Packs crash, hang, answer late and leave while they take an action; the server is killed at random, frozen, starved of disk
-    and given a wrong clock. Of several on one store, two are killed at a time, and their clocks are apart by as much as servers
-    accept. Then the store is compared with the answers that the clients got: every acknowledged event, call of a hook and
-    scheduled time exactly once, every acknowledged result with what follows, late results kept and not applied, nothing handed
-    out twice or too early, nothing stuck, nothing removed too early, no unexpected 5xx, no traceback in a log.
+    Packs crash, hang, answer late and disconnect while they take an action; the server is killed at
+    random, frozen, starved of disk and given a wrong clock. Of several servers on one store, two
+    are killed at a time, and their clocks differ by as much as servers accept. Then the store is
+    compared with the responses to the clients: every acknowledged event, call of a hook and
+    scheduled time is there exactly once, every acknowledged result with all that follows from it,
+    late results are kept and not applied, nothing is handed out twice or too early, nothing is
+    stuck, nothing is removed too early, there is no unexpected 5xx and no traceback in a log.
 
-    With SQLite and the program strace, the writes and syncs of another server are replayed up to many moments at which the
-    power could fail. Exit code 1 if a promise was broken.
+    With SQLite and the program strace, the writes and syncs of another server are replayed up to
+    many moments at which the power could fail. Exit code 1 if a promise was broken.
     """
     if store is not None:
         await check_is_for_this(checked_store("--store", {}, store, must_be_there=False))

@@ -1,4 +1,4 @@
-"""A disk that loses its power: only what was synced is sure to be on it."""
+"""A simulated disk that loses its power: only synced data is sure to be on it."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -8,26 +8,32 @@ from random import Random
 from flyteops_chaos.block_log import Make, Move, Operation, Remove, Sync, Truncate, Write
 
 SECTOR = 512
-"""How many bytes are written as a whole or not at all."""
+"""The number of bytes that are written as a whole or not at all."""
 
 
 @dataclass
 class File:
-    """What is on disk of a file, and what was written since it was synced. A directory has neither."""
+    """The content of a file on disk, and the writes since its last sync.
+
+    A directory has neither.
+    """
 
     is_directory: bool = False
     synced: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, Write | Truncate]] = field(default_factory=list)
 
     def sync(self, since: int) -> None:
-        """Put on disk what was done before `since`."""
+        """Put on disk all changes before `since`."""
         for at, operation in self.pending:
             if at < since:
                 _apply(operation, self.synced)
         self.pending = [each for each in self.pending if each[0] >= since]
 
     def left(self, chance: Random | None) -> bytes:
-        """Return what is left when the power fails: what was synced, and by chance some of all else, in parts and any order."""
+        """Return the content after a power failure.
+
+        It is the synced content and, by chance, some of the later writes, in parts and any order.
+        """
         content = bytearray(self.synced)
         if chance is None:
             return bytes(content)
@@ -68,7 +74,7 @@ class Entry:
 
 
 class Disk:
-    """The files below a directory that was there before. Other files are ignored."""
+    """The files below an existing directory. Other files are ignored."""
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
@@ -77,11 +83,11 @@ class Disk:
         self._pending: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
 
     def holds(self, path: str) -> bool:
-        """Tell whether a path is below the root."""
+        """Return whether a path is below the root."""
         return path.startswith(f"{self._root}/")
 
     def do(self, at: int, operation: Operation) -> None:
-        """Let something happen to the files."""
+        """Apply an operation to the files."""
         if isinstance(operation, Sync):
             self._sync(operation)
         elif isinstance(operation, Write | Truncate):
@@ -116,9 +122,10 @@ class Disk:
                 self._pending[sync.path].append((at, entry))
 
     def write_what_is_left(self, to: Path, chance: Random | None) -> None:
-        """Write the files as they may be after the power has failed.
+        """Write the files as they may be after a power failure.
 
-        Without a `chance`, only what was synced is left. Changes of a directory happen in their order, but not beyond some point.
+        Without a `chance`, only synced data is left. Changes of a directory happen in order, but
+        not beyond some point.
         """
         names = dict(self._synced)
         for changes in self._pending.values():

@@ -1,4 +1,7 @@
-"""The flows of a torture run and the pack that they use. One flow per kind of work, so that each promise is put to the test."""
+"""The flows of a torture run and the pack that they use.
+
+There is one flow per kind of work, so that each promise is tested.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -12,15 +15,18 @@ KINDS = (WORK, DELAY, JOIN, VERSION, HOOKED, OFFER)
 
 SCHEDULE = "schedule"
 SCHEDULES = 2
-"""How many flows run by themselves."""
+"""The number of flows that run by themselves."""
 
 LEASE = timedelta(seconds=1)
 
 DELAY_SECONDS = 1.0
-"""The shortest time that may pass before a delayed action is handed out."""
+"""The shortest delay after which a delayed action may be handed out."""
 
 LEASED = frozenset(["Work", "First", "Scheduled"])
-"""The commands with a time limit: they may be handed out again. All others are handed out at most once."""
+"""The commands with a time limit: they may be handed out again.
+
+All others are handed out at most once.
+"""
 
 LAST = {WORK: "Finish", DELAY: "Delayed", JOIN: "Join", VERSION: "Second", HOOKED: "Hooked", OFFER: "Fetch"}
 """The command that ends an execution, by kind."""
@@ -32,7 +38,7 @@ CARRIED = {"number": "{{ Context.number }}"}
 """The input of a step that is not the first of its execution."""
 
 LIMITED = {"timeout": "1s", "retry": {"attempts": 50, "backoff": "100ms", "maxBackoff": "500ms"}}
-"""What makes a command one of `LEASED`."""
+"""The terms of the commands in `LEASED`."""
 
 
 def pack() -> dict[str, Any]:
@@ -51,7 +57,10 @@ def event_name(kind: str) -> str:
 
 
 def result_name(command: str) -> str:
-    """Return the name of the event that is the result of a command. Both sides of a join have the same."""
+    """Return the name of the event that is the result of a command.
+
+    Both sides of a join have the same.
+    """
     return "SideDone" if command in ("Left", "Right") else f"{command}Done"
 
 
@@ -84,7 +93,7 @@ def _flow(kind: str, *steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work() -> dict[str, Any]:
-    """Return a step whose command may be lost and is handed out again, and one whose command is handed out once."""
+    """Return a step whose command may be lost and is handed out again, and one handed out once."""
     return _flow(WORK, _first(WORK, "Work", "work", **LIMITED), _then("Finish", ["work"], "WorkDone", "finish"))
 
 
@@ -99,7 +108,10 @@ def _join() -> dict[str, Any]:
 
 
 def version_flow(version: int) -> dict[str, Any]:
-    """Return a version of the flow that changes all the time. Each command says by which version it was asked for."""
+    """Return a version of the flow that changes all the time.
+
+    Each command carries the version that it came from.
+    """
     first = _first(VERSION, "First", "first", **LIMITED)
     second = _then("Second", ["first"], "FirstDone", "second")
     for step in (first, second):
@@ -114,12 +126,12 @@ def _hook() -> dict[str, Any]:
 
 
 def _offer() -> dict[str, Any]:
-    """Return a command for packs that go away while they take it."""
+    """Return a command for packs that disconnect while they take it."""
     return _flow(OFFER, _first(OFFER, "Fetch", "fetch"))
 
 
 def schedule_flow(number: int) -> dict[str, Any]:
-    """Return a flow that runs every minute, and for each minute that was missed."""
+    """Return a flow that runs every minute, and for each missed minute."""
     flow = f"{flow_name(SCHEDULE)}-{number}"
     command = {
         "name": "Scheduled",

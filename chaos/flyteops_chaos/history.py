@@ -1,4 +1,4 @@
-"""The knowledge of the clients: everything that they have sent, and every answer that they have got."""
+"""The knowledge of the clients: all their requests, and all responses."""
 
 import time
 from collections import Counter, defaultdict
@@ -12,8 +12,8 @@ from typing import Any
 class SentEvent:
     """A numbered event. Times are those of the clients' monotonic clock.
 
-    `version` is the oldest version of the flow that changes by which the event may be evaluated. One that `is_calm` was sent
-    when no fault was injected any more.
+    `version` is the oldest version of the flow that changes by which the event may be evaluated.
+    One that `is_calm` was sent after the last injected fault.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class HandOut:
 
 @dataclass
 class SentResult:
-    """The result of an attempt. `status` is the final answer, None as long as there is none."""
+    """The result of an attempt. `status` is the final response, None until there is one."""
 
     event: str
     payload: Mapping[str, Any]
@@ -51,13 +51,14 @@ class SentResult:
 
 @dataclass
 class History:
-    """Everything that is known about a run from outside of the servers.
+    """All that is known about a run from outside the servers.
 
-    `hand_outs` has for each action what clients received, in this order; `results` is by action and attempt. `unexpected` counts
-    answers that no client should get. `clock_changes` are the times at which the clock of a server was set, `clock_spreads` the
-    seconds by which the clocks of the servers differed from then on, `versions` the times at which a version of the changing flow
-    was acknowledged; `schedules` has for each scheduled flow a time before and after which it was saved, by the clock of its
-    server.
+    `hand_outs` has for each action the hand-outs that clients received, in this order; `results` is
+    by action and attempt. `unexpected` counts responses that no client should get. `clock_changes`
+    are the times at which the clock of a server was set, `clock_spreads` the seconds by which the
+    clocks of the servers differed from then on, `versions` the times at which a version of the
+    changing flow was acknowledged; `schedules` has for each scheduled flow a time before and after
+    which it was saved, by the clock of its server.
     """
 
     events: dict[int, SentEvent] = field(default_factory=dict)
@@ -74,24 +75,24 @@ class History:
     kills: int = 0
 
     def clock_spread(self, begin: float, end: float) -> float:
-        """Return by how many seconds the clocks of servers have differed at most between two times."""
+        """Return the maximum difference in seconds of the servers' clocks between two times."""
         before = [spread for at, spread in self.clock_spreads if at <= begin]
         meanwhile = [spread for at, spread in self.clock_spreads if begin < at <= end]
         return max([*before[-1:], *meanwhile], default=0.0)
 
     def send(self, number: int, kind: str, version: int = 0) -> SentEvent:
-        """Note that an event is about to be sent for the first time."""
+        """Record that an event is about to be sent for the first time."""
         sent = self.events[number] = SentEvent(kind, time.monotonic(), version, self.is_calm)
         return sent
 
     def hand_out(self, action: Mapping[str, Any], action_id: str) -> HandOut:
-        """Note that a client has received an action."""
+        """Record that a client has received an action."""
         received = HandOut(action_id, action["command"], action.get("attempt", 1), action["input"], time.monotonic())
         self.hand_outs[action_id].append(received)
         return received
 
     def answer(self, received: HandOut, event: str, payload: Mapping[str, Any]) -> SentResult:
-        """Note that a result is about to be sent for the first time."""
+        """Record that a result is about to be sent for the first time."""
         sent = self.results[received.action_id, received.attempt] = SentResult(event, payload, time.monotonic())
         return sent
 

@@ -1,4 +1,4 @@
-"""The fault injector: chooses by chance what is done to the servers, and when."""
+"""The fault injector: chooses faults and their times at random."""
 
 import asyncio
 import time
@@ -9,17 +9,17 @@ from flyteops_chaos.history import History
 from flyteops_chaos.server import ServerProcess
 
 CLOCKS_APART = 2.0
-"""How many seconds the clocks of servers on one store may be off by; that is what servers put up with."""
+"""The maximum error in seconds of the clocks of servers on one store, which servers tolerate."""
 
 LONG_AGO = 10_800.0
-"""The same for a server that is alone, where it may be anything."""
+"""The maximum error in seconds of the clock of a single server, where any error is allowed."""
 
 UP = 0.8
-"""How often the servers are up again before the pause begins that comes before a fault."""
+"""The share of faults before which the servers are up again when the pause begins."""
 
 
 class FaultInjector:
-    """What is done to the servers, and how often it was."""
+    """Injects faults into the servers, and counts them."""
 
     def __init__(self, servers: Sequence[ServerProcess], history: History, chance: Random, *, is_shared: bool) -> None:
         self._servers = servers
@@ -36,7 +36,10 @@ class FaultInjector:
         self.done = dict.fromkeys(self._faults, 0)
 
     async def inject(self) -> None:
-        """Inject one fault after a pause; most often, kill. Some servers have not even started by then."""
+        """Inject one fault after a pause, most often a kill.
+
+        Some servers have not even started by then.
+        """
         if self._chance.random() < UP:
             await asyncio.gather(*(server.wait_until_up() for server in self._servers))
         await asyncio.sleep(0.3 + 1.2 * self._chance.random())
@@ -45,7 +48,7 @@ class FaultInjector:
         await self._faults[chosen][1]()
 
     async def _kill(self) -> None:
-        """Kill two servers, but not the last, or the one that there is; and start them again."""
+        """Kill two servers, but not the last one, or the only one; and restart them."""
         servers = self._chance.sample(self._servers, min(2, max(1, len(self._servers) - 1)))
         self._history.kills += 1
         await asyncio.gather(*(server.kill() for server in servers))
@@ -61,7 +64,7 @@ class FaultInjector:
         self.set_clock(self._chance.choice(self._servers), self._chance.uniform(-self.most_off, self.most_off))
 
     def set_clock(self, server: ServerProcess, seconds: float) -> None:
-        """Let the clock of a server be off by that much."""
+        """Set the error of the clock of a server."""
         now = time.monotonic()
         self._history.clock_changes.append(now)
         server.set_clock(seconds)

@@ -1,4 +1,7 @@
-"""The packs: they take actions and answer them, and some crash, hang, answer late or twice, or leave while they take."""
+"""The packs: they take and answer actions.
+
+Some crash, hang, answer late or twice, or disconnect while they take.
+"""
 
 import asyncio
 import json
@@ -21,7 +24,7 @@ TAKE = f"/v1/packs/{PACK}/actions/take"
 ENDS = frozenset(LAST.values())
 
 ABORT = struct.pack("ii", 1, 0)
-"""Ends a connection with a reset, so that nobody takes it for one that is only closed on one side."""
+"""Ends a connection with a reset, which is not mistaken for one closed on one side only."""
 
 
 Received = tuple[HandOut, str]
@@ -29,7 +32,7 @@ Received = tuple[HandOut, str]
 
 
 class Packs:
-    """Packs at work. `misbehaves` is how often one does what it should not."""
+    """Packs that run. `misbehaves` is the share of commands with a faulty behaviour."""
 
     def __init__(self, client: Client, history: History, *, misbehaves: float) -> None:
         self.misbehaves = misbehaves
@@ -44,7 +47,7 @@ class Packs:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def pause(self) -> None:
-        """Let nobody take anything from now on; return when nobody takes or answers anything."""
+        """Stop all takes; return when no action is being taken or answered any more."""
         self._may_take.clear()
         await self._is_idle.wait()
 
@@ -73,7 +76,7 @@ class Packs:
                 self._is_idle.set()
 
     async def take(self, query: str) -> Received | None:
-        """Take an action; return None if there is nothing, or no answer."""
+        """Take an action; return None if there is none, or no response."""
         try:
             answer = await self._client.call("POST", f"{TAKE}{query}")
         except UNANSWERED:
@@ -86,7 +89,10 @@ class Packs:
         return None
 
     async def take_several(self, command: str, count: int, until: float) -> AsyncIterator[Received]:
-        """Yield so many actions of a command; fewer when they have not come until a time of the monotonic clock."""
+        """Yield so many actions of a command.
+
+        Fewer if they do not come until a time of the monotonic clock.
+        """
         while count and time.monotonic() < until:
             received = await self.take(f"?wait=0.5&actionName={command}")
             if received is not None:
@@ -102,16 +108,19 @@ class Packs:
             await self.answer(received, path)
 
     async def _behave(self) -> bool:
-        """Behave as packs do with a command that may be lost; return whether there will be an answer."""
+        """Behave like a pack with a command that may be lost.
+
+        Return whether there will be a result.
+        """
         if self._chance.random() > self.misbehaves:
             return True
         if self._chance.random() < 0.4:
-            return False  # it crashed
-        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))  # it hangs, and answers late
+            return False  # a crash
+        await asyncio.sleep(LEASE.total_seconds() * (0.5 + 2 * self._chance.random()))  # a hang, with a late result
         return True
 
     async def answer(self, received: HandOut, path: str) -> None:
-        """Send the result of an attempt until there is a final answer, and sometimes once more."""
+        """Send the result of an attempt until there is a final response, and sometimes once more."""
         event = result_name(received.command)
         payload = {**received.input, "attempt": received.attempt}
         body = {"event": event, "payload": payload}
@@ -131,14 +140,17 @@ class Packs:
     # ---------------------------------------------------------------------------------------------------------- leaving
 
     async def leave(self) -> None:
-        """Take actions and go away in the middle of it, without end."""
+        """Take actions and disconnect in the middle of it, without end."""
         while True:
             await self._may_take.wait()
             await self.leave_once()
             await asyncio.sleep(0.1 * self._chance.random())
 
     async def leave_once(self, query: str = "") -> None:
-        """Send a request for an action and close the connection. An answer that has come by then counts."""
+        """Send a request for an action and close the connection.
+
+        A response that has come by then counts.
+        """
         address = urlsplit(self._client.chance.choice(self._client.urls))
         loop = asyncio.get_running_loop()
         with socket.socket() as connection:
@@ -147,13 +159,13 @@ class Packs:
             try:
                 await loop.sock_connect(connection, (address.hostname, address.port))
                 await loop.sock_sendall(connection, _request(f"{TAKE}{query}", address.netloc))
-                # From here on, nothing that comes is delivered any more; what came before can be read.
+                # From here on, no data is delivered any more; data that came before can be read.
                 connection.shutdown(socket.SHUT_RDWR)
                 action = _action_in(_rest_of(connection))
             except OSError:
                 return
         if action is not None:
-            # Not in this task, which may be cancelled: what was received is answered.
+            # Not in this task, which may be cancelled: a received action is answered.
             answering = asyncio.create_task(self.answer(*self._receive(action)))
             self._answering.add(answering)
             answering.add_done_callback(self._answering.discard)

@@ -1,7 +1,7 @@
-"""Faults that are planted into a server on purpose, to show that a run finds them.
+"""Faults that are planted into a server on purpose, to prove that a run finds them.
 
-Each is a function that gets the store when the server makes it, of whatever kind it is, and breaks that or something else in
-the process.
+Each is a function that gets the store when the server makes it, of any kind, and breaks it or
+another part of the process.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ LOGGER = logging.getLogger("flyte.planted")
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 ONE_IN = 20
-"""How seldom something goes wrong that a server does all the time."""
+"""The rate, one in this number, of faults in operations that a server does all the time."""
 
 
 def put_in_place(store: Store, **verbs: Callable[..., Any]) -> None:
-    """Let a store do something else when one of its verbs is called."""
+    """Replace verbs of a store."""
     vars(store).update(verbs)
 
 
 def is_unlucky(identifier: str, one_in: int = ONE_IN) -> bool:
-    """Return whether something goes wrong with this one: the same for it each time, on every server."""
+    """Return whether the fault applies to this id: the same each time, on every server."""
     return crc32(identifier.encode()) % one_in == 0
 
 
@@ -55,7 +55,7 @@ def acknowledge_early(store: Store) -> None:
 
     async def later(event: Event, outcome: Outcome, key: str | None) -> None:
         await asyncio.sleep(0.5)
-        with contextlib.suppress(FlyteError):  # nothing but the lost event shows that this fault is there
+        with contextlib.suppress(FlyteError):  # only the lost event shows this fault
             await record(event, outcome, key=key)
 
     async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -68,7 +68,7 @@ def acknowledge_early(store: Store) -> None:
 
 
 def forget_keys(store: Store) -> None:
-    """Take every event as a new one."""
+    """Accept every event as a new one."""
     record = store.record
 
     async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -78,7 +78,7 @@ def forget_keys(store: Store) -> None:
 
 
 def repeat_deliveries(store: Store) -> None:
-    """Take every call of a hook as a new one."""
+    """Accept every call of a hook as a new one."""
     record = store.record
 
     async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -88,7 +88,7 @@ def repeat_deliveries(store: Store) -> None:
 
 
 def write_carelessly(store: Store) -> None:
-    """Store events and what follows from them one after the other, in two transactions."""
+    """Store events and their outcomes one after the other, in two transactions."""
     record = store.record
 
     async def in_two(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
@@ -102,7 +102,7 @@ def write_carelessly(store: Store) -> None:
 
 
 def mix_versions(_store: Store) -> None:
-    """Go on with executions by the current version of their flow."""
+    """Continue executions by the current version of their flow."""
     version = FlowBook.version
 
     def current(self: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
@@ -129,7 +129,7 @@ def hand_out_twice(store: Store) -> None:
 
 
 def leak_hand_backs(store: Store) -> None:
-    """Leave what a pack did not get with that pack, in the store and above it."""
+    """Leave actions that a pack did not receive with that pack, in the store and above it."""
     claim = store.claim
 
     async def whole(pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
@@ -168,7 +168,7 @@ def _change_delays(store: Store, not_before: datetime | None, *, one_in: int) ->
 
 
 def lose_continuations(store: Store) -> None:
-    """Store some results without what follows from them."""
+    """Store some results without their continuations."""
     finish = store.finish
 
     async def cut_off(action_id: str, result: Event, decide: Decide) -> bool:
@@ -182,7 +182,7 @@ def lose_continuations(store: Store) -> None:
 
 
 def drop_results(store: Store) -> None:
-    """Acknowledge some results and do nothing with them."""
+    """Acknowledge some results and ignore them."""
     finish = store.finish
 
     async def drop(action_id: str, result: Event, decide: Decide) -> bool:
@@ -202,7 +202,7 @@ def ignore_fencing(_store: Store) -> None:
 
 
 def drop_late_results(store: Store) -> None:
-    """Refuse late results as it should be, and do not keep them."""
+    """Refuse late results correctly, but do not keep them."""
     finish = store.finish
 
     async def drop(action_id: str, result: Event, decide: Decide) -> bool:
@@ -240,7 +240,7 @@ def _change_joins(may_begin: Callable[[Step, engine.Standing], bool]) -> None:
 
 
 def never_look_at_the_time(store: Store) -> None:
-    """Let lost actions be lost for ever."""
+    """Never process lost actions."""
 
     async def do_nothing(*_: Any, **__: Any) -> Advanced:
         return Advanced(0, None)
@@ -249,7 +249,7 @@ def never_look_at_the_time(store: Store) -> None:
 
 
 class ChangedRules:
-    """The rules of a server, but some schedules fire otherwise."""
+    """The rules of a server, with some changed firings of schedules."""
 
     def __init__(self, rules: Rules, change: Callable[[DueStep, Firing], Firing]) -> None:
         self.lost: Callable[[Progress], Repeat | Ask | Fail] = rules.lost
@@ -257,13 +257,13 @@ class ChangedRules:
         self._change = change
 
     def due(self, step: DueStep) -> Firing:
-        """Rule on a step whose time has come, and change that for some times."""
+        """Decide on a due step, with changes for some times."""
         firing = self._due(step)
         return self._change(step, firing) if step.due_at.minute % 7 == 0 else firing
 
 
 def skip_firings(store: Store) -> None:
-    """Leave out some times of schedules."""
+    """Skip some times of schedules."""
     _change_firings(store, lambda _step, firing: Firing(None, Outcome(), firing.next_at))
 
 
@@ -291,7 +291,7 @@ def _change_firings(store: Store, change: Callable[[DueStep, Firing], Firing]) -
 
 
 def remove_unfinished(store: Store) -> None:
-    """Remove what is old, whether it has ended or not."""
+    """Remove old data, even if it has not ended."""
     purge = store.purge
 
     async def whatever(what: Retention, *, limit: int = 1000) -> Purged:
@@ -304,7 +304,7 @@ def remove_unfinished(store: Store) -> None:
 
 
 def answer_500(store: Store) -> None:
-    """Answer one request in a hundred with 500 after all was done."""
+    """Answer one request in a hundred with 500 after all the work was done."""
     for name in ("record", "claim", "finish"):
         put_in_place(store, **{name: _failing(getattr(store, name))})
 
@@ -320,7 +320,7 @@ def _failing(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def log_tracebacks(store: Store) -> None:
-    """Fail now and then where no client sees it."""
+    """Fail now and then in a place that no client sees."""
     advance = store.advance
 
     async def noisy(*values: Any, **options: Any) -> Advanced:

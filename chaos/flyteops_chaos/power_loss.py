@@ -1,7 +1,8 @@
-"""What would be left of an SQLite store if the power failed at any moment.
+"""The state of an SQLite store after a power failure at any moment.
 
-A server works for a while, and strace logs every write, sync and answer. From that log, the disk is made as it would be if the
-power had failed then: what was not synced is lost, or there in part. In each of these, everything must be that was acknowledged.
+A server works for a while, and strace logs every write, sync and response. From that log, the disk
+is derived as it would be if the power had failed at a moment: data that was not synced is lost, or
+there in part. Each of these disks must have everything that was acknowledged.
 """
 
 import asyncio
@@ -27,16 +28,16 @@ from flyteops_chaos.server import ServerProcess
 
 CLIENTS = 4
 EVENTS = 60
-"""How many events each client sends."""
+"""The number of events that each client sends."""
 
 PADDING = "x" * 4000
 """Makes events so long that the write-ahead log is copied into the database meanwhile."""
 
 ANSWERS, OTHERS = 24, 12
-"""After how many answers, and how many writes and syncs of the database itself, the power fails."""
+"""The number of power failures after responses, and after the database's writes and syncs."""
 
 RECENT = 30
-"""How many of the last acknowledgements are looked at; what is lost is lost at the end."""
+"""The number of the last acknowledgements that are checked; losses are at the end."""
 
 MOST_FAULTS = 5
 
@@ -44,13 +45,16 @@ LOCATION = re.compile(rb"\r\nlocation: \S*/v1/audit/events/(\w+)\r\n", re.IGNORE
 
 
 def can_be_checked() -> bool:
-    """Tell whether the program is there that this needs."""
+    """Return whether the program that this needs is installed."""
     return shutil.which("strace") is not None
 
 
 @dataclass
 class Connection:
-    """A client's connection and what was asked on it, in order; each answer in the log belongs to one of these."""
+    """A client's connection and its requests, in order.
+
+    Each response in the log belongs to one of them.
+    """
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -74,7 +78,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """Something that was answered as done."""
+    """An acknowledged request."""
 
     kind: str
     identifier: str
@@ -84,7 +88,7 @@ class Acknowledged:
 
 
 class PowerLoss:
-    """One server that is logged, and many moments at which its power fails."""
+    """A logged server, and many moments at which its power fails."""
 
     def __init__(self, folder: Path, *, seed: int, bug: str | None = None, report: Callable[[str], None] = print) -> None:
         self._folder = folder / "power-loss"
@@ -99,7 +103,7 @@ class PowerLoss:
         self._report = report
 
     async def run(self) -> list[str]:
-        """Return what was acknowledged and would be lost."""
+        """Return the acknowledged requests that would be lost."""
         try:
             await self._server.start()
             await self._work()
@@ -141,7 +145,7 @@ class PowerLoss:
     # -------------------------------------------------------------------------------------------------------- the replay
 
     async def _replay(self, operations: Sequence[tuple[int, Operation]]) -> list[str]:
-        """Return what is lost if the power fails at any of some moments."""
+        """Return the losses if the power fails at any of some moments."""
         disk, acknowledged = Disk(self._folder), list[Acknowledged]()
         counts = dict.fromkeys(self._connections, 0)
         faults: list[str] = []
@@ -169,7 +173,7 @@ class PowerLoss:
         return {*some[0], *some[1], answers[-1]}
 
     def _acknowledged(self, answer: Answer, counts: dict[int, int]) -> list[Acknowledged]:
-        """Return what an answer acknowledges, if it is the beginning of one."""
+        """Return the requests that a response acknowledges, if it is the beginning of one."""
         if not answer.data.startswith(b"HTTP/1.1 ") or answer.port not in counts:
             return []
         kind, identifier = self._connections[answer.port].asked[counts[answer.port]]
@@ -181,7 +185,7 @@ class PowerLoss:
         return [Acknowledged(kind, identifier)] if is_done else []
 
     async def _fail(self, disk: Disk, acknowledged: Sequence[Acknowledged]) -> list[str]:
-        """Let the power fail, once with all lost that was not synced, and once with some of it there."""
+        """Let the power fail, once with all unsynced data lost, and once with some of it there."""
         faults = []
         for chance, how in ((None, "nothing is left that was not synced"), (self._chance, "some is left that was not synced")):
             with tempfile.TemporaryDirectory(dir=self._folder.parent) as place:
@@ -199,7 +203,7 @@ class PowerLoss:
 
 
 async def _is_there(store: Store, what: Acknowledged) -> bool:
-    """Tell whether the store has something that was acknowledged, with all that follows from it."""
+    """Return whether the store has an acknowledged request, with all that follows from it."""
     if what.kind == "pack":
         return await store.find_pack(what.identifier) is not None
     if what.kind == "flow":

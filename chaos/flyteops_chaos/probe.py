@@ -1,4 +1,4 @@
-"""Probes: what packs do by chance while faults are injected, done once more on purpose when nothing excuses a server."""
+"""Probes: faulty behaviour of packs, repeated on purpose when there is no excuse for a server."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ from flyteops_chaos.pack import Packs, Received
 from flyteops_chaos.sender import Sender
 
 OFFERS = 12
-"""How many actions are left behind by packs that go away while they take them."""
+"""The number of actions left behind by packs that disconnect while they take them."""
 
 LOST = 3
-"""How many actions are lost by the packs that have them, which answer late."""
+"""The number of actions lost by their packs, which answer late."""
 
 JOINS = 3
 DELAYS = 3
@@ -21,9 +21,9 @@ CHANGED = 2
 
 
 class Probes:
-    """Puts promises to the test while the packs do nothing, and all actions have ended that will.
+    """Tests promises while the packs are paused, and all actions have ended that will.
 
-    What is seen is in the history, where the checks find it.
+    The observations are in the history, where the checks find them.
     """
 
     def __init__(self, client: Client, sender: Sender, packs: Packs) -> None:
@@ -32,7 +32,7 @@ class Probes:
         self._packs = packs
 
     async def run(self, patience: float) -> list[str]:
-        """Return what did not happen within `patience` seconds and should have."""
+        """Return the expected effects that were missing after `patience` seconds."""
         await self._packs.pause()
         for _ in range(DELAYS):
             await self._sender.send(DELAY)
@@ -45,7 +45,7 @@ class Probes:
         return [fault for faults in found for fault in faults]
 
     async def _leave(self) -> Sequence[str]:
-        """Take actions and go away; the packs get them afterwards."""
+        """Take actions and disconnect; the packs get them afterwards."""
         for _ in range(OFFERS):
             await self._sender.send(OFFER)
         for _ in range(2):
@@ -53,7 +53,10 @@ class Probes:
         return ()
 
     async def _answer_late(self, patience: float) -> Sequence[str]:
-        """Let actions be lost and handed out again, and answer by the first link while another pack is at work."""
+        """Let actions be lost and handed out again.
+
+        Answer with the first link while another pack works on them.
+        """
         for _ in range(LOST):
             await self._sender.send(WORK)
         end = time.monotonic() + patience
@@ -64,7 +67,7 @@ class Probes:
         return list(_missing("was not handed out", first)) + list(_missing("was lost and not handed out again", second))
 
     async def _answer_one_side(self) -> Sequence[str]:
-        """Answer one of two actions that a third one waits for, and look whether that is there."""
+        """Answer one of two actions that a third one waits for, and check that it is not there."""
         for _ in range(JOINS):
             await self._sender.send(JOIN)
         end = time.monotonic() + 1
@@ -77,7 +80,7 @@ class Probes:
         return ()
 
     async def _change_flow_under_way(self) -> Sequence[str]:
-        """Replace a flow between the first steps of executions and their second ones."""
+        """Replace a flow between the first and second steps of executions."""
         for _ in range(CHANGED):
             await self._sender.send(VERSION)
         first = [received async for received in self._packs.take_several("First", CHANGED, time.monotonic() + 1)]

@@ -1,4 +1,4 @@
-"""Retention: what has ended is removed after its time, and what has not is never removed."""
+"""Retention: ended executions are removed after their time, and others never."""
 
 import asyncio
 import time
@@ -15,20 +15,20 @@ from flyteops_chaos.server import ServerProcess
 SETTINGS = {"FLYTE_AUDIT_TTL_IN_SECONDS": "1"}
 
 WAITING = {WORK: 4, JOIN: 3, VERSION: 3, DELAY: 2, OFFER: 4}
-"""How many executions of each kind are under way while others are removed."""
+"""The number of executions of each kind that are in progress while others are removed."""
 
 HALF_DONE = 2
-"""In how many executions one action has ended and another waits."""
+"""The number of executions in which one action has ended and another waits."""
 
 HELD = 2
-"""How many actions a pack has while others are removed."""
+"""The number of actions that a pack has while others are removed."""
 
 SHORTEST_PATIENCE = 30.0
-"""How many seconds it may take at least until the executions are under way."""
+"""The minimum number of seconds allowed until the executions are in progress."""
 
 
 class RetentionTrial:
-    """Executions in all stages, while the servers keep what has ended for no longer than a second."""
+    """Executions in all stages, while the servers keep ended ones for no longer than a second."""
 
     def __init__(self, client: Client, sender: Sender, packs: Packs, servers: Sequence[ServerProcess]) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class RetentionTrial:
         self._before: dict[int | None, Execution] = {}
 
     async def run(self, patience: float) -> list[str]:
-        """Return what was removed and should not have been, or was not and should have been."""
+        """Return wrong removals, and missing ones."""
         await self._packs.pause()
         try:
             async with asyncio.timeout(max(patience, SHORTEST_PATIENCE)):
@@ -58,14 +58,14 @@ class RetentionTrial:
         return faults
 
     async def _begin(self) -> list[Received]:
-        """Begin executions, go on with some, and return the actions that a pack keeps."""
+        """Begin executions, continue some, and return the actions that a pack keeps."""
         self._numbers = [await self._sender.send(kind) for kind, count in WAITING.items() for _ in range(count)]
         for _ in range(HALF_DONE):
             await self._packs.answer(*await self._take("Work"))
         return [await self._take("Fetch") for _ in range(HELD)]
 
     async def _end_one(self) -> int | None:
-        """End an execution, the last activity that there is; return its number."""
+        """End an execution, as the last activity; return its number."""
         received, path = await self._take("Fetch")
         await self._packs.answer(received, path)
         return received.number
@@ -86,7 +86,10 @@ class RetentionTrial:
         self._history.is_calm = True
 
     async def _await_removal(self, ended: Execution, patience: float) -> list[str]:
-        """Return when the execution that has ended was removed: everything else had its last activity before that."""
+        """Return when the ended execution was removed.
+
+        All others had their last activity before it.
+        """
         end = time.monotonic() + patience
         while await self._find(ended) is not None:
             if time.monotonic() > end:
@@ -111,7 +114,10 @@ class RetentionTrial:
         return found if answer.status_code == 200 else None
 
     async def unfinished(self) -> list[str]:
-        """Return the events whose last command has no acknowledged result, after everything has come to rest."""
+        """Return the events whose last command has no acknowledged result.
+
+        Call it after everything has come to rest.
+        """
         await self._packs.pause()
         done = {
             (received.number, received.command)

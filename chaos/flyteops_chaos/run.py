@@ -1,4 +1,4 @@
-"""One run: inject faults for a while, let everything come to rest, check, and put retention to the test."""
+"""One run: inject faults for a while, let everything come to rest, check, and test retention."""
 
 import asyncio
 import time
@@ -25,17 +25,18 @@ REST_SECONDS = 30.0
 MISBEHAVES = 0.2
 
 MISSED = timedelta(minutes=40)
-"""How much of its schedules a server has missed when it sets out."""
+"""The part of its schedules that a server has missed at the start."""
 
 FIRES_WITHIN = timedelta(seconds=10)
 
 
 class ChaosRun:
-    """A run with everything that it needs; `report` gets a line now and then about how it goes.
+    """A run with all its parts; `report` gets a line now and then about its progress.
 
-    Without a `store`, which must be empty, one server has its own in a file; several need one. Once no faults are injected any
-    more, what is open must come to its end. What is still open when nothing was answered for `rest_seconds` is
-    stuck. With `stops_early`, the run ends as soon as a promise was broken.
+    Without a `store`, which must be empty, one server has its own in a file; several need one.
+    After the last injected fault, open work must come to its end. Work that is still open after no
+    response for `rest_seconds` is stuck. With `stops_early`, the run ends as soon as a promise was
+    broken.
     """
 
     def __init__(  # noqa: PLR0913 - options, by keyword
@@ -55,7 +56,8 @@ class ChaosRun:
         self._is_shared = store is not None
         self.history = History()
         self.servers = [ServerProcess(folder, f"server-{number}", store=store, bug=bug) for number in range(1, servers + 1)]
-        # Apart from each other, so that what is done to the servers does not depend on how often clients draw.
+        # Independent of each other, so that the faults do not depend on the number of draws by
+        # clients.
         chance, client_chance = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
         self.injector = FaultInjector(self.servers, self.history, chance, is_shared=self._is_shared)
         self._client = Client([server.url for server in self.servers], self.history, client_chance)
@@ -64,7 +66,10 @@ class ChaosRun:
         self._report = report
 
     async def run(self, seconds: float, *, kills: int = 0) -> list[str]:
-        """Return every promise that the servers broke. Faults are injected until so many servers were killed at least."""
+        """Return every promise that the servers broke.
+
+        Faults are injected until at least so many kills.
+        """
         try:
             await self._prepare()
             async with at_work(self._packs.work, WORKERS):
@@ -86,9 +91,10 @@ class ChaosRun:
         return faults_so_far(self.history)
 
     async def _prepare(self) -> None:
-        """Start the servers, and save the flows; those with a schedule at a time that is long ago, so that much is due.
+        """Start the servers, and save the flows.
 
-        The clock is set forward before anything has a lease or a delay, so it is not noted that it was.
+        Scheduled ones at a time long ago, so that much is due. The clock is set forward before
+        there is any lease or delay, so the change is not recorded.
         """
         for server in self.servers:
             server.set_clock(-MISSED.total_seconds())
@@ -116,7 +122,7 @@ class ChaosRun:
         self._report(f"{left:4d} s left: {faults}; {events} events, {results} results")
 
     async def _check(self) -> list[str]:
-        """Let everything come to rest, and return what is wrong; if nothing is, put retention to the test."""
+        """Let everything come to rest, and return the faults; if there are none, test retention."""
         self._packs.misbehaves = 0
         await self._client.wait_until_ready()
         self.history.is_calm = True
@@ -132,7 +138,7 @@ class ChaosRun:
         return await trial.run(self._rest_seconds) + await self._rest() + await trial.unfinished() + self._faults_so_far()
 
     async def _rest(self) -> list[str]:
-        """Return when nothing is open any more, or what is stuck."""
+        """Return when nothing is open any more, or the stuck work."""
         end, ended = time.monotonic() + self._rest_seconds, len(self.history.applied)
         while (left := await self._count_open()) and time.monotonic() < end:
             if len(self.history.applied) > ended:
@@ -141,17 +147,17 @@ class ChaosRun:
         return [f"{left} actions did not come to an end; nothing was answered for {self._rest_seconds:g} s"] if left else []
 
     async def _count_open(self) -> int:
-        """Return how many actions are left that will still come to an end by themselves."""
+        """Return the number of actions that will still come to an end by themselves."""
         return sum(
             action["state"] != "PENDING" or action["name"] in LEASED or action["id"] in self.history.hand_outs
             for action in await self._client.unfinished()
         )
 
     async def _look(self) -> list[str]:
-        """Return what is wrong, given all executions.
+        """Return the faults, given all executions.
 
-        What a server had begun when it was killed is finished by the others some seconds later, and a clock that was set is
-        noticed within seconds.
+        Work that a server had begun when it was killed is finished by the others some seconds
+        later, and a change of the clock is noticed within seconds.
         """
         end = time.monotonic() + self._rest_seconds
         while True:
@@ -168,7 +174,7 @@ class ChaosRun:
 
 @asynccontextmanager
 async def at_work(work: Callable[[], Coroutine[Any, Any, None]], count: int) -> AsyncIterator[None]:
-    """Have so many do the work meanwhile; what one of them raises is raised here."""
+    """Run so many copies of the work meanwhile; their errors are raised here."""
     tasks = [asyncio.create_task(work()) for _ in range(count)]
     try:
         yield

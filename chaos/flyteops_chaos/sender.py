@@ -1,4 +1,4 @@
-"""The clients that make work: they send events, call the hook, and change a flow while its events come."""
+"""The clients that create work: they send events, call the hook, and change a flow meanwhile."""
 
 import asyncio
 import hmac
@@ -25,18 +25,21 @@ from flyteops_chaos.flow import (
 from flyteops_chaos.history import History, SentEvent
 
 BACKLOG = 100
-"""How many events may be acknowledged and not yet ended before the senders wait for the packs."""
+"""The number of acknowledged, unfinished events at which the senders wait for the packs."""
 
 SECRET = "torture-secret"  # noqa: S105 - of a scratch server
 
 TAKEOVER_SECONDS = 6.0
-"""How old a version of a flow may be that a server still uses when another server has got a newer one."""
+"""The maximum age of a version that a server still uses when another one has got a newer one."""
 
 CHANGE_EVERY = 0.3
 
 
 class Sender:
-    """Sends events, each until it is acknowledged. `repeats` is how often one is sent again, as if its answer had been lost."""
+    """Sends events, each until it is acknowledged.
+
+    `repeats` is the share of events sent again, as if the response had been lost.
+    """
 
     def __init__(self, client: Client, history: History, *, repeats: float) -> None:
         self._client = client
@@ -46,7 +49,10 @@ class Sender:
         self._number = 0
 
     async def prepare(self, delay_seconds: float) -> None:
-        """Register the pack, save the flows and make the hook; return when every server knows them."""
+        """Register the pack, save the flows and make the hook.
+
+        Return when every server knows them.
+        """
         await self._create("/v1/packs", pack())
         await self._create("/v1/hooks", {"name": HOOK, "secret": SECRET})
         for each in flows(delay_seconds):
@@ -65,7 +71,7 @@ class Sender:
         return [each["name"] for each in saved]
 
     async def _create(self, path: str, what: object) -> None:
-        # A call that is made again after its answer was lost finds what it has made.
+        # A call that is repeated after its response was lost finds its own effect.
         accept = (201, 409) if path == "/v1/hooks" else (201,)
         await self._client.insist("POST", path, accept=accept.__contains__, url=self._client.urls[0], json=what)
 
@@ -83,7 +89,7 @@ class Sender:
         number = self._number
         sent = self._history.send(number, kind, self._oldest_version() if kind == VERSION else 0)
         times = 2 if self._chance.random() < self._repeats or is_repeated else 1
-        # Two at once is what a sender does whose time limit is short, and what a proxy may do.
+        # Two at once, like a sender with a short time limit, or a proxy.
         await asyncio.gather(*(self._deliver(number, sent) for _ in range(times)))
         return number
 
@@ -104,7 +110,10 @@ class Sender:
         return max((version for version, at in self._history.versions.items() if at <= known_since), default=1)
 
     async def _keep_pace(self) -> None:
-        """Wait while the packs have much to do: a backlog without end would only measure who is faster."""
+        """Wait while the packs have much to do.
+
+        An endless backlog would only measure which side is faster.
+        """
         history = self._history
         while len(history.events) > history.calls["ended"] + BACKLOG:  # noqa: ASYNC110 - counters wake nobody
             await asyncio.sleep(PAUSE)

@@ -16,10 +16,10 @@ MOST_SHOWN = 5
 
 
 class ServerProcess:
-    """A server that is started again on the same port and store whenever it was killed.
+    """A server that is restarted on the same port and store after every kill.
 
-    Without a `store` it has one in a file in the folder. `settings` are given to it in its environment from the next start on. A
-    `wrapper` is a command that runs it.
+    Without a `store` it has one in a file in the folder. `settings` are passed in its environment
+    from the next start on. A `wrapper` is a command that runs it.
     """
 
     def __init__(self, folder: Path, name: str, *, store: str | None, bug: str | None, wrapper: Sequence[str] = ()) -> None:
@@ -41,11 +41,16 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
     async def start(self) -> None:
-        """Start the server. The socket is ours, so clients that come while there is none wait instead of being refused."""
+        """Start the server.
+
+        The socket is ours, so clients that connect while the server is down wait instead of being
+        refused.
+        """
         fd = self.listener.fileno()
         subject = [sys.executable, "-m", "flyteops_chaos.subject", str(self._clock), self._bug or "none"]
         arguments = ["serve", "--fd", str(fd), "--store", self._store, "--log-level", "warning"]
-        # The settings of the caller are for a server of theirs: with auth on, for example, nobody here would be let in.
+        # The settings of the caller are for a server of theirs: with auth on, for example, no
+        # client here would be admitted.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_")}
         self._process = await asyncio.create_subprocess_exec(
             *self._wrapper,
@@ -65,16 +70,16 @@ class ServerProcess:
         await process.wait()
 
     async def freeze(self, seconds: float) -> None:
-        """Stop the server in its tracks for a while."""
+        """Suspend the server for a while."""
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
         process.send_signal(signal.SIGCONT)
 
     async def fill_disk(self, seconds: float) -> None:
-        """Let the server write no file beyond the size that its files have now, for a while.
+        """Let the server write no file beyond the current size of its files, for a while.
 
-        It is up by then: one that begins on a full disk says so and ends, as it should.
+        It is up by then: one that starts on a full disk reports that and ends, as it should.
         """
         await self.wait_until_up()
         pid = self._running().pid
@@ -84,14 +89,14 @@ class ServerProcess:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     async def wait_until_up(self) -> None:
-        """Return when the server answers."""
+        """Return when the server responds."""
         reader, writer = await asyncio.open_connection(*self.listener.getsockname())
         writer.write(b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readline()
         writer.close()
 
     def set_clock(self, seconds: float) -> None:
-        """Give the server a time that is off by that much."""
+        """Set the error of the server's clock."""
         self.clock_offset = seconds
         # In one step: the server reads the file at any time.
         written = self._clock.with_suffix(".new")
@@ -99,7 +104,7 @@ class ServerProcess:
         written.replace(self._clock)
 
     def complaints(self) -> list[str]:
-        """Return what the server's log says that no log should: the last lines of tracebacks."""
+        """Return the faults in the server's log: the last lines of tracebacks."""
         lines = self._log_path.read_text(errors="replace").splitlines()
         begins = [number for number, line in enumerate(lines) if TRACEBACK in line]
         return [
@@ -123,7 +128,7 @@ class ServerProcess:
         return code
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         if self._process is not None and self._process.returncode is None:
             os.kill(self._process.pid, signal.SIGKILL)
         self.listener.close()
@@ -131,7 +136,10 @@ class ServerProcess:
 
 
 def _last_line(traceback: Sequence[str]) -> str:
-    """Return the line that says which exception it was: the last one that is indented as the log indents tracebacks."""
+    """Return the line that names the exception.
+
+    It is the last one with the log's indentation of tracebacks.
+    """
     margin = traceback[0][: len(traceback[0]) - len(traceback[0].lstrip())]
     of_it = list(itertools.takewhile(lambda line: line.startswith(f"{margin} "), traceback[1:]))
     return "".join(traceback[1 + len(of_it) : 2 + len(of_it)]).strip()[:300]

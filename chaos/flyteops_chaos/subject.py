@@ -1,7 +1,7 @@
-"""The server as `flyte torture` runs it: with a clock that can be set, and with a fault planted if that is asked for.
+"""The server run by `flyte torture`: with an adjustable clock, and optionally with a planted fault.
 
-``python -m flyteops_chaos.subject CLOCK FAULT serve ...``: CLOCK is a file with the seconds that the clock is off by, FAULT the
-name of one of `flyteops_chaos.planted.FAULTS`, or none.
+``python -m flyteops_chaos.subject CLOCK FAULT serve ...``: CLOCK is a file with the seconds that
+the clock is off by, FAULT the name of one of `flyteops_chaos.planted.FAULTS`, or none.
 """
 
 import sys
@@ -18,7 +18,7 @@ from flyteops.storage.base import Store
 from flyteops_chaos.planted import FAULTS
 
 SWEEP_EVERY = 0.5
-"""Seconds between two rounds of housekeeping: more often than in earnest, as a run is short."""
+"""Seconds between two rounds of housekeeping: more often than in production, as a run is short."""
 
 
 def faulty(plant: Callable[[Store], None], url: str, **options: Any) -> Store:
@@ -29,7 +29,7 @@ def faulty(plant: Callable[[Store], None], url: str, **options: Any) -> Store:
 
 
 def clock_of(path: Path) -> Callable[[], datetime]:
-    """Return a clock that is off by as much as the file says."""
+    """Return a clock that is off by the seconds in the file."""
 
     def clock() -> datetime:
         return utc_now() + timedelta(seconds=float(path.read_text() or 0))

@@ -1,3 +1,3 @@
-"""Flyte: a server that binds the tools a team already uses into automated workflows."""
+"""Flyte: a server that connects the tools of a team into automated workflows."""
 
 __version__ = "0.1.0"

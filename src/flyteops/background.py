@@ -1,4 +1,7 @@
-"""Health of the background loops: each counts and logs its failures, and readiness names one that keeps failing."""
+"""Health of the background loops.
+
+Each loop counts and logs its failures, and readiness names a loop that keeps failing.
+"""
 
 import logging
 from collections.abc import Callable
@@ -7,17 +10,17 @@ from time import monotonic as steady_clock
 from flyteops.sdk.retry import Outage, describe
 
 SEE_LOG = "; the log of the server says why."
-"""The end of a problem for those who may not know more: errors name hosts, files and programs."""
+"""The end of a message for clients who may not see errors, which name hosts, files and programs."""
 
 FAILING_AFTER = 15.0
-"""Seconds without a success, counted from the first failure, after which readiness reports a loop."""
+"""The seconds without a success, from the first failure, until readiness reports a loop."""
 
 
 class BackgroundLoop:
-    """One loop of the server. Report each round with `succeeded` or `failed`; both are cheap.
+    """A loop of the server. Report each round with `succeeded` or `failed`; both are cheap.
 
-    While an `is_essential` loop, one without which flows stand still, keeps failing, the server is not ready. The failures of any
-    other loop are warnings.
+    While an `is_essential` loop, without which flows make no progress, keeps failing, the server is
+    not ready. The failures of any other loop are warnings.
     """
 
     def __init__(self, name: str, logger: logging.Logger, monotonic: Callable[[], float], *, is_essential: bool) -> None:
@@ -29,15 +32,16 @@ class BackgroundLoop:
         self._failing_since: float | None = None
 
     def succeeded(self) -> None:
-        """Note that a round ended as it should."""
+        """Record a successful round."""
         self.failures = 0
         self._failing_since = None
         self._outage.ended()
 
     def failed(self, error: Exception, *, is_logged: bool = False) -> None:
-        """Count a failed round; the first of several is logged, with its traceback unless the error is one of Flyte's.
+        """Count a failed round; log the first of several.
 
-        Say `is_logged` where the caller has logged it in its own words.
+        The traceback is logged unless the error is one of Flyte's. Pass `is_logged` if the caller
+        has logged the error in its own words.
         """
         self.failures += 1
         if self._failing_since is None:
@@ -53,9 +57,10 @@ class BackgroundLoop:
         return self.report(details=True)
 
     def report(self, *, details: bool) -> str:
-        """Return the reason for readiness to report this loop, "" while it works or has failed for a short time only.
+        """Return the reason for readiness to report this loop.
 
-        Without `details`, that does not include the error.
+        It is "" while the loop works or has failed for a short time only. Without `details` it does
+        not include the error.
         """
         if self._failing_since is None or self._monotonic() - self._failing_since < FAILING_AFTER:
             return ""
@@ -71,7 +76,10 @@ class BackgroundLoops:
         self._loops: dict[str, BackgroundLoop] = {}
 
     def loop(self, name: str, logger: logging.Logger, *, is_essential: bool = False) -> BackgroundLoop:
-        """Return the loop of this name, registering it at first. `name` begins a sentence: "The housekeeping"."""
+        """Return the loop of this name, registering it on first use.
+
+        `name` begins a sentence: "The housekeeping".
+        """
         if name not in self._loops:
             self._loops[name] = BackgroundLoop(name, logger, self._monotonic, is_essential=is_essential)
         return self._loops[name]

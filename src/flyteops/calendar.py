@@ -1,10 +1,10 @@
-"""When a schedule is due: cron expressions in a time zone, and what becomes of firings that were missed.
+"""Due times of schedules: cron expressions in a time zone, and the handling of missed firings.
 
-A rule whose minute and hour begin without ``*`` names fixed times. Such a time is due once, when the clocks of
-the zone first show it; one that the clocks skip is due at the end of the gap. All other rules go on with real
-time: a time that the clocks show twice is due twice, and one that they skip is left out. That is how Debian's
-cron does it. `cronsim` reads the expressions and walks the calendar, on local times without a zone; the zone is
-applied here.
+A rule whose minute and hour begin without ``*`` names fixed times. Such a time is due once, when
+the clocks of the zone first show it; one that the clocks skip is due at the end of the gap. All
+other rules follow real time: a time that the clocks show twice is due twice, and one that they skip
+is left out. That is how Debian's cron does it. `cronsim` reads the expressions and walks the
+calendar, on local times without a zone; the zone is applied here.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 
 CATCH_UP = ("all", "last", "skip")
-"""What to do about firings that were missed: all of them one by one, only the last, or none."""
+"""The policies for missed firings: all of them one by one, only the last, or none."""
 
 ON_TIME = timedelta(minutes=1)
-"""A firing that is no later than this was not missed."""
+"""The maximum delay of a firing that does not count as missed."""
 
 LONGEST_EXPRESSION = 200
 
@@ -38,7 +38,7 @@ TAGS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-"""The names of expressions: those of cron that name times, and those of the template filter `matchesCron`."""
+"""The names of expressions: those of cron for times, and those of the filter `matchesCron`."""
 
 FIELDS = {
     "minute": ("minute", "minutes are from 0 to 59"),
@@ -47,26 +47,32 @@ FIELDS = {
     "month": ("month", "months are from 1 to 12, or JAN to DEC"),
     "day-of-week": ("weekday", "weekdays are from 0 to 7, or SUN to SAT; 0 and 7 are Sunday"),
 }
-"""The fields in their order, by the names that `cronsim` gives them: ours, and the values that are valid."""
+"""The fields in order, by the names that `cronsim` gives them: our names, and the valid values."""
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 STRIDE = timedelta(hours=1)
-"""Between two changes of a zone's offset passes more time than this."""
+"""Less than the time between two changes of a zone's offset."""
 
 LONGEST_CHANGE = timedelta(hours=48)
-"""More than any change of a zone's offset sets the clocks forward or back."""
+"""More than the clocks are set forward or back by any change of a zone's offset."""
 
 
 class Tick(NamedTuple):
-    """What follows from a due schedule: the time to fire for, if any, and when it is due next (None: never again)."""
+    """The outcome of a due schedule.
+
+    The time to fire for, if any, and the next due time (None: never again).
+    """
 
     fires_for: datetime | None
     next_at: datetime | None
 
 
 def zone(name: str) -> tzinfo:
-    """Return a time zone of the IANA database by its name; raise `ValueError`. UTC is known without the database."""
+    """Return a time zone of the IANA database by its name; raise `ValueError`.
+
+    UTC is known without the database.
+    """
     if name == "UTC":
         return UTC
     try:
@@ -81,7 +87,7 @@ def zone(name: str) -> tzinfo:
 
 
 def _near_zone(name: str) -> str | None:
-    """Return the known zone that a name is nearest to: of a whole name, or of the city alone."""
+    """Return the known zone nearest to a name: of a whole name, or of the city alone."""
     wanted = name[:60].casefold().replace(" ", "_")
     names, cities = _known_zones()
     for word, known in ((wanted, names), (wanted.rpartition("/")[2], cities)):
@@ -96,28 +102,31 @@ def _near_zone(name: str) -> str | None:
 
 @cache
 def _known_zones() -> tuple[dict[str, str], dict[str, str]]:
-    """Return all zones by their names, and by their cities; to look for them takes time."""
+    """Return all zones by their names, and by their cities. Reading them is slow."""
     zones = sorted(available_timezones(), key=_is_uncommon, reverse=True)
     return {each.casefold(): each for each in zones}, {each.casefold().rpartition("/")[2]: each for each in zones}
 
 
 def _is_uncommon(name: str) -> bool:
-    """Tell whether a name is a legacy one rather than a continent and a city."""
+    """Return whether a name is a legacy one rather than a continent and a city."""
     return name.partition("/")[0] not in ("Africa", "America", "Asia", "Australia", "Europe", "Pacific", "UTC")
 
 
 def check_cron(expression: str) -> None:
-    """Raise `ValueError` unless it is a cron expression that is due some day."""
+    """Raise `ValueError` unless it is a cron expression that is due on some day."""
     if next_after(expression, "UTC", datetime(2000, 1, 1, tzinfo=UTC)) is None:
         raise ValueError(f"the cron expression {expression[:60]!r} is never due")
 
 
 def next_after(expression: str, time_zone: str, at: datetime) -> datetime | None:
-    """Return the first time after `at` that a cron expression names in a time zone, None when there is none any more."""
+    """Return the first time after `at` that a cron expression names in a time zone.
+
+    None if there is none.
+    """
     rule, place = _Rule(expression), zone(time_zone)
     try:
         return _next_fixed(rule, place, at) if rule.is_fixed else _next_running(rule, place, at)
-    except OverflowError:  # behind the last year that can be written
+    except OverflowError:  # beyond the last year that can be written
         return None
 
 
@@ -131,7 +140,7 @@ def last_until(expression: str, time_zone: str, at: datetime) -> datetime | None
 
 
 def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime) -> Tick:
-    """Return what to do about a schedule that was due at `due_at`, which is not after `now`."""
+    """Return the outcome of a schedule that was due at `due_at`, which is not after `now`."""
     if catch_up == "all":
         return Tick(due_at, next_after(expression, time_zone, due_at))
     last = last_until(expression, time_zone, now)
@@ -141,7 +150,7 @@ def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: 
 
 
 def count_until(expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int) -> int:
-    """Return how many times a cron expression names from `first`, which is one of them, to `last`."""
+    """Count the times that a cron expression names from `first`, one of them, to `last`."""
     count, at = 1, next_after(expression, time_zone, first)
     while count < at_most and at is not None and at <= last:
         count, at = count + 1, next_after(expression, time_zone, at)
@@ -186,7 +195,7 @@ class _Rule:
             raise ValueError(f"the cron expression {self._expression[:60]!r} is not valid: {self._about(str(error))}") from error
 
     def _about(self, complaint: str) -> str:
-        """Return which field is wrong, and the values that it may have."""
+        """Return the name of the faulty field, and its valid values."""
         key = complaint.removeprefix("Bad ")
         if key not in FIELDS:
             return complaint
@@ -213,7 +222,7 @@ def _at(local: datetime, offset: timedelta) -> datetime:
 
 
 def _shown_first(place: tzinfo, local: datetime) -> datetime:
-    """Return when the clocks of a zone first show a local time, or skip it."""
+    """Return the time at which the clocks of a zone first show a local time, or skip it."""
     shown = local.replace(tzinfo=place).astimezone(UTC)
     if shown.astimezone(place).replace(tzinfo=None) == local:
         return shown
@@ -222,7 +231,7 @@ def _shown_first(place: tzinfo, local: datetime) -> datetime:
 
 
 def _next_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
-    # In an hour that comes again, the times that follow on the clock have been due the first time.
+    # In an hour that is repeated, the times that follow on the clock have been due the first time.
     times = (_shown_first(place, local) for local in rule.after(_local(at, _offset(place, at))))
     return next((due_at for due_at in times if due_at > at), None)
 
@@ -230,12 +239,12 @@ def _next_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
 def _last_fixed(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
     local = at.astimezone(place).replace(tzinfo=None)
     first, again = (local.replace(tzinfo=place, fold=fold).utcoffset() or timedelta(0) for fold in (0, 1))
-    # In an hour that comes again, the clocks have shown later times before.
+    # In an hour that is repeated, the clocks have shown later times before.
     times = (_shown_first(place, each) for each in rule.until(local + abs(first - again)))
     return next((due_at for due_at in times if due_at <= at), None)
 
 
-# --------------------------------------------------------------------------------------------- times that go on with real time
+# ------------------------------------------------------------------------------------------------- times that follow real time
 
 
 def _next_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
@@ -245,7 +254,7 @@ def _next_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
         until = _reach(begin, due_at)
         change = next(_changes(place, max(at, begin), until), None)
         if change is not None:
-            # It may be due the moment that the new offset begins.
+            # It may be due at the very moment when the new offset begins.
             at, begin, offset = change, change - MICROSECOND, _offset(place, change)
         elif until == due_at:
             return due_at
@@ -271,9 +280,10 @@ def _last_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
 
 
 def _reach(begin: datetime, end: datetime) -> datetime:
-    """Return how far to look for changes of the offset on the way from one time to another.
+    """Return the end of the search for changes of the offset on the way from one time to another.
 
-    A change matters near either of them only: elsewhere the clocks show times in between, whatever the offset is.
+    A change matters near either of them only: elsewhere the clocks show the times in between,
+    regardless of the offset.
     """
     if abs(end - begin) <= 2 * LONGEST_CHANGE:
         return end
@@ -281,7 +291,7 @@ def _reach(begin: datetime, end: datetime) -> datetime:
 
 
 def _changes(place: tzinfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield when the offset of a zone changes after `begin` and up to `end`."""
+    """Yield the times after `begin` and up to `end` at which the offset of a zone changes."""
     if place is UTC:
         return
     offset = _offset(place, begin)
@@ -295,7 +305,7 @@ def _changes(place: tzinfo, begin: datetime, end: datetime) -> Iterator[datetime
 
 
 def _change_between(place: tzinfo, before: datetime, after: datetime) -> datetime:
-    """Return when the offset at `before` ends, which it does by `after`."""
+    """Return the time at which the offset at `before` ends, which is not later than `after`."""
     offset = _offset(place, before)
     while after - before > MICROSECOND:
         middle = before + (after - before) // 2

@@ -1,11 +1,12 @@
-"""What is kept of every change: who changed what, when, from where, from what to what; and whether such entries are whole.
+"""The audit log: a hash chain of entries with author, time, origin, and both states of a change.
 
-An entry is kept as two lines. The second is the entry as JSON: UTF-8, keys sorted, no spaces, what is empty left out. The first
-is its hash, the SHA-256 of the bytes of the second in hexadecimal. Each entry names the hash of the one before it, so that none
-can be changed, taken out, put in or moved without the next one telling.
+An entry is stored as two lines. The second is the entry as JSON: UTF-8, keys sorted, no spaces,
+empty fields left out. The first is its hash, the SHA-256 of the bytes of the second in hexadecimal.
+Each entry names the hash of the one before it, so that an entry cannot be changed, removed,
+inserted or moved without a mismatch in the next one.
 
-The log is bounded: its oldest entries are removed. A `Base` then takes their place, and an entry of the kind `log` says what the
-base is, so that a base that no server has written shows.
+The log is bounded: its oldest entries are removed. A `Base` then takes their place, and an entry of
+the kind `log` records the base, so that a base that no server has written is detected.
 """
 
 import re
@@ -20,40 +21,45 @@ from msgspec.structs import replace
 from flyteops.model import Note
 
 KIND = "change"
-"""The kind of the notes that entries are."""
+"""The kind of the notes that hold entries."""
 
 BASE = "audit-base"
-"""The kind of the notes that bases are; it sorts before that of the entries, so that exports have them first."""
+"""The kind of the notes that hold bases.
+
+It sorts before that of the entries, so that exports have them first.
+"""
 
 STATELESS = ("action", "log")
-"""The kinds of things whose state in the store is not compared with what entries say."""
+"""The kinds of resources whose stored state is not compared with the entries."""
 
 NOTHING = "0" * 64
-"""The hash that the first entry names."""
+"""The predecessor hash of the first entry."""
 
 KEY = re.compile(r"[0-9]{12}")
 
 LONGEST_TEXT = 65_536
-"""How many bytes of a thing are kept in an entry; of all that is longer there is the hash."""
+"""The maximum number of bytes of a value in an entry; longer values have a hash as well."""
 
 LONGEST_WORD = 1_000
-"""How many characters of a name, a description or a content type are kept."""
+"""The maximum number of characters of a name, a description or a content type."""
 
 ThingKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "log"]
 Thing = tuple[ThingKind, str]
-"""What is changed: its kind and its name."""
+"""The key of a changed resource: its kind and its name."""
 
 ActionName = Literal["created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found", "trimmed"]
 
 
 class Kept(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Base of what entries are made of."""
+    """Base of the parts of entries."""
 
 
 class Actor(Kept, frozen=True, kw_only=True):
-    """Who did it: the bearer of a token of ours (by its id) or of an OpenID provider (by its subject), or the server itself.
+    """The author of a change.
 
-    An ``address`` is that of a pack which needs no token there; its name is that of the packs that are let in from it.
+    The bearer of one of our tokens (by its id) or of a token of an OpenID provider (by its
+    subject), or the server itself. An ``address`` is that of a pack which needs no token there; its
+    name is that of the packs that are admitted from it.
     """
 
     kind: Literal["anonymous", "server", "token", "oidc", "address"]
@@ -65,7 +71,7 @@ class Actor(Kept, frozen=True, kw_only=True):
 
 
 class Place(Kept, frozen=True, kw_only=True):
-    """Where the request came from; all but the address is only what the client, or a proxy, says."""
+    """The origin of the request. All fields but the address are claims of the client or a proxy."""
 
     address: str = ""
     forwarded_for: str = ""
@@ -73,7 +79,7 @@ class Place(Kept, frozen=True, kw_only=True):
 
 
 class Author(NamedTuple):
-    """Who wants a change, and from where."""
+    """The author of a requested change, and its origin."""
 
     who: Actor
     place: Place = Place()
@@ -83,9 +89,11 @@ SERVER = Author(Actor(kind="server"))
 
 
 class State(Kept, frozen=True, kw_only=True):
-    """How a thing is. Of a value that is long, `text` is the beginning only; of one that is no text or a secret, there is none.
+    """The state of a resource.
 
-    The hash of a secret is that of its encrypted form, which is another whenever it is set, even to the same value.
+    Of a long value, `text` is the beginning only; of a secret and of one that is not text, there is
+    none. The hash of a secret is that of its encrypted form, which differs each time it is set,
+    even to the same value.
     """
 
     content_type: str
@@ -98,7 +106,7 @@ class State(Kept, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, content_type: str, value: bytes, description: str = "") -> Self:
-        """Return the state of something with this value."""
+        """Return the state of a resource with this value."""
         is_cut = len(value) > LONGEST_TEXT
         return cls(
             content_type=bounded(content_type),
@@ -111,7 +119,7 @@ class State(Kept, frozen=True, kw_only=True):
 
     @classmethod
     def of_secret(cls, content_type: str, encrypted: bytes, description: str) -> Self:
-        """Return the state of a secret, which says nothing about its value."""
+        """Return the state of a secret, which reveals nothing about its value."""
         digest = sha256(encrypted).hexdigest()
         return cls(content_type=bounded(content_type), sha256=digest, is_secret=True, description=bounded(description))
 
@@ -120,25 +128,28 @@ def _text(value: bytes, *, is_cut: bool) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        # What is cut may end in the middle of a character.
+        # The cut may be in the middle of a character.
         return value[: error.start].decode() if is_cut and error.start > len(value) - 4 else None
 
 
 def bounded(text: str) -> str:
-    """Return text that is not too long to be kept; from longer ones that differ come others that differ."""
+    """Return text that is short enough to be stored.
+
+    Different long texts give different results.
+    """
     return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
 
 
 UNREADABLE = State.of("application/json", b"null")
-"""The state of something in the store that cannot be read, so that there is an entry about its removal."""
+"""The state of an unreadable resource in the store, so that there is an entry about its removal."""
 
 
 class Change(Kept, frozen=True, kw_only=True):
-    """An entry. `before` and `after` are how the thing was and is, none if it did not or does not exist.
+    """An entry. `before` and `after` are the states of the resource, None where it does not exist.
 
-    An entry is written before the change is made. One with the action `failed` says that the change that it is `about` was not
-    made; `found` says how a server found a thing of which the entries said something else. `previous` is the hash of the entry
-    before.
+    An entry is written before the change is made. One with the action `failed` records that the
+    change that it is `about` was not made; `found` records the state that a server found where it
+    differed from the entries. `previous` is the hash of the entry before.
     """
 
     seq: int
@@ -160,24 +171,24 @@ class Change(Kept, frozen=True, kw_only=True):
 
     @property
     def head(self) -> str:
-        """What names this entry and with it all before: to be noted elsewhere."""
+        """The name of this entry and of all before it, through the chain: to be noted elsewhere."""
         return f"{self.seq}:{self.hash}"
 
 
 def thing(kind: ThingKind, name: str) -> Thing:
-    """Return what entries name a thing by."""
+    """Return the key of a resource in entries."""
     return kind, bounded(name)
 
 
 class Former(NamedTuple):
-    """What a removed entry said last of a thing: the entry's number, and a digest of the state."""
+    """The last state of a resource in removed entries: the entry's number, and the state's digest."""
 
     seq: int
     digest: str
 
 
 class Difference(NamedTuple):
-    """A thing that is not as the last entry about it says, if there is one; `state` is how it is, None if it is not there.
+    """A resource that differs from its last entry, if any; `state` is None if it no longer exists.
 
     `former` is that entry if it was removed.
     """
@@ -191,7 +202,10 @@ class Difference(NamedTuple):
 def differences(
     said: Mapping[Thing, Change], states: Mapping[Thing, State], removed: Mapping[Thing, Former] | None = None
 ) -> Iterator[Difference]:
-    """Compare what entries say last of each thing with how the things are; `removed` is what removed entries said."""
+    """Compare the last entry about each resource with its stored state.
+
+    `removed` holds the last states in removed entries.
+    """
     removed = removed or {}
     for each in sorted({*said, *states, *removed}):
         entry, state = said.get(each), states.get(each)
@@ -209,26 +223,27 @@ _decode = msgspec.json.Decoder(Change).decode
 
 
 def key_of(seq: int) -> str:
-    """Return the key under which an entry is kept, so that they are in order."""
+    """Return the key under which an entry is stored, so that keys sort in order."""
     return f"{seq:012d}"
 
 
 def seal(change: Change) -> tuple[Change, Note]:
-    """Return the entry with its hash, and as it is kept."""
+    """Return the entry with its hash, and its stored form."""
     text = _encode(replace(change, hash=""))
     digest = sha256(text).hexdigest()
     return replace(change, hash=digest), Note(KIND, key_of(change.seq), f"{digest}\n".encode() + text)
 
 
 def digest_of(state: State) -> str:
-    """Return what tells a state from all others."""
+    """Return a digest of a state, different for different states."""
     return sha256(_encode(state)).hexdigest()[:32]
 
 
 class Base(Struct, frozen=True, kw_only=True):
-    """What takes the place of the entries up to number `seq`, which had that hash, once they are removed.
+    """The replacement for the removed entries up to number `seq`, which had that hash.
 
-    `last` is what they said last of the things that were there: by kind and name, the entry's number and a digest of the state.
+    `last` holds their last states of the resources that existed: by kind and name, the entry's
+    number and a digest of the state.
     """
 
     seq: int = 0
@@ -236,7 +251,7 @@ class Base(Struct, frozen=True, kw_only=True):
     last: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
 
     def behind(self, entries: Iterable[Change]) -> "Base":
-        """Return the base that takes the place of these entries, too; they are the next ones, in order."""
+        """Return the base that also replaces these entries, which are the next ones, in order."""
         seq, digest = self.seq, self.hash
         last = {kind: dict(names) for kind, names in self.last.items()}
         for change in entries:
@@ -251,24 +266,24 @@ class Base(Struct, frozen=True, kw_only=True):
 
     @property
     def head(self) -> str:
-        """The name of the last entry that it stands for."""
+        """The name of the last entry that it replaces."""
         return f"{self.seq}:{self.hash}"
 
     @property
     def things(self) -> dict[Thing, Former]:
-        """What the removed entries said last of each thing."""
+        """The last state of each resource in the removed entries."""
         return {
             (cast("ThingKind", kind), name): Former(*found) for kind, names in self.last.items() for name, found in names.items()
         }
 
     @property
     def note(self) -> Note:
-        """The base as it is kept."""
+        """The stored form of the base."""
         return Note(BASE, key_of(self.seq), _encode(self))
 
     @property
     def state(self) -> State:
-        """The base as an entry has it: in words, with the hash of what is kept."""
+        """The base as the state of an entry: in words, with the hash of the stored form."""
         value = self.note.value
         text = f"changes 1 to {self.seq} were removed; the last of them was {self.seq}:{self.hash}"
         return State(content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text)
@@ -278,7 +293,7 @@ _decode_base = msgspec.json.Decoder(Base).decode
 
 
 def open_base(note: Note) -> Base:
-    """Return the base that is kept in a note; raise `ValueError` if it is none."""
+    """Return the base in a note; raise `ValueError` if the note does not hold one."""
     try:
         base = _decode_base(note.value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -289,7 +304,10 @@ def open_base(note: Note) -> Base:
 
 
 def open_note(note: Note) -> Change:
-    """Return the entry that is kept in a note, whether it is as it was written or not; raise `ValueError` if it is none."""
+    """Return the entry in a note, intact or not.
+
+    Raise `ValueError` if the note does not hold one.
+    """
     digest, _, text = note.value.partition(b"\n")
     try:
         return replace(_decode(text), hash=digest.decode())
@@ -301,7 +319,7 @@ def open_note(note: Note) -> Change:
 
 
 class Fault(NamedTuple):
-    """What is wrong with an entry: modified, removed, inserted or reordered, and how that shows."""
+    """A fault of an entry: modified, removed, inserted or reordered, with the evidence."""
 
     seq: int
     how: Literal["modified", "removed", "inserted", "reordered"]
@@ -312,11 +330,11 @@ class Fault(NamedTuple):
 
 
 class Chain:
-    """Takes entries in the order of their keys; `fault` is the first that is not as it was written.
+    """Verifies entries in the order of their keys; `fault` is the first that was changed.
 
-    `anchors` are hashes by number that somebody has noted, against which entries are held. `last` is what the entries say last of
-    each thing, and which says it; `found` are those by which a server says that a thing was not as entries said. The `base` is
-    what takes the place of removed entries.
+    `anchors` are hashes that were noted elsewhere, by number, against which entries are checked.
+    `last` is the last entry about each resource; `found` are the entries by which a server recorded
+    a resource that differed from its entries. The `base` replaces removed entries.
     """
 
     def __init__(self, anchors: Mapping[int, str] | None = None) -> None:
@@ -340,7 +358,10 @@ class Chain:
         return sorted(number for number in self._anchors if number < self.base.seq)
 
     def begin(self, note: Note) -> None:
-        """Begin behind a base, unless it is older than the one that was taken before; before all entries."""
+        """Begin behind a base, unless it is older than the previous one.
+
+        Call it before all entries.
+        """
         try:
             base = open_base(note)
         except ValueError as error:
@@ -353,7 +374,10 @@ class Chain:
                 self.fault = Fault(base.seq, "modified", "its hash is another than the one that was expected")
 
     def add(self, note: Note) -> None:
-        """Take the next entry; those behind one that is wrong are not looked at, nor those that are being removed."""
+        """Take the next entry.
+
+        Entries after a faulty one and entries being removed are not checked.
+        """
         if self.fault is not None or (KEY.fullmatch(note.key) and 0 < int(note.key) <= self.base.seq):
             return
         self.fault = self._fault_of(note)
@@ -368,7 +392,11 @@ class Chain:
                 self.found.append(change)
 
     def end(self) -> Fault | None:
-        """Return the fault, also that the newest entries are missing, as far as anchors tell, or the oldest without an entry."""
+        """Return the fault.
+
+        This includes missing newest entries, as far as anchors show, and missing oldest ones
+        without an entry.
+        """
         if self.fault is None and self.base.seq and self.base.state.sha256 not in self._bases:
             detail = f"entries 1 to {self.base.seq} are missing, and no entry says that a server has removed them"
             self.fault = Fault(1, "removed", detail)

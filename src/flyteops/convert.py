@@ -1,4 +1,4 @@
-"""Typed reading of documents: msgspec types from JSON values, with every fault at its place."""
+"""Typed reading of documents: msgspec types from JSON values, with the place of each fault."""
 
 from contextlib import suppress
 from difflib import get_close_matches
@@ -14,14 +14,14 @@ from flyteops.model import Json
 T = TypeVar("T")
 
 MOST_KEYS = 100
-"""Among how many keys the one that was meant is looked for."""
+"""The maximum number of keys that are compared to suggest the intended one."""
 
 
 def read(document: Document, kind: type[T]) -> T:
-    """Return the document as a value of that type; raise `InputError` with every fault in it.
+    """Return the document as a value of that type; raise `InputError` with all its faults.
 
-    Keys are matched exactly, or else without regard to case, as the clients of Flyte expect; unknown keys are ignored; null
-    stands for "not given" where something has a default.
+    Keys are matched exactly, or else without regard to case, as the clients of Flyte expect;
+    unknown keys are ignored; null stands for "not given" for fields that have a default.
     """
     reader = _TypedReader(document)
     value: Json = None
@@ -36,7 +36,7 @@ def read(document: Document, kind: type[T]) -> T:
 
 
 def kind_of(value: Json) -> str:
-    """Return what kind of JSON value this is, as people say it."""
+    """Return the kind of a JSON value in plain words."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -80,7 +80,10 @@ class _TypedReader:
         return value
 
     def _member(self, value: Json, kind: inspect.Type, path: Path) -> Json:
-        """Return a value of a mapping; null is the empty text where there must be one, as in the original."""
+        """Return a value of a mapping.
+
+        Null is the empty text where text is required, as in the original.
+        """
         return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
 
     def _expect(self, value: Json, kind: type, path: Path) -> bool:
@@ -128,7 +131,7 @@ class _TypedReader:
 
 
 def _instead(name: str, value: dict[str, Json], kind: inspect.StructType) -> str:
-    """Return which of the unknown keys of a value may be meant as the one that is missing."""
+    """Return the unknown keys of a value that may be misspellings of the missing one."""
     fields = {field.encode_name.casefold() for field in kind.fields}
     unknown = {key.casefold(): key for key in list(value)[:MOST_KEYS] if key.casefold() not in fields}
     near = get_close_matches(name.casefold(), unknown, n=1)

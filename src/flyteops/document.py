@@ -1,7 +1,8 @@
-"""Documents: JSON and YAML text in, plain values out with the place of every part; typed reading that reports all faults.
+"""Documents: JSON and YAML text parsed to plain values, with the places of all parts and faults.
 
-YAML follows JSON's types: dates and times stay text, ``yes`` and ``on`` are booleans while ``y`` and ``n`` are text, keys are
-always strings as written, a key given twice is an error, aliases are expanded within bounds.
+YAML follows JSON's types: dates and times stay text, ``yes`` and ``on`` are booleans while ``y``
+and ``n`` are text, keys are always strings as written, a duplicate key is an error, aliases are
+expanded within bounds.
 """
 
 import json
@@ -16,16 +17,19 @@ from flyteops.errors import InputError, Problem
 from flyteops.model import Json
 
 MAX_DEPTH = 256
-"""How deep lists and objects may be nested in what is sent to us."""
+"""The maximum nesting of lists and objects in an input."""
 
 MAX_NODES = 200_000
-"""How many values a YAML document may hold once its aliases are expanded."""
+"""The maximum number of values of a YAML document after its aliases are expanded."""
 
 ALIASED_TEXT = 64
-"""How many characters of a text count as much as one value, since aliases repeat long texts too."""
+"""The number of characters that count as one value, since aliases repeat long texts too."""
 
 MAX_PROBLEMS = 200
-"""How many faults of one document are reported; who has more has sent something else than was meant."""
+"""The maximum number of reported faults of a document.
+
+More of them mean an input of another kind.
+"""
 
 JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 JSON_TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -39,7 +43,7 @@ JSON_LONG_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+|-?[0-9]{30
 """The numbers that may be out of range."""
 
 NUMBERS = "whole numbers have 4299 digits at most, and numbers with a fraction or an exponent are less than 1.8e308"
-"""Which numbers can be kept, as people are told."""
+"""The range of supported numbers, for error messages."""
 
 YAML_HINTS = (
     ("while scanning an alias", "put text that begins with * in quotes, such as a cron expression"),
@@ -49,7 +53,7 @@ YAML_HINTS = (
     ("did not find expected", "check quotes, brackets and the indentation, of the lines before as well"),
     ("could not find expected ':'", "check quotes and the indentation, of the lines before as well"),
 )
-"""What to do about faults that the YAML parser reports, by its words."""
+"""Advice about faults that the YAML parser reports, by its words."""
 
 TEMPLATE_HINT = "a key must be text, not a list or a mapping; put templates {{ ... }} in quotes"
 
@@ -63,7 +67,7 @@ Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Place(NamedTuple):
-    """Where something begins in a text; both count from 1."""
+    """The line and column at which a part of a text begins, both counted from 1."""
 
     line: int
     column: int
@@ -73,13 +77,16 @@ Path = tuple[str | int, ...]
 
 
 def path_text(path: Path) -> str:
-    """Return a path as people read it: ``steps[0].command.name``."""
+    """Return a path in its readable form: ``steps[0].command.name``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 class Places:
-    """Where a value begins, and each part of it. A tree like the value itself, so that its size is no more than in proportion."""
+    """The place of a value and of each of its parts, as a tree like the value itself.
+
+    So its size is proportional to that of the value.
+    """
 
     __slots__ = ("parts", "place")
 
@@ -88,14 +95,14 @@ class Places:
         self.parts: dict[str | int, Places] | None = None
 
     def add(self, part: str | int, place: Place) -> "Places":
-        """Note where a part begins."""
+        """Record the place of a part."""
         if self.parts is None:
             self.parts = {}
         added = self.parts[part] = Places(place)
         return added
 
     def find(self, path: Path) -> Place | None:
-        """Return where the value at `path` begins, or the innermost value around it that is known."""
+        """Return the place of the value at `path`, or of the innermost known value around it."""
         places, found = self, self.place
         for part in path:
             inner = (places.parts or {}).get(part)
@@ -106,7 +113,7 @@ class Places:
 
 
 class Document:
-    """A parsed text: its `value`, and where in the text each part of it stands."""
+    """A parsed text: its `value`, and the place of each part of it in the text."""
 
     def __init__(self, value: Json, places: Callable[[], Places] = Places) -> None:
         self.value = value
@@ -114,16 +121,17 @@ class Document:
         self._places: Places | None = None
 
     def place(self, path: Path) -> Place | None:
-        """Return where the value at `path` begins, or the innermost value around it; None when that is not known.
+        """Return the place of the value at `path`, or of the innermost value around it.
 
-        The case of keys counts only where two of them differ in nothing else.
+        None if that is not known. The case of keys counts only for keys that differ in nothing
+        else.
         """
         if self._places is None:
             self._places = self._find_places()
         return self._places.find(tuple(_as_written(self.value, path)))
 
     def with_value(self, value: Json) -> "Document":
-        """Return a document whose value is another one with the same places."""
+        """Return a document with another value and the same places."""
         return Document(value, self._find_places)
 
     def problem(self, path: Path, message: str) -> Problem:
@@ -133,7 +141,7 @@ class Document:
 
 
 def _as_written(value: Json, path: Path) -> Iterator[str | int]:
-    """Yield a path with its keys as they are in the value, as far as it has them."""
+    """Yield a path with its keys as written in the value, for as long as the value has them."""
     for key in path:
         if isinstance(value, dict) and isinstance(key, str):
             written = key if key in value else next((other for other in value if other.casefold() == key.casefold()), key)
@@ -159,7 +167,10 @@ def parse_json(data: bytes) -> Document:
 
 
 def decode_json(data: bytes) -> Json:
-    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`. See `mended_json`."""
+    """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`.
+
+    See `mended_json`.
+    """
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError):
@@ -170,15 +181,17 @@ def decode_json(data: bytes) -> Json:
 
 
 def mended_json(data: bytes) -> bytes:
-    """Return JSON text with U+FFFD in place of each byte that is not UTF-8 and each half of a surrogate pair, as Go reads it."""
+    """Return JSON text with U+FFFD for each byte that is not UTF-8 and each lone surrogate, as in Go."""
     data = NOT_UTF8.sub("\ufffd", data.decode("utf-8", "surrogateescape")).encode()
     return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
 
 
 def first_json(data: bytes) -> bytes:
-    """Return JSON text without anything behind its first object or list; all of it when it begins with neither.
+    """Return JSON text up to the end of its first object or list.
 
-    That is how the original reads the body of a request.
+    All of it if it begins with neither.
+
+    The original reads the body of a request in this way.
     """
     begin = len(data) - len(data.lstrip(b" \t\r\n"))
     if data[begin : begin + 1] not in (b"{", b"["):
@@ -246,7 +259,7 @@ def _not_json(data: bytes, error: Exception) -> InputError:
 
 
 def _number_out_of_range(data: bytes) -> InputError | None:
-    """Return the fault of the first number that cannot be kept, None if there is none."""
+    """Return the fault of the first number that is out of range, None if there is none."""
     without_texts = JSON_TEXT.sub(lambda found: b" " * len(found[0]), data)
     for number in JSON_LONG_NUMBER.finditer(without_texts):
         try:
@@ -260,7 +273,10 @@ def _number_out_of_range(data: bytes) -> InputError | None:
 
 
 def _check_json_depth(data: bytes) -> None:
-    """Peel off the innermost level until nothing is left: a few passes in C where a loop over characters takes seconds."""
+    """Check the nesting by removing the innermost level until nothing is left.
+
+    That takes a few passes in C, where a loop over characters takes seconds.
+    """
     brackets = JSON_TEXT.sub(b"", data).translate(BRACKETS, NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         peeled = brackets.replace(b"[]", b"")
@@ -272,7 +288,8 @@ def _check_json_depth(data: bytes) -> None:
 
 
 def _places_in_json(data: bytes) -> Places:
-    # JSON is close enough to YAML for its parser to tell the places; where it is not, a fault has a path but no place.
+    # JSON is close enough to YAML for its parser to find the places; where it is not, a fault has a
+    # path but no place.
     try:
         return _YamlReader().read(yaml.parse(data.decode("utf-8-sig"), Loader=Loader))[1]
     except (yaml.YAMLError, InputError, UnicodeDecodeError):
@@ -289,7 +306,7 @@ TAG = "tag:yaml.org,2002:"
 
 
 class _YamlReader:
-    """Builds a value from parser events without recursion, so that no nesting can exhaust the stack."""
+    """Builds a value from parser events, without recursion: no nesting can exhaust the stack."""
 
     def __init__(self) -> None:
         self._places = Places()
@@ -429,7 +446,7 @@ class _YamlReader:
 
 
 def is_nothing(event: yaml.Event) -> bool:
-    """Tell whether a document is empty by its first event."""
+    """Return whether a document is empty, by its first event."""
     return isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0] and event.anchor is event.tag is None
 
 
@@ -451,7 +468,7 @@ def _integer(text: str) -> int:
 
 
 class _Anchored(NamedTuple):
-    """A value that aliases may repeat, with how many values it holds and how many levels."""
+    """A value that aliases may repeat, with its number of values and of levels."""
 
     value: Json
     nodes: int
@@ -479,7 +496,7 @@ class _Builder:
         return isinstance(self.value, dict) and self.key is None
 
     def note(self, place: Place) -> Places:
-        """Note where the next value begins."""
+        """Record the place at which the next value begins."""
         if isinstance(self.value, list):
             return self.places.add(len(self.value), place)
         if isinstance(self.value, dict):
@@ -506,7 +523,7 @@ LOOKS_LIKE_SOMETHING_ELSE = re.compile(
 
 
 class _PlainDumper(Dumper):  # type: ignore[misc] # the class is chosen at run time
-    """Writes text so that no other reader takes it for something else, and never writes aliases."""
+    """Writes text that no other reader takes for another type, and never writes aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Durations as people write them, such as ``1h30m`` or ``500ms``, in Go's notation with days added."""
+"""Durations such as ``1h30m`` or ``500ms``, in Go's notation with days added."""
 
 import re
 from datetime import timedelta
@@ -12,13 +12,16 @@ UNITS = {
 }
 
 LONGEST = timedelta(days=3660)
-"""Ten years: longer ones are surely a mistake, and dates must not run out."""
+"""Ten years: longer ones are certainly a mistake, and dates must not overflow."""
 
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration of one or more numbers with units; raise `ValueError` saying how to write one."""
+    """Read a duration of one or more numbers with units.
+
+    Raise `ValueError` with the correct form.
+    """
     parts = list(_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
         raise ValueError(f"{text[:40]!r} is no duration; write it as 30s, 5m, 1h30m or 2d")

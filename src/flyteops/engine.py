@@ -1,7 +1,8 @@
-"""The evaluator: what follows from an event. Pure and deterministic; time, seed and datastore are arguments.
+"""The evaluator: computes the outcome of an event. Pure and deterministic.
 
-The same event, flows, execution and `Moment` give the same outcome, which is what tests in flow files, dry runs, replay and
-"why did it not run" stand on. The rules are in the docs under "The life of an event".
+Time, seed and datastore are arguments. The same event, flows, execution and `Moment` give the same
+outcome, on which tests in flow files, dry runs, replay and "why did it not run" rely. The rules are
+in the docs under "The life of an event".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,20 +37,23 @@ from flyteops.term import Terms, first_at, rule_of, terms_of
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
-"""What criteria may render to; the texts that the original reads as booleans."""
+"""The rendered criteria that count as false: the texts that the original reads as booleans."""
 
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What a template should never raise; if one does all the same, it spoils its own step and no other."""
+"""Errors that a template should never raise; if one does, only its own step fails."""
 
 SHOWN = 200
-"""How many characters of a text a decision shows."""
+"""The maximum number of characters of a text in a decision."""
 
 
 # -------------------------------------------------------------------------------------------------------- prepared flows
 
 
 class PreparedStep(NamedTuple):
-    """A step with its templates compiled. `fault` is the first that could not be, with its path in the step."""
+    """A step with its templates compiled.
+
+    `fault` is the first compile error, with its path in the step.
+    """
 
     position: int
     step: Step
@@ -63,13 +67,14 @@ class PreparedStep(NamedTuple):
 
 
 EventKey = tuple[str, str]
-"""What steps are found by: the name of the sender's pack and of the event."""
+"""The key by which steps are found: the names of the sender's pack and of the event."""
 
 
 class PreparedFlow(NamedTuple):
-    """A flow version, ready to be evaluated: all its steps, by the event they match those that wait for one, and the joins.
+    """A flow version, ready for evaluation.
 
-    A join is a step that waits for all of several steps.
+    All its steps, by the event they match those that wait for one, and the joins. A join is a step
+    that waits for all of several steps.
     """
 
     version: FlowVersion
@@ -83,7 +88,7 @@ class PreparedFlow(NamedTuple):
 
 
 def prepare(version: FlowVersion) -> PreparedFlow:
-    """Compile a flow version once. A template that does not compile spoils its own step only."""
+    """Compile a flow version once. A template that does not compile fails its own step only."""
     steps = tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps))
     listening: dict[EventKey, list[PreparedStep]] = {}
     for prepared in steps:
@@ -149,7 +154,10 @@ def _join(path: str, error: TemplateError) -> str:
 
 
 class FlowIndex:
-    """Finds the steps that an event can begin an execution with, however many flows there are."""
+    """Finds the steps with which an event can begin an execution.
+
+    The time does not depend on the number of flows.
+    """
 
     def __init__(self, flows: Iterable[PreparedFlow] = ()) -> None:
         self._listening: dict[EventKey, tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
@@ -158,13 +166,14 @@ class FlowIndex:
             self.put(flow)
 
     def put(self, flow: PreparedFlow) -> None:
-        """Add the flow, in place of the one of the same name."""
+        """Add the flow, replacing the one of the same name."""
         name = flow.version.flow.name
         self.discard(name)
         self._flows[name] = flow
         for key, steps in _triggers(flow).items():
             entries = [*self._listening.get(key, ()), (flow, tuple(steps))]
-            # One assignment: an evaluation in another thread sees the entries before it or after it.
+            # One assignment: an evaluation in another thread sees the entries before it or after
+            # it.
             self._listening[key] = tuple(sorted(entries, key=lambda entry: entry[0].version.flow.name))
 
     def discard(self, name: str) -> None:
@@ -180,7 +189,10 @@ class FlowIndex:
                 del self._listening[key]
 
     def listening(self, event: Event) -> "Listening":
-        """Return the flows with trigger steps for this event, by name, each with those steps in their order."""
+        """Return the flows with trigger steps for this event, by name.
+
+        Each comes with those steps in their order.
+        """
         return self._listening.get((event.pack.name, event.name), ())
 
 
@@ -192,22 +204,26 @@ def _triggers(flow: PreparedFlow) -> dict[EventKey, list[PreparedStep]]:
 # ------------------------------------------------------------------------------------------------------------ evaluation
 
 Listening = Sequence[tuple[PreparedFlow, Sequence[PreparedStep]]]
-"""Flows, each with the steps of it that an event is to begin an execution with."""
+"""Flows, each with the steps with which an event is to begin an execution."""
 
 NOTHING = Outcome()
-"""What follows from nearly all events."""
+"""The outcome of nearly all events."""
 
 
 def evaluate(event: Event, index: FlowIndex, moment: Moment) -> Outcome:
-    """Return what follows from an event: for each flow that listens, one new execution if any of its trigger steps passes."""
+    """Return the outcome of an event.
+
+    For each flow that listens, it has a new execution if any of the flow's trigger steps passes.
+    """
     listening = index.listening(event)
     return _Evaluation(event, moment).begin(listening).outcome if listening else NOTHING
 
 
 def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress: Progress, moment: Moment) -> Outcome:
-    """Return what follows from the result of an action: new executions as for any event, and the continuation of its own.
+    """Return the outcome of the result of an action.
 
-    `flow` is the version that the execution began with.
+    New executions as for any event, and the continuation of its own execution. `flow` is the
+    version that the execution began with.
     """
     listening, waiting = index.listening(event), flow.waiting(event)
     if not listening and not waiting and not flow.joins:
@@ -216,7 +232,7 @@ def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress
 
 
 def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) -> tuple[Event, Outcome]:
-    """Return the event that a schedule makes when it is due, and what follows from it: an execution of this flow alone."""
+    """Return the event of a due schedule, and its outcome: an execution of this flow alone."""
     prepared = flow.steps[step_index]
     named = {"flow": flow.version.flow.name, "step": prepared.step.id, "scheduledAt": due_at}
     event = Event(
@@ -231,7 +247,7 @@ def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) 
 
 
 def timetables(flow: PreparedFlow, now: datetime) -> tuple[Timetable, ...]:
-    """Return when the steps of a flow that have a schedule are due for the first time."""
+    """Return the first due times of the steps of a flow that have a schedule."""
     return tuple(
         Timetable(prepared.position, prepared.step.id, rule_of(prepared.step.schedule), first_at(prepared.step.schedule, now))
         for prepared in flow.steps
@@ -240,7 +256,10 @@ def timetables(flow: PreparedFlow, now: datetime) -> tuple[Timetable, ...]:
 
 
 def rule_on_lost(index: FlowIndex, flow: PreparedFlow | None, progress: Progress, moment: Moment) -> Repeat | Ask | Fail:
-    """Say what becomes of an action whose pack was silent for too long; `flow` is its version, None when that is gone."""
+    """Decide the fate of an action whose pack was silent for too long.
+
+    `flow` is its version, None if that no longer exists.
+    """
     terms = Terms() if flow is None else flow.steps[progress.step_index].terms
     if progress.attempt < terms.attempts:
         return Repeat(moment.now + terms.wait(progress.attempt, moment.chance()))
@@ -252,7 +271,7 @@ def rule_on_lost(index: FlowIndex, flow: PreparedFlow | None, progress: Progress
 
 
 def _loss(progress: Progress, moment: Moment) -> Event:
-    """Return the result of a lost action, as its pack would have sent it if it could."""
+    """Return the result of a lost action, as its pack would have sent it."""
     labels = progress.pack_labels
     times = "once" if progress.attempt == 1 else f"{progress.attempt} times"
     payload = {
@@ -288,14 +307,14 @@ class _FailedError(Exception):
 
 
 class _Parent(NamedTuple):
-    """What a step is tried in: an execution, and the context that it takes over."""
+    """The parent of a new action: an execution, and the context that is carried over from it."""
 
     correlation_id: str
     context: Mapping[str, str]
 
 
 class _Evaluation:
-    """The evaluation of one event: its payload is parsed once, and only if a step looks at it."""
+    """The evaluation of one event: its payload is parsed once, and only if a step reads it."""
 
     def __init__(self, event: Event, moment: Moment) -> None:
         self._event = event
@@ -356,7 +375,10 @@ class _Evaluation:
     def _report_missed_joins(
         self, flow: PreparedFlow, tried: Sequence[PreparedStep], progress: Progress, standing: "Standing", *, is_over: bool
     ) -> None:
-        """Decide about joins that this event does not run: those that it completes, and all that have begun if it is the end."""
+        """Decide about joins that this event does not run.
+
+        Those that it completes, and all that have begun if it ends the execution.
+        """
         for prepared in flow.joins:
             if any(each is prepared for each in tried):
                 continue
@@ -467,7 +489,10 @@ class _Evaluation:
 
 
 def _check_names(step: Step, labels: Mapping[str, str]) -> None:
-    """Raise unless every store can keep the names of an action, so that the failure is this step's and not the event's."""
+    """Raise unless every store accepts the names of an action.
+
+    So this step fails, and not the event.
+    """
     names = {"id": step.id, "command.name": step.command.name, "command.packName": step.command.pack_name}
     faults_of_labels = label_problems("command.packLabels", labels) if labels else ()
     for problem in chain(name_problems(names), faults_of_labels):
@@ -484,7 +509,10 @@ class Standing(NamedTuple):
 
     @classmethod
     def of(cls, progress: Progress) -> "Standing":
-        """Return how an execution stands; the action that the result belongs to counts as finished."""
+        """Return the progress of an execution.
+
+        The action that the result belongs to counts as finished.
+        """
         ran = frozenset([sibling.step_id for sibling in progress.siblings])
         finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
         siblings = [sibling for sibling in progress.siblings if sibling.step_index != progress.step_index]
@@ -493,7 +521,7 @@ class Standing(NamedTuple):
 
 
 def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
-    """Return reason and detail why a step is not tried on a result, None when it is."""
+    """Return reason and detail if a step is not tried on a result, None if it is tried."""
     if step.id in standing.ran:
         return "alreadyRan", f"step {step.id!r} has run in this execution already"
     wanted = step.dependencies
@@ -506,7 +534,10 @@ def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
 
 
 def _why_missed(step: Step, step_id: str, event: Event, standing: Standing, *, is_over: bool) -> str | None:
-    """Return why a join does not run on a result with another event than its own; None if that is not worth a decision."""
+    """Return the reason why a join does not run on a result with another event than its own.
+
+    None if that is not worth a decision.
+    """
     needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
     reason = why_not_yet(step, standing)
     if reason is None and step_id in needed:

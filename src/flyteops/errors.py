@@ -1,30 +1,30 @@
-"""Every error that Flyte raises on purpose, named for what the caller can do about it.
+"""The errors that Flyte raises on purpose, named for the caller's way to react.
 
 ::
 
     FlyteError
-    ├── InputError              mend the input and send it again; `problems` lists every fault
+    ├── InputError              fix the input and send it again; `problems` lists every fault
     │   ├── TooLargeError       send less
-    │   └── SettingsError       mend the environment or the command line
+    │   └── SettingsError       fix the environment or the command line
     ├── UnauthorizedError       show a token that allows this
-    ├── ForbiddenError          not allowed to this caller, whatever is sent
+    ├── ForbiddenError          not allowed to this caller, with any input
     ├── NotFoundError           name something that exists
-    ├── ConflictError           the thing is in another state than the caller thinks; look again
-    │   ├── StaleError          somebody else was faster; read again and repeat
-    │   └── LateError           the action was lost before; the result is kept, and nothing follows from it
-    ├── UnavailableError        nothing was done, unless it is an OutcomeUnknownError; try again later
+    ├── ConflictError           the resource is in another state than assumed; read it again
+    │   ├── StaleError          another client was faster; read again and repeat
+    │   └── LateError           the action was lost before; the result is kept, but not applied
+    ├── UnavailableError        nothing was done, except for OutcomeUnknownError; try again later
     │   ├── BusyError           try again in a moment, there is too much to do
     │   └── OutcomeUnknownError     repeat it with the same key: it may have been done
-    ├── StoreError              the store cannot be used as it is; a person must look
+    ├── StoreError              the store cannot be used as it is; an operator must look at it
     │   └── UnreadableError     one row in it cannot be read; all others can
-    └── TemplateError           mend the template, or the values that it is given
+    └── TemplateError           fix the template, or the values that it is given
         ├── TemplateSyntaxError     at compile time
         └── TemplateRenderError     at render time
-            ├── TemplateAbort       what even a macro does not swallow
+            ├── TemplateAbort       an error that not even a macro catches
             └── TemplateLimitError  a bound on size, time or depth was reached
 
-There is no HTTP in here: `web` maps classes to status codes. A class's docstring is its default message, `code` is stable
-and may be relied on by programs.
+This module is independent of HTTP: `web` maps classes to status codes. The first line of a class's
+docstring is its default message, `code` is stable and may be relied on by programs.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,10 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fault in an input: where it is and what is wrong with it.
+    """One fault in an input: its place and its description.
 
-    `path` is a dotted path such as ``steps[0].command.name`` ("" for the whole input), `line` and `column` count from 1.
+    `path` is a dotted path such as ``steps[0].command.name`` ("" for the whole input), `line` and
+    `column` count from 1.
     """
 
     path: str
@@ -83,7 +84,7 @@ class SettingsError(InputError):
 class UnauthorizedError(FlyteError):
     """This needs a token.
 
-    `error` is what is wrong with the one that was shown, by the words of RFC 6750; None when there was none.
+    `error` is the fault of the token that was sent, as named by RFC 6750; None if there was no token.
     """
 
     code = "unauthorized"
@@ -156,8 +157,8 @@ class UnreadableError(StoreError):
 class TemplateError(FlyteError):
     """The template is not valid.
 
-    `line` and `column` count from 1 in the template's own text; None when no place is known. `path` is where the template
-    stands in a JSON value, such as ``message.parts[0]``, when it stands in one.
+    `line` and `column` count from 1 in the template's own text; None when no place is known. `path` is
+    the place of the template in a JSON value, such as ``message.parts[0]``, if it is part of one.
     """
 
     code = "template"

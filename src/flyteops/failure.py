@@ -1,4 +1,7 @@
-"""Which results mean that a command has failed, also where the state of the action is SUCCESS. Pure."""
+"""Rules for results that mean failure of a command, also where the state of the action is SUCCESS.
+
+Pure.
+"""
 
 from typing import Any
 
@@ -21,12 +24,18 @@ FIRST_FAILURE = 400
 
 
 def is_failure(result: Happening, sender: Pack) -> bool:
-    """Tell whether the command has failed: by the mark of the result, its name, or the declaration of its pack."""
+    """Return whether the command has failed.
+
+    By the mark of the result, its name, or the declaration of its pack.
+    """
     return result.failure or _has_failed_by_name(result.name) or any(e.failure and e.name == result.name for e in sender.events)
 
 
 def has_failed(result: Event) -> bool:
-    """Tell whether the command of a stored result has failed; results without a stored mark are judged by what they say."""
+    """Return whether the command of a stored result has failed.
+
+    Results without a stored mark are judged by their content.
+    """
     if result.failure is not msgspec.UNSET:
         return result.failure
     return _has_failed_by_name(result.name) or _has_failed_by_payload(result)
@@ -47,7 +56,10 @@ def _has_failed_by_payload(result: Event) -> bool:
 
 
 def _fields(result: Event) -> dict[str, Any]:
-    """Return the fields of a payload of our packs Shell and Http, as they were before these packs marked failures."""
+    """Return the fields of a payload of our packs Shell and Http.
+
+    The payload is from before these packs marked failures.
+    """
     if result.name not in {"Output", "Response"}:
         return {}
     try:

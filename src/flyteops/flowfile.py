@@ -1,8 +1,9 @@
-"""Flow files: YAML or JSON text to `Flow`, every fault in one go, and advice about what is allowed but rarely meant.
+"""Flow files: YAML or JSON text to `Flow`, with all faults, and advice about likely mistakes.
 
-What is wrong in itself is refused: missing names, wrong types, templates that do not compile. What may be meant, or is common in
-flows that run today, is accepted, and `lint` tells about it. Where that is asked for, templates that do not compile are accepted,
-too, when nothing else is wrong, as by the original.
+Invalid content is refused: missing names, wrong types, templates that do not compile. Content that
+may be intended, or is common in flows in use today, is accepted, and `lint` reports it. In lenient
+mode, templates that do not compile are accepted as well, if there is no other fault, as by the
+original.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +26,13 @@ from flyteops.model import Command, EventPattern, Flow, Json, Retry, Schedule, S
 from flyteops.term import faults_of
 
 MOST_ADVICE = 50
-"""How much advice one flow is given; looking for the nearest right word takes its time."""
+"""The maximum number of advice entries for a flow.
+
+The search for the nearest correct word is slow.
+"""
 
 MOST_WORDS = 100
-"""Among how many words the nearest is looked for."""
+"""The maximum number of words among which the nearest is searched."""
 
 ROOTS = ("Event", "Context")
 EVENT_FIELDS = ("Name", "Payload", "Pack", "CreatedAt", "ReceivedAt")
@@ -40,10 +44,12 @@ def parse(data: bytes, *, is_yaml: bool) -> Document:
 
 
 def read_flow(document: Document, *, is_lenient: bool = False) -> Flow:
-    """Return the flow that a document describes; raise `InputError` with every problem and its place.
+    """Return the flow that a document describes.
 
-    When it `is_lenient`, templates that cannot be parsed are no problem while there is no other, as long as the flow is of
-    edition 1: they spoil their own step only. See `template_faults`.
+    Raise `InputError` with all problems and their places.
+
+    When it `is_lenient`, templates that cannot be parsed are not a problem while there is no other,
+    as long as the flow is of edition 1: they fail their own step only. See `template_faults`.
     """
     problems: list[Problem] = []
     try:
@@ -75,7 +81,10 @@ def _empty_names(document: Document) -> Iterator[Problem]:
 
 
 def _name_faults(document: Document) -> Iterator[Problem]:
-    """Yield the names that no store can keep; labels are templates, so that only their keys are known yet."""
+    """Yield the names that no store accepts.
+
+    Labels are templates, so only their keys are known yet.
+    """
     for path, name in _names(document.value):
         fault = naming.fault_of(name)
         if fault is not None:
@@ -108,7 +117,10 @@ def _term_faults(document: Document) -> Iterator[Problem]:
 
 
 def _step_for_terms(value: Json) -> Step:
-    """Return a step that has the terms of a value, as far as their types are right; faults in types are reported elsewhere."""
+    """Return a step with the terms of a value, as far as their types are right.
+
+    Faults in types are reported elsewhere.
+    """
     with suppress(InputError):
         return read(Document(value), Step)
     command, schedule = _get(value, "command"), _get(value, "schedule")
@@ -120,7 +132,7 @@ def _step_for_terms(value: Json) -> Step:
         command=Command(
             "",
             "",
-            # Whether there is a timeout counts, too.
+            # The presence of a timeout counts, too.
             timeout=None if _get(command, "timeout") is None else _text(command, "timeout") or "1m",
             retry=Retry(
                 attempts=attempts if isinstance(attempts, int) and not isinstance(attempts, bool) else None,
@@ -151,7 +163,7 @@ def _text(value: Json, key: str) -> str | None:
 
 
 def template_faults(document: Document) -> Sequence[Problem]:
-    """Return the templates of a flow that cannot be parsed; each spoils its own step only."""
+    """Return the templates of a flow that cannot be parsed; each fails its own step only."""
     return [document.problem(path, f"in the template, {error}") for path, error in _faulty_templates(document.value)]
 
 
@@ -171,7 +183,10 @@ def _secret_faults(document: Document) -> Iterator[Problem]:
 
 
 def _without_faults(document: Document, flow: Flow) -> tuple[Document, Flow]:
-    """Return the document and its flow with nothing in place of the templates that cannot be parsed."""
+    """Return the document and its flow without the templates that cannot be parsed.
+
+    The empty text takes their place.
+    """
     faulty = [path for path, _ in _faulty_templates(document.value)]
     if not faulty:
         return document, flow
@@ -195,7 +210,7 @@ def _emptied(value: Json, path: Path) -> Json:
 
 
 def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
-    """Yield every template of a flow, however wrong the rest of it may be."""
+    """Yield every template of a flow, even if the rest of it is invalid."""
     for index, step in enumerate(_list(_get(flow, "steps"))):
         at: Path = ("steps", index)
         event, command = _get(step, "event"), _get(step, "command")
@@ -222,7 +237,10 @@ def _list(value: Json) -> Sequence[Json]:
 
 
 def lint(document: Document, flow: Flow) -> Sequence[Problem]:
-    """Return advice about a flow that `read_flow` accepted: what is ignored, can never run, or runs more often than expected."""
+    """Return advice about a flow that `read_flow` accepted.
+
+    It reports parts that are ignored, can never run, or run more often than expected.
+    """
     document, flow = _without_faults(document, flow)
     found = chain(
         _unknown_keys(document, document.value, inspect.type_info(Flow), ()),
@@ -305,7 +323,8 @@ def _identity_advice(document: Document, flow: Flow) -> Iterator[Problem]:
 
 
 def _repetition_advice(document: Document, flow: Flow) -> Iterator[Problem]:
-    # A flow file does not say which events are results; what a dependent step waits for surely is one.
+    # A flow file does not declare which events are results; an event that a dependent step waits
+    # for surely is one.
     results = {(step.event.pack_name, step.event.name) for step in flow.steps if not step.is_trigger}
     for index, step in enumerate(flow.steps):
         if step.is_trigger and (step.event.pack_name, step.event.name) in results:
@@ -343,7 +362,7 @@ def _null_advice(document: Document) -> Iterator[Problem]:
 
 
 def _nulls(value: Json, path: Path) -> Iterator[Path]:
-    """Yield the path of every null inside of a map or a list."""
+    """Yield the path of every null inside a map or a list."""
     items: Iterable[tuple[str | int, Json]] = ()
     if isinstance(value, dict):
         items = value.items()

@@ -1,4 +1,4 @@
-"""Points in time as clients write and read them: RFC 3339."""
+"""Points in time in the format of clients: RFC 3339."""
 
 import re
 from datetime import UTC, datetime
@@ -8,17 +8,20 @@ from flyteops.errors import InputError, Problem
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 ZERO = datetime(1, 1, 1, tzinfo=UTC)
-"""What clients written in Go send when they mean "not given"."""
+"""The time that clients written in Go send for "not given"."""
 
 
 def write(at: datetime) -> str:
-    """Return a time in UTC as ``Z``, its fraction without trailing zeros."""
+    """Write a time in UTC as ``Z``, its fraction without trailing zeros."""
     text = at.astimezone(UTC).replace(tzinfo=None).isoformat()
     return (text.rstrip("0") if at.microsecond else text) + "Z"
 
 
 def read(text: str | None, path: str) -> datetime | None:
-    """Return the time, None when none is given; what is finer than a microsecond is cut off. `path` says where it stood."""
+    """Return the time, None if none is given; digits below a microsecond are cut off.
+
+    `path` is its place in the input.
+    """
     if text is None:
         return None
     try:

@@ -1,7 +1,8 @@
-"""The nouns of Flyte. Values only: frozen, comparable, without behaviour beyond their own arithmetic.
+"""The data types of Flyte: frozen, comparable values without behaviour beyond simple arithmetic.
 
-Field names become camelCase where a noun is also a file or wire format (`Flow` and what it holds). Instants end in `_at`
-and are aware; the server stamps UTC, while an event's `created_at` keeps the offset that its sender gave.
+Field names become camelCase in types that are also a file or wire format (`Flow` and its parts).
+Instants end in `_at` and are aware; the server stamps UTC, while an event's `created_at` keeps the
+offset that its sender gave.
 """
 
 import enum
@@ -21,7 +22,7 @@ FATAL = "FATAL"
 
 
 def has_labels(offered: Labels, wanted: Labels) -> bool:
-    """Tell whether `offered` contains every pair of `wanted`."""
+    """Return whether `offered` contains every pair of `wanted`."""
     return wanted.items() <= offered.items()
 
 
@@ -36,9 +37,10 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command that a pack says it can execute, and the names of the events that may come of it.
+    """A command that a pack declares, and the names of the events that may result from it.
 
-    The schema is a JSON Schema of its input, for those who write flows: nothing is held to it.
+    The schema is a JSON Schema of its input, for authors of flows: inputs are not validated against
+    it.
     """
 
     name: str = ""
@@ -47,9 +49,10 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event that a pack says it may send. Nothing is ever refused for being undeclared, or for not being like its schema.
+    """An event that a pack declares.
 
-    `failure` says that a command with this result has failed.
+    An event is never refused for being undeclared or for not matching its schema. `failure` marks a
+    result that means that the command has failed.
     """
 
     name: str = ""
@@ -59,7 +62,10 @@ class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A pack as the sender of an event saw itself: enough to match labels, and independent of later registrations."""
+    """A pack as declared by the sender of an event.
+
+    Enough to match labels, and independent of later registrations.
+    """
 
     id: str
     name: str
@@ -67,7 +73,10 @@ class PackRef(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PackDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a pack says of itself when it registers; `items` are the keys of the datastore items that it reads."""
+    """The declaration of a pack at registration.
+
+    `items` are the keys of the datastore items that it reads.
+    """
 
     name: str
     labels: dict[str, str] = {}
@@ -90,9 +99,12 @@ class PackDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pack(PackDeclaration, frozen=True, omit_defaults=True, kw_only=True):
-    """A program that watches a system, sends events and executes commands. Registering is an upsert by `id`.
+    """A program that watches a system, sends events and executes commands.
 
-    `stopped_at` is when its last instance reported that it stops, None if it is at work or has fallen silent.
+    Registering is an upsert by `id`.
+
+    `stopped_at` is the time at which its last instance reported that it stops, None if it is
+    running or has fallen silent.
     """
 
     last_seen_at: datetime
@@ -121,7 +133,7 @@ def pack_id(name: str, labels: Labels) -> str:
 
 
 class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What triggers a step: an event of this name from a pack of this name that has these labels (templates)."""
+    """The trigger of a step: an event of this name, from a pack with this name and labels (templates)."""
 
     name: str
     pack_name: str
@@ -129,7 +141,7 @@ class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class Retry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """How a lost command is repeated: how often it is handed out at most, and how long to wait before that (durations)."""
+    """The retry policy of a lost command: the maximum number of hand-outs, and the waits (durations)."""
 
     attempts: int | None = None
     backoff: str | None = None
@@ -137,10 +149,11 @@ class Retry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Command(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a step asks of which pack; labels and every string inside `input` are templates.
+    """The command of a step and the pack that it is for.
 
-    With a `timeout` (a duration), a pack that was silent for so long has lost the command, and `on_lost` says what becomes of it:
-    retry, fail or ask.
+    Labels and every string inside `input` are templates. With a `timeout` (a duration), a pack that
+    was silent for that long has lost the command, and `on_lost` decides its fate: retry, fail or
+    ask.
     """
 
     name: str
@@ -153,7 +166,7 @@ class Command(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Schedule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """When a step runs by itself: a cron expression in a time zone, and what to do about firings that were missed."""
+    """The schedule of a step: a cron expression in a time zone, and a policy for missed firings."""
 
     cron: str
     time_zone: str | None = None
@@ -161,7 +174,7 @@ class Schedule(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Dependencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Steps that must have finished first: all of `all`, and at least one of `any` unless that is empty."""
+    """Steps that must have finished first: all of `all`, and at least one of `any` if not empty."""
 
     all: tuple[str, ...] = ()
     any: tuple[str, ...] = ()
@@ -171,13 +184,14 @@ SERVER = "Flyte"
 """The name under which the server itself sends events."""
 
 SCHEDULED = EventPattern(name="Scheduled", pack_name=SERVER)
-"""What triggers a step that has a schedule."""
+"""The trigger of a step that has a schedule."""
 
 
 class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """One "if this happens, do that" of a flow. `depends_on` as a list means any of them.
 
-    A step has either an `event` or a `schedule`; `delay` is a duration before a pack may take its command.
+    A step has either an `event` or a `schedule`; `delay` is a duration before a pack may take its
+    command.
     """
 
     id: str = ""
@@ -197,7 +211,7 @@ class Step(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_o
 
     @property
     def is_trigger(self) -> bool:
-        """Whether an event can begin an execution with the step: it depends on nothing, and on no schedule."""
+        """Whether an event can begin an execution with it: it has no dependency and no schedule."""
         if self.schedule is not None:
             return False
         wanted = self.dependencies
@@ -213,7 +227,7 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class FlowVersion(msgspec.Struct, frozen=True):
-    """A flow as it was saved once; executions go on with the version that they began with."""
+    """A flow as it was saved once; executions continue with the version that they began with."""
 
     uuid: str
     flow: Flow
@@ -224,9 +238,9 @@ class FlowVersion(msgspec.Struct, frozen=True):
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """What a pack tells: the name of an event, its payload as JSON text, and when it was, None if it does not say.
+    """An event as sent by a pack: its name, its payload as JSON text, and its time, None if unknown.
 
-    `failure` marks a result: the command has failed. It means nothing in other events.
+    `failure` marks a result: the command has failed. It has no meaning in other events.
     """
 
     name: str
@@ -237,13 +251,14 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that a pack said has happened.
+    """A recorded event.
 
-    `payload` is the JSON text as it was sent, so that nothing of it is lost in translation (large integers, key order);
-    `created_at` is None when the sender gave no time. `created_nanosecond` is the part of that time for which a `datetime`
-    has no room, 0 to 999: templates print it while the event is evaluated, and it is not stored. `failure` says of a result
-    whether the command has failed; UNSET of other events, and of results from before that was stored, so that backups of these
-    stay as they were written.
+    `payload` is the JSON text as it was sent, so that nothing of it is lost in translation (large
+    integers, key order); `created_at` is None when the sender gave no time. `created_nanosecond` is
+    the part of that time that does not fit into a `datetime`, 0 to 999: templates print it while
+    the event is evaluated, and it is not stored. `failure` of a result is true if the command has
+    failed; it is UNSET for other events and for results recorded before it was stored, so that
+    backups of these stay byte for byte the same.
     """
 
     event_id: str
@@ -259,7 +274,7 @@ class Event(msgspec.Struct, frozen=True):
 class ActionState(enum.StrEnum):
     """The states of an action: NEW → PENDING → SUCCESS | FATAL.
 
-    A lost one goes back to NEW, or over UNKNOWN, where it waits for a person.
+    A lost one returns to NEW, or goes to UNKNOWN, where it waits for an operator.
     """
 
     NEW = "NEW"
@@ -274,14 +289,17 @@ class ActionState(enum.StrEnum):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """A state and when it was reached."""
+    """A state and the time at which it was reached."""
 
     state: ActionState
     at: datetime
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One handing out of an action with a time limit; `late_result` came when it was no longer wanted, and was not applied."""
+    """One hand-out of an action with a time limit.
+
+    `late_result` came after the attempt was lost, and was not applied.
+    """
 
     number: int
     pack_id: str
@@ -291,10 +309,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """A command for a pack, created by a step in an execution. `input` is JSON text, `context` the strings carried on.
+    """A command for a pack, created by a step in an execution.
 
-    `states` is in order of time and never empty; `result` is None until a pack has answered. `due_at` is when a NEW action may
-    be taken if not at once, and when a PENDING one counts as lost. `attempts` are kept for those with a time limit.
+    `input` is JSON text, `context` the strings carried on. `states` is in order of time and never
+    empty; `result` is None until a pack has answered. `due_at` is the earliest time to take a NEW
+    action, if it is delayed, and the time at which a PENDING one counts as lost. `attempts` are
+    kept for those with a time limit.
     """
 
     action_id: str
@@ -320,7 +340,7 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """One run of a flow: the actions that came of one event, oldest first."""
+    """One run of a flow: the actions that resulted from one event, oldest first."""
 
     correlation_id: str
     flow_name: str
@@ -332,12 +352,12 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a step did or did not run for an event.
+    """The reason why a step did or did not run for an event.
 
-    `reason` says what settled it; `detail` says it in words; `values` holds the text of what was looked at, by template
-    expression (``Event.Payload.message``), each value as compact JSON, cut when long. `path`, `line` and `column` give the
-    place in the step where an error arose. `correlation_id` is the execution that was continued or begun; `action_id` only when
-    the step ran.
+    `reason` is the deciding cause; `detail` describes it in words; `values` holds the values that
+    were read, by template expression (``Event.Payload.message``), each as compact JSON, cut when
+    long. `path`, `line` and `column` give the place of an error in the step. `correlation_id` is
+    the execution that was continued or begun; `action_id` is set only if the step ran.
     """
 
     flow_name: str
@@ -356,7 +376,10 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventRecord(msgspec.Struct, frozen=True):
-    """An event with everything that was decided about it; `action_id` names the action whose result it is, if any."""
+    """An event with all decisions about it.
+
+    `action_id` names the action whose result it is, if any.
+    """
 
     event: Event
     decisions: tuple[Decision, ...]
@@ -367,7 +390,7 @@ class EventRecord(msgspec.Struct, frozen=True):
 
 
 class NewAction(msgspec.Struct, frozen=True):
-    """An action to be created; the event that is stored along with it is its trigger."""
+    """An action to be created; its trigger is the event that is stored along with it."""
 
     action_id: str
     correlation_id: str
@@ -389,19 +412,19 @@ class NewAction(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Whom an action is for, and what it asks."""
+    """Routing key: which packs may take an action, and the command it runs."""
 
     pack_name: str
     pack_labels: dict[str, str]
     command: str
 
     def accepts(self, pack: PackRef, command: str | None = None) -> bool:
-        """Tell whether the pack may take such an action, when it asks for this command (None: any)."""
+        """Return whether the pack may take such an action when it requests `command` (None: any)."""
         return pack.name == self.pack_name and command in (None, self.command) and has_labels(pack.labels, self.pack_labels)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What follows from an event: the decisions about it, and the actions that they create.
+    """The outcome of an event: the decisions about it, and the actions that they create.
 
     An action whose `correlation_id` is not known to the store begins that execution.
     """
@@ -419,7 +442,10 @@ class Sibling(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right of one attempt to end its action: what the pack must show, and whether it has lost it meanwhile."""
+    """The right of one attempt to end its action.
+
+    The lease that the pack must show, and whether it has been lost.
+    """
 
     number: int
     token: str
@@ -427,11 +453,12 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """An action and the execution it belongs to, as they stand at the moment when a result is applied.
+    """An action and its execution, as they are when a result is applied.
 
-    `siblings` are all actions of the execution, this one included. `result` is the event that finished it, if one did.
-    `attempt` counts how often it was handed out; `leases` are those of all attempts, none without a time limit. `revision`
-    grows with every change of its state, so that no two claims have the same one, even if one was taken back in between.
+    `siblings` are all actions of the execution, this one included. `result` is the event that
+    finished it, if one did. `attempt` counts its hand-outs; `leases` are those of all attempts,
+    none without a time limit. `revision` grows with every change of its state, so that no two
+    claims have the same one, even if one was taken back in between.
     """
 
     action_id: str
@@ -458,11 +485,11 @@ class Progress(msgspec.Struct, frozen=True):
         return Address(self.pack_name, self.pack_labels, self.name)
 
 
-# ------------------------------------------------------------------------------------------------------ what servers keep
+# --------------------------------------------------------------------------------------------------------- server records
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something that servers keep and no store looks into: a `value` under a `key` among those of its `kind`."""
+    """A record that stores do not interpret: a `value` under a `key` within its `kind`."""
 
     kind: str
     key: str
@@ -473,9 +500,10 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class DataItem(msgspec.Struct, frozen=True):
-    """A piece of shared configuration: bytes under a key, with the content type that says how templates see them.
+    """A piece of shared configuration: bytes under a key, and a content type.
 
-    Of one that `is_secret`, nobody but packs gets the value.
+    The content type decides how templates see the value. If the item `is_secret`, only packs get
+    the value.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""What an evaluation depends on besides the event and the flows: time, chance, the datastore, and how much it may cost."""
+"""The inputs of an evaluation besides event and flows: time, chance, datastore and cost limits."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
@@ -15,22 +15,28 @@ from flyteops.model import DataItem, Json
 from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Limits, Runtime
 
 STEP_SECONDS = 1.0
-"""How long all templates of one step may take together."""
+"""The maximum time for all templates of one step together."""
 
 EVENT_SECONDS = 2.0
-"""How long all templates of all steps may take for one event; after it only templates that take next to no time pass."""
+"""The maximum time for all templates of all steps for one event.
+
+After that, only templates that take next to no time pass.
+"""
 
 ACTION_LENGTH = 4_194_304
-"""Most characters of an action: the input and labels that templates make of it, and its context."""
+"""The maximum number of characters of an action: its rendered input and labels, and its context."""
 
 EVENT_LENGTH = 33_554_432
-"""Most characters of all actions of one event; after it each may still have `SMALL_LENGTH`."""
+"""The maximum number of characters of all actions of one event.
+
+After it each may still have `SMALL_LENGTH`.
+"""
 
 SMALL_LENGTH = 65_536
 
 
 class Allowance(NamedTuple):
-    """How long texts may become: those of one template, of one action, and of all actions of an event."""
+    """The maximum lengths of texts: of a template, of an action, and of all actions of an event."""
 
     limits: Limits = DEFAULT_LIMITS
     action_length: int = ACTION_LENGTH
@@ -38,7 +44,7 @@ class Allowance(NamedTuple):
 
     @classmethod
     def for_bodies(cls, longest: int) -> Self:
-        """Return what hands on any text of a request body of so many bytes, with some text of the flow around it."""
+        """Return limits that allow any text of a body of `longest` bytes, with some text around it."""
         length = max(DEFAULT_LIMITS.output_length, longest) + SMALL_LENGTH
         limits = replace(DEFAULT_LIMITS, output_length=length, value_length=length)
         # An action may hold the text twice: in its context, for later steps, and in its input.
@@ -46,11 +52,14 @@ class Allowance(NamedTuple):
 
 
 ID_DIGITS = 13
-"""How many hex digits of an id are chance; those before them are its time."""
+"""The number of random hex digits of an id; those before them are its time."""
 
 
 class Snapshot:
-    """The datastore at a moment, as templates see it; JSON is parsed at its first use. `secrets` are keys of what they do not."""
+    """The datastore at one moment, as templates see it.
+
+    JSON is parsed at its first use. `secrets` are the keys of items that templates do not see.
+    """
 
     def __init__(self, items: Mapping[str, DataItem], secrets: Container[str] = ()) -> None:
         self._items = items
@@ -58,7 +67,10 @@ class Snapshot:
         self._values: dict[str, Json] = {}
 
     def __call__(self, key: str) -> Json:
-        """Return the item's value: JSON for JSON content types, else text. Raise `KeyError` when there is none."""
+        """Return the item's value: JSON for JSON content types, else text.
+
+        Raise `KeyError` if there is no such item.
+        """
         if key not in self._values:
             if key in self._secrets:
                 raise TemplateError(f"the datastore item {key} is a secret; write secret('{key}')")
@@ -75,10 +87,11 @@ def _parsed(item: DataItem) -> Json:
 
 
 class Moment:
-    """Everything but the event and the flows that an evaluation depends on, and the ids that come of it.
+    """All inputs of an evaluation but the event and the flows, and the source of new ids.
 
-    `seed` decides all randomness, `monotonic` (seconds) bounds how long templates may take. `secret(name, form)` returns what
-    stands for a secret, while the templates of an input are rendered (`is_input`).
+    `seed` decides all randomness, `monotonic` (seconds) bounds the time of templates. `secret(name,
+    form)` returns the placeholder of a secret, while the templates of an input are rendered
+    (`is_input`).
     """
 
     is_input = False
@@ -110,7 +123,7 @@ class Moment:
 
     @property
     def runtime(self) -> Runtime:
-        """What templates get from outside, within a step; made when the first is rendered, for most events need none."""
+        """The runtime of templates within a step; made on first use, as most events need none."""
         if self._runtime is None:
             self._runtime = Runtime(
                 datastore=self.datastore,
@@ -124,13 +137,16 @@ class Moment:
         return self._runtime
 
     def _chances(self) -> Random:
-        """Return the random numbers of templates; made at the first use, for seeding costs more than most templates."""
+        """Return the random numbers of templates.
+
+        Made at the first use, because seeding costs more than most templates.
+        """
         if self._random is None:
             self._random = Random(self.seed)  # noqa: S311 - templates use it, nothing else
         return self._random
 
     def _refer(self, name: str, form: str) -> str:
-        """Return what stands for a secret; only the templates of inputs get it."""
+        """Return the placeholder of a secret; only the templates of inputs get it."""
         if not self.is_input:
             raise TemplateRenderError(ABOUT_SECRETS)
         if self._secret is None:
@@ -138,7 +154,7 @@ class Moment:
         return self._secret(name, form)
 
     def begin_step(self, context: Mapping[str, str]) -> None:
-        """Give the next step its share of what an event may cost; `context` is what it takes over."""
+        """Give the next step its share of the event's budget; `context` is carried over to it."""
         now = self.monotonic()
         if self._ends_at is None:
             self._ends_at = now + EVENT_SECONDS
@@ -149,15 +165,22 @@ class Moment:
         self._budget.renew(DEFAULT_LIMITS.steps, length, deadline, taken=taken)
 
     def end_step(self) -> None:
-        """Take what the step has made off what is left for the event."""
+        """Subtract the output of the step from the event's remaining budget."""
         self._room -= self._budget.made
 
     def chance(self) -> float:
-        """Return a number from 0 to 1 that the seed decides, without touching what templates draw from."""
+        """Return a number from 0 to 1 derived from the seed.
+
+        It leaves the random numbers of templates alone.
+        """
         return blake2b(self.seed, digest_size=1, person=b"chance").digest()[0] / 255
 
     def new_id(self) -> str:
-        """Return the next id: 24 hex digits that begin with the milliseconds, so that ids made together are stored together."""
+        """Return the next id.
+
+        24 hex digits that begin with the milliseconds, so that ids made together are stored
+        together.
+        """
         if len(self._digits) < ID_DIGITS:
             self._made += 1
             self._digits = blake2b(self.seed + self._made.to_bytes(4)).hexdigest()

@@ -1,7 +1,7 @@
-"""What a text must be like to serve as a name: in a column, an index or a query of every store.
+"""Requirements for texts used as names: in a column, an index or a query of every store.
 
-The bounds come from the narrowest index, PostgreSQL's: an entry has at most 2,704 bytes, and the queue of an
-action is found by the name of its pack, the labels as JSON, and the command.
+The bounds come from the narrowest index, PostgreSQL's: an entry has at most 2,704 bytes, and the
+queue of an action is found by the name of its pack, the labels as JSON, and the command.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,19 +12,22 @@ import msgspec
 from flyteops.errors import InputError, Problem
 
 LONGEST = 500
-"""Bytes of a name in UTF-8."""
+"""The maximum length of a name, in bytes of UTF-8."""
 
 LONGEST_LABELS = 1_500
-"""Bytes of a set of labels, written as compact JSON in UTF-8."""
+"""The maximum length of a set of labels, written as compact JSON, in bytes of UTF-8."""
 
 LONGEST_KEY = 2_000
-"""Bytes of a key that is kept as it is; of a longer one, a digest is kept."""
+"""The maximum length in bytes of a key that is stored unchanged.
+
+Of a longer one, a digest is stored.
+"""
 
 
 def fault_of(name: str) -> str | None:
     """Return the reason why a text cannot be a name, None if it can."""
     if name.isascii() and len(name) <= LONGEST and "\0" not in name:
-        return None  # nearly all of them, and this is on the way of every request
+        return None  # the usual case, on the path of every request
     fault = fault_of_text(name)
     if fault is None and (size := len(name.encode())) > LONGEST:
         return f"must be at most {LONGEST} bytes long in UTF-8, and has {size}"
@@ -32,7 +35,10 @@ def fault_of(name: str) -> str | None:
 
 
 def fault_of_text(text: str) -> str | None:
-    """Return the reason why no store keeps a text, however short it is; None if there is none."""
+    """Return the reason why no store accepts a text, regardless of its length.
+
+    None if there is none.
+    """
     if "\0" in text:
         return "must not contain the character NUL (U+0000)"
     if text.isascii():
@@ -45,7 +51,10 @@ def fault_of_text(text: str) -> str | None:
 
 
 def faults_of_labels(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the key of each faulty label with the fault; the key is "" when the labels together are too large."""
+    """Yield the key of each faulty label with the fault.
+
+    The key is "" if the labels together are too large.
+    """
     has_fault = False
     for key, value in labels.items():
         fault = fault_of_text(key) or fault_of_text(value)
@@ -78,7 +87,10 @@ def check(subject: str, problems: Iterable[Problem]) -> None:
 
 
 def short_key(key: str) -> str:
-    """Return a key that every index takes: the key itself, or a digest of one that is long or not plain text."""
+    """Return a key that every index accepts.
+
+    That is the key itself, or a digest if it is long or not plain text.
+    """
     if fault_of_text(key) is None and len(key.encode()) <= LONGEST_KEY:
         return key
     return f"blake2b:{blake2b(key.encode(errors='surrogatepass'), digest_size=32).hexdigest()}"

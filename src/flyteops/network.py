@@ -1,4 +1,7 @@
-"""Packs that are let in by their address, as a setting names them: ``Shell@10.1.0.0/16, Ticker[env=dev]@fd00::/8``."""
+"""Packs that are admitted by their address, in the format of a setting.
+
+For example, ``Shell@10.1.0.0/16, Ticker[env=dev]@fd00::/8``.
+"""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +15,17 @@ Network = IPv4Network | IPv6Network
 ANY_LABELS = "*"
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
-"""IPv4 addresses as a socket for both versions of IP has them."""
+"""IPv4 addresses as reported by a socket for both versions of IP."""
 
 _SEPARATOR = re.compile(r"[,\s]+(?![^\[\]]*\])")
 _ENTRY = re.compile(r"(?P<name>[^@\[\]]+)(?:\[(?P<labels>[^\[\]]*)\])?@(?P<network>[^@\[\]]+)")
 
 
 class PackNetwork(NamedTuple):
-    """A pack, and the addresses from which it needs no token. `labels` are exactly those that it has, None any."""
+    """A pack, and the addresses from which it needs no token.
+
+    `labels` are exactly the pack's labels, None for any.
+    """
 
     name: str
     labels: Mapping[str, str] | None
@@ -30,12 +36,15 @@ class PackNetwork(NamedTuple):
         return f"{self.name}{f'[{labels}]' if labels else ''}@{self.network}"
 
     def is_for(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Tell whether this is about a pack of that name with those labels."""
+        """Return whether this applies to a pack of that name with those labels."""
         return name == self.name and (self.labels is None or labels == self.labels)
 
 
 def address_of(text: str) -> Address | None:
-    """Return the address of a peer, an IPv4 address that is mapped into IPv6 as what it is; None if it is not an address."""
+    """Return the address of a peer, an IPv4-mapped IPv6 address as IPv4.
+
+    None if it is not an address.
+    """
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -44,7 +53,7 @@ def address_of(text: str) -> Address | None:
 
 
 def parse_pack_networks(value: str) -> tuple[PackNetwork, ...]:
-    """Read packs with the networks they are in, separated by commas or white space."""
+    """Read packs with their networks, separated by commas or white space."""
     return tuple(_entry(text) for text in _SEPARATOR.split(value) if text)
 
 

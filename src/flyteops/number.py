@@ -1,4 +1,7 @@
-"""Numbers in settings: ports, sizes, counts and times. Each function raises `ValueError` with how to fix the text."""
+"""Numbers in settings: ports, sizes, counts and times.
+
+Each function raises `ValueError` with advice on how to fix the text.
+"""
 
 import re
 from datetime import timedelta
@@ -70,7 +73,7 @@ def parse_pool_size(value: str) -> int:
 
 
 def parse_clock_time(value: str) -> str:
-    """Read a time of the day, and return it with two digits each."""
+    """Read a time of day, and return it with two digits each."""
     match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value)
     if match is None:
         raise ValueError("is not a time of the day; give hours and minutes such as 23:00")

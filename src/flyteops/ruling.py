@@ -1,4 +1,7 @@
-"""What the evaluator rules on things that happen to actions and steps, and the store carries out. Values only."""
+"""The decisions of the evaluator about actions and steps, which the store carries out.
+
+Values only.
+"""
 
 from datetime import datetime
 
@@ -8,30 +11,40 @@ from flyteops.model import Event, Outcome
 
 
 class Late(msgspec.Struct, frozen=True):
-    """A ruling on a result: keep it with the attempt of this number, which was lost, and apply nothing of it."""
+    """A decision on a result: keep it with the attempt of this number, which was lost.
+
+    Do not apply it.
+    """
 
     number: int
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """A ruling on a lost action: hand it out again, not before `at`."""
+    """A decision on a lost action: hand it out again, not before `at`."""
 
     at: datetime
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A ruling on a lost action: nobody knows what became of it; a person must say."""
+    """A decision on a lost action: its outcome is unknown, and an operator must decide."""
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """A ruling on a lost action: it has failed, with this event as its result and all that follows from it."""
+    """A decision on a lost action: it has failed.
+
+    The event is its result, and the outcome is all that follows from it.
+    """
 
     event: Event
     outcome: Outcome
 
 
 class Timetable(msgspec.Struct, frozen=True):
-    """A step that runs by itself. `rule` is everything that decides when (a text); while it stays, `next_at` is not set anew."""
+    """A step that runs by itself.
+
+    `rule` is the text of everything that determines its due times; while it stays the same,
+    `next_at` is not recomputed.
+    """
 
     step_index: int
     step_id: str
@@ -40,7 +53,7 @@ class Timetable(msgspec.Struct, frozen=True):
 
 
 class DueStep(msgspec.Struct, frozen=True):
-    """A step whose time has come, of the version of its flow that is current in the store."""
+    """A due step, of the version of its flow that is current in the store."""
 
     flow_name: str
     flow_uuid: str
@@ -50,7 +63,10 @@ class DueStep(msgspec.Struct, frozen=True):
 
 
 class Firing(msgspec.Struct, frozen=True):
-    """A ruling on a due step: the event to record (None: this one is left out), and when the step is due next (None: never)."""
+    """A decision on a due step.
+
+    The event to record (None: skip this one), and the next due time (None: never).
+    """
 
     event: Event | None
     outcome: Outcome

@@ -1,7 +1,8 @@
-"""Every setting of the server once: the fields of `Settings` are the table.
+"""Every setting of the server, defined once: the fields of `Settings` are the table.
 
-The options of `flyte serve`, its help, the reference page and the validation are made from it. Nothing here looks at the
-file system or at the real environment: what is read is a mapping that the caller gives.
+The options of `flyte serve`, its help, the reference page and the validation are made from it.
+Nothing here reads the file system or the real environment: the variables are a mapping given by the
+caller.
 """
 
 import re
@@ -42,20 +43,20 @@ PACK_VARIABLES = (
     "FLYTE_LABELS",
 )
 PACK_PREFIXES = ("FLYTE_PACK_", "FLYTE_CHAT_", "FLYTE_SHELL_", "FLYTE_TICKER_")
-"""What packs and the command line read, not the server."""
+"""Variables of packs and of the command line, which the server does not read."""
 
 
 # --------------------------------------------------------------------------------------------------------------- parsers
-# Each takes the text of a setting and raises `ValueError` with what is wrong and how to mend it.
+# Each takes the text of a setting and raises `ValueError` with the fault and how to fix it.
 
 
 def parse_text(value: str) -> str:
-    """Take the text as it is."""
+    """Return the text unchanged."""
     return value
 
 
 def parse_path(value: str) -> str:
-    """Read the path of a file; whether it exists is seen when it is opened."""
+    """Read the path of a file; its existence is checked when it is opened."""
     if "\0" in value:
         raise ValueError("is not a path: it holds a zero byte")
     return value
@@ -86,14 +87,17 @@ def parse_log_level(value: str) -> str:
 
 
 def parse_auth(value: str) -> str:
-    """Read how auth is done besides by an OpenID provider."""
+    """Read the kind of authentication used besides an OpenID provider."""
     if value.lower() != "tokens":
         raise ValueError("is not known; give tokens, or leave it out")
     return value.lower()
 
 
 def parse_keys(value: str) -> tuple[str, ...]:
-    """Read keys for secrets, separated by commas or white space, the newest first: 32 bytes each, in URL-safe base64."""
+    """Read keys for secrets, separated by commas or white space, the newest first.
+
+    Each has 32 bytes, in URL-safe base64.
+    """
     keys = tuple(re.split(r"[,\s]+", value.strip()))
     if not all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in keys):
         raise ValueError("is not a list of keys for secrets; `flyte data new-key` makes one")
@@ -104,10 +108,10 @@ def parse_keys(value: str) -> tuple[str, ...]:
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting: the variable that sets it, how its text is read, and what it means.
+    """One setting: its variable, the parser of its text, and its meaning.
 
-    `metavar` stands for the value in help; `shown` is the default in words where the value itself does not tell. The value of
-    one that `is_secret` is not repeated in messages.
+    `metavar` stands for the value in help; `shown` is the default in words where the value itself
+    is not clear. The value of one that `is_secret` is not repeated in messages.
     """
 
     variable: str
@@ -126,7 +130,7 @@ IDLE = "How long a connection without a request is kept open. A proxy in front m
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server is told from outside. The defaults are those of an empty environment."""
+    """The configuration of the server. The defaults are those of an empty environment."""
 
     host: Annotated[
         str,
@@ -452,9 +456,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> Self:
-        """Read all settings; `overrides`, by field, go before `environ`. Blank counts as not given.
+        """Read all settings; `overrides`, by field, take precedence over `environ`.
 
-        Raise `SettingsError` with every fault at once.
+        Blank counts as not given. Raise `SettingsError` with every fault at once.
         """
         settings, problems = cls.read(environ, overrides)
         if problems:
@@ -463,7 +467,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, environ: Mapping[str, str], overrides: Mapping[str, str] = {}) -> tuple[Self, list[Problem]]:
-        """Read all settings as `from_environment` does; return every fault, and the settings with the faulty ones left out."""
+        """Read all settings as `from_environment` does.
+
+        Return every fault, and the settings with the faulty ones left out.
+        """
         values: dict[str, Any] = {}
         problems: list[Problem] = []
         for field, setting in table():
@@ -500,7 +507,7 @@ def _given(field: str, setting: Setting, environ: Mapping[str, str], overrides: 
 
 TLS = ("tls_cert_path", "tls_key_path")
 OIDC = ("auth_policy_path", "oidc_issuer_url", "oidc_issuer_client_id")
-"""What must be given together."""
+"""Settings that must be given together."""
 
 
 def _lone_faults(environ: Mapping[str, str], overrides: Mapping[str, str], fields: Sequence[str], why: str) -> Iterator[Problem]:
@@ -533,7 +540,7 @@ def option_of(field: str) -> str:
 
 
 def default_text(field: str, setting: Setting) -> str:
-    """Return the default of a setting as people read it, "" when there is none."""
+    """Return the default of a setting in readable form, "" if there is none."""
     if setting.shown is not None:
         return setting.shown
     default = getattr(Settings(), field)
@@ -543,7 +550,7 @@ def default_text(field: str, setting: Setting) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
-    """Return a warning for each ``FLYTE_...`` variable that nobody reads; a pack of yours may."""
+    """Return a warning for each unknown ``FLYTE_...`` variable; a pack of yours may read it."""
     variables = [setting.variable for _, setting in table()]
     known = [name for name in (*variables, *PACK_VARIABLES) if name.startswith("FLYTE_")]
     strange = [

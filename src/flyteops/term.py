@@ -1,7 +1,7 @@
-"""The terms of a step: how long its command may take, what becomes of it when it is lost, and when it begins.
+"""The terms of a step: its delay and schedule, and the time limit and loss policy of its command.
 
-The keys are `timeout`, `retry` and `onLost` of a command, `delay` and `schedule` of a step. Servers that do not know them ignore
-them, so a flow that has them runs there as well, without them.
+The keys are `timeout`, `retry` and `onLost` of a command, `delay` and `schedule` of a step. Servers
+that do not know them ignore them, so a flow with these keys runs there as well, without them.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,18 +19,21 @@ ON_LOST = ("retry", "fail", "ask")
 SHORTEST_TIMEOUT = timedelta(milliseconds=100)
 MOST_ATTEMPTS = 100
 ATTEMPTS = 3
-"""How often a lost command is handed out when the flow says that it is retried, but not how often."""
+"""The default number of hand-outs of a lost command that the flow retries."""
 BACKOFF = timedelta(seconds=10)
 MAX_BACKOFF = timedelta(minutes=10)
 CATCH_UP_DEFAULT = "last"
 TIME_ZONE = "UTC"
 
 Fault = tuple[tuple[str, ...], str]
-"""Where in the step something is wrong, and what."""
+"""The place of a fault in the step, and its description."""
 
 
 class Terms(NamedTuple):
-    """What holds for every action of a step; `asks` tells that a person decides when no attempt is left."""
+    """The terms of every action of a step.
+
+    With `asks`, an operator decides when no attempt is left.
+    """
 
     delay: timedelta | None = None
     timeout: timedelta | None = None
@@ -40,7 +43,9 @@ class Terms(NamedTuple):
     asks: bool = False
 
     def wait(self, attempt: int, chance: float) -> timedelta:
-        """Return how long to wait after an attempt was lost: twice as long each time, up to the bound; half of it by chance.
+        """Return the wait after a lost attempt: twice as long each time, up to the bound.
+
+        Half of it by chance.
 
         `attempt` counts from 1, `chance` is from 0 to 1.
         """
@@ -49,9 +54,9 @@ class Terms(NamedTuple):
 
 
 def terms_of(step: Step) -> Terms:
-    """Return the terms of a step; raise `ValueError` for one that `faults_of` complains about.
+    """Return the terms of a step; raise `ValueError` if `faults_of` reports a fault.
 
-    The schedule is not looked at: whether its time zone is known may change.
+    The schedule is not checked: the set of known time zones may change.
     """
     for path, message in _faults_of_step(step):
         raise ValueError(f"{'.'.join(path)}: {message}")
@@ -68,7 +73,7 @@ def terms_of(step: Step) -> Terms:
 
 
 def faults_of(step: Step) -> Iterator[Fault]:
-    """Yield what is wrong with the terms of a step."""
+    """Yield the faults in the terms of a step."""
     yield from _faults_of_step(step)
     if step.schedule is not None:
         yield from _faults_of_schedule(step.schedule)
@@ -137,27 +142,27 @@ def _nearest(word: str, known: tuple[str, ...]) -> str:
 
 
 def rule_of(schedule: Schedule) -> str:
-    """Return what decides when a schedule is due: as long as it stays the same, so does the next time."""
+    """Return the rule of a schedule: while it stays the same, so does the next due time."""
     return f"{schedule.cron} {schedule.time_zone or TIME_ZONE}"
 
 
 def first_at(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return when a new schedule is due for the first time, None when never."""
+    """Return the time at which a new schedule is first due, None if never."""
     return next_after(schedule.cron, schedule.time_zone or TIME_ZONE, now)
 
 
 def tick_of(schedule: Schedule, due_at: datetime, now: datetime) -> Tick:
-    """Return what to do about a schedule that was due at a time."""
+    """Return the outcome of a schedule that was due at a time."""
     return tick(schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_of(schedule), due_at, now)
 
 
 def catch_up_of(schedule: Schedule) -> str:
-    """Return what a schedule does about missed times: all, last or skip."""
+    """Return the policy of a schedule for missed times: all, last or skip."""
     return schedule.catch_up or CATCH_UP_DEFAULT
 
 
 def count_of(schedule: Schedule, first: datetime, last: datetime, *, at_most: int) -> int:
-    """Return how many times a schedule is due from `first`, which is one of them, to `last`."""
+    """Return the number of times that a schedule is due from `first`, one of them, to `last`."""
     return count_until(schedule.cron, schedule.time_zone or TIME_ZONE, first, last, at_most=at_most)
 
 

@@ -1,4 +1,7 @@
-"""URLs in settings: stores, web origins and issuers. Each parser raises `ValueError` with how to fix the text."""
+"""URLs in settings: stores, web origins and issuers.
+
+Each parser raises `ValueError` with advice on how to fix the text.
+"""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -15,7 +18,7 @@ def parse_origins(value: str) -> tuple[str, ...]:
 
 
 def parse_issuer(value: str) -> str:
-    """Read the address of an OpenID provider, kept as it is: tokens must name it exactly so."""
+    """Read the address of an OpenID provider, unchanged: tokens must name it exactly."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not the address of an OpenID provider; give one such as https://login.example.com/realm")
@@ -42,7 +45,7 @@ def parse_store(value: str) -> str:
 
 
 def parse_mongodb(value: str) -> str:
-    """Read the address of a MongoDB server: a URL, or what follows the ``//`` of one."""
+    """Read the address of a MongoDB server: a URL, or the part of one after the ``//``."""
     url = value if "://" in value else f"mongodb://{value}"
     if not re.fullmatch(r"mongodb(\+srv)?://(\S+@)?[^\s/?#@]+(/\S*|\?\S*)?", url):
         raise ValueError("is not a MongoDB server; give host:port, or mongodb://user:password@host:27017/flyte")
@@ -54,9 +57,9 @@ ORIGINAL = "flyte"
 
 
 class OriginalUrl(str):
-    """The URL of the MongoDB server of an existing installation, with the database that the original uses.
+    """The URL of an existing installation's MongoDB server, with the database of the original.
 
-    `named_database` is the one that was named, where that is another.
+    `named_database` is the one in the given URL, if that is another.
     """
 
     __slots__ = ("named_database",)
@@ -70,10 +73,11 @@ class OriginalUrl(str):
 
 
 def parse_original(value: str) -> str:
-    """Read the address of the MongoDB server of an existing installation, as the original's driver does.
+    """Read the address of an existing installation's MongoDB server, as the original's driver does.
 
-    Its path is the database in which the user is known, unless the option `authSource` names one. `connect=direct` asks
-    for this server alone, and any other `connect` for all members of its replica set, as is usual here.
+    Its path is the database in which the user is known, unless the option `authSource` names one.
+    `connect=direct` uses this server alone, and any other `connect` all members of its replica set,
+    as is usual here.
     """
     head, path, options = _divided(parse_mongodb(value))
     named = unquote(path)
@@ -102,7 +106,7 @@ def _joined(head: str, path: str, options: list[str]) -> str:
 
 
 def without_password(value: str) -> str:
-    """Return what was given as it may be shown to anybody."""
+    """Return the given text without its password, safe to show."""
     value = re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1***", value)
     return re.sub(r"((?:^(?!\S*://)|://)[^:/?#\s]*):\S*@", r"\1:***@", value)
 

@@ -130,31 +130,46 @@ async def action(api: httpx2.AsyncClient, register: Register, save_flow: Registe
     await save_flow("f", {"id": "s", "event": {"name": "E", "packName": "P"}, "command": command})
     await save_flow("g", {"id": "s", "event": {"name": "L", "packName": "P"}, "command": {**command, "timeout": "1m"}})
     await api.post("/v1/packs/P/events", json={"event": "E"})
-    taken: dict[str, Any] = (await api.post("/v1/packs/P/actions/take")).json()
+    return await take(api)
+
+
+async def take(api: httpx2.AsyncClient) -> dict[str, Any]:
+    taken: dict[str, Any] = (await api.post("/v1/packs/P/actions/take?max=1")).json()["actions"][0]
     return taken
 
 
-def given_back(link: str) -> str:
-    path, question, lease = link.partition("?")
-    return f"{path.removesuffix('/result')}/return{question}{lease}"
+def link_of(action: dict[str, Any], rel: str) -> str:
+    return next(link["href"] for link in action["links"] if link["rel"].endswith(rel))
 
 
 async def test_an_action_that_is_given_back_is_handed_out_again(api: httpx2.AsyncClient, action: dict[str, Any]) -> None:
-    (result,) = [link["href"] for link in action["links"]]
+    result, back = link_of(action, "actionResult"), link_of(action, "actionReturn")
     assert (await api.post("/v1/packs/P/actions/take")).status_code == 204
-    assert (await api.post(given_back(result))).status_code == 204
-    assert (await api.post(given_back(result))).status_code == 409
+    assert (await api.post(back)).status_code == 204
+    assert (await api.post(back)).status_code == 409
     assert (await api.post(result, json={"event": "Done"})).status_code == 409
-    again = await api.post("/v1/packs/P/actions/take")
-    assert again.json()["links"] == action["links"]
+    again = await take(api)
+    assert link_of(again, "actionResult") == result
     assert (await api.post(result, json={"event": "Done"})).status_code == 202
-    assert (await api.post(given_back(result))).status_code == 409
+    assert (await api.post(link_of(again, "actionReturn"))).status_code == 409
+
+
+async def test_a_return_that_is_repeated_does_not_take_the_action_from_another(
+    api: httpx2.AsyncClient, action: dict[str, Any]
+) -> None:
+    back = link_of(action, "actionReturn")
+    assert (await api.post(back)).status_code == 204
+    again = await take(api)
+    assert (await api.post(back)).status_code == 409
+    assert (await api.post(back.partition("?")[0])).status_code == 409
+    assert (await api.post("/v1/packs/P/actions/take")).status_code == 204
+    assert (await api.post(link_of(again, "actionResult"), json={"event": "Done"})).status_code == 202
 
 
 async def test_an_action_is_given_back_by_its_pack_alone(api: httpx2.AsyncClient, action: dict[str, Any]) -> None:
-    (result,) = [link["href"] for link in action["links"]]
-    assert (await api.post(given_back(result.replace("/P/", "/Other/")))).status_code == 409
-    assert (await api.post(given_back(result.replace("/P/", "/Nobody/")))).status_code == 404
+    result, back = link_of(action, "actionResult"), link_of(action, "actionReturn")
+    assert (await api.post(back.replace("/P/", "/Other/"))).status_code == 409
+    assert (await api.post(back.replace("/P/", "/Nobody/"))).status_code == 404
     assert (await api.post("/v1/packs/P/actions/none/return")).status_code == 404
     assert (await api.post(result, json={"event": "Done"})).status_code == 202
 
@@ -163,10 +178,9 @@ async def test_a_lease_is_given_back_with_its_token_and_the_attempt_does_not_cou
     api: httpx2.AsyncClient, action: dict[str, Any]
 ) -> None:
     await api.post("/v1/packs/P/events", json={"event": "L"})
-    first = (await api.post("/v1/packs/P/actions/take")).json()
-    result = first["links"][0]["href"]
-    assert (await api.post(given_back(result.partition("?")[0]))).status_code == 409
-    assert (await api.post(given_back(result))).status_code == 204
+    back = link_of(await take(api), "actionReturn")
+    assert (await api.post(back.partition("?")[0])).status_code == 409
+    assert (await api.post(back)).status_code == 204
     second = (await api.post("/v1/packs/P/actions/take")).json()
     assert (second["command"], second.get("attempt", 1)) == ("C", 1)
     assert (await api.post(second["links"][0]["href"], json={"event": "Done"})).status_code == 202

@@ -1,4 +1,4 @@
-"""The checks: every promise that was broken, as far as the clients and the audit can tell."""
+"""The checks: they return the broken promises, as far as the clients and the audit show them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ Executions = Sequence[Mapping[str, Any]]
 
 
 def faults_so_far(history: History) -> list[str]:
-    """Return the promises that were broken as the clients alone can tell; for any time."""
+    """Return the promises that the clients alone can see broken; for any time."""
     return [
         *(f"{text} ({times} times)" for text, times in history.unexpected.items()),
         *hand_out.doubled(history),
@@ -23,9 +23,10 @@ def faults_so_far(history: History) -> list[str]:
 
 
 def faults_in(history: History, executions: Executions, *, fired_until: datetime | None = None) -> list[str]:
-    """Return every broken promise, given all executions as the audit shows them after everything has come to rest.
+    """Return every broken promise, given all executions in the audit after everything has ended.
 
-    Schedules have fired for every time up to `fired_until`, the last one that was handed out if it is None.
+    Schedules have fired for every time up to `fired_until`, or up to the last one that was handed
+    out if it is None.
     """
     return [
         *faults_so_far(history),

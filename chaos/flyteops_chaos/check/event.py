@@ -21,7 +21,7 @@ def lost_or_doubled(history: History, executions: Sequence[Execution]) -> Iterat
 
 
 def mixed_versions_handed_out(history: History) -> Iterator[str]:
-    """Yield events whose commands were asked for by several versions of a flow, or by one that was not current."""
+    """Yield events whose commands came from several versions of a flow, or from an outdated one."""
     versions: dict[int, set[int]] = defaultdict(set)
     for received in history.hand_outs.values():
         for each in received:
@@ -35,7 +35,7 @@ def mixed_versions_handed_out(history: History) -> Iterator[str]:
 
 
 def mixed_versions(history: History, executions: Sequence[Execution]) -> Iterator[str]:
-    """Yield executions with a command that is not the one of the version that the audit names."""
+    """Yield executions with a command that is not from the version in the audit."""
     for execution in executions:
         if execution["name"] != flow_name(VERSION):
             continue

@@ -1,4 +1,4 @@
-"""Reading executions as the audit shows them."""
+"""Access to executions in the audit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

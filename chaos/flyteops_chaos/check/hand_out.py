@@ -1,4 +1,4 @@
-"""Hand-outs: one pack at a time, not before the time has come, and to somebody in the end."""
+"""Hand-outs: to one pack at a time, not before the due time, and to some pack in the end."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +9,11 @@ from flyteops_chaos.flow import DELAY_SECONDS, LEASED
 from flyteops_chaos.history import HandOut, History
 
 SLACK = 0.05
-"""By how many seconds the clock of the clients may run faster than that of a server meanwhile."""
+"""The seconds by which the clock of the clients may run faster than that of a server meanwhile."""
 
 
 def doubled(history: History) -> Iterator[str]:
-    """Yield actions that were handed out too often, and commands of one event that were."""
+    """Yield actions that were handed out too often, and events whose commands were."""
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for action_id, received in history.hand_outs.items():
         command, attempts = received[0].command, [each.attempt for each in received]
@@ -28,14 +28,14 @@ def doubled(history: History) -> Iterator[str]:
 
 
 def _cause(received: HandOut) -> str:
-    """Return what an action was created for: an event or a time of a schedule."""
+    """Return the cause of an action: an event or a time of a schedule."""
     if "number" in received.input:
         return f"event {received.number}"
     return f"the schedule {received.input['flow']} at {received.input['at']}"
 
 
 def early(history: History) -> Iterator[str]:
-    """Yield actions that were handed out before their delay was over, or before all that they wait for had ended."""
+    """Yield actions that were handed out before the end of their delay or of their dependencies."""
     sides: dict[int | None, list[float]] = defaultdict(list)
     for (action_id, _), result in history.results.items():
         received = history.hand_outs[action_id][0]
@@ -73,9 +73,10 @@ def stuck(history: History, executions: Sequence[Execution]) -> Iterator[str]:
 
 
 def _may_be_lost(history: History, execution: Execution, action: Mapping[str, Any]) -> bool:
-    """Tell whether an action may have been lost with a server that was killed while it was handing it out.
+    """Return whether an action may be lost with a server that was killed while it handed it out.
 
-    That is so for an action without a lease which no client has received. When no server is killed any more, there is no excuse.
+    That is so for an action without a lease which no client has received. After the last kill of a
+    server, there is no excuse.
     """
     if action["state"]["value"] != "PENDING" or action["name"] in LEASED or action["id"] in history.hand_outs:
         return False

@@ -1,4 +1,4 @@
-"""Results: what was acknowledged is applied with all that follows, what was late is kept, and no late one is applied."""
+"""Results: acknowledged ones are applied with all that follows, late ones only kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ FOLLOWING = {"work": "finish", "first": "second"}
 
 
 def refused(history: History) -> Iterator[str]:
-    """Yield results that were answered in a way that no result of an action that was handed out may be."""
+    """Yield results with a response that no result of a handed-out action may get."""
     for (action_id, attempt), result in history.results.items():
         received = next(each for each in history.hand_outs[action_id] if each.attempt == attempt)
         if result.status == 404:
@@ -75,7 +75,7 @@ def late_and_lost(history: History, executions: Sequence[Execution]) -> Iterator
 
 
 def overtaken(executions: Sequence[Execution]) -> Iterator[str]:
-    """Yield actions whose result is that of an attempt before the last one."""
+    """Yield actions whose result is from an attempt before the last one."""
     for _, action in actions_of(executions):
         attempts = [attempt["number"] for attempt in action.get("attempts", ())]
         applied = (action["result"].get("payload") or {}).get("attempt") if action["state"]["value"] == "SUCCESS" else None

@@ -12,7 +12,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def missed_or_doubled(history: History, executions: Sequence[Execution], until: datetime | None) -> Iterator[str]:
-    """Yield times of schedules that have fired more than once, or not at all although they have passed."""
+    """Yield times of schedules that have fired more than once, or are past and have not fired."""
     fired: dict[str, Counter[datetime]] = defaultdict(Counter)
     for execution in executions:
         if execution["name"].startswith(flow_name(SCHEDULE)):

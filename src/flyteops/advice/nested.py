@@ -78,7 +78,7 @@ def _name(word: str) -> str:
 
 
 def _of_command(words: Sequence[str], start: int) -> Nested | None:
-    """Return what the command that begins at `start` runs; None if it is not known to run scripts."""
+    """Return the scripts of the command at `start`; None if it is not known to run scripts."""
     name = _name(words[start])
     read = _READERS.get(name)
     return None if read is None else read(name, words, range(start + 1, len(words)))

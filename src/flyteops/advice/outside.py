@@ -11,7 +11,7 @@ SINGLE_WORDS = frozenset(["divisibleby", "float", "integer", "length", "length_i
 
 
 class Origins:
-    """Which values of contexts come from events, and which of them are quoted for a shell."""
+    """The context values that come from events, and those of them that are quoted for a shell."""
 
     def __init__(self, flow: Flow, harmless: frozenset[str]) -> None:
         self._harmless = harmless
@@ -38,7 +38,10 @@ class Origins:
         return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
 
     def _is_outside(self, compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
-        """Return whether an output prints text from an event; `told` are the context paths with such text, None for all."""
+        """Return whether an output prints text from an event.
+
+        `told` are the context paths with such text, None for all.
+        """
         return prints_any(compiled, output, self._harmless, lambda path: _comes_from_event(path, told))
 
 
@@ -50,7 +53,7 @@ def prints_any(
         return False
     paths = output.paths
     if not compiled.bound.isdisjoint(path.partition(".")[0] for path in paths):
-        paths = (*paths, *compiled.variables)  # it may be any of what the template reads
+        paths = (*paths, *compiled.variables)  # it may be any of the paths that the template reads
     return any(is_told(path) for path in paths)
 
 

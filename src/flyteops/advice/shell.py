@@ -1,7 +1,7 @@
-"""A lexer of shell scripts that follows quotes, and reports the place of each expression that is printed into a script.
+"""A lexer of shell scripts that follows quotes, and reports the place of each printed expression.
 
-It knows as much of the shell language as decides about quoting: quotes, escapes, comments, substitutions, here-documents,
-and where commands and pipelines end.
+It knows as much of the shell language as affects quoting: quotes, escapes, comments, substitutions,
+here-documents, and the ends of commands and pipelines.
 """
 
 import re
@@ -19,7 +19,7 @@ MOST_PARTS = 100
 MOST_WORDS = 100
 """The number of words of a command, and of characters of each word, that are kept."""
 
-# What a part of a script is; the names are those of messages.
+# The kinds of parts of a script; the names appear in messages.
 COMMANDS, SUBSTITUTION, BACKTICKS, SUBSHELL = "script", "$( )", "backticks", "( )"
 SINGLE, DOUBLE, ANSI = "single quotes", "double quotes", "$'…' quotes"
 PARAMETER, ARITHMETIC, HERE, COMMENT = "${…}", "arithmetic", "here-document", "comment"
@@ -63,7 +63,10 @@ class _Here:
 
 @dataclass(slots=True)
 class _Frame:
-    """An open part of the script; only parts that contain commands use the fields from `words` to `heres`."""
+    """An open part of the script.
+
+    Only parts that contain commands use the fields from `words` to `heres`.
+    """
 
     kind: str
     start: int
@@ -170,7 +173,7 @@ class Shell:
             frame.digest = hash((frame.digest, word.text))
 
     def end_command(self, *, goes_on: bool = False) -> None:
-        """End a command; `goes_on` says that the next one reads its output."""
+        """End a command; with `goes_on`, the next one reads its output."""
         self.end_word()
         frame = self.list
         words, frame.words, frame.digest = frame.words, (), 0
@@ -383,7 +386,7 @@ def _read_parameter(shell: Shell, text: str, at: int, start: int) -> int:
         shell.frames.pop()
         return at + 1
     if text[at] == "'" and any(frame.kind in (DOUBLE, HERE) for frame in shell.frames):
-        return at + 1  # inside double quotes it is a character as any other
+        return at + 1  # inside double quotes it is a character like any other
     if text[at] == "\\":
         return at + 2
     return _read_quoting(shell, text, at, start)

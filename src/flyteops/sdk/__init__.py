@@ -1,4 +1,4 @@
-"""What the authors of packs import."""
+"""The public API for authors of packs."""
 
 from flyteops.sdk.environment import Environment, Reader, seconds
 from flyteops.sdk.event import Event, EventType, fatal

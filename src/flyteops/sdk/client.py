@@ -1,4 +1,4 @@
-"""A client of the Flyte API: follows links, tries again, and turns refusals into the errors of `flyteops.errors`."""
+"""A client of the Flyte API: follows links, retries, and maps refusals to `flyteops.errors`."""
 
 import asyncio
 import ssl
@@ -33,7 +33,8 @@ from flyteops.sdk.trust import tls_fault, trust
 
 T = TypeVar("T")
 
-# Shorter than what servers grant (5 s is usual), so that no request meets a connection which is just being closed.
+# Shorter than the keep-alive of servers (usually 5 s), so that no request meets a connection that
+# is just being closed.
 _KEEP_ALIVE = 4.0
 
 _REFUSALS: dict[int, type[FlyteError]] = {
@@ -47,9 +48,10 @@ _REFUSALS: dict[int, type[FlyteError]] = {
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """Where a registered pack takes its actions and posts its events; and what servers of before now do not have.
+    """The URLs where a registered pack takes its actions and posts its events.
 
-    `body_limit` is the largest body in bytes that the server accepts.
+    Fields with a default are missing in older servers. `body_limit` is the largest body in bytes
+    that the server accepts.
     """
 
     take_url: str
@@ -63,13 +65,15 @@ class Registration(msgspec.Struct, frozen=True):
 class Action(msgspec.Struct, frozen=True):
     """A command that the server handed out, its input not yet decoded.
 
-    With a time limit there are `lease_seconds` from now until it counts as lost; each post to `heartbeat_url` begins them anew.
+    With a time limit, it counts as lost in `lease_seconds` from now; each post to `heartbeat_url`
+    restarts the time.
     """
 
     command: str
     input: msgspec.Raw = msgspec.Raw(b"null")
     result_url: str = ""
     heartbeat_url: str | None = None
+    return_url: str | None = None
     lease_seconds: float | None = None
 
 
@@ -95,7 +99,7 @@ class _Presence(msgspec.Struct, frozen=True):
 
 
 class _Fault(msgspec.Struct, frozen=True):
-    """What is of use in an `application/problem+json` body."""
+    """The used fields of an `application/problem+json` body."""
 
     title: str = ""
     detail: str = ""
@@ -104,11 +108,13 @@ class _Fault(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Talk to one server; use it as an asynchronous context manager, or call `close` at the end.
+    """A client of one server.
 
-    `api` is the server's address without `/v1`. With a `token_file`, the token is what stands in it at each request. Redirects
-    are not followed. `transport` is for tests and for servers
-    in the same process.
+    Use it as an asynchronous context manager, or call `close` at the end.
+
+    `api` is the server's address without `/v1`. With a `token_file`, the token is read from it for
+    each request. Redirects are not followed. `transport` is for tests and for servers in the same
+    process.
     """
 
     def __init__(  # noqa: PLR0913 - options, by keyword
@@ -142,7 +148,7 @@ class Client:
 
     @classmethod
     def of(cls, environment: Environment, *, transport: httpx2.AsyncBaseTransport | None = None) -> Self:
-        """Make a client of the server that the environment names."""
+        """Return a client of the server in the environment."""
         return cls(
             environment.api,
             token=environment.token,
@@ -153,7 +159,10 @@ class Client:
         )
 
     def twin(self) -> "Client | None":
-        """Return another client of the same server, for another event loop; None if a transport was given."""
+        """Return another client of the same server, for another event loop.
+
+        None if a transport was given.
+        """
         if self._trust is None:
             return None
         return Client(self.api, token=self._token, timeout=self._timeout, trusted=self._trust)
@@ -165,12 +174,12 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         for each in self._sockets:
             each.hang_up()
         await self._http.aclose()
 
-    async def request(  # noqa: PLR0913 - what a request can consist of, by keyword
+    async def request(  # noqa: PLR0913 - the parts of a request, by keyword
         self,
         method: str,
         url: str,
@@ -185,13 +194,14 @@ class Client:
         attempts: int | None = 1,
         patience: float = 0,
     ) -> httpx2.Response:
-        """Send a request and return its answer, which is always a 2xx.
+        """Send a request and return its response, which is always a 2xx.
 
-        `url` is a path such as `/v1/flows`, counted from the server's address, or the `href` of a link. `json` is
-        encoded; `content` goes out as it is; `data` and `files` make a multipart form as in httpx2. Everything that
-        may pass (no connection, a timeout, 429, 5xx) raises `UnavailableError` after `attempts` tries (None: without
-        end), so with more than one the server may do the work twice. The answer may take `patience` seconds more than
-        others. A refusal raises the error of its status, with the server's message and problems.
+        `url` is a path such as `/v1/flows`, relative to the server's address, or the `href` of a
+        link. `json` is encoded; `content` is sent unchanged; `data` and `files` make a multipart
+        form as in httpx2. Every temporary failure (no connection, a timeout, 429, 5xx) raises
+        `UnavailableError` after `attempts` tries (None: no limit), so with more than one the server
+        may do the work twice. The response may take `patience` seconds longer than others. A
+        refusal raises the error of its status, with the server's message and problems.
         """
         if json is not msgspec.UNSET:
             content, content_type = msgspec.json.encode(json), content_type or "application/json"
@@ -217,7 +227,10 @@ class Client:
         return await persist(attempt, pause=self._pause, attempts=attempts)
 
     async def link(self, rel: str, *, fresh: bool = False) -> str:
-        """Return the address of the first link of `GET /v1` whose rel ends with `rel`; links are read once."""
+        """Return the address of the first link of `GET /v1` whose rel ends with `rel`.
+
+        Links are cached.
+        """
         if self._links is None or fresh:
             answer = await self.request("GET", "/v1")
             self._links = _decode(answer, _Links)
@@ -229,7 +242,7 @@ class Client:
         return urljoin(self._base, href)
 
     async def register(self, pack: bytes) -> Registration:
-        """Register a pack, given as JSON; the same id again replaces what was known of it."""
+        """Register a pack, given as JSON; it replaces the registration with the same id."""
         answer = await self._post(await self.link("pack/listPacks", fresh=True), pack)
         links = _decode(answer, _Links)
         take_url, event_url = links.href("takeAction"), links.href("event")
@@ -248,15 +261,15 @@ class Client:
         )
 
     async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
-        """Take the oldest actions that wait for the pack, at most so many; nothing if there is nothing to do.
+        """Take up to `most` of the oldest actions that wait for the pack.
 
-        A server that can holds the answer until there is something, for `wait` seconds; others answer at once. Who takes an
-        action owes a result: it may be handed out only once.
+        A server that supports long polling holds the response until there is an action, for `wait`
+        seconds; others respond at once. The taker of an action must send a result: it may be handed
+        out only once.
         """
         params = {"wait": f"{wait:g}"} if wait else {}
-        if most > 1:
-            params["max"] = str(most)
-        url = str(httpx2.URL(registration.take_url).copy_merge_params(params)) if params else registration.take_url
+        params["max"] = str(most)  # also for one: an action in a list comes with the link to give it back
+        url = str(httpx2.URL(registration.take_url).copy_merge_params(params))
         answer = await self.request("POST", url, content=b"null", content_type="application/json", patience=wait)
         if answer.status_code == 204 or not answer.content:
             return []
@@ -264,14 +277,19 @@ class Client:
         return [_action(each, str(answer.url)) for each in (taken.actions if taken.actions is not None else [taken])]
 
     async def heartbeat(self, action: Action) -> None:
-        """Tell that an action with a time limit is still being worked on; raise `ConflictError` when it was lost."""
+        """Report that an action with a time limit is still in progress.
+
+        Raise `ConflictError` if it was lost.
+        """
         if action.heartbeat_url is not None:
             await self._post(action.heartbeat_url, b"")
 
     async def report(self, registration: Registration, instance: str, status: str) -> int:
-        """Report that an instance of a pack is connected, or stops; return how many others are connected.
+        """Report that an instance of a pack is connected, or stops.
 
-        Servers that take no such reports know of no others.
+        Return the number of others connected.
+
+        It is 0 for servers that do not accept such reports.
         """
         if registration.presence_url is None:
             return 0
@@ -279,23 +297,35 @@ class Client:
         return _decode(await self._post(registration.presence_url, body), _Presence).others
 
     async def give_back(self, action: Action) -> None:
-        """Give an action back about which nothing was done; servers that cannot take it raise `NotFoundError`."""
-        path, question, lease = action.result_url.partition("?")
-        await self._post(f"{path.removesuffix('/result')}/return{question}{lease}", b"")
+        """Give back an action that was not started.
+
+        Raise `NotFoundError` if the server does not support this, and `ConflictError` if the pack no
+        longer has the action, as after a return whose response was lost.
+        """
+        if action.return_url is None:
+            message = "the server has no link to give an action back"
+            raise NotFoundError(message)
+        await self._post(action.return_url, b"")
 
     async def complete(self, action: Action, event: bytes) -> None:
-        """Hand in the result of an action; the same one again does nothing."""
+        """Send the result of an action; sending the same one again has no effect."""
         await self._post(action.result_url, event)
 
     async def send(self, registration: Registration, event: bytes, *, key: str | None = None) -> None:
-        """Post an event; it is durable when this returns. Sent again with the same `key`, it is the same event."""
+        """Post an event; it is durable when this returns.
+
+        With the same `key`, it is the same event.
+        """
         await self._post(registration.event_url, event, headers=None if key is None else {"Idempotency-Key": key})
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         return await self.request("POST", url, content=content, content_type="application/json", headers=headers)
 
     def _trace(self) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
-        """Return what the connection pool calls at every step of a request, to keep its sockets from forked children."""
+        """Return a callback for the connection pool that keeps its sockets from forked children.
+
+        The pool calls it at every step of a request.
+        """
         begun = forks.mark()
 
         async def watch(step: str, info: dict[str, Any]) -> None:
@@ -321,7 +351,7 @@ class Client:
     async def _send(self, method: str, url: str, **options: Any) -> httpx2.Response:
         shown = self._token.value
         answer = await self._exchange(method, url, shown, **options)
-        if answer.status_code == 401 and self._token.replaces(shown) and not options.get("files"):  # files are read once
+        if answer.status_code == 401 and self._token.replaces(shown) and not options.get("files"):  # files are read only once
             answer = await self._exchange(method, url, self._token.value, **options)
         if answer.is_success:
             return answer
@@ -346,17 +376,12 @@ class Client:
 
 
 def _action(taken: _TakenAction, base: str) -> Action:
-    result, heartbeat = taken.href("actionResult"), taken.href("actionHeartbeat")
+    result, *others = map(taken.href, ("actionResult", "actionHeartbeat", "actionReturn"))
     if result is None:
         message = f"the server handed out {taken.command!r} without a link for its result"
         raise UnavailableError(message)
-    return Action(
-        taken.command,
-        taken.input,
-        urljoin(base, result),
-        None if heartbeat is None else urljoin(base, heartbeat),
-        taken.lease_seconds,
-    )
+    heartbeat, give_back = (None if href is None else urljoin(base, href) for href in others)
+    return Action(taken.command, taken.input, urljoin(base, result), heartbeat, give_back, taken.lease_seconds)
 
 
 def _body_limit(answer: httpx2.Response) -> int | None:

@@ -1,4 +1,4 @@
-"""The time a pack lives by; a test puts another one in its place."""
+"""The clock of a pack, which tests can replace."""
 
 import asyncio
 import time
@@ -6,24 +6,24 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Tell the time and wait for it."""
+    """Read the time and wait for it."""
 
     def now(self) -> datetime:
-        """Return the present instant, aware and in UTC."""
+        """Return the current time, aware and in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that nobody sets back."""
+        """Return seconds of a clock that is never set back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait because the pack's author asked for it."""
+        """Wait on behalf of the pack's author."""
         await asyncio.sleep(seconds)
 
     async def idle(self, seconds: float) -> None:
-        """Wait because the server had nothing to do."""
+        """Wait because the server had no work."""
         await asyncio.sleep(seconds)
 
     async def back_off(self, seconds: float) -> None:
-        """Wait because something failed and is tried again."""
+        """Wait before a retry."""
         await asyncio.sleep(seconds)

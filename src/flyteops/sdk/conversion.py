@@ -1,4 +1,7 @@
-"""Plain JSON values and the types of pack authors: what msgspec knows, and models of pydantic where somebody else brings it."""
+"""Conversion between plain JSON values and the types of pack authors.
+
+These are the types known to msgspec, and models of pydantic if the pack depends on it.
+"""
 
 import ipaddress
 from collections.abc import Iterator
@@ -19,19 +22,22 @@ _TEXT_TYPES: dict[type, tuple[str, str | None]] = {
     ipaddress.IPv4Interface: ("an IPv4 interface such as 192.0.2.1/24", None),
     ipaddress.IPv6Interface: ("an IPv6 interface such as 2001:db8::1/32", None),
 }
-"""Classes whose instances are text in JSON, with their description and their format in JSON Schema."""
+"""Classes whose instances are text in JSON, with their description and format in JSON Schema."""
 
 
 def is_model(kind: Any) -> bool:
-    """Tell whether a type is a model of pydantic, which is asked for by its manner, so that it need not be there."""
+    """Return whether a type is a model of pydantic.
+
+    It is recognized by its interface, without an import.
+    """
     return isinstance(kind, type) and callable(getattr(kind, "model_validate", None))
 
 
 def convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
-    """Make a value of a type; raise `msgspec.ValidationError`.
+    """Convert a value to a type; raise `msgspec.ValidationError`.
 
-    Unless it is `strict`, text may stand for a number, a boolean or null, because a template in a flow always renders text
-    (the number 3 as `3.000000`).
+    Unless it is `strict`, text may stand for a number, a boolean or null, because a template in a
+    flow always renders text (the number 3 as `3.000000`).
     """
     if kind is Any:
         return value
@@ -39,7 +45,7 @@ def convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
 
 
 def check_type(kind: Any) -> None:
-    """Raise `TypeError` for a type that nothing can be converted to, also when it is inside of another."""
+    """Raise `TypeError` for a type that no value can be converted to, also inside another type."""
     try:
         found = msgspec.inspect.type_info(kind)
         msgspec.json.Decoder(kind, dec_hook=_read_other)
@@ -55,7 +61,10 @@ def check_type(kind: Any) -> None:
 
 
 def _custom_types(found: Any, seen: set[int]) -> Iterator[Any]:
-    """Find the types that are unknown to msgspec in its description of a type, which may contain itself."""
+    """Yield the types in msgspec's description of a type that are unknown to it.
+
+    The type may contain itself.
+    """
     if id(found) in seen:
         return
     seen.add(id(found))
@@ -71,7 +80,7 @@ def _custom_types(found: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return what a value looks like as JSON; raise `ValueError` if it cannot be written so."""
+    """Return a value in JSON form; raise `ValueError` if it cannot be written so."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_write_other))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -79,7 +88,7 @@ def plain(value: Any) -> Any:
 
 
 def schema(kind: Any) -> dict[str, Any] | None:
-    """Describe a type as JSON Schema; None when there is nothing to say about it."""
+    """Return a type as JSON Schema; None if it has no useful description."""
     if kind is Any:
         return None
     inner: dict[str, Any] = {}
@@ -110,12 +119,12 @@ def _text_type(kind: Any) -> tuple[str, str | None] | None:
 
 
 def _read_text(kind: Any, value: Any, described: str) -> Any:
-    if isinstance(value, str) and value:  # a path of no characters would be the current directory
+    if isinstance(value, str) and value:  # an empty path would be the current directory
         try:
             return kind(value)
         except ValueError:
             pass
-    message = f"must be {described}"  # without the value, which may be secret
+    message = f"must be {described}"  # omits the value, which may be secret
     raise ValueError(message)
 
 

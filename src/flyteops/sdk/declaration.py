@@ -1,4 +1,4 @@
-"""What a pack consists of, as it stands when the pack begins to run."""
+"""The parts of a pack, fixed when the pack begins to run."""
 
 import dataclasses
 import inspect
@@ -23,7 +23,10 @@ Check = Callable[[], Awaitable[str]]
 
 
 class Command(msgspec.Struct, frozen=True, eq=False):
-    """A command with its handler; `results` are the types whose values the handler may return in place of an event."""
+    """A command with its handler.
+
+    `results` are the types whose values the handler may return in place of an event.
+    """
 
     name: str
     handler: Callable[..., Awaitable[Any]]
@@ -34,7 +37,10 @@ class Command(msgspec.Struct, frozen=True, eq=False):
     help_url: str | None = None
 
     async def answer(self, raw_input: msgspec.Raw) -> Event:
-        """Run the handler; raise `InputError` when the input or the handler's event is not what was declared."""
+        """Run the handler.
+
+        Raise `InputError` if the input or the handler's event does not match the declaration.
+        """
         try:
             places, names = self.input.arguments(raw_input)
         except InputError as error:
@@ -56,7 +62,7 @@ class Command(msgspec.Struct, frozen=True, eq=False):
 
 
 class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A pack as one session runs it."""
+    """A pack as run by one session."""
 
     name: str
     labels: dict[str, str] = {}
@@ -110,13 +116,19 @@ def _help(url: str | None) -> dict[str, Any]:
 
 
 def _schema(key: str, kind: Any) -> dict[str, Any]:
-    """Describe a type as JSON Schema, for whoever shows or writes flows; servers that do not know the key ignore it."""
+    """Return a type as JSON Schema, for authors of flows and their tools.
+
+    Servers that do not know the key ignore it.
+    """
     described = None if kind is None and key == "inputSchema" else schema(kind)
     return {} if described is None else {key: described}
 
 
 def results(handler: Handler) -> list[type]:
-    """Return the classes that a handler says it returns, events apart; raise `TypeError` for what cannot name an event."""
+    """Return the classes in a handler's return annotation, except events.
+
+    Raise `TypeError` for a type that cannot name an event.
+    """
     returned = signature(handler).return_annotation
     members = get_args(returned) if get_origin(returned) in (Union, UnionType) else (returned,)
     found = [each for each in members if each not in (Event, Any, inspect.Signature.empty)]

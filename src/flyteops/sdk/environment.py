@@ -1,4 +1,4 @@
-"""What a pack reads from its environment."""
+"""The configuration of a pack from its environment."""
 
 import ipaddress
 import logging
@@ -22,7 +22,7 @@ _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the server is and how this instance of a pack presents itself to it."""
+    """The address of the server, and the identity of this instance of a pack."""
 
     api: str
     labels: dict[str, str] = {}
@@ -63,16 +63,16 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reader:
-    """Read variables one by one and keep the faults until the end; for the settings of a pack's own."""
+    """Read variables one by one and collect the faults; for the settings of a pack itself."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[Problem] = []
 
     def read(self, name: str, parse: Callable[[str], T], default: D) -> T | D:
-        """Return the parsed value, or `default` when the variable is absent, blank or wrong.
+        """Return the parsed value, or `default` if the variable is absent, blank or invalid.
 
-        `parse` raises `ValueError` with a sentence that says what is expected.
+        `parse` raises `ValueError` with a sentence that describes the expected value.
         """
         text = self.environ.get(name, "")
         if not text.strip():
@@ -84,7 +84,10 @@ class Reader:
             return default
 
     def read_secret(self, name: str, parse: Callable[[str], T], default: D) -> T | D:
-        """Return the parsed value of a variable, or of the file that `NAME_FILE` names; what is wrong never shows the value."""
+        """Return the parsed value of a variable, or of the file that `NAME_FILE` names.
+
+        Faults never show the value.
+        """
         path = self.environ.get(f"{name}_FILE", "").strip()
         if not path:
             return self.read(name, parse, default)
@@ -102,20 +105,23 @@ class Reader:
         return default
 
     def require(self, name: str, parse: Callable[[str], T], what: str, default: T) -> T:
-        """Return the parsed value; when the variable is absent or blank, that is a fault, which says `what` is expected."""
+        """Return the parsed value.
+
+        An absent or blank variable is a fault whose message contains `what`.
+        """
         if not self.environ.get(name, "").strip():
             self.problems.append(Problem(name, f"is not set: {what}"))
             return default
         return self.read(name, parse, default)
 
     def finish(self) -> None:
-        """Raise `SettingsError` if anything was wrong."""
+        """Raise `SettingsError` if there was any fault."""
         if self.problems:
             raise settings_error(self.problems)
 
 
 def settings_error(problems: list[Problem]) -> SettingsError:
-    """Make the error that shows every problem on a line of its own."""
+    """Return the error that shows each problem on a line of its own."""
     lines = "".join(f"\n  {problem}" for problem in problems)
     return SettingsError(f"the environment is not valid:{lines}", problems=problems)
 
@@ -130,7 +136,7 @@ def seconds(text: str) -> float:
 
 
 def positive_seconds(text: str) -> float:
-    """Read a duration that is longer than none."""
+    """Read a duration longer than zero."""
     duration = seconds(text)
     if duration <= 0:
         message = f"{text!r} leaves no time"
@@ -156,7 +162,10 @@ def flag(text: str) -> bool:
 
 
 def labels(text: str) -> dict[str, str]:
-    """Read `key=value,key=value`; blanks around keys and values do not count, a value may hold `=`."""
+    """Read `key=value,key=value`.
+
+    Blanks around keys and values are ignored, a value may contain `=`.
+    """
     found: dict[str, str] = {}
     for piece in text.split(","):
         key, equals, value = piece.partition("=")
@@ -173,7 +182,7 @@ def _read_api(reader: Reader) -> str:
 
 
 def api_url(text: str) -> str:
-    """Read the server's address, without the slash at its end; a path in front of `/v1` is kept."""
+    """Read the server's address, without a trailing slash; a path in front of `/v1` is kept."""
     url = text.strip().rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -231,11 +240,11 @@ def _is_address(text: str) -> bool:
 
 
 def certificates(text: str) -> Path:
-    """Read the path of a PEM file; what cannot be read as certificates is refused."""
+    """Read the path of a PEM file; a file without readable certificates is refused."""
     path = Path(text.strip())
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except OSError as error:  # ssl.SSLError is one too
+    except OSError as error:  # includes ssl.SSLError
         message = f"cannot read certificates from {str(path)!r}: {error.strerror or error}"
         raise ValueError(message) from error
     return path
@@ -250,7 +259,7 @@ def _log_level(text: str) -> str:
 
 
 def configure_logging(level: str) -> None:
-    """Send log lines to standard error, unless the program already decided about its logging."""
+    """Send log lines to standard error, unless the program has configured logging already."""
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )

@@ -1,4 +1,4 @@
-"""Events: what a pack tells the server."""
+"""Events that a pack sends to the server."""
 
 from typing import Any, Generic, TypeVar, overload
 
@@ -12,10 +12,13 @@ T = TypeVar("T")
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event with its payload as plain JSON values; `failure` says, of a result, that the command has failed.
+    """One event with its payload as plain JSON values.
 
-    The payload is encoded when the event is made, so that an event that exists can also be sent; what cannot be
-    encoded raises `InputError`. Two events are equal when they look the same on the wire.
+    `failure` marks a result of a failed command.
+
+    The payload is encoded when the event is made, so that every existing event can be sent; a
+    payload that cannot be encoded raises `InputError`. Two events are equal when they are the same
+    on the wire.
     """
 
     name: str
@@ -31,7 +34,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventType(Generic[T]):
-    """A kind of event that a pack declares; call it with a payload to make one."""
+    """A kind of event that a pack declares; call it with a payload to make an event."""
 
     def __init__(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> None:
         try:
@@ -52,9 +55,10 @@ class EventType(Generic[T]):
     @overload
     def __call__(self, payload: T, *, failure: bool = False) -> Event: ...
     def __call__(self, payload: Any = None, *, failure: bool = False) -> Event:
-        """Make an event; a payload that is not of the declared type raises `InputError`.
+        """Return an event; a payload that is not of the declared type raises `InputError`.
 
-        `failure` is for results of events that mean success at other times; one that always means failure is declared so.
+        `failure` is for results of events that otherwise mean success; an event that always means
+        failure is declared so.
         """
         event = Event(self.name, payload, failure or self.failure)
         try:
@@ -66,5 +70,5 @@ class EventType(Generic[T]):
 
 
 def fatal(payload: Any = "") -> Event:
-    """Make the event that says: the command failed badly."""
+    """Return the event that means that the command failed badly."""
     return Event(FATAL, payload)

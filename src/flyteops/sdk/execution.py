@@ -18,10 +18,11 @@ LOGGER = logging.getLogger("flyte.pack")
 
 
 class Execution:
-    """Run the handler of a command in a task of its own, which can be left behind when it does not end.
+    """Run the handler of a command in a task of its own, which can be abandoned if it does not end.
 
-    An `earlier` attempt at the same action in this process is waited for: never do two of them work at once. If it returned an
-    event, which came too late then, that is the event of this attempt, too, unless the action was given back.
+    An `earlier` attempt at the same action in this process is awaited first: two of them never run
+    at once. If it returned an event, too late for its attempt, that is the event of this attempt,
+    too, unless the action was given back.
     """
 
     def __init__(
@@ -42,15 +43,15 @@ class Execution:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs any more, neither the handler nor a thread of it."""
+        """Whether nothing of it runs any more, neither the handler nor one of its threads."""
         return self._task.done() and self._calls.are_over
 
     def runs_in(self, task: asyncio.Task[Any]) -> bool:
-        """Tell whether this is the task of the handler."""
+        """Return whether this is the task of the handler."""
         return task is self._task
 
     async def outcome(self) -> Event:
-        """Wait for the event; when the caller is cancelled, so is the handler."""
+        """Wait for the event; if the caller is cancelled, so is the handler."""
         try:
             return await self._outcome
         except asyncio.CancelledError:
@@ -58,9 +59,11 @@ class Execution:
             raise
 
     def break_off(self, reason: str, *, within: float | None = None) -> None:
-        """Cancel the handler; it ends with FATAL and the reason, unless it still returns an event of its own.
+        """Cancel the handler.
 
-        If it goes on for more than `within` seconds, nobody waits for it any longer.
+        It ends with FATAL and the reason, unless it still returns an event of its own.
+
+        If it continues for more than `within` seconds, it is abandoned.
         """
         if self._task.done() or self._broken_off is not None:
             return
@@ -76,7 +79,7 @@ class Execution:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:  # such as a GeneratorExit of something that was awaited: it passes by every `except` in between
+        if error is not None:  # for example a GeneratorExit of an awaited generator: no `except` in between catches it
             LOGGER.error("%s failed", self.command, exc_info=error)
         if self._outcome.done():
             return
@@ -86,7 +89,10 @@ class Execution:
             self._outcome.set_result(failed(describe(error)))
 
     async def _settled(self) -> Event | None:
-        """Wait until nothing of it runs any more, and return the event that the handler returned by itself."""
+        """Wait until nothing of it runs any more.
+
+        Return the event that the handler itself returned.
+        """
         await asyncio.wait({self._task})
         await self._calls.settle()
         return None if self.is_given_back else self._returned
@@ -100,14 +106,14 @@ class Execution:
             self._outcome.set_result(event)
 
     async def _answer(self) -> Event:
-        """Return the event of the handler; whatever goes wrong becomes FATAL."""
+        """Return the event of the handler; any failure becomes FATAL."""
         process = os.getpid()
         try:
             self._returned = await self._find_event()
         except InputError as error:
             event = failed(describe(error))
             LOGGER.warning("%s failed: %s", self.command, event.payload)
-        except BaseException as error:  # code of others, which may raise anything
+        except BaseException as error:  # third-party code, which may raise anything
             end_if_forked(process, failed=True)
             if self._is_ending(error):
                 raise
@@ -131,7 +137,10 @@ class Execution:
         return await self._work()
 
     def _is_ending(self, error: BaseException) -> bool:
-        """Tell whether not the command failed, but the pack ends at once: its tasks are cancelled, or thrown away."""
+        """Return whether the whole pack is ending, and not just the command.
+
+        Its tasks are then cancelled, or discarded.
+        """
         if isinstance(error, Exception):
             return False
         return _current_task() is not self._task or (self._broken_off is None and self._task.cancelling() > 0)
@@ -147,7 +156,7 @@ class Execution:
 
 
 def failed(text: str) -> Event:
-    """Make the event of a command that failed; whatever is in the text can be sent."""
+    """Return the event of a failed command; any text can be sent."""
     return fatal(shorten(text).encode("utf-8", "backslashreplace").decode())
 
 

@@ -1,7 +1,8 @@
 """Child processes that a pack forks: they keep neither its connections nor its signals.
 
-A child made by `os.fork` (`multiprocessing` on Linux, pools of workers) has a copy of every descriptor. If it outlived the pack
-with a copy of the connection on which the pack was waiting for work, the server would hand the next command to nobody.
+A child made by `os.fork` (`multiprocessing` on Linux, pools of workers) has a copy of every
+descriptor. If it outlived the pack with a copy of the connection on which the pack was waiting for
+work, the server would lose the next command to that connection.
 """
 
 import os
@@ -19,7 +20,10 @@ class _Descriptor(Protocol):
 
 
 class PrivateSocket:
-    """A socket of this process alone, as long as this object lives: forked children have nothing in its place."""
+    """A socket of this process alone: forked children do not get it.
+
+    This holds for the lifetime of this object.
+    """
 
     def __init__(self, sock: _Descriptor) -> None:
         self._socket = sock
@@ -27,23 +31,26 @@ class PrivateSocket:
 
     @property
     def is_closed(self) -> bool:
-        """Whether there is nothing left to protect."""
+        """Whether the socket is closed."""
         return self._socket.fileno() < 0
 
     def hang_up(self) -> None:
-        """End the connection for everybody who has a copy of it."""
+        """End the connection in all processes that have a copy of it."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def drop(self, null: int) -> None:
-        """Put another descriptor in its place, so that whoever closes its number later closes nothing else."""
+        """Put another descriptor in its place, so that a later close of its number is harmless."""
         with suppress(OSError):
             if not self.is_closed:
                 os.dup2(null, self._socket.fileno(), inheritable=False)
 
 
 class Forks:
-    """The forks of this process so far: a connection that was made during one may have been copied before it was known."""
+    """The forks of this process so far.
+
+    A connection that was made during one may have been copied before it was registered.
+    """
 
     def __init__(self) -> None:
         self._begun = 0
@@ -51,38 +58,38 @@ class Forks:
         self._thread = threading.local()
 
     def begin(self) -> None:
-        """Prepare to fork: a signal that reaches the child before it has left its parent waits until it has."""
+        """Prepare to fork: a signal for the child is held until the child has left its parent."""
         self._begun += 1
         self._under_way += 1
         self._thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _signals_of_event_loop())
 
     def end(self) -> None:
-        """Go on after a fork."""
+        """Continue after a fork."""
         self._under_way -= 1
         signal.pthread_sigmask(signal.SIG_SETMASK, self._thread.mask)
 
     def end_in_child(self) -> None:
-        """Give up what belongs to the parent."""
+        """Release the resources of the parent."""
         _drop_sockets()
         _reset_signals()
         self.end()
 
     def mark(self) -> int:
-        """Return a number that `since` compares with."""
+        """Return a number for a later call of `since`."""
         return self._begun
 
     def since(self, mark: int) -> bool:
-        """Tell whether a fork may have happened since then."""
+        """Return whether a fork may have happened since then."""
         return self._under_way > 0 or self._begun != mark
 
 
-# Hooks of `os.register_at_fork` cannot be taken back, so there is one of them for all packs of the process.
+# Hooks of `os.register_at_fork` cannot be removed, so all packs of the process share one.
 _private: "WeakSet[PrivateSocket]" = WeakSet()
 forks = Forks()
 
 
 def end_if_forked(pid: int, *, failed: bool) -> None:
-    """End a child that comes back from a command to the pack's own code, which belongs to its parent."""
+    """End a child that returns from a command to the pack's own code, which belongs to its parent."""
     if os.getpid() != pid:
         os._exit(1 if failed else 0)
 
@@ -97,8 +104,11 @@ def _drop_sockets() -> None:
 
 
 def _reset_signals() -> None:
-    """Undo the set-up of an event loop: a signal for the child would be written to a pipe that the parent reads."""
-    # One that waits already would raise KeyboardInterrupt in the hook, where exceptions come to nothing.
+    """Undo the set-up of an event loop.
+
+    Otherwise a signal for the child would go to a pipe that the parent reads.
+    """
+    # A pending one would raise KeyboardInterrupt in the hook, where exceptions are discarded.
     interrupts = signal.SIGINT not in signal.sigpending()
     for number in _signals_of_event_loop():
         signal.set_wakeup_fd(-1)

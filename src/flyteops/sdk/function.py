@@ -1,4 +1,4 @@
-"""Functions of pack authors, whatever kind of callable they are."""
+"""Inspection of the functions of pack authors, for any kind of callable."""
 
 import functools
 import inspect
@@ -7,7 +7,10 @@ from typing import Any, get_type_hints
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function, of what a `partial` calls, or of the class of a callable instance."""
+    """Return the name of a function.
+
+    Of a `partial`, it is that of its target, and of a callable instance that of its class.
+    """
     if isinstance(function, functools.partial):
         return function_name(function.func)
     name = getattr(function, "__name__", None)
@@ -21,7 +24,7 @@ def full_name(function: Callable[..., Any]) -> str:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether a call certainly returns something to await, and does not block."""
+    """Return whether a call certainly returns an awaitable, and does not block."""
     return _is(inspect.iscoroutinefunction, function)
 
 
@@ -41,7 +44,7 @@ def is_generator(function: Callable[..., Any]) -> bool:
 
 
 def awaiting(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
-    """Return a coroutine function that calls in the event loop, and awaits what can be awaited."""
+    """Return a coroutine function that calls in the event loop, and awaits an awaitable result."""
     if inspect.iscoroutinefunction(function):
         return function
 
@@ -54,15 +57,16 @@ def awaiting(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return parameters and result of a function with their types; the arguments that a `partial` binds by name are left out.
+    """Return parameters and result of a function with their types.
 
-    Raise `TypeError` for annotations that mean nothing at run time.
+    Arguments that a `partial` binds by name are left out. Raise `TypeError` for annotations that
+    have no meaning at run time.
     """
     try:
         found = inspect.signature(function, eval_str=True)
     except NameError as error:
         raise TypeError(unknown_name(f"{full_name(function)} is annotated", error)) from error
-    except Exception as error:  # annotations are code of others
+    except Exception as error:  # annotations are third-party code
         message = f"the parameters of {full_name(function)} cannot be read: {error}"
         raise TypeError(message) from error
     bound = _bound(function)
@@ -70,7 +74,10 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def type_hints(kind: Any) -> dict[str, Any]:
-    """Return the types of the fields of a class; raise `TypeError` for names that mean nothing at run time."""
+    """Return the types of the fields of a class.
+
+    Raise `TypeError` for names that have no meaning at run time.
+    """
     try:
         return get_type_hints(kind, include_extras=True)
     except NameError as error:
@@ -86,7 +93,7 @@ def unknown_name(what: str, error: NameError) -> str:
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what partials and wrappers are made from."""
+    """Return the function inside partials and wrappers."""
     while True:
         inner: Callable[..., Any] = inspect.unwrap(function)
         if not isinstance(inner, functools.partial):

@@ -1,4 +1,4 @@
-"""Several packs in one process, which do not disturb each other."""
+"""Several packs in one process, isolated from each other."""
 
 import asyncio
 import logging
@@ -34,9 +34,12 @@ def run_packs(members: Sequence[tuple[Pack, Environment]], *, health: Endpoint) 
 
 
 class Group:
-    """Keep several packs at work; one that fails starts again after a pause that grows, and the others do not notice.
+    """Keep several packs running.
 
-    There is one health endpoint for all: each pack is an entry in it, and each of its sources and checks is another.
+    A failed one restarts after a growing pause, and others are not affected.
+
+    There is one health endpoint for all: each pack is an entry in it, and each of its sources and
+    checks is another.
     """
 
     def __init__(self, members: Sequence[tuple[Pack, Environment]], *, health: Endpoint, clock: Clock | None = None) -> None:
@@ -45,7 +48,10 @@ class Group:
         self.name = ", ".join(member.name for member in self._members)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Run every pack until `stop` is set; raise what is wrong with those that do not work at the end."""
+        """Serve every pack until `stop` is set.
+
+        Raise the errors of the packs that do not work at the end.
+        """
         async with health_endpoint(self._health, self.health):
             await asyncio.gather(*(member.keep(stop) for member in self._members))
         faults = [f"{member.name}: {describe(member.fault)}" for member in self._members if member.fault is not None]
@@ -53,7 +59,7 @@ class Group:
             raise FlyteError("; ".join(faults))
 
     async def health(self) -> dict[str, Health]:
-        """Say how all packs are."""
+        """Return the health of all packs."""
         outcomes = await asyncio.gather(*(member.health() for member in self._members))
         entries = {name: health for outcome in outcomes for name, health in outcome.items()}
         bad = ", ".join(name for name, health in entries.items() if not health.healthy)
@@ -78,7 +84,7 @@ class _Member:
             began = self._clock.monotonic()
             try:
                 await self._run(stop)
-            except BaseException as error:  # code of others
+            except BaseException as error:  # third-party code
                 if being_cancelled() or isinstance(error, GeneratorExit):
                     raise
                 self.fault = error
@@ -111,7 +117,7 @@ class _Member:
 
 
 def _name_pack(record: logging.LogRecord) -> bool:
-    """Let a line of the log say which of the packs it is about."""
+    """Add the name of the pack to a log record."""
     session = current_session.get(None)
     if session is not None:
         record.name = f"{record.name} [{session.declaration.name}]"

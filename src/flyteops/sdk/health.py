@@ -16,7 +16,7 @@ from flyteops.sdk.retry import being_cancelled, describe
 LOGGER = logging.getLogger("flyte.pack")
 
 DEFAULT_CHECK = "DefaultCheck"
-"""The name of the entry that says how the pack itself is."""
+"""The name of the entry for the health of the pack itself."""
 
 DEFAULT_HEALTH_PORT = 8090
 DEFAULT_HEALTH_HOST = "127.0.0.1"
@@ -37,7 +37,7 @@ Report = Callable[[], Awaitable[dict[str, Health]]]
 
 
 async def run_checks(checks: Mapping[str, Callable[[], Awaitable[str]]], within: float) -> dict[str, Health]:
-    """Run the checks of a pack side by side, each for so many seconds at most."""
+    """Run the checks of a pack concurrently, each for so many seconds at most."""
     outcomes = await asyncio.gather(*(_run_check(check, within) for check in checks.values()), return_exceptions=True)
     return {name: _outcome(outcome) for name, outcome in zip(checks, outcomes, strict=True)}
 
@@ -54,21 +54,24 @@ async def _run_check(check: Callable[[], Awaitable[str]], within: float) -> Heal
     try:
         async with asyncio.timeout(within):
             return Health(healthy=True, status=str(await check() or "OK"))
-    except BaseException as error:  # code of others
+    except BaseException as error:  # third-party code
         if being_cancelled() or isinstance(error, GeneratorExit):
             raise
         return Health(healthy=False, status=describe(error))
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where health is told; without a port nowhere. Unless the port `is_fixed`, another one does when it is taken."""
+    """The address of the health endpoint; without a port there is none.
+
+    Unless the port `is_fixed`, another one is used when it is taken.
+    """
 
     port: int | None = DEFAULT_HEALTH_PORT
     host: str = DEFAULT_HEALTH_HOST
     is_fixed: bool = False
 
     def of(self, environment: Environment) -> "Endpoint":
-        """Return the endpoint in an environment, which goes first where it says something."""
+        """Return the endpoint in an environment, whose values take precedence."""
         given = environment.health_port
         host = self.host if environment.health_host is None else environment.health_host
         if isinstance(given, msgspec.UnsetType):
@@ -77,7 +80,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def ports(self) -> range:
-        """The ports to try, the best first."""
+        """The ports to try, the preferred one first."""
         first = self.port or 0
         return range(first, min(first + (1 if self.is_fixed else _PORTS_TO_TRY), 65536))
 
@@ -86,7 +89,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 async def health_endpoint(endpoint: Endpoint, report: Report) -> AsyncIterator[None]:
     """Answer every request with the report: 200 if all is healthy, else 500.
 
-    If no port can be had, that is logged, and the pack goes on without.
+    If no port is available, that is logged, and the pack continues without an endpoint.
     """
     server = None if endpoint.port is None else await _listen(endpoint, report)
     kept = [] if server is None else [PrivateSocket(each) for each in server.sockets]
@@ -136,7 +139,7 @@ def _log_place(endpoint: Endpoint, port: int) -> None:
 async def _reported(report: Report) -> dict[str, Health]:
     try:
         return await report()
-    except Exception as error:  # an answer is better than none: probes would wait for it
+    except Exception as error:  # any response is better than none: probes would wait for it
         LOGGER.exception("health cannot be reported")
         return {DEFAULT_CHECK: Health(healthy=False, status=f"health cannot be reported: {describe(error)}")}
 
@@ -146,7 +149,10 @@ def _sendable_health(health: Health) -> Health:
 
 
 def _sendable(text: str) -> str:
-    """Return a text that can be encoded: half a character in an error's text must not keep back the report."""
+    """Return a text that can be encoded.
+
+    A lone surrogate in an error's text must not hold back the report.
+    """
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What the handler of a command is called with."""
+"""The arguments of a command's handler."""
 
 import inspect
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Input(msgspec.Struct, frozen=True, eq=False):
-    """The type of a command's input, and how a value of it becomes arguments.
+    """The type of a command's input, and the conversion of its values to arguments.
 
-    `kind` is None when the handler wants no input. When `is_fields`, it is a struct with a field for each parameter. `default` is
-    what the only parameter has when there is no input.
+    `kind` is None when the handler takes no input. When `is_fields`, it is a struct with a field
+    for each parameter. `default` is the value of the only parameter when there is no input.
     """
 
     kind: Any = None
@@ -30,7 +30,7 @@ class Input(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, handler: Callable[..., Any]) -> "Input":
-        """Look at a handler's parameters; raise `TypeError` for those that no input can fill.
+        """Inspect a handler's parameters; raise `TypeError` for those that no input can fill.
 
         One parameter is the whole input. Several, or those after a `*`, are fields of an object.
         """
@@ -52,7 +52,7 @@ class Input(msgspec.Struct, frozen=True, eq=False):
         return found
 
     def arguments(self, raw: msgspec.Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what to call the handler with; one `InputError` tells everything that is wrong."""
+        """Return the arguments for the handler; one `InputError` reports all faults."""
         if self.kind is None:
             return (), {}
         try:
@@ -91,7 +91,10 @@ def _fields(name: str, parameters: list[inspect.Parameter]) -> type[msgspec.Stru
 
 
 def _field(parameter: inspect.Parameter) -> Any:
-    """Return the field for a parameter; `from_` stands for the key `from`, which cannot be a parameter."""
+    """Return the field for a parameter.
+
+    `from_` stands for the key `from`, which cannot be a parameter.
+    """
     key = parameter.name.removesuffix("_") or parameter.name
     default = parameter.default
     if default is inspect.Parameter.empty:

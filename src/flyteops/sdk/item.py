@@ -1,4 +1,4 @@
-"""Datastore items as a pack reads them: what it has declared by an address of its own, anything else as everybody does."""
+"""Datastore items for a pack: declared ones at their own address, others at the general one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +15,10 @@ _JSON_TYPES = ("application/json", "text/json")
 
 
 class Items:
-    """The items of one run of a pack; `register_again` is called when the server has lost its registration."""
+    """The items of one run of a pack.
+
+    `register_again` is called when the server has lost its registration.
+    """
 
     def __init__(
         self, client: Client, declaration: Declaration, register_again: Callable[[Registration], Awaitable[None]]
@@ -41,7 +44,7 @@ class Items:
             try:
                 return await self._get_own(registration.item_urls[key], registration)
             except UnauthorizedError as error:
-                refusal = error  # by a policy of before packs had items of their own; it may let in here
+                refusal = error  # by a policy older than items of packs; it may admit the pack here
         try:
             return await self._client.request("GET", f"/v1/datastore/{quote(key, safe='')}")
         except UnauthorizedError as error:
@@ -54,7 +57,10 @@ class Items:
             raise UnauthorizedError(message, error=error.error) from error
 
     async def _get_own(self, url: str, registration: Registration) -> httpx2.Response:
-        """Read an item that the pack has declared; register again if it is the pack that the server does not know."""
+        """Read an item that the pack has declared.
+
+        Register again if the server does not know the pack.
+        """
         try:
             return await self._client.request("GET", url)
         except NotFoundError:

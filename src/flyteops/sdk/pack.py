@@ -1,4 +1,4 @@
-"""A pack: commands that the server can ask for and events that it is told about."""
+"""A pack: commands that the server can request and events that the pack sends."""
 
 import asyncio
 import os
@@ -33,17 +33,18 @@ S = TypeVar("S", bound=Callable[[], Any])
 
 
 is_loading: ContextVar[bool] = ContextVar("is_loading", default=False)
-"""Whether a module is being imported just to find the pack in it."""
+"""Whether a module is being imported only to find the pack in it."""
 
 
 class Pack:
-    """Declare a pack: what it is called, what it can do and what it tells.
+    """Declare a pack: its name, its commands and its events.
 
-    A declaration holds no state of a run, so one pack may run several times in a process. `name` and `labels` can be
-    overridden by the environment; `items` are the keys of the datastore items that it reads, which it must declare where the
-    server asks for tokens; `poll_interval` is the pause in seconds after the server had nothing to do,
-    `concurrency` the number of commands that run at the same time, `stop_timeout` how many seconds commands in hand
-    have left when the pack is told to stop, and `health_port` None for no health endpoint.
+    A declaration holds no state of a run, so one pack may run several times in a process. `name`
+    and `labels` can be overridden by the environment; `items` are the keys of the datastore items
+    that it reads, which it must declare where the server requires tokens; `poll_interval` is the
+    pause in seconds after the server had no work, `concurrency` the number of commands that run at
+    the same time, `stop_timeout` the number of seconds that running commands have left when the
+    pack is stopped, and `health_port` None for no health endpoint.
     """
 
     def __init__(  # noqa: PLR0913 - options, by keyword
@@ -94,9 +95,10 @@ class Pack:
     @overload
     def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]: ...
     def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]:
-        """Declare an event; `payload` is any type that msgspec knows, None for an event that carries nothing.
+        """Declare an event.
 
-        `failure` says that a command with this result has failed.
+        `payload` is any type that msgspec knows, None for an event without a payload. `failure`
+        marks a result that means that the command has failed.
         """
         if name in self._events or name == FATAL:
             message = f"the event {name} is declared already"
@@ -119,10 +121,12 @@ class Pack:
     ) -> Callable[[H], H]:
         """Declare a command; the decorated function gets the input and returns one of `events`.
 
-        Without a name the function's own is used in CamelCase: `send_message` becomes `SendMessage`. A single parameter is the
-        whole input; several, or those after a `*`, are its fields. Their types are published as the input's schema; a function
-        that reads the plain value itself says with `takes` what it expects. A class in the return annotation is an event of
-        its name, whose payload the returned object is. A plain function runs in a thread. An exception becomes a FATAL event.
+        The default name is the function's own in CamelCase: `send_message` becomes `SendMessage`. A
+        single parameter is the whole input; several, or those after a `*`, are its fields. Their
+        types are published as the input's schema; a function that reads the plain value itself
+        declares its expectation with `takes`. A class in the return annotation is an event of its
+        name, whose payload the returned object is. A plain function runs in a thread. An exception
+        becomes a FATAL event.
         """
 
         def declare(handler: H) -> H:
@@ -163,7 +167,7 @@ class Pack:
             self._events.setdefault(event.name, event)
 
     def _event_of(self, kind: type, declared: tuple[EventType[Any], ...]) -> EventType[Any]:
-        """Return the event whose payload is of a class, or make one of the class's name."""
+        """Return the event whose payload is of a class, or make one with the class's name."""
         known = [*declared, *self._events.values()]
         found = next((event for event in known if event.payload is kind), None)
         if found is None and kind.__name__ in self._events:
@@ -174,16 +178,19 @@ class Pack:
     def source(
         self, *, every: float | None = None, at_once: bool = True, timeout: float | None = None, name: str | None = None
     ) -> Callable[[S], S]:
-        """Declare where events come from: a function that is kept going until the pack stops.
+        """Declare a source of events: a function that is kept running until the pack stops.
 
-        With `every` it is a poller: called every so many seconds, the first time at once unless told otherwise, and what it
-        returns is sent: an event, several, or None. It may be a plain function, which runs in a thread. Without, it is a
-        listener, which goes on and on: an async generator, whose events are sent, or a coroutine function that sends them
-        itself. What fails, or ends although it should not, is started again after a pause that grows from half a second to half a
-        minute; meanwhile health tells of it under its name. An event that the server refuses is logged and dropped. A call of a
-        poller that takes longer than `timeout` seconds (twice `every`, or a minute if that is longer), and a listener that tells
-        nothing for `timeout` seconds, count as unhealthy. An error of `flyteops.errors` other than `UnavailableError`, raised
-        before it ever worked, ends the pack: a person must mend something.
+        With `every` it is a poller: called every so many seconds, the first time at once unless
+        disabled, and its return value is sent: an event, several, or None. It may be a plain
+        function, which runs in a thread. Without, it is a listener, which runs indefinitely: an
+        async generator, whose events are sent, or a coroutine function that sends them itself. A
+        source that fails, or ends unexpectedly, is restarted after a pause that grows from half a
+        second to half a minute; meanwhile health reports it under its name. An event that the
+        server refuses is logged and dropped. A call of a poller that takes longer than `timeout`
+        seconds (twice `every`, or a minute if that is longer), and a listener without an event for
+        `timeout` seconds, count as unhealthy. An error of `flyteops.errors` other than
+        `UnavailableError`, raised before it ever worked, ends the pack: an operator must fix its
+        cause.
         """
 
         def declare(function: S) -> S:
@@ -195,7 +202,7 @@ class Pack:
         return declare
 
     def task(self, function: F) -> F:
-        """Declare work that goes on in the background from registration until the pack stops.
+        """Declare work that runs in the background from registration until the pack stops.
 
         It is cancelled then. It may end before; but if it raises, the pack stops with an error.
         """
@@ -203,7 +210,10 @@ class Pack:
         return function
 
     def check(self, name: str) -> Callable[[F], F]:
-        """Declare a health check: a coroutine function that returns a short text, or raises when all is not well."""
+        """Declare a health check.
+
+        It is a coroutine function that returns a short text, or raises on a fault.
+        """
         self._expect_new("check", name)
 
         def declare(function: F) -> F:
@@ -214,7 +224,10 @@ class Pack:
         return declare
 
     def _expect_new(self, noun: str, name: str) -> None:
-        """Raise `InputError` if health has an entry of that name already: sources and checks are entries side by side."""
+        """Raise `InputError` if health has an entry of that name already.
+
+        Sources and checks share the names of entries.
+        """
         taken = {DEFAULT_CHECK: "check", **dict.fromkeys(self._sources, "source"), **dict.fromkeys(self._checks, "check")}
         if name in taken:
             message = f"the {noun} {name} needs another name: the {taken[name]} {name} is declared already"
@@ -223,41 +236,48 @@ class Pack:
     # ----------------------------------------------------------------------------------- from handlers and tasks only
 
     async def send(self, event: Event, *, within: float | None = None, key: str | None = None) -> None:
-        """Send an event of the pack's own accord; it is durable when this returns.
+        """Send an event that is not a result; it is durable when this returns.
 
-        Tries again while the server cannot be reached, without end or for `within` seconds, and raises
-        `UnavailableError` then. Events with the same `key` are the same event, whichever run of the pack sends them; the
-        server forgets keys after a day.
+        Retries while the server cannot be reached, without a limit or for `within` seconds, and
+        raises `UnavailableError` then. Events with the same `key` are the same event, also from
+        different runs of the pack; the server forgets keys after a day.
         """
         session = self._session()
         await session.here(session.send(event, within, key))
 
     async def progress(self, event: Event) -> None:
-        """Tell how far the running command is: sent in order, before the command's result, without keeping it waiting.
+        """Report the progress of the running command.
 
-        It does not end the action. A hundred may be on their way; then this waits. What the server refuses is logged.
+        Events are sent in order, before the command's result, without delaying it. This does not
+        end the action. Up to a hundred may be in transit; then this waits. A refusal by the server
+        is logged.
         """
         session = self._session()
         await session.here(session.progress(event))
 
     async def give_back(self) -> bool:
-        """Give the action back whose command calls this, for another instance of the pack to take; return whether that was done.
+        """Give back the action of the calling command, for another instance of the pack to take.
 
-        Nothing may have been done about it yet. What the command returns afterwards goes nowhere. False means that the command
-        has to be executed here: the server takes nothing back, or nobody else takes the action.
+        Return whether that was done. The command must not have started the work yet. Its later
+        return value is ignored. False means that the command has to be executed here: the server
+        does not accept actions back, or no other instance takes the action.
         """
         session = self._session()
         return await session.here(session.give_back())
 
     async def others(self) -> int:
-        """Return how many other instances of the pack are connected; 0 if the server does not know. It may be a minute old."""
+        """Return the number of other connected instances of the pack.
+
+        It is 0 if the server does not know, and may be a minute old.
+        """
         session = self._session()
         return await session.here(session.others())
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait in a plain function, or in a thread of your own, for what others await: `pack.wait_for(pack.send(event))`.
+        """Wait in a plain function, or in a thread of your own, for an awaitable result.
 
-        A thread of your own gets `UnavailableError` when the pack stops before that is done.
+        For example, `pack.wait_for(pack.send(event))`. A thread of your own gets `UnavailableError`
+        when the pack stops before that is done.
         """
         if is_called() or _is_in_event_loop():
             return wait_for(work)
@@ -271,8 +291,9 @@ class Pack:
     async def data(self, key: str) -> Any:
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
-        It is asked for once: raise `NotFoundError` if there is none, `UnavailableError` if the server cannot be reached. A
-        server that asks for tokens gives a pack what it declares in `items`, as far as the pack's token allows.
+        It is requested once: raise `NotFoundError` if there is none, `UnavailableError` if the
+        server cannot be reached. A server that requires tokens gives a pack the items declared in
+        `items`, as far as the pack's token allows.
         """
         session = self._session()
         return await session.here(session.data(key))
@@ -283,15 +304,18 @@ class Pack:
         await session.here(session.clock.sleep(seconds))
 
     def clock(self) -> Clock:
-        """Return the clock that the pack runs by."""
+        """Return the clock of the pack."""
         return self._session().clock
 
     def body_limit(self) -> int | None:
-        """Return how many bytes of JSON the server accepts for a result or an event; None if it does not say."""
+        """Return the maximum JSON size in bytes that the server accepts for a result or an event.
+
+        None if it is unknown.
+        """
         return self._session().body_limit
 
     def _session(self) -> Session:
-        """Return the run that this is called from, or the only one: threads do not know where they were begun."""
+        """Return the run that calls this, or the only one: threads do not know their origin."""
         session = current_session.get(None)
         if session is not None:
             return session
@@ -310,7 +334,10 @@ class Pack:
     # ----------------------------------------------------------------------------------------------------------- runs
 
     def declaration(self, environment: Environment | None = None) -> Declaration:
-        """Return the pack as it runs in an environment: its name, labels and limits come from there if it says so."""
+        """Return the pack as it runs in an environment.
+
+        Name, labels and limits in the environment take precedence.
+        """
         options = self._options
         if environment is not None:
             given = {name: getattr(environment, name) for name in ("poll_interval", "stop_timeout")}
@@ -340,9 +367,9 @@ class Pack:
         clock: Clock | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Run the pack until `stop` is set, and then until what is in hand is finished.
+        """Run the pack until `stop` is set, and then until the work in progress is finished.
 
-        Raise what the server says when it refuses the pack, and what a background task raised.
+        Raise the server's refusal of the pack, and the error of a background task.
         """
         async with Client.of(environment, transport=transport) as client:
             await Session(self.declaration(environment), client, clock or Clock()).run(stop)
@@ -350,8 +377,9 @@ class Pack:
     def run(self, environ: Mapping[str, str] | None = None, *, environment: Environment | None = None) -> None:
         """Run the pack as a program: read the environment, work until SIGTERM or SIGINT, and exit.
 
-        The first signal lets commands in hand finish, the second breaks them off. Exit codes: 0 stopped as told,
-        1 failed, 2 the environment is not valid, 128 + n broken off by signal n.
+        The first signal lets running commands finish, the second cancels them. Exit codes: 0
+        stopped as requested, 1 failed, 2 the environment is not valid, 128 + n cancelled by signal
+        n.
         """
         if is_loading.get():
             message = f'{self.name} runs as soon as its module is imported; put `pack.run()` below `if __name__ == "__main__":`'

@@ -1,4 +1,4 @@
-"""What an instance of a pack reports of itself: that it is connected, again and again, and at its end that it stops."""
+"""Presence reports of an instance of a pack: periodic ones while it is connected, and a last one."""
 
 import asyncio
 import logging
@@ -12,28 +12,31 @@ from flyteops.sdk.clock import Clock
 LOGGER = logging.getLogger("flyte.sdk")
 
 EVERY = 60.0
-"""How many seconds pass between two reports."""
+"""The number of seconds between two reports."""
 
 FAREWELL = 1.0
-"""How many seconds the last one may take, for the pack is waited for."""
+"""The maximum number of seconds of the last report, as it delays the end of the pack."""
 
 Registered = Callable[[Callable[[Registration], Awaitable[int]]], Awaitable[int]]
 
 
 class Presence:
-    """Reports for one instance. `registered` calls with the present registration, and again with a new one if that is lost."""
+    """Reports for one instance.
+
+    `registered` calls with the current registration, and again with a new one if that is lost.
+    """
 
     def __init__(self, client: Client, clock: Clock, registered: Registered) -> None:
         self.instance = uuid4().hex
         self.others = 0
-        """How many other instances of the pack were connected when this one reported last."""
+        """The number of other instances of the pack that were connected at the last report."""
         self.reported = asyncio.Event()
         self._client = client
         self._clock = clock
         self._registered = registered
 
     async def keep(self) -> None:
-        """Report that this instance is connected, for ever."""
+        """Report that this instance is connected, until cancelled."""
         while True:
             try:
                 self.others = await self._registered(lambda registration: self._report(registration, "live"))
@@ -43,7 +46,10 @@ class Presence:
             await self._clock.sleep(EVERY)
 
     async def sign_off(self, registration: Registration | None) -> None:
-        """Report that this instance stops; without an answer in time, it will be seen as silent."""
+        """Report that this instance stops.
+
+        Without a response in time, the server will consider it silent.
+        """
         if registration is None:
             return
         try:

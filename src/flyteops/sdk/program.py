@@ -17,9 +17,10 @@ _THREADS_TIMEOUT = 3.0
 
 
 class Program:
-    """Serve until a signal comes, and find the exit code.
+    """Serve until a signal comes, and return the exit code.
 
-    The first signal sets the event that `serve` gets, the second cancels it, the third has its usual effect.
+    The first signal sets the event that `serve` gets, the second cancels it, the third has its
+    usual effect.
     """
 
     def __init__(self, name: str, serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -29,10 +30,12 @@ class Program:
         self._exit: threading.Timer | None = None
 
     def run(self) -> int:
-        """Return 0 when stopped as told, 1 when serving failed, 128 + n when broken off by signal n.
+        """Return the exit code.
 
-        A thread that never ends, where a command had work done, does not keep the process alive. Raise `RuntimeError` where
-        signals cannot be received: inside of a running event loop, and outside of the main thread.
+        It is 0 when stopped as requested, 1 when serving failed, 128 + n when cancelled by signal
+        n. A thread of a command that never ends does not keep the process alive. Raise
+        `RuntimeError` where signals cannot be received: inside a running event loop, and outside
+        the main thread.
         """
         self._check_place()
         try:

@@ -1,4 +1,4 @@
-"""What a command tells of itself while it runs."""
+"""Progress events of a running command."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ MOST_WAITING = 100
 
 
 class Progress:
-    """Events of one command on their way: sent one after the other, and all of them before its result."""
+    """Events of one command in transit: sent one by one, and all of them before its result."""
 
     def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
         self._send = send
@@ -24,7 +24,10 @@ class Progress:
         self._is_over = False
 
     async def tell(self, event: Event) -> None:
-        """Send an event soon; wait only when too many wait already. After the end of the command it is dropped."""
+        """Send an event soon; wait only if too many are waiting already.
+
+        After the end of the command it is dropped.
+        """
         if self._is_over:
             LOGGER.warning("progress (%s) came after the end of its command and is dropped", event.name)
             return
@@ -32,7 +35,7 @@ class Progress:
         await self._waiting.put(event)
 
     async def finish(self) -> None:
-        """Take no more, and wait until everything was sent, or refused."""
+        """Accept no more, and wait until every event was sent or refused."""
         self._is_over = True
         await self._waiting.join()
 
@@ -41,7 +44,7 @@ class Progress:
         self._is_over = True
         if self._sending is not None:
             self._sending.cancel()
-        while not self._waiting.empty():  # whoever waits for a place goes on
+        while not self._waiting.empty():  # wakes the calls that wait for a place
             self._waiting.get_nowait()
 
     async def _send_all(self) -> None:
@@ -51,7 +54,7 @@ class Progress:
                 await self._send(event)
             except FlyteError as error:
                 LOGGER.warning("the server refused progress (%s): %s", event.name, describe(error))
-            except Exception:  # the command must not wait for ever for what nobody sends any more
+            except Exception:  # the command must not wait for ever for events that will not be sent
                 LOGGER.exception("progress (%s) could not be sent", event.name)
             finally:
                 self._waiting.task_done()

@@ -1,4 +1,4 @@
-"""Read plain JSON values as types: lenient where flows cannot say it better, and with every fault told at once."""
+"""Typed reading of plain JSON values: lenient about template output, with all faults at once."""
 
 import collections.abc
 import dataclasses
@@ -56,7 +56,7 @@ class _Field(msgspec.Struct, frozen=True):
 
 
 def read(value: Any, kind: Any) -> Any:
-    """Make a value of a type, or raise one `InputError` with a problem for each fault."""
+    """Convert a value to a type, or raise one `InputError` with a problem for each fault."""
     try:
         return convert(value, kind)
     except msgspec.ValidationError:
@@ -66,19 +66,19 @@ def read(value: Any, kind: Any) -> Any:
     if not problems:
         try:
             return convert(mended, kind)
-        except msgspec.ValidationError:  # faults of the whole that no part has
+        except msgspec.ValidationError:  # faults of the whole that are not faults of a part
             problems = _faults(mended, kind, "")
     raise InputError("; ".join(map(str, problems)), problems=problems)
 
 
 class _Reader:
-    """Walk through a value and its type side by side, mend what can be mended, and collect the rest."""
+    """Walk through a value and its type in parallel, fix known differences, and collect the faults."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
     def read(self, value: Any, kind: Any, path: str) -> Any:
-        """Return the value as it can be converted; problems are kept."""
+        """Return the value in a convertible form; collect problems."""
         kind, may_be_null = _bare(kind)
         if may_be_null and value is None:
             return None
@@ -106,7 +106,7 @@ class _Reader:
         return value
 
     def _whole(self, value: Any, kind: Any, path: str) -> Any:
-        """Return a value whose parts were read; keep its own faults when they have none."""
+        """Return a value whose parts were read; report its own faults if its parts have none."""
         if not self.problems and not _fits(value, kind):
             self.problems.extend(_faults(value, kind, path))
         return value
@@ -123,14 +123,17 @@ class _Reader:
                 if field.required:
                     self.problems.append(Problem(place, _missing(field, [key for key in value if key not in _keys(fields)])))
             elif value[field.key] == "" and not field.required and not _fits("", field.kind):
-                del read[field.key]  # what a template renders of something absent
+                del read[field.key]  # the rendered text of an absent value
             else:
                 read[field.key] = self.read(value[field.key], field.kind, place)
         return self._whole(read, kind, path)
 
 
 def _bare(kind: Any) -> tuple[Any, bool]:
-    """Return a type without `Annotated` and `| None`, where no more than one type is left then, and whether it may be null."""
+    """Return a type without `Annotated` and `| None`, and whether it may be null.
+
+    `None` is removed only if a single type remains.
+    """
     if get_origin(kind) is Annotated and _fields(get_args(kind)[0]) is not None:
         kind = get_args(kind)[0]
     if get_origin(kind) not in (Union, types.UnionType):
@@ -140,7 +143,10 @@ def _bare(kind: Any) -> tuple[Any, bool]:
 
 
 def _fields(kind: Any) -> list[_Field] | None:
-    """Return the fields of a type that is read from an object; None for others, and for models, which read themselves."""
+    """Return the fields of a type that is read from an object.
+
+    None for others, and for models, which read themselves.
+    """
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return [_Field(each.encode_name, each.type, each.required) for each in msgspec.structs.fields(kind)]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -165,7 +171,10 @@ def _keys(fields: list[_Field]) -> set[str]:
 
 
 def _element(kind: Any) -> Callable[[int], Any] | None:
-    """Return a function from a place in a list to the type of what stands there; None for types that are no lists in JSON."""
+    """Return a function from a place in a list to the type of its element.
+
+    None for types that are not lists in JSON.
+    """
     kind = _without_constraints(kind)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
         hints = type_hints(kind)
@@ -183,7 +192,10 @@ def _at(kinds: Sequence[Any]) -> Callable[[int], Any]:
 
 
 def _value(kind: Any) -> Callable[[str], Any] | None:
-    """Return a function from a key to the type of its value; None for types that are no mappings."""
+    """Return a function from a key to the type of its value.
+
+    None for types that are not mappings.
+    """
     kind = _without_constraints(kind)
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if not isinstance(origin, type) or origin not in _MAPPINGS:
@@ -196,7 +208,10 @@ def _without_constraints(kind: Any) -> Any:
 
 
 def _other_readings(value: Any, kind: Any) -> Iterator[Any]:
-    """Find what else a value may stand for: a number for a member, and whatever one of several types takes it for."""
+    """Yield alternative readings of a value.
+
+    A number for a member, and the readings of a union's types.
+    """
     kind = _without_constraints(kind)
     if get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, enum.Enum)):
         for number in (int, float):
@@ -211,7 +226,10 @@ def _other_readings(value: Any, kind: Any) -> Iterator[Any]:
 
 
 def _parsed(value: Any, kind: type) -> Any:
-    """Return what a text says that is JSON of this kind; a template cannot render a list or an object in another way."""
+    """Return the value of a text that is JSON of this kind.
+
+    A template cannot render a list or an object in another way.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -237,7 +255,7 @@ def _faults(value: Any, kind: Any, path: str) -> list[Problem]:
         if is_model(kind) and hasattr(told, "errors"):
             return [Problem(_joined(path, each["loc"]), each["msg"]) for each in told.errors()]
         inner = _PLACE.fullmatch(str(error))
-        if inner is not None:  # in a tuple, say, or in one of several types
+        if inner is not None:  # for example in a tuple, or in a union
             return [Problem(f"{path}{inner[2]}".removeprefix("."), _said(inner[1]))]
         return [Problem(path, _told(str(error), value, kind))]
     return []
@@ -259,7 +277,10 @@ def _missing(field: _Field, unknown: list[str]) -> str:
 
 
 def _told(message: str, value: Any, kind: Any) -> str:
-    """Say what msgspec says in the words of a flow's author; values are not repeated, for they may be secret."""
+    """Return a message of msgspec in the words of a flow's author.
+
+    Values, which may be secret, are not repeated.
+    """
     if get_origin(kind) is Literal:
         return f"must be one of {', '.join(map(str, get_args(kind)))}"
     members = getattr(kind, "__members__", None)

@@ -1,4 +1,4 @@
-"""Trying again: how long to wait, and how to say it without filling the log."""
+"""Retries: their delays, and concise log lines about them."""
 
 import asyncio
 import logging
@@ -32,35 +32,41 @@ class RetryLaterError(BusyError):
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Say how long to wait after a number of failures: exponential, bounded, and never the same for two callers."""
+    """The delay after a number of failures: exponential, bounded, and different for each caller."""
 
     first: float = 0.5
     factor: float = 2.0
     limit: float = 30.0
 
     def delay(self, failures: int, chance: float) -> float:
-        """Return seconds, between half of the exponential step and all of it; `chance` is between 0 and 1."""
+        """Return seconds, between half of the exponential step and all of it.
+
+        `chance` is from 0 to 1.
+        """
         step = min(self.limit, self.first * self.factor ** min(failures - 1, 64))
         return step * (0.5 + chance / 2)
 
 
 def describe(error: BaseException) -> str:
-    """Say in a line what happened: our own errors speak for themselves, those of others need their name.
+    """Describe an error in a line: our own errors by their message, others also by their name.
 
-    A group names its causes. Whatever the error is like, this does not raise, and the text has a limit.
+    A group names its causes. This never raises, and the text has a limit.
     """
     return shorten(_describe(error, _DEEPEST_GROUP))
 
 
 def sole_cause(error: BaseException) -> BaseException:
-    """Return the error in a group of one, as a `TaskGroup` raises it; any other error is its own cause."""
+    """Return the error in a group of one, as raised by a `TaskGroup`.
+
+    Any other error is its own cause.
+    """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def shorten(text: str) -> str:
-    """Return a text that is no longer than logs and answers can bear."""
+    """Return a text within the length limit of logs and responses."""
     if len(text) <= LONGEST_DESCRIPTION:
         return text
     note = f" [cut: {len(text)} characters]"
@@ -79,12 +85,15 @@ def _describe(error: BaseException, depth: int) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as fault:  # code of others, which may do anything
+    except BaseException as fault:  # third-party code, which may do anything
         return f"(its text cannot be read: {type(fault).__name__})"
 
 
 def being_cancelled() -> bool:
-    """Tell whether somebody cancelled the current task; a `CancelledError` otherwise comes from a library inside of it."""
+    """Return whether the current task is being cancelled.
+
+    Otherwise, a `CancelledError` comes from a library inside the task.
+    """
     try:
         task = asyncio.current_task()
     except RuntimeError:  # the event loop has ended
@@ -93,7 +102,7 @@ def being_cancelled() -> bool:
 
 
 class Outage:
-    """Tell the log once that something began to fail, and once that it works again."""
+    """Log once that a call began to fail, and once that it works again."""
 
     def __init__(self, what: str, logger: logging.Logger) -> None:
         self.what = what
@@ -102,7 +111,7 @@ class Outage:
         self._logger = logger
 
     def failed(self, error: BaseException) -> None:
-        """Count a failure that will be tried again."""
+        """Count a failure that will be retried."""
         self._failures += 1
         if self.reason is None:
             trace = None if isinstance(error, FlyteError) else error
@@ -113,13 +122,13 @@ class Outage:
         self.reason = describe(error)
 
     def ended(self) -> None:
-        """Note a success, or that nobody tries any more."""
+        """Record a success, or the end of the retries."""
         if self.reason is not None:
             self._logger.info("%s works again after %d failed tries", self.what, self._failures)
         self.given_up()
 
     def given_up(self) -> None:
-        """Forget the failures without calling it a success."""
+        """Forget the failures without recording a success."""
         self.reason = None
         self._failures = 0
 
@@ -133,9 +142,10 @@ async def persist(  # noqa: PLR0913 - options, by keyword
     outage: Outage | None = None,
     chance: Callable[[], float] = random.random,
 ) -> T:
-    """Call until it no longer raises `UnavailableError`, or `attempts` are used up; every other error is final.
+    """Call until it no longer raises `UnavailableError`, or `attempts` are used up.
 
-    What is called may happen more than once: an answer can be lost after the work was done.
+    Every other error is final. The call may take effect more than once: a response can be lost
+    after the work was done.
     """
     for failures in count(1):
         try:
@@ -157,7 +167,7 @@ async def persist(  # noqa: PLR0913 - options, by keyword
 
 
 async def _uncancelled(call: Callable[[], Awaitable[T]]) -> T:
-    """Call; a library inside that breaks itself off, although nobody asked for it, has failed."""
+    """Call; a library inside that cancels itself without a request has failed."""
     try:
         return await call()
     except asyncio.CancelledError as error:
@@ -167,7 +177,7 @@ async def _uncancelled(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def retry_after(text: str) -> float:
-    """Return the seconds that a header `Retry-After` asks for, whether it gives them or an instant; 0 if neither."""
+    """Return the seconds in a `Retry-After` header, given as seconds or as a date; 0 if invalid."""
     if text.strip().isdecimal():
         return float(text)
     try:

@@ -1,4 +1,4 @@
-"""One run of a pack against a server: register, take, execute, hand in."""
+"""One run of a pack against a server: register, take, execute, send results."""
 
 import asyncio
 import logging
@@ -34,21 +34,21 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.pack")
 
 _WAIT = 25.0
-"""How many seconds the server is asked to wait until there is something to do."""
+"""The number of seconds that a take waits at the server until there is work."""
 
 _LAST_TAKE = 0.5
-"""How many seconds after its begin a take under way is broken off when the pack is to stop."""
+"""The seconds, from its start, after which a pending take is cancelled when the pack stops."""
 
 _MOST_AT_ONCE = 10
 
 _MOST_RETURNS = 7
-"""How often an action is given back at most: nobody else takes it then."""
+"""The maximum number of times that an action is given back: no other instance takes it then."""
 
 _RETURN_PAUSE = 0.05
-"""How many seconds an action is kept that comes again after it was given back; twice as long each time."""
+"""The seconds that a returned action is kept before it is given back again; doubled each time."""
 
 _MOST_LATE = 100
-"""How many results that came too late are kept."""
+"""The maximum number of late results that are kept."""
 
 _CHECK_TIMEOUT = 4.0
 
@@ -56,11 +56,11 @@ current_session: ContextVar["Session"] = ContextVar("current_session")
 
 
 class _StoppedError(Exception):
-    """The pack is to stop; nothing is tried again."""
+    """The pack is stopping; nothing is retried."""
 
 
 class Session:
-    """Keep one pack at work until it is told to stop."""
+    """Run one pack until it is stopped."""
 
     def __init__(self, declaration: Declaration, client: Client, clock: Clock, *, last_words_timeout: float = 5.0) -> None:
         self.declaration = declaration
@@ -95,21 +95,24 @@ class Session:
         return None if self._registration is None else self._registration.body_limit
 
     async def others(self) -> int:
-        """Return how many other instances of the pack were connected when this one last reported; wait for the first report."""
+        """Return the number of other connected instances at the last report.
+
+        Await the first report.
+        """
         if self._registration is None or self._registration.presence_url is None:
             return 0
         await self.presence.reported.wait()
         return self.presence.others
 
     def stop(self) -> None:
-        """Take nothing more, finish what is in hand, and end."""
+        """Take nothing more, finish the work in progress, and end."""
         self._stop.set()
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Work until `stop` is called, or set.
 
-        Raise the refusal when the server does not accept the pack, the error of a background task that ended with
-        one, and `UnavailableError` when something could not be handed in before the end.
+        Raise the server's refusal of the pack, the error of a failed background task, and
+        `UnavailableError` if a result or event could not be delivered before the end.
         """
         token = current_session.set(self)
         self.declaration.sessions.add(self)
@@ -136,7 +139,7 @@ class Session:
         self.stop()
 
     async def here(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await in the event loop of the pack, whichever one this is called from: that of an `asyncio.run` in a thread, say."""
+        """Await in the event loop of the pack, also from another one such as an `asyncio.run`."""
         if asyncio.get_running_loop() is self._loop:
             return await work
         if is_broken_off():
@@ -151,7 +154,7 @@ class Session:
             raise self._stopped() from error
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait in any thread but that of the event loop; raise `UnavailableError` if the pack stops before."""
+        """Wait in another thread; raise `UnavailableError` if the pack stops before the result."""
         try:
             return self._submit(work).result()
         except CancelledError as error:
@@ -168,7 +171,7 @@ class Session:
         return future
 
     def _let_others_go(self) -> None:
-        """End the waiting of other threads, whose work nobody does any more."""
+        """End the waits of other threads, as their work will not be done any more."""
         self.declaration.sessions.discard(self)
         with self._outside_lock:
             self._is_over = True
@@ -179,9 +182,9 @@ class Session:
         return UnavailableError(f"{self.declaration.name} stopped before this was done")
 
     async def send(self, event: Event, within: float | None, key: str | None = None) -> None:
-        """Send an event, trying again until it is accepted, refused, or `within` seconds are over.
+        """Send an event, retrying until it is accepted, refused, or `within` seconds are over.
 
-        An event that is on its way when the pack is told to stop is still delivered.
+        An event that is in transit when the pack is stopped is still delivered.
         """
         self._expect(event)
         silence = current_silence.get(None)
@@ -207,7 +210,7 @@ class Session:
         sending.result()
 
     async def progress(self, event: Event) -> None:
-        """Tell how far the command is that this is called from."""
+        """Report the progress of the calling command."""
         progress = current_progress.get(None)
         if progress is None:
             message = "progress works in commands only; elsewhere use send"
@@ -237,7 +240,7 @@ class Session:
         LOGGER.info("%s is registered at %s", self.declaration.name, self._client.api)
 
     async def _register_again(self, lost: Registration) -> None:
-        """Register once more unless somebody else did; whatever goes wrong may pass."""
+        """Register again unless another task has done so; any failure may be temporary."""
         async with self._registering:
             if self._registration is not lost:
                 return
@@ -253,7 +256,7 @@ class Session:
             LOGGER.info("%s is registered again", self.declaration.name)
 
     async def _registered(self, call: Callable[[Registration], Awaitable[T]]) -> T:
-        """Call with the present registration; if the server lost it, register again and call once more."""
+        """Call with the current registration; if the server lost it, register and call again."""
         registration = self._registration
         if registration is None:
             message = f"{self.declaration.name} is not registered yet"
@@ -293,10 +296,13 @@ class Session:
         return asyncio.create_task(self._guard(name, task), name=name)
 
     async def _guard(self, name: str, task: Task) -> None:
-        """Run a background task; if it fails, the pack stops, for nobody would notice otherwise."""
+        """Run a background task.
+
+        Stop the pack if it fails, as that would go unnoticed otherwise.
+        """
         try:
             await task()
-        except FlyteError as error:  # raised on purpose, and reported once more by whoever runs the pack
+        except FlyteError as error:  # raised on purpose, and reported again by the runner of the pack
             self._failure = error
             self.stop()
         except (asyncio.CancelledError, GeneratorExit):
@@ -305,13 +311,13 @@ class Session:
             LOGGER.exception("%s was cancelled from inside; the pack stops", name)
             self._failure = FlyteError(f"{name} was cancelled from inside")
             self.stop()
-        except BaseException as error:  # code of others
+        except BaseException as error:  # third-party code
             LOGGER.exception("%s failed; the pack stops", name)
             self._failure = error if isinstance(error, Exception) else FlyteError(f"{name} failed: {describe(error)}")
             self.stop()
 
     async def _finish(self) -> None:
-        """Wait for what is in hand, break off what does not end in time, and tell the server so."""
+        """Wait for the work in progress; after the timeout, cancel it and report to the server."""
         await self._settle(self.declaration.stop_timeout)
         self._last_words = True
         for task in self._background:
@@ -342,11 +348,11 @@ class Session:
                 for action in actions:
                     self._begin(self._perform(action))
                 if not actions and self.clock.monotonic() - began < _WAIT / 2:
-                    # The server does not wait, or not now.
+                    # The server does not support waiting, or not at present.
                     await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
 
     async def _free_hands(self) -> int:
-        """Return how many actions can be run now, when there is at least one: what is taken must be run."""
+        """Wait for a free slot; return the number of free ones, as a taken action must be run."""
         await self._slots.acquire()
         free = 1
         while free < _MOST_AT_ONCE and not self._slots.locked():
@@ -374,8 +380,9 @@ class Session:
         try:
             await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
-                # A server that does not wait answers soon, and its answer may hold an action that nobody else will get. One
-                # that is still waiting after that has none, and hands it to others if one comes just now.
+                # A server without long polling responds soon, and its response may hold an action
+                # that is handed out only once. One that is still waiting after that has none, and
+                # hands it to other instances if one comes just now.
                 await asyncio.wait({taking}, timeout=max(0, began + _LAST_TAKE - self.clock.monotonic()))
             if taking.done():
                 return taking.result()
@@ -410,9 +417,10 @@ class Session:
                 alive.cancel()
 
     async def give_back(self) -> bool:
-        """Give the action back whose command calls this; return whether that was done.
+        """Give back the action of the calling command; return whether that was done.
 
-        Each time it comes again, it is kept for longer before, so that others are asked first; in the end it stays here.
+        Each time it returns, it is kept for longer, so that other instances can take it first; in
+        the end it stays here.
         """
         progress = current_progress.get(None)
         action = None if progress is None else self._taken.get(progress)
@@ -427,6 +435,8 @@ class Session:
             await self.clock.sleep(_RETURN_PAUSE * 2**times)
         try:
             await self._client.give_back(action)
+        except ConflictError as error:
+            LOGGER.info("%s is not with this pack any more: %s", action.command, error)
         except FlyteError as error:
             LOGGER.debug("%s cannot be given back: %s", action.command, error)
             return False
@@ -438,7 +448,7 @@ class Session:
         return True
 
     def _execute(self, action: Action, progress: Progress) -> Execution:
-        """Begin with an action; not before an earlier attempt at it ends that still runs here."""
+        """Start an action, but not before an earlier attempt at it that still runs here ends."""
         command, key = self.declaration.commands.get(action.command), action.result_url.partition("?")[0]
 
         async def work() -> Event:
@@ -453,18 +463,18 @@ class Session:
         return execution
 
     def _owns(self, task: asyncio.Task[Any]) -> bool:
-        """Tell whether a task is one of this pack; called from another thread."""
+        """Return whether a task belongs to this pack; called from another thread."""
         return task in self._background or any(each.runs_in(task) for each in list(self._executions.values()))
 
     def _forget_executions(self) -> None:
-        """Forget what is done. A result that came too late is kept for a while: the pack may be given its action once more."""
+        """Forget finished executions; keep late results a while, in case the action comes again."""
         over = {key: each for key, each in self._executions.items() if each.is_over}
         late = [key for key, each in over.items() if not each.is_settled]
         for key in [*(key for key, each in over.items() if each.is_settled), *late[:-_MOST_LATE]]:
             del self._executions[key]
 
     async def _keep_alive(self, action: Action, execution: Execution) -> None:
-        """Tell the server again and again that an action is in hand; break its command off when the server gave it to others."""
+        """Send heartbeats for a running action; cancel its command if the action was lost."""
         pause = (action.lease_seconds or 0) / 3
         while True:
             await self.clock.sleep(pause)
@@ -478,9 +488,9 @@ class Session:
                 LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
 
     async def _hand_in(self, action: Action, event: Event) -> bool:
-        """Deliver a result until it is accepted or definitely refused, and return whether it came in time.
+        """Deliver a result until it is accepted or definitely refused.
 
-        FATAL takes the place of one that cannot be accepted.
+        Return whether it came in time. FATAL takes the place of one that cannot be accepted.
         """
         try:
             return await self._complete(action, event)
@@ -490,7 +500,7 @@ class Session:
             return await self._hand_in_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
 
     async def _hand_in_refused(self, action: Action, reason: str) -> bool:
-        """Deliver FATAL with a reason; without it if that is refused as well, as by a server that accepts hardly anything."""
+        """Deliver FATAL with a reason, or without if that is refused, as for a tiny body limit."""
         for event in (failed(reason), fatal()):
             try:
                 return await self._complete(action, event)
@@ -512,12 +522,12 @@ class Session:
         return True
 
     async def _post_result(self, action: Action, body: bytes) -> None:
-        """Post a result once; if a new token, another registration or time may help, raise `UnavailableError`."""
+        """Post a result; raise `UnavailableError` if time, a new token or registration may help."""
         registration = self._registration
         try:
             try:
                 await self._client.complete(action, body)
-            except NotFoundError:  # the pack may be unknown now, and not the action
+            except NotFoundError:  # possibly the pack is unknown, and not the action
                 if registration is None:
                     raise
                 await self._register_again(registration)
@@ -530,7 +540,7 @@ class Session:
             raise UnavailableError(describe(error)) from error
 
     async def _deliver_event(self, body: bytes, key: str) -> None:
-        outage = self._outages["event"]  # its answer may get lost after the event was stored, hence the key
+        outage = self._outages["event"]  # the response may get lost after the event was stored, hence the key
         try:
             await persist(lambda: self._post_event(body, key), pause=self.clock.back_off, outage=outage)
         finally:
@@ -551,7 +561,7 @@ class Session:
         return task
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work`, but break it off and raise when the pack is to stop."""
+        """Await `work`, but cancel it and raise when the pack stops."""
         task, stopped = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -563,7 +573,7 @@ class Session:
             stopped.cancel()
 
     async def health(self) -> dict[str, Health]:
-        """Say how the pack is: its connection to the server, its sources, and the checks of its own."""
+        """Return the health of the pack: its server connection, its sources, and its checks."""
         sources = {name: keeper.health() for name, keeper in self._sources.items()}
         return {"DefaultCheck": self._own_health(), **sources, **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
 
@@ -577,7 +587,7 @@ class Session:
 
 
 def _token_refused(error: UnauthorizedError) -> UnavailableError:
-    """Make the error of a token that the server does not accept now: another one may come, and nothing is lost until then."""
+    """Return the error for a refused token: a new one may come, and nothing is lost until then."""
     return UnavailableError(f"the server does not accept the token: {describe(error)}")
 
 
@@ -586,6 +596,6 @@ def _encode(event: Event, created_at: datetime) -> bytes:
     try:
         body = {"event": event.name, "payload": event.payload, "createdAt": instant}
         return msgspec.json.encode(body | {"failure": True} if event.failure else body)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # somebody changed the payload afterwards
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # the payload was changed afterwards
         message = f"the payload of {event.name} cannot be written as JSON: {error}"
         raise InputError(message) from error

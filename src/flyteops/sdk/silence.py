@@ -1,4 +1,4 @@
-"""How long a source has been silent, and whether that is too long."""
+"""Detection of sources that have been silent for too long."""
 
 import asyncio
 import logging
@@ -12,9 +12,10 @@ LOGGER = logging.getLogger("flyte.pack")
 
 
 class Silence:
-    """Watch one source while it is at work: `reason` says so once it has told nothing for longer than `limit` seconds.
+    """Watch one source: `reason` is set after more than `limit` seconds without an event.
 
-    What it waits for in the SDK, such as a server that does not accept its events, does not count. Without a limit nothing does.
+    Its waits inside the SDK, such as for a server that does not accept its events, do not count.
+    Without a limit it is never set.
     """
 
     def __init__(self, name: str, limit: float | None, clock: Clock) -> None:
@@ -28,13 +29,13 @@ class Silence:
 
     @property
     def reason(self) -> str | None:
-        """Why it does not count as working."""
+        """The reason why it does not count as working."""
         if not self._is_too_long:
             return None
         return f"silent for {self._clock.monotonic() - self._heard_at:.0f} s: what it waits for does not come, or it hangs"
 
     def end(self) -> None:
-        """Note a sign of life."""
+        """Record a sign of life."""
         self._heard_at = self._clock.monotonic()
         self._heard.set()
         if self._is_too_long:
@@ -43,7 +44,7 @@ class Silence:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch as long as the source is at work."""
+        """Watch for the duration of the block, while the source runs."""
         self._heard_at = self._clock.monotonic()
         watching = None if self._limit is None else asyncio.create_task(self._watch(self._limit))
         try:
@@ -55,7 +56,7 @@ class Silence:
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
-        """Do not count the time meanwhile, for it is not the source that takes it."""
+        """Exclude the time of the block, which the source does not cause."""
         self.end()
         self._interruptions += 1
         try:

@@ -1,4 +1,4 @@
-"""Where events come from: pollers and listeners, kept going whatever happens to them."""
+"""Sources of events: pollers and listeners, kept running despite failures."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from flyteops.sdk.thread import in_thread
 LOGGER = logging.getLogger("flyte.pack")
 
 STEADY = 10.0
-"""After how many seconds without a failure a listener that has nothing to tell counts as working."""
+"""The seconds without a failure after which a listener without events counts as working."""
 
 _LATE = 0.1
 _SHORTEST_LIMIT = 60.0
@@ -32,7 +32,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 
 class Source(msgspec.Struct, frozen=True, eq=False):
-    """What tells of events: a poller, asked `every` so many seconds, or a listener, which is not supposed to end."""
+    """A source of events: a poller, called `every` so many seconds, or an endless listener."""
 
     name: str
     tell: Round
@@ -42,7 +42,7 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def limit(self) -> float | None:
-        """How many seconds it may be silent: one call of a poller, or a listener between two events."""
+        """The maximum silence in seconds: one call of a poller, or a listener between two events."""
         if self.timeout is not None or self.every is None:
             return self.timeout
         return max(_SHORTEST_LIMIT, 2 * self.every)
@@ -51,7 +51,7 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 def make_source(
     function: Callable[[], Any], *, name: str | None, every: float | None, at_once: bool, timeout: float | None = None
 ) -> Source:
-    """Make a source of any function that fits; raise `TypeError` for one that does not."""
+    """Return a source for any function of a suitable kind; raise `TypeError` for others."""
     if every is not None and every <= 0:
         message = f"{full_name(function)} cannot be asked every {every} s"
         raise TypeError(message)
@@ -91,7 +91,7 @@ class UndeclaredError(InputError):
 
 
 class Keeper:
-    """Keep one source going: start it again when it fails, after a pause that grows."""
+    """Keep one source running: restart it when it fails, after a pause that grows."""
 
     def __init__(self, source: Source, clock: Clock, send: Send) -> None:
         self._source = source
@@ -105,7 +105,7 @@ class Keeper:
         self._silence = Silence(source.name, source.limit, clock)
 
     def health(self) -> Health:
-        """Return whether it works now, and how many events the server has refused so far."""
+        """Return whether it works now, and the number of events refused by the server so far."""
         reason = self._outage.reason or self._silence.reason
         status = reason or "working"
         if self._refused:
@@ -113,7 +113,10 @@ class Keeper:
         return Health(healthy=reason is None, status=status)
 
     async def run(self) -> None:
-        """Run until cancelled; raise what a person must mend, if the source says so before it has ever worked."""
+        """Run until cancelled.
+
+        Raise an error that an operator must fix, if it comes before the source ever worked.
+        """
         current_silence.set(self._silence)
         schedule = None if self._source.every is None else _Schedule(self._source.every, self._clock)
         if schedule is not None and not self._source.at_once:
@@ -121,7 +124,7 @@ class Keeper:
         while True:
             try:
                 await self._round(is_endless=schedule is None)
-            except BaseException as error:  # code of others
+            except BaseException as error:  # third-party code
                 if self._ends(error):
                     raise
                 self._failures += 1
@@ -132,7 +135,7 @@ class Keeper:
                 await schedule.due()
 
     def _ends(self, error: BaseException) -> bool:
-        """Tell whether an error ends the source: it was cancelled by the pack, or cannot work at all."""
+        """Return whether an error ends the source: the pack cancelled it, or it can never work."""
         if not isinstance(error, Exception):
             return being_cancelled()
         cause = sole_cause(error)
@@ -155,7 +158,10 @@ class Keeper:
         self._works()
 
     async def _deliver(self, event: object) -> None:
-        """Send an event; one that the server will never accept is dropped, so that those behind it get their turn."""
+        """Send an event.
+
+        Drop one that the server will never accept, so that it does not block later ones.
+        """
         if not isinstance(event, Event):
             message = f"the source {self._source.name} returned {type(event).__name__}, not an event"
             raise InputError(message)
@@ -190,7 +196,7 @@ class Keeper:
 
 
 def _foreign(error: BaseException) -> BaseException:
-    """Return what happened in words: a cancellation that nobody asked for comes from a library."""
+    """Return the error; for a cancellation, which comes from a library, an `UnavailableError`."""
     if isinstance(error, asyncio.CancelledError):
         wrapped = UnavailableError("it was cancelled from inside")
         wrapped.__cause__ = error
@@ -206,7 +212,7 @@ def _shown(payload: object) -> str:
 
 
 class _Schedule:
-    """Every so many seconds, counted from the start, so that no delay adds up."""
+    """Turns every so many seconds, counted from the start, so that delays do not add up."""
 
     def __init__(self, every: float, clock: Clock) -> None:
         self._every = every
@@ -215,7 +221,7 @@ class _Schedule:
         self._turn = 0
 
     async def due(self) -> None:
-        """Wait for the next turn; one that is late by more than a tenth is left out."""
+        """Wait for the next turn; one that is late by more than a tenth is skipped."""
         passed = (self._clock.monotonic() - self._started_at) / self._every
         self._turn = max(self._turn + 1, math.ceil(passed - _LATE))
         await self._clock.sleep(max(0.0, self._started_at + self._turn * self._every - self._clock.monotonic()))

@@ -1,4 +1,4 @@
-"""Plain functions of pack authors run in threads of their own, so that they hold up nothing else."""
+"""Plain functions of pack authors, run in threads of their own so as not to block the pack."""
 
 import asyncio
 import functools
@@ -24,8 +24,8 @@ _begun: ContextVar["list[Future[Any]]"] = ContextVar("begun")
 class Threads:
     """A bounded number of threads, which `in_thread` uses from now on until they are closed.
 
-    They are not those of the event loop, which looks up names in them: functions that block must not keep heartbeats waiting.
-    Nor do they keep a process that ends.
+    They are separate from those of the event loop, which resolves host names in them: functions
+    that block must not delay heartbeats. Nor do they keep a process that ends.
     """
 
     def __init__(self, most: int) -> None:
@@ -34,11 +34,14 @@ class Threads:
         self._token = _threads.set(self)
 
     def close(self) -> None:
-        """Begin nothing more; what runs goes on until it ends."""
+        """Start no more functions; running ones continue until they end."""
         _threads.reset(self._token)
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run a function when a thread is free; it is busy until the function ends, whether or not somebody waits for that."""
+        """Run a function when a thread is free.
+
+        The thread is busy until the function ends, even if its result is not awaited any more.
+        """
         await self._free.acquire()
         outcome: Future[T] = Future()
         outcome.set_running_or_notify_cancel()
@@ -48,18 +51,21 @@ class Threads:
         return await asyncio.wrap_future(outcome)
 
     def _release(self, _: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the event loop has ended, and nobody waits for a thread any more
+        with suppress(RuntimeError):  # the event loop has ended, and no thread is awaited any more
             self.loop.call_soon_threadsafe(self._free.release)
 
 
 class Calls:
-    """The functions that were begun in threads on behalf of one command; they may go on when nobody waits for them any more."""
+    """The functions that were started in threads by one command.
+
+    They may continue when they are not awaited any more.
+    """
 
     def __init__(self) -> None:
         self._begun: list[Future[Any]] = []
 
     def collect(self) -> None:
-        """Begin with what is called in the present context from now on."""
+        """Collect calls in the current context from now on."""
         _begun.set(self._begun)
 
     @property
@@ -72,14 +78,14 @@ class Calls:
         ends = {asyncio.wrap_future(each) for each in self._begun if not each.done()}
         if ends:
             for end in (await asyncio.wait(ends))[0]:
-                end.exception()  # it has been reported, or nobody listens any more
+                end.exception()  # it has been reported, or its result is not awaited any more
 
 
 def _run(function: Callable[[], T], outcome: Future[T]) -> None:
     process = os.getpid()
     try:
         result = function()
-    except BaseException as error:  # whoever waits decides
+    except BaseException as error:  # the waiting caller decides
         end_if_forked(process, failed=True)
         outcome.set_exception(_portable(error))
     else:
@@ -88,7 +94,10 @@ def _run(function: Callable[[], T], outcome: Future[T]) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """Return an error that whoever awaits the function can be given: those of generators mean something else there."""
+    """Return an error that can be raised in the awaiting caller.
+
+    The errors of generators have another meaning there.
+    """
     if isinstance(error, StopIteration | GeneratorExit):
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
@@ -97,7 +106,8 @@ def _portable(error: BaseException) -> BaseException:
 def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """Return a function that can be awaited: the same, or one that runs it in a thread.
 
-    What comes out of the thread is awaited if it can be, so a plain decorator around an `async def` works.
+    The result of the thread is awaited if possible, so a plain decorator around an `async def`
+    works.
     """
     if is_async(function):
         return function
@@ -110,7 +120,10 @@ def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Run a function in a thread of the running pack; when that is broken off, the function goes on, but nobody listens."""
+    """Run a function in a thread of the running pack.
+
+    After a cancellation, the function continues, but its result is ignored.
+    """
     call, context = _Call(), copy_context()
     context.run(_call.set, call)
     try:
@@ -126,13 +139,16 @@ def is_called() -> bool:
 
 
 def is_broken_off() -> bool:
-    """Return whether the function that runs in this thread was broken off."""
+    """Return whether the function that runs in this thread was cancelled."""
     call = _call.get(None)
     return call is not None and call.is_broken_off
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Wait in a function that runs in a thread for what the event loop does; raise `CancelledError` once it was broken off."""
+    """Wait in a function that runs in a thread for work in the event loop.
+
+    Raise `CancelledError` once the function was cancelled.
+    """
     call = _call.get(None)
     if call is None:
         work.close()
@@ -142,7 +158,7 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _Call:
-    """A function at work in a thread."""
+    """A function that runs in a thread."""
 
     def __init__(self) -> None:
         self._is_broken_off = False
@@ -154,7 +170,7 @@ class _Call:
         return self._is_broken_off
 
     def break_off(self) -> None:
-        """Let the function wait for nothing any more."""
+        """End the waits of the function, now and later."""
         with self._lock:
             self._is_broken_off = True
             awaited = list(self._awaited)

@@ -1,4 +1,4 @@
-"""The token that a pack shows, which somebody else may renew while the pack runs."""
+"""The token of a pack, which may be renewed from outside while the pack runs."""
 
 import logging
 from pathlib import Path
@@ -11,9 +11,9 @@ _State = tuple[int, int, int] | None
 
 
 class Token:
-    """A token, or the file that it stands in; the file is read again when it has changed.
+    """A token, or the file that contains it; the file is read again after a change.
 
-    A file that cannot be read, or holds no token, does not take away the token that was in it before.
+    If a file cannot be read, or holds no token, its previous token stays.
     """
 
     def __init__(self, value: str | None, file: Path | None = None) -> None:
@@ -24,13 +24,16 @@ class Token:
 
     @property
     def value(self) -> str | None:
-        """The present token, None if there is none."""
+        """The current token, None if there is none."""
         if self._file is not None and _state(self._file) != self._state:
             self._read(self._file)
         return self._value
 
     def replaces(self, refused: str | None) -> bool:
-        """Read the file again, whether or not it looks changed; return whether the token is another than a refused one."""
+        """Read the file again, changed or not.
+
+        Return whether the token differs from a refused one.
+        """
         if self._file is not None:
             self._read(self._file)
         return self._value != refused
@@ -52,14 +55,14 @@ class Token:
             self._fault = None
 
     def _complain(self, fault: str) -> None:
-        """Log a fault once; the token from before stays."""
+        """Log a fault once; the previous token stays."""
         if fault != self._fault:
             LOGGER.warning("FLYTE_JWT_FILE: %s; the token from before stays", fault)
         self._fault = fault
 
 
 def _state(file: Path) -> _State:
-    """Return something that changes with the file, also where a link to another file takes its place."""
+    """Return a value that changes with the file, also if a link to another file replaces it."""
     try:
         found = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which certificates are trusted, and what is wrong when two sides do not agree about TLS."""
+"""Trusted certificates, and explanations of TLS failures."""
 
 import ssl
 from pathlib import Path
@@ -15,7 +15,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET
 
 
 def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
-    """Return what is trusted: the certificates that the system trusts, and those of a file."""
+    """Return an SSL context that trusts the certificates of the system, and those of a file."""
     context = httpx2.create_ssl_context()
     if ca_cert_file is not None:
         context.load_verify_locations(ca_cert_file)
@@ -23,14 +23,17 @@ def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
 
 
 def untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return what is wrong with a certificate, if that is what an error comes from."""
+    """Return the certificate error at the root of an error, if there is one."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def tls_fault(error: BaseException, url: str) -> str | None:
-    """Return what is wrong about TLS and what to do about it, if an error of a request to this address comes from that."""
+    """Return the TLS fault behind a failed request to this address, with advice.
+
+    None for other errors.
+    """
     if isinstance(error, httpx2.RemoteProtocolError) and url.startswith("http://"):
         return f"{str(error).rstrip('.')}; if the server uses TLS, its address begins with https://"
     if (certificate := untrusted(error)) is not None:

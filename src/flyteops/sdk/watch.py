@@ -1,4 +1,4 @@
-"""A thread that notices when something keeps the event loop of a pack from running."""
+"""A watchdog thread for the event loop of a pack."""
 
 import asyncio
 import logging
@@ -21,20 +21,20 @@ from flyteops.sdk.retry import describe
 LOGGER = logging.getLogger("flyte.pack")
 
 HINT_AFTER = 1.0
-"""After how many seconds without the event loop the log says who blocks it."""
+"""The number of seconds without the event loop until the log names the code that blocks it."""
 
 GIVE_UP_AFTER = 15 * 60.0
-"""After how many seconds a loop that does not come back counts as dead, so that others get its actions."""
+"""The seconds until a blocked loop counts as dead, so that other instances get its actions."""
 
 _SHOWN_FRAMES = 6
 _SDK = Path(__file__).parent
 
 
 class LoopWatch:
-    """Say which command blocks the event loop, and keep the leases of the actions in hand meanwhile.
+    """Report the command that blocks the event loop, and extend the leases of its actions meanwhile.
 
-    An `async def` that blocks keeps heartbeats from being sent. Without this its action would count as lost although it is being
-    worked on, and would be worked on again and again.
+    An `async def` that blocks keeps heartbeats from being sent. Without this its action would count
+    as lost although it is in progress, and would be repeated again and again.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LoopWatch:
         self._news.set()
 
     def look(self) -> None:
-        """Take notice of an action that has just come to hand."""
+        """Watch an action that has just been taken."""
         self._news.set()
 
     def _run(self) -> None:
@@ -76,7 +76,7 @@ class LoopWatch:
                     self._block(answered, began)
 
     def _pause(self) -> float:
-        """Return how many seconds it may take to notice: two of them leave time enough to keep a lease."""
+        """Return the seconds between checks: two of them leave enough time to keep a lease."""
         leases = [each.lease_seconds for each in self._leased()]
         return min([HINT_AFTER, *(lease / 6 for lease in leases if lease)])
 
@@ -84,7 +84,7 @@ class LoopWatch:
         return [each for each in list(self._in_hand()) if each.lease_seconds is not None]
 
     def _block(self, answered: threading.Event, began: float) -> None:
-        """Do in the place of the loop what cannot wait, until it runs again."""
+        """Do the urgent work of the loop in its place, until it runs again."""
         name = ""
         with asyncio.Runner() as runner:
             client = self._client.twin()
@@ -111,9 +111,10 @@ class LoopWatch:
                 LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
 
     def _hint(self, passed: float) -> str:
-        """Return who blocks the loop; the first time, log that and a way out.
+        """Return the name of the blocking code; the first time, log it with advice.
 
-        Each of several packs in a process reports its own commands, sources and tasks, and what has no name of ours.
+        Each of several packs in a process reports its own commands, sources and tasks, and code
+        without a name of its own.
         """
         task = asyncio.current_task(self._loop)
         name = "something" if task is None else task.get_name()
@@ -131,7 +132,7 @@ class LoopWatch:
         return name
 
     def _place(self) -> str:
-        """Return the lines that the loop's thread is at, those of the SDK apart."""
+        """Return the lines that the loop's thread is executing, except those of the SDK."""
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way to see a thread at work
         frames = [] if frame is None else traceback.extract_stack(frame)
         own = [place for place, each in enumerate(frames) if Path(each.filename).parent == _SDK]

@@ -429,10 +429,11 @@ class Service:
 
         return await self._store.extend(action_id, now, check)
 
-    async def give_back(self, pack_id: str, action_id: str, lease: str | None = None) -> None:
+    async def give_back(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> None:
         """Return an action that a pack has claimed but not begun, as if it had not been handed out.
 
-        Raise `ConflictError` if the action is not pending, or no longer belongs to this attempt.
+        The `lease`, or for an action without a time limit the `revision`, is that of the claim. Raise
+        `ConflictError` if the action is not pending, or was claimed again since.
         """
         now = self._clock()
         sender = await self._packs.sender(pack_id, now)
@@ -441,8 +442,12 @@ class Service:
             check_may_complete(sender, progress)
             if progress.state is not ActionState.PENDING:
                 raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be given back.")
-            if progress.timeout is not None and (not lease or shown_lease(progress, lease).number != progress.attempt):
-                raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
+            if progress.timeout is None:
+                is_current = revision == progress.revision
+            else:
+                is_current = bool(lease) and shown_lease(progress, lease).number == progress.attempt
+            if not is_current:
+                raise ConflictError(f"Action {action_id!r} was given back or lost, and handed out again.")
 
         self._room.announce([await self._store.release(action_id, now, check, counts=False)])
 

@@ -1,8 +1,8 @@
 """The template language of flows: text in, compiled template out.
 
-It is the language that existing flow definitions are written in, answer for answer: precedence, printing, comparison and
-failure are those of the engine they were written for. Everything here is pure: time, chance and data are arguments
-(`Runtime`), cost is bounded (`Limits`).
+It is the language of existing flow definitions, with identical results: precedence, printing,
+comparison and failure are those of the engine they were written for. Everything here is pure: time,
+chance and data are arguments (`Runtime`), cost is bounded (`Limits`).
 """
 
 from flyteops.template.application import ValueTemplate, compile_value, resolve

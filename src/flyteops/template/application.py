@@ -1,4 +1,4 @@
-"""Templates inside of JSON values."""
+"""Templates inside JSON values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ Fault = TypeVar("Fault", bound=TemplateError)
 
 
 class ValueTemplate:
-    """A JSON value whose texts are compiled templates; nothing in it changes."""
+    """A JSON value whose texts are compiled templates; it is immutable."""
 
     __slots__ = ("_path", "constant", "tree")
 
@@ -25,8 +25,9 @@ class ValueTemplate:
     def resolve(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> JSON:
         """Return the value with every text rendered.
 
-        Keys are kept, entries whose value is null are left out, and null in a list is an error. A part without templates is
-        returned as it is and not copied. Errors carry the `path` of the text, also in `problems`.
+        Keys are kept, entries whose value is null are left out, and null in a list is an error. A
+        part without templates is returned as it is and not copied. Errors carry the `path` of the
+        text, also in `problems`.
         """
         tree = self.tree
         if self.constant:
@@ -43,7 +44,10 @@ class ValueTemplate:
         raise _null_in_list(self._path)
 
     def strings(self) -> Iterator[tuple[str, Template]]:
-        """Yield every compiled text with its path, such as ``message.parts[0]``; texts without templates are left out."""
+        """Yield every compiled text with its path, such as ``message.parts[0]``.
+
+        Texts without templates are left out.
+        """
         tree = self.tree
         if self.constant:
             return
@@ -55,9 +59,9 @@ class ValueTemplate:
 
 
 def compile_value(value: JSON, *, limits: Limits = DEFAULT_LIMITS) -> ValueTemplate:
-    """Compile every text at any depth of a JSON value; keys are no templates.
+    """Compile every text at any depth of a JSON value; keys are not templates.
 
-    Raises the first fault, with its `path`; its `problems` list all of them.
+    Raise the first fault, with its `path`; its `problems` list all of them.
     """
     faults: list[tuple[TemplateError, Problem]] = []
     try:

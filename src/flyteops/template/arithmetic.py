@@ -1,4 +1,4 @@
-"""The operators, on values as they are."""
+"""The operators, on plain values."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def multiply(left: Any, right: Any) -> Any:
 
 
 def divide_floats(dividend: float, divisor: float) -> float:
-    """Divide as IEEE 754 does, where dividing by zero is no error."""
+    """Divide as IEEE 754 does, where division by zero is not an error."""
     if divisor:
         return dividend / divisor
     if not dividend or math.isnan(dividend):
@@ -62,7 +62,7 @@ def divide(left: Any, right: Any) -> Any:
 
 
 def remainder(left: Any, right: Any) -> int:
-    """Return what remains of an integer division; it has the sign of the left side."""
+    """Return the remainder of an integer division; it has the sign of the left side."""
     dividend, divisor = to_int(left), to_int(right)
     if not divisor:
         raise TemplateAbort("division by zero")
@@ -124,12 +124,12 @@ def greater_equal(left: Any, right: Any) -> bool:
 
 
 def unequal(left: Any, right: Any) -> bool:
-    """Tell whether `equal` does not hold."""
+    """Return whether the values are not `equal`."""
     return not equal(left, right)
 
 
 def contained(item: Any, container: Any) -> bool:
-    """Tell whether a text, list, map or struct has the item."""
+    """Return whether a text, list, map or struct has the item."""
     kind = type(container)
     if kind in TEXTS:
         return text(item) in container

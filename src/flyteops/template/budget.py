@@ -1,4 +1,4 @@
-"""What several templates may cost together."""
+"""The cost limit of several templates together."""
 
 import math
 
@@ -6,10 +6,11 @@ from flyteops.errors import TemplateLimitError
 
 
 class Budget:
-    """Bound what the renderings that share it may use, one after the other.
+    """Bound the cost of the renderings that share it, one after the other.
 
-    `what` names them in errors; `steps` and `room` (characters of their results) are what is left; `deadline` is a reading of the
-    runtime's clock, looked at as often as the steps say, so that cheap templates pass when it is over.
+    `what` names them in errors; `steps` and `room` (characters of their results) are the remaining
+    budget; `deadline` is a reading of the runtime's clock, checked as often as the steps require,
+    so that cheap templates pass after it.
     """
 
     __slots__ = ("_length", "_steps", "deadline", "room", "steps", "what")
@@ -21,7 +22,7 @@ class Budget:
         self.deadline = deadline
 
     def renew(self, steps: float, length: float, deadline: float, *, taken: int = 0) -> None:
-        """Begin anew, for others, with a part of the length taken already."""
+        """Reset the budget for other renderings, with a part of the length already used."""
         self.steps = self._steps = steps
         self._length = length
         self.room = length - taken
@@ -29,24 +30,24 @@ class Budget:
 
     @property
     def made(self) -> float:
-        """How many characters of the length are used."""
+        """The number of characters of the length that are used."""
         return self._length - self.room
 
     def spend(self, steps: float, length: int) -> None:
-        """Note what one rendering took; raise `TemplateLimitError` when there is no room for its result."""
+        """Record the cost of a rendering; raise `TemplateLimitError` if its result does not fit."""
         self.steps = max(self.steps - steps, 0)
         self.room -= length
         if self.room < 0:
             raise TemplateLimitError(f"{self.what} make more than {self._length} characters together; print less")
 
     def too_many_steps(self) -> TemplateLimitError:
-        """Return the error that the steps are used up."""
+        """Return the error for exhausted steps."""
         return TemplateLimitError(f"{self.what} take more than {self._steps} steps together; loop less or over fewer items")
 
     def too_late(self) -> TemplateLimitError:
-        """Return the error that the deadline is over."""
+        """Return the error for a missed deadline."""
         return TemplateLimitError(f"{self.what} take too long together; do less in them")
 
 
 UNBOUNDED = Budget("the templates")
-"""The budget of renderings that share none; nothing is ever taken off it."""
+"""The budget of renderings that do not share one; it is never reduced."""

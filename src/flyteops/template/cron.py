@@ -1,7 +1,7 @@
 """Cron expressions: minute, hour, day of month, month, day of week and, if given, year.
 
-All fields have to match, the two kinds of day as well; Sunday is 0 only. Fields are read from left to right and no further
-than the first that does not match, so a fault behind it goes unnoticed.
+All fields have to match, including both kinds of day; Sunday is 0 only. Fields are read from left
+to right up to the first that does not match, so a fault after it goes unnoticed.
 """
 
 import re
@@ -36,7 +36,7 @@ class CronError(ValueError):
 
 
 def is_due(expression: str, at: datetime) -> bool:
-    """Tell whether the expression names the minute that `at` is in, in the time zone of `at`."""
+    """Return whether the expression names the minute of `at`, in the time zone of `at`."""
     expression = expression.strip(" \t")
     expression = TAGS.get(expression.lower(), expression)
     fields = re.sub(r"[\t\n\f\r ]+", " ", expression).upper().split(" ")

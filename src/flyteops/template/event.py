@@ -19,9 +19,10 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     created_at: datetime | Time,
     received_at: datetime | Time,
 ) -> Struct:
-    """Return the `Event` of a context, to be made once per event and used in any number of renderings.
+    """Return the `Event` of a context, made once per event and used in any number of renderings.
 
-    The payload is taken as it is and must not change afterwards; its numbers become floats where they are read.
+    The payload is used without a copy and must not change afterwards; its numbers become floats
+    where they are read.
     """
     received = _time(received_at)
     pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": Labels(pack_labels)})
@@ -36,7 +37,7 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
 
 
 def _payload(payload: Any) -> Any:
-    """Return a payload; one that the language cannot express fails where a template reads it, not in every step."""
+    """Return a payload; an invalid value fails where a template reads it, not in every step."""
     try:
         return element(payload)
     except TemplateRenderError:

@@ -1,4 +1,4 @@
-"""The functions that every template has."""
+"""The built-in functions of every template."""
 
 import base64
 import binascii
@@ -123,4 +123,4 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     }
 )
 EXPLAINED = frozenset(["datastore"])
-"""The functions whose calls are worth showing in an explanation."""
+"""The functions whose calls are shown in an explanation."""

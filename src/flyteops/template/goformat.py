@@ -17,8 +17,9 @@ _QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t"
 def sprintf(layout: str, value: Any, check_length: Callable[[int], None], charge: Callable[[int], None]) -> str:
     """Print the value in the layout.
 
-    `check_length` is told how long texts will be and `charge` how much there is to do; either may raise. The verbs x and b of
-    floats, and `#v` of lists and maps, are not those of Go.
+    `check_length` is called with the lengths of texts before they are made, and `charge` with the
+    amount of work; either may raise. The verbs x and b of floats, and `#v` of lists and maps,
+    differ from Go's.
     """
     charge(len(layout))
     return _Printer(value, check_length, charge).run(layout)
@@ -185,7 +186,10 @@ def _float_digits(verb: _Verb, value: float) -> str:
 
 
 def _shortest(value: float) -> str:
-    """Return the shortest digits that give the same float, with an exponent below -4 and from 6 on, as %v and %g have it."""
+    """Return the shortest digits that give the same float.
+
+    With an exponent below -4 and from 6 on, as for %v and %g.
+    """
     sign, digits, exponent = _decimal(value)
     point = len(digits) + exponent
     if value and (point - 1 < -4 or point - 1 >= _EXPONENT_FROM):

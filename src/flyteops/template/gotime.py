@@ -28,7 +28,10 @@ _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)(?:[.,](\d+))
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """An instant in a time zone; `nanosecond` is what a `datetime` has no room for, 0 to 999."""
+    """An instant in a time zone.
+
+    `nanosecond` is the part below the microseconds of a `datetime`, 0 to 999.
+    """
 
     at: datetime
     nanosecond: int = 0
@@ -93,12 +96,15 @@ class Time:
 
     @property
     def offset(self) -> int:
-        """Return the seconds that the time zone is ahead of UTC."""
+        """Return the number of seconds that the time zone is ahead of UTC."""
         return int((self.at.utcoffset() or timedelta()).total_seconds())
 
     @property
     def zone(self) -> str:
-        """Name the time zone: UTC, or its offset as Go names a zone that has no name."""
+        """Return the name of the time zone.
+
+        UTC, or its offset as Go names a zone that has no name.
+        """
         if not self.offset:
             return "UTC"
         minutes = abs(self.offset) // 60

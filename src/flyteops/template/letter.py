@@ -1,8 +1,9 @@
-"""Upper, lower and title case one character at a time, as Go maps them, so that the length never changes."""
+"""Upper, lower and title case, character by character as in Go, so that lengths never change."""
 
 import re
 
-# What Go's strings.TrimSpace and strings.Fields take for white space; Python's own set has four control characters more.
+# The white space of Go's strings.TrimSpace and strings.Fields; Python's own set has four control
+# characters more.
 SPACES = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )

@@ -1,7 +1,8 @@
-"""Source text to tokens.
+"""The lexer: turns source text into tokens.
 
-A token is (kind, value, offset). Text outside of tags is one token; inside, blanks are dropped and strings are unescaped.
-Whitespace control is applied here, as it only ever concerns the neighbouring token.
+A token is (kind, value, offset). Text outside of tags is one token; inside, blanks are dropped and
+strings are unescaped. Whitespace control is applied here, as it only ever concerns the neighbouring
+token.
 """
 
 import re
@@ -17,7 +18,7 @@ KEYWORDS = frozenset(["in", "and", "or", "not", "true", "false", "as", "export"]
 BLANKS = " \n\r\t"
 _VERBATIM = "{% verbatim %}"
 _END_VERBATIM = "{% endverbatim %}"
-# U+0001 ends the input wherever it stands, as it always has.
+# U+0001 ends the input anywhere, as in the original engine.
 _MARK = re.compile(r"\{% verbatim %\}|\{\{-?|\{%-?|\{#|\x01")
 _CODE = re.compile(
     r"""[ \r\t]*(?:
@@ -34,7 +35,7 @@ _ESCAPE = re.compile(r"\\(.)")
 
 
 def lex(source: str) -> list[Token]:
-    """Cut a source into tokens, the last of which is END."""
+    """Split a source into tokens, the last of which is END."""
     tokens: list[Token] = []
     position, size = 0, len(source)
     trim = False
@@ -96,7 +97,10 @@ def _verbatim(source: str, start: int, tokens: list[Token], trim: bool) -> int:
 
 
 def _code(source: str, position: int, tokens: list[Token]) -> tuple[int, bool]:
-    """Read tokens up to a closing mark; return where text goes on and whether it is to be trimmed there."""
+    """Read tokens up to a closing mark.
+
+    Return the position of the text after it, and whether that text is to be trimmed there.
+    """
     match_at, append = _CODE.match, tokens.append
     while match := match_at(source, position):
         group = match.lastindex
@@ -117,7 +121,10 @@ def _code(source: str, position: int, tokens: list[Token]) -> tuple[int, bool]:
 
 
 def _stray(source: str, position: int) -> int:
-    """Handle what begins no token: an error, or text where the parser will not expect any."""
+    """Handle a character that begins no token.
+
+    It is an error, or text where the parser will not expect any.
+    """
     while source[position : position + 1] in (" ", "\r", "\t"):
         position += 1
     character = source[position : position + 1]

@@ -1,38 +1,44 @@
-"""What one template may cost at most."""
+"""The limits on the cost of one template."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bound what a template may cost; reaching a bound raises `TemplateLimitError`.
+    """Bound the cost of a template; reaching a bound raises `TemplateLimitError`.
 
-    Lengths are in characters. The defaults let any template that a person would write pass and stop everything else
-    within about a second.
+    Lengths are in characters. The defaults admit any template that a person would write and stop
+    everything else within about a second.
     """
 
     source_length: int = 65_536
-    """Longest source of one template."""
+    """The maximum length of the source of one template."""
     parse_depth: int = 40
-    """Deepest nesting of parentheses, calls and tags taken together."""
+    """The maximum nesting of parentheses, calls and tags taken together."""
     operators: int = 1_000
-    """Most operators, filters, path parts and calls in one expression, and arguments of one tag."""
+    """The maximum number of operators, filters, path parts and calls in one expression.
+
+    Also of arguments of one tag.
+    """
     steps: int = 1_000_000
-    """Work of one rendering: passes through loops and macros count what is in them, long texts their length / 64."""
+    """The maximum work of one rendering.
+
+    Passes through loops and macros count the parts of their bodies, long texts their length / 64.
+    """
     output_length: int = 1_048_576
-    """Longest result of one rendering."""
+    """The maximum length of the result of one rendering."""
     value_length: int = 1_048_576
-    """Longest text that an expression may make on the way."""
+    """The maximum length of a text that an expression makes on the way."""
     list_length: int = 100_000
-    """Longest list that a filter may make."""
+    """The maximum length of a list that a filter makes."""
     call_depth: int = 10
-    """Deepest nesting of macro calls and `template()` calls taken together."""
+    """The maximum nesting of macro calls and `template()` calls taken together."""
     regexp_length: int = 1_000
-    """Longest regular expression."""
+    """The maximum length of a regular expression."""
     regexp_memory: int = 1_048_576
-    """Bytes that one compiled regular expression may use, its cache of states included."""
+    """The maximum number of bytes of one compiled regular expression, including cached states."""
     seconds: float = 1.0
-    """Wall clock time of one rendering, looked at every thousand steps."""
+    """The maximum wall clock time of one rendering, checked every thousand steps."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -4,5 +4,5 @@ _ESCAPES = str.maketrans({"&": "&amp;", ">": "&gt;", "<": "&lt;", '"': "&quot;",
 
 
 def escape(string: str) -> str:
-    """Replace what has a meaning in HTML."""
+    """Escape the special characters of HTML."""
     return string.translate(_ESCAPES)

@@ -1,7 +1,7 @@
-"""The closures that a template is compiled to.
+"""The closures of compiled templates.
 
-An `Evaluate` returns a value, a `Node` prints. Chains of any length are loops, not nested calls, so that flat expressions do not
-need a deep stack.
+An `Evaluate` returns a value, a `Node` prints. Chains of any length are loops, not nested calls, so
+that flat expressions do not need a deep stack.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,10 @@ def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], so
 
 
 def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int]], source: str) -> Evaluate:
-    """Apply powers or comparisons from right to left; the operands are computed from left to right."""
+    """Apply powers or comparisons from right to left.
+
+    The operands are computed from left to right.
+    """
     steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
 
     def evaluate(state: State) -> Any:
@@ -79,7 +82,10 @@ def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int
 
 
 def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate:
-    """Join with and/or, which bind equally and to the right; `stops` are the truths that decide at once."""
+    """Join with and/or, which bind equally and to the right.
+
+    `stops` are the truth values that decide at once.
+    """
     *firsts, last = operands
     pairs = list(zip(firsts, stops, strict=True))
 
@@ -134,7 +140,7 @@ def filtered(operand: Evaluate, steps: Sequence[FilterStep], source: str) -> Eva
 
 
 def _filtered_once(operand: Evaluate, step: FilterStep, source: str) -> Evaluate:
-    """Do what `apply_filter` does, with the checks that short texts do not need left out."""
+    """Apply one filter like `apply_filter`, without the checks that short texts do not need."""
     call, argument, literal, offset = step
 
     def evaluate(state: State) -> Any:

@@ -1,4 +1,4 @@
-"""The outline of a template: its literal text, the expressions that it prints, and the ways through its tags."""
+"""The outline of a template: literal text, printed expressions, and paths through its tags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Bodies of which one is printed, or none."""
+    """Bodies of which at most one is printed."""
 
     bodies: tuple["Outline", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A body that is printed any number of times, and another that is printed if that is never."""
+    """A body that is printed any number of times, and one that is printed if the first is never."""
 
     body: "Outline"
     otherwise: "Outline"
@@ -78,7 +78,10 @@ class _Reader:
         return self._until(None)[0]
 
     def _until(self, end: str | None) -> tuple[Outline, str]:
-        """Read up to an end tag, or another part of the same tag; return what was read and the name of that tag."""
+        """Read up to an end tag, or another part of the same tag.
+
+        Return the pieces before it, and its name.
+        """
         pieces: list[Piece] = []
         while self._tokens[self._position][0] != END:
             token = self._tokens[self._position]
@@ -98,11 +101,11 @@ class _Reader:
     def _text(self, token: Token) -> Text:
         _, text, start = token
         while text and not self._source.startswith(text, start):
-            start += 1  # blanks in front were cut off
+            start += 1  # leading blanks were cut off
         return Text(start, text)
 
     def _skip(self) -> list[Piece]:
-        """Pass over what is in one pair of braces; return what it prints."""
+        """Skip the content of one pair of braces; return the pieces that it prints."""
         found: list[Piece] = []
         while self._tokens[self._position][0] not in (END, TEXT):
             _, value, start = self._tokens[self._position]

@@ -1,4 +1,4 @@
-"""Tokens to closures."""
+"""The parser: turns tokens into closures."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,7 +32,10 @@ from flyteops.template.source import located
 from flyteops.template.value import Function
 
 Tag = Callable[["Parser", Token], Node | None]
-"""Reads a tag, whose name has been read, up to the end of its last part, and returns what it prints."""
+"""The reader of a tag whose name has been read.
+
+It reads to the end of the tag's last part, and returns the node that prints the tag.
+"""
 
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
@@ -42,7 +45,7 @@ _ABOUT_SECRETS = "A secret can only be printed: {{ secret('name') }}, or with |s
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The words of the language, by name."""
+    """The names of the language: tags, filters and functions."""
 
     tags: Mapping[str, Tag]
     filters: Mapping[str, Filter]
@@ -51,7 +54,10 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A path that a template reads: how it is written and how it is computed, and how it is when nothing is to be called."""
+    """A path that a template reads: its display form and its evaluation.
+
+    `peek` is the fast lookup without calls.
+    """
 
     root: str
     shown: str
@@ -61,9 +67,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An expression that a template prints: where it stands in the source, how it is written, and the paths that it reads.
+    """An expression that a template prints: its place in the source, its text, and its paths.
 
-    `filters` has for each operand the last filter that it goes through, None if it goes through none.
+    `filters` has for each operand the last filter that it goes through, None if there is none.
     """
 
     start: int
@@ -73,10 +79,12 @@ class Output:
 
 
 class Parser:
-    """A recursive descent parser that returns closures; tags read their own arguments with its public methods.
+    """A recursive descent parser that returns closures.
 
-    `readings` are the paths seen and `bound` the names that the template binds itself, for `Template.variables`; `outputs` what
-    is printed and `secrets` the names of those among it; `work` counts what has been parsed, as a measure of what it costs.
+    Tags read their own arguments with its public methods. `readings` are the paths seen and `bound`
+    the names that the template binds itself, for `Template.variables`; `outputs` are the printed
+    expressions and `secrets` the names of the printed secrets; `work` counts the parsed parts, as a
+    measure of the cost.
     """
 
     def __init__(self, source: str, tokens: list[Token], limits: Limits, language: Language) -> None:
@@ -111,7 +119,7 @@ class Parser:
         return located(TemplateSyntaxError(message), self.source, (token or self.current)[2])
 
     def accept(self, kind: int, value: str | None = None) -> Token | None:
-        """Read the next token if it is this one."""
+        """Read the next token if it has this kind and value."""
         token = self._tokens[self.position]
         if token[0] == kind and (value is None or token[1] == value):
             self.position += 1
@@ -119,18 +127,18 @@ class Parser:
         return None
 
     def expect(self, kind: int, message: str, value: str | None = None) -> Token:
-        """Read the next token, which has to be this one."""
+        """Read the next token, which must have this kind and value."""
         token = self.accept(kind, value)
         if token is None:
             raise self.error(message)
         return token
 
     def at_end(self) -> bool:
-        """Tell whether there is nothing left."""
+        """Return whether all tokens were read."""
         return self._tokens[self.position][0] == END
 
     def at_close(self) -> bool:
-        """Tell whether the tag ends here."""
+        """Return whether the tag ends here."""
         token = self._tokens[self.position]
         return token[0] == SYMBOL and token[1] == "%}"
 
@@ -165,14 +173,17 @@ class Parser:
     # --- document -----------------------------------------------------------------------------------------------------
 
     def document(self) -> Node:
-        """Read everything."""
+        """Read the whole source."""
         nodes: list[Node] = []
         while self._tokens[self.position][0] != END:
             self._statement(nodes)
         return sequence(nodes)
 
     def body(self, opening: Token, *ends: str) -> tuple[Node, str]:
-        """Read up to one of the end tags, whose arguments come next; return what it printed and the name of the end."""
+        """Read up to one of the end tags, whose arguments come next.
+
+        Return the node of the body, and the name of the end tag.
+        """
         self._enter(opening)
         nodes: list[Node] = []
         while not self._at_end_tag(ends):
@@ -235,7 +246,7 @@ class Parser:
     # --- expressions --------------------------------------------------------------------------------------------------
 
     def printed_expression(self, *, may_be_secret: bool = True) -> tuple[Evaluate, bool]:
-        """Read an expression; the second value tells whether the filter `safe` is on every operand."""
+        """Read an expression; the second value is whether the filter `safe` is on every operand."""
         self._last_filters, self._safe = [], 0
         start, before = self.current[2], len(self.readings)
         evaluate = (self._secret() if may_be_secret else None) or self.expression()
@@ -245,7 +256,10 @@ class Parser:
         return evaluate, len(self._last_filters) == self._safe
 
     def _secret(self) -> Evaluate | None:
-        """Read `secret('name')`, alone or through one filter; None if it is something else that is printed."""
+        """Read `secret('name')`, alone or through one filter.
+
+        None for any other printed expression.
+        """
         if not self._is_secret():
             return None
         self.position += 2
@@ -307,7 +321,7 @@ class Parser:
         return self._left(first, SUMS, self._product)
 
     def _prefixes(self) -> list[str]:
-        """Read a sign, then `not`; they apply in the other order, and a plus does nothing."""
+        """Read a sign, then `not`; they apply in the opposite order, and a plus does nothing."""
         sign = self.accept(SYMBOL, "-")
         if sign is None:
             self.accept(SYMBOL, "+")
@@ -444,7 +458,7 @@ class Parser:
         return evaluate
 
     def _shown(self, start: int) -> str:
-        """Return the source of the path read since a position, blanks left out."""
+        """Return the source of the path read since a position, without blanks."""
         tokens = self._tokens[start : self.position]
         return "".join(f"'{value}'" if kind == STRING else value for kind, value, _ in tokens)
 

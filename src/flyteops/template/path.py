@@ -1,4 +1,4 @@
-"""Names to values: `Event.Payload.items.0` and calls such as `datastore('teams').lead`."""
+"""Paths of names: `Event.Payload.items.0` and calls such as `datastore('teams').lead`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ from flyteops.template.value import (
 Evaluate = Callable[[State], Any]
 
 Peek = Callable[[Mapping[str, Any]], str | None]
-"""Returns the text at a path of a context, None where only an `Evaluate` says what is there, and whether that is an error."""
+"""Returns the text at a path of a context.
+
+None if only an `Evaluate` can determine the value, or that it is an error.
+"""
 
 _MISSING = object()
 _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
@@ -38,7 +41,7 @@ _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
 
 @dataclass(slots=True)
 class Part:
-    """One part of a path: a name or an index, called if `arguments` is not None."""
+    """One part of a path: a name or an index; it is a call if `arguments` is not None."""
 
     name: str | int
     arguments: list[Evaluate] | None = None
@@ -95,7 +98,7 @@ def _called(value: Any, part: Part, state: State, path: str) -> Any:
 
 
 def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Evaluate:
-    """Compile a path of names only, the way that nearly every path is written."""
+    """Compile a path of names only, the form of nearly all paths."""
     path = ".".join((root, *names))
 
     def read(state: State) -> Any:
@@ -125,7 +128,7 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
 
 
 def peek_at(root: str, names: Sequence[str]) -> Peek:
-    """Compile a path of names only to what finds most of them: a text that needs no rendering to be read."""
+    """Compile a path of names only to a fast lookup of a text that needs no rendering."""
 
     def peek(context: Mapping[str, Any]) -> str | None:
         value = context.get(root)
@@ -143,7 +146,7 @@ def peek_at(root: str, names: Sequence[str]) -> Peek:
 
 
 def called_path(parts: Sequence[Part], function: Function | None, source: str, offset: int) -> Evaluate:
-    """Compile a path with calls or indexes in it; `function` is what every template has under its first name."""
+    """Compile a path with calls or indexes; `function` is the built-in one under its first name."""
     path = ".".join(str(part.name) for part in parts)
     root = str(parts[0].name)
 

@@ -16,11 +16,11 @@ _FOREIGN = re.compile(r"(?:[^\\]|\\.)*?\\C", re.DOTALL)
 
 
 class RegexpError(Exception):
-    """The text is no regular expression."""
+    """The text is not a regular expression."""
 
 
 class Compiled(Protocol):
-    """What is used of a regular expression that RE2 has compiled."""
+    """The part of the interface of RE2's compiled regular expressions that is used."""
 
     @property
     def groups(self) -> int:
@@ -40,8 +40,9 @@ class Compiled(Protocol):
 class Pattern:
     """A compiled regular expression.
 
-    `weight` bounds the states that RE2 may have to follow at a time, and so what one byte of text costs when it has to give up
-    its cache: never more than there are instructions, nor than the parts of the source times their counted repetitions.
+    `weight` bounds the number of states that RE2 may have to follow at a time, and so the cost of
+    one byte of text when it has to give up its cache: never more than the number of instructions,
+    nor than the number of parts of the source times their counted repetitions.
     """
 
     __slots__ = ("groups", "search", "sub", "weight")

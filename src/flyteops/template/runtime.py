@@ -1,4 +1,4 @@
-"""What a rendering needs from the outside."""
+"""The external inputs of a rendering."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,11 +12,12 @@ from flyteops.template.limit import DEFAULT_LIMITS, Limits
 class Runtime(NamedTuple):
     """Supply everything impure to a rendering.
 
-    What is None makes the functions and tags that need it raise `TemplateRenderError`; without `clock` only the step budget
-    bounds the time. `datastore` returns a parsed JSON value or a text and raises `KeyError` for an unknown key; `now` is aware;
-    `random` returns the same generator each time;
-    `secret(name, form)` returns what stands for a secret until a pack gets it, and raises `KeyError` for an unknown name;
-    `clock` is monotonic, in seconds; `budget` is what all renderings with this runtime may use together.
+    Functions and tags that need a field that is None raise `TemplateRenderError`; without `clock`
+    only the step budget bounds the time. `datastore` returns a parsed JSON value or a text and
+    raises `KeyError` for an unknown key; `now` is aware; `random` returns the same generator each
+    time; `secret(name, form)` returns the placeholder of a secret until a pack gets it, and raises
+    `KeyError` for an unknown name; `clock` is monotonic, in seconds; `budget` is shared by all
+    renderings with this runtime.
     """
 
     datastore: Callable[[str], object] | None = None

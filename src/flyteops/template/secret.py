@@ -1,4 +1,4 @@
-"""Secrets in templates: never their values, which templates could change or compare, but what stands for them."""
+"""Secrets in templates: placeholders, never values, which templates could change or compare."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -16,11 +16,14 @@ ABOUT_SECRETS = "a secret can only be used in the input of a command"
 SECRET_FORMS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {PLAIN: str, "shellquote": shlex.quote, "urlencode": quote_plus}
 )
-"""How the value of a secret is written where it belongs: as it is, or as the filter of that name would write it."""
+"""The forms in which a secret's value is inserted.
+
+Unchanged, or as the filter of that name would write it.
+"""
 
 
 def secret_reference(name: str, form: str) -> Callable[[State], Any]:
-    """Return what prints that which stands for a secret in this form."""
+    """Return an expression that prints the placeholder of a secret in this form."""
 
     def evaluate(state: State) -> str:
         if state.runtime.secret is None:

@@ -13,7 +13,7 @@ def place(source: str, offset: int) -> tuple[int, int]:
 
 
 def located(error: Error, source: str, offset: int) -> Error:
-    """Give an error its place unless something further inside has given it one."""
+    """Give an error its place unless a part further inside has given it one."""
     if error.line is None:
         error.line, error.column = place(source, offset)
     return error

@@ -1,4 +1,4 @@
-"""What one rendering has while it runs."""
+"""The state of one rendering while it runs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from flyteops.template.template import Template
 
 CLOCK_INTERVAL = 1_000
-"""Steps between two looks at the clock."""
+"""The number of steps between two checks of the clock."""
 BIG_TEXT = 512
-"""Longer texts cost steps when a filter works on them."""
+"""The length from which texts cost steps when a filter works on them."""
 BIG_SEARCH = 65_536
-"""Searches of a regular expression that cost more, in bytes times its weight, cost steps."""
+"""The cost, in bytes times weight, from which a search of a regular expression costs steps."""
 REGEXPS = 32
-"""Computed regular expressions kept for one rendering."""
+"""The number of computed regular expressions that are cached for one rendering."""
 NOTHING: Mapping[str, object] = {}
 
 
 class State:
     """The scopes, the output and the budget of one rendering.
 
-    `scope` holds the names bound inside of the template and is replaced, not changed, when a tag opens a scope of its own;
-    `memory` holds what tags such as cycle remember; `room` is what may still be printed.
+    `scope` holds the names bound inside the template and is replaced, not changed, when a tag opens
+    a scope of its own; `memory` holds the state of tags such as cycle; `room` is the number of
+    characters that may still be printed.
     """
 
     __slots__ = (
@@ -78,13 +79,13 @@ class State:
         self.out.append(text)
 
     def full(self) -> TemplateLimitError:
-        """Return the error that there is no room for more output."""
+        """Return the error for output that is too long."""
         return TemplateLimitError(
             f"the result is longer than {self.limits.output_length} characters (limit output_length); print less"
         )
 
     def too_long(self) -> TemplateLimitError:
-        """Return the error that a value is too long."""
+        """Return the error for a value that is too long."""
         return TemplateLimitError(
             f"a text is longer than {self.limits.value_length} characters (limit value_length); cut it before"
         )
@@ -103,7 +104,7 @@ class State:
         self.charge(length)
 
     def charge(self, steps: int) -> None:
-        """Use up steps of the budget, and look at the clock from time to time."""
+        """Use up steps of the budget, and check the clock from time to time."""
         self._steps -= steps
         if self._steps < self._pause:
             self._check()
@@ -130,7 +131,7 @@ class State:
             )
 
     def enter(self) -> None:
-        """Go one call deeper; `depth` has to be taken back afterwards."""
+        """Enter a nested call; the caller must decrement `depth` afterwards."""
         if self.depth >= self.limits.call_depth:
             raise TemplateLimitError(
                 f"macros and template() are nested deeper than {self.limits.call_depth} (limit call_depth); nest less"
@@ -151,7 +152,7 @@ class State:
         return pattern
 
     def search(self, pattern: Pattern, data: bytes) -> Any:
-        """Return the first match, if the search cannot take too long."""
+        """Return the first match, unless the search might take too long."""
         self._charge_search(pattern, data)
         return pattern.search(data)
 
@@ -163,7 +164,7 @@ class State:
         def count(match: Any) -> bytes:
             self.charge(1)
             if is_big:
-                # Each match may be followed by a search through all that is left.
+                # Each match may be followed by a search through all of the rest.
                 self._check()
             return replace(match)
 
@@ -175,7 +176,7 @@ class State:
             self.charge(cost >> 7)
 
     def settle(self, length: int) -> None:
-        """Take what was used, and the length of the result, off the budget that is shared with other renderings."""
+        """Subtract the steps used, and the length of the result, from the shared budget."""
         budget = self._budget
         if budget is not UNBOUNDED:
             budget.spend(self._granted - self._steps, length)
@@ -193,13 +194,13 @@ class State:
         return self.runtime.now
 
     def remember(self, node: object, first: Any) -> Any:
-        """Return what a tag remembers in this rendering; the tag changes it in place."""
+        """Return the state of a tag in this rendering; the tag changes it in place."""
         if self.memory is None:
             self.memory = {}
         return self.memory.setdefault(node, first)
 
     def captured(self, body: "Callable[[State], None]") -> str:
-        """Run a body and return what it printed instead of printing it."""
+        """Run a body and return its output instead of printing it."""
         out, room = self.out, self.room
         self.out = []
         try:

@@ -23,20 +23,21 @@ LANGUAGE = Language(TAGS, FILTERS, FUNCTIONS)
 _BEFORE = "{% autoescape off %}"
 _AFTER = "{% endautoescape %}"
 _CONVENTIONS = frozenset(["nil", "null", "None", "True", "False", "block", "forloop", "pongo2"])
-"""Names that templates use without anybody giving them a value."""
+"""Names that templates use although they have no value."""
 _SHOWN_LENGTH = 200
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 _ROOT_SCOPE = {"pongo2": {"version": "dev"}}
-"""What a rendering begins with; each gets a copy, to which tags add names."""
+"""The initial scope of a rendering; each gets a copy, to which tags add names."""
 
 
 class Template:
-    """A compiled template; nothing in it changes, so that threads may render it at the same time.
+    """A compiled template; it is immutable, so that threads may render it at the same time.
 
-    `bound` are the names that it gives values itself, `outputs` the expressions that it prints, `secrets` the names of those that
-    it wants; `constant` says that it is text alone, which renders to itself.
+    `bound` are the names that it binds itself, `outputs` the expressions that it prints, `secrets`
+    the names of the secrets that it uses; `constant` means that it is text alone, which renders to
+    itself.
     """
 
     __slots__ = ("_evaluate", "_exported", "_node", "_peek", "_shown", "bound", "constant", "outputs", "secrets", "source")
@@ -66,7 +67,8 @@ class Template:
     def variables(self) -> tuple[str, ...]:
         """Return the distinct paths that are read from the context, such as ``Event.Payload.user``, in order.
 
-        Names that the template binds anywhere are left out; calls of `datastore` are in, as ``datastore('teams').lead``.
+        Names that the template binds anywhere are left out; calls of `datastore` are in, as
+        ``datastore('teams').lead``.
         """
         return tuple(self._shown)
 
@@ -94,7 +96,7 @@ class Template:
         return result if result.isascii() else clean(result)
 
     def render_in(self, state: State, context: Mapping[str, object]) -> str:
-        """Render as part of another rendering, within what is left of its limits."""
+        """Render as part of another rendering, within its remaining limits."""
         state.context, state.scope = context, _ROOT_SCOPE.copy()
         return state.captured(self._captured) if self._evaluate is None else self._render(state)
 
@@ -118,12 +120,15 @@ class Template:
                 raise located(TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'"), self.source, place)
 
     def values(self, context: Mapping[str, object], runtime: Runtime = BARE_RUNTIME) -> dict[str, str]:
-        """Return each of `variables` with its value as JSON, cut to 200 characters; what cannot be read is ``null``."""
+        """Return each of `variables` with its value as JSON, cut to 200 characters.
+
+        A variable that cannot be read is ``null``.
+        """
         return {name: _shown(reading, context, runtime) for name, reading in self._shown.items()}
 
 
 def _only_path(parser: Parser, evaluate: Evaluate | None) -> Peek | None:
-    """Return how to read the path that a template consists of, if it does."""
+    """Return the fast lookup of the path that a template consists of, if it does."""
     if len(parser.readings) != 1:
         return None
     reading = parser.readings[0]
@@ -131,7 +136,7 @@ def _only_path(parser: Parser, evaluate: Evaluate | None) -> Peek | None:
 
 
 def _explained(parser: Parser) -> dict[str, Reading]:
-    """Return what a template reads from the context, and how, by the way that it is shown."""
+    """Return the paths that a template reads from the context, by their display form."""
     shown: dict[str, Reading] = {}
     for reading in parser.readings:
         root = reading.root
@@ -172,7 +177,7 @@ def _json(value: Any, depth: int) -> str:
 
 
 def _begun(parts: Iterable[str]) -> str:
-    """Join parts with commas, and no more of them than will be seen."""
+    """Join parts with commas, up to the length that will be shown."""
     result = ""
     for part in parts:
         result += f",{part}" if result else part
@@ -210,7 +215,10 @@ def _compile(source: str, limits: Limits) -> Template:
 
 
 def _compile_wrapped(source: str, limits: Limits) -> Template:
-    """Compile a template that may end and reopen the `autoescape off` around it, as it always could."""
+    """Compile a template that may end and reopen the `autoescape off` around it.
+
+    The original allows that.
+    """
     after = [(kind, value, len(source)) for kind, value, _ in lex(_AFTER)]
     before = [(kind, value, 0) for kind, value, _ in lex(_BEFORE)[:-1]]
     parser = Parser(source, [*before, *lex(source)[:-1], *after], limits, LANGUAGE)

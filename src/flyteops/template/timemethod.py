@@ -13,7 +13,7 @@ from flyteops.template.value import Function
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: the Go types of its parameters and what it does."""
+    """One method: the Go types of its parameters and its implementation."""
 
     name: str
     parameters: tuple[str, ...]
@@ -49,7 +49,7 @@ def _instant(time: Time) -> tuple[datetime, int]:
 
 
 def _sub(time: Time, other: Time) -> int:
-    # Go's Duration ends at 292 years either way.
+    # Go's Duration is limited to 292 years in either direction.
     return max(-(2**63), min(time.unix_nanoseconds - other.unix_nanoseconds, 2**63 - 1))
 
 

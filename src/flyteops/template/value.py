@@ -1,4 +1,4 @@
-"""The values of the language: Go's, as far as a template can tell the difference.
+"""The values of the language: Go's, as far as a template can observe the difference.
 
 ====================  =========================================================================
 in Go                 here
@@ -13,7 +13,7 @@ struct, time.Time     `Struct`, `Time`
 function              `Function`
 ====================  =========================================================================
 
-Nothing else gets in, and no attribute of any object is ever looked up by a name from a template.
+No other types are allowed, and no attribute of any object is ever looked up by a name from a template.
 """
 
 import math
@@ -43,7 +43,7 @@ _NOT_NUMBERS = {
 
 
 class SafeText(str):
-    """Text that autoescape leaves alone."""
+    """Text that autoescape does not change."""
 
     __slots__ = ()
 
@@ -63,7 +63,8 @@ class Labels(dict[str, str]):
 class Struct:
     """A Go struct: a closed set of named fields.
 
-    `comparable` tells whether Go compares two of them with `==` (by identity here, as all of these are pointers) or panics.
+    `comparable` is whether Go compares two of them with `==` (by identity here, as all of these are
+    pointers) or panics.
     """
 
     __slots__ = ("comparable", "fields", "type_name")
@@ -75,7 +76,7 @@ class Struct:
 
 
 class Cycle:
-    """The value of `{% cycle ... as name %}`: it prints the text it came to and can be moved on."""
+    """The value of `{% cycle ... as name %}`: it prints its current text and can be advanced."""
 
     __slots__ = ("advance", "value")
 
@@ -85,9 +86,9 @@ class Cycle:
 
 
 class Function:
-    """Something that a template can call.
+    """A function that a template can call.
 
-    `parameters` are Go type names, checked before `call` is; None leaves the arguments to `call`.
+    `parameters` are Go type names, checked before `call` runs; None leaves the arguments to `call`.
     """
 
     __slots__ = ("call", "name", "parameters")
@@ -136,12 +137,12 @@ NUMBERS = frozenset([int, float])
 
 
 def go_type(value: Any) -> str:
-    """Name a value's type as Go does."""
+    """Return the Go name of a value's type."""
     return value.type_name if type(value) is Struct else _GO_TYPES.get(type(value), "unknown")
 
 
 def go_kind(value: Any) -> str:
-    """Name a value's kind as Go does."""
+    """Return the Go name of a value's kind."""
     return _GO_KINDS.get(type(value), "struct")
 
 
@@ -157,7 +158,7 @@ def number(value: int) -> float:
 
 
 def element(value: Any) -> Any:
-    """Return what was found inside of a map, a list or a context as a value of the language."""
+    """Return an element of a map, a list or a context as a value of the language."""
     kind = type(value)
     if kind is int:
         return number(value)
@@ -165,7 +166,10 @@ def element(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Return a JSON value with every number a float; wrappers such as `event_value` pass unchanged."""
+    """Return a JSON value with every number a float.
+
+    Wrappers such as `event_value` pass unchanged.
+    """
     kind = type(value)
     if kind is int:
         return number(value)
@@ -219,7 +223,7 @@ def text(value: Any) -> str:
 
 
 def to_bytes(string: str) -> bytes:
-    """Encode a text, giving back the very bytes that `from_bytes` was given."""
+    """Encode a text, restoring exactly the bytes given to `from_bytes`."""
     try:
         return string.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -228,12 +232,12 @@ def to_bytes(string: str) -> bytes:
 
 
 def from_bytes(data: bytes) -> str:
-    """Decode bytes which need not be UTF-8 without losing any."""
+    """Decode bytes without loss, even if they are not UTF-8."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def joined(string: str) -> str:
-    """Let bytes that were printed one by one become characters again where they make one."""
+    """Recombine bytes that were printed one by one into characters where they form one."""
     return string if string.isascii() or not _SURROGATE.search(string) else from_bytes(to_bytes(string))
 
 
@@ -248,7 +252,7 @@ def clean(string: str) -> str:
 
 
 def truth(value: Any) -> bool:
-    """Tell whether a value counts as true."""
+    """Return whether a value counts as true."""
     kind = type(value)
     if kind is bool:
         return value  # type: ignore[no-any-return]
@@ -266,18 +270,18 @@ def negated(value: Any) -> Any:
 
 
 def length(value: Any) -> int:
-    """Count characters, items or entries; everything else has none."""
+    """Count characters, items or entries; any other value has length 0."""
     kind = type(value)
     return len(value) if kind in TEXTS or kind in LISTS or kind in MAPS else 0
 
 
 def wrap(value: int) -> int:
-    """Cut an integer to 64 bits as Go's arithmetic does."""
+    """Wrap an integer to 64 bits as Go's arithmetic does."""
     return value if -(2**63) <= value < 2**63 else (value + 2**63) % _WRAP - 2**63
 
 
 def parse_float(string: str) -> float:
-    """Read a number as Go's strconv.ParseFloat does; what is none is 0."""
+    """Read a number as Go's strconv.ParseFloat does; an invalid one is 0."""
     if len(string) > _LONGEST_NUMBER:
         return 0.0
     match = _GO_FLOAT.fullmatch(string)
@@ -295,7 +299,7 @@ def parse_float(string: str) -> float:
 
 
 def truncate(value: float) -> int:
-    """Turn a float into an int64; what does not fit becomes the smallest one."""
+    """Turn a float into an int64; one out of range becomes the smallest one."""
     return int(value) if -(2.0**63) <= value < 2.0**63 else SMALLEST_INT
 
 
@@ -325,7 +329,7 @@ def to_int(value: Any) -> int:
 def equal(left: Any, right: Any) -> bool:
     """Compare as Go's interface values compare: same type and same value.
 
-    Raises TemplateAbort for two maps, lists or structs of one type, which Go cannot compare.
+    Raise TemplateAbort for two maps, lists or structs of one type, which Go cannot compare.
     """
     kind, other = type(left), type(right)
     if kind is not other:

@@ -1,6 +1,6 @@
-"""The storage contract as tests: what every backend must pass, ours and yours, without exceptions.
+"""The storage contract, as tests that every backend must pass without exceptions.
 
-A backend's author subclasses `StoreContract`, says how to connect, and lets pytest collect the class::
+A backend's author subclasses `StoreContract`, defines `connect`, and lets pytest collect the class::
 
     import pytest
     from flyteops.testing import StoreContract

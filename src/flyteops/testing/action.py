@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Actions: created, handed out, finished: the tests."""
+"""Tests of actions: creation, hand-out, results."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creat
 
 
 class ActionContract(StoreCase):
-    """Actions: created, handed out, finished."""
+    """Actions: creation, hand-out, results."""
 
     # ----------------------------------------------------------------------------------------------- the life of an action
 
@@ -142,7 +142,7 @@ class ActionContract(StoreCase):
                 deploys = [action.action_id for action in mine if action.name == "Deploy"]
                 assert [await take_one(store, pack, "Deploy") for _ in deploys[:2]] == deploys[:2]
                 others = [action.action_id for action in mine if action.action_id not in deploys[:2]]
-                # What is handed back is the oldest again, in whatever queue it is.
+                # A returned action is the oldest again, in any queue.
                 first = await take_one(store, pack)
                 assert first == others[0]
                 assert await take_one(store, pack) == others[1]
@@ -193,7 +193,7 @@ class ActionContract(StoreCase):
             while len(taken) < len(actions):
                 claimed = await store.claim(WORKER, NOON)
                 if not claimed:
-                    await store.ping()  # lets the others go on
+                    await store.ping()  # lets the other tasks run
                 else:
                     taken.append(claimed[0].action_id)
 
@@ -440,6 +440,6 @@ async def start_one(store: Store, action: NewAction) -> NewAction:
 
 
 async def take_one(store: Store, pack: PackRef, command: str | None = None) -> str | None:
-    """Return the id of the action that the pack is handed, None when there is none."""
+    """Return the id of the action that the pack is handed, None if there is none."""
     claimed = await store.claim(pack, NOON, action_name=command)
     return claimed[0].action_id if claimed else None

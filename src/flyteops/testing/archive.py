@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""What stays: the audit, growth, and opening again: the tests."""
+"""Tests of durable data: the audit, growth, and reopening."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from flyteops.testing.sample import NOON, NOTHING, SENDER, WORKER, Sample, alway
 
 
 class ArchiveContract(StoreCase):
-    """What stays: the audit, growth, and opening again."""
+    """Durable data: the audit, growth, and reopening."""
 
     # ------------------------------------------------------------------------------------------------------------ audit
 

@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Timers that cannot be dealt with, and leases after an absence: the tests."""
+"""Tests of timers that cannot be processed, and of leases after a downtime."""
 
 import asyncio
 from datetime import timedelta
@@ -14,9 +14,9 @@ from flyteops.testing.timer import LIMIT, Ruling, claim
 
 
 class AsideContract(StoreCase):
-    """What does not keep anything else waiting."""
+    """Items that cannot be processed must not delay others."""
 
-    # ------------------------------------------------------------------------------------ what cannot be dealt with just now
+    # -------------------------------------------------------------------------------- items that cannot be processed for now
 
     async def test_a_lost_action_that_cannot_be_ruled_on_keeps_no_other_waiting(self) -> None:
         class Refusing(Ruling):
@@ -112,7 +112,7 @@ class AsideContract(StoreCase):
                 await store.save_flow(version, [Timetable(0, "night", "rule", version.saved_at)])
             assert not await store.list_flows()
 
-    # ----------------------------------------------------------------------------------- when no server was at work meanwhile
+    # ----------------------------------------------------------------------------------- when no server was running meanwhile
 
     async def test_leases_begin_anew_when_a_server_comes_back(self) -> None:
         sample = Sample()

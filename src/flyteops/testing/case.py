@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - it asserts
-"""What the tests of the contract share."""
+"""The common parts of the tests of the contract."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,12 +30,12 @@ def raises(kind: type[BaseException]) -> Iterator[None]:
 
 
 def ids(executions: Sequence[Execution]) -> list[str]:
-    """Return what tells the executions apart."""
+    """Return the ids of the executions."""
     return [execution.correlation_id for execution in executions]
 
 
 def event_ids(records: Sequence[EventRecord]) -> list[str]:
-    """Return what tells the events apart."""
+    """Return the ids of the events."""
     return [record.event.event_id for record in records]
 
 
@@ -47,14 +47,14 @@ async def start(store: Store, *actions: NewAction, event: Event | None = None) -
 
 
 async def take(store: Store, at: datetime = NOON, pack: PackRef = WORKER) -> str:
-    """Claim an action that must be there; return its id."""
+    """Claim an action, which must exist; return its id."""
     claimed = await store.claim(pack, at)
     assert claimed, "no action is handed out"
     return claimed[0].action_id
 
 
 def before(at: datetime) -> Retention:
-    """Return that everything older than this may be removed."""
+    """Return a retention that allows the removal of everything older than this."""
     return Retention(before=at, finished_before=at, keys_before=at)
 
 
@@ -62,5 +62,8 @@ class StoreCase:
     """A test of a store."""
 
     def connect(self) -> Store:
-        """Return a store that is not opened, on data of this test's own; called again, another one on the same data."""
+        """Return a store that is not opened, on data of this test's own.
+
+        Another call returns another store on the same data.
+        """
         raise NotImplementedError

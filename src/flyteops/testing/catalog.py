@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Packs, flows, datastore items and notes: the tests."""
+"""Tests of packs, flows, datastore items and notes."""
 
 import asyncio
 from datetime import timedelta

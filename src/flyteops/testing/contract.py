@@ -1,4 +1,4 @@
-"""The whole contract. See the package's docstring for how to run it against a backend."""
+"""The whole contract. See the package's docstring for its use with a backend."""
 
 from flyteops.testing.action import ActionContract
 from flyteops.testing.archive import ArchiveContract
@@ -20,4 +20,4 @@ class StoreContract(
     TransferContract,
     TextContract,
 ):
-    """The tests; subclass it and say how to `connect`."""
+    """The tests; subclass it and define `connect`."""

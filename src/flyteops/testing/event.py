@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Events and the decisions about them: the tests."""
+"""Tests of events and the decisions about them."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone

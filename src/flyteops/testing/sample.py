@@ -19,7 +19,7 @@ def minutes(count: float) -> datetime:
 
 
 class Sample:
-    """Makes values whose ids count up, so that a failure shows which was which."""
+    """Makes values whose ids count up, so that a failure identifies them."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -87,7 +87,7 @@ def creating(*actions: NewAction) -> Outcome:
 
 
 def always(outcome: Outcome | None) -> Callable[[Progress], Outcome | None]:
-    """Return a `decide` that says the same whatever it sees."""
+    """Return a `decide` with a constant result."""
     return lambda _: outcome
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - it asserts
-"""Texts that a database may not like: what a store refuses, and that it harms nothing else."""
+"""Tests of texts that a database may not accept: they are refused, and other data is unharmed."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample
 
 ODD = ("a\0b", "\ud800", "x" * 1_000_000, "\\u0000", "\x7f\x01\u2028", "$where", "a.b", "é☃😀")
-"""Texts that some database or other refuses, cuts, or takes for something else."""
+"""Texts that some databases refuse, cut, or misinterpret."""
 
 
 class TextContract(StoreCase):
@@ -90,7 +90,7 @@ class TextContract(StoreCase):
 
     async def test_the_longest_names_and_labels_have_room(self) -> None:
         sample = Sample()
-        # A text that no database makes shorter by compressing it.
+        # A text that no database can compress.
         long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=LONGEST))  # noqa: S311 - any text would do
         labels = {"k": (long * 3)[: LONGEST_LABELS - len('{"k":""}')]}
         pack = PackRef("long", long, labels)

@@ -1,5 +1,5 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""What time brings: leases, delays, timetables, and keys of events: the tests."""
+"""Tests of time: leases, delays, timetables, and keys of events."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LIMIT = timedelta(minutes=5)
 
 
 class Ruling:
-    """Rules as the test says; remembers what it was asked."""
+    """Rules with the results of the test; records its calls."""
 
     def __init__(self, lost: Repeat | Ask | Fail | None = None, firings: Sequence[Firing] = ()) -> None:
         self._lost = lost
@@ -40,17 +40,17 @@ class Ruling:
 
 
 async def claim(store: Store, at: datetime = NOON) -> Claimed:
-    """Claim the one action that must be there."""
+    """Claim the one action, which must exist."""
     (claimed,) = await store.claim(WORKER, at, seed=SEED)
     return claimed
 
 
 def accept(_progress: Progress) -> None:
-    """Let everything be done."""
+    """Allow every claim."""
 
 
 class TimerContract(StoreCase):
-    """What time brings."""
+    """Leases, delays, timetables, and keys of events."""
 
     # ----------------------------------------------------------------------------------------------------------- leases
 
@@ -200,7 +200,7 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, *actions)
             await store.advance(minutes(1), Ruling())
-            # Also at one and the same time, and with the same number of attempts.
+            # Also at the same time, and with the same number of attempts.
             owners = [list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED))]
             for _ in range(2):
                 for each in owners[-1]:

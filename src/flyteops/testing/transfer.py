@@ -1,5 +1,8 @@
 # ruff: noqa: S101 - the names of tests are sentences, and they assert
-"""Everything into another store, and back: the tests. The other store is always one in a file, which this suite holds as well."""
+"""Tests of transfers of all data into another store, and back.
+
+The other store is always one in a file, which this suite tests as well.
+"""
 
 import asyncio
 import contextlib
@@ -22,7 +25,10 @@ from flyteops.testing.timer import LIMIT, SEED, Ruling, accept
 
 
 class Everything:
-    """A store's content, with an action of each kind; `leases` are those of the one that was handed out twice."""
+    """A store's content, with an action of each kind.
+
+    `leases` are those of the action that was handed out twice.
+    """
 
     def __init__(self) -> None:
         self.sample = sample = Sample()
@@ -37,7 +43,7 @@ class Everything:
         self.leases: list[str] = []
 
     async def store(self, store: Store) -> None:
-        """Bring it about as servers do."""
+        """Create the content as servers do."""
         await self._catalog(store)
         sample = self.sample
         offset = timezone(timedelta(hours=5, minutes=30))
@@ -79,7 +85,7 @@ class Everything:
 
 
 async def observe(store: Store) -> list[object]:
-    """Return all that can be asked of an open store."""
+    """Return all query results of an open store."""
     sight: list[object] = [list(await store.list_packs()), list(await store.list_flows()), dict(await store.list_current())]
     sight += [list(await store.list_items()), list(await store.list_actions(ActionFilter(), 0, 100))]
     sight += [list(await store.list_notes(kind)) for kind in ("hook", "token")]
@@ -89,30 +95,30 @@ async def observe(store: Store) -> list[object]:
 
 
 async def records_of(store: Store) -> list[Stored]:
-    """Return all that a store exports."""
+    """Return all records that a store exports."""
     return [record async for part in store.export() for record in part]
 
 
 async def in_parts(records: Sequence[Stored], size: int = 3) -> AsyncGenerator[Sequence[Stored], None]:
-    """Give the records a few at a time."""
+    """Yield the records a few at a time."""
     for start_at in range(0, len(records), size):
         yield records[start_at : start_at + size]
 
 
 def quiet(_doing: str, _tally: Tally) -> None:
-    """Report nothing."""
+    """Ignore progress reports."""
 
 
 @contextlib.asynccontextmanager
 async def file_store() -> AsyncIterator[Store]:
-    """Give an open store in a file of its own."""
+    """Yield an open store in a file of its own."""
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteStore(Path(folder) / "flyte.db") as store:
             yield store
 
 
 class TransferContract(StoreCase):
-    """Everything into another store, and back."""
+    """Transfers of all data into another store, and back."""
 
     async def test_everything_arrives_in_this_store_as_it_was_and_goes_on(self) -> None:
         everything = Everything()
@@ -133,7 +139,7 @@ class TransferContract(StoreCase):
             await self._goes_on(other, everything)
 
     async def _goes_on(self, store: Store, everything: Everything) -> None:
-        """Go on with what was under way as if nothing had happened."""
+        """Continue the work in progress as if nothing had happened."""
         sample = everything.sample
         seen: list[Progress] = []
 
@@ -176,7 +182,7 @@ class TransferContract(StoreCase):
             assert not (await store.look_around()).is_loading
             assert await store.begin_load() == Checkpoint()
             await store.load(records[:20], half.checkpoint)
-            await store.load(records[:20], half.checkpoint)  # as when the answer was lost
+            await store.load(records[:20], half.checkpoint)  # as when the response was lost
         async with self.connect() as store:
             assert (await store.look_around()).is_loading
             with raises(StoreError):

@@ -133,7 +133,10 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handler.give_back_action,
         name="returnAction",
         tag="action",
-        query=(LEASE,),
+        query=(
+            LEASE,
+            Parameter("revision", "what the link has if the action has no time limit", {"type": "integer"}),
+        ),
         outcomes={204: Success("Others get the action.")},
         errors=(404, 409),
     ),

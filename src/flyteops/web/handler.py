@@ -179,8 +179,9 @@ async def take_action(call: Call) -> Reply:
     )
     if not claimed:
         return DONE
-    views = [wire.ActionView.of(pack_id, each, call.site) for each in claimed]
-    return Reply(200, wire.ActionList(actions=views) if limit else views[0])
+    if limit:
+        return Reply(200, wire.ActionList.of(pack_id, claimed, call.site))
+    return Reply(200, wire.ActionView.of(pack_id, claimed[0], call.site))
 
 
 async def heartbeat(call: Call) -> Reply:
@@ -206,9 +207,12 @@ async def complete_action(call: Call) -> Reply:
 async def give_back_action(call: Call) -> Reply:
     """Give an action back that was taken and about which nothing was done.
 
-    It is handed out again, also to who gives it back, and the attempt does not count.
+    It is handed out again, also to who gives it back, and the attempt does not count. The link comes with the action in a list
+    (`max`). 409 means that the pack no longer has the action, as after a return whose answer was lost.
     """
-    await call.service.give_back(call.params["packId"], call.params["actionId"], call.query().text("lease"))
+    with call.query() as query:
+        lease, revision = query.text("lease"), query.number("revision", -1, least=0)
+    await call.service.give_back(call.params["packId"], call.params["actionId"], lease, revision)
     return DONE
 
 

@@ -115,6 +115,11 @@ class Site:
         path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/heartbeat?lease={lease}"
         return self.link(path, f"{self.base}/swagger#/actionHeartbeat")
 
+    def give_back(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> Link:
+        query = f"revision={revision}" if lease is None else f"lease={lease}"
+        path = f"{pack_path(pack_id)}/actions/{segment(action_id)}/return?{query}"
+        return self.link(path, f"{self.base}/swagger#/actionReturn")
+
     def resolution(self, action_id: str) -> Link:
         return self.named(f"/v1/actions/{segment(action_id)}/resolution", "action/resolveAction")
 

@@ -215,6 +215,13 @@ class ActionList(Answer, kw_only=True):
 
     actions: list[ActionView]
 
+    @classmethod
+    def of(cls, pack_id: str, claimed: Sequence[Claimed], site: Site) -> Self:
+        views = [ActionView.of(pack_id, each, site) for each in claimed]
+        for view, each in zip(views, claimed, strict=True):
+            view.links.append(site.give_back(pack_id, each.action_id, each.lease, each.revision))
+        return cls(actions=views)
+
 
 class Heartbeat(Answer, kw_only=True):
     """Until when the pack has time now; left out when there is no limit."""

@@ -1,4 +1,4 @@
-"""Run a pack in a test, without a network: the pack's true code against a server in memory."""
+"""Tests of packs without a network: the pack's real code against a server in memory."""
 
 from flyteops.sdk.testing.clock import ManualClock, settle
 from flyteops.sdk.testing.server import FakeServer

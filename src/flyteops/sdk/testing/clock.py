@@ -1,4 +1,4 @@
-"""Time that passes when a test says so."""
+"""A clock that tests advance."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -20,30 +20,30 @@ class ManualClock(Clock):
         self._order = count()
 
     def now(self) -> datetime:
-        """Return the instant at which the clock stands."""
+        """Return the current time of the clock."""
         return self._now
 
     def monotonic(self) -> float:
-        """Return the same instant in seconds."""
+        """Return the same time in seconds."""
         return self._now.timestamp()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock was advanced so far."""
+        """Sleep until the clock is advanced to that time."""
         future = asyncio.get_running_loop().create_future()
         heappush(self._sleepers, (self._now + timedelta(seconds=seconds), next(self._order), future))
         await future
 
     async def idle(self, seconds: float) -> None:
-        """Wait until the clock was advanced so far: the server has nothing to do."""
+        """Wait until the clock is advanced to that time: the server has no work."""
         await self.sleep(seconds)
 
     async def back_off(self, seconds: float) -> None:
-        """Note the time and go on."""
+        """Record the time and continue."""
         self.back_offs.append(seconds)
         await asyncio.sleep(0)
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock, wake who slept so long one after the other, and let each of them go on."""
+        """Move the clock, wake the sleepers one after the other, and let each of them continue."""
         end = self._now + timedelta(seconds=seconds)
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -55,6 +55,6 @@ class ManualClock(Clock):
 
 
 async def settle() -> None:
-    """Let every task that can go on do so."""
+    """Let every ready task continue."""
     for _ in range(_SETTLING_TURNS):
         await asyncio.sleep(0)

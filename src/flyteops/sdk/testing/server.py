@@ -52,11 +52,12 @@ class _Told(msgspec.Struct):
 
 
 class FakeServer(httpx2.AsyncBaseTransport):
-    """A Flyte server in memory; it answers the calls of packs as the real one does.
+    """A Flyte server in memory; it answers the calls of packs like a real one.
 
-    `data` holds the datastore, as JSON, for a test to fill. `registrations`, `events` and `results` hold what it accepted,
-    `failed` the ids of actions whose result says that it means failure, `keys` the idempotency keys of events, `requests`
-    every call as ``POST /v1/packs``. With a `token`, whoever shows another is refused; with a `body_limit`, larger bodies are.
+    `data` holds the datastore, as JSON, for a test to fill. `registrations`, `events` and `results`
+    hold accepted requests, `failed` the ids of actions whose result means failure, `keys` the
+    idempotency keys of events, `requests` every call as ``POST /v1/packs``. With a `token`, other
+    tokens are refused; with a `body_limit`, larger bodies are.
     """
 
     def __init__(self, *, clock: Clock | None = None, token: str | None = None, body_limit: int | None = None) -> None:
@@ -78,7 +79,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
     @property
     def results(self) -> dict[str, Event]:
-        """What came of actions, by their ids."""
+        """The results of actions, by action id."""
         return self._desk.results
 
     # ------------------------------------------------------------------------------------------------ from the test
@@ -86,7 +87,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def ask(
         self, command: str, command_input: Any = None, *, pack: str | None = None, timeout: float | None = None, attempts: int = 1
     ) -> str:
-        """Let an action wait, for any pack or the one of a name, and return its id.
+        """Queue an action, for any pack or the one of a name, and return its id.
 
         With a `timeout` in seconds it has a lease, and is handed out `attempts` times at most.
         """
@@ -95,7 +96,10 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def fail(
         self, times: int = 1, *, status: int = 503, on: str = "", pack: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """Answer the next calls whose path ends with `on` with an error status; with `pack`, only those of that pack."""
+        """Answer the next calls whose path ends with `on` with an error status.
+
+        With `pack`, only those of that pack.
+        """
         for _ in range(times):
             answer = _refusal(_ERRORS.get(status, FlyteError)(), status)
             answer.headers.update(headers or {})
@@ -107,27 +111,27 @@ class FakeServer(httpx2.AsyncBaseTransport):
             self._disturbances.append((on, "", httpx2.ConnectError("connection refused")))
 
     def lose_answer(self, times: int = 1, *, on: str = "") -> None:
-        """Do the work of the next calls whose path ends with `on`, but let their answers get lost."""
+        """Do the work of the next calls whose path ends with `on`, but drop their responses."""
         for _ in range(times):
             self._disturbances.append((on, "", httpx2.ReadTimeout("")))
 
     def hold(self, *, on: str = "") -> asyncio.Event:
-        """Leave the next call whose path ends with `on` without an answer until the event is set."""
+        """Hold the response to the next call whose path ends with `on` until the event is set."""
         release = asyncio.Event()
         self._disturbances.append((on, "", release))
         return release
 
     def forget_pack(self) -> None:
-        """Lose every registration; actions that wait are kept."""
+        """Lose every registration; waiting actions are kept."""
         self._known.clear()
         self._desk.tell()
 
     def let_go(self) -> None:
-        """Hold no take any longer, as a server that stops: whoever waits is told that there is nothing to do."""
+        """End all waiting takes, like a server that stops: their responses are empty."""
         self._desk.close()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until `condition()` holds; it is looked at after every call of a pack."""
+        """Wait until `condition()` holds; it is checked after every call of a pack."""
         async with self.changed:
             await self.changed.wait_for(condition)
 
@@ -218,7 +222,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
                 raise _nothing_here()
 
     def _sender(self, known_as: str) -> str:
-        """Return the name of a pack that does something."""
+        """Return the name of the pack that makes the request."""
         if known_as not in self._known:
             raise NotFoundError(f"There is no pack {known_as!r}; a pack must register before it does anything else.")
         return self._known[known_as]
@@ -337,7 +341,7 @@ def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> http
 
 
 def _refusal(error: FlyteError, status: int) -> httpx2.Response:
-    """Return the problem details that an error is told with."""
+    """Return the problem details of an error."""
     code = "internal" if status >= 500 and status != 503 else error.code
     details: dict[str, Any] = {
         "type": f"urn:flyte:problem:{code}",

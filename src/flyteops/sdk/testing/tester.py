@@ -1,4 +1,4 @@
-"""A pack at work in a test."""
+"""The driver of a pack in a test."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ API = "http://flyte.test"
 class PackTester:
     """Run a pack against a `FakeServer`; an asynchronous context manager.
 
-    The clock stands still but for `advance`. Leaving the block stops the pack as SIGTERM would, and raises what made
-    it end before.
+    The clock stands still but for `advance`. Leaving the block stops the pack like SIGTERM, and
+    raises the error that ended it before.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PackTester:
 
     @property
     def sent(self) -> list[Event]:
-        """The events that the pack sent of its own accord, oldest first."""
+        """The events that the pack sent, other than results, oldest first."""
         return self.server.events
 
     async def __aenter__(self) -> Self:
@@ -63,7 +63,7 @@ class PackTester:
         await self.stop()
 
     async def run(self, command: str, command_input: Any = None) -> Event:
-        """Let the server ask for a command, and return the event that the pack answered."""
+        """Request a command from the pack, and return the event of its result."""
         action_id = self.server.ask(command, command_input)
         await self._wait(lambda: action_id in self.server.results, f"the result of {command}")
         return self.server.results[action_id]
@@ -73,13 +73,13 @@ class PackTester:
         await self.clock.advance(seconds)
 
     async def next_sent(self) -> Event:
-        """Wait for one more event than the pack has sent by now, and return it."""
+        """Wait for one more event than the pack has sent so far, and return it."""
         seen = len(self.sent)
         await self._wait(lambda: len(self.sent) > seen, "an event")
         return self.sent[seen]
 
     async def stop(self) -> None:
-        """Stop the pack as SIGTERM would, wait for its end, and raise what made it end before."""
+        """Stop the pack like SIGTERM, wait for its end, and raise the error that ended it before."""
         serving, self._serving = self._serving, None
         if self._session is not None:
             self._session.stop()
@@ -88,7 +88,7 @@ class PackTester:
             await serving
 
     async def health(self) -> dict[str, str]:
-        """Return what is not well, and why."""
+        """Return the unhealthy entries, with their reasons."""
         health = {} if self._session is None else await self._session.health()
         return {name: outcome.status for name, outcome in health.items() if not outcome.healthy}
 
@@ -114,7 +114,7 @@ async def _serve(session: Session, client: Client) -> None:
 
 
 def run_command(pack: Pack, command: str, command_input: Any = None) -> Event:
-    """Run one command, and return the event that the pack answered; for tests that are no coroutines."""
+    """Run one command, and return the event of its result; for tests that are not coroutines."""
 
     async def run() -> Event:
         async with PackTester(pack) as tester:

@@ -1,4 +1,4 @@
-"""What packs are asked to do by a server in memory: handed out, lost, answered."""
+"""The actions of a server in memory: handed out, lost, answered."""
 
 import asyncio
 from collections import deque
@@ -15,7 +15,10 @@ from flyteops.sdk.event import Event
 
 
 class Work(msgspec.Struct, eq=False):
-    """Something for a pack to do; `pack` is a name, None for any. Without a time limit it is handed out once and never lost."""
+    """An action for a pack; `pack` is a name, None for any.
+
+    Without a time limit it is handed out once and never lost.
+    """
 
     command: str
     input: Any
@@ -29,7 +32,10 @@ class Work(msgspec.Struct, eq=False):
     is_lost: bool = False
 
     def shown(self, lease: str | None) -> int:
-        """Return the number of the attempt whose lease is shown; without one it can only be the first, if there is no other."""
+        """Return the number of the attempt with this lease.
+
+        Without a lease it can only be the first, if it is the only one.
+        """
         if lease is None and len(self.leases) == 1:
             return 1
         if lease not in self.leases:
@@ -39,7 +45,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 class Desk:
-    """Everything that packs are asked to do, oldest first; `results` holds what came of it."""
+    """All actions for packs, oldest first; `results` holds their results."""
 
     def __init__(self, clock: Clock) -> None:
         self.results: dict[str, Event] = {}
@@ -51,7 +57,7 @@ class Desk:
         self._numbers = count(1)
 
     def offer(self, work: Work) -> str:
-        """Let something wait for a pack, and return its id."""
+        """Queue an action for a pack, and return its id."""
         if not work.id:
             work.id = f"action{next(self._numbers)}"
             self._work[work.id] = work
@@ -60,17 +66,20 @@ class Desk:
         return work.id
 
     def tell(self) -> None:
-        """Let those who wait look again."""
+        """Wake all waiting takes."""
         self._news.set()
         self._news = asyncio.Event()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waiting takes."""
         self._is_open = False
         self.tell()
 
     async def take(self, pack: Callable[[], str], command: str | None, most: int, wait: float) -> list[Work]:
-        """Hand out what is oldest, as soon as there is something, within so many seconds; `pack` raises for one that is lost."""
+        """Hand out the oldest actions, as soon as there are any, within so many seconds.
+
+        `pack` raises for a lost registration.
+        """
         until = self._clock.monotonic() + wait
         while not (found := self._claim(pack(), command, most)):
             left = until - self._clock.monotonic()
@@ -80,7 +89,7 @@ class Desk:
         return found
 
     def finish(self, action_id: str, pack: str, result: Event, lease: str | None) -> None:
-        """Take in a result; the same one again does nothing."""
+        """Accept a result; the same one again has no effect."""
         work = self._find(action_id, pack)
         earlier = self.results.get(action_id)
         if earlier == result:
@@ -95,7 +104,7 @@ class Desk:
         self.results[action_id] = result
 
     def extend(self, action_id: str, pack: str, lease: str | None) -> bool:
-        """Begin the time of an action anew; return whether it has a limit."""
+        """Restart the time limit of an action; return whether it has one."""
         work = self._find(action_id, pack)
         if work.timeout is not None and work.shown(lease) != len(work.leases):
             message = f"Action {action_id!r} was lost and handed out again."
@@ -115,7 +124,7 @@ class Desk:
         return fitting
 
     def _expire(self) -> None:
-        """Offer what was lost again, or end it."""
+        """Queue lost actions again, or end them."""
         for work in self._leased():
             if self._clock.monotonic() < work.expires_at:
                 continue

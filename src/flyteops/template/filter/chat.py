@@ -1,4 +1,4 @@
-"""Texts for messages in chats: what stands in them is shown and has no meaning."""
+"""Filters for chat messages: text is shown literally, without any markup meaning."""
 
 import re
 from typing import Any
@@ -12,15 +12,18 @@ _INDENTED = re.compile(r"(?:\A|(?<=[\n\r]))[ \t]+")
 
 
 def quote_slack(value: Any, _argument: Any, _state: State) -> str:
-    """Quote a text for a message in Slack: mentions and links in it are shown as they are written."""
+    """Quote a text for a message in Slack: mentions and links in it are shown literally."""
     return text(value).translate(_SLACK)
 
 
 def quote_md(value: Any, _argument: Any, _state: State) -> str:
-    """Quote a text for Markdown: what would be formatting in it is shown as it is written."""
+    """Quote a text for Markdown: formatting in it is shown literally."""
     return _MARKDOWN.sub(r"\\\1", _INDENTED.sub(_blanks, text(value)))
 
 
 def _blanks(found: re.Match[str]) -> str:
-    """Return what may stand where blanks were: many at the beginning of a line would make it code."""
+    """Return the replacement of a run of blanks.
+
+    Many at the beginning of a line would make it code.
+    """
     return " " if found.start() == 0 else ""

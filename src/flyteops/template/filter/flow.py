@@ -1,4 +1,4 @@
-"""Filters of Flyte's own: regular expressions, cron expressions, blanks, words for a shell."""
+"""Filters specific to Flyte: regular expressions, cron expressions, blanks, words for a shell."""
 
 import re
 import shlex
@@ -32,12 +32,15 @@ def _pattern(source: str, state: State) -> Pattern | None:
 
 
 def match(value: Any, argument: Any, state: State) -> bool:
-    """Tell whether a regular expression is found in the text; a wrong one never is."""
+    """Return whether a regular expression matches anywhere in the text.
+
+    An invalid one never does.
+    """
     return _matches(_pattern(text(argument), state), text(value), state)
 
 
 def prepare_match(argument: Any) -> Call:
-    """Compile the regular expression when it is first needed."""
+    """Compile the regular expression at its first use."""
     return _prepared(argument, _matches)
 
 
@@ -64,17 +67,17 @@ def _extract(pattern: Pattern | None, string: str, state: State) -> str:
 
 
 def extract_match(value: Any, argument: Any, state: State) -> str:
-    """Return what the first group of a regular expression matched, or the text itself."""
+    """Return the text matched by the first group of a regular expression, or the text itself."""
     return _extract(_pattern(text(argument), state), text(value), state)
 
 
 def prepare_extract_match(argument: Any) -> Call:
-    """Compile the regular expression when it is first needed."""
+    """Compile the regular expression at its first use."""
     return _prepared(argument, _extract)
 
 
 def matches_cron(value: Any, argument: Any, state: State) -> bool:
-    """Tell whether a time in the form of RFC 3339 is one that the cron expression names."""
+    """Return whether the cron expression names a time given in the form of RFC 3339."""
     try:
         time = Time.parse(text(value))
     except ValueError:
@@ -83,8 +86,8 @@ def matches_cron(value: Any, argument: Any, state: State) -> bool:
     if len(expression) > state.limits.regexp_length:
         raise TemplateRenderError("Invalid Cron Expression")
     try:
-        # Whether an expression is valid depended on the day somebody asked: only the fields up to the first that does not match
-        # now were ever read.
+        # In the original engine, validity depended on the day of the evaluation: only the fields up
+        # to the first that does not match now are read.
         if state.runtime.now is not None:
             is_due(expression, state.runtime.now)
         return is_due(expression, time.at)
@@ -103,7 +106,7 @@ def safe_copy_paste(value: Any, _argument: Any, _state: State) -> str:
 
 
 def shellquote(value: Any, _argument: Any, _state: State) -> str:
-    """Make one word for a POSIX shell of a text, whatever is in it."""
+    """Make one word for a POSIX shell out of any text."""
     string = text(value)
     if "\0" in string:
         raise TemplateRenderError("a shell cannot be given a zero byte")

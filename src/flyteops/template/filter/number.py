@@ -27,7 +27,10 @@ def get_digit(value: Any, argument: Any, _state: State) -> Any:
 
 
 def floatformat(value: Any, argument: Any, state: State) -> Any:
-    """Print a number with so many decimals, none if it is integral and the argument is no positive number."""
+    """Print a number with so many decimals.
+
+    Without decimals if it is integral and the argument is not positive.
+    """
     given = to_float(value)
     decimals = -1 if argument is None else to_int(argument)
     if (decimals <= 0 or type(argument) not in NUMBERS) and (float(truncate(given)) == given):
@@ -50,6 +53,6 @@ def pluralize(value: Any, argument: Any, _state: State) -> str:
 
 
 def divisibleby(value: Any, argument: Any, _state: State) -> bool:
-    """Tell whether the number can be divided by the argument."""
+    """Return whether the number can be divided by the argument."""
     divisor = to_int(argument)
     return divisor != 0 and to_int(value) % divisor == 0

@@ -40,12 +40,12 @@ def length_of(value: Any, _argument: Any, _state: State) -> int:
 
 
 def length_is(value: Any, argument: Any, _state: State) -> bool:
-    """Tell whether there are so many items or characters."""
+    """Return whether there are so many items or characters."""
     return length(value) == to_int(argument)
 
 
 def random_item(value: Any, _argument: Any, state: State) -> Any:
-    """Return an item or character by chance."""
+    """Return a random item or character."""
     if not _sliceable(value) or not value:
         return value
     return element(value[state.chance().randrange(len(value))])
@@ -88,7 +88,7 @@ def key(value: Any, argument: Any, _state: State) -> Any:
 
 
 def kvp(value: Any, _argument: Any, state: State) -> dict[str, Any]:
-    """Read text such as ``a=1, b=2`` as a map; what has not exactly one `=` is left out."""
+    """Read text such as ``a=1, b=2`` as a map; a part without exactly one `=` is left out."""
     items = text(value).split(",")
     state.check_list(len(items))
     pairs = (item.split("=") for item in items)

@@ -1,4 +1,4 @@
-"""What a filter is."""
+"""The definition of a filter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ Call = Callable[[Any, Any, State], Any]
 class Filter:
     """One filter: `call(value, argument, state)`, where a missing argument is None.
 
-    `prepare(argument)` returns a call for an argument that is a literal, so that work on it is done only once; the call may keep
-    what it made, as the same literal always makes the same.
+    `prepare(argument)` returns a call for an argument that is a literal, so that work on it is done
+    only once; the call may cache its results, as the same literal always gives the same.
     """
 
     call: Call

@@ -84,12 +84,12 @@ def date(value: Any, argument: Any, state: State) -> str:
 
 
 def default(value: Any, argument: Any, _state: State) -> Any:
-    """Return the argument in place of what counts as false."""
+    """Return the argument if the value counts as false."""
     return value if truth(value) else argument
 
 
 def default_if_none(value: Any, argument: Any, _state: State) -> Any:
-    """Return the argument in place of nothing."""
+    """Return the argument if the value is nothing."""
     return argument if value is None else value
 
 
@@ -119,7 +119,7 @@ def _words(value: Any, state: State) -> list[str]:
 
 
 def linenumbers(value: Any, _argument: Any, state: State) -> str:
-    """Put its number before every line."""
+    """Prefix each line with its number."""
     lines = text(value).split("\n")
     state.check_list(len(lines))
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
@@ -152,7 +152,7 @@ def stringformat(value: Any, argument: Any, state: State) -> str:
 
 
 def truncatechars(value: Any, argument: Any, _state: State) -> str:
-    """Cut to a number of characters, the dots counted."""
+    """Cut to a number of characters, including the dots."""
     string, size = text(value), to_int(argument)
     if size >= len(string):
         return string
@@ -175,7 +175,7 @@ def wordcount(value: Any, _argument: Any, state: State) -> int:
 
 
 def wordwrap(value: Any, argument: Any, state: State) -> Any:
-    """Put so many words on a line; some numbers of words abort, as they always have."""
+    """Put so many words on a line; some numbers of words abort, as in the original engine."""
     every, size = _words(value, state), to_int(argument)
     if size <= 0:
         return value

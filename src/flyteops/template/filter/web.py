@@ -20,7 +20,7 @@ _WORD = re.compile(r"[^<]*?[ .,;]|[^<]+", re.DOTALL)
 
 
 def escape_html(value: Any, _argument: Any, _state: State) -> str:
-    """Replace what has a meaning in HTML."""
+    """Escape the special characters of HTML."""
     return escape(text(value))
 
 
@@ -43,7 +43,7 @@ def urlencode(value: Any, _argument: Any, _state: State) -> str:
 
 
 def iriencode(value: Any, _argument: Any, _state: State) -> str:
-    """Escape what may not stand in a URL at all."""
+    """Escape the characters that are not allowed in a URL at all."""
     return _iriencode(text(value))
 
 
@@ -52,7 +52,7 @@ def _iriencode(string: str) -> str:
 
 
 def linebreaks(value: Any, _argument: Any, state: State) -> Any:
-    """Make paragraphs of what empty lines separate, and breaks of other newlines."""
+    """Turn blocks between empty lines into paragraphs, and other newlines into breaks."""
     if not length(value):
         return value
     lines = text(value).split("\n")
@@ -70,7 +70,7 @@ def linebreaks(value: Any, _argument: Any, state: State) -> Any:
 
 
 def linebreaksbr(value: Any, _argument: Any, _state: State) -> str:
-    """Make breaks of newlines."""
+    """Turn newlines into breaks."""
     return text(value).replace("\n", "<br />")
 
 
@@ -98,12 +98,12 @@ def removetags(value: Any, argument: Any, state: State) -> str:
 
 
 def urlize(value: Any, argument: Any, state: State) -> str:
-    """Make links of addresses; the argument false leaves their text unescaped."""
+    """Turn addresses into links; the argument false leaves their text unescaped."""
     return _linked(text(value), state, escaped=argument is not False, size=-1)
 
 
 def urlizetrunc(value: Any, argument: Any, state: State) -> str:
-    """Make links of addresses and cut their text to a length."""
+    """Turn addresses into links and cut their text to a length."""
     return _linked(text(value), state, escaped=True, size=to_int(argument))
 
 
@@ -133,7 +133,7 @@ def _linked(string: str, state: State, *, escaped: bool, size: int) -> str:
 
 
 class _Cutter:
-    """Copies HTML until enough text has passed, and closes what is open then."""
+    """Copies HTML until enough text has passed, and then closes the open tags."""
 
     def __init__(self, source: str) -> None:
         self.source = clean(source).replace("\ufffd", "")
@@ -160,7 +160,7 @@ class _Cutter:
 
     def _tag(self) -> None:
         if self.position + 2 >= len(self.source):
-            # Not enough is left to be a tag: the bracket alone is copied.
+            # The rest is too short for a tag: the bracket alone is copied.
             self.copy(self.position + 1)
             return
         end = self.source.find(">", self.position)
@@ -182,7 +182,7 @@ class _Cutter:
 
 
 def truncatechars_html(value: Any, argument: Any, state: State) -> str:
-    """Cut HTML to a number of characters outside of tags, and close what is open."""
+    """Cut HTML to a number of characters outside tags, and close the open tags."""
     source, size = text(value), max(to_int(argument) - 3, 0)
     state.charge(len(source))
     cutter, seen = _Cutter(source), 0
@@ -199,7 +199,7 @@ def truncatechars_html(value: Any, argument: Any, state: State) -> str:
 
 
 def truncatewords_html(value: Any, argument: Any, state: State) -> str:
-    """Cut HTML to a number of words outside of tags, and close what is open."""
+    """Cut HTML to a number of words outside tags, and close the open tags."""
     size = max(to_int(argument), 0)
     state.charge(length(value))
     cutter, seen = _Cutter(text(value)), 0
@@ -210,7 +210,7 @@ def truncatewords_html(value: Any, argument: Any, state: State) -> str:
         end = match.end() if match else len(cutter.source)
         piece = cutter.source[cutter.position : end]
         stopped_by_tag = piece[-1] not in " .,;" and end < len(cutter.source)
-        # What runs into a tag is not counted, and neither is a separator alone.
+        # A word that runs into a tag is not counted, and neither is a separator alone.
         seen += not stopped_by_tag and len(piece) > (piece[-1] in " .,;")
         cutter.copy(end)
 

@@ -1,4 +1,4 @@
-"""Tags that choose and repeat: if, ifequal, ifchanged, for, firstof, cycle."""
+"""Tags for branches and loops: if, ifequal, ifchanged, for, firstof, cycle."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def nothing(_state: State) -> None:
 
 
 def if_tag(parser: Parser, opening: Token) -> Node:
-    """Read `if E ... elif E ... else ... endif`; what a second else holds is never printed."""
+    """Read `if E ... elif E ... else ... endif`; the body of a second else is never printed."""
     branches: list[tuple[Evaluate, Node]] = []
     otherwise: Node | None = None
     name = "elif"
@@ -184,9 +184,9 @@ def for_tag(parser: Parser, opening: Token) -> Node:
 
 
 Pass = tuple[int, Any, Any]
-"""The index that the loop's counters show, and what its two names are."""
+"""The index that the loop's counters show, and the values of its two names."""
 _UNTOUCHED = object()
-"""In place of the second name's value: only maps have one."""
+"""The placeholder for the second name's value: only maps have one."""
 
 
 def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
@@ -200,7 +200,7 @@ def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tupl
         names = sorted(found, key=to_bytes, reverse=backwards and ordered)
         return ((index, name, element(found[name])) for index, name in enumerate(names)), len(names)
     items = sorted(found, key=to_bytes) if ordered and kind is Strings else found
-    # Sorting JSON items does nothing, and then turning them round does nothing either.
+    # Sorting JSON items does nothing, and then reversing them does nothing either.
     if backwards and (kind is Strings or not ordered):
         items = items[::-1]
     return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
@@ -218,7 +218,7 @@ def _passes_of_text(found: str, state: State, *, backwards: bool, ordered: bool)
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """The names that a loop binds, what it repeats, and the steps of one pass."""
+    """The names that a loop binds, its body, and the steps of one pass."""
 
     key: str
     value: str | None
@@ -228,7 +228,8 @@ class _Loop:
     def repeat(self, passes: Iterable[Pass], size: int, state: State) -> None:
         """Run the body once for each pass."""
         scope = state.scope
-        # First and Last change once at most, as in the original: they follow the index, which counts down in a reversed text.
+        # First and Last change once at most, as in the original: they follow the index, which
+        # counts down in a reversed text.
         counters: dict[str, Any] = {"Parentloop": scope.get("forloop"), "First": True, "Last": False}
         scope["forloop"] = Struct("pongo2.tagForLoopInformation", counters, comparable=True)
         for index, first, second in passes:
@@ -284,7 +285,7 @@ def cycle_tag(parser: Parser, opening: Token) -> Node:
             raise located(TemplateAbort("cycle without values"), source, offset)
         value, hidden = advance(state)
         if type(value) is Cycle:
-            # The value is itself a cycle's: that one moves on.
+            # The value is itself a cycle's: that one advances.
             value.value, hidden = value.advance(state)
             value = value.value
         elif name is not None:

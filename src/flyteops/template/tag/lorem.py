@@ -45,7 +45,10 @@ _WORDS = " ".join(_PARAGRAPHS).split()
 
 
 def lorem(state: State, count: int, kind: str, chance: Random | None) -> None:
-    """Print so many words (w), paragraphs in HTML (p) or plain paragraphs (b), from the start or by chance."""
+    """Print so many words (w), paragraphs in HTML (p) or plain paragraphs (b).
+
+    They are taken from the start, or by chance.
+    """
     pieces = _WORDS if kind == "w" else _PARAGRAPHS
     before, after = ("<p>", "</p>") if kind == "p" else ("", "")
     separator = " " if kind == "w" else "\n"

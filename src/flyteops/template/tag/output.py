@@ -1,4 +1,8 @@
-"""Tags that print: filter, spaceless, autoescape, comment, now, templatetag, widthratio, lorem, and what is refused."""
+"""Tags that print.
+
+They are filter, spaceless, autoescape, comment, now, templatetag, widthratio and lorem; tags that
+would read files are refused.
+"""
 
 import math
 from datetime import UTC, datetime
@@ -31,7 +35,10 @@ _FAKE_NOW = Time(datetime(2014, 2, 5, 18, 31, 45, tzinfo=UTC))
 
 
 def filter_tag(parser: Parser, opening: Token) -> Node:
-    """Read `filter f[:argument]|g ... endfilter`; an unknown filter fails only when it is reached."""
+    """Read `filter f[:argument]|g ... endfilter`.
+
+    An unknown filter fails only when it is reached.
+    """
     steps: list[FilterStep] = []
     while not parser.at_close():
         name = parser.expect(NAME, "Expected a filter name (identifier).")
@@ -139,7 +146,7 @@ def now_tag(parser: Parser, opening: Token) -> Node:
 
 
 def templatetag_tag(parser: Parser, _opening: Token) -> Node:
-    """Read `templatetag openblock` and the like, which print the marks of this language."""
+    """Read `templatetag openblock` and the like, which print the delimiters of the language."""
     name = parser.expect(NAME, "Identifier expected.")
     mark = _MARKS.get(name[1])
     if mark is None:

@@ -1,4 +1,4 @@
-"""Errors as text, in the words that macros have always printed."""
+"""Errors as text, in the exact words that macros print in the original engine."""
 
 import re
 
@@ -10,7 +10,7 @@ _TOKEN = re.compile(
 _FILTER = re.compile(r"\|[ \t\r]*$")
 _SENDERS = {"time": "filter:date", "matchesCron": None}
 _SHIFT = 20
-"""Flows were wrapped in `{% autoescape off %}` before, which shows in the columns of the first line."""
+"""Flows were wrapped in `{% autoescape off %}` previously: it shifts the first line's columns."""
 
 
 def report(error: TemplateRenderError, source: str) -> str:
@@ -29,5 +29,5 @@ def report(error: TemplateRenderError, source: str) -> str:
 
 
 def _bare(token: str) -> str:
-    """Return a text without its quotes and escapes, any other token as it is."""
+    """Return a text without its quotes and escapes, any other token unchanged."""
     return re.sub(r"\\(.)", r"\1", token[1:-1]) if token[0] in "\"'" and len(token) > 1 else token

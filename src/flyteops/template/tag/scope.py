@@ -58,7 +58,7 @@ def with_tag(parser: Parser, opening: Token) -> Node:
 
 
 def _has_as(parser: Parser) -> bool:
-    """Look ahead: an `as` anywhere makes it the older form."""
+    """Return whether an `as` follows anywhere, which marks the older form."""
     start, found = parser.position, False
     while not parser.at_end() and not parser.at_close():
         found = found or parser.current[:2] == (KEYWORD, "as")
@@ -134,7 +134,7 @@ def _read_parameters(parser: Parser) -> list[tuple[str, Evaluate | None]]:
 
 @dataclass(frozen=True, slots=True)
 class _Macro:
-    """A macro as it is written; every run of its tag makes a function that sees the scope there."""
+    """A macro in the source; every run of its tag makes a function that sees the scope there."""
 
     name: str
     parameters: Sequence[tuple[str, Evaluate | None]]
@@ -149,7 +149,10 @@ class _Macro:
         return Function(self.name, None, lambda state, arguments: self._call(state, arguments, scope, autoescape=autoescape))
 
     def _call(self, state: State, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool) -> SafeText:
-        """Print the body; an error in it, or in a default, becomes the text, as flows may rely on."""
+        """Print the body.
+
+        An error in it, or in a default, becomes its text, as flows may rely on that.
+        """
         state.enter()
         state.charge(self.cost + len(scope))
         kept = state.scope, state.autoescape
@@ -166,7 +169,8 @@ class _Macro:
 
     def _printed(self, state: State, arguments: list[Any]) -> str:
         inner = dict(state.scope)
-        # Every default is evaluated, also for a parameter that has an argument, and before the arguments are counted.
+        # Every default is evaluated, also for a parameter that has an argument, and before the
+        # arguments are counted.
         for name, default in self.parameters:
             inner[name] = default(state) if default is not None else None
         if len(arguments) > len(self.parameters):
