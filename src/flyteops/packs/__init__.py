@@ -1,4 +1,4 @@
-"""Find the packs that are installed: those we ship, and all that others announce under the same entry point group."""
+"""The registry of installed packs: ours, and those announced under the same entry point group."""
 
 import difflib
 import os
@@ -21,7 +21,7 @@ GROUP = "flyte.packs"
 
 
 class InstalledPack(msgspec.Struct, frozen=True):
-    """A pack that some installed package announces; `fault` says why it cannot be used, if so."""
+    """A pack that an installed package announces; `fault` is the reason if it cannot be used."""
 
     name: str
     source: str
@@ -30,16 +30,19 @@ class InstalledPack(msgspec.Struct, frozen=True):
 
 
 def list_packs() -> list[InstalledPack]:
-    """Return every announced pack, sorted by name; each is imported, and one that fails does not hide the others."""
+    """Return every announced pack, sorted by name.
+
+    Each is imported, and one that fails does not hide the others.
+    """
     return [InstalledPack(point.name, point.value, distribution_of(point), _fault(point)) for point in find_entry_points(GROUP)]
 
 
 def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
     """Return the pack of that name, with its own settings read from `environ`.
 
-    Instead of a name it may be a place: `module:pack`, or a file. Raise `NotFoundError` for an unknown name, `SettingsError` for
-    wrong settings, and `FlyteError` when the pack cannot be imported. What is found is either a `Pack` or a function that makes
-    one from the environment.
+    Instead of a name, a place may be given: `module:pack`, or a file. Raise `NotFoundError` for an
+    unknown name, `SettingsError` for wrong settings, and `FlyteError` when the pack cannot be
+    imported. The object found is either a `Pack` or a function that makes one from the environment.
     """
     point = None if is_place(name) else _entry_point(name)
     try:
@@ -54,9 +57,10 @@ def load_pack(name: str, environ: Mapping[str, str]) -> Pack:
 
 
 def manifest(name: str) -> str:
-    """Return the manifest of a pack: what its other side, such as an app of Slack, is made from. The pack is not imported.
+    """Return the manifest of a pack, for its counterpart such as a Slack app.
 
-    Raise `NotFoundError` for an unknown name, and for a pack without one: there is no `manifest.yaml` in its package.
+    The pack is not imported. Raise `NotFoundError` for an unknown name, and for a pack without one:
+    there is no `manifest.yaml` in its package.
     """
     spec = find_spec(_entry_point(name).module)
     folders = [] if spec is None else spec.submodule_search_locations or []
@@ -68,7 +72,10 @@ def manifest(name: str) -> str:
 
 
 def prepare(name: str, environ: Mapping[str, str]) -> tuple[Pack, Environment]:
-    """Return a pack and the environment to run it in; one `SettingsError` tells the faults of both."""
+    """Return a pack and the environment to run it in.
+
+    One `SettingsError` reports the faults of both.
+    """
     problems: list[Problem] = []
     pack = environment = None
     try:
@@ -85,7 +92,7 @@ def prepare(name: str, environ: Mapping[str, str]) -> tuple[Pack, Environment]:
 
 
 def prepare_all(environs: Sequence[tuple[str, Mapping[str, str]]]) -> list[tuple[Pack, Environment]]:
-    """Prepare several packs, each with its own environment; one error tells all that is wrong with them."""
+    """Prepare several packs, each with its own environment; one error reports all of their faults."""
     found: list[tuple[Pack, Environment]] = []
     problems: dict[Problem, None] = {}
     for name, environ in environs:
@@ -109,7 +116,10 @@ def _id(pack: Pack, environment: Environment) -> str:
 
 
 def run(name: str, environ: Mapping[str, str] | None = None) -> None:
-    """Run a pack as a program, as `Pack.run` does; an unknown or broken pack and a wrong environment exit with 2."""
+    """Run a pack as a program, as `Pack.run` does.
+
+    An unknown or broken pack and a wrong environment exit with 2.
+    """
     try:
         pack, environment = prepare(name, os.environ if environ is None else environ)
     except FlyteError as error:

@@ -1,4 +1,4 @@
-"""The input of the Shell pack: a script, or an object with a script or a program and its arguments."""
+"""The input of the Shell pack: a script, or an object with a script or a program's arguments."""
 
 import os
 import re
@@ -19,9 +19,10 @@ _KINDS = {dict: "an object", list: "an array", bool: "a boolean", int: "a number
 
 
 class Invocation(msgspec.Struct, frozen=True):
-    """A program to run: the text of a script, or else the arguments of a program, its own name first.
+    """A program to run: the text of a script, or else the arguments of a program, with its name first.
 
-    `env` is added to the environment of the pack; `stdin` is empty and `cwd` the folder of the pack unless they are given.
+    `env` is added to the environment of the pack; `stdin` is empty and `cwd` the folder of the pack
+    unless they are given.
     """
 
     script: str = ""
@@ -32,11 +33,14 @@ class Invocation(msgspec.Struct, frozen=True):
     timeout: float | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run in."""
+        """Return the environment of the program."""
         return {**os.environ, **self.env}
 
     def command(self) -> tuple[str, ...]:
-        """Return the program to execute with its arguments; raise `FileNotFoundError` if there is none of that name."""
+        """Return the program to execute with its arguments.
+
+        Raise `FileNotFoundError` if there is none of that name.
+        """
         if self.argv:
             return self._found(self.argv[0]), *self.argv[1:]
         program = shutil.which("bash") or shutil.which("sh")
@@ -47,7 +51,7 @@ class Invocation(msgspec.Struct, frozen=True):
 
     def _found(self, name: str) -> str:
         if "/" in name:
-            return name  # the system finds it, from the folder where it runs
+            return name  # the system finds it, from the folder in which it runs
         program = shutil.which(name, path=self.environment().get("PATH", os.defpath))
         if program is None:
             message = f"there is no program {name!r} on the PATH of the pack"
@@ -56,7 +60,7 @@ class Invocation(msgspec.Struct, frozen=True):
 
 
 def read_invocation(value: Any) -> Invocation:
-    """Return what an input says; raise `InputError` with everything that is wrong with it."""
+    """Return the invocation in an input; raise `InputError` with all of its faults."""
     if value is None or value == "":
         message = "No script supplied to handler"
         raise InputError(message)
@@ -79,7 +83,10 @@ def read_invocation(value: Any) -> Invocation:
 
 
 class _Reader:
-    """Read the keys of an object one by one, and keep the faults until the end; null counts as absent."""
+    """Reads the keys of an object one by one, and collects the faults until the end.
+
+    Null counts as absent.
+    """
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         self._value = {key: item for key, item in value.items() if item is not None}
@@ -108,7 +115,7 @@ class _Reader:
         return text
 
     def _passed(self, path: str, text: Any) -> str:
-        """Check a text that is handed to the system, where a NUL ends it."""
+        """Check a text for the system, where a NUL would end it."""
         checked = self._checked(path, text)
         if "\0" in checked:
             self._complain(path, "must not contain a NUL character")

@@ -16,13 +16,13 @@ Announced = Pack | Callable[[Mapping[str, str]], Pack]
 
 
 def is_place(name: str) -> bool:
-    """Tell whether a pack is named by a place, and not as it was announced."""
+    """Return whether a pack is given by a place, and not by its announced name."""
     return ":" in name or name.endswith(".py") or "/" in name
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import something to find a pack in it, which must not run by that."""
+    """Import a module to find a pack in it, which must not run by that."""
     token = is_loading.set(True)
     try:
         yield
@@ -31,9 +31,10 @@ def loading() -> Iterator[None]:
 
 
 def find_announced(place: str) -> Announced:
-    """Return what stands at a place; raise `NotFoundError` if there is nothing, and whatever importing raises.
+    """Return the object at a place.
 
-    Without a name it is the only pack of the module, or its function `create`.
+    Raise `NotFoundError` if there is none, and any error of the import. Without a name it is the
+    only pack of the module, or its function `create`.
     """
     where, _, name = place.partition(":")
     with loading():
@@ -56,7 +57,7 @@ def find_announced(place: str) -> Announced:
 
 
 def as_announced(found: object, place: str) -> Announced:
-    """Return what was found, if it is a pack or may make one; raise `TypeError` for everything else."""
+    """Return the object if it is a pack or may make one; raise `TypeError` for everything else."""
     if isinstance(found, Pack) or callable(found):
         return found
     message = f"{place} is neither a Pack nor a function that makes one"
@@ -74,7 +75,7 @@ def _module(where: str) -> ModuleType:
         raise NotFoundError(message)
     folder = str(path.resolve().parent)
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # for what stands beside it
+        sys.path.insert(0, folder)  # for modules beside it
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         message = f"{where} is no Python file"

@@ -1,4 +1,4 @@
-"""How the packs of the original read what flows give them."""
+"""The reading of inputs in the way of the original packs."""
 
 from typing import Any, TypeVar
 
@@ -8,9 +8,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def read_input(raw: Any, kind: type[T]) -> T:
-    """Read an input as the original packs do: whatever the case of the keys, and null is an empty object.
+    """Read an input as the original packs do: keys in any case, and null as an empty object.
 
-    Text that spells a number or a boolean is taken for one where one is wanted, because templates render text.
+    Text that spells a number or a boolean is converted where one is expected, because templates
+    render text.
     """
     if not isinstance(raw, dict):
         return msgspec.convert({} if raw is None else raw, kind)

@@ -1,4 +1,4 @@
-"""A project of somebody who begins to write a pack: its files, and what it is called."""
+"""The project of a new pack: its files and its names."""
 
 import json
 import keyword
@@ -130,7 +130,10 @@ dist/
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project for a pack of this name; `folder` and `module` are made of its Latin letters and digits."""
+    """A project for a pack of this name.
+
+    `folder` and `module` are made of its Latin letters and digits.
+    """
 
     name: str
     folder: str
@@ -138,7 +141,7 @@ class Project(msgspec.Struct, frozen=True):
 
     @classmethod
     def called(cls, name: str) -> "Project":
-        """Find names for everything; raise `InputError` for a name that nothing can be called by."""
+        """Derive all names; raise `InputError` for a name that gives none."""
         name = unicodedata.normalize("NFC", name.strip())
         odd = sorted({letter for letter in name if not (letter.isalnum() or letter in " -_")})
         if odd:
@@ -156,7 +159,7 @@ class Project(msgspec.Struct, frozen=True):
         return cls(name, "-".join(words), _module("_".join(words)))
 
     def files(self) -> dict[str, str]:
-        """Return what is in the files of the project."""
+        """Return the contents of the project's files."""
         words = {
             "name": self.name,
             "quoted": json.dumps(self.name, ensure_ascii=False),
@@ -175,7 +178,7 @@ class Project(msgspec.Struct, frozen=True):
         }
 
     def write(self, place: Path) -> Path:
-        """Make the folder with its files; raise `ConflictError` when there is something of that name already."""
+        """Create the folder with its files; raise `ConflictError` if the name exists already."""
         folder = place / self.folder
         try:
             folder.mkdir()

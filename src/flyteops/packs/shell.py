@@ -1,4 +1,4 @@
-"""Shell: run a script, or a program with arguments, and report its output."""
+"""Shell: runs a script, or a program with arguments, and reports its output."""
 
 import asyncio
 import codecs
@@ -33,7 +33,7 @@ _GROUP_CHECK_EVERY = 0.02
 
 
 class Output(msgspec.Struct, omit_defaults=True):
-    """What a script wrote, as text, and how it ended; `truncated` says that not all of it was kept."""
+    """The output of a script as text, and its exit; `truncated` means that some was not kept."""
 
     stdout: str
     stderr: str
@@ -42,7 +42,7 @@ class Output(msgspec.Struct, omit_defaults=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long a script may run, in seconds, and how many bytes of each output stream are kept.
+    """The time limit of a script, in seconds, and the number of bytes kept of each output stream.
 
     Both streams together take at most `room` bytes as JSON texts (None: any number).
     """
@@ -53,7 +53,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def create(environ: Mapping[str, str]) -> Pack:
-    """Make the pack; `FLYTE_SHELL_TIMEOUT` and `FLYTE_SHELL_OUTPUT_LIMIT` (bytes of each stream) are its settings."""
+    """Make the pack.
+
+    `FLYTE_SHELL_TIMEOUT` and `FLYTE_SHELL_OUTPUT_LIMIT` (bytes of each stream) are its settings.
+    """
     reader = Reader(environ)
     limits = Limits(
         timeout=reader.read("FLYTE_SHELL_TIMEOUT", positive_seconds, Limits().timeout),
@@ -76,7 +79,10 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 def _for_results(limits: Limits, longest: int | None, pack: Pack) -> Limits:
-    """Return the limits with which a result is small enough for the server; `longest` is what the setting says of a stream."""
+    """Return the limits with which a result is small enough for the server.
+
+    `longest` is the setting for a stream.
+    """
     if longest is not None:
         return msgspec.structs.replace(limits, output=longest, room=longest_payload(pack))
     usual = usual_length(pack)
@@ -91,8 +97,8 @@ async def run_script(script: str, limits: Limits) -> Output:
 async def run_program(invocation: Invocation, limits: Limits) -> Output:
     """Run a program, or a shell with a script, in a process group of its own.
 
-    The group is killed when the time is over or the caller is cancelled. What the program leaves behind in the
-    background goes on, but nobody listens to it any more.
+    The group is killed when the time is over or the caller is cancelled. A process that the program
+    leaves in the background goes on, but its output is not read any more.
     """
     noun = "program" if invocation.argv else "script"
     try:
@@ -129,7 +135,7 @@ async def _start(command: Sequence[str], invocation: Invocation, stdout: int, st
     with contextlib.ExitStack() as files:
         stdin: int | IO[bytes] = DEVNULL
         if invocation.stdin:
-            # A file and not a pipe: a program that does not read it then holds up nobody.
+            # A file and not a pipe: a program that does not read it then blocks no writer.
             stdin = files.enter_context(tempfile.TemporaryFile())
             stdin.write(invocation.stdin.encode())
             stdin.seek(0)
@@ -154,7 +160,7 @@ def _exit_code_of(error: Exception, invocation: Invocation) -> int:
 
 
 class _Stream:
-    """Read one output stream to its end, and keep its beginning."""
+    """Reads one output stream to its end, and keeps its beginning."""
 
     def __init__(self, reader: asyncio.StreamReader, limit: int) -> None:
         self._limit = limit
@@ -168,7 +174,7 @@ class _Stream:
             self._kept += chunk[: self._limit - len(self._kept)]
 
     def text(self, length: int | None = None) -> str:
-        """Return what was kept, or its beginning; bytes that are not UTF-8 become U+FFFD."""
+        """Return the kept bytes, or their beginning, as text; invalid UTF-8 becomes U+FFFD."""
         kept = bytes(self._kept[:length])
         return codecs.getincrementaldecoder("utf-8")("replace").decode(kept, final=len(kept) == self._size)
 
@@ -184,7 +190,7 @@ class _Stream:
             del self._kept[max(fitting, 0) :]
 
     def notes(self, name: str) -> list[str]:
-        """Say so if something was cut off."""
+        """Return a note if output was cut off."""
         if self._size <= len(self._kept):
             return []
         return [f"[{name} was cut: {len(self._kept)} of {self._size} bytes are kept]"]
@@ -206,7 +212,8 @@ def _fit(stdout: _Stream, stderr: _Stream, room: int) -> None:
 async def _stream(limit: int) -> AsyncIterator[tuple[_Stream, int]]:
     """Open a pipe; the caller closes its writing end once the script has it.
 
-    The pipe is ours and not the process's, so that waiting for the process never means waiting for the pipe.
+    The pipe is ours and not the process's, so that waiting for the process never means waiting for
+    the pipe.
     """
     reading_end, writing_end = os.pipe()
     reader = asyncio.StreamReader(limit=_CHUNK)
@@ -222,7 +229,7 @@ async def _stream(limit: int) -> AsyncIterator[tuple[_Stream, int]]:
 
 
 async def _wait(process: Process, limit: float) -> int | None:
-    """Return the exit code, or None when the script had to be killed because its time was over."""
+    """Return the exit code, or None if the script was killed because its time was over."""
     try:
         async with asyncio.timeout(limit):
             code = await process.wait()
@@ -249,7 +256,10 @@ async def _kill(process: Process) -> None:
 
 
 async def _drain(*streams: _Stream) -> None:
-    """Read what is still in the pipes; a child in the background may keep them open, and is not waited for."""
+    """Read the rest of the pipes.
+
+    A child in the background may keep them open, and is not waited for.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PIPES_OPEN_AFTER):
             await asyncio.wait({stream.reading for stream in streams})

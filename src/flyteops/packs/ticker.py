@@ -1,4 +1,4 @@
-"""Ticker: an event every minute, for flows that do something regularly."""
+"""Ticker: an event every minute, for flows that run regularly."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +18,7 @@ class Tick(msgspec.Struct):
 
 
 def create(environ: Mapping[str, str]) -> Pack:
-    """Make the pack; `FLYTE_TICKER_INTERVAL` is the time from one tick to the next, 60 s if not given."""
+    """Make the pack; `FLYTE_TICKER_INTERVAL` is the time between ticks, 60 s if not given."""
     reader = Reader(environ)
     interval = reader.read("FLYTE_TICKER_INTERVAL", _interval, 60.0)
     reader.finish()
@@ -27,7 +27,7 @@ def create(environ: Mapping[str, str]) -> Pack:
 
     @pack.source(every=interval, at_once=False)
     async def ticker() -> None:
-        with suppress(UnavailableError):  # the outage is in the log already, and a late tick is of no use
+        with suppress(UnavailableError):  # the outage is logged already, and a late tick is of no use
             await pack.send(tick(Tick(_rfc3339(pack.clock().now().astimezone()))), within=interval)
 
     return pack

@@ -1,1 +1,1 @@
-"""Flyte over HTTP: the API that packs and people use (`api`), its shapes (`wire`), and the app that serves both (`app`)."""
+"""Flyte over HTTP: the API (`api`), its JSON shapes (`wire`), and the ASGI app (`app`)."""

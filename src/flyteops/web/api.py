@@ -1,4 +1,4 @@
-"""API v1: everything that can be asked for. This table is what is served and what the description of the API says."""
+"""The table of API v1: every operation that is served and appears in the OpenAPI description."""
 
 from typing import Any, get_args
 

@@ -41,7 +41,10 @@ NOTHING_HERE = problem(
 
 
 def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> "Api | Doorstep":
-    """Return the app that serves a started service; it neither starts nor stops it. Without a gate, everybody is let in."""
+    """Return the app that serves a started service; it neither starts nor stops it.
+
+    Without a gate, every request is admitted.
+    """
     options = options or Options()
     local_names = options.is_local and gate is None
     guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger", "/hooks"]), local_names=local_names)
@@ -59,7 +62,10 @@ def create_app(service: Service, options: Options | None = None, gate: Gate | No
 
 
 class Api:
-    """The ASGI app. One function from the request to the reply, since every call in between is paid for by each request."""
+    """The ASGI app.
+
+    One function from the request to the reply, since every request pays for each call in between.
+    """
 
     def __init__(
         self, service: Service, options: Options, operations: Iterable[Operation], guard: Guard, gate: Gate | None
@@ -124,7 +130,7 @@ class Description:
 
 
 def about() -> Iterable[Operation]:
-    """Return what is for people: the description of the API with its page, and the page of the hooks."""
+    """Return the operations for people: the API's description with its page, and the hooks' page."""
     description, swagger, hooks = Description(OPERATIONS), swagger_page(), hooks_page()
     for path, handler in (
         ("/v1/swagger", description.get),
@@ -137,7 +143,7 @@ def about() -> Iterable[Operation]:
 
 
 class Doorstep:
-    """Turns away other web sites before they are told what may be asked from other sites."""
+    """Refuses requests from other web sites before they are answered with the CORS permissions."""
 
     def __init__(self, app: App, guard: Guard, api: Api) -> None:
         self.shortcut = api.shortcut
@@ -154,5 +160,5 @@ class Doorstep:
 
 
 def normal_path(raw_path: bytes) -> str:
-    """Return the path as routes know it: as it was sent, percent signs and all, one slash at its begin and none at its end."""
+    """Return the path in the form of routes: as sent, with one leading and no trailing slash."""
     return "/" + raw_path.decode("latin-1").strip("/")

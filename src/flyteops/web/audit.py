@@ -1,4 +1,4 @@
-"""The JSON shapes of the audit: what flows did, and what was decided about events."""
+"""The JSON shapes of the audit: executions and their actions, and the decisions about events."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -18,7 +18,7 @@ OutcomeName = Literal["SUCCEEDED", "FAILED"]
 
 
 class PackRefView(Answer, kw_only=True):
-    """A pack as it was when it sent an event."""
+    """A pack at the time when it sent an event."""
 
     id: str
     name: str
@@ -67,7 +67,10 @@ class StateView(Answer, kw_only=True):
 
 
 class AttemptView(Answer, kw_only=True):
-    """One handing out of an action with a time limit; `lateResult` came after it was lost, and was not applied."""
+    """One attempt of an action with a time limit.
+
+    `lateResult` arrived after it was lost, and was not applied.
+    """
 
     number: int
     pack_id: str
@@ -87,9 +90,10 @@ class AttemptView(Answer, kw_only=True):
 
 
 class AuditAction(Answer, kw_only=True):
-    """An action with its history, what triggered it and what came of it; the `result` has empty fields until there is one.
+    """An action with its history, its trigger and its result.
 
-    `dueAt` is when it may be taken, if not at once, or when a pack that has it will have lost it.
+    The `result` has empty fields until there is one. `dueAt` is when the action may be taken, if
+    not at once, or when the pack that holds it loses it.
     """
 
     id: str
@@ -138,7 +142,7 @@ class AuditAction(Answer, kw_only=True):
 
 
 class ExecutionView(Answer, kw_only=True):
-    """One run of a flow: the steps of the version that it runs on, and the actions so far by step id."""
+    """One run of a flow: the steps of its version, and the actions so far by step id."""
 
     name: str
     uuid: str
@@ -176,10 +180,10 @@ class ExecutionList(Answer, kw_only=True):
 
 
 class RunAction(AuditAction, kw_only=True):
-    """An action with its `outcome`: whether its result means success or failure, left out until there is a result.
+    """An action with its `outcome`: success or failure, left out until there is a result.
 
-    An action in the state SUCCESS has FAILED if its result is marked with `failure`, or if its pack has registered
-    that event as a failure.
+    An action in the state SUCCESS has FAILED if its result is marked with `failure`, or if its pack
+    has registered that event as a failure.
     """
 
     outcome: OutcomeName | None = None
@@ -222,7 +226,7 @@ class RunList(Answer, kw_only=True):
 
 
 class ActionStatusView(Answer, kw_only=True):
-    """An action as it stands: its state since when, how often it was handed out, and when it is due."""
+    """The current status of an action: its state since when, its attempts, and when it is due."""
 
     id: str
     name: str
@@ -261,7 +265,7 @@ class ActionStatusView(Answer, kw_only=True):
 
 
 class ActionStatusList(Answer, kw_only=True):
-    """Actions as they stand, oldest first."""
+    """The current status of actions, oldest first."""
 
     actions: list[ActionStatusView]
     links: list[Link]
@@ -273,7 +277,7 @@ class ActionStatusList(Answer, kw_only=True):
 
 
 class DecisionView(Answer, kw_only=True):
-    """Why a step did or did not run for an event, with the place in the step where that was settled, if there is one."""
+    """The reason why a step did or did not run for an event, and the deciding place, if any."""
 
     flow_name: str
     flow_uuid: str = field(name="flowUUID")
@@ -312,9 +316,9 @@ class DecisionView(Answer, kw_only=True):
 
 
 class AuditEvent(Answer, kw_only=True):
-    """An event with everything that was decided about it; `actionId` names the action whose result it is.
+    """An event with all decisions about it; `actionId` names the action whose result it is.
 
-    `failure` says that the command of that action has failed.
+    `failure` means that the command of that action has failed.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What clients send: events by the shortest way there is, everything else as a document whose faults are told all at once."""
+"""Request bodies: events by the shortest way, others as documents with all errors at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -47,11 +47,11 @@ def _happening(call: Call) -> Happening:
 
 
 def told_plainly(body: bytes) -> Happening | None:
-    """Return the event if it is as nearly every client writes it, None when it needs a closer look."""
+    """Return the event if its body has the common form, or None if it needs a closer look."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
     try:
-        decode_any(body)  # a payload that is left as text is looked at only roughly: numbers and UTF-8 are not
+        decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
         text = decode_event(body)
         created_at = instant.read(text.created_at, "createdAt")
         return Happening(text.event, bytes(text.payload), created_at, instant.nanosecond(text.created_at), text.failure)
@@ -60,7 +60,7 @@ def told_plainly(body: bytes) -> Happening | None:
 
 
 def _told_in_full(call: Call, body: bytes) -> Happening:
-    """Return the event; raise `InputError` with everything that is wrong with it."""
+    """Return the event; raise `InputError` with all of its errors."""
     document = _document(call)
     problems: list[Problem] = []
     event = EventBody("")
@@ -116,7 +116,7 @@ def _json(body: bytes) -> Document:
 
 
 def idempotency_key(headers: Headers) -> str | None:
-    """Return the key by which an event that is sent again is known; raise `InputError`."""
+    """Return the key that identifies an event that is sent again; raise `InputError`."""
     key = headers.get(b"idempotency-key")
     if key is None:
         return None
@@ -127,14 +127,14 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 async def in_document(call: Call, use: Callable[[Document], T]) -> T:
-    """Return what `use` makes of the body; a large one is read in a thread."""
+    """Return the result of `use` for the body; a large body is read in a thread."""
     if len(call.body) >= LARGE:
         return await asyncio.to_thread(lambda: use(_document(call)))
     return use(_document(call))
 
 
 def resolution(document: Document) -> Resolved:
-    """Return what a person says of an action; raise `InputError`."""
+    """Return a person's resolution of an action; raise `InputError`."""
     told = read(document, Resolved)
     problems = []
     if told.resolution == "retry" and (told.event is not None or told.payload is not UNSET):
@@ -149,12 +149,15 @@ def resolution(document: Document) -> Resolved:
 
 
 def presence(document: Document) -> PresenceReport:
-    """Return what an instance of a pack reports of itself; raise `InputError`."""
+    """Return the presence report of an instance of a pack; raise `InputError`."""
     return read(document, PresenceReport)
 
 
 def declaration(document: Document) -> PackDeclaration:
-    """Return what a pack says of itself; raise `InputError`, also when a link of its own would be taken for one of ours."""
+    """Return the declaration of a pack.
+
+    Raise `InputError`, also for a link of its own that clients would take for one of ours.
+    """
     pack = read(document, PackDeclaration)
     problems = [
         document.problem(("links", index, "rel"), f"{link.rel!r} is a relation that the server itself gives to a pack's links")
@@ -167,7 +170,7 @@ def declaration(document: Document) -> PackDeclaration:
 
 
 class Given(NamedTuple):
-    """A datastore item as it was sent, and whether that says anything about its description."""
+    """A datastore item as it was sent, and whether the form gives a description."""
 
     item: DataItem
     has_description: bool

@@ -1,4 +1,4 @@
-"""Who changed what, over HTTP."""
+"""The log of changes over HTTP."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -27,10 +27,10 @@ class ChangeList(Answer, kw_only=True):
 
 
 async def list_changes(call: Call) -> Reply:
-    """Find who changed what, newest first.
+    """List the changes and their authors, newest first.
 
-    Kept is every change of a flow, a datastore item, a pack or a token, and what people said became of actions. An answer that
-    would be longer than 16 MiB is cut, and has a link `next`.
+    The log has every change of a flow, a datastore item, a pack or a token, and the resolutions of
+    actions by people. An answer that would be longer than 16 MiB is cut, and has a link `next`.
     """
     with call.query() as query:
         which = ChangeFilter(

@@ -1,7 +1,7 @@
-"""One connection of the HTTP server: reads requests within bounds, and lets the app answer them one after the other.
+"""One connection of the HTTP server: reads requests within bounds; the app answers them in order.
 
-The bounds are there before a request reaches the app: an endless head would fill the memory, and a request that is never
-finished would keep its connection for ever. Uvicorn runs the server around this; its own protocol costs each request more than
+The bounds apply before a request reaches the app: an endless head would fill the memory, and a request that is never finished
+would keep its connection for ever. Uvicorn runs the server around this; its own protocol costs each request more than
 everything that Flyte does for it.
 """
 
@@ -48,7 +48,7 @@ HEAD, BODY = "head", "body"
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 PIECE = 4_096
-"""Bytes that are parsed at once, unless they are all of one body: so many bytes hold few requests that have to wait."""
+"""Bytes that are parsed at once, unless they are all of one body: so few that they hold few requests that have to wait."""
 
 PIECE_IN_CHUNKS = 16_384
 
@@ -58,17 +58,18 @@ FRAMING_PER_BYTE = 8
 RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
 MOST_TURNED_AWAY = 64
-"""How many connections beyond the limit are told why they are closed."""
+"""Maximum number of connections beyond the limit that are answered with the reason before they are closed."""
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests within bounds, has the app answer them in order, and answers itself what is none, with problem details.
+    """Reads requests within bounds, has the app answer them in order, and refuses malformed ones with problem details.
 
-    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request is under way, `head_seconds`
-    for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body; and a `patience`.
+    A subclass may set other bounds, in seconds: `idle_seconds` for a connection on which no request is under way,
+    `head_seconds` for a whole head, `pause_seconds` between two parts of a body, `body_seconds` for a whole body; and a
+    `patience`.
     """
 
-    # In a dictionary, so many attributes would be found more slowly: it costs a request some percent.
+    # Attribute lookup in a dictionary would be slower: with so many attributes, it costs a request some percent.
     __slots__ = (
         "_about",
         "_answered",
@@ -125,7 +126,7 @@ class Connection(asyncio.Protocol):
     def __init__(
         self, config: Config, server_state: ServerState, app_state: object = None, _loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
-        """Be ready for a connection; called by uvicorn's server, with these names."""
+        """Prepare for a connection; called by uvicorn's server, with these names."""
         self.loop = _loop or asyncio.get_running_loop()
         self._app = config.loaded_app
         self._shortcut: Shortcut | None = getattr(self._app, "shortcut", None)
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._server = server_state
         self._common_of: list[tuple[bytes, bytes]] = []
         self._common = b""
-        # What is being read.
+        # The request that is being read.
         self.parser = _parser_of(self)
         self.url = b""
         self.headers: HeaderLines = []
@@ -148,18 +149,18 @@ class Connection(asyncio.Protocol):
         self._kept: Transfer | None = None
         self._reads_no_more = False
         self.is_half_closed = False
-        # Whose body is being read, who is being answered, and who has to wait for that.
+        # The request whose body is being read, the one being answered, and those that wait.
         self._read: Cycle | None = None
         self._answered: Cycle | Errand | None = None
         self._waiting: deque[Cycle | Refusal] = deque()
-        # How long it may take.
+        # Times and timers.
         self._idle_since = 0.0
         self._idle_timer: TimerHandle | None = None
         self._deadline = 0.0
         self._timer: TimerHandle | None = None
         self._timed_stage: str | None = None
 
-    # ------------------------------------------------------------------------------------------------------- what comes
+    # -------------------------------------------------------------------------------------------------------- receiving
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -203,16 +204,16 @@ class Connection(asyncio.Protocol):
             self._answered.leave()
         self._waiting.clear()
         self._keep(b"")
-        self._about = {}  # it refers back to here, as does the parser
+        self._about = {}  # it refers back to this connection, as does the parser
         self.flow.resume_writing()
         del self.parser
 
     def eof_received(self) -> bool | None:
-        """Go on answering a client that has closed its sending side only: it waits for the answers to its whole requests."""
+        """Keep answering a client that has closed its sending side only: it waits for the answers to its whole requests."""
         if self._held:
             self._read_held()
         if self._read is not None and self._waiting and self._read is self._waiting[-1]:
-            self._waiting.pop()  # the rest of this request will never come
+            self._waiting.pop()  # the rest of this request will never arrive
             self._read = self._stage = None
         elif self._stage == HEAD and not self._rest:
             self._stage = None
@@ -229,7 +230,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _may_probe(self) -> bool:
-        """Whether an interim response may be written now: only while a request waits, so that no others have to expect one."""
+        """Whether an interim response may be written now: only while a request waits, so no others must expect one."""
         cycle = self._answered
         return isinstance(cycle, Cycle) and cycle.scope.get(WAITS, False) and cycle.scope["http_version"] == "1.1"
 
@@ -258,7 +259,7 @@ class Connection(asyncio.Protocol):
             self._mind_the_time()
 
     def _goes_the_short_way(self, data: bytes, *, is_second: bool) -> bool:
-        """Begin with a request that goes the short way; wait for its second part, as many clients send head and body apart."""
+        """Start a request on the shortcut; wait for its second part, as many clients send head and body apart."""
         if self._shortcut is None or self._stage is not None or self._answered is not None or self.flow.write_paused:
             return False
         found = self._shortcut.find(data, self)
@@ -277,7 +278,7 @@ class Connection(asyncio.Protocol):
         self._parse(data)
 
     def read_on(self) -> None:
-        """Read what comes next, after a pause."""
+        """Resume reading after a pause."""
         self.flow.resume_reading()
         if self._rest:
             rest = self._rest
@@ -285,7 +286,7 @@ class Connection(asyncio.Protocol):
             self._parse(rest)
 
     def _parse(self, data: bytes) -> None:
-        """Parse what has come, piece by piece; what is behind a request that has to wait is kept as it is for now."""
+        """Parse the received bytes, piece by piece; those behind a request that has to wait are kept unparsed for now."""
         at = 0
         while at < len(data) and not (self.flow.read_paused or self._fault):
             end = at + self._piece_size()
@@ -298,7 +299,7 @@ class Connection(asyncio.Protocol):
             self._mind_the_time()
 
     def _keep(self, rest: bytes) -> None:
-        """Keep what is not parsed yet; refuse it when that is too much together with what others have under way."""
+        """Keep unparsed bytes; refuse them if they exceed the limit together with the transfers of others."""
         self._rest = rest
         if self._kept is not None:
             self._kept.end()
@@ -316,7 +317,7 @@ class Connection(asyncio.Protocol):
         return PIECE_IN_CHUNKS if self._missing is None else max(self._missing, 1)
 
     def _feed(self, piece: bytes) -> int:
-        """Parse a piece, and return how much of it."""
+        """Parse a piece, and return the number of bytes parsed."""
         self._unread += len(piece)
         self._framing += len(piece)
         size = len(piece)
@@ -334,7 +335,7 @@ class Connection(asyncio.Protocol):
         return size
 
     def _ignore_upgrade(self) -> None:
-        """Read a request that asks for another protocol as if it did not; only without that is its body read at all."""
+        """Read a request for another protocol as if it did not ask for one; only then is its body read at all."""
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._fault = NO_TUNNEL
@@ -355,7 +356,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage != HEAD:
-            return  # a trailer, which must not change what the head has said
+            return  # a trailer, which must not change the header fields
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._awaits_go_ahead = True
@@ -388,10 +389,10 @@ class Connection(asyncio.Protocol):
             self._read.complete()
             self._read = None
 
-    # ----------------------------------------------------------------------------------------------------- who is answered
+    # ----------------------------------------------------------------------------------------------------------- answering
 
     def _begun(self) -> Cycle:
-        """Return the request whose head has been read; it is answered now, or after those before it."""
+        """Return the cycle of the request whose head has been read; it is answered now, or after those before it."""
         version = self.parser.get_http_version()
         try:
             target = read_head(version, self.url, self.headers)
@@ -420,7 +421,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def common(self) -> bytes:
-        """The header lines that every answer has; the server makes them anew once a second."""
+        """The header lines that every answer has; the server renews them once a second."""
         headers = self._server.default_headers
         if headers is not self._common_of:
             self._common_of = headers
@@ -429,7 +430,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def may_skip_body(self) -> bool:
-        """Whether little enough of the body that is being read is missing to read past it."""
+        """Whether so little is missing of the body being read that the rest can be skipped."""
         return self._missing is not None and self._missing <= self.most_skipped
 
     def _answer(self, cycle: Cycle) -> None:
@@ -442,13 +443,13 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._server.tasks.discard)
 
     def end(self) -> None:
-        """Answer who comes next, as one has been answered."""
+        """Answer the next waiting request after one has been answered."""
         self._server.total_requests += 1
         self._answered = None
         self._idle_since = self.loop.time()
         if self.transport.is_closing() or self._outlet.is_lingering:
             return
-        if not self._waiting:  # more is read only when all that has come is answered
+        if not self._waiting:  # more is read only when everything received is answered
             self.read_on()
         elif isinstance(following := self._waiting.popleft(), Refusal):
             self._answer_fault(following.fault)
@@ -458,7 +459,7 @@ class Connection(asyncio.Protocol):
             self._outlet.close()
 
     def shutdown(self) -> None:
-        """Hang up, after those requests have been answered that have come; called by uvicorn's server."""
+        """Close the connection after the requests received so far are answered; called by uvicorn's server."""
         if self._held:
             self._read_held()
         last = self._waiting[-1] if self._waiting else self._answered
@@ -467,10 +468,10 @@ class Connection(asyncio.Protocol):
         else:
             last.keep_alive = False
 
-    # ------------------------------------------------------------------------------------------------- what takes too long
+    # --------------------------------------------------------------------------------------------------------- time limits
 
     def _close_if_idle(self) -> None:
-        """Close the connection if nothing has happened on it for long, and look again when that may be so next."""
+        """Close the connection if it has been idle too long; otherwise check again when that may next be so."""
         rest = self._idle_since + self.idle_seconds - self.loop.time()
         is_idle = self._stage is None and self._answered is None
         if is_idle and rest <= 0:
@@ -479,7 +480,7 @@ class Connection(asyncio.Protocol):
             self._idle_timer = self.loop.call_later(rest if is_idle else self.idle_seconds, self._close_if_idle)
 
     def _mind_the_time(self) -> None:
-        """Have a timer for what is still to come."""
+        """Set a timer for the part of the request that is still to arrive."""
         now = self.loop.time()
         if self._stage is None:
             self._stop_timer()
@@ -505,15 +506,15 @@ class Connection(asyncio.Protocol):
     def _give_up(self) -> None:
         self._timer = None
         if self.flow.read_paused:
-            # It is we who do not read on: the app has not come to it yet.
+            # Reading is paused on our side: the app has not come to this request yet.
             self._start_timer(self.pause_seconds)
         else:
             self._refuse(TOO_SLOW)
 
-    # ------------------------------------------------------------------------------------------------------ what is said
+    # ----------------------------------------------------------------------------------------------------------- closing
 
     def _refuse(self, fault: Fault) -> None:
-        """Read no more, and say why once the requests before it are answered; an answer that has begun is broken off."""
+        """Stop reading, and send the fault after the answers to earlier requests; an answer that has begun is broken off."""
         self._stop_timer()
         self._reads_no_more = True
         self._held = b""
@@ -554,7 +555,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"".join([*lines, body]))
 
     def hang_up(self, *, is_whole: bool) -> None:
-        """Close the connection after what has been written; unless the request `is_whole`, let the client finish sending."""
+        """Close the connection after the pending writes; unless the request `is_whole`, let the client finish sending."""
         self._stop_timer()
         is_all = is_whole and not (self._rest or self._waiting or self.flow.read_paused)
         if is_all or self.is_half_closed:
@@ -568,21 +569,21 @@ class Connection(asyncio.Protocol):
         self._outlet.linger(missing if not is_whole else None)
 
     def break_off(self) -> None:
-        """Close the connection at once, whatever is under way on it."""
+        """Close the connection at once, with everything under way on it."""
         self.transport.abort()
 
     def break_off_if_read(self) -> None:
-        """Break off a connection that is being closed and waits only for the client's part of the end of TLS."""
+        """Break off a connection that is being closed and waits only for the client's end of TLS."""
         if self.transport.is_closing() and self._outlet.is_read:
             self.transport.abort()
 
     async def has_arrived(self) -> bool:
-        """Return whether what was written to a client that has closed its sending side has arrived."""
+        """Return whether everything written to a client that has closed its sending side has arrived."""
         return await self._outlet.has_arrived()
 
 
 def _body_length(headers: HeaderLines) -> int | None:
-    """Return how long a body is, None if only its end will tell."""
+    """Return the length of a body, or None if only its end will show it."""
     length: int | None = 0
     for name, value in headers:
         if name == b"content-length":
@@ -594,6 +595,6 @@ def _body_length(headers: HeaderLines) -> int | None:
 
 def _parser_of(connection: Connection) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(connection)
-    # A client that says that it will close may have sent more requests before: those before that are answered.
+    # A client that announces that it will close may have sent more requests before that: they are answered.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser

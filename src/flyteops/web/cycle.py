@@ -1,6 +1,6 @@
-"""One request on a connection and the answer to it, as ASGI has them: what the app receives, and what it sends.
+"""One request on a connection and its answer, in terms of ASGI: the app's `receive` and `send`.
 
-Most requests are small and here as a whole when the app begins, and most answers are one write.
+Most requests are small and received as a whole when the app begins, and most answers are one write.
 """
 
 import asyncio
@@ -27,11 +27,12 @@ GO_AHEAD = STATUS_LINES[100] + b"\r\n"
 FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), CLOSE)}
 
 PIECE = 65_536
-"""Bytes of an answer that are written at once; of one that is larger, no more than two such pieces wait in the transport."""
+"""Bytes of an answer that are written at once; of a larger one, no more than two such pieces wait
+in the transport."""
 
 
 class Line(Protocol):
-    """The connection that a request has come on."""
+    """The connection of a request."""
 
     transport: asyncio.Transport
     flow: FlowControl
@@ -45,16 +46,19 @@ class Line(Protocol):
 
     @property
     def may_skip_body(self) -> bool:
-        """Whether little enough of the request's body is missing to read past it."""
+        """Whether so little is missing of the request's body that the rest can be skipped."""
 
     def read_on(self) -> None:
-        """Read what comes next, after a pause."""
+        """Resume reading after a pause."""
 
     async def has_arrived(self) -> bool:
-        """Return whether what was written to a client that has closed its sending side has arrived."""
+        """Return whether everything written to a client that has closed its sending side has arrived."""
 
     def hang_up(self, *, is_whole: bool) -> None:
-        """Close the connection after what has been written; unless the request `is_whole`, let the client finish sending."""
+        """Close the connection after the pending writes.
+
+        Unless the request `is_whole`, let the client finish sending.
+        """
 
     def break_off(self) -> None:
         """Close the connection at once."""
@@ -66,8 +70,9 @@ class Line(Protocol):
 class Cycle:
     """A request and its answer.
 
-    `is_whole`: the request is here up to its end. `is_gone`: the client has left. `is_begun`: some of the answer has been
-    written; `is_over`: all of it. Without `keep_alive` the connection ends with the answer.
+    `is_whole`: the request has been received up to its end. `is_gone`: the client has left.
+    `is_begun`: some of the answer has been written; `is_over`: all of it. Without `keep_alive` the
+    connection ends with the answer.
     """
 
     __slots__ = (
@@ -100,10 +105,10 @@ class Cycle:
         self._waiter: asyncio.Future[None] | None = None
         self._start = FAILURE
 
-    # ------------------------------------------------------------------------------------------------------- what comes
+    # -------------------------------------------------------------------------------------------------------- receiving
 
     def add(self, body: bytes) -> None:
-        """Take in a part of the body; when the app does not keep up, no more is read for now."""
+        """Add a part of the body; if the app does not keep up, pause reading."""
         self._body = self._body + body if self._body else body
         if len(self._body) > HIGH_WATER_LIMIT:
             self._flow.pause_reading()
@@ -125,7 +130,7 @@ class Cycle:
             self._waiter.set_result(None)
 
     async def receive(self) -> Message:
-        """Return what has come since the last call; wait if nothing has."""
+        """Return the part of the body received since the last call; wait if there is none."""
         if self._awaits_go_ahead and not (self.is_begun or self.is_whole or self._has_news or self._transport.is_closing()):
             self._transport.write(GO_AHEAD)
         self._awaits_go_ahead = False
@@ -140,10 +145,14 @@ class Cycle:
         body, self._body = self._body, b""
         return {"type": "http.request", "body": body, "more_body": not self.is_whole}
 
-    # ---------------------------------------------------------------------------------------------------- what is answered
+    # ----------------------------------------------------------------------------------------------------------- answering
 
     async def run(self, app: Any) -> None:
-        """Let the app answer; what it should never raise goes to the log, and the client is told that something went wrong."""
+        """Run the app.
+
+        Log an exception that it should never raise, and answer with status 500 or break the answer
+        off.
+        """
         try:
             await app(self.scope, self.receive, self.send)
         except ConnectionError:
@@ -165,9 +174,10 @@ class Cycle:
             self._end()
 
     async def send(self, message: Message) -> None:
-        """Answer. The head is kept until the body is there, or a part of it, so that they go out together.
+        """Send an ASGI message.
 
-        Raises `ConnectionResetError` when the client has gone, or did not get the answer.
+        The head is held back until the body, or a part of it, can go out with it. Raise
+        `ConnectionResetError` if the client has gone, or did not receive the answer.
         """
         if message["type"] == "http.response.start":
             self._start = message
@@ -185,7 +195,10 @@ class Cycle:
             self._end()
 
     async def _be_ready(self) -> None:
-        """Wait until the client has read enough of what was written before; raise `ConnectionResetError` if it has gone."""
+        """Wait until the client has read enough of the earlier writes.
+
+        Raise `ConnectionResetError` if it has gone.
+        """
         if self._flow.write_paused and not self.is_gone:
             await self._flow.drain()
         if self.is_gone:
@@ -231,19 +244,22 @@ class Cycle:
                 self.keep_alive = False
                 continue
             kept.append(header)
-        # Where a body of unknown length ends is told by the end of the connection.
+        # Only the end of the connection shows the end of a body of unknown length.
         self.keep_alive = self.keep_alive and is_delimited and (self.is_whole or self._line.may_skip_body)
         return head_of(status, self._line.common, kept, keep_alive=self.keep_alive)
 
 
 class Recipient(Protocol):
-    """Who gets an answer."""
+    """The recipient of an answer."""
 
     is_gone: bool
 
 
 async def write_rest(line: Line, data: bytes, to: Recipient) -> None:
-    """Write what follows the first piece, as fast as the client reads; raise `ConnectionResetError` when it has gone."""
+    """Write the bytes after the first piece, as fast as the client reads.
+
+    Raise `ConnectionResetError` if it has gone.
+    """
     for begin in range(PIECE, len(data), PIECE):
         if line.flow.write_paused:
             await line.flow.drain()
@@ -253,7 +269,10 @@ async def write_rest(line: Line, data: bytes, to: Recipient) -> None:
 
 
 def head_of(status: int, common: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-    """Return the head of an answer, `common` being header lines; raise `ValueError` for a value that would be several of them."""
+    """Return the head of an answer, `common` being header lines.
+
+    Raise `ValueError` for a value with line breaks.
+    """
     lines = [STATUS_LINES[status], common]
     for name, value in headers:
         if b"\n" in value or b"\r" in value:

@@ -1,4 +1,4 @@
-"""One request and its reply: reading the one within bounds, writing the other as JSON or YAML."""
+"""One request and its reply: reads requests within bounds, writes replies as JSON or YAML."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -37,26 +37,30 @@ CLOSE = (b"connection", b"close")
 """The header that ends the connection with the answer."""
 
 BREAK_OFF = "flyte.break_off"
-"""The extension of a request's scope by which a transfer that takes long makes room for others."""
+"""The extension of a request's scope by which a long transfer is ended to make room for others."""
 
 WAITS = "flyte.waits"
-"""What the scope of a request says while the request waits for something to do."""
+"""The key in a request's scope that is true while the request waits for an action."""
 
 ROOM_AROUND_A_VALUE = 64 * 1024
-"""How much larger than the greatest value a multipart body may be, for its boundaries and other fields."""
+"""Bytes that a multipart body may have beyond the greatest value, for its boundaries and other
+fields."""
 
 LARGE = 64 * 1024
-"""From this size on what takes long to read or write is dealt with in a thread, so that others need not wait for it."""
+"""Size in bytes from which slow reading and writing is done in a thread, so that others need not
+wait."""
 
 encode = msgspec.json.Encoder().encode
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How the API behaves. `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it.
+    """Options of the API.
 
-    A server that `is_local` is for this computer alone: without auth, it has no other names than this computer's.
-    Of a body that nobody wants, `max_leftover_bytes` are read before the client is told to keep the rest. `max_connections` and
-    `max_transfer_bytes` of bodies and answers are what all clients may use together.
+    `allowed_origins` are web origins such as ``https://flyte.example.com`` whose pages may use it.
+    A server that `is_local` is for this computer alone: without auth, it has no other names than
+    this computer's. Of a body that no operation wants, `max_leftover_bytes` are read before the
+    client is told to keep the rest. `max_connections` and `max_transfer_bytes` of bodies and
+    answers are the shared limits of all clients.
     """
 
     max_body_bytes: int = 10 * 1024 * 1024
@@ -68,15 +72,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DisconnectedError(Exception):
-    """The client went away before its request was complete; nobody is there to be answered."""
+    """The client went away before its request was complete; there is no client left to answer."""
 
 
 class Call:
-    """A request; its path parameters are there once the path is known, its body once it has been read.
+    """A request.
 
-    `bearer` is the token of our own by which it was let in, or what one of others says, if it was by one, or the pack that
-    needs none at its address. `items` are the datastore items that packs may read by it. `has_auth` says whether the server
-    asks for tokens at all.
+    Its path parameters are set once the path is known, its body once it has been read. `bearer` is
+    the token of our own that admitted it, or the claims of another issuer's token, or the pack that
+    needs no token at its address. `items` are the datastore items that packs may read by it.
+    `has_auth` says whether the server asks for tokens at all.
     """
 
     __slots__ = (
@@ -111,23 +116,26 @@ class Call:
         self._undo: Callable[[], Awaitable[None]] | None = None
 
     async def end(self, *, is_lost: bool) -> None:
-        """Let go of what the request holds; if its answer `is_lost`, undo what it says."""
+        """Release the memory of the request; if its answer `is_lost`, undo its work."""
         self.release()
         if is_lost and self._undo is not None:
             await self._undo()
 
     def traffic_warnings(self) -> Sequence[str]:
-        """Return what readiness warns of about connections and memory."""
+        """Return the warnings of readiness about connections and memory."""
         return () if self._traffic is None else self._traffic.warnings()
 
     def release(self) -> None:
-        """Let go of the body, and of the memory that is counted for it."""
+        """Release the body, and the memory that is counted for it."""
         self.body = b""
         if self._transfer is not None:
             self._transfer.end()
 
     def set_params(self, params: dict[str, str]) -> None:
-        """Note what the path says, as it was sent; raise `NotFoundError` if that is no text."""
+        """Set the path parameters, percent-encoded as sent.
+
+        Raise `NotFoundError` if one is not text.
+        """
         self.params = params
         for name, value in params.items():
             if "%" in value:
@@ -135,17 +143,17 @@ class Call:
 
     @property
     def site(self) -> Site:
-        """Everything that has an address, on the host that the client used."""
+        """The addresses of all resources, on the host that the client used."""
         return Site(base_of(self.headers, self.scope["scheme"], self.scope.get("server")))
 
     @property
     def author(self) -> Author:
-        """Who makes the request, and from where."""
+        """The author and the origin of the request."""
         return author_of(self.bearer, self.scope.get("client"), self.headers)
 
     @property
     def is_yaml(self) -> bool:
-        """Whether the body is said to be YAML; whatever else it is said to be, it is read as JSON."""
+        """Whether the body is declared as YAML; under any other type, it is read as JSON."""
         return is_yaml(self.headers)
 
     def query(self) -> Query:
@@ -153,9 +161,10 @@ class Call:
         return Query(self.scope["query_string"])
 
     async def deliver(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool) -> T:
-        """Return what work brings, unless the client goes away meanwhile: then undo it and raise `DisconnectedError`.
+        """Return the result of the work.
 
-        Work that waits is cancelled as soon as the client goes.
+        If the client leaves meanwhile, undo the work and raise `DisconnectedError`. Work that waits
+        is cancelled as soon as the client goes.
         """
         if waits:
             result = await self._deliver_later(work, undo)
@@ -190,7 +199,7 @@ class Call:
             pass
 
     def is_gone(self) -> bool:
-        """Tell whether the client is known to have gone away: whether nothing but that would be received now, at once."""
+        """Return whether the client is known to have left: a disconnect would be received at once."""
         received = self._receive()
         try:
             received.send(None)
@@ -200,9 +209,9 @@ class Call:
         return False
 
     async def read(self, *, keep: bool) -> None:
-        """Read the body up to its end, whether anybody wants it or not, so that nothing is done for a request that breaks off.
+        """Read the body up to its end, even if unused: nothing is done for a request that breaks off.
 
-        One that nobody wants may be larger, and is not kept.
+        An unused body may be larger, and is not kept.
         """
         limit = self._limit() if keep else max(self._limit(), self.options.max_leftover_bytes)
         length = self.headers.get(b"content-length", b"")
@@ -228,7 +237,10 @@ class Call:
         self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _hold(self, size: int) -> None:
-        """Count a part of the body; raise `BusyError` when all bodies and answers together are too much."""
+        """Count a part of the body.
+
+        Raise `BusyError` if all bodies and answers together exceed the limit.
+        """
         if self._traffic is None:
             return
         if self._transfer is None:
@@ -245,7 +257,7 @@ def _too_large(limit: int) -> TooLargeError:
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes in a readable unit."""
     for unit, size in (("MiB", 1024 * 1024), ("KiB", 1024)):
         if count >= size and count % size == 0:
             return f"{count // size} {unit}"
@@ -263,7 +275,10 @@ def _decoded(value: str) -> str:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is sent back. `value` is written in the format that the client asks for; bytes go out as they are."""
+    """A reply to a request.
+
+    `value` is written in the format that the client asks for; bytes go out as they are.
+    """
 
     status: int
     value: Answer | Change | bytes | dict[str, Any] | None = None
@@ -271,14 +286,17 @@ class Reply(msgspec.Struct, frozen=True):
     headers: HeaderList = ()
 
     async def send(self, request: Headers, send: Any) -> None:
-        """Send the reply to a request with these headers; to HEAD the server below sends the head of it only."""
+        """Send the reply to a request with these headers.
+
+        To HEAD the server below sends the head of it only.
+        """
         content_type, body = self.text()
         if not isinstance(self.value, bytes | None) and wants_yaml(request.get(b"accept", b"")):
             value = msgspec.json.decode(body)
             content_type, body = YAML, to_yaml(value) if len(body) < LARGE else await asyncio.to_thread(to_yaml, value)
         headers = self.head(content_type, body)
         if self.status >= 400 and b"expect" in request:
-            headers.append(CLOSE)  # the body that the client now keeps to itself will never come
+            headers.append(CLOSE)  # the client now holds back the body, so it will never arrive
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -289,7 +307,7 @@ class Reply(msgspec.Struct, frozen=True):
         return JSON, encode(self.value)
 
     def head(self, content_type: bytes, body: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the headers with which a body is sent."""
+        """Return the headers for a body."""
         if self.status == 204:
             return list(self.headers)
         headers = [(b"content-length", b"%d" % len(body)), *self.headers]
@@ -299,13 +317,13 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def is_yaml(headers: Headers) -> bool:
-    """Tell whether a body is said to be YAML."""
+    """Return whether a body is declared as YAML."""
     content_type = headers.get(b"content-type", b"")
     return b"yaml" in content_type.lower() and content_type.partition(b";")[0].strip().lower() in YAML_TYPES
 
 
 def wants_yaml(accept: bytes) -> bool:
-    """Tell whether a client asks for YAML, and not at least as much for JSON before it."""
+    """Return whether a client asks for YAML, and not at least as much for JSON before it."""
     if b"yaml" not in accept.lower():
         return False
     best: tuple[float, bool] = (0.0, False)

@@ -1,10 +1,12 @@
-"""Who may knock: pages of other web sites may not, because a browser would carry their commands to a server on localhost.
+"""The guard against other web sites: browsers would carry their commands to a server on localhost.
 
-Compared is with the Host that the browser itself sent; the headers of proxies (X-Flyte-Host and the like) say nothing here. One
-thing other sites may do: lead a person to one of our pages.
+The origin is compared with the Host that the browser itself sent; the headers of proxies
+(X-Flyte-Host and the like) do not count here. One thing is allowed to other sites: a link to one of
+our pages.
 
-A page whose own name was made to point at the server (DNS rebinding) is not foreign by that. It is told by its name, where nobody
-but this computer can reach the server and so nobody else has a name for it.
+A page whose own name was made to point at the server (DNS rebinding) is not foreign by that. It is
+recognized by its name, where only this computer can reach the server and so no other computer has a
+name for it.
 """
 
 from collections.abc import Container, Iterable
@@ -17,9 +19,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """Knows which origins' pages may ask, and which `pages` of ours others may lead to.
+    """Knows the origins whose pages may send requests, and the `pages` that others may link to.
 
-    With `local_names`, also that a server has no names but those of this computer, and the hosts of allowed origins.
+    With `local_names`, the server has no names but those of this computer, and the hosts of allowed
+    origins.
     """
 
     def __init__(self, allowed_origins: Iterable[str], pages: Container[str], *, local_names: bool = False) -> None:
@@ -30,7 +33,7 @@ class Guard:
         self._known_host = b""
 
     def misses(self, headers: Headers) -> bool:
-        """Tell whether a request is for a host that this server is not."""
+        """Return whether a request is for a host that is not this server."""
         host = headers.get(b"host", b"")
         if not self._local_names or not host or host == self._known_host:
             return False
@@ -41,12 +44,12 @@ class Guard:
         return False
 
     def refuses(self, method: str, path: str, headers: Headers) -> bool:
-        """Tell whether a request comes from where it may not."""
+        """Return whether a request comes from a foreign page and does more than follow a link."""
         return is_foreign(headers, self._allowed_origins) and not leads_to_page(method, path, headers, self._pages)
 
 
 def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
-    """Tell whether a browser says that the page of another site asks."""
+    """Return whether the request was sent by another site's page, according to the browser."""
     origin = headers.get(b"origin")
     if origin is not None:
         text = origin.decode("latin-1").lower()
@@ -55,7 +58,10 @@ def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
 
 
 def is_own(origin: str, host: str) -> bool:
-    """Tell whether an origin is that of the host itself, whatever the scheme; a port left out is the origin's scheme's."""
+    """Return whether an origin is that of the host itself, whatever the scheme.
+
+    A missing port is the scheme's default.
+    """
     try:
         parts = urlsplit(origin)
         own = urlsplit(f"//{host}")
@@ -70,7 +76,7 @@ def is_own(origin: str, host: str) -> bool:
 
 
 def name_of(host: str) -> str | None:
-    """Return the name or address in a Host header, None when there is none in it."""
+    """Return the name or address in a Host header, or None if it has none."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
@@ -78,7 +84,10 @@ def name_of(host: str) -> str | None:
 
 
 def is_local(name: str) -> bool:
-    """Tell whether a name cannot be somebody else's: an address, one that ends in localhost, or one without a domain."""
+    """Return whether a name is certainly local.
+
+    Local are an address, a name that ends in localhost, and one without a domain.
+    """
     try:
         ip_address(name)
     except ValueError:
@@ -87,7 +96,10 @@ def is_local(name: str) -> bool:
 
 
 def leads_to_page(method: str, path: str, headers: Headers, pages: Container[str]) -> bool:
-    """Tell whether a person follows a link to one of our pages: nothing is changed, and the other site sees nothing of it."""
+    """Return whether a person follows a link to one of our pages.
+
+    Such a request changes nothing, and the other site sees nothing of the page.
+    """
     return (
         method in ("GET", "HEAD")
         and path in pages

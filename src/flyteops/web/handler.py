@@ -1,4 +1,4 @@
-"""What API v1 does when it is asked: each handler turns a request into one use case, and its outcome into a reply."""
+"""The handlers of API v1: each turns a request into one use case, and its outcome into a reply."""
 
 import asyncio
 import logging
@@ -30,10 +30,12 @@ LOGGER = logging.getLogger("flyte.auth")
 DEFAULT_LIMIT = 50
 MOST_ACTIONS = 100
 LONGEST_WAIT = 60.0
-"""How many seconds a take waits at most; whoever asks for more asks again."""
+"""Maximum number of seconds that a take waits; a client that wants to wait for longer sends another
+request."""
 
 OVERDUE_AFTER = 3600.0
-"""After how many seconds an action without a time limit counts as overdue, unless the caller says otherwise."""
+"""Seconds after which an action without a time limit counts as overdue, unless the caller gives
+another number."""
 
 ACCEPTED = Reply(202)
 DONE = Reply(204)
@@ -45,24 +47,25 @@ STORED_AS_IT_IS: HeaderList = ((b"content-security-policy", b"sandbox; default-s
 
 
 async def get_root(call: Call) -> Reply:
-    """Tell where the API is."""
+    """Return the links to the API and its description."""
     return Reply(200, wire.Index(links=call.site.root()))
 
 
 async def get_index(call: Call) -> Reply:
-    """Tell where everything is: look the links up by the end of their relation."""
+    """Return the links to all resources, to be found by the end of their relation."""
     return Reply(200, wire.Index(links=call.site.index()))
 
 
 async def get_liveness(call: Call) -> Reply:
-    """Tell that the server runs, whatever its store does."""
+    """Report that the server runs, whatever the state of its store."""
     return Reply(200, wire.Condition(status="alive"))
 
 
 async def get_readiness(call: Call) -> Reply:
-    """Tell whether the server can do its work now, and if not, why."""
+    """Report whether the server can do its work now, and if not, why."""
     reasons = await call.service.why_not_ready(details=not call.has_auth)
-    # An empty tuple is left out of the answer. With auth, anybody may ask: names are for those with a token, and for the log.
+    # An empty tuple is left out of the answer. With auth, this path needs no token: names are left
+    # to the callers with a token, and to the log.
     warnings = (*call.service.warnings(details=not call.has_auth), *call.traffic_warnings())
     if reasons:
         return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
@@ -70,15 +73,16 @@ async def get_readiness(call: Call) -> Reply:
 
 
 async def list_problems(call: Call) -> Reply:
-    """List what this server has set aside.
+    """List the problems that this server has set aside.
 
-    That is what it cannot read or deal with while everything else goes on; it is tried again.
+    These are things that it cannot read or process while everything else goes on; it tries them
+    again.
     """
     return Reply(200, wire.HealthProblemList.of(call.service.problems(), call.site))
 
 
 async def get_health(call: Call) -> Reply:
-    """Tell whether the store answers."""
+    """Report whether the store answers."""
     try:
         await call.service.check_health()
     except UnavailableError:
@@ -92,8 +96,8 @@ async def get_health(call: Call) -> Reply:
 async def register_pack(call: Call) -> Reply:
     """Register a pack, or replace the one with the same name and labels.
 
-    The header Flyte-Max-Body-Bytes of the answer is the largest body that the server accepts, for a pack to keep its results and
-    events within it.
+    The header Flyte-Max-Body-Bytes of the answer is the largest body that the server accepts, for a
+    pack to keep its results and events within it.
     """
     declared = await in_document(call, declaration)
     if isinstance(call.bearer, Token):
@@ -116,7 +120,8 @@ async def register_pack(call: Call) -> Reply:
 async def list_packs(call: Call) -> Reply:
     """List the packs, by name.
 
-    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a
+    link `next`.
     """
     site, now = call.site, call.service.now()
     part = part_of(call, await call.service.list_packs(), lambda pack: wire.PackSummary.of(pack, site, now))
@@ -131,8 +136,8 @@ async def get_pack(call: Call) -> Reply:
 async def report_presence(call: Call) -> Reply:
     """Report that an instance of a pack is connected, or stops.
 
-    When the last one stops that is known, the pack has stopped, instead of having fallen silent. Reports are expected once a
-    minute; packs that make none are seen by what they do.
+    When the last known instance stops, the pack has stopped, instead of having fallen silent.
+    Reports are expected once a minute; packs that make none are seen by their requests.
     """
     report = await in_document(call, presence)
     stops = report.status == "stopped"
@@ -141,33 +146,35 @@ async def report_presence(call: Call) -> Reply:
 
 
 async def delete_pack(call: Call) -> Reply:
-    """Forget a pack.
+    """Remove a pack.
 
-    What it sent and did stays in the audit.
+    Its events and actions stay in the audit.
     """
     await call.service.delete_pack(call.params["packId"], call.author)
     return DONE
 
 
 async def send_event(call: Call) -> Reply:
-    """Tell what has happened.
+    """Send an event.
 
-    When this is answered, the event and every action that it triggers are durable. The sender is the pack in the path.
+    When this is answered, the event and every action that it triggers are durable. The sender is
+    the pack in the path.
     """
     told, key = await happening(call), idempotency_key(call.headers)
     return accepted_event(await call.service.accept_event(call.params["packId"], told, key=key), call.site)
 
 
 def accepted_event(event_id: str, site: Site) -> Reply:
-    """Return what is answered about an event that has been taken in."""
+    """Return the answer to an accepted event."""
     return Reply(202, headers=(site.location(event_path(event_id)),))
 
 
 async def take_action(call: Call) -> Reply:
     """Take the oldest action that waits for the pack.
 
-    An action is handed out once at a time. With `wait`, the answer comes as soon as there is something to do; with `max`, it is
-    a list. What its caller does not get goes to others. A body is ignored. 404 means that the pack must register.
+    An action is handed out once at a time. With `wait`, the answer comes as soon as there is an
+    action; with `max`, it is a list. Actions that do not reach the caller go to others. A body is
+    ignored. 404 means that the pack must register.
     """
     with call.query() as query:
         name, seconds = query.text("actionName", "commandName"), query.seconds("wait")
@@ -185,7 +192,7 @@ async def take_action(call: Call) -> Reply:
 
 
 async def heartbeat(call: Call) -> Reply:
-    """Tell that an action with a time limit is still being worked on.
+    """Report that an action with a time limit is still being worked on.
 
     Its time begins anew. 409 means that it was lost, handed out again or ended: stop working on it.
     """
@@ -195,9 +202,10 @@ async def heartbeat(call: Call) -> Reply:
 
 
 async def complete_action(call: Call) -> Reply:
-    """Tell what came of an action.
+    """Report the result of an action.
 
-    The result is an event; one named FATAL says that the command failed badly. The same result sent again changes nothing.
+    The result is an event; one named FATAL means that the command failed badly. The same result
+    sent again changes nothing.
     """
     told = await happening(call)
     await call.service.complete(call.params["packId"], call.params["actionId"], told, lease=call.query().text("lease"))
@@ -205,10 +213,11 @@ async def complete_action(call: Call) -> Reply:
 
 
 async def give_back_action(call: Call) -> Reply:
-    """Give an action back that was taken and about which nothing was done.
+    """Give back an action that was taken but not started.
 
-    It is handed out again, also to who gives it back, and the attempt does not count. The link comes with the action in a list
-    (`max`). 409 means that the pack no longer has the action, as after a return whose answer was lost.
+    It is handed out again, possibly to the same pack, and the attempt does not count. The link comes
+    with the action in a list (`max`). 409 means that the pack no longer has the action, as after a
+    return whose response was lost.
     """
     with call.query() as query:
         lease, revision = query.text("lease"), query.number("revision", -1, least=0)
@@ -217,10 +226,10 @@ async def give_back_action(call: Call) -> Reply:
 
 
 async def list_actions(call: Call) -> Reply:
-    """Find actions as they stand, oldest first.
+    """List actions with their current status, oldest first.
 
-    With `overdue`, those that wait for a person, those that are lost, and those that a pack has had for longer than `after`
-    seconds.
+    With `overdue`, those that wait for a person, those that are lost, and those that a pack has had
+    for longer than `after` seconds.
     """
     with call.query() as query:
         states = query.states("state")
@@ -239,7 +248,7 @@ async def list_actions(call: Call) -> Reply:
 
 
 async def resolve_action(call: Call) -> Reply:
-    """Say what became of an action whose pack does not tell.
+    """Resolve an action whose pack does not report its result.
 
     It succeeded or failed, with an event that is its result; or it is to be handed out again.
     """
@@ -260,9 +269,10 @@ def _flow_and_warnings(document: Document) -> tuple[Flow, tuple[Problem, ...]]:
 async def save_flow(call: Call) -> Reply:
     """Save a flow, replacing the one of that name.
 
-    A flow that is the current version already makes no new one. Executions go on with the version that they began with. What is
-    allowed but hardly meant comes back as warnings. So does a template that cannot be parsed, if nothing else is wrong: its step
-    fails whenever it should run, and the other steps work.
+    Saving the current version again makes no new one. Executions go on with the version that they
+    began with. Definitions that are allowed but probably unintended come back as warnings. So does
+    a template that cannot be parsed, if nothing else is wrong: its step fails whenever it should
+    run, and the other steps work.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
     await call.service.save_flow(flow, call.author)
@@ -273,7 +283,8 @@ async def save_flow(call: Call) -> Reply:
 async def list_flows(call: Call) -> Reply:
     """List the flows, by name.
 
-    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a
+    link `next`.
     """
     site = call.site
     part = part_of(call, await call.service.list_flows(), lambda flow: wire.FlowSummary.of(flow, site))
@@ -288,7 +299,7 @@ async def get_flow(call: Call) -> Reply:
 async def delete_flow(call: Call) -> Reply:
     """Delete a flow.
 
-    Executions of it go on.
+    Its executions go on.
     """
     await call.service.delete_flow(call.params["flowName"], call.author)
     return DONE
@@ -298,10 +309,11 @@ async def delete_flow(call: Call) -> Reply:
 
 
 async def save_item(call: Call) -> Reply:
-    """Save a datastore item, replacing the one of that key, whose description stays unless another is given.
+    """Save a datastore item, replacing the one of that key.
 
-    Templates see JSON when the value's content type is application/json or text/json, text otherwise. With a field `secret` that
-    is true, the value is encrypted, and given to nobody but packs: templates write secret('key').
+    The description stays unless another is given. Templates see JSON when the value's content type
+    is application/json or text/json, text otherwise. With a field `secret` that is true, the value
+    is encrypted, and given to packs only: templates write secret('key').
     """
     item, has_description = data_item(call) if len(call.body) < LARGE else await asyncio.to_thread(data_item, call)
     is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
@@ -311,7 +323,8 @@ async def save_item(call: Call) -> Reply:
 async def list_items(call: Call) -> Reply:
     """List the datastore items, by key.
 
-    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a link `next`.
+    Without `limit`, all of them, unless that would be more than 16 MiB. A list that is cut has a
+    link `next`.
     """
     site = call.site
     part = part_of(call, await call.service.list_items(), lambda item: wire.DataItemSummary.of(item, site))
@@ -327,8 +340,8 @@ async def get_item(call: Call) -> Reply:
 async def get_pack_item(call: Call) -> Reply:
     """Return the value of a datastore item to a pack that has declared it.
 
-    With auth, the pack's token or the entry of the policy must name the item; without either, that is `chatops`. The value of a
-    secret is never returned.
+    With auth, the pack's token or the entry of the policy must name the item; without either, only
+    `chatops` can be read. The value of a secret is never returned.
     """
     key = call.params["key"]
     if EVERY_ITEM not in call.items and key not in call.items:
@@ -360,19 +373,19 @@ async def delete_item(call: Call) -> Reply:
 
 
 async def list_executions(call: Call) -> Reply:
-    """Find executions, latest activity first.
+    """List executions, latest activity first.
 
-    Returns those in which one action satisfies all that is asked for. An answer that would be longer than 16 MiB is cut, and
-    has a link `next`.
+    Returns those in which one action satisfies the whole filter. An answer that would be longer
+    than 16 MiB is cut, and has a link `next`.
     """
     return await _listed(call, audit.ExecutionList)
 
 
 async def list_runs(call: Call) -> Reply:
-    """Find executions with the outcome of each action, latest activity first.
+    """List executions with the outcome of each action, latest activity first.
 
-    Returns those in which one action satisfies the whole filter. An answer that would be longer than 16 MiB is cut, and has a
-    link `next`.
+    Returns those in which one action satisfies the whole filter. An answer that would be longer
+    than 16 MiB is cut, and has a link `next`.
     """
     return await _listed(call, audit.RunList)
 
@@ -419,18 +432,18 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
 
 
 def page_of(query: Query) -> tuple[int, int]:
-    """Return from where and how many; who asks for more than there may be at once gets that many."""
+    """Return the start and limit of a page; a limit above the greatest is reduced to it."""
     # To the original, 0 means no limit.
     return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=0) or GREATEST_LIMIT, GREATEST_LIMIT)
 
 
 def following_of(query: Query, start: int, page: Page[Any]) -> str | None:
-    """Return the query that asks on behind a page that was cut, None when it was not."""
+    """Return the query for the page after one that was cut, or None if it was not."""
     return query.following(start + len(page)) if page.is_cut else None
 
 
 async def list_events(call: Call) -> Reply:
-    """Find events and why steps did or did not run for them, newest first.
+    """List events and the decisions of steps about them, newest first.
 
     An answer that would be longer than 16 MiB is cut, and has a link `next`.
     """
@@ -442,5 +455,5 @@ async def list_events(call: Call) -> Reply:
 
 
 async def get_event(call: Call) -> Reply:
-    """Tell why steps did or did not run for an event."""
+    """Show why steps did or did not run for an event."""
     return Reply(200, audit.AuditEvent.of(await call.service.get_event(call.params["eventId"]), call.site))

@@ -1,4 +1,4 @@
-"""Hooks over HTTP: called by others, and made, listed, tried and removed by those who may."""
+"""Hooks over HTTP: the calls of third parties, and the management of hooks."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -30,7 +30,7 @@ from flyteops.web.link import Site, event_path, hook_path
 from flyteops.web.wire import Answer, Timestamp
 
 KEEP_OLD = "1d"
-"""How long the secret before stays valid, unless somebody says otherwise."""
+"""Time for which the previous secret stays valid, unless the request gives another."""
 
 NOT_KEPT: HeaderList = ((b"cache-control", b"no-store"),)
 
@@ -38,9 +38,10 @@ Word = Annotated[str | None, Meta(description="as the vendor does it, if left ou
 
 
 class HookOrder(Struct, rename="camel"):
-    """A hook that is wanted. What is left out is as its vendor does it; a secret that is left out is made.
+    """The definition of a hook.
 
-    An update that does not name the vendor keeps everything that it leaves out.
+    Fields left out have the vendor's values; a secret left out is generated. An update that does
+    not name the vendor keeps everything that it leaves out.
     """
 
     name: Annotated[str, Meta(description="the last part of its address, and the name of its events")] = ""
@@ -68,7 +69,10 @@ class HookOrder(Struct, rename="camel"):
 
 
 class RotationOrder(Struct, rename="camel"):
-    """Another secret for a hook, made if it is left out, and how long the present one stays valid."""
+    """Another secret for a hook, and how long the present one stays valid.
+
+    A secret left out is generated.
+    """
 
     secret: str | None = None
     keep_old_for: Annotated[str, Meta(description="a duration such as 1d, or 0s")] = KEEP_OLD
@@ -88,7 +92,7 @@ class SecretView(Answer, kw_only=True):
 
 
 class HookView(Answer, kw_only=True):
-    """A hook; `url` is what its vendor is told to call."""
+    """A hook; `url` is the address to configure at its vendor."""
 
     name: str
     vendor: str
@@ -136,7 +140,10 @@ class HookView(Answer, kw_only=True):
 
 
 class NewHook(HookView, kw_only=True):
-    """A hook that was just made or got another secret; `secret` is what its vendor is told, and nobody can see it again."""
+    """A hook that was just made or got another secret.
+
+    `secret` is to be configured at its vendor, and is never shown again.
+    """
 
     secret: str | None = None
     warnings: Sequence[str] = ()
@@ -154,7 +161,10 @@ class HookList(Answer, kw_only=True):
 
 
 class HookCallView(Answer, kw_only=True):
-    """A call: what came from where, and what became of it. `body` is its beginning; `size` how many bytes it has."""
+    """A call: its content, origin and outcome.
+
+    `body` is its beginning; `size` is its length in bytes.
+    """
 
     received_at: Timestamp
     outcome: str
@@ -194,7 +204,7 @@ class HookCallList(Answer, kw_only=True):
 
 WANTED_FIELDS = frozenset(name.casefold() for name in HookOrder.__struct_encode_fields__)
 SHOWN_FIELDS = WANTED_FIELDS | {name.casefold() for name in NewHook.__struct_encode_fields__}
-"""The fields of a definition, and those of an answer, which clients may send back as they got it."""
+"""The fields of a definition, and those of an answer, which clients may send back unchanged."""
 
 HOW_TO_UPDATE = (
     "A PUT updates a hook only if its body is a JSON or YAML object with these fields and no others: "
@@ -204,7 +214,7 @@ HOW_TO_UPDATE = (
 
 
 def wish_of(document: Document) -> Wish:
-    """Return the hook that is wanted; raise `InputError`."""
+    """Return the definition of a hook; raise `InputError`."""
     wanted = read(document, HookOrder)
     settings: dict[str, Any] = {name: getattr(wanted, name) for name in SETTINGS}
     return Wish(
@@ -218,7 +228,10 @@ def wish_of(document: Document) -> Wish:
 
 
 def rotation_of(document: Document) -> tuple[str | None, timedelta | None]:
-    """Return the secret that is wanted, and how long the present ones are to stay, None for ever; raise `InputError`."""
+    """Return the new secret, and how long the present ones are to stay, None for ever.
+
+    Raise `InputError`.
+    """
     wanted = read(document, RotationOrder)
     keep_for = _duration(document, "keepOldFor", wanted.keep_old_for)
     return wanted.secret, None if wanted.add else keep_for
@@ -231,7 +244,7 @@ def _duration(document: Document, name: str, text: str) -> timedelta:
         raise InputError(f"{error}.", problems=[document.problem((name,), str(error))]) from error
 
 
-# ---------------------------------------------------------------------------------------------------------------- others
+# ----------------------------------------------------------------------------------------------------------------- calls
 
 
 def _request(call: Call) -> Request:
@@ -247,9 +260,10 @@ def _peer(call: Call) -> str:
 async def call_hook(call: Call) -> Reply:
     """Call a hook, as GitHub, Alertmanager or others do.
 
-    Who calls needs no token of this server's: a signature or a secret, as the hook says, lets them in. The call becomes an event
-    of the pack `Webhook` with the name of the hook. One that was accepted within the last day already is answered alike, and
-    becomes nothing. 401 means that there is no such hook or that it does not let the caller in; its last calls say why.
+    The caller needs no token of this server: a signature or a secret, as the hook requires, admits
+    it. The call becomes an event of the pack `Webhook` with the name of the hook. A call that was
+    already accepted within the last day is answered alike, and makes no event. 401 means that there
+    is no such hook or that it does not admit the caller; its last calls show why.
     """
     await _read(call)
     return await _receive(call)
@@ -276,7 +290,8 @@ async def _receive(call: Call) -> Reply:
 async def create_hook(call: Call) -> Reply:
     """Make a hook.
 
-    The answer has the address for its vendor and the secret, this once only, unless the secret was given.
+    The answer has the address for its vendor and the secret, this once only, unless the secret was
+    given.
     """
     hook, made = await call.service.hooks.create(await in_document(call, wish_of), call.author)
     return _with_secret(201, hook, made, call.site, call.site.location(hook_path(hook.name)))
@@ -312,9 +327,10 @@ async def get_hook(call: Call) -> Reply:
 async def put_hook(call: Call) -> Reply:
     """Update a hook, or call it if the body is not the definition of a hook.
 
-    A definition is an object with fields of a hook only. One that names the vendor is complete: what it leaves out is as that
-    vendor does it. One that does not keeps everything that it leaves out. A hook keeps its name and secrets. Any other body,
-    and any request that is signed as the hook demands, is a call of the hook, as by POST, and changes nothing about it.
+    A definition is an object with fields of a hook only. One that names the vendor is complete:
+    fields that it leaves out have that vendor's values. One that does not keeps everything that it
+    leaves out. A hook keeps its name and secrets. Any other body, and any request that is signed as
+    the hook demands, is a call of the hook, as by POST, and changes nothing about it.
     """
     await _read(call)
     document = _definition(call)
@@ -327,7 +343,7 @@ async def put_hook(call: Call) -> Reply:
 
 
 def _definition(call: Call) -> Document | None:
-    """Return the body if it is the definition of a hook, None if it must be meant as a call."""
+    """Return the body if it is the definition of a hook, or None if it must be a call."""
     if len(call.body) >= LARGE:
         return None
     try:
@@ -354,7 +370,7 @@ async def _update(call: Call, document: Document) -> Reply:
 async def delete_hook(call: Call) -> Reply:
     """Remove a hook with its last calls.
 
-    What the calls became stays in the audit.
+    The events of its calls stay in the audit.
     """
     await call.service.hooks.delete(call.params["hookName"], call.author)
     return Reply(204)
@@ -363,7 +379,8 @@ async def delete_hook(call: Call) -> Reply:
 async def rotate_hook(call: Call) -> Reply:
     """Give a hook another secret.
 
-    The present one stays valid for a day, or as long as `keepOldFor` says, so that there is time to tell the vendor.
+    The present one stays valid for a day, or as long as `keepOldFor` says, so that there is time to
+    configure the new one at the vendor.
     """
     secret, keep_for = await in_document(call, rotation_of)
     hook, made = await call.service.hooks.rotate(call.params["hookName"], secret, keep_for, call.author)
@@ -373,8 +390,8 @@ async def rotate_hook(call: Call) -> Reply:
 async def list_hook_calls(call: Call) -> Reply:
     """Show the last calls of a hook, and why some were refused.
 
-    Kept are the last 20 that were accepted and the last 20 that were refused, without secrets. Other servers on the same store
-    add theirs within a few seconds.
+    The last 20 accepted and the last 20 refused calls are kept, without secrets. Other servers on
+    the same store add theirs within a few seconds.
     """
     hook = call.service.hooks.get(call.params["hookName"])
     calls = await call.service.hooks.calls.list(hook.name)
@@ -386,7 +403,8 @@ async def list_hook_calls(call: Call) -> Reply:
 async def test_hook(call: Call) -> Reply:
     """Call a hook with this body, signed as its vendor would.
 
-    The server does it itself, so this tells nothing about the way from the vendor to the server. The event is a real one.
+    The server makes the call itself, so this does not test the connection from the vendor to the
+    server. The event is a real one.
     """
     content_type = call.headers.get(b"content-type", b"").decode("latin-1")
     event = call.query().text("event") or ""
@@ -397,7 +415,8 @@ async def test_hook(call: Call) -> Reply:
 async def resend_hook_call(call: Call) -> Reply:
     """Send a call again: a new event with the same payload, and `resentFrom`.
 
-    A call that its vendor sends again becomes nothing, since its delivery id is known; this is for flows that were corrected.
+    A call that its vendor sends again makes no event, since its delivery id is known; this is for
+    flows that were corrected.
     """
     name, event_id = call.params["hookName"], call.params["eventId"]
     return Reply(200, HookCallView.of(await call.service.reception.resend(name, event_id), call.site))

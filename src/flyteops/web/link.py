@@ -1,6 +1,7 @@
-"""Links: absolute addresses as the client that asks sees them.
+"""Links: absolute addresses as seen by the client of the request.
 
-Old clients find a link by the end of its `rel`, and the first hit wins: the order of links is part of the contract.
+Old clients find a link by the end of its `rel`, and the first match wins: the order of links is
+part of the contract.
 """
 
 import re
@@ -14,13 +15,17 @@ Headers = Mapping[bytes, bytes]
 """The headers of a request by lower-case name; of those sent more than once the last."""
 
 SAFE_IN_SEGMENT = "!$&'()*+,;=:@"
-"""What may stand unescaped in a path segment besides letters, digits and ``-._~`` (RFC 3986, pchar)."""
+"""Characters allowed unescaped in a path segment besides letters, digits and ``-._~`` (RFC 3986,
+pchar)."""
 
 HOST = re.compile(rb"[^\x00-\x20\x7f-\xff\"<>\\^`{|}?#,@]+")
 
 
 def base_of(headers: Headers, scheme: str, server: tuple[str, int | None] | None) -> str:
-    """Return the scheme and host under which the client sees this server; `scheme` and `server` are those of the connection."""
+    """Return the scheme and host under which the client sees this server.
+
+    `scheme` and `server` are those of the connection.
+    """
     forwarded = headers.get(b"x-forwarded-proto")
     if forwarded is not None:
         first = _first(forwarded).lower()
@@ -48,12 +53,12 @@ def segment(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text
     if text in (".", ".."):
-        return text.replace(".", "%2E")  # as they are, clients would take them for this level and the one above
+        return text.replace(".", "%2E")  # unescaped, clients would take them for this level and the one above
     return quote(text, safe=SAFE_IN_SEGMENT)
 
 
 class Site:
-    """Everything that has an address, on the host that the client used."""
+    """The addresses of all resources, on the host that the client used."""
 
     __slots__ = ("base",)
 
@@ -64,19 +69,19 @@ class Site:
         return Link(self.base + path, rel)
 
     def location(self, path: str) -> tuple[bytes, bytes]:
-        """Return the header that names where something new is."""
+        """Return the header with the address of a new resource."""
         return b"location", (self.base + path).encode()
 
     def named(self, path: str, rel: str) -> Link:
-        """Return a link whose relation is a name on the API page of this server, such as ``pack/listPacks``."""
+        """Return a link whose relation is a name on the server's API page (``pack/listPacks``)."""
         return Link(self.base + path, f"{self.base}/swagger#!/{rel}")
 
     def around(self, path: str, up: str, help_anchor: str) -> list[Link]:
-        """Return the links that every resource has: itself, the one above it, and where it is explained."""
+        """Return the links that every resource has: itself, its parent, and its explanation."""
         return [self.link(path, "self"), self.link(up, "up"), self.link(f"/swagger#{help_anchor}", "help")]
 
     def page(self, path: str, up: str, help_anchor: str, following: str | None) -> list[Link]:
-        """Return the links of a part of a list: those of every resource, and where it goes on, if it was cut."""
+        """Return the links of a part of a list: the usual ones, and the next part, if any."""
         links = self.around(path, up, help_anchor)
         return links if following is None else [*links, self.link(f"{path}?{following}", "next")]
 
@@ -140,35 +145,35 @@ class Site:
 
 
 def pack_path(pack_id: str) -> str:
-    """Return where a pack is."""
+    """Return the path of a pack."""
     return f"/v1/packs/{segment(pack_id)}"
 
 
 def flow_path(name: str) -> str:
-    """Return where a flow is."""
+    """Return the path of a flow."""
     return f"/v1/flows/{segment(name)}"
 
 
 def item_path(key: str) -> str:
-    """Return where a datastore item is."""
+    """Return the path of a datastore item."""
     return f"/v1/datastore/{segment(key)}"
 
 
 def event_path(event_id: str) -> str:
-    """Return where an event in the audit is."""
+    """Return the path of an event in the audit."""
     return f"/v1/audit/events/{segment(event_id)}"
 
 
 def token_path(token_id: str) -> str:
-    """Return where a token is."""
+    """Return the path of a token."""
     return f"/v1/tokens/{segment(token_id)}"
 
 
 def hook_path(name: str) -> str:
-    """Return where a hook is, and where others call it."""
+    """Return the path of a hook, which is also the path that third parties call."""
     return f"/v1/hooks/{segment(name)}"
 
 
 def collides(rel: str) -> bool:
-    """Tell whether a pack's own link with this relation would be taken for one of ours."""
+    """Return whether clients would take a pack's own link with this relation for one of ours."""
     return rel in ("self", "up") or rel.endswith(("/actionResult", "/takeAction", "/event"))

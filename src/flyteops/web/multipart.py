@@ -23,7 +23,10 @@ class Part(msgspec.Struct):
 
 
 def parse_form(content_type: bytes, body: bytes) -> Mapping[str, Part]:
-    """Return the fields of a form by name, of equal names the first; raise `InputError` when this is no complete form."""
+    """Return the fields of a form by name, of equal names the first.
+
+    Raise `InputError` if the body is not a complete form.
+    """
     kind, options = parse_options_header(content_type)
     if kind.lower() != b"multipart/form-data" or not options.get(b"boundary"):
         raise InputError("The body must be multipart/form-data with a part 'value'.")
@@ -40,7 +43,7 @@ def parse_form(content_type: bytes, body: bytes) -> Mapping[str, Part]:
 
 
 class _Form:
-    """Collects what the parser tells."""
+    """Collects the parser's callbacks."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {}

@@ -1,4 +1,4 @@
-"""The description of the API (OpenAPI 3.1), made of the table of operations and the types of their bodies."""
+"""The description of the API (OpenAPI 3.1), made from its operations and the types of their bodies."""
 
 import re
 from collections.abc import Iterable, Mapping

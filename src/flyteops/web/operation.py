@@ -1,4 +1,4 @@
-"""The rows of the API's table, and what serves them: a resource for each path."""
+"""The rows of the API's table, and the resources that serve them, one for each path."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,10 +15,10 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 
 class Success(msgspec.Struct, frozen=True):
-    """A way in which an operation ends well.
+    """A successful outcome of an operation.
 
-    `content` is the type of the body, `alternative` another one that it may have; `media_type` is given if it is not JSON or
-    YAML.
+    `content` is the type of the body, `alternative` another one that it may have; `media_type` is
+    given if it is not JSON or YAML.
     """
 
     description: str
@@ -38,10 +38,11 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that can be asked for, with all that serving and describing it needs; its handler says what it does.
+    """An operation of the API: all that serving and describing it needs.
 
-    Unless it `needs_store`, it is answered before the server has started, too. One that `reads_itself` reads its body, too, and
-    does something about what cannot be read.
+    Its handler's docstring is its description. Unless it `needs_store`, it is answered before the
+    server has started, too. One that `reads_itself` reads its body, too, and handles bodies that
+    cannot be read.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -67,9 +68,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resource:
-    """What is at a path: knows the operations on it, and tells whoever asks for another which there are.
+    """The resource at a path: performs its operations, and answers others with the allowed methods.
 
-    OPTIONS, which the original answers for every resource, asks for that alone.
+    OPTIONS, which the original answers for every resource, returns the allowed methods alone.
     """
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
@@ -82,7 +83,7 @@ class Resource:
         self._allow = ", ".join(sorted(self._handlers)).encode()
 
     async def reply(self, call: Call) -> Reply:
-        """Do what the request asks for, once it is there as a whole."""
+        """Perform the operation of the request, once it has been received as a whole."""
         found = self._handlers.get(call.scope["method"])
         if found is None and call.scope["method"] == "OPTIONS":
             await call.read(keep=False)

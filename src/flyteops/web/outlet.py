@@ -1,7 +1,8 @@
-"""The end of a connection at which answers leave: clients that do not read, have closed their sending side, or are still sending.
+"""The end of a connection: clients that do not read, have closed their side, or are still sending.
 
-Closing a socket on which something was not read resets the connection, and the client may lose the answer before it has read it.
-So the server closes its own side first, and reads and drops what the client still sends, within bounds (RFC 9112, 9.6).
+Closing a socket with unread bytes resets the connection, and the client may lose the answer before
+it has read it. So the server closes its own side first, and reads and drops further bytes of the
+client, within bounds (RFC 9112, 9.6).
 """
 
 import asyncio
@@ -15,23 +16,24 @@ from flyteops.web.cycle import GO_AHEAD
 from flyteops.web.peer import is_reset, unacknowledged
 
 MOST_DISCARDED = 256 * 1024 * 1024
-"""Bytes that are dropped at most while the client still sends after the last answer."""
+"""Maximum number of bytes that are dropped while the client still sends after the last answer."""
 
 LOOKS = (0.0, 0.005, 0.02, 0.1, 0.4, 1.0, 2.0)
-"""Seconds between looks whether an answer has arrived."""
+"""Seconds between the checks whether an answer has arrived."""
 
 LOOKS_AT_WRITING = 4
-"""How often the progress of a client that reads slowly is looked at in the time that it has to read something."""
+"""Checks of a slow reader's progress within the time that it has to read something."""
 
 PROBE_EVERY = 30
-"""Number of looks at a half-closed connection for each probe that is sent on it."""
+"""Checks of a half-closed connection for each probe that is sent on it."""
 
 
 class Patience(NamedTuple):
-    """How many seconds a client has.
+    """Time limits of a client, in seconds.
 
-    `stall`: to read some of an answer; `linger`: to end sending after its last answer, with pauses of `linger_pause`;
-    `half_close`: between looks whether a client that has closed its sending side is still there.
+    `stall`: to read some of an answer; `linger`: to end sending after its last answer, with pauses
+    of `linger_pause`; `half_close`: between checks whether a client that has closed its sending
+    side is still there.
     """
 
     stall: float = 30.0
@@ -41,7 +43,7 @@ class Patience(NamedTuple):
 
 
 class Outlet:
-    """Closes a connection in such a way that the last answer arrives, and does not wait for ever for a client."""
+    """Closes a connection so that the last answer arrives, and bounds the wait for the client."""
 
     def __init__(self, transport: Transport, flow: FlowControl, loop: AbstractEventLoop, patience: Patience) -> None:
         self.is_lingering = False
@@ -73,7 +75,7 @@ class Outlet:
     # -------------------------------------------------------------------------------------------- clients that do not read
 
     def close(self) -> None:
-        """Close the connection once the client has read everything, or reads no more."""
+        """Close the connection once the client has read everything, or stops reading."""
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self.watch_writing()
@@ -107,7 +109,7 @@ class Outlet:
     # ------------------------------------------------------------------------------------------ clients that are still sending
 
     def linger(self, remaining: int | None) -> None:
-        """Send no more, and drop what the client still sends: `remaining` bytes, if that is known."""
+        """Stop sending, and drop further bytes of the client: `remaining` bytes, if known."""
         self.is_lingering = True
         self._remaining = remaining
         if self._transport.can_write_eof():
@@ -139,10 +141,11 @@ class Outlet:
     # ------------------------------------------------------------------------- clients that have closed their sending side
 
     def watch_client(self, may_probe: Callable[[], bool]) -> None:
-        """Break the connection off when a client that has closed its sending side turns out to have gone.
+        """Break the connection off if a client that has closed its sending side has left.
 
-        If it has, writing to it resets the connection. So an interim response is written now and then if `may_probe` allows it: a
-        client that waits must be able to read one at any time (RFC 9110, 15.2).
+        If it has, writing to it resets the connection. So an interim response is written now and
+        then if `may_probe` allows it: a client that waits must be able to read one at any time (RFC
+        9110, 15.2).
         """
         self._may_probe = may_probe
         self._later(self._patience.half_close, self._look_at_client)
@@ -159,7 +162,7 @@ class Outlet:
         self._later(pause, self._look_at_client)
 
     async def has_arrived(self) -> bool:
-        """Return whether everything that was written has arrived at the client; wait a few seconds for that."""
+        """Return whether everything written has arrived at the client; wait a few seconds for that."""
         for pause in LOOKS:
             await asyncio.sleep(pause)
             if self._transport.is_closing() or is_reset(self._transport):

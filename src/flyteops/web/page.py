@@ -1,4 +1,8 @@
-"""Pages for people. All that they need comes from this server, so that they work without the internet, and run nothing else."""
+"""Pages for people.
+
+All of their files come from this server, so that they work without the internet, and run nothing
+else.
+"""
 
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -13,11 +17,11 @@ CONTENT_TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; c
 OWN = Path(__file__).parent / "static"
 
 INLINE = b"'self' 'unsafe-inline'"
-"""Where the styles of a page come from that cannot do without those in its elements."""
+"""The style sources of a page that cannot do without styles in its elements."""
 
 
 class Page:
-    """A page and the files that it loads, read once; no other file is given out."""
+    """A page and the files that it loads, read once; no other file is served."""
 
     def __init__(self, page: Path, files: Iterable[Path], *, styles: bytes = b"'self'") -> None:
         headers = _headers(styles)
@@ -35,13 +39,16 @@ class Page:
 
 
 def swagger_page() -> Page:
-    """Return the page on which people try the API."""
+    """Return the page for trying the API."""
     files = [_swagger_ui() / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")]
     return Page(OWN / "swagger.html", [*files, OWN / "swagger.js"], styles=INLINE)
 
 
 def hooks_page() -> Page:
-    """Return the page that shows hooks and their last calls; it asks the API for them, with a token if need be."""
+    """Return the page that shows hooks and their last calls.
+
+    It requests them from the API, with a token if need be.
+    """
     return Page(OWN / "hooks.html", [OWN / "hooks.js", OWN / "hooks.css"])
 
 
@@ -52,7 +59,7 @@ def _headers(styles: bytes) -> HeaderList:
             b"default-src 'none'; script-src 'self'; style-src %b; img-src 'self' data:; connect-src 'self'; "
             b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % styles,
         ),
-        (b"x-frame-options", b"DENY"),  # for browsers that do not know frame-ancestors
+        (b"x-frame-options", b"DENY"),  # for browsers without support for frame-ancestors
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-cache"),
     )

@@ -1,4 +1,4 @@
-"""Parts of lists that are in memory: all of it unless a client asks for a part, and never more than fits an answer."""
+"""Parts of lists in memory: the whole list by default, and never more than fits an answer."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -15,16 +15,17 @@ GREATEST_LIMIT = 1000
 
 
 class Part(NamedTuple, Generic[View]):
-    """What is shown of a list, and the query for the next part, None at its end."""
+    """The shown part of a list, and the query for the next part, None at its end."""
 
     views: list[View]
     following: str | None
 
 
 def part_of(call: Call, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> Part[View]:
-    """Return the part of a list that a request asks for by `start` and `limit`; without a limit, all from there on.
+    """Return the part of a list that a request asks for by `start` and `limit`.
 
-    A part is cut when it would be longer than `most_bytes`, but never before its first item.
+    Without a limit, all items from there on. A part is cut when it would be longer than
+    `most_bytes`, but never before its first item.
     """
     with call.query() as query:
         start = query.number("start", 0, least=0)

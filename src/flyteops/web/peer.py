@@ -1,7 +1,8 @@
-"""The state of a TCP connection as the kernel knows it: whether bytes that were written have arrived, and whether it was reset.
+"""The kernel's state of a TCP connection: whether written bytes arrived, and whether it was reset.
 
-A client that has closed its sending side looks like one that has gone, until something is written to it: who is there
-acknowledges it, who is not resets the connection. Without the calls of Linux, everything counts as arrived.
+A client that has closed its sending side looks like one that has gone, until bytes are written to
+it: a live one acknowledges them, one that has gone resets the connection. Without the calls of
+Linux, everything counts as arrived.
 """
 
 import fcntl
@@ -17,11 +18,14 @@ TCP_CLOSE = 7
 
 
 MOST_UNSENT = 128 * 1024
-"""Bytes of an answer that the kernel takes before it has sent them; it would take megabytes for a client that does not read."""
+"""Bytes of an answer that the kernel takes before it has sent them.
+
+Without the bound, it would take megabytes for a client that does not read.
+"""
 
 
 def bound_unsent(transport: Transport) -> None:
-    """Let the kernel keep little for a client that does not read, where it can be told so."""
+    """Limit the bytes that the kernel, if it can, buffers for a client that does not read."""
     sock = transport.get_extra_info("socket")
     if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):  # not a TCP connection, or one that is gone
@@ -29,7 +33,7 @@ def bound_unsent(transport: Transport) -> None:
 
 
 def unacknowledged(transport: Transport) -> int:
-    """Return how many bytes wait in the kernel until the client acknowledges them."""
+    """Return the number of bytes that wait in the kernel until the client acknowledges them."""
     sock = transport.get_extra_info("socket")
     if sock is None or not sys.platform.startswith("linux"):
         return 0
@@ -41,7 +45,10 @@ def unacknowledged(transport: Transport) -> int:
 
 
 def is_reset(transport: Transport) -> bool:
-    """Tell whether the client has reset the connection; nothing else tells when nothing is read any more."""
+    """Return whether the client has reset the connection.
+
+    Nothing else shows it when reading has stopped.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or not hasattr(socket, "TCP_INFO"):
         return False

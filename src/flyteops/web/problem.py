@@ -1,4 +1,4 @@
-"""What a caller is told when something goes wrong: which status an error has, and its details (RFC 9457)."""
+"""Problem details (RFC 9457): the status of each error, and its description for the caller."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,11 +43,11 @@ PROBLEM_JSON = b"application/problem+json"
 RETRY_AFTER_SECONDS = b"1"
 
 REALM = b'Bearer realm="flyte"'
-"""How to get in (RFC 6750)."""
+"""The challenge of a 401 (RFC 6750)."""
 
 
 class Fault(NamedTuple):
-    """What is the same about every occurrence of a problem."""
+    """The part of a problem that is the same for every occurrence."""
 
     status: int
     code: str
@@ -58,7 +58,7 @@ INTERNAL = Fault(500, "internal", "Something went wrong in the server.")
 
 
 def reply_to(error: Exception) -> Reply:
-    """Return what the caller is told about an error; one that nobody foresaw goes to the log, and only there."""
+    """Return the reply for an error; an unexpected one is described in the log only."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status == 500 or not isinstance(error, FlyteError):
         logger.error("A request failed", exc_info=error)
@@ -82,7 +82,7 @@ def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
 
 
 def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Reply:
-    """Return problem details as JSON, which is what every client of errors reads."""
+    """Return problem details as JSON, the format that every client of errors reads."""
     details = ProblemDetails(
         type=f"urn:flyte:problem:{fault.code}",
         title=fault.title,

@@ -1,4 +1,4 @@
-"""The query of a request, read field by field; all that is wrong with it is told at once."""
+"""The query of a request, read field by field; all of its errors are reported together."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,9 +17,10 @@ GREATEST = 2**31 - 1
 
 
 class Query:
-    """The fields of a query, of one given more than once the first; what is empty is not given.
+    """The fields of a query, of repeated ones the first; an empty field counts as not given.
 
-    Use as a context manager around the reading: at its end, `InputError` is raised if anything was wrong.
+    Use as a context manager around the reading: at its end, `InputError` is raised if anything was
+    wrong.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -36,7 +37,7 @@ class Query:
         check("The query", (Problem(name, "must not contain the character NUL (%00)") for name in faulty))
 
     def following(self, start: int) -> str:
-        """Return the query that asks on from there."""
+        """Return the query for the part that begins there."""
         return urlencode({**self._fields, "start": start})
 
     def __enter__(self) -> Self:
@@ -65,7 +66,10 @@ class Query:
         return default
 
     def seconds(self, name: str) -> float:
-        """Return a number of seconds, which may have a fraction, up to 68 years; 0 if it is not given."""
+        """Return a number of seconds, which may have a fraction, up to 68 years.
+
+        0 if it is not given.
+        """
         text = self._fields.get(name)
         if text is None:
             return 0.0
@@ -85,7 +89,7 @@ class Query:
             return None
 
     def flag(self, name: str) -> bool:
-        """Return whether a field says true."""
+        """Return whether a field is true."""
         text = self._fields.get(name, "false")
         if text.lower() not in ("true", "false", "1", "0"):
             self.complain(name, "must be true or false")

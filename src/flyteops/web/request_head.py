@@ -1,4 +1,4 @@
-"""Rules for the head of a request that the parser does not check (RFC 9110, RFC 9112), and the faults of a request as bytes."""
+"""Rules for request heads that the parser does not check (RFC 9110, 9112), and faults as bytes."""
 
 import re
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from flyteops.web.problem import Fault
 HeaderLines = list[tuple[bytes, bytes]]
 
 MAX_HEAD = 65_536
-"""Bytes that the head of a request, or its trailers, may have."""
+"""Maximum number of bytes of the head of a request, or of its trailers."""
 
 MAX_TARGET = 16_384
-"""Bytes that a request's target, path and query, may have."""
+"""Maximum number of bytes of a request's target, path and query."""
 
 MAX_FIELDS = 256
-"""Header lines that a request may have."""
+"""Maximum number of header lines of a request."""
 
 BAD_REQUEST = Fault(400, "bad-request", "This is not an HTTP request.")
 BAD_HOST = Fault(400, "bad-host", "The request does not name its host as HTTP requires.")
@@ -41,14 +41,18 @@ DETAILS = {
 }
 
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[\w.~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?", re.ASCII)
-"""Host and port as RFC 3986 has them, but for the comma: a proxy that joins two lines to one would put it there."""
+"""Host and port as in RFC 3986, except for the comma: a proxy that joins two lines to one would put
+it there."""
 
 VERSION_ERRORS = ("Invalid HTTP version", "Expected dot", "Pause on PRI/Upgrade")
 """Messages of the parser (llhttp) about the version, or about the first bytes of HTTP/2."""
 
 
 class Refusal:
-    """The place of a request in the queue whose bytes cannot be read: why it is refused, once those before it are answered."""
+    """The place in the queue of a request that cannot be read.
+
+    Its fault is sent once those before it are answered.
+    """
 
     __slots__ = ("fault", "keep_alive")
 
@@ -66,7 +70,7 @@ class HeadError(Exception):
 
 
 class Target(NamedTuple):
-    """What a request is about: the path and query as they were sent."""
+    """The target of a request: the path and query as they were sent."""
 
     path: bytes
     query: bytes
@@ -78,7 +82,10 @@ def fault_of(error: httptools.HttpParserError) -> Fault:
 
 
 def read_head(version: str, url: bytes, headers: HeaderLines) -> Target:
-    """Return the target of a request, and let an authority in its URL replace the Host header; raise `HeadError`."""
+    """Return the target of a request, and let an authority in its URL replace the Host header.
+
+    Raise `HeadError`.
+    """
     if version not in ("1.1", "1.0"):
         raise HeadError(OTHER_VERSION)
     check_size(url, headers)
@@ -99,10 +106,13 @@ def check_size(url: bytes, headers: HeaderLines) -> None:
 
 
 def check_body_framing(version: str, headers: HeaderLines) -> None:
-    """Accept no transfer coding but chunked, and none in HTTP/1.0; the parser refuses one beside a length."""
+    """Accept no transfer coding but chunked, and none in HTTP/1.0.
+
+    The parser refuses one beside a length.
+    """
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings and version == "1.0":
-        raise HeadError(BAD_REQUEST)  # somebody before us may have found another end of the body
+        raise HeadError(BAD_REQUEST)  # a proxy in front may have found another end of the body
     if codings and codings != [b"chunked"]:
         raise HeadError(UNKNOWN_CODING)
 
@@ -116,7 +126,10 @@ def check_host(version: str, headers: HeaderLines) -> None:
 
 
 def target_of(url: bytes, headers: HeaderLines) -> Target:
-    """Return path and query; a whole URL names the host, whatever the Host header says (RFC 9112, 3.2.2)."""
+    """Return path and query.
+
+    A whole URL names the host, whatever the Host header is (RFC 9112, 3.2.2).
+    """
     if url == b"*":
         return Target(b"*", b"")
     try:
@@ -134,7 +147,7 @@ def target_of(url: bytes, headers: HeaderLines) -> Target:
 
 
 def without_upgrade(method: bytes, url: bytes, version: str, headers: HeaderLines) -> bytes:
-    """Return the head of a request that does not ask for another protocol, and is the same in all else."""
+    """Return the head of a request without its upgrade to another protocol, otherwise the same."""
     lines = [b"%b %b HTTP/%b\r\n" % (method, url, version.encode())]
     for name, value in headers:
         if name == b"connection":

@@ -1,4 +1,4 @@
-"""Which resource is at a path: a walk over its segments, however many resources there are."""
+"""Routing: finds the resource at a path by walking its segments, however many resources there are."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -17,9 +17,10 @@ class _Place(Generic[T]):
 
 
 class Router(Generic[T]):
-    """Knows the resource at each path; `{name}` in a path stands for any one segment, as it was sent.
+    """Knows the resource at each path.
 
-    A literal segment goes before a parameter. Paths have one slash at the beginning and none at the end.
+    `{name}` in a path stands for any one segment, as it was sent. A literal segment goes before a
+    parameter. Paths have one slash at the beginning and none at the end.
     """
 
     def __init__(self, resources: Mapping[str, T]) -> None:
@@ -39,7 +40,7 @@ class Router(Generic[T]):
         place.resource = resource
 
     def find(self, path: str) -> tuple[T | None, dict[str, str]]:
-        """Return what is at a path, None if nothing is, and the segments that stand for parameters by name."""
+        """Return the resource at a path, or None, and the values of its parameters by name."""
         place = self._root
         parameters: dict[str, str] = {}
         for segment in path.split("/")[1:]:

@@ -1,8 +1,9 @@
-"""A shorter way for the three requests that make up nearly all of the load: an event, a take that does not wait, and a result.
+"""A shorter way for nearly all of the load: an event, a take that does not wait, and a result.
 
-It is open to a request that is as nearly every client writes it, and comes in one piece or two. Whatever is special about it, or
-wrong with it, is a matter for the general way, which does the same for all others. What is HTTP and what is not stays the
-parser's business: it reads the header lines of a client once, and they are known when they come again.
+It is open to a request in the most common form that arrives in one piece or two. Everything special
+about a request, or wrong with it, is left to the general way, which does the same for all others.
+The parser decides what is HTTP: it reads the header lines of a client once, and they are known when
+they are repeated.
 """
 
 import re
@@ -34,13 +35,14 @@ REQUEST_LINE = re.compile(
 )
 
 LONGEST_HEADERS = 4096
-"""Bytes of header lines that may come by this way."""
+"""Maximum number of bytes of header lines on this way."""
 
 HEADS_KEPT = 1_000
-"""How many different header lines are known again before all are forgotten: a client repeats its own."""
+"""Number of different header lines that are remembered before all are forgotten: a client repeats
+its own."""
 
 FOR_THE_GENERAL_WAY = frozenset([b"transfer-encoding", b"expect", b"upgrade", b"origin", b"sec-fetch-site"])
-"""Headers that make a request special, whatever they say."""
+"""Headers that make a request special, with any value."""
 
 
 class LocatedLine(Line, Protocol):
@@ -51,7 +53,11 @@ class LocatedLine(Line, Protocol):
 
 
 class Head(NamedTuple):
-    """What header lines say: how long the body is, by which address the client knows the server, and its idempotency key."""
+    """The contents of header lines.
+
+    `length` is that of the body, `site` has the server's address as the client knows it, and `key`
+    is the idempotency key.
+    """
 
     headers: Headers
     length: int
@@ -60,16 +66,16 @@ class Head(NamedTuple):
 
 
 Work = Callable[["Errand"], Awaitable[Reply | None]]
-"""Does what is asked for, and returns what is answered; None when there is nobody left to be answered."""
+"""Does the work of a request, and returns the reply; None if there is no client left to answer."""
 
 
 class Errand:
-    """A request that came by this way, and its answer: what a `Cycle` is for all others."""
+    """A request on the shortcut, and its answer: the counterpart of a `Cycle` for all others."""
 
     __slots__ = ("_line", "_more", "_work", "is_begun", "is_gone", "keep_alive", "undo")
 
     def __init__(self, line: Line, work: Work, more: bytes) -> None:
-        """Be ready to `run`; `more` are the header lines that every answer of the app has."""
+        """Prepare to `run`; `more` are the header lines that every answer of the app has."""
         self.is_begun = self.is_gone = False
         self.keep_alive = True
         self.undo: Callable[[], Awaitable[None]] | None = None
@@ -82,7 +88,7 @@ class Errand:
         self.is_gone = True
 
     async def run(self) -> None:
-        """Do what is asked for, and answer."""
+        """Do the work of the request, and answer."""
         line = self._line
         try:
             reply = await self._work(self)
@@ -104,7 +110,10 @@ class Errand:
         line.end()
 
     async def _has_got(self, answer: bytes) -> bool:
-        """Write an answer that is large, or whose client may have gone; if it does not arrive, undo what it says."""
+        """Write an answer that is large, or whose client may have gone.
+
+        If it does not arrive, undo the work. Return whether it has arrived.
+        """
         line = self._line
         transfer = line.traffic.begin(line.break_off)
         try:
@@ -128,7 +137,7 @@ class Errand:
 
 
 class Shortcut:
-    """Finds the requests that may come by this way, and does what they ask for."""
+    """Recognizes the requests for the shortcut, and does their work."""
 
     def __init__(self, service: Service, options: Options, guard: Guard, gate: Gate | None) -> None:
         self._service = service
@@ -139,7 +148,10 @@ class Shortcut:
         self._heads: dict[object, Head | None] = {}
 
     def find(self, data: bytes, line: LocatedLine) -> Errand | bool:
-        """Return the request that has come on a line; else whether the bytes may be the begin of one for this way."""
+        """Return the request at the start of the data.
+
+        If it is not complete, return whether the bytes may be the start of one for the shortcut.
+        """
         asked = REQUEST_LINE.match(data)
         if asked is None:
             return False
@@ -164,7 +176,7 @@ class Shortcut:
         if known in self._heads:
             return self._heads[known]
         head = read_headers(headers, line, self._guard)
-        if head is None or head.key is None:  # a key comes only once
+        if head is None or head.key is None:  # a head with an idempotency key is not repeated
             if len(self._heads) >= HEADS_KEPT:
                 self._heads.clear()
             self._heads[known] = head
@@ -200,7 +212,7 @@ class Shortcut:
 
 
 async def admitted(admission: Callable[[], Awaitable[object]], work: Work, errand: Errand) -> Reply | None:
-    """Do the work if the gate lets it be done; else raise `UnauthorizedError`."""
+    """Do the work if the gate admits the request; else raise `UnauthorizedError`."""
     await admission()
     return await work(errand)
 
@@ -210,7 +222,7 @@ def _text(part: bytes | None) -> str | None:
 
 
 class _Headers:
-    """What the parser tells."""
+    """Collects the parser's callbacks."""
 
     def __init__(self) -> None:
         self.found: dict[bytes, bytes] = {}
@@ -225,11 +237,11 @@ class _Headers:
             self.hosts.append(value)
 
     def on_headers_complete(self) -> None:
-        self.keep_alive = self.parser.should_keep_alive()  # asked later, of a request without a body, it would not know
+        self.keep_alive = self.parser.should_keep_alive()  # after the end of a request without a body, the parser would not know
 
 
 def read_headers(lines: bytes, line: LocatedLine, guard: Guard) -> Head | None:
-    """Return what header lines say, None when a request with them is a matter for the general way."""
+    """Return the contents of header lines, or None if they are left to the general way."""
     headers = _Headers()
     try:
         headers.parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n\r\n")

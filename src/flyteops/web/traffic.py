@@ -1,7 +1,8 @@
-"""What all clients of a server may use together: connections, and memory for bodies and answers that are under way.
+"""The shared limits of all clients: connections, and memory for bodies and answers under way.
 
-Each connection alone is bounded by its protocol; this bounds their sum. When the memory is used up, the transfer that has been
-under way for longest makes room, unless it has just begun: a client that neither sends nor reads must not keep others waiting.
+Each connection alone is bounded by its protocol; this bounds their sum. When the memory is used up,
+the transfer that has been under way for longest makes room, unless it has just begun: a client that
+neither sends nor reads must not keep others waiting.
 """
 
 import logging
@@ -25,17 +26,20 @@ NO_ROOM = "There is no room for more data at the moment: too much of it is under
 
 
 class Limit:
-    """A limit that was reached, maybe often: logged at most every few seconds, with how often, and warned of in readiness."""
+    """A limit that was reached, maybe often.
+
+    It is logged at most every few seconds, with the count, and readiness warns of it.
+    """
 
     def __init__(self, message: str, clock: Callable[[], float] = monotonic) -> None:
-        """`message` says what happened, in the past tense, with ``%d`` for how often it did."""
+        """`message` is the log message, in the past tense, with ``%d`` for the count."""
         self._message = message
         self._clock = clock
         self._count = 0
         self._logged_at = self._reached_at = float("-inf")
 
     def reached(self) -> None:
-        """Note that it was reached once more."""
+        """Note that the limit was reached once more."""
         now = self._reached_at = self._clock()
         self._count += 1
         if now - self._logged_at >= LOG_EVERY:
@@ -45,7 +49,7 @@ class Limit:
 
     @property
     def warning(self) -> str:
-        """What readiness says about it, "" if it was not reached lately."""
+        """The warning of readiness about it, "" if it was not reached lately."""
         if self._clock() - self._reached_at > WARNED_FOR:
             return ""
         text = self._message.removeprefix("%d ")
@@ -53,7 +57,7 @@ class Limit:
 
 
 class Traffic:
-    """Counts what clients use together, and says when it is too much."""
+    """The connections and memory in use by all clients, with their limits."""
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class Traffic:
             " raise the limit (ulimit -n, LimitNOFILE)",
             clock,
         )
-        self._transfers: dict[Transfer, None] = {}  # in the order of their begin
+        self._transfers: dict[Transfer, None] = {}  # in the order of their beginning
 
     def begin(self, break_off: Callable[[], None] | None = None) -> "Transfer":
         """Return a transfer that holds nothing yet; `break_off` ends it when others need its room."""
@@ -91,7 +95,10 @@ class Traffic:
             self.held_bytes -= transfer.size
 
     def hold(self, transfer: "Transfer", size: int) -> None:
-        """Hold more bytes for a transfer; raise `BusyError` when there is no room, and none can be made."""
+        """Hold more bytes for a transfer.
+
+        Raise `BusyError` if there is no room, and none can be made.
+        """
         if transfer not in self._transfers:
             raise BusyError(NO_ROOM)  # it had to make room for others
         while self.held_bytes + size > self.max_transfer_bytes:
@@ -105,12 +112,12 @@ class Traffic:
         self.held_bytes += size
 
     def warnings(self) -> Sequence[str]:
-        """Return what readiness warns of."""
+        """Return the warnings of readiness."""
         return [limit.warning for limit in (self.connections, self.memory, self.descriptors) if limit.warning]
 
 
 class Transfer:
-    """A body that is being received, or an answer that is being sent, with the memory that it holds."""
+    """A body being received, or an answer being sent, with the memory that it holds."""
 
     __slots__ = ("_traffic", "began_at", "break_off", "size")
 
@@ -121,9 +128,9 @@ class Transfer:
         self._traffic = traffic
 
     def hold(self, size: int) -> None:
-        """Hold more bytes; raise `BusyError` when there is no room for them."""
+        """Hold more bytes; raise `BusyError` if there is no room for them."""
         self._traffic.hold(self, size)
 
     def end(self) -> None:
-        """Give back what is held."""
+        """Release the memory that is held."""
         self._traffic.end(self)

@@ -1,6 +1,7 @@
-"""The JSON shapes of API v1, and how the nouns of the model become them.
+"""The JSON shapes of API v1, and their conversion from the nouns of the model.
 
-Payloads and inputs are JSON text in the model; they pass through as they are. What is empty and optional is left out.
+Payloads and inputs are JSON text in the model; they pass through as they are. Optional fields are
+left out when empty.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ WARNING = timedelta(hours=24)
 
 
 def status_of(last_seen_at: datetime, now: datetime) -> Status:
-    """Return how a pack is, judged by when it was last seen."""
+    """Return the status of a pack by the time when it was last seen."""
     age = now - last_seen_at
     return "live" if age <= LIVE else "warning" if age <= WARNING else "critical"
 
@@ -36,9 +37,10 @@ def status_of(last_seen_at: datetime, now: datetime) -> Status:
 
 
 class EventBody(Struct, rename="camel"):
-    """What has happened, as a pack tells it; `createdAt` may have any offset and up to nine digits of fraction.
+    """An event as a pack sends it.
 
-    An event without a name is kept, and no step matches it.
+    `createdAt` may have any offset and up to nine digits of fraction. An event without a name is
+    kept, and no step matches it.
     """
 
     event: Annotated[str, Meta(examples=["Deployed"])] = ""
@@ -48,7 +50,7 @@ class EventBody(Struct, rename="camel"):
 
 
 class EventText(Struct, rename="camel", forbid_unknown_fields=True):
-    """An `EventBody` as nearly every client writes it, its payload left as it was sent."""
+    """An `EventBody` in its most common form, its payload left as it was sent."""
 
     event: str = ""
     payload: Raw = Raw(b"null")
@@ -57,14 +59,14 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class PresenceReport(Struct):
-    """What an instance of a pack reports of itself: that it is connected, or that it stops."""
+    """The report of an instance of a pack: that it is connected, or that it stops."""
 
     instance: Annotated[str, Meta(min_length=1, max_length=100, description="what tells it from others of the same pack")]
     status: Literal["live", "stopped"] = "live"
 
 
 class Resolved(Struct):
-    """What became of an action, as a person says; `event` and `payload` are those of its result."""
+    """A person's resolution of an action; `event` and `payload` are those of its result."""
 
     resolution: Literal["succeeded", "failed", "retry"]
     event: str | None = None
@@ -72,7 +74,10 @@ class Resolved(Struct):
 
 
 class DataItemForm(Struct):
-    """A value with its own content type (text/plain; charset=us-ascii if it has none), what it is for, and if it is secret."""
+    """A value with its own content type, its description, and whether it is secret.
+
+    Without a content type, it is text/plain; charset=us-ascii.
+    """
 
     value: Annotated[bytes, Meta(min_length=1)]
     description: str = ""
@@ -83,11 +88,11 @@ class DataItemForm(Struct):
 
 
 class Answer(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """Base of what the API answers."""
+    """Base of the answers of the API."""
 
 
 class Index(Answer, kw_only=True):
-    """Where everything is."""
+    """The links to all resources."""
 
     links: list[Link]
 
@@ -107,7 +112,7 @@ class CommandView(Answer, kw_only=True):
 
 
 class EventDeclarationView(Answer, kw_only=True):
-    """An event that a pack says it may send."""
+    """An event that a pack declares."""
 
     name: str
     links: Sequence[Link] = ()
@@ -185,10 +190,10 @@ class PresenceAnswer(Answer, kw_only=True, omit_defaults=False):
 
 
 class ActionView(Answer, kw_only=True):
-    """Something for a pack to do; the first link takes the result.
+    """An action for a pack; the first link takes the result.
 
-    When there is a time limit, it is `leaseSeconds` from now, and a second link takes heartbeats, each of which begins it anew;
-    `attempt` counts how often this was handed out.
+    When there is a time limit, it is `leaseSeconds` from now, and a second link takes heartbeats,
+    each of which begins it anew; `attempt` counts how often this was handed out.
     """
 
     command: str
@@ -211,7 +216,7 @@ class ActionView(Answer, kw_only=True):
 
 
 class ActionList(Answer, kw_only=True):
-    """Several things for a pack to do."""
+    """Several actions for a pack."""
 
     actions: list[ActionView]
 
@@ -224,13 +229,16 @@ class ActionList(Answer, kw_only=True):
 
 
 class Heartbeat(Answer, kw_only=True):
-    """Until when the pack has time now; left out when there is no limit."""
+    """The pack's new deadline; left out when there is no limit."""
 
     expires_at: Timestamp | None = None
 
 
 class Condition(Answer, kw_only=True):
-    """The health of the server: `reasons` say why it is not ready, `warnings` are faults that do not stop it."""
+    """The health of the server.
+
+    `reasons` explain why it is not ready, `warnings` are faults that do not stop it.
+    """
 
     status: Literal["alive", "ready", "not ready"]
     reasons: Sequence[str] = ()
@@ -238,11 +246,11 @@ class Condition(Answer, kw_only=True):
 
 
 MOST_PROBLEMS = 1000
-"""How many things that are set aside an answer lists."""
+"""Maximum number of problems that an answer lists."""
 
 
 class HealthProblemView(Answer, kw_only=True):
-    """Something that the server has set aside: of which kind it is, its name, why, since when, and how often it was tried."""
+    """A thing that the server has set aside: its kind, its name, the reason and the attempts so far."""
 
     kind: str
     name: str
@@ -252,7 +260,10 @@ class HealthProblemView(Answer, kw_only=True):
 
 
 class HealthProblemList(Answer, kw_only=True):
-    """What the server has set aside: `total` counts all of it, of which the first thousand are listed."""
+    """The things that the server has set aside.
+
+    `total` counts all of them; the first thousand are listed.
+    """
 
     problems: list[HealthProblemView]
     total: int
@@ -283,7 +294,11 @@ class FlowSummary(Answer, kw_only=True):
 
 
 class FlowView(Answer, kw_only=True):
-    """A flow as its author posted it; `warnings` says what is allowed but hardly meant, and is given when it is saved."""
+    """A flow as its author posted it.
+
+    `warnings` report definitions that are allowed but probably unintended, and are given when it is
+    saved.
+    """
 
     name: str
     description: str = ""
@@ -305,7 +320,7 @@ class FlowList(Answer, kw_only=True):
 
 
 class DataItemSummary(Answer, kw_only=True):
-    """A datastore item without its value; of a secret one, nobody but packs gets it."""
+    """A datastore item without its value; the value of a secret one is given to packs only."""
 
     key: str
     content_type: str
@@ -332,7 +347,10 @@ class DataItemList(Answer, kw_only=True):
 
 
 class ProblemDetails(Answer, kw_only=True):
-    """What went wrong (RFC 9457). Programs may rely on `code`; `problems` lists every fault of an invalid input."""
+    """Problem details (RFC 9457).
+
+    Programs may rely on `code`; `problems` lists every fault of an invalid input.
+    """
 
     type: str
     title: str

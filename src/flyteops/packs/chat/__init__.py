@@ -1,4 +1,4 @@
-"""Chat: a local stand-in for the Slack pack, to build and try chat flows without an account anywhere."""
+"""Chat: a local stand-in for the Slack pack, to build and try chat flows without any account."""
 
 from flyteops.packs.chat.console import Console, attached_lines, plain_lines, text_lines
 from flyteops.packs.chat.pack import create, pack_for

@@ -1,4 +1,4 @@
-"""Run the pack with `python -m flyteops.packs.chat`."""
+"""The entry point of `python -m flyteops.packs.chat`."""
 
 from flyteops.packs import run
 

@@ -1,4 +1,4 @@
-"""Blocks of Slack's messages, as far as plain text can show them, and the buttons in them."""
+"""Slack's message blocks as plain text, as far as they can be shown, and their buttons."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Block = dict[str, Any]
 
 
 class Button(msgspec.Struct, frozen=True):
-    """Something to press, by the ids and the value that a flow gave it."""
+    """A button, with the ids and the value that a flow gave it."""
 
     label: str
     action_id: str
@@ -18,7 +18,7 @@ class Button(msgspec.Struct, frozen=True):
 
 
 def block_lines(blocks: Sequence[Block]) -> Iterator[str]:
-    """Return what blocks show; a button is its label in brackets."""
+    """Return the lines of blocks as text; a button is its label in brackets."""
     for block in blocks:
         texts = [block.get("text"), *_list(block.get("fields")), *_list(block.get("elements"))]
         shown = [text for text in (_text(each) for each in texts if not _is_button(each)) if text]
@@ -32,7 +32,7 @@ def block_lines(blocks: Sequence[Block]) -> Iterator[str]:
 
 
 def find_buttons(blocks: Sequence[Block]) -> list[Button]:
-    """Return the buttons of blocks, in their order."""
+    """Return the buttons of blocks, in order."""
     return [button for block in blocks for button in _buttons(block)]
 
 

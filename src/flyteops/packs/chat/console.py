@@ -26,7 +26,7 @@ A line is said in the current channel. Otherwise:
 
 
 class Console:
-    """Say what is read and show what flows post."""
+    """Posts each input line as a message, and shows the messages of flows."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Console:
         self._posted = room.posted()
 
     async def show(self) -> None:
-        """Write what flows post, for ever."""
+        """Write the messages of flows, for ever."""
         async for message in self._posted:
             for line in plain_lines(message):
-                self._write(_CONTROLS.sub("\ufffd", line))  # nobody steers the terminal
+                self._write(_CONTROLS.sub("\ufffd", line))  # keep control sequences from the terminal
 
     async def listen(self) -> None:
-        """Say every line until the input ends."""
+        """Post every line until the input ends."""
         async for line in read_lines(self._input_fd):
             try:
                 await self._obey(line)
@@ -81,7 +81,7 @@ class Console:
 
 
 def plain_lines(message: Message) -> Iterator[str]:
-    """Return a message as plain text: its place and author, and what it shows."""
+    """Return a message as plain text: its place and author, and its content."""
     thread = f" in {message.thread}" if message.thread else ""
     first, *others = text_lines(message)
     edited = " (edited)" if message.is_edited else ""
@@ -91,18 +91,18 @@ def plain_lines(message: Message) -> Iterator[str]:
 
 
 def text_lines(message: Message) -> list[str]:
-    """Return what a message says: its blocks, or else its text, as Slack does."""
+    """Return the text of a message: its blocks, or else its text, as Slack does."""
     return [_unquoted(line) for line in list(block_lines(message.blocks)) or message.text.split("\n")]
 
 
 def attached_lines(message: Message) -> Iterator[str]:
-    """Return the attachments of a message, which stand below what it says."""
+    """Return the attachments of a message, which are shown below its text."""
     for attachment in message.attachments:
         yield from (f"  | {_unquoted(line)}" for line in _attachment_lines(attachment))
 
 
 def _unquoted(text: str) -> str:
-    """Return a text as Slack shows it, where `&`, `<` and `>` are quoted."""
+    """Return a text as Slack shows it, where `&`, `<` and `>` are escaped."""
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
@@ -122,8 +122,9 @@ def _attachment_lines(attachment: dict[str, Any]) -> Iterator[str]:
 async def read_lines(fd: int) -> AsyncIterator[str]:
     """Read lines from a file descriptor of any kind until its end.
 
-    A thread reads, because neither files nor every terminal can be waited for; it uses the descriptor itself, because
-    a thread that waits in `sys.stdin` would hold a lock that the interpreter needs to exit.
+    A thread reads, because the event loop can wait neither for files nor for every terminal; it
+    uses the descriptor itself, because a thread that waits in `sys.stdin` would hold a lock that
+    the interpreter needs to exit.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""The commands and events of the chat: those of the Slack pack, so that flows can move between the two."""
+"""The commands and events of the chat: those of the Slack pack, so that flows can move over."""
 
 import secrets
 from collections.abc import Mapping
@@ -27,7 +27,10 @@ from flyteops.sdk import EventType, Pack, Reader
 
 
 def create(environ: Mapping[str, str]) -> Pack:
-    """Make the pack for pipes and simple terminals; `FLYTE_CHAT_CHANNELS` lists the channels, `general` if not given."""
+    """Make the pack for pipes and simple terminals.
+
+    `FLYTE_CHAT_CHANNELS` lists the channels, `general` if not given.
+    """
     reader = Reader(environ)
     channels = reader.read("FLYTE_CHAT_CHANNELS", _channels, ["general"])
     reader.finish()
@@ -70,14 +73,14 @@ def pack_for(room: Room) -> Pack:
 
 
 class LocalChat:
-    """A room as flows see it."""
+    """A room as seen by flows."""
 
     def __init__(self, room: Room, pack: Pack) -> None:
         self._room = room
         self._pack = pack
 
     async def _goes_elsewhere(self, channel_id: str) -> bool:
-        """Let another chat have a command that is about a channel of its own; return whether it was given back."""
+        """Give back a command for a channel of another chat; return whether that was done."""
         return self._room.is_elsewhere(channel_id) and await self._pack.give_back()
 
     async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
@@ -87,7 +90,7 @@ class LocalChat:
         return self._room.post(text, channel=self._channel(channel_id), thread=thread).timestamp
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
-        """Post it; raise `NotFoundError` with Slack's word for what is missing."""
+        """Post a rich message; raise `NotFoundError` with Slack's error code if a part is missing."""
         channel = self._channel(asked.channel or "")
         if await self._goes_elsewhere(channel.id):
             return RichMessageSent(channel.id, "")
@@ -106,7 +109,7 @@ class LocalChat:
     def _channel(self, name_or_id: str) -> Channel:
         """Return a channel; one that the room does not know is shown under its name or id.
 
-        So flows that name channels of Slack can be tried here without making these first.
+        So flows that name channels of Slack can be tried here without creating them first.
         """
         if not name_or_id:
             raise NotFoundError("channel_not_found")
@@ -117,7 +120,10 @@ class LocalChat:
             return Channel(name, name)
 
     async def update(self, asked: UpdateMessage) -> None:
-        """Show the message once more as it is now; raise `NotFoundError` with Slack's word when there is none."""
+        """Show the updated message once more.
+
+        Raise `NotFoundError` with Slack's error code if there is none.
+        """
         if await self._goes_elsewhere(asked.channel_id or ""):
             return
         try:
@@ -127,22 +133,22 @@ class LocalChat:
             raise NotFoundError("message_not_found") from None
 
     async def find_channel(self, name: str) -> Channel:
-        """Return the channel of a name."""
+        """Return the channel with a name."""
         channel = next((each for each in self._room.channels if each.name == name), None)
         if channel is None:
             raise NotFoundError("can't find channel with such name")
         return channel
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
-        """Say something."""
+        """Post a text."""
         await self.post(text, channel_id, thread)
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
-        """Ask for a decision; the text tells what to answer."""
+        """Ask for a decision; the text includes the possible answers."""
         return await self.post(text, channel_id, thread)
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
-        """Say something in the place of what was said before."""
+        """Post a text in place of an earlier message."""
         self._room.edit(timestamp, text)
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:

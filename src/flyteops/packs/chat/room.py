@@ -1,4 +1,7 @@
-"""A room to talk in: people say something, flows answer. It knows neither a terminal nor a server."""
+"""A chat room: people post messages, flows answer.
+
+It depends neither on a terminal nor on a server.
+"""
 
 import asyncio
 import getpass
@@ -23,7 +26,7 @@ _CHANNEL_ID = re.compile(r"C[0-9A-F]{8}(?:-(?P<tag>[0-9a-f]{4}))?")
 
 
 class User(ChatUser, frozen=True):
-    """Somebody in the room."""
+    """A person in the room."""
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -32,9 +35,10 @@ class User(ChatUser, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What was said; `thread` is the timestamp of the message that it answers, or "".
+    """A message; `thread` is the timestamp of the message that it answers, or "".
 
-    `attachments` and `blocks` are as a flow gave them; `first_text` is what it said before it was edited.
+    `attachments` and `blocks` are as a flow gave them; `first_text` is the text before it was
+    edited.
     """
 
     timestamp: str
@@ -48,12 +52,12 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def is_edited(self) -> bool:
-        """Whether it said something else before."""
+        """Whether it had another text before."""
         return self.first_text is not None
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """What somebody thinks of a message, in one word such as `thumbsup`."""
+    """A person's reaction to a message, in one word such as `thumbsup`."""
 
     timestamp: str
     user: User
@@ -62,7 +66,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
 
 class Press(msgspec.Struct, frozen=True):
-    """Somebody pressed a button of a message."""
+    """A press of a button of a message."""
 
     timestamp: str
     user: User
@@ -74,7 +78,7 @@ Spoken = Message | Reaction | Press
 
 
 class Posts:
-    """The messages that flows post, from the moment when this was asked for; an asynchronous iterator without end."""
+    """The messages that flows post after its creation; an asynchronous iterator without end."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
@@ -96,9 +100,9 @@ class _Outgoing(msgspec.Struct, frozen=True, eq=False):
 
 
 class Room:
-    """Keep channels, people and the last messages, and carry words between people and flows.
+    """Keeps channels, people and the last messages, and passes messages between people and flows.
 
-    `now` tells the time. The first channel is where people talk if they do not name one.
+    `now` returns the time. The first channel is the one for messages without a channel.
     """
 
     def __init__(
@@ -131,9 +135,10 @@ class Room:
     # ---------------------------------------------------------------------------------------------------- for people
 
     async def say(self, text: str, *, user: User | None = None, channel: str | None = None, thread: str = "") -> Message:
-        """Say something, in the default channel or the one of that name or id; return when the server knows of it.
+        """Post a message of a person; return when the server has accepted it.
 
-        `thread` is the timestamp of the message that is answered.
+        It goes to the default channel or the one of that name or id. `thread` is the timestamp of
+        the message that is answered.
         """
         place = self.channels[0] if channel is None else self.channel(channel)
         message = Message(self._timestamp(), place, user or self.user, text, thread)
@@ -142,14 +147,17 @@ class Room:
         return message
 
     async def react(self, name: str, timestamp: str, *, user: User | None = None) -> Reaction:
-        """React to the message with that timestamp; return when the server knows of it."""
+        """React to the message with that timestamp; return when the server has accepted it."""
         message = self._message(timestamp)
         reaction = Reaction(self._timestamp(), user or self.user, name.strip(":"), message)
         await self._deliver(reaction)
         return reaction
 
     async def press(self, name: str, timestamp: str, *, user: User | None = None) -> Press:
-        """Press the button of that label or id on the message with that timestamp; return when the server knows of it."""
+        """Press the button of that label or id on the message with that timestamp.
+
+        Return when the server has accepted it.
+        """
         message = self._message(timestamp)
         buttons = find_buttons(message.blocks)
         button = next((each for each in buttons if name.casefold() in (each.label.casefold(), each.action_id.casefold())), None)
@@ -161,13 +169,16 @@ class Room:
         return press
 
     def posted(self) -> Posts:
-        """Return what flows post from now on, to be read with `async for`."""
+        """Return the future posts of flows, to be read with `async for`."""
         posts = Posts()
         self._listeners.add(posts)
         return posts
 
     def channel(self, name_or_id: str) -> Channel:
-        """Return a channel by its name, with or without `#`, or its id; raise `NotFoundError` if there is none."""
+        """Return a channel by its name, with or without `#`, or its id.
+
+        Raise `NotFoundError` if there is none.
+        """
         name = name_or_id.removeprefix("#")
         found = self._channels.get(name) or next((each for each in self.channels if each.id == name_or_id), None)
         if found is None:
@@ -176,7 +187,7 @@ class Room:
         return found
 
     def open_channel(self, name: str) -> Channel:
-        """Return the channel of that name; it is made if it does not exist."""
+        """Return the channel of that name, and create it if it does not exist."""
         name = name.removeprefix("#")
         return self._channels.setdefault(name, Channel(self._id(name), name))
 
@@ -188,12 +199,12 @@ class Room:
         self._channels = {name: Channel(self._id(name), name) for name in self._channels}
 
     def is_elsewhere(self, channel_id: str) -> bool:
-        """Tell whether an id is that of a channel in another room."""
+        """Return whether an id is that of a channel in another room."""
         found = _CHANNEL_ID.fullmatch(channel_id)
         return found is not None and (found["tag"] or "") != self._tag
 
     def current(self, spoken: Spoken) -> Spoken:
-        """Return what was said, with the id that its channel has now."""
+        """Return the message, reaction or press with the current id of its channel."""
         if not isinstance(spoken, Message):
             message = self.current(spoken.message)
             return msgspec.structs.replace(spoken, message=message)
@@ -214,7 +225,7 @@ class Room:
         blocks: Iterable[Block] = (),
         username: str = "",
     ) -> Message:
-        """Put a message of a flow into a channel."""
+        """Post a message of a flow in a channel."""
         author = self.bot if not username else msgspec.structs.replace(self.bot, name=username)
         message = Message(self._timestamp(), channel, author, text, thread, tuple(attachments), blocks=tuple(blocks))
         self._messages.append(message)
@@ -224,7 +235,10 @@ class Room:
     def edit(
         self, timestamp: str, text: str, *, attachments: Iterable[dict[str, Any]] = (), blocks: Iterable[Block] = ()
     ) -> Message:
-        """Make another message of one that a flow posted; raise `NotFoundError` if there is none of that timestamp."""
+        """Change a message that a flow posted.
+
+        Raise `NotFoundError` if there is none of that timestamp.
+        """
         for place, old in enumerate(self._messages):
             if old.timestamp == timestamp and old.user.id == self.bot.id:
                 first_text = old.text if old.first_text is None else old.first_text
@@ -237,7 +251,10 @@ class Room:
         raise NotFoundError(error)
 
     async def next_spoken(self) -> tuple[Spoken, asyncio.Future[None]]:
-        """Wait for what people say or do next; the future wants to know when it was delivered, or why not."""
+        """Wait for the next message, reaction or press of a person.
+
+        Set the future's result on delivery, or its exception on failure.
+        """
         outgoing = await self._outgoing.get()
         return outgoing.spoken, outgoing.delivered
 
@@ -260,7 +277,7 @@ class Room:
         await delivered
 
     def _timestamp(self) -> str:
-        """Return the time as chats write it; every one is later than the one before."""
+        """Return the time as chat timestamps have it; each is later than the one before."""
         microsecond = max(int(self._now().timestamp() * 1_000_000), self._last_microsecond + 1)
         self._last_microsecond = microsecond
         return f"{microsecond // 1_000_000}.{microsecond % 1_000_000:06d}"

@@ -1,1 +1,1 @@
-"""What every chat pack has in common: the same commands and events, so that flows can move from one chat to another."""
+"""The common part of all chat packs: the same commands and events, so that flows can move."""

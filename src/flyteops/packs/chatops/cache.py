@@ -1,4 +1,4 @@
-"""Things that were looked up are kept for a while."""
+"""A cache of values with a time limit."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,7 +10,10 @@ V = TypeVar("V")
 
 
 class Cache(Generic[V]):
-    """Keep at most so many values for so many seconds; however many ask at the same time, each is looked up once."""
+    """Keeps at most so many values for so many seconds.
+
+    Concurrent callers share one look-up of a key.
+    """
 
     def __init__(self, seconds: float, now: Callable[[], float], *, most: int = 10_000) -> None:
         self._seconds = seconds
@@ -20,7 +23,10 @@ class Cache(Generic[V]):
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def get(self, key: str, look_up: Callable[[], Awaitable[V]], *, at_most: float | None = None) -> V:
-        """Return the value of a key, at most so many seconds old; what `look_up` raises is not kept."""
+        """Return the value of a key, at most so many seconds old.
+
+        An exception of `look_up` is not kept.
+        """
         age = self._seconds if at_most is None else min(at_most, self._seconds)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:

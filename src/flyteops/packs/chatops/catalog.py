@@ -12,11 +12,11 @@ from flyteops.sdk import seconds
 DATA_KEY = "chatops"
 
 RESERVED = ("help", "approve", "refuse")
-"""What a command cannot begin with, because it means something in every chat."""
+"""First words that a command cannot have, because they have a meaning in every chat."""
 
 
 class Confirmation(msgspec.Struct, frozen=True):
-    """Who must say yes to a command before it is one, and within how many seconds."""
+    """The people who must confirm a command before it is sent, and the seconds they have for it."""
 
     permission: Permission
     within: float
@@ -76,14 +76,14 @@ K = TypeVar("K", bound=msgspec.Struct)
 
 
 class _Examiner:
-    """Read what is declared, and keep every fault with its place until the end."""
+    """Reads a declaration, and collects every fault with its place."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self._names: set[str] = set()
 
     def read(self, where: str, value: Any, kind: type[K]) -> K | None:
-        """Read an object field by field, so that each one that is wrong is reported."""
+        """Read an object field by field, so that each wrong one is reported."""
         if not isinstance(value, dict):
             self._report(where, "Expected `object`")
             return None
@@ -104,7 +104,7 @@ class _Examiner:
         return msgspec.convert(value, kind) if len(self.problems) == before else None
 
     def command(self, where: str, value: Any, groups: dict[str, list[str]]) -> Command | None:
-        """Read a command; None if something is wrong with it."""
+        """Read a command; None if it has a fault."""
         before = len(self.problems)
         given = self.read(where, value, _Command)
         if given is None:
@@ -150,7 +150,7 @@ class _Examiner:
         return Confirmation(by, within, given.by_self)
 
     def _people(self, where: str, rule: _Rule | _Confirm, groups: dict[str, list[str]]) -> list[str] | None:
-        """Return who is meant: nobody said is everybody, and an empty list is nobody."""
+        """Return the people of a rule: None means everybody, and an empty list means nobody."""
         if rule.users is None and rule.groups is None:
             return None
         for name in rule.groups or ():
@@ -178,7 +178,7 @@ def read_catalog(value: Any) -> Catalog:
 
 
 def _legible(value: dict[str, Any]) -> _File:
-    """Return what can be read of a file, so that the faults of its commands are found although it has others."""
+    """Return the readable part of a file, so that the faults of its commands are reported as well."""
     commands, groups = value.get("commands"), value.get("groups")
     people = groups.items() if isinstance(groups, dict) else ()
     legible = {str(name): [each for each in users if isinstance(each, str)] for name, users in people if isinstance(users, list)}
@@ -186,6 +186,6 @@ def _legible(value: dict[str, Any]) -> _File:
 
 
 def _placed(message: str, name: str) -> str:
-    """Return what is wrong with a field as it is said of the object: `Expected … - at `$.name[0]``."""
+    """Return the error of a field in terms of the object: `Expected … - at `$.name[0]``."""
     what, at, place = message.rpartition(" - at `$")
     return f"{what} - at `$.{name}{place}" if at else f"{message} - at `$.{name}`"

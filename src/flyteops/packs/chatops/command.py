@@ -1,4 +1,4 @@
-"""The commands that every chat has, on top of what the chat itself can do."""
+"""The commands of every chat, on top of the chat's own functions."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -30,19 +30,22 @@ U = TypeVar("U", bound=UpdateText)
 
 
 class Chat(Protocol):
-    """What a chat does for flows; what it refuses raises a `FlyteError` whose message is its reason."""
+    """The functions of a chat for flows.
+
+    A refusal raises a `FlyteError` with the reason as its message.
+    """
 
     async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
-        """Post a message and return its timestamp; with `markup` it may mention many."""
+        """Post a message and return its timestamp; with `markup` it may notify groups."""
 
     async def post_rich(self, asked: SendRichMessage) -> RichMessageSent:
-        """Post a message with everything that it may have."""
+        """Post a message with all fields that it may have."""
 
     async def update(self, asked: UpdateMessage) -> None:
-        """Make another message of one that was posted before."""
+        """Change a message that was posted before."""
 
     async def find_channel(self, name: str) -> Channel:
-        """Return the channel of a name; raise `NotFoundError` if there is none."""
+        """Return the channel with a name; raise `NotFoundError` if there is none."""
 
 
 def declare_commands(pack: Pack, chat: Chat) -> None:
@@ -59,7 +62,7 @@ def declare_commands(pack: Pack, chat: Chat) -> None:
 
 
 def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes: type[S]) -> None:
-    """Give a pack the command `SendMessage`; `takes` may be more than every chat takes."""
+    """Give a pack the command `SendMessage`; `takes` may have additional fields of a chat."""
     sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed, failure=True)
 
     @pack.command("SendMessage", events=[sent, not_sent], takes=takes)
@@ -96,7 +99,7 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
 
 
 def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], takes: type[U]) -> None:
-    """Give a pack the command `UpdateMessage`; `takes` may be more than every chat takes."""
+    """Give a pack the command `UpdateMessage`; `takes` may have additional fields of a chat."""
     updated, not_updated = (
         pack.event("MessageUpdated", MessageUpdated),
         pack.event("UpdateMessageFailed", UpdateMessageFailed, failure=True),
@@ -119,7 +122,7 @@ def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], t
 
 
 def declare_get_channel_info(pack: Pack, find: Callable[[str], Awaitable[Channel]], tells: type[ChannelFound]) -> None:
-    """Give a pack the command `GetChannelInfo`; what it `tells` may be more than every chat knows."""
+    """Give a pack the command `GetChannelInfo`; `tells` may have more fields than every chat has."""
     found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound, failure=True)
 
     @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)

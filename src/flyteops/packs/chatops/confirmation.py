@@ -1,4 +1,4 @@
-"""Questions that wait for somebody's yes: who may give it, and how long it counts."""
+"""Questions that wait for confirmation: the people who may confirm them, and their expiry."""
 
 from itertools import count
 from typing import Literal
@@ -12,7 +12,7 @@ Verdict = Literal["approved", "refused", "forbidden", "own"]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A command that somebody gave, with all that flows are told about it."""
+    """A command that a person gave, with all fields that flows receive."""
 
     command: Command
     arguments: dict[str, str]
@@ -25,7 +25,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A request that waits for a yes."""
+    """A request that waits for confirmation."""
 
     id: str
     request: Request
@@ -33,7 +33,7 @@ class Question(msgspec.Struct, frozen=True):
     expires_at: float
 
     def judge(self, person: Person, *, is_yes: bool) -> Verdict:
-        """Say what an answer of somebody comes to; who asked may always withdraw."""
+        """Return the verdict of a person's answer; the requester may always withdraw."""
         is_own = person.user.id == self.request.person.user.id
         if is_own and not is_yes:
             return "refused"
@@ -45,7 +45,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Questions:
-    """The questions that wait, in the order in which they were asked. Each is settled once."""
+    """The waiting questions, in the order in which they were asked. Each is settled once."""
 
     def __init__(self) -> None:
         self._open: dict[str, Question] = {}
@@ -62,21 +62,21 @@ class Questions:
         return question_id
 
     def add(self, question: Question) -> None:
-        """Let a question wait."""
+        """Add a waiting question."""
         self._open[question.id] = question
 
     def find(self, question_id: str, channel_id: str, now: float) -> Question | None:
-        """Return a question of a channel that still counts."""
+        """Return a question of a channel that is still valid."""
         return next((each for each in self.of(channel_id, now) if each.id == question_id.casefold()), None)
 
     def of(self, channel_id: str, now: float) -> list[Question]:
-        """Return the questions of a channel that still count."""
+        """Return the questions of a channel that are still valid."""
         return [each for each in self._open.values() if each.request.channel_id == channel_id and now < each.expires_at]
 
     def settle(self, question: Question) -> None:
-        """Let a question wait no longer."""
+        """Remove a question from those that wait."""
         self._open.pop(question.id, None)
 
     def expire(self, question_id: str) -> Question | None:
-        """Return a question that was not settled until now; it waits no longer."""
+        """Remove a question that is not settled yet, and return it."""
         return self._open.pop(question_id, None)

@@ -1,4 +1,4 @@
-"""What is to be done about what somebody says: pure, with the time and the names of questions given from outside."""
+"""The decisions about messages and answers: pure, with the time and question names as arguments."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -21,10 +21,11 @@ _LONGEST_ID = 40
 
 
 class Said(msgspec.Struct, frozen=True):
-    """Something that somebody said; `key` names the saying for good, and `channel_names` what else its channel is called.
+    """A person's message.
 
-    `is_addressed` tells that it is for the bot, such as in a message to it alone; `is_console`, that it was said in a chat
-    that is there to try flows, where `help` is always answered.
+    `key` identifies it for good, and `channel_names` are further names of its channel.
+    `is_addressed` means that it is for the bot, such as in a message to it alone; `is_console`,
+    that it was posted in a chat for trying flows, where `help` is always answered.
     """
 
     text: str
@@ -39,12 +40,12 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def channel(self) -> frozenset[str]:
-        """All that the channel is called."""
+        """All names of the channel."""
         return self.channel_names | {self.channel_id}
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Say something where something was said; with a `question` people are asked for their answer to it."""
+    """Post a reply to a message; with a `question`, people are asked for their answer to it."""
 
     text: str
     channel_id: str
@@ -53,14 +54,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """Put what became of a question in the place of the question."""
+    """Replace a question by its outcome."""
 
     question: Question
     text: str
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """Tell flows; the same `key` is the same event."""
+    """Send an event to flows; the same `key` is the same event."""
 
     payload: CommandReceived | CommandRefused
     key: str
@@ -70,14 +71,14 @@ Deed = Reply | Settle | Tell
 
 
 class Desk:
-    """Take what people say and answer, and return what is to be done."""
+    """Takes the messages and answers of people, and returns the actions that follow."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
         self._questions = Questions()
 
     def hear(self, catalog: Catalog, said: Said, now: float) -> list[Deed]:
-        """Return what a saying comes to."""
+        """Return the actions that follow from a message."""
         text, is_addressed = _without_prefix(catalog.prefix, said)
         if not is_addressed and catalog.prefix:
             if said.is_console and HELP.match(text) is not None:
@@ -90,7 +91,10 @@ class Desk:
         )
 
     def answer(self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool) -> list[Deed]:
-        """Return what an answer to a question of a channel comes to; nothing if there is no such question, or no longer."""
+        """Return the actions that follow from an answer to a question of a channel.
+
+        None follow if there is no such question, or if it has expired.
+        """
         question = self._questions.find(question_id, channel_id, now)
         return [] if question is None else self._judge(question, person, is_yes=is_yes)
 
@@ -109,7 +113,7 @@ class Desk:
                 return [Settle(question, f"Refused by {who}: {request.text}"), _refused(request, "refused", person.user)]
 
     def expire(self, question_id: str) -> list[Deed]:
-        """Return what is to be done when the time of a question is over; nothing if it was settled before."""
+        """Return the actions at the expiry of a question; none if it was settled before."""
         question = self._questions.expire(question_id)
         if question is None:
             return []
@@ -175,7 +179,7 @@ def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> l
 
 
 def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question]) -> list[Deed]:
-    """Answer an approval that fits no question, or several, where commands are declared at all."""
+    """Reply to an approval that fits no question, or several, if commands are declared at all."""
     if not asked and not catalog.commands:
         return []
     ids = ", ".join(f"`{each.id}`" for each in asked)

@@ -1,4 +1,4 @@
-"""What flows and chats say to each other, field by field as the original Slack pack does."""
+"""The messages between flows and chats, field by field as in the original Slack pack."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class User(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody who talks, as flows see him."""
+    """A chat user as seen by flows."""
 
     id: str
     name: str
@@ -17,7 +17,7 @@ class User(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """A place for messages; `name` is without the `#`."""
+    """A channel for messages; `name` is without the `#`."""
 
     id: str
     name: str
@@ -30,7 +30,8 @@ class Channel(msgspec.Struct, frozen=True):
 class SendMessage(msgspec.Struct, rename="camel"):
     """The input of the command; a field that is null counts as absent.
 
-    With `markup`, mentions of many in the message alarm them, where the chat has such mentions; else they are text.
+    With `markup`, mentions of groups in the message notify them, where the chat has such mentions;
+    else they are text.
     """
 
     message: str | None = ""
@@ -40,7 +41,7 @@ class SendMessage(msgspec.Struct, rename="camel"):
 
 
 class SendRichMessage(msgspec.Struct):
-    """The input of the command, field by field what `chat.postMessage` of Slack takes."""
+    """The input of the command, with the fields of Slack's `chat.postMessage`."""
 
     channel: str | None = ""
     text: str | None = ""
@@ -60,7 +61,10 @@ class SendRichMessage(msgspec.Struct):
     blocks: list[dict[str, Any]] | None = None
 
     def echo(self) -> dict[str, Any]:
-        """Return the input as `SendRichMessageFailed` shows it, with empty values for most of what is absent."""
+        """Return the input as `SendRichMessageFailed` shows it.
+
+        Most absent fields have empty values.
+        """
         empty = msgspec.structs.asdict(SendRichMessage())
         echoed = {key: empty[key] if value is None else value for key, value in msgspec.structs.asdict(self).items()}
         for name in ("mrkdwn", "blocks", "markup"):
@@ -70,7 +74,7 @@ class SendRichMessage(msgspec.Struct):
 
 
 class UpdateText(msgspec.Struct, rename="camel"):
-    """The input of the command where messages are text: what a message that was sent before becomes."""
+    """The input of the command where messages are text: the new text of an earlier message."""
 
     message: str | None = ""
     channel_id: str | None = ""
@@ -83,7 +87,10 @@ class UpdateText(msgspec.Struct, rename="camel"):
 
 
 class UpdateMessage(UpdateText, rename="camel"):
-    """The input of the command where messages have more than text; absent attachments and blocks go away."""
+    """The input of the command where messages have more than text.
+
+    Absent attachments and blocks are removed.
+    """
 
     markup: bool | None = False
     attachments: list[dict[str, Any]] | None = None
@@ -105,7 +112,7 @@ class GetChannelInfo(msgspec.Struct, rename="camel"):
 
 
 class MessageSent(msgspec.Struct, rename="camel"):
-    """A message is in its channel; `timestamp` names it there."""
+    """A message was posted; `timestamp` is its id in the channel."""
 
     message: str
     thread_timestamp: str
@@ -114,7 +121,7 @@ class MessageSent(msgspec.Struct, rename="camel"):
 
 
 class SendMessageFailed(msgspec.Struct, rename="camel"):
-    """A message is not in its channel."""
+    """A message could not be posted."""
 
     message: str
     thread_timestamp: str
@@ -123,21 +130,24 @@ class SendMessageFailed(msgspec.Struct, rename="camel"):
 
 
 class RichMessageSent(msgspec.Struct, rename="camel"):
-    """A rich message is in its channel; `thread_timestamp` names it there, so that answers can go into its thread."""
+    """A rich message was posted.
+
+    `thread_timestamp` is its id in the channel, so that answers can go into its thread.
+    """
 
     channel_id: str
     thread_timestamp: str
 
 
 class SendRichMessageFailed(msgspec.Struct, rename="camel"):
-    """A rich message is not in its channel."""
+    """A rich message could not be posted."""
 
     input_message: dict[str, Any]
     error: str
 
 
 class MessageUpdated(msgspec.Struct, rename="camel"):
-    """A message has become another."""
+    """A message was updated."""
 
     message: str
     channel_id: str
@@ -145,7 +155,7 @@ class MessageUpdated(msgspec.Struct, rename="camel"):
 
 
 class UpdateMessageFailed(msgspec.Struct, rename="camel"):
-    """A message stays as it was."""
+    """A message could not be updated."""
 
     message: str
     channel_id: str
@@ -154,14 +164,14 @@ class UpdateMessageFailed(msgspec.Struct, rename="camel"):
 
 
 class ChannelFound(msgspec.Struct, rename="camel"):
-    """The channel of a name."""
+    """The channel with a name."""
 
     channel_name: str
     conversation: Channel
 
 
 class ChannelNotFound(msgspec.Struct, rename="camel"):
-    """Why there is no channel of a name."""
+    """The reason why a channel was not found."""
 
     channel_name: str
     reason: str
@@ -175,7 +185,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody said something; without a thread its timestamp is the message's own.
+    """A message was received; without a thread `thread_timestamp` is the message's own.
 
     `attachments`, `blocks` and `files` are as the chat has them, where a message has any.
     """
@@ -193,7 +203,7 @@ class ReceivedMessage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MessageEdited(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody changed what he had said; `timestamp` is that of the message."""
+    """A user edited a message; `timestamp` is that of the message."""
 
     channel_id: str
     user: User
@@ -204,7 +214,7 @@ class MessageEdited(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class MessageDeleted(msgspec.Struct, frozen=True, rename="camel"):
-    """A message was deleted; `user` is who had said it, and `message` what it said."""
+    """A message was deleted; `user` is its author, and `message` its text."""
 
     channel_id: str
     user: User
@@ -214,7 +224,7 @@ class MessageDeleted(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ReactedItem(msgspec.Struct, frozen=True):
-    """What somebody reacted to."""
+    """The message that a reaction is for."""
 
     type: str
     timestamp: str
@@ -222,7 +232,7 @@ class ReactedItem(msgspec.Struct, frozen=True):
 
 
 class ReactionAdded(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Somebody reacted to a message."""
+    """A user reacted to a message."""
 
     type: str = "reaction_added"
     user: User
@@ -233,7 +243,10 @@ class ReactionAdded(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class ButtonPressed(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody pressed a button of a message, or chose from one of its menus; the timestamps are those of the message."""
+    """A user pressed a button of a message, or chose from one of its menus.
+
+    The timestamps are those of the message.
+    """
 
     channel_id: str
     user: User
@@ -245,7 +258,10 @@ class ButtonPressed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class CommandReceived(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Somebody gave a command that was declared, and may; `approved_by` is who said yes, where that was asked for."""
+    """A user gave a declared command with permission.
+
+    `approved_by` is the user who confirmed it, where needed.
+    """
 
     command: str
     arguments: dict[str, str]
@@ -258,7 +274,10 @@ class CommandReceived(msgspec.Struct, frozen=True, rename="camel", kw_only=True)
 
 
 class CommandRefused(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A command came to nothing: its `reason` is person, channel, refused or expired; `refused_by` is who said no."""
+    """A command was not carried out: its `reason` is person, channel, refused or expired.
+
+    `refused_by` is the user who refused it.
+    """
 
     command: str
     arguments: dict[str, str]

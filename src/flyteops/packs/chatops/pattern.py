@@ -1,7 +1,8 @@
 """Patterns of commands in a chat, such as ``deploy {app} [to {stage:test|live}] [{note...}]``.
 
-A word stands for itself, whatever its case. ``{name}`` is one word or a quoted phrase, ``{name:one|two}`` one of these words,
-``{name...}`` all that is left of the line, as it was typed. What is in brackets may be absent.
+A word stands for itself, in any case. ``{name}`` is one word or a quoted phrase, ``{name:one|two}``
+one of these words, ``{name...}`` the rest of the line, as it was typed. A part in brackets may be
+absent.
 """
 
 import re
@@ -25,7 +26,7 @@ _PIECE = re.compile(
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A word of a message, and where it stands there; a quoted phrase is one word, as it was typed."""
+    """A word of a message, and its place there; a quoted phrase is one word, as it was typed."""
 
     text: str
     start: int
@@ -34,7 +35,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a pattern asks for at one place: a word when `name` is empty, else an argument."""
+    """One place of a pattern: a word when `name` is empty, else an argument."""
 
     text: str = ""
     name: str = ""
@@ -42,7 +43,7 @@ class Part(msgspec.Struct, frozen=True):
     is_rest: bool = False
 
     def value(self, message: str, word: Word) -> str | None:
-        """Return what the word is for this part, None when it does not fit."""
+        """Return the value of the word for this part, or None if it does not fit."""
         if self.is_rest:
             return typed.without_gap(message[word.start :])
         if not self.name:
@@ -60,13 +61,13 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """What a command looks like: groups of parts, of which some may be absent as a whole."""
+    """The form of a command: groups of parts, of which some may be absent as a whole."""
 
     groups: tuple[tuple[bool, tuple[Part, ...]], ...]
 
     @classmethod
     def parse(cls, text: str) -> "Pattern":
-        """Read a pattern; raise `InputError` that says what is wrong with it."""
+        """Read a pattern; raise `InputError` with its fault."""
         if len(text) > MAX_PATTERN:
             message = f"a pattern has at most {MAX_PATTERN} characters"
             raise InputError(message)
@@ -81,7 +82,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     @property
     def opening(self) -> tuple[str, ...]:
-        """The words that it begins with."""
+        """Its first words."""
         is_optional, parts = self.groups[0]
         opening: list[str] = []
         for part in () if is_optional else parts:
@@ -91,7 +92,7 @@ class Pattern(msgspec.Struct, frozen=True):
         return tuple(opening)
 
     def match(self, message: str) -> dict[str, str] | None:
-        """Return the arguments that a message gives, "" for those that are absent; None when it is not this command."""
+        """Return the arguments in a message, "" for absent ones; None if it is not this command."""
         if len(message) > MAX_TEXT:
             return None
         message = typed.without_code_marks(message)
@@ -100,11 +101,11 @@ class Pattern(msgspec.Struct, frozen=True):
         return None if found is None else {name: found.get(name, "") for name in self.names}
 
     def begins(self, message: str) -> bool:
-        """Tell whether a message begins like this command, whatever follows."""
+        """Return whether a message begins like this command, with any continuation."""
         return self._opens(message, self.opening)
 
     def is_meant(self, message: str) -> bool:
-        """Tell whether the first word of a message is that of this command."""
+        """Return whether the first word of a message is that of this command."""
         return self._opens(message, self.opening[:1])
 
     def _opens(self, message: str, opening: tuple[str, ...]) -> bool:
@@ -113,7 +114,7 @@ class Pattern(msgspec.Struct, frozen=True):
         return bool(opening) and len(words) == len(opening) and all(are_same)
 
     def write(self, arguments: Mapping[str, str]) -> str:
-        """Return a message that gives these arguments, as somebody would type it."""
+        """Return a message with these arguments, as a person would type it."""
         written: list[str] = []
         for is_optional, parts in self.groups:
             if is_optional and not any(arguments.get(part.name) for part in parts):
@@ -132,7 +133,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 class _Search:
-    """Find out which words are which parts; where a try failed, no other begins."""
+    """Matches words to parts; a search that failed at a place is not repeated there."""
 
     def __init__(self, pattern: Pattern, message: str, words: list[Word]) -> None:
         self._groups = pattern.groups
@@ -142,7 +143,7 @@ class _Search:
         self._options = [part.text for _, parts in pattern.groups for part in parts if part.text.startswith("-")]
 
     def run(self, group: int, part: int, word: int) -> dict[str, str] | None:
-        """Return the arguments from a part of a group and a word on; None if they do not go together."""
+        """Return the arguments from a part of a group and a word on; None if they do not match."""
         if group == len(self._groups):
             return {} if word == len(self._words) else None
         place = (group, part, word)
@@ -169,12 +170,15 @@ class _Search:
         return None if found is None else ({part.name: value} | found if part.name else found)
 
     def _is_option(self, word: Word) -> bool:
-        """Tell whether a word is an option that the pattern names, which is no argument unless it is quoted."""
+        """Return whether a word is an option of the pattern; a quoted one is an argument."""
         return not word.is_quoted and any(typed.is_same(word.text, option) for option in self._options)
 
 
 def split(message: str) -> Iterator[Word]:
-    """Return the words of a message. A quote opens only at the beginning of a word, and only if it is closed somewhere."""
+    """Return the words of a message.
+
+    A quote opens only at the beginning of a word, and only if it is closed somewhere.
+    """
     place = 0
     unclosed: set[str] = set()
     while place < len(message):

@@ -1,4 +1,4 @@
-"""Who may say what, and where."""
+"""Permissions: people and channels allowed for a command."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -11,9 +11,9 @@ Reason = Literal["person", "channel"]
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Somebody in a chat: the user as flows see him, and the names by which rules may mean him.
+    """A person in a chat: the user as seen by flows, and the names that rules may use for them.
 
-    Only what people cannot choose for themselves counts as a name.
+    Only names that people cannot choose for themselves count.
     """
 
     user: User
@@ -26,18 +26,24 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class Permission(msgspec.Struct, frozen=True):
-    """Which people may do something, in which channels; None stands for all of them."""
+    """The people who may do something, and the channels; None stands for all of them."""
 
     people: frozenset[str] | None = None
     channels: frozenset[str] | None = None
 
     @classmethod
     def of(cls, people: Iterable[str] | None, channels: Iterable[str] | None) -> "Permission":
-        """Make a permission for names of people and channels, whatever their case, with or without `@` and `#`."""
+        """Make a permission from names of people and channels.
+
+        Names may be in any case, with or without `@` and `#`.
+        """
         return cls(None if people is None else _plain(people), None if channels is None else _plain(channels))
 
     def refusal(self, person: Person, channel: Iterable[str]) -> Reason | None:
-        """Say what is in the way, None if nothing is; `channel` has the names of a channel."""
+        """Return the reason for a refusal, or None if it is allowed.
+
+        `channel` has the names of a channel.
+        """
         if self.people is not None and not self.people & person.names:
             return "person"
         if self.channels is not None and not self.channels & _plain(channel):

@@ -1,4 +1,4 @@
-"""Chat-ops at work: read what a team has declared, do what the desk says, and keep its promises about time."""
+"""The chat-ops service: reads the declared commands, carries out decisions, and expires questions."""
 
 import asyncio
 import logging
@@ -19,32 +19,32 @@ from flyteops.sdk import Pack
 LOGGER = logging.getLogger("flyte.chatops")
 
 READ_AGAIN = 10.0
-"""For how many seconds what was read of the datastore counts."""
+"""Seconds for which a reading of the datastore is valid."""
 
 LOOK_AGAIN = 3600.0
-"""After how many seconds faults are looked for while nobody says anything."""
+"""Seconds between checks for faults while nobody posts a message."""
 
 GONE = "This question counts no longer: it was answered, its time is over, or the bot was started anew. Ask again."
 
 
 class Voice(Protocol):
-    """How a chat lets a bot speak; texts are plain, and the chat sees to it that they stay so."""
+    """The bot's output in a chat; texts are plain, and the chat escapes them."""
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
-        """Say something."""
+        """Post a text."""
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision, and return the timestamp of the question."""
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:
-        """Return by which names a channel may be meant."""
+        """Return the names by which rules may mean a channel."""
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
-        """Say something in the place of what was said before."""
+        """Post a text in place of an earlier message."""
 
 
 class ChatOps:
-    """Make commands out of what is said, for flows to rely on."""
+    """Turns messages into commands that flows can rely on."""
 
     def __init__(self, pack: Pack, voice: Voice, *, new_id: Callable[[], str] | None = None) -> None:
         self._pack = pack
@@ -61,20 +61,23 @@ class ChatOps:
         pack.task(self.watch)
 
     async def watch(self) -> None:
-        """Look at what is declared from the start on, so that faults are in the log before anybody speaks."""
+        """Check the declaration from the start, so that faults are logged before the first message."""
         while True:
             await self._look(reports_absence=False)
             await self._pack.sleep(LOOK_AGAIN)
 
     async def hear(self, said: Said) -> None:
-        """Take something that was said, and return when all that follows at once is done."""
+        """Handle a message, and return when everything that follows at once is done."""
         catalog = await self._read()
         if catalog.has_places:
             said = msgspec.structs.replace(said, channel_names=await self._voice.channel_names(said.channel_id))
         await self._do(self._desk.hear(catalog, said, self._now()))
 
     async def answer(self, question_id: str, person: Person, place: tuple[str, str], *, is_yes: bool) -> None:
-        """Take an answer given by a button; `place` is the channel and the timestamp of the question."""
+        """Handle an answer given by a button.
+
+        `place` is the channel and the timestamp of the question.
+        """
         channel_id, timestamp = place
         is_shown = self._places.get(question_id, timestamp) == timestamp
         deeds = self._desk.answer(question_id, channel_id, person, self._now(), is_yes=is_yes) if is_shown else []
@@ -86,7 +89,7 @@ class ChatOps:
         return self._pack.clock().monotonic()
 
     async def _read(self) -> Catalog:
-        """Return what is declared now; while that cannot be read, what was declared before."""
+        """Return the current declaration, or the previous one while that cannot be read."""
         if self._read_at is not None and self._now() - self._read_at < READ_AGAIN:
             return self._catalog
         self._read_at = self._now()
@@ -95,9 +98,10 @@ class ChatOps:
         return self._catalog
 
     async def _look(self, *, reports_absence: bool = True) -> Catalog | None:
-        """Return what is declared; None while that cannot be used, which is logged once.
+        """Return the current declaration; None while it cannot be used, which is logged once.
 
-        That the server is away is reported by the pack as well, so it need not be when nobody has said anything.
+        The pack reports an unreachable server as well, so that need not be logged before the first
+        message.
         """
         found, fault = None, ""
         try:
@@ -157,7 +161,7 @@ class ChatOps:
             await self._try(lambda: self._voice.replace(text, channel_id, timestamp))
 
     async def _try(self, speak: Callable[[], Awaitable[None]]) -> None:
-        """Speak; that nobody hears it is no reason to stop what was decided."""
+        """Run a post; if it fails, the decision stands."""
         try:
             await speak()
         except FlyteError as error:

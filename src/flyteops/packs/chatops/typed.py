@@ -1,4 +1,4 @@
-"""What keyboards and chats make of what people type: characters that cannot be seen, dashes, quotes and code marks."""
+"""Changes of keyboards and chats to typed text: invisible characters, dashes, quotes, code marks."""
 
 import re
 import unicodedata
@@ -8,11 +8,11 @@ _FROM_TWO = "\u2013\u2014\u2015\u2e3a\u2e3b\ufe58"
 """The dashes that keyboards make of two hyphens."""
 
 _JOINERS = "\u200c\u200d"
-"""They change how letters look, and belong to words and emoji."""
+"""They change the shape of letters, and belong to words and emoji."""
 
 _EMOJI_ENDS = "\ufe0e\ufe0f"
 
-# Further characters that cannot be seen, besides those of the category Cf.
+# Further invisible characters, besides those of the category Cf.
 _FILLERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 _FENCE = re.compile(r"```(?:[^\S\n]*[\w+.-]*[^\S\n]*\n)?(.*?)```", re.DOTALL)
 _CODE = re.compile(r"(`{1,2})([^`\n]+)\1")
@@ -21,23 +21,26 @@ _DOUBLE = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u301d\u301e\u301f\uff02\u275d\u
 _SINGLE = "'\u2018\u2019\u201a\u201b\u2039\u203a\uff07\u275b\u275c\u300c\u300d\uff62\uff63\u3008\u3009"
 _CODE_MARK = "`"
 OPENING = frozenset(_DOUBLE + _SINGLE + _CODE_MARK)
-"""What a quoted phrase begins with; it ends with any quote of the same kind, since keyboards mix them."""
+"""Opening quotes of a phrase; it ends with any quote of the same kind, since keyboards mix them."""
 
 _ASCII_QUOTES = "\"'`"
 
 
 def is_unseen(letter: str) -> bool:
-    """Tell whether a character takes no place and means nothing, such as a zero-width space."""
+    """Return whether a character takes no place and has no meaning, such as a zero-width space."""
     return unicodedata.category(letter) == "Cf" or _FILLERS.match(letter) is not None
 
 
 def is_gap(letter: str) -> bool:
-    """Tell whether a character may stand between words."""
+    """Return whether a character may stand between words."""
     return letter.isspace() or is_unseen(letter)
 
 
 def without_code_marks(message: str) -> str:
-    """Return a message whose beginning is not marked as code: people paste commands with the marks of the page."""
+    """Return a message without code marks at its beginning.
+
+    People paste commands with the marks of the page.
+    """
     rest = without_gap(message)
     for pattern, group in ((_FENCE, 1), (_CODE, 2)):
         found = pattern.match(rest)
@@ -47,13 +50,19 @@ def without_code_marks(message: str) -> str:
 
 
 def plain(word: str) -> str:
-    """Return a word as it is compared with one of a pattern: whatever its case, composed, without what cannot be seen."""
+    """Return a word in the form for comparison with patterns.
+
+    It is case-folded, composed, and without invisible characters.
+    """
     seen = "".join(letter for letter in unicodedata.normalize("NFC", word) if not is_unseen(letter))
     return unicodedata.normalize("NFC", seen.casefold())
 
 
 def is_same(word: str, wanted: str) -> bool:
-    """Tell whether somebody typed a word of a pattern; dashes of any kind do for hyphens, however many they were."""
+    """Return whether a person typed a word of a pattern.
+
+    Dashes of any kind match any number of hyphens.
+    """
     typed, asked = plain(word), plain(wanted)
     if typed == asked or typed.isascii() or not _DASHES.search(typed):
         return typed == asked
@@ -61,9 +70,9 @@ def is_same(word: str, wanted: str) -> bool:
 
 
 def argument(word: str) -> str:
-    """Return a word as an argument: a dash that a keyboard made of two hyphens is those again before a letter.
+    """Return a word as an argument: a dash made of two hyphens becomes those again before a letter.
 
-    What cannot be seen is left out, but not what letters and emoji are composed of.
+    Invisible characters are left out, except those that letters and emoji are composed of.
     """
     seen = "".join(letter for letter in word if letter in _JOINERS or _FILLERS.match(letter) or not is_unseen(letter))
     seen = without_gap(seen)
@@ -73,7 +82,10 @@ def argument(word: str) -> str:
 
 
 def without_gap(text: str) -> str:
-    """Return a text without what cannot be seen at its ends; emoji end with such a character, which stays."""
+    """Return a text without invisible characters at its ends.
+
+    An emoji ends with such a character, which stays.
+    """
     begin, end = 0, len(text)
     while begin < end and is_gap(text[begin]):
         begin += 1
@@ -83,10 +95,11 @@ def without_gap(text: str) -> str:
 
 
 def closing(message: str, place: int) -> int:
-    """Return where the phrase ends whose quote opens at a place; -1 if none does.
+    """Return the end of the phrase whose quote opens at a place, or -1 if it has none.
 
-    A closing quote has a gap or nothing behind it. The one of the same kind that comes first counts; but one that was opened
-    by a quote of ASCII goes on to the next of these, unless another phrase begins before.
+    A closing quote is followed by a gap or the end. The first one of the same kind counts; but a
+    phrase opened by an ASCII quote goes on to the next of these, unless another phrase begins
+    before.
     """
     opened = message[place]
     kind = next(each for each in (_DOUBLE, _SINGLE, _CODE_MARK) if opened in each)

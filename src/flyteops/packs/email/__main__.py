@@ -1,4 +1,4 @@
-"""Run the pack with `python -m flyteops.packs.email`."""
+"""The entry point of `python -m flyteops.packs.email`."""
 
 from flyteops.packs import run
 

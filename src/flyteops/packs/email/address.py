@@ -9,9 +9,9 @@ from typing import Any
 
 
 def parse_addresses(texts: Iterable[str]) -> list[Address]:
-    """Read addresses, each text one or several separated by commas; raise `ValueError` for what is none.
+    """Read addresses, each text one or several separated by commas.
 
-    Blank texts do not count. A domain is written in ASCII from here on.
+    Raise `ValueError` for an invalid one. Blank texts do not count. Domains are returned in ASCII.
     """
     return [address for text in texts if text.strip() for address in _parse(text.strip())]
 

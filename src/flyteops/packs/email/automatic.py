@@ -1,4 +1,4 @@
-"""Mail that a program wrote: who answers it may answer himself without end."""
+"""Detection of mail from programs: a reply to a program may be answered by it without end."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _DEEPEST = 20
 
 _REPORTS = frozenset(["message/delivery-status", "message/disposition-notification", "message/feedback-report"])
 _REPLIES = frozenset(["reply", "counter", "declinecounter", "refresh"])
-"""What calendar programs answer; `request`, an invitation, is sent by a person."""
+"""The replies of calendar programs; `request`, an invitation, is sent by a person."""
 
 _BULK = frozenset(["bulk", "junk", "list", "auto_reply", "auto-reply"])
 _SAYS_SO = re.compile(
@@ -26,7 +26,10 @@ _COMMENT = re.compile(r"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 
 def is_automatic(message: EmailMessage) -> bool:
-    """Tell whether a program wrote a message: a notification, a report, an answer by itself, or the mail of a list."""
+    """Return whether a program wrote a message.
+
+    That is a notification, a report, an automatic reply, or the mail of a list.
+    """
     if any(_says_so(name.lower(), str(value)[:_LONGEST]) for name, value in message.raw_items()):
         return True
     return any(_is_report(part) for part in _parts(message, _DEEPEST))
@@ -77,7 +80,7 @@ def _is_report(part: EmailMessage) -> bool:
 
 
 def _method(part: EmailMessage) -> str:
-    """Return what a calendar entry is for, "" if it does not say."""
+    """Return the method of a calendar entry, "" if it has none."""
     try:
         said = str(part.get_param("method", "") or "")
         content = part.get_payload(decode=True)

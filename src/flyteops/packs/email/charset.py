@@ -1,7 +1,7 @@
-"""What the names of charsets mean in practice: the supersets that programs write under them, as in the Encoding Standard.
+"""Charset names in practice: the supersets that programs write under them (Encoding Standard).
 
-A mail that says `gb2312` holds GBK, one that says `iso-8859-1` holds Windows-1252, and one that says `us-ascii` may hold
-anything. Every content can be decoded.
+A mail labelled `gb2312` contains GBK, one labelled `iso-8859-1` contains Windows-1252, and one
+labelled `us-ascii` may contain anything. Every content can be decoded.
 """
 
 import codecs
@@ -34,7 +34,7 @@ _CODECS = {
 }
 _BY_NAME = {name: codec for codec, names in _CODECS.items() for name in names.split()}
 _GUESSED = frozenset(f"{_ASCII} {_LATIN_1} unknown unknown8bit xunknown 8bit binary default none".split()) | {""}
-"""Names that programs write without knowing."""
+"""Names that programs write without knowing the charset."""
 
 _UNKNOWN = "?"
 
@@ -51,9 +51,10 @@ _MARKS = ((codecs.BOM_UTF8, "utf_8"), (codecs.BOM_UTF16_LE, "utf_16_le"), (codec
 
 
 def decode(content: bytes, name: str) -> str:
-    """Decode a content by the name of its charset; what does not fit is shown as a replacement character.
+    """Decode a content by the name of its charset; invalid bytes become replacement characters.
 
-    Names that say little (`us-ascii`, `iso-8859-1`, none) mean UTF-8 if it is that, or else Windows-1252.
+    Unreliable names (`us-ascii`, `iso-8859-1`, none) mean UTF-8 if it is that, or else
+    Windows-1252.
     """
     text = fitting(content, name)
     if text is not None:
@@ -63,7 +64,10 @@ def decode(content: bytes, name: str) -> str:
 
 
 def fitting(content: bytes, name: str) -> str | None:
-    """Decode a content if it is all of that charset; None if it is not, or if the name is not known."""
+    """Decode a content if it is valid in that charset.
+
+    None if it is not, or if the name is not known.
+    """
     for mark, marked in _MARKS:
         if content.startswith(mark) and "32" not in name:
             return content[len(mark) :].decode(marked, "replace")
@@ -81,7 +85,7 @@ def fitting(content: bytes, name: str) -> str | None:
 
 
 def guessed(content: bytes) -> str:
-    """Decode what says nothing of its charset: UTF-8 if it is that, or else Windows-1252."""
+    """Decode a content without a charset: UTF-8 if it is that, or else Windows-1252."""
     try:
         return content.decode()
     except ValueError:
@@ -93,7 +97,7 @@ def _windows_1252(content: bytes) -> str:
 
 
 def _codec(name: str) -> str:
-    """Return the codec for a name, "" for one that means nothing, and `_UNKNOWN`."""
+    """Return the codec for a name, "" for one without a meaning, and `_UNKNOWN`."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     for key in (plain, plain.removeprefix("x"), plain.removeprefix("cs")):
         if key in _GUESSED:

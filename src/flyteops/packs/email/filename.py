@@ -1,4 +1,4 @@
-"""Names of files that strangers chose, made safe to write into a folder."""
+"""File names from strangers, made safe to write into a folder."""
 
 import re
 import unicodedata
@@ -6,16 +6,18 @@ import unicodedata
 NAMELESS = "attachment"
 
 _LONGEST = 200
-"""How many bytes of a name are kept; file systems have 255, and programs add to it."""
+"""Maximum number of bytes of a name that are kept; file systems have 255, and programs add to
+it."""
 
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE)
 
 
 def safe_filename(name: str) -> str:
-    """Return the last part of a path without what has a meaning of its own; "" only for "".
+    """Return the last part of a path without special characters and names; "" only for "".
 
-    No control or formatting characters, nothing that Windows forbids, no blanks or dots at the end, no name of a device.
+    No control or formatting characters, nothing that Windows forbids, no blanks or dots at the end,
+    no name of a device.
     """
     if not name.strip():
         return ""
@@ -28,7 +30,7 @@ def safe_filename(name: str) -> str:
 
 
 def _cut(name: str) -> str:
-    """Return a name that is not too long, with its ending."""
+    """Shorten a name that is too long, keeping its extension."""
     if len(name.encode()) <= _LONGEST:
         return name
     stem, dot, ending = name.rpartition(".")

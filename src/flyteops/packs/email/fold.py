@@ -1,7 +1,7 @@
-"""How headers are broken into lines: between addresses and between ids, never inside one, and neither is ever encoded.
+"""Folding of headers: between addresses and between ids, never inside one, and neither is encoded.
 
-The standard library encodes an id or a separator that does not fit on a line, so that mail programs find no thread, or one
-address where there were two.
+The standard library encodes an id or a separator that does not fit on a line, so that mail programs
+find no thread, or one address where there were two.
 """
 
 import re
@@ -12,7 +12,8 @@ from email.headerregistry import Address
 from typing import Any
 
 LONGEST_ID = 900
-"""How many characters an id may have: a line of a mail has at most 998, the name of the header included."""
+"""Maximum number of characters that an id may have: a line of a mail has at most 998, with the name
+of the header."""
 
 _WIDTH = 78
 _LONGEST_WORD = 60
@@ -22,10 +23,10 @@ _ID_PART = re.compile(r"<[^<>]*>|\([^()]*\)|\S+")
 
 
 class LetterPolicy(policy.EmailPolicy):
-    """Write messages that every server can carry."""
+    """Writes messages that every server can carry."""
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        """Keep ids as they are, even if something in them looks encoded."""
+        """Keep ids as they are, even if a part of them looks encoded."""
         return (name, value) if name.lower() in _IDS else super().header_store_parse(name, value)
 
     def fold_binary(self, name: str, value: Any) -> bytes:
@@ -36,12 +37,15 @@ class LetterPolicy(policy.EmailPolicy):
             return self._lines(name, _address_parts(value.addresses))
         if name != "Subject" or value.isascii():
             return super().fold_binary(name, value)
-        # Python before 3.13 loses blanks where it breaks a line that is not ASCII.
+        # Python before 3.13 loses blanks where it breaks a non-ASCII line.
         folded = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
         return f"{name}: {folded}{self.linesep}".encode()
 
     def _lines(self, name: str, parts: Iterable[str]) -> bytes:
-        """Join parts with blanks; break a line before a part that does not fit, except before the first."""
+        """Join parts with blanks.
+
+        Break a line before a part that does not fit, except before the first.
+        """
         lines, line = [], f"{name}:"
         for part in parts:
             if len(line) + 1 + len(part) > _WIDTH and not line.endswith(":"):
@@ -52,7 +56,7 @@ class LetterPolicy(policy.EmailPolicy):
 
 
 def id_parts(text: str) -> list[str]:
-    """Return the ids of a text and what stands between them, such as comments."""
+    """Return the ids of a text and the texts between them, such as comments."""
     return _ID_PART.findall(text)
 
 

@@ -1,6 +1,7 @@
-"""Addresses in the headers of mail that arrived, however they are written: by which address mail programs would answer.
+"""Addresses in received headers, in any syntax: the addresses that mail programs would reply to.
 
-The structure is read first and encoded words are decoded after that, so that nothing which is encoded can become structure.
+The structure is read first and encoded words are decoded after that, so that encoded text cannot
+become structure.
 """
 
 import re
@@ -10,17 +11,17 @@ from dataclasses import dataclass, field
 from flyteops.packs.email.word import decoded, raw_decoded
 
 LONGEST = 100_000
-"""How many characters of an address header are read."""
+"""Maximum number of characters of an address header that are read."""
 
 LONGEST_ADDRESS = 1000
 
 MOST_FRAGMENTS = 10
-"""Of how many pieces a name with unquoted commas is put together."""
+"""Maximum number of pieces of which a name with unquoted commas is put together."""
 
 MOST_ADDRESSES = 1000
-"""How many addresses of a header are reported."""
+"""Maximum number of addresses of a header that are reported."""
 
-# What can be wrong with an address header.
+# The defects of an address header.
 MISSING = "missing"
 REPEATED = "repeated"
 SEVERAL = "several"
@@ -52,7 +53,7 @@ _MARKS = frozenset('<>[]"\\:)')
 
 @dataclass
 class Mailboxes:
-    """The addresses of a header with their names, and what is wrong with it."""
+    """The addresses of a header with their names, and its defects."""
 
     found: list[tuple[str, str]] = field(default_factory=list)
     defects: set[str] = field(default_factory=set)
@@ -66,7 +67,7 @@ class Mailboxes:
 
 @dataclass
 class _Element:
-    """What stands between two commas: the words of a name, what stands in angle brackets, and comments."""
+    """The part between two commas: the words of a name, text in angle brackets, and comments."""
 
     words: list[str] = field(default_factory=list)
     angles: list[str] = field(default_factory=list)
@@ -83,7 +84,10 @@ class _Element:
 
 
 def read_mailboxes(values: Sequence[str]) -> Mailboxes:
-    """Read the values of all headers of one name, as they stand in the message, bytes that are no ASCII as surrogates."""
+    """Read the values of all headers of one name.
+
+    They are as in the message, with non-ASCII bytes as surrogates.
+    """
     result = Mailboxes()
     if len(values) > 1:
         result.defects.add(REPEATED)
@@ -115,7 +119,10 @@ def _read(value: str, result: Mailboxes) -> None:
 
 
 def _add_named(element: _Element, fragments: list[_Element], result: Mailboxes) -> None:
-    """Add the address in angle brackets; what stands before it is its name, a piece with an unquoted comma too."""
+    """Add the address in angle brackets.
+
+    The text before it is its name, with earlier pieces if it contains unquoted commas.
+    """
     name = element.name
     if fragments:
         result.defects.add(UNQUOTED)
@@ -137,7 +144,7 @@ def _add(name: str, address: str, result: Mailboxes) -> None:
 
 
 def _add_bare(element: _Element, fragments: list[_Element], result: Mailboxes) -> None:
-    """Add an address without angle brackets, or keep what may be the beginning of a name."""
+    """Add an address without angle brackets, or keep a possible beginning of a name."""
     address = _address(element.text)
     if address:
         _leave(fragments, result)
@@ -163,7 +170,7 @@ def _joined(elements: Sequence[_Element]) -> str:
 
 
 class _Reader:
-    """Cut the value of an address header into what stands between its commas."""
+    """Splits the value of an address header at its commas."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -171,7 +178,10 @@ class _Reader:
         self._closes_quotes = True
 
     def elements(self) -> Iterator[_Element]:
-        """Yield the elements; a comma or a semicolon ends one, and a colon behind words begins a group."""
+        """Yield the elements.
+
+        A comma or a semicolon ends one, and a colon behind words begins a group.
+        """
         element = _Element()
         for mark in iter(self._next, ""):
             match mark:
@@ -220,7 +230,7 @@ class _Reader:
         element.comments.append("".join(parts))
 
     def _angle(self, element: _Element) -> None:
-        """Read what stands in angle brackets."""
+        """Read the text in angle brackets."""
         parts: list[str] = []
         while True:
             before = self._at
@@ -240,14 +250,14 @@ class _Reader:
 
 
 def _address(text: str) -> str:
-    """Return an address with its domain in ASCII; "" for what is none."""
+    """Return an address with its domain in ASCII; "" if it is invalid."""
     if len(text) > LONGEST_ADDRESS:
         return ""
     bare = re.sub(r"\s*([@.])\s*", r"\1", text) if '"' not in text else text
     if bare[:7].casefold() == "mailto:":
         bare = bare[7:]
     if bare.startswith("@"):
-        bare = bare.rpartition(":")[2]  # a route, as it was once written
+        bare = bare.rpartition(":")[2]  # a route, as in obsolete syntax
     match = _ADDRESS.fullmatch(bare)
     if match is None or not bare.isprintable():
         return ""
@@ -259,7 +269,7 @@ def _address(text: str) -> str:
 
 
 def _unquoted(words: Sequence[str]) -> str:
-    """Return the words of a name as people read them."""
+    """Return the words of a name in readable form."""
     return "".join(
         re.sub(r"\\(.)", r"\1", word[1:].removesuffix('"'), flags=re.DOTALL) if word.startswith('"') else word for word in words
     )

@@ -1,13 +1,14 @@
-"""The text of a mail that is HTML alone, as people would read it, with the addresses of its links.
+"""The text of a mail with HTML only, as a reader would see it, with the addresses of its links.
 
-In time that grows with the length and no faster, which the parser of the standard library does not promise for what is broken.
+It takes time proportional to the length, which the parser of the standard library does not promise
+for broken input.
 """
 
 import re
 from html import unescape
 
 LONGEST = 1_000_000
-"""How many characters of HTML are read."""
+"""Maximum number of characters of HTML that are read."""
 
 _TAG = re.compile(r"""<(?P<end>/?)(?P<name>[a-zA-Z][^\s/>]*+)(?P<rest>(?:[^>"']++|"[^"]{0,5000}+"|'[^']{0,5000}+')*+)>""")
 _ATTRIBUTE = re.compile(r"""([a-zA-Z-]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']++))""")
@@ -46,7 +47,7 @@ def html_text(html: str) -> str:
 
 
 class _Page:
-    """Read HTML from its beginning to its end, and write the text."""
+    """Reads HTML from its beginning to its end, and writes the text."""
 
     def __init__(self, html: str) -> None:
         self._html = html
@@ -71,7 +72,7 @@ class _Page:
         return "\n".join(self._lines).strip("\n")
 
     def _markup(self, place: int) -> int:
-        """Read what begins with `<`, and return where it ends; what never ends is nothing."""
+        """Read the markup that begins with `<`, and return its end; unclosed markup is dropped."""
         if self._html.startswith("<!--", place):
             return self._after("-->", place + 2)
         tag = _TAG.match(self._html, place)
@@ -151,7 +152,7 @@ class _Page:
             self._line.append(text)
 
     def _break(self, *, is_line: bool = False) -> None:
-        """End a line; one that is empty counts only if `is_line`."""
+        """End a line; an empty one counts only if `is_line`."""
         line = "".join(self._line).rstrip()
         self._line.clear()
         if self._link is not None:

@@ -1,4 +1,4 @@
-"""What a flow wants to send: the input of the command, and the message that it becomes."""
+"""Outgoing mail: the input of the command, and the message that it becomes."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ _UTF8_POLICY = _POLICY.clone(utf8=True)
 
 
 class Attachment(msgspec.Struct, rename="camel"):
-    """A file that goes along, its content in base64; without a type it follows from the name."""
+    """An attached file, its content in base64; without a type it follows from the name."""
 
     filename: str
     content: str
@@ -33,7 +33,7 @@ class Attachment(msgspec.Struct, rename="camel"):
 
 
 class SendEmail(msgspec.Struct, rename="camel"):
-    """The input of the command; what is null counts as absent."""
+    """The input of the command; a field that is null counts as absent."""
 
     from_: str | None = msgspec.field(name="from", default="")
     to: str | list[str] | None = None
@@ -59,21 +59,21 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def needs_utf8(self) -> bool:
-        """Whether an address holds letters that only servers with SMTPUTF8 understand."""
+        """Whether an address has letters that only servers with SMTPUTF8 accept."""
         return not all(address.isascii() for address in [self.sender, *self.recipients])
 
     def encode(self) -> bytes:
-        """Return the message as it goes over the wire."""
+        """Return the message in its wire format."""
         return self.message.as_bytes(policy=_UTF8_POLICY if self.needs_utf8 else _POLICY)
 
 
 def listed(addresses: str | list[str] | None) -> list[str]:
-    """Return addresses as a list, however they were given."""
+    """Return addresses as a list, in whichever form they were given."""
     return [addresses] if isinstance(addresses, str) else addresses or []
 
 
 def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
-    """Make the message; raise `InputError` with everything that is wrong with the input."""
+    """Make the message; raise `InputError` with all faults of the input."""
     reader = _Reader()
     senders = reader.addresses("from", [asked.from_ or ""])
     to, cc, bcc = (reader.addresses(name, listed(getattr(asked, name))) for name in ("to", "cc", "bcc"))
@@ -92,7 +92,7 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
     message["Subject"] = _LINE_BREAKS.sub(" ", asked.subject or "").strip()
     message["Date"] = format_datetime(now.astimezone(UTC))
     message["Message-ID"] = message_id = make_msgid(domain=senders[0].domain)
-    message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday note answers
+    message["Auto-Submitted"] = "auto-generated"  # so that automatic replies are not sent
     if in_reply_to:
         message["In-Reply-To"] = " ".join(in_reply_to)
     if thread := _thread(references, in_reply_to):
@@ -105,7 +105,7 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
 
 
 class _Reader:
-    """Read the parts of an input and keep what is wrong until the end."""
+    """Reads the parts of an input, and collects the faults until the end."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -118,7 +118,7 @@ class _Reader:
             return []
 
     def ids(self, name: str, texts: list[str]) -> list[str]:
-        """Return ids of messages as they are, whatever their form, with the comments between them."""
+        """Return ids of messages as they are, in any form, with the comments between them."""
         found: list[str] = []
         for text in filter(None, map(str.strip, texts)):
             parts = id_parts(text)
@@ -151,7 +151,10 @@ class _Reader:
 
 
 def _thread(references: list[str], in_reply_to: list[str]) -> list[str]:
-    """Return the ids of a thread, the answered message last, each once: the first and the last ones of a long thread."""
+    """Return the ids of a thread, the answered message last, each once.
+
+    Of a long thread, these are the first one and the last ones.
+    """
     ids = dict.fromkeys(part for part in references if not part.startswith("("))
     answered = [part for part in in_reply_to if part not in ids]
     thread = [*ids, *answered]

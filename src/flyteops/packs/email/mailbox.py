@@ -1,4 +1,4 @@
-"""A mailbox on an IMAP server: what is unread is new, and what was told is marked as read."""
+"""A mailbox on an IMAP server: unread mail is new, and reported mail is marked as read."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ _SEEN = b"\\Seen"
 
 
 class ImapServer(msgspec.Struct, frozen=True, kw_only=True):
-    """Where mail arrives, and for whom."""
+    """The IMAP server and the account."""
 
     host: str
     port: int
@@ -41,14 +41,14 @@ class ImapServer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """The mailbox as people call it."""
+        """A readable name of the mailbox."""
         return f"{self.folder} of {self.user} at {self.host}:{self.port}"
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """A message as it lies in the mailbox; `content` is its beginning if it is larger than what was asked for.
+    """A message in the mailbox; `content` is its beginning if it is larger than requested.
 
-    `key` is the same whenever and by whomever the message is read.
+    `key` is the same for every reading of the message by any program.
     """
 
     uid: int
@@ -60,14 +60,16 @@ class Mail(msgspec.Struct, frozen=True):
 
 class _Client(IMAPClient):  # type: ignore[misc] # it comes without types
     def heard_of_mail(self) -> bool:
-        """Tell whether an answer since the last call said that there is mail."""
+        """Return whether an answer since the last call reported mail."""
         return bool(self._imap.response("EXISTS")[1] != [None])
 
 
 class Mailbox:
-    """One connection. Its calls raise `UnavailableError` for what may pass, and other errors for what a person must mend.
+    """One connection.
 
-    Calls to the server block, so they are made in threads, one at a time; waiting for mail is not, so it can be broken off.
+    Its calls raise `UnavailableError` for temporary errors, and other errors for those that an
+    operator must fix. Calls to the server block, so they are made in threads, one at a time;
+    waiting for mail is not, so it can be broken off.
     """
 
     def __init__(self, server: ImapServer) -> None:
@@ -81,11 +83,14 @@ class Mailbox:
         await asyncio.to_thread(self._open)
 
     async def unread(self) -> list[int]:
-        """Return what is unread, oldest first."""
+        """Return the unread messages, oldest first."""
         return await asyncio.to_thread(self._unread)
 
     async def fetch(self, uid: int, most: int) -> Mail | None:
-        """Return a message, or its first bytes if there are more than `most`; None if it has gone. It stays unread."""
+        """Return a message, or its first bytes if there are more than `most`; None if it has gone.
+
+        It stays unread.
+        """
         return await asyncio.to_thread(self._fetch, uid, most)
 
     async def mark(self, uid: int) -> None:
@@ -93,7 +98,10 @@ class Mailbox:
         await asyncio.to_thread(self._mark, uid)
 
     async def changed(self, within: float, pause: Pause) -> None:
-        """Wait until there may be mail, for `within` seconds at most; a server that cannot tell is just asked again then."""
+        """Wait until there may be mail, for `within` seconds at most.
+
+        A server that cannot report changes is just checked again after that.
+        """
         if not await asyncio.to_thread(self._listen):
             await pause(within)
         elif self._idle:
@@ -101,7 +109,7 @@ class Mailbox:
             await asyncio.to_thread(self._stop_listening)
 
     def close(self) -> None:
-        """Close the connection without a word."""
+        """Close the connection without logging out."""
         if self._client is not None:
             with suppress(OSError):
                 self._client.socket().shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, for which closing would wait
@@ -150,7 +158,8 @@ class Mailbox:
             while True:
                 self._client.heard_of_mail()
                 found = self._client.search(["UNSEEN", "UNDELETED"])
-                # Mail that came just now is not among what was found, and the server says only once that it is there.
+                # Mail that arrived just now is not in the result, and the server reports its
+                # arrival only once.
                 if found or not self._client.heard_of_mail():
                     return sorted(found)
 
@@ -169,7 +178,10 @@ class Mailbox:
             self._client.add_flags([uid], [_SEEN], silent=True)
 
     def _listen(self) -> bool:
-        """Ask the server to tell what happens; return whether it can. When something has happened already, it is not asked."""
+        """Ask the server to report changes; return whether it can.
+
+        If there are some already, it is not asked.
+        """
         with self._told():
             if not self._client.has_capability("IDLE"):
                 return False
@@ -185,7 +197,7 @@ class Mailbox:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Say in one line what is wrong."""
+        """Convert an error to one with a one-line message."""
         server = self._server
         try:
             yield
@@ -203,7 +215,7 @@ class Mailbox:
     # ---------------------------------------------------------------------------------------------------- in the event loop
 
     async def _readable(self, within: float) -> None:
-        """Wait until the server says something, or hangs up."""
+        """Wait until the server sends something, or hangs up."""
         sock = self._client.socket()
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
             return
@@ -219,6 +231,9 @@ class Mailbox:
 
 
 def _said(error: Exception) -> str:
-    """Return on one line what the server said, which `IMAPClient` partly hands on as the bytes look in Python."""
+    """Return the server's message on one line.
+
+    `IMAPClient` passes some on as the representation of bytes.
+    """
     text = " ".join(str(error).split())
     return re.sub(r"""b(['"])(.*?)\1""", r"\2", text) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The pack itself: its command and its events."""
+"""The pack: its command and its events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from flyteops.sdk import Event, Pack, fatal
 
 
 class _Echo(msgspec.Struct, rename="camel", kw_only=True):
-    """What of the input is told again."""
+    """The part of the input that the events repeat."""
 
     from_: str = msgspec.field(name="from")
     to: list[str]
@@ -28,7 +28,7 @@ class _Echo(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class EmailSent(_Echo, rename="camel", kw_only=True):
-    """The server took the message, for all recipients but those in `refused`."""
+    """The server accepted the message, for all recipients but those in `refused`."""
 
     message_id: str
 
@@ -41,7 +41,7 @@ class SendEmailFailed(_Echo, rename="camel", kw_only=True):
 
 
 def create(environ: Mapping[str, str]) -> Pack:
-    """Make the pack; the settings are on its page."""
+    """Make the pack; its settings are on its page."""
     settings = Settings.read(environ)
     pack = Pack("Email")
     if settings.smtp is not None:

@@ -1,4 +1,4 @@
-"""What arrived, as flows get it: every mail can be read somehow, however broken it is."""
+"""Received mail as flows get it: every mail can be read somehow, however broken it is."""
 
 import base64
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _DEEPEST = 20
 
 
 class _Policy(policy.EmailPolicy):
-    """Read no more of a header than its beginning."""
+    """Reads no more of a header than its beginning."""
 
     def header_fetch_parse(self, name: str, value: str) -> Any:
         return super().header_fetch_parse(name, value[:_LONGEST_HEADER])
@@ -37,7 +37,7 @@ _POLICY = _Policy()
 
 
 class AttachedFile(msgspec.Struct, rename="camel"):
-    """A file that came along, its content in base64."""
+    """An attached file, its content in base64."""
 
     filename: str
     content_type: str
@@ -46,10 +46,11 @@ class AttachedFile(msgspec.Struct, rename="camel"):
 
 
 class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
-    """A mail: addresses are bare, and what the sender did not say is empty.
+    """A mail: addresses are bare, and absent fields are empty.
 
-    `defects` are what is wrong with the headers that hold addresses, such as `from-name-has-address`. `truncated`
-    says that it was larger than what is read, or had too many parts, so that something is missing.
+    `defects` are the defects of the headers that hold addresses, such as `from-name-has-address`.
+    `truncated` means that it was larger than the limit, or had too many parts, so that something is
+    missing.
     """
 
     message_id: str = ""
@@ -92,7 +93,7 @@ def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedE
 
 
 def _parse(content: bytes) -> EmailMessage | None:
-    """Return the message; None for what was made to keep the parser busy, or to break it."""
+    """Return the message; None if it was made to keep the parser busy, or to break it."""
     boundaries = content.count(b"boundary=")
     if boundaries > _MOST_BOUNDARIES or (boundaries and content.count(b"\n--") > _MOST_DELIMITERS):
         return None
@@ -143,7 +144,7 @@ def _read_part(part: EmailMessage, received: ReceivedEmail) -> None:
 
 
 def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:
-    """Return what a message consists of; a message inside of it is one part."""
+    """Return the parts of a message; a message inside of it is one part."""
     inner: Any = message.get_payload()
     if message.get_content_maintype() != "multipart" or not isinstance(inner, list) or not deepest:
         yield message
@@ -157,7 +158,7 @@ def _content(part: EmailMessage) -> bytes:
         if part.is_multipart():
             return b"".join(each.as_bytes() for each in part.get_payload())  # type: ignore[union-attr]
         content = part.get_payload(decode=True)
-    except Exception:  # what was read cannot always be written again
+    except Exception:  # a parsed message cannot always be written again
         return b""
     return content if isinstance(content, bytes) else b""
 
@@ -171,7 +172,7 @@ def _text(part: EmailMessage) -> str:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """Return a header as people read it, "" without one."""
+    """Return a header in readable form, "" without one."""
     return decoded(_raw_header(message, name))
 
 
@@ -182,7 +183,7 @@ def _raw_header(message: EmailMessage, name: str) -> str:
 
 def _filename(part: EmailMessage) -> str:
     for name, parameter in (("Content-Disposition", "filename"), ("Content-Type", "name")):
-        # The older interface keeps the bytes of a name, and the charset that it says.
+        # The older interface keeps the bytes of a name, and its declared charset.
         plain = Message()
         plain["X"] = raw_decoded(_raw_header(part, name))
         try:

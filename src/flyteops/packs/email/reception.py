@@ -1,4 +1,4 @@
-"""Watch a mailbox and tell of what arrives, each mail once."""
+"""The reception of mail: watches a mailbox and sends an event for each mail, once."""
 
 import asyncio
 import logging
@@ -15,9 +15,9 @@ LOGGER = logging.getLogger("flyte.email")
 
 
 class Reception(msgspec.Struct, frozen=True, kw_only=True):
-    """How a mailbox is watched: where, how many seconds to wait at most, how many bytes of a mail are read.
+    """The watched mailbox: its server, the maximum wait in seconds, and the bytes read of a mail.
 
-    Without a `size_limit`, that follows what the server accepts.
+    Without a `size_limit`, it follows from the limit of the server.
     """
 
     server: ImapServer
@@ -25,12 +25,16 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
     size_limit: int | None = None
 
     async def listen(self, pack: Pack, event: EventType[ReceivedEmail]) -> None:
-        """Tell of mail as long as the connection holds; raise why the mailbox cannot be used."""
+        """Send events for mail as long as the connection holds.
+
+        Raise an error if the mailbox cannot be used.
+        """
         box = Mailbox(self.server)
         try:
             await box.open()
             while True:
-                # Answers to the calls in between may have told of new mail, so only who finds none may wait.
+                # Answers to the calls in between may have reported new mail, so it waits only after
+                # it finds none.
                 while await self._deliver_unread(box, pack, event):
                     pass
                 await box.changed(self.poll_interval, pack.clock().sleep)
@@ -38,7 +42,7 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
             box.close()
 
     async def _deliver_unread(self, box: Mailbox, pack: Pack, event: EventType[ReceivedEmail]) -> bool:
-        """Tell of what is unread; return whether there was something."""
+        """Send events for the unread mail; return whether there was any."""
         delivered = False
         for uid in await box.unread():
             limit = usual_length(pack) if self.size_limit is None else self.size_limit
@@ -47,13 +51,17 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             received = await asyncio.to_thread(read_email, mail.content, size=mail.size, received_at=mail.received_at)
             await self._deliver(mail, received, pack, event)
-            # If the pack ends before this, the mail is told once more, under the same key, and the server knows it already.
+            # If the pack ends before this, the mail is sent once more, under the same key, and the
+            # server recognizes it.
             await box.mark(uid)
             delivered = True
         return delivered
 
     async def _deliver(self, mail: Mail, received: ReceivedEmail, pack: Pack, event: EventType[ReceivedEmail]) -> None:
-        """Send the event; one that the server refuses is sent without what makes it large, and then left out."""
+        """Send the event.
+
+        One that the server refuses is sent without its large parts, and then left out.
+        """
         bare = msgspec.structs.replace(received, text="", html="", attachments=[], references=[], truncated=True)
         for each in (received, bare):
             try:

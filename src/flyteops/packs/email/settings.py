@@ -20,7 +20,7 @@ _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How mail leaves and arrives; there is at least one of both."""
+    """The settings for sending and receiving mail; there is at least one of both."""
 
     smtp: SmtpServer | None = None
     sender: str = ""

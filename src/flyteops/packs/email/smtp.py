@@ -1,4 +1,4 @@
-"""Hand messages to a mail server."""
+"""Delivery of messages to a mail server."""
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +21,7 @@ _BACKOFF = Backoff(first=2, factor=4, limit=60)
 
 
 class SmtpServer(msgspec.Struct, frozen=True, kw_only=True):
-    """Where mail is handed in, and as whom."""
+    """The mail server and the account."""
 
     host: str
     port: int | None = None
@@ -41,7 +41,7 @@ class SmtpServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What the server said of a recipient that it does not take mail for."""
+    """The server's reply for a recipient that it refuses."""
 
     address: str
     code: int
@@ -49,7 +49,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Delivery:
-    """Hand in one letter; `accepted` and `refused` tell afterwards what became of every recipient."""
+    """Sends one letter; then `accepted` and `refused` have the result for every recipient."""
 
     def __init__(self, server: SmtpServer, letter: Letter) -> None:
         self.accepted: list[str] = []
@@ -61,7 +61,10 @@ class Delivery:
         self._later: list[Refusal] = []
 
     async def run(self, *, attempts: int, pause: Callable[[float], Awaitable[None]]) -> None:
-        """Return when a recipient was accepted; raise why none was. What may pass is tried again for who is left."""
+        """Return when a recipient was accepted; raise the reason if none was.
+
+        Temporary errors are retried for the remaining recipients.
+        """
         try:
             await persist(self._attempt, pause=pause, attempts=attempts, backoff=_BACKOFF)
         except UnavailableError:
@@ -107,14 +110,18 @@ class Delivery:
         try:
             await smtp.data(self._content)
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError) as error:
-            # Trying again would be sending twice, if it was taken after all.
+            # A retry would send it twice if it was accepted after all.
             message = f"{self._server.place} did not say whether it took the message: {one_line(str(error))}"
             raise FlyteError(message) from error
 
 
 @asynccontextmanager
 async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
-    """Connect and log in; raise `UnavailableError` for what may pass, here and in the block, and other errors for the rest."""
+    """Connect and log in.
+
+    Raise `UnavailableError` for temporary errors, here and in the block, and other errors for the
+    rest.
+    """
     smtp = aiosmtplib.SMTP(
         hostname=server.host,
         port=server.port or _PORTS[server.tls],
@@ -128,7 +135,7 @@ async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
     try:
         await smtp.connect()
         yield smtp
-        with suppress(aiosmtplib.SMTPException, OSError):  # all is done; a message that was taken must not be sent again
+        with suppress(aiosmtplib.SMTPException, OSError):  # all is done; an accepted message must not be sent again
             await smtp.quit()
     except (aiosmtplib.SMTPException, OSError) as error:
         raise _told(server, error) from error
@@ -137,14 +144,15 @@ async def connect(server: SmtpServer) -> AsyncIterator[aiosmtplib.SMTP]:
 
 
 def one_line(text: str) -> str:
-    """Return what a server said on one line."""
+    """Return a server's message on one line."""
     return " ".join(text.split())
 
 
 def _tls(server: SmtpServer) -> ssl.SSLContext:
     context = trust(server.ca_cert_file)
     if server.tls == "offered":
-        # Who could show a false certificate could as well hide that TLS is offered; no password is sent this way.
+        # An attacker with a false certificate could as well hide that TLS is offered; no password
+        # is sent this way.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -155,7 +163,7 @@ def _passes(code: int) -> bool:
 
 
 def _told(server: SmtpServer, error: Exception) -> FlyteError:
-    """Say in one line what is wrong."""
+    """Return the error with a one-line message."""
     certificate = untrusted(error)
     if certificate is not None:
         return FlyteError(f"{server.place} shows a certificate that is not trusted: {certificate.verify_message}")

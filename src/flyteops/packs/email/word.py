@@ -1,4 +1,4 @@
-"""The words of headers as people read them: encoded words, and bytes that are no ASCII."""
+"""The words of headers in readable form: encoded words, and non-ASCII bytes."""
 
 import binascii
 import quopri
@@ -13,13 +13,13 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 def decoded(text: str) -> str:
-    """Return a text with its encoded words decoded, on one line and without characters that cannot be seen."""
+    """Return a text with encoded words decoded, on one line and without invisible characters."""
     shown = _WORDS.sub(lambda match: _decoded_words(match[0]), raw_decoded(text))
     return " ".join(_UNSEEN.sub(" ", shown).split())
 
 
 def raw_decoded(text: str) -> str:
-    """Return a text whose bytes that are no ASCII are decoded: as UTF-8, or else as Windows-1252."""
+    """Return a text with its non-ASCII bytes decoded: as UTF-8, or else as Windows-1252."""
     return _RAW.sub(lambda match: charset.guessed(match[0].encode("ascii", "surrogateescape")), text)
 
 
@@ -29,7 +29,7 @@ def _bytes_decoded(content: bytes, name: str) -> str:
 
 
 def _decoded_words(text: str) -> str:
-    """Decode encoded words that stand side by side; a character may begin in one and end in the next."""
+    """Decode adjacent encoded words; a character may begin in one and end in the next."""
     parts: list[tuple[str, bytes]] = []
     for name, encoding, encoded in _WORD.findall(text):
         content = _word_bytes(encoding, encoded)

@@ -1,4 +1,4 @@
-"""Http: ask web services on behalf of flows, and nothing that flows have no business with."""
+"""Http: requests to web services for flows, limited to the hosts that flows may reach."""
 
 from flyteops.packs.http.allowlist import AllowList
 from flyteops.packs.http.pack import create

@@ -1,4 +1,4 @@
-"""Run the pack with `python -m flyteops.packs.http`."""
+"""The entry point of `python -m flyteops.packs.http`."""
 
 from flyteops.packs import run
 

@@ -1,4 +1,4 @@
-"""What flows may reach: hosts by name, and addresses beyond the public ones."""
+"""The allow-list: hosts that flows may reach, by name, and addresses beyond the public ones."""
 
 import ipaddress
 import re
@@ -16,18 +16,23 @@ Network = IPv4Network | IPv6Network
 _PATTERN = re.compile(r"(\[[^\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _NAME = re.compile(r"(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)")
 
-# Where clouds hand out the credentials of a machine; some of these count as public, others lie in large private networks.
+# Addresses at which clouds hand out the credentials of a machine; some of these count as public,
+# others lie in large private networks.
 _METADATA = {
     ipaddress.ip_address(text) for text in ("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
 }
 
-# IPv6 addresses that lead to the IPv4 address in their last 32 bits: compatible, NAT64 and its local form.
+# IPv6 addresses that lead to the IPv4 address in their last 32 bits: compatible, NAT64 and its
+# local form.
 _CARRIERS = [ipaddress.IPv6Network(text) for text in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")]
 _NOBODY = {IPv6Address("::"), IPv6Address("::1")}
 
 
 class HostPattern(msgspec.Struct, frozen=True):
-    """A host such as `api.example.com`, all hosts below one such as `*.example.com`, or `*`; perhaps at one port only."""
+    """A host such as `api.example.com`, all hosts below one such as `*.example.com`, or `*`.
+
+    With a port, the pattern matches at that port only.
+    """
 
     host: str
     port: int | None = None
@@ -46,7 +51,7 @@ class HostPattern(msgspec.Struct, frozen=True):
         return cls(host, int(found[2]) if found[2] else None)
 
     def matches(self, host: str, port: int) -> bool:
-        """Tell whether a host in its canonical form fits."""
+        """Return whether a host in its canonical form matches."""
         if self.port is not None and self.port != port:
             return False
         if self.host.startswith("*"):
@@ -55,23 +60,24 @@ class HostPattern(msgspec.Struct, frozen=True):
 
 
 class AllowList(msgspec.Struct, frozen=True):
-    """Decide which hosts may be asked, and which addresses may be connected to.
+    """The hosts that may be requested, and the addresses that may be connected to.
 
-    Without `hosts` every host may be asked. Public addresses may always be connected to, others only when `networks` holds
-    them; an address at which clouds hand out credentials must be listed by itself.
+    Without `hosts` every host may be requested. Public addresses may always be connected to, others
+    only when `networks` contains them; an address at which clouds hand out credentials must be
+    listed by itself.
     """
 
     hosts: Sequence[HostPattern] = ()
     networks: Sequence[Network] = ()
 
     def admit_host(self, host: str, port: int) -> None:
-        """Raise `ForbiddenError` unless the host may be asked."""
+        """Raise `ForbiddenError` unless the host may be requested."""
         if self.hosts and not any(pattern.matches(host, port) for pattern in self.hosts):
             message = f"{host}:{port} is not among the hosts of FLYTE_HTTP_ALLOW"
             raise ForbiddenError(message)
 
     def admits(self, address: Address) -> bool:
-        """Tell whether an address may be connected to."""
+        """Return whether an address may be connected to."""
         address = true_address(address)
         if address in _METADATA:
             return any(network.num_addresses == 1 and address in network for network in self.networks)
@@ -89,14 +95,17 @@ class AllowList(msgspec.Struct, frozen=True):
 
 
 def canonical_host(host: str) -> str:
-    """Return the one form of a host by which it is compared: lower case, no dot at its end, addresses as short as can be."""
+    """Return the canonical form of a host for comparisons.
+
+    It is in lower case, without a dot at its end, and addresses are as short as can be.
+    """
     host = host.lower().removesuffix(".")
     address = parse_address(host)
     return host if address is None else str(address)
 
 
 def parse_address(text: str) -> Address | None:
-    """Return the address that a text is in its usual notation, or None."""
+    """Return the address in a text in its usual notation, or None."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -118,7 +127,7 @@ def parse_hosts(text: str) -> list[HostPattern]:
 
 
 def true_address(address: Address) -> Address:
-    """Return the IPv4 address to which an IPv6 address leads, if it does, else the address without its zone."""
+    """Return the IPv4 address to which an IPv6 address leads, else the address without its zone."""
     if isinstance(address, IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour

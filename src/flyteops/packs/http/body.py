@@ -1,4 +1,4 @@
-"""The body of an answer as a flow gets it."""
+"""The body of an answer in the form for flows."""
 
 import base64
 import codecs
@@ -14,9 +14,9 @@ _PROBE = b"+2AA-\\ud800\xff\0"
 
 
 def read_body(headers: httpx2.Headers, content: bytes) -> tuple[BodyType, Any]:
-    """Return a body and what it is: JSON where the answer says so, text where it can be, else base64.
+    """Return a body and its kind: JSON where declared, text where possible, else base64.
 
-    What claims to be JSON and is not is text.
+    Invalid JSON is returned as text.
     """
     kind, charset = _content_type(headers.get("Content-Type", ""))
     if kind == "application/json" or kind.endswith("+json"):

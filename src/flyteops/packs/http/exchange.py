@@ -1,4 +1,4 @@
-"""One command's conversation with web services: redirects are followed, and what may pass is tried again."""
+"""The exchange for one command: follows redirects, and retries temporary failures."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,22 +16,22 @@ from flyteops.sdk.trust import untrusted
 _PASSING = (429, 502, 503, 504)
 _FAULTS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
 
-# What another host may know of the request that was meant for the first.
+# Headers of the request that another host may receive.
 _HARMLESS = {"accept", "accept-encoding", "accept-language", "content-type", "content-length", "host", "user-agent"}
 
 _CONNECT_TIMEOUT = 5.0
-"""How many seconds one address of a host has, so that others have a chance."""
+"""Seconds for connecting to one address of a host, so that others have a chance."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How many seconds an attempt has if the flow does not say, and how many bytes an answer may hold."""
+    """The default time limit of an attempt, in seconds, and the maximum size of an answer, in bytes."""
 
     timeout: float = 30.0
     body: int = USUAL
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What was answered in the end, its body read."""
+    """The final answer, with its body read."""
 
     status: int
     headers: httpx2.Headers
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _PassingError(RetryLaterError):
-    """An answer that may be another one soon."""
+    """An answer with a failure that may be temporary."""
 
     def __init__(self, answer: Answer, after: float) -> None:
         super().__init__(f"the answer is {answer.status}", retry_after=after)
@@ -48,7 +48,7 @@ class _PassingError(RetryLaterError):
 
 
 class Exchange:
-    """Ask what a flow wants to know; `attempts` and `url` tell afterwards how far it came."""
+    """Sends the request of a flow; `attempts` and `url` show the progress afterwards."""
 
     def __init__(self, asked: Request, limits: Limits, transport: httpx2.AsyncBaseTransport) -> None:
         self.attempts = 0
@@ -61,7 +61,7 @@ class Exchange:
         self.url = str(self._request.url)
 
     async def run(self, pause: Callable[[float], Awaitable[None]]) -> Answer:
-        """Return the answer, whatever its status; raise why there is none."""
+        """Return the answer, with any status; raise the reason if there is none."""
         try:
             return await persist(self._attempt, pause=pause, attempts=self._asked.retries + 1)
         except _PassingError as error:
@@ -120,12 +120,18 @@ class Exchange:
         return self._failure(str(error) or type(error).__name__, may_pass=isinstance(error, _FAULTS))
 
     def _failure(self, message: str, *, may_pass: bool) -> FlyteError:
-        """Make the error of what went wrong; it is tried again if it may pass, and the request may be heard twice."""
+        """Return the error for a failure.
+
+        It is retried if it is temporary and the request may be received twice.
+        """
         return UnavailableError(message) if may_pass and self._asked.repeatable else FlyteError(message)
 
 
 def _onward(request: httpx2.Request, onward: httpx2.Request) -> httpx2.Request:
-    """Return the request that follows a redirect; another host gets no credentials, in whatever header they are."""
+    """Return the request that follows a redirect.
+
+    Another host gets no credentials, in any header.
+    """
     onward.url = plain(onward.url)
     upgraded = (request.url.scheme, onward.url.scheme) == ("http", "https") and request.url.host == onward.url.host
     if onward.url.origin != request.url.origin and not upgraded:

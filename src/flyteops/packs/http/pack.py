@@ -1,4 +1,4 @@
-"""The pack itself: its settings, its command, its events."""
+"""The pack: its settings, its command, its events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ FIRST_FAILURE = 400
 
 
 class Response(msgspec.Struct, rename="camel"):
-    """What was answered; the names of headers are in lower case."""
+    """The answer; the names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Response(msgspec.Struct, rename="camel"):
 
 
 class RequestFailed(msgspec.Struct):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     error: str
     url: str
@@ -40,7 +40,7 @@ class RequestFailed(msgspec.Struct):
 
 
 def create(environ: Mapping[str, str]) -> Pack:
-    """Make the pack; the settings are on its page."""
+    """Make the pack; its settings are on its page."""
     reader = Reader(environ)
     allowed = AllowList(
         hosts=reader.read("FLYTE_HTTP_ALLOW", parse_hosts, []),
@@ -88,7 +88,7 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 async def _look_up(allowed: AllowList) -> str:
-    """Resolve every host that is allowed by its whole name, and tell whether it may be connected to."""
+    """Resolve every allowed host without a wildcard, and report whether it may be connected to."""
     faults = []
     for pattern in allowed.hosts:
         if not pattern.host.startswith("*"):
@@ -104,7 +104,7 @@ async def _look_up(allowed: AllowList) -> str:
 
 
 def _proxies(text: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Read the URL of a proxy, or `environment` for what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say."""
+    """Read the URL of a proxy, or `environment` for HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY."""
     if text.strip().lower() != "environment":
         return {"all": api_url(text)}
     by_name = {name: value for name, value in sorted(environ.items()) if name.lower().endswith("_proxy") and value}

@@ -1,4 +1,4 @@
-"""What a flow asks for: the input of the command, and the HTTP request that it becomes."""
+"""The input of the command, and the HTTP request that it becomes."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _AGENT = f"flyte-http/{__version__}"
 
 
 class Auth(msgspec.Struct, forbid_unknown_fields=True):
-    """Who asks: a token, or a name with a password."""
+    """The credentials: a token, or a name with a password."""
 
     bearer: str = ""
     username: str = ""
@@ -67,14 +67,14 @@ class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
     @property
     def repeatable(self) -> bool:
-        """Whether asking twice does no more than asking once."""
+        """Whether sending it twice has the same effect as once."""
         return self.method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE") or any(
             name.lower() == "idempotency-key" for name in self.headers
         )
 
 
 def build(asked: Request) -> httpx2.Request:
-    """Make the request that is sent; raise `InputError` when it cannot be one."""
+    """Build the HTTP request; raise `InputError` if the input is invalid."""
     url = _url(asked.url)
     headers = {"User-Agent": _AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
     given = _headers(asked.headers)

@@ -1,4 +1,4 @@
-"""Connections to what the allow-list lets through; the address that was looked at is the one that is connected to."""
+"""Connections to allowed hosts; the address that was checked is the one that is connected to."""
 
 import asyncio
 import ipaddress
@@ -18,10 +18,11 @@ _TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Resolve a host once, drop the addresses that are not allowed, and connect to one of the others.
+    """Resolves a host once, drops forbidden addresses, and connects to one of the others.
 
-    `proxies` maps schemes, `all` and `no` to what the usual variables say. Through a proxy only the host can be checked, for
-    the proxy is who looks its address up. No connection is used twice, so none can be taken for one to another host.
+    `proxies` maps schemes, `all` and `no` to the values of the usual variables. Through a proxy
+    only the host can be checked, for the proxy looks its address up. No connection is used twice,
+    so none can be taken for one to another host.
     """
 
     def __init__(self, allowed: AllowList, *, ca_cert_file: Path | None = None, proxies: Mapping[str, str] | None = None) -> None:
@@ -30,7 +31,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._proxies = dict(proxies or {})
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request; raise `ForbiddenError` where it may not go."""
+        """Send one request; raise `ForbiddenError` if its target is not allowed."""
         host, port = target(request.url)
         self._allowed.admit_host(host, port)
         proxy = self._proxy(request.url.scheme, host)
@@ -57,7 +58,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        return trust(self._ca_cert_file)  # a quarter of a second's work, for who needs it
+        return trust(self._ca_cert_file)  # a quarter of a second's work, only if needed
 
     def _proxy(self, scheme: str, host: str) -> str | None:
         exempt = [entry.strip().lstrip("*.") for entry in self._proxies.get("no", "").split(",") if entry.strip()]
@@ -75,7 +76,10 @@ def target(url: httpx2.URL) -> tuple[str, int]:
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host; whatever stands for one is read as the system does, decimal and octal forms too."""
+    """Return the addresses of a host.
+
+    Addresses are read as the system does, in decimal and octal forms too.
+    """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -86,7 +90,10 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 def _at(request: httpx2.Request, address: Address, host: str) -> httpx2.Request:
-    """Return the request as it is sent to an address: the header `Host` and the certificate remain those of the host."""
+    """Return the request for an address.
+
+    The header `Host` and the certificate remain those of the host.
+    """
     return httpx2.Request(
         request.method,
         request.url.copy_with(host=str(address)),

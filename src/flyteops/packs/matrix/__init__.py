@@ -1,4 +1,4 @@
-"""Matrix: messages, reactions and invitations in rooms of a homeserver become events, and flows answer there."""
+"""Matrix: messages, reactions and invitations in rooms become events, and flows answer there."""
 
 try:
     from flyteops.packs.matrix.pack import create

@@ -1,4 +1,4 @@
-"""Run the pack with `python -m flyteops.packs.matrix`."""
+"""The entry point of `python -m flyteops.packs.matrix`."""
 
 from flyteops.packs import run
 

@@ -1,4 +1,4 @@
-"""Matrix's client-server API, as far as the pack needs it, with the errors of `flyteops.errors`."""
+"""The part of Matrix's client-server API that the pack needs, with the errors of `flyteops.errors`."""
 
 import asyncio
 import secrets
@@ -35,23 +35,24 @@ _REFUSALS: dict[int, type[FlyteError]] = {401: UnauthorizedError, 403: Forbidden
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the pack is."""
+    """The user and the device of the pack."""
 
     user_id: str
     display_name: str = ""
 
     @property
     def server(self) -> str:
-        """The name of the homeserver, as it stands in ids."""
+        """The name of the homeserver, as in ids."""
         return self.user_id.partition(":")[2]
 
 
 class Api:
-    """Call the homeserver; what it refuses raises an error whose message begins with Matrix's word for it.
+    """Calls the homeserver.
 
-    A call that brought no answer is made again: Matrix knows a message that comes twice by its transaction. Who calls too often
-    waits as long as the homeserver asks for, up to a minute. `device_id` names the session that a password opens; it is
-    the same every time, so that sessions do not pile up.
+    A refusal raises an error whose message begins with Matrix's error code. A call without an
+    answer is made again: Matrix recognizes a repeated message by its transaction. Under rate
+    limiting, a call waits as long as the homeserver asks for, up to a minute. `device_id` names the
+    session that a password opens; it is the same every time, so that sessions do not pile up.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Api:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
-        """Keep connections for the calls to come; without this every call makes one of its own."""
+        """Keep connections open for further calls; without this every call makes one of its own."""
         async with self._connect() as http:
             self._http = http
             try:
@@ -76,10 +77,13 @@ class Api:
             finally:
                 self._http = None
 
-    # ------------------------------------------------------------------------------------------------------ who we are
+    # -------------------------------------------------------------------------------------------------------- identity
 
     async def identify(self) -> Identity:
-        """Ask who the pack is; raise `ForbiddenError` when the homeserver does not believe it."""
+        """Return the identity of the pack.
+
+        Raise `ForbiddenError` if the homeserver rejects its credentials.
+        """
         user_id = str((await self.get("account", "whoami")).get("user_id") or "")
         try:
             name = (await self.get("profile", user_id, "displayname")).get("displayname")
@@ -89,7 +93,7 @@ class Api:
         return self._identity
 
     async def identity(self) -> Identity:
-        """Return who the pack is, as it was said last."""
+        """Return the identity last returned by the homeserver."""
         return self._identity or await self.identify()
 
     async def log_out(self) -> None:
@@ -101,20 +105,23 @@ class Api:
     # ----------------------------------------------------------------------------------------------------------- calls
 
     async def get(self, *place: str, **params: str) -> dict[str, Any]:
-        """Ask for something."""
+        """Send a GET request."""
         return await self._call("GET", place, params=params)
 
     async def sync(self, wait: float, **params: str) -> dict[str, Any]:
-        """Ask what is new; the answer may take so many seconds. Who asks in a loop need not try often here."""
+        """Return the news since the last sync; the answer may take so many seconds.
+
+        A caller that syncs in a loop needs few retries here.
+        """
         params = {"timeout": str(int(wait * 1000)), "set_presence": "offline", **params}
         return await self._call("GET", ("sync",), params=params, patience=wait, attempts=2)
 
     async def post(self, *place: str, **body: Any) -> dict[str, Any]:
-        """Ask for something to be done that may be done twice."""
+        """Send a POST request that may be repeated."""
         return await self._call("POST", place, body=body)
 
     async def put(self, *place: str, **body: Any) -> dict[str, Any]:
-        """Put something into a place."""
+        """Send a PUT request."""
         return await self._call("PUT", place, body=body)
 
     async def send(self, room_id: str, kind: str, content: Mapping[str, Any], transaction: str = "") -> str:
@@ -135,7 +142,10 @@ class Api:
         return await persist(attempt, pause=self._pause, attempts=attempts or self._attempts)
 
     async def _authorized(self, method: str, place: tuple[str, ...], **options: Any) -> dict[str, Any]:
-        """Call with a token; by a password, once more with a new one when the homeserver no longer takes that of before."""
+        """Call with a token.
+
+        With a password, call once more with a new token if the homeserver rejects the previous one.
+        """
         used = self._token or await self._log_in("")
         try:
             try:
@@ -148,7 +158,7 @@ class Api:
             raise self._refused(error) from error
 
     async def _log_in(self, refused: str) -> str:
-        """Return a token by the password, unless somebody got a new one since that which was refused."""
+        """Return a token by the password, unless another call got one since the refused one."""
         async with self._logging_in:
             if self._token == refused:
                 try:

@@ -1,4 +1,4 @@
-"""What is said in Matrix, as the homeserver wants it."""
+"""The contents of Matrix events, in the form that the homeserver accepts."""
 
 import re
 from bisect import bisect_left
@@ -9,7 +9,8 @@ import msgspec
 from markdown_it import MarkdownIt
 
 MOST_BYTES = 60_000
-"""How large the content of a message may be: Matrix takes 65,536 bytes of it with all that belongs to it."""
+"""Maximum number of bytes of the content of a message: Matrix accepts 65,536 bytes with all of its
+metadata."""
 
 _MOST_MENTIONS = 20
 _MENTION = re.compile(r"@[a-z0-9._=/+-]+:[A-Za-z0-9.-]*[A-Za-z0-9](?::\d{1,5})?")
@@ -20,9 +21,9 @@ Content = dict[str, Any]
 
 
 class Text(msgspec.Struct, frozen=True):
-    """A text, which may be formatted too; a notice is what bots say and other bots do not answer.
+    """A text, which may be formatted too; a notice is a bot's text, which other bots do not answer.
 
-    With `mentions_room`, `@room` in it alarms everybody in the room.
+    With `mentions_room`, `@room` in it notifies everybody in the room.
     """
 
     plain: str
@@ -32,7 +33,7 @@ class Text(msgspec.Struct, frozen=True):
 
 
 def markdown(source: str) -> Text:
-    """Return a text as it is, with the HTML that its Markdown stands for; HTML in it stays text."""
+    """Return a text as it is, with the HTML of its Markdown; HTML in it stays text."""
     return Text(source, _MARKDOWN.render(source).strip())
 
 
@@ -40,14 +41,14 @@ def message(text: Text, *, thread: str = "", reply_to: str = "") -> Content:
     """Return the content of a message: in a thread, as an answer, or both."""
     relation: Content = {"m.in_reply_to": {"event_id": reply_to}} if reply_to else {}
     if thread:
-        # Who knows no threads sees an answer to their first message.
+        # A client without threads sees an answer to their first message.
         answered = {"m.in_reply_to": {"event_id": reply_to or thread}}
         relation = {"rel_type": "m.thread", "event_id": thread, "is_falling_back": not reply_to} | answered
     return _fit(text, lambda shown: _body(shown) | ({"m.relates_to": relation} if relation else {}))
 
 
 def edit(text: Text, event_id: str) -> Content:
-    """Return the content that puts a text in the place of a message."""
+    """Return the content that replaces a message by a text."""
     relation = {"rel_type": "m.replace", "event_id": event_id}
 
     def build(shown: Text) -> Content:
@@ -63,7 +64,8 @@ def reaction(event_id: str, key: str) -> Content:
 
 
 def _body(text: Text) -> Content:
-    # Only who is meant by id is alarmed: `@room` in the output of a script alarms nobody, unless the flow says so.
+    # Only users mentioned by id are notified: `@room` in the output of a script notifies nobody,
+    # unless the flow asks for it.
     mentioned = list(dict.fromkeys(_MENTION.findall(text.plain)))[:_MOST_MENTIONS]
     content: Content = {
         "msgtype": "m.notice" if text.is_notice else "m.text",
@@ -78,7 +80,7 @@ def _body(text: Text) -> Content:
 
 
 def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
-    """Return the content of a text: without its format if that is too large, and cut if it still is."""
+    """Return the content of a text: without its format if that is too large, then cut if need be."""
 
     def is_too_large(shown: Text) -> bool:
         return len(msgspec.json.encode(build(shown))) > MOST_BYTES

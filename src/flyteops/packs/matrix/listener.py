@@ -1,4 +1,7 @@
-"""Tell Flyte what happens in rooms: everything once, in the order of each room, also what happened while the pack was away."""
+"""The listener: sends the events of rooms to Flyte, each once and in the order of its room.
+
+It includes those that happened while the pack was away.
+"""
 
 import asyncio
 import logging
@@ -38,11 +41,11 @@ from flyteops.sdk import Event, EventType, Pack
 LOGGER = logging.getLogger("flyte.matrix")
 
 WAIT = 30.0
-"""For how many seconds the homeserver holds its answer while nothing happens."""
+"""Seconds for which the homeserver holds its answer while nothing happens."""
 
 PAGE = 100
 MOST_MISSED = 1000
-"""How many events of one room are caught up with."""
+"""Maximum number of missed events of one room that are fetched."""
 
 _REMEMBERED = 5000
 _PLACE = "org.flyteops.sync"
@@ -53,7 +56,7 @@ _NOTHING: dict[str, list[str]] = {"types": []}
 
 
 class Invited(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody asked the bot into a room; `accepted` tells whether it is in there now."""
+    """A user invited the bot into a room; `accepted` says whether it has joined."""
 
     channel_id: str
     channel_name: str
@@ -62,7 +65,10 @@ class Invited(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Listener:
-    """Listen, and answer commands. How far it has come is kept by the homeserver, in the data of the bot's account."""
+    """Listens, and answers commands.
+
+    Its position is kept by the homeserver, in the data of the bot's account.
+    """
 
     def __init__(self, pack: Pack, api: Api, rooms: Rooms, settings: Settings) -> None:
         self._pack = pack
@@ -78,10 +84,11 @@ class Listener:
         self.identity: Identity | None = None
 
     async def listen(self) -> None:
-        """Tell what happens until cancelled; raise why the homeserver cannot be asked."""
+        """Send events until cancelled; raise the error if the homeserver cannot be used."""
         async with self._api.session():
             self.identity = await self._api.identify()
-            # What the bot is in, and asked into, is learned anew at each start; what was said is not told from here.
+            # The bot's rooms and invitations are read again at each start; messages are not
+            # reported from here.
             present = await self._sync(0, _news_filter(1, secrets.token_hex(8)))
             for room_id, room in present.rooms.join.items():
                 self._rooms.learn(room_id, room)
@@ -96,7 +103,10 @@ class Listener:
                 since = news.next_batch
 
     async def _news(self, since: str, present: str) -> News:
-        """Return what happened since the last time; a homeserver that no longer knows that time begins with now."""
+        """Return the news since the last time.
+
+        If the homeserver no longer knows that time, begin with now.
+        """
         try:
             return await self._sync(WAIT, _news_filter(PAGE), since=since)
         except (InputError, NotFoundError) as error:
@@ -129,10 +139,10 @@ class Listener:
     def _own(self) -> Identity:
         return self.identity or Identity("")
 
-    # ----------------------------------------------------------------------------------------------------- what is new
+    # ------------------------------------------------------------------------------------------------------------ news
 
     async def _take(self, news: News, since: str) -> None:
-        """Tell of news; rooms do not wait for each other."""
+        """Send the events of news; rooms do not wait for each other."""
         for room_id, room in news.rooms.join.items():
             self._rooms.learn(room_id, room)
         await self._take_invitations(news)
@@ -160,18 +170,21 @@ class Listener:
                 self._remember(event)
 
     def _remember(self, event: RoomEvent) -> None:
-        """Keep in mind what is done, for the homeserver tells it again when something else of the same news failed."""
+        """Remember a processed event.
+
+        The homeserver repeats it if another event of the same news failed.
+        """
         self._seen[event.event_id] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
     def _entry(self, events: list[RoomEvent]) -> int | None:
-        """Return where the bot came into the room: what was said before was not said to it."""
+        """Return the place where the bot entered the room: earlier messages are not for it."""
         places = [place for place, event in enumerate(events) if event.comes and event.state_key == self._own.user_id]
         return places[-1] if places else None
 
     async def _missed(self, room_id: str, before: str, since: str) -> tuple[list[RoomEvent], dict[str, str]]:
-        """Return what happened between two times, oldest first, and what people are called there."""
+        """Return the events between two times, oldest first, and the members' display names."""
         found: list[RoomEvent] = []
         names: dict[str, str] = {}
         choice = msgspec.json.encode(_timeline(PAGE)).decode()
@@ -251,7 +264,10 @@ class Listener:
             return ""
 
     async def _explain_encryption(self, event: RoomEvent, room_id: str) -> None:
-        """Say in an encrypted room that nothing is heard there, when the bot comes or the room becomes so."""
+        """Explain in an encrypted room that the bot cannot read it.
+
+        It does so when the bot joins, or the room becomes encrypted.
+        """
         if await self._rooms.is_encrypted(room_id):
             LOGGER.warning("the bot is of no use in %s: %s", room_id, ENCRYPTED)
             notice = message(Text(f"I cannot help here: {ENCRYPTED}.", is_notice=True))
@@ -298,9 +314,10 @@ def _timeline(limit: int) -> dict[str, Any]:
 
 
 def _news_filter(limit: int, once: str = "") -> str:
-    """Return what the homeserver is asked for: no more than is looked at.
+    """Return the filter for syncs: only the events that are used.
 
-    Synapse gives the same answer to the same question for two minutes; `once` makes the question another one.
+    Synapse repeats the answer to the same request for two minutes; `once` makes the request another
+    one.
     """
     presence = {**_NOTHING, "not_senders": [f"@{once}:flyte.invalid"]} if once else _NOTHING
     room = {"timeline": _timeline(limit), "state": _STATE, "ephemeral": _NOTHING, "account_data": _NOTHING}

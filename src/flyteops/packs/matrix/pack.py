@@ -22,8 +22,8 @@ from flyteops.sdk import Event, Pack, fatal
 class SendMessage(chat.SendMessage, rename="camel"):
     """The input of the command; a field that is null counts as absent.
 
-    With `markdown` the message is formatted; with `html` that is shown, and `message` where HTML is not. `reply_to` is the
-    message that is answered; a `notice` is what other bots do not answer.
+    With `markdown` the message is formatted; with `html` that is shown, and `message` by clients
+    without HTML. `reply_to` is the message that is answered; other bots do not answer a `notice`.
     """
 
     markdown: bool | None = False
@@ -33,7 +33,7 @@ class SendMessage(chat.SendMessage, rename="camel"):
 
 
 class UpdateMessage(chat.UpdateText, rename="camel"):
-    """The input of the command: what a message of the bot becomes."""
+    """The input of the command: the new text of a message of the bot."""
 
     markdown: bool | None = False
     html: str | None = ""
@@ -48,7 +48,7 @@ class React(msgspec.Struct, rename="camel"):
 
 
 class ReactionSent(msgspec.Struct, rename="camel"):
-    """The reaction is on the message."""
+    """The reaction was added to the message."""
 
     channel_id: str
     timestamp: str
@@ -56,7 +56,7 @@ class ReactionSent(msgspec.Struct, rename="camel"):
 
 
 class ReactFailed(msgspec.Struct, rename="camel"):
-    """The reaction is not on the message."""
+    """The reaction could not be added to the message."""
 
     channel_id: str
     timestamp: str
@@ -93,31 +93,32 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 class Matrix:
-    """Rooms as flows see them."""
+    """Rooms as seen by flows."""
 
     def __init__(self, api: Api, rooms: Rooms) -> None:
         self._api = api
         self._rooms = rooms
 
     async def post(self, asked: SendMessage) -> str:
-        """Post a message and return its id; one that is too long for Matrix is cut, and says so."""
+        """Post a message and return its id; one that is too long for Matrix is cut, with a note."""
         text = _text(asked.message, asked.markdown, asked.html)
         text = msgspec.structs.replace(text, is_notice=bool(asked.notice), mentions_room=bool(asked.markup))
         content = message(text, thread=asked.thread_timestamp or "", reply_to=asked.reply_to or "")
         return await self._api.send(await self._rooms.open(asked.channel_id or ""), "m.room.message", content)
 
     async def update(self, asked: UpdateMessage) -> None:
-        """Make another message of one of the bot's own."""
+        """Change a message of the bot."""
         text = _text(asked.message, asked.markdown, asked.html)
         room_id, event_id = await self._rooms.open(asked.channel_id or ""), asked.timestamp or ""
-        # The homeserver takes edits of everything, but nobody is shown those of what others said.
+        # The homeserver accepts edits of all messages, but clients do not show those of other
+        # users' messages.
         found = await self._api.get("rooms", room_id, "event", event_id)
         if found.get("sender") != (await self._api.identity()).user_id or found.get("type") != "m.room.message":
             raise InputError("this is no message of the bot")
         await self._api.send(room_id, "m.room.message", edit(text, event_id))
 
     async def react(self, channel_id: str, event_id: str, key: str) -> None:
-        """React to a message; that the reaction is there already is as good."""
+        """React to a message; a reaction that exists already counts as success."""
         room_id = await self._rooms.open(channel_id)
         try:
             await self._api.send(room_id, "m.reaction", reaction(event_id, key))
@@ -152,7 +153,10 @@ def _text(plain: str | None, is_markdown: bool | None, html: str | None) -> Text
 
 
 async def _try(settings: Settings, device_id: str) -> str:
-    """Find out whether a pack that does not run could; its session is another one, for a running pack to keep its own."""
+    """Check whether a pack that is not running could run.
+
+    Its session is another one, so that a running pack keeps its own.
+    """
     api = Api(settings.account, device_id, asyncio.sleep, attempts=1)
     async with api.session():
         identity = await api.identify()

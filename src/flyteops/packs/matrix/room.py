@@ -1,4 +1,4 @@
-"""The rooms that the bot is in, and what they are called."""
+"""The rooms that the bot is in, and their names."""
 
 import re
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from flyteops.packs.matrix.api import Api
 from flyteops.packs.matrix.timeline import JoinedRoom, read_events
 
 NAMES_KEPT = 60.0
-"""For how many seconds the address of a room is not looked up again."""
+"""Seconds for which the address of a room is not looked up again."""
 
 ENCRYPTED = "the room is encrypted, and this pack neither reads nor writes encrypted messages"
 
 
 class Room(Channel, frozen=True):
-    """A room as flows see it; `alias` is its main address."""
+    """A room as seen by flows; `alias` is its main address."""
 
     alias: str = ""
     members: int = 0
@@ -26,7 +26,7 @@ class Room(Channel, frozen=True):
 
 
 class RoomFound(ChannelFound, rename="camel"):
-    """The room of a name."""
+    """The room with a name."""
 
     conversation: Room
 
@@ -37,7 +37,7 @@ class _Known(msgspec.Struct):
 
 
 class Rooms:
-    """Know what the homeserver has told, and look up the rest."""
+    """The rooms reported by the homeserver; everything else is looked up."""
 
     def __init__(self, api: Api, now: Callable[[], float]) -> None:
         self._api = api
@@ -46,7 +46,10 @@ class Rooms:
         self._names: Cache[frozenset[str]] = Cache(NAMES_KEPT, now)
 
     def learn(self, room_id: str, news: JoinedRoom) -> None:
-        """Remember how many are in a room, and whether it is encrypted; once it is, it stays so."""
+        """Record the number of members of a room, and whether it is encrypted.
+
+        Once it is, it stays so.
+        """
         known = self._known.setdefault(room_id, _Known())
         members = news.summary.get("m.joined_member_count")
         if isinstance(members, int):
@@ -55,12 +58,12 @@ class Rooms:
         known.is_encrypted |= any(event.type == "m.room.encryption" for event in events)
 
     def is_direct(self, room_id: str) -> bool:
-        """Tell whether the bot is alone with one person."""
+        """Return whether the bot is alone with one person."""
         known = self._known.get(room_id)
         return known is not None and known.members == 2
 
     async def is_encrypted(self, room_id: str) -> bool:
-        """Tell whether only who has keys can read what is said in a room."""
+        """Return whether messages in a room are encrypted."""
         known = self._known.get(room_id)
         if known is not None:
             return known.is_encrypted
@@ -71,7 +74,10 @@ class Rooms:
         return True
 
     async def resolve(self, name: str) -> str:
-        """Return the id of a room, given by id or address; the part before the colon is enough for those of our own server."""
+        """Return the id of a room, given by id or address.
+
+        The part before the colon is enough for those of our own server.
+        """
         name = name.strip()
         if name.startswith("!"):
             return name
@@ -81,17 +87,21 @@ class Rooms:
         return await self._ids.get(alias, lambda: self._look_up(alias))
 
     async def open(self, name: str) -> str:
-        """Return the id of a room where the bot may speak; raise `ForbiddenError` for an encrypted one."""
+        """Return the id of a room where the bot may post.
+
+        Raise `ForbiddenError` for an encrypted one.
+        """
         room_id = await self.resolve(name)
         if await self.is_encrypted(room_id):
             raise ForbiddenError(ENCRYPTED)
         return room_id
 
     async def names(self, room_id: str) -> frozenset[str]:
-        """Return the addresses of a room on our own server, whole and before the colon; none if it cannot be asked.
+        """Return the addresses of a room on our own server, whole and before the colon.
 
-        The shown name of a room is none: whoever makes a room chooses it. Nor is an address that rules, which look neither at
-        case nor at signs in front, would take for another.
+        The set is empty if the homeserver does not answer. The display name of a room does not
+        count: any creator of a room chooses it. Nor does an address that rules, which ignore case
+        and signs in front, would take for another.
         """
         try:
             return await self._names.get(room_id, lambda: self._look_up_names(room_id))
@@ -99,7 +109,7 @@ class Rooms:
             return frozenset()
 
     async def find(self, name: str) -> Room:
-        """Return the room of an address or id."""
+        """Return the room with an address or id."""
         try:
             room_id = await self.resolve(name)
         except (NotFoundError, InputError) as error:

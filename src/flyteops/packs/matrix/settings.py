@@ -18,7 +18,7 @@ USED_BY = "or FLYTE_MATRIX_USER and FLYTE_MATRIX_PASSWORD"
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the pack is at home, and as whom: by a token, or by a user and a password."""
+    """The homeserver and the credentials of the pack: a token, or a user and a password."""
 
     homeserver: str
     token: str = ""
@@ -31,22 +31,22 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def proof(self) -> str:
-        """The variable to mend when the homeserver does not believe who the pack is."""
+        """The variable to fix when the homeserver rejects the credentials."""
         return "FLYTE_MATRIX_TOKEN" if self.token else "FLYTE_MATRIX_PASSWORD"
 
 
 class Invites(msgspec.Struct, frozen=True):
-    """Who may invite the bot into rooms: people by id, and servers for all of their people."""
+    """The users who may invite the bot into rooms: by id, and by server for all of its users."""
 
     names: frozenset[str] = frozenset()
 
     def allow(self, user_id: str) -> bool:
-        """Tell whether an invitation of somebody is accepted."""
+        """Return whether an invitation of a user is accepted."""
         return user_id.startswith("@") and not self.names.isdisjoint((user_id, user_id.partition(":")[2]))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the pack takes part in rooms; what is older than `catch_up` seconds when the pack hears of it is left out."""
+    """The settings of the pack; events older than `catch_up` seconds on arrival are left out."""
 
     account: Account
     invites: Invites

@@ -1,4 +1,7 @@
-"""What a homeserver tells, read: which of it is an event for flows, and what about. Much of it is as strangers wrote it."""
+"""The homeserver's answers, parsed into events for flows.
+
+Many of their fields are written by strangers.
+"""
 
 import hashlib
 import re
@@ -20,7 +23,10 @@ _QUOTED = re.compile(r"(?:>[^\n]*\n)+\n?")
 
 
 class Media(msgspec.Struct, frozen=True, rename="camel"):
-    """A file that was sent; `url` is where the homeserver keeps it, as `mxc://`. Name, type and size are what its sender says."""
+    """A file that was sent; `url` is its address at the homeserver, as `mxc://`.
+
+    Name, type and size are given by its sender.
+    """
 
     url: str
     name: str
@@ -29,7 +35,7 @@ class Media(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ReceivedMessage(chat.ReceivedMessage, frozen=True, rename="camel", kw_only=True):
-    """Somebody said something, or sent a file; `reply_to` is the message that it answers, or ""."""
+    """A user posted a message or a file; `reply_to` is the message that it answers, or ""."""
 
     message_type: str = "m.text"
     reply_to: str = ""
@@ -37,7 +43,7 @@ class ReceivedMessage(chat.ReceivedMessage, frozen=True, rename="camel", kw_only
 
 
 class Joined(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody came into a room; the bot as well."""
+    """A user joined a room; the bot as well."""
 
     channel_id: str
     user: User
@@ -45,14 +51,14 @@ class Joined(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """What somebody thinks of a message, mostly in one emoji."""
+    """A reaction to a message, mostly one emoji."""
 
     key: str
     message_id: str
 
 
 class RoomEvent(msgspec.Struct, frozen=True):
-    """Something that happened in a room."""
+    """An event in a room."""
 
     type: str
     event_id: str = ""
@@ -63,19 +69,19 @@ class RoomEvent(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """A name for it that Flyte takes: its id, unless a server far away has made up something strange."""
+        """A key for it that Flyte accepts: its id, unless a remote server has made up a bad one."""
         is_plain = re.fullmatch(r"[\x21-\x7e]{1,200}", self.event_id) is not None
         return self.event_id if is_plain else hashlib.sha256(self.event_id.encode()).hexdigest()
 
     @property
     def age(self) -> float:
-        """How many seconds ago it happened, as far as the homeserver knows."""
+        """The seconds since it happened, as far as the homeserver knows."""
         age = self.unsigned.get("age")
         return age / 1000 if isinstance(age, int | float) else 0.0
 
     @property
     def comes(self) -> bool:
-        """Whether somebody came into the room with it, and does not just have another name now."""
+        """Whether a user joined the room with it, and did not just change the name."""
         before = _object(self.unsigned.get("prev_content")).get("membership")
         return self.type == "m.room.member" and self.content.get("membership") == "join" and before != "join"
 
@@ -85,7 +91,10 @@ class _Events(msgspec.Struct, frozen=True):
 
 
 class Timeline(_Events, frozen=True):
-    """The last of what happened in a room; `limited` tells that more happened, which is found before `prev_batch`."""
+    """The last events in a room.
+
+    `limited` means that there were more, to be found before `prev_batch`.
+    """
 
     limited: bool = False
     prev_batch: str = ""
@@ -109,14 +118,14 @@ class _RoomNews(msgspec.Struct, frozen=True):
 
 
 class News(msgspec.Struct, frozen=True):
-    """What happened since the last time; `next_batch` is what to ask with the next time."""
+    """The news since the last time; `next_batch` is the position for the next request."""
 
     next_batch: str
     rooms: _RoomNews = _RoomNews()
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """Somebody asks the bot into a room."""
+    """An invitation of the bot into a room."""
 
     room_id: str
     room_name: str
@@ -124,17 +133,17 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class People:
-    """The people of a room, by what the homeserver tells of them along with what they do."""
+    """The people of a room, by the profiles that the homeserver sends with their events."""
 
     def __init__(self, own: Identity, names: Mapping[str, str]) -> None:
         self._own = own
         self._names = names
 
     def user(self, user_id: str) -> User:
-        """Return a user as flows see him.
+        """Return a user as seen by flows.
 
-        `name` comes from the id, because people choose what is shown of them: two may be called the same. Those of other servers
-        have their whole id for a name.
+        `name` comes from the id, because people choose their display names: two may be the same.
+        Users of other servers have their whole id as a name.
         """
         local, _, server = user_id.removeprefix("@").partition(":")
         name = local if server == self._own.server else user_id
@@ -144,7 +153,7 @@ class People:
 
 
 def read_events(given: Iterable[Any]) -> Iterator[RoomEvent]:
-    """Read events; what is none is left out."""
+    """Read events; invalid ones are left out."""
     for each in given:
         try:
             yield msgspec.convert(each, RoomEvent)
@@ -153,13 +162,13 @@ def read_events(given: Iterable[Any]) -> Iterator[RoomEvent]:
 
 
 def display_names(events: Iterable[RoomEvent]) -> dict[str, str]:
-    """Return what members of a room are called there."""
+    """Return the display names of members of a room."""
     members = (event for event in events if event.type == "m.room.member" and event.state_key)
     return {event.state_key or "": _text(event.content.get("displayname")) for event in members}
 
 
 def read_invitation(room_id: str, given: _Invitation, own: Identity) -> Invitation:
-    """Read an invitation; one that does not say by whom is by nobody."""
+    """Read an invitation; one without a sender has an empty user id."""
     name = inviter = ""
     for event in read_events(given.invite_state.events):
         if event.type == "m.room.member" and event.state_key == own.user_id:
@@ -170,7 +179,7 @@ def read_invitation(room_id: str, given: _Invitation, own: Identity) -> Invitati
 
 
 def read_message(event: RoomEvent, room_id: str, people: People) -> ReceivedMessage | None:
-    """Read what somebody said; None for what is no message of its own, such as an edit."""
+    """Read a message; None for anything else, such as an edit."""
     content, relation = event.content, _object(event.content.get("m.relates_to"))
     kind = "m.sticker" if event.type == "m.sticker" else _text(content.get("msgtype"))
     if kind not in _KINDS or relation.get("rel_type") == "m.replace":
@@ -202,12 +211,13 @@ def read_reaction(event: RoomEvent) -> Reaction | None:
 
 
 def without_address(event: RoomEvent, text: str, own: Identity) -> str | None:
-    """Return what somebody says to the bot after its name; None if it is not called."""
+    """Return a message to the bot without the bot's name; None if the bot is not addressed."""
     names = [own.user_id, own.user_id.partition(":")[0], own.display_name]
     called = "|".join(re.escape(name) for name in names if name)
     local = re.escape(own.user_id.partition(":")[0].removeprefix("@"))
     mentioned = _object(event.content.get("m.mentions")).get("user_ids")
-    # A bare name calls the bot with a colon only, or else a bot named "deploy" would be called by `deploy shop`.
+    # A bare name addresses the bot with a colon only, or else a bot named "deploy" would be
+    # addressed by `deploy shop`.
     after = r"[\s:,]+" if isinstance(mentioned, list) and own.user_id in mentioned else r"\s*[:,]\s*"
     found = re.match(rf"\s*(?:{re.escape(own.user_id)}[\s:,]+|(?:{called}|{local}){after})", text, re.IGNORECASE)
     return None if found is None else text[found.end() :]

@@ -22,7 +22,7 @@ _USER_ID = re.compile(r"@[a-z0-9._=/+-]+:[a-z0-9.:\[\]-]+")
 
 
 class Voice:
-    """How commands are answered in Matrix."""
+    """The bot's output in Matrix."""
 
     def __init__(self, api: Api, rooms: Rooms) -> None:
         self._api = api
@@ -30,11 +30,11 @@ class Voice:
         self._questions: OrderedDict[str, str] = OrderedDict()
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
-        """Say something in a thread, as a notice: no other bot answers it."""
+        """Post a text in a thread, as a notice: other bots do not answer it."""
         await self._api.send(channel_id, "m.room.message", message(Text(text, is_notice=True), thread=thread))
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
-        """Ask for a decision, with the two reactions to press, and return the id of the question."""
+        """Ask for a decision, with two reactions to press, and return the id of the question."""
         asked = message(Text(f"{text}\n{APPROVE} or {REFUSE} here do as well."), thread=thread)
         event_id = await self._api.send(channel_id, "m.room.message", asked)
         self._questions[event_id] = question_id
@@ -48,7 +48,7 @@ class Voice:
         return event_id
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
-        """Say something in the place of what was said before; reactions to it decide no longer."""
+        """Post a text in place of an earlier message; reactions to it have no effect any more."""
         self._questions.pop(timestamp, None)
         await self._api.send(channel_id, "m.room.message", edit(Text(text), timestamp))
 
@@ -57,14 +57,18 @@ class Voice:
         return await self._rooms.names(channel_id)
 
     def decision(self, given: Reaction) -> tuple[str, bool] | None:
-        """Return which question a reaction decides, and how; None if it is just a reaction."""
+        """Return the question that a reaction decides, and the decision.
+
+        None for any other reaction.
+        """
         question_id, is_yes = self._questions.get(given.message_id), _MEANING.get(given.key.translate(_TONES))
         return None if question_id is None or is_yes is None else (question_id, is_yes)
 
 
 def person(user: User) -> Person:
-    """Return a person, meant by id.
+    """Return a person, whom rules name by id.
 
-    Rules do not look at case, nor at an `@` in front; so an id of old times that differs from another by that only is nobody's.
+    Rules ignore case and an `@` in front; so a historical id that differs from another only in
+    these matches no rule.
     """
     return Person.known_as(user, (user.id,) if _USER_ID.fullmatch(user.id) else ())

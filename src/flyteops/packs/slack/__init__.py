@@ -1,4 +1,4 @@
-"""Slack: messages, reactions, buttons and slash commands of a workspace become events, and flows answer there."""
+"""Slack: messages, reactions, buttons and slash commands become events, and flows answer there."""
 
 try:
     from flyteops.packs.slack.pack import create

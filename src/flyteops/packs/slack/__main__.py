@@ -1,4 +1,4 @@
-"""Run the pack with `python -m flyteops.packs.slack`."""
+"""The entry point of `python -m flyteops.packs.slack`."""
 
 from flyteops.packs import run
 

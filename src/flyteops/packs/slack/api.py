@@ -24,7 +24,8 @@ from flyteops.errors import BusyError, FlyteError, ForbiddenError, InputError, U
 API_URL = "https://slack.com/api/"
 
 SDK_LOGGER = logging.getLogger("flyte.slack.sdk")
-"""What the official client has to say is left out: at its lower levels it writes whole messages and one-time addresses."""
+"""The official client's log is left out: at its lower levels it has whole messages and one-time
+addresses."""
 SDK_LOGGER.setLevel(logging.CRITICAL + 1)
 
 _TIMEOUT = 30
@@ -47,7 +48,7 @@ _FORBIDDEN = {
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a token speaks for; `scopes` is None where Slack does not say."""
+    """The identity of a token; `scopes` is None where Slack does not report them."""
 
     team: str
     user: str
@@ -57,10 +58,11 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class WebApi:
-    """Call the Web API; what Slack refuses raises an error whose message begins with Slack's word for it.
+    """Calls the Web API; a refusal raises an error whose message begins with Slack's error code.
 
-    `UnavailableError` is for what may pass, `ForbiddenError` for what the token may not do, `InputError` for the rest. Who
-    calls too often waits as long as Slack asks for, up to a minute.
+    `UnavailableError` is for temporary errors, `ForbiddenError` for missing permissions of the
+    token, `InputError` for the rest. Under rate limiting, a call waits as long as Slack asks for,
+    up to a minute.
     """
 
     def __init__(self, token: str, app_token: str | None = None, url: str = API_URL) -> None:
@@ -79,7 +81,7 @@ class WebApi:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
-        """Keep connections for the calls to come; without this every call makes one of its own."""
+        """Keep connections open for further calls; without this every call makes one of its own."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
             self.client.session = session
             try:
@@ -88,7 +90,7 @@ class WebApi:
                 self.client.session = None
 
     async def identify(self) -> Identity:
-        """Ask who the token speaks for."""
+        """Return the identity of the token."""
         answer = await _answer(self.client.auth_test())
         data, scopes = _data(answer), answer.headers.get("x-oauth-scopes")
         return Identity(
@@ -100,7 +102,10 @@ class WebApi:
         )
 
     async def open_socket(self) -> str:
-        """Ask for the address of a new Socket Mode connection; it is good for one connection, soon."""
+        """Return the address of a new Socket Mode connection.
+
+        It is valid for one connection, for a short time.
+        """
         answer = _data(await _answer(self.client.apps_connections_open(app_token=self._app_token or "")))
         return str(answer["url"])
 
@@ -125,16 +130,16 @@ class WebApi:
         return found
 
     async def post(self, **message: Any) -> dict[str, Any]:
-        """Post a message; what the answer says of it."""
+        """Post a message, and return Slack's answer."""
         return _data(await _answer(self.client.api_call("chat.postMessage", json=message)))
 
     async def update(self, **message: Any) -> None:
-        """Make another message of one that the app posted."""
+        """Change a message that the app posted."""
         await _answer(self.client.api_call("chat.update", json=message))
 
 
 class _RateLimitHandler(AsyncRateLimitErrorRetryHandler):
-    """Wait as long as Slack asks for, unless that is too long for whoever waits for the answer."""
+    """Waits as long as Slack asks for, unless that is too long for the caller."""
 
     async def _can_retry_async(
         self,
@@ -174,7 +179,7 @@ def _refusal(answer: Any) -> FlyteError:
 
 
 def _details(data: dict[str, Any]) -> list[str]:
-    """Return what Slack says besides: the scopes that are missing, and what is wrong with blocks or arguments."""
+    """Return the details of an error: the missing scopes, and the faults of blocks or arguments."""
     needed = data.get("needed")
     messages = _object(data.get("response_metadata")).get("messages")
     said = [str(each) for each in messages] if isinstance(messages, list) else []

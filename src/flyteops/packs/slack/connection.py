@@ -23,7 +23,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class Connection:
-    """Stay connected, and acknowledge each envelope that `take` says yes to."""
+    """Stays connected, and acknowledges each envelope for which `take` returns true."""
 
     def __init__(self, api: WebApi, take: Take) -> None:
         self._api = api
@@ -34,13 +34,14 @@ class Connection:
 
     @property
     def trouble(self) -> str | None:
-        """Why there is no connection now."""
+        """The reason why there is no connection now."""
         return None if self.is_up else self._outage.reason or "not connected yet"
 
     async def keep(self, pause: Pause) -> None:
-        """Connect, and again whenever a connection ends, until cancelled; raise what no other try can mend.
+        """Connect, and again whenever a connection ends, until cancelled; raise permanent errors.
 
-        When Slack announces the end of a connection, the next one is there before the old one is left.
+        When Slack announces the end of a connection, the next one is opened before the old one is
+        closed.
         """
         old: _Socket | None = None
         try:
@@ -95,7 +96,7 @@ class _Socket(SocketModeClient):
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing comes through it any more."""
+        """Whether the connection has stopped receiving."""
         return self.current_session is None or self.current_session.closed
 
     async def join(self) -> None:
@@ -103,7 +104,7 @@ class _Socket(SocketModeClient):
         await self.connect()  # type: ignore[no-untyped-call]
 
     async def leave(self) -> None:
-        """Close the connection and all that goes with it."""
+        """Close the connection and its resources."""
         await self.close()  # type: ignore[no-untyped-call]
 
     async def connect_to_new_endpoint(self, force: bool = False) -> None:

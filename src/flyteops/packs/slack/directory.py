@@ -1,4 +1,4 @@
-"""Who and what the ids of Slack stand for."""
+"""The users and channels behind the ids of Slack."""
 
 import asyncio
 import logging
@@ -13,14 +13,17 @@ from flyteops.packs.slack.api import WebApi
 LOGGER = logging.getLogger("flyte.slack")
 
 USERS_KEPT = 3600.0
-"""For how many seconds a user is not looked up again."""
+"""Seconds for which a user is not looked up again."""
 
 _LOOK_AGAIN = 60.0
 _PATIENCE = 10.0
 
 
 class Directory:
-    """Look up users and channels, and remember them; `renew_channels` is how many seconds the list of channels is good."""
+    """Looks up users and channels, and remembers them.
+
+    `renew_channels` is the number of seconds for which the list of channels is valid.
+    """
 
     def __init__(self, api: WebApi, renew_channels: float, now: Callable[[], float]) -> None:
         self._api = api
@@ -29,7 +32,10 @@ class Directory:
         self._channels: Cache[dict[str, Channel]] = Cache(renew_channels, now)
 
     async def user(self, user_id: str) -> User:
-        """Return a user; one that cannot be looked up has nothing but an id, for what was said matters more than by whom."""
+        """Return a user.
+
+        One that cannot be looked up has only an id, since the message matters more than its author.
+        """
         if not user_id:
             return User("", "")
         try:
@@ -40,7 +46,10 @@ class Directory:
             return User(user_id, "")
 
     async def channel(self, name: str) -> Channel:
-        """Return the channel of a name; raise `NotFoundError` if there is none, even in a list made just now."""
+        """Return the channel with a name.
+
+        Raise `NotFoundError` if there is none, even in a fresh list.
+        """
         for age in (self._renew_channels, _LOOK_AGAIN):
             channels = await self._channels.get("", self._list_channels, at_most=age)
             if name in channels:
@@ -48,7 +57,7 @@ class Directory:
         raise NotFoundError("can't find channel with such name")
 
     async def channel_name(self, channel_id: str) -> str | None:
-        """Return the name of the channel of an id, as far as the list tells."""
+        """Return the name of the channel with an id, if it is in the list."""
         channels = await self._channels.get("", self._list_channels)
         return next((channel.name for channel in channels.values() if channel.id == channel_id), None)
 

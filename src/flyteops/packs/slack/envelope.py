@@ -1,4 +1,4 @@
-"""What Slack sends over a socket, read: which of it is an event for flows, and what about."""
+"""Slack's envelopes from a socket, parsed into events for flows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -27,11 +27,14 @@ NEWS = frozenset({"message_changed", "message_deleted", "message_replied"})
 """Subtypes of messages that are news about messages."""
 
 _TOMBSTONE = "tombstone"
-"""What stays of a deleted message that has answers."""
+"""The remains of a deleted message that has answers."""
 
 
 class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody typed a command of the app, such as `/flyte deploy`; `text` is what follows `command`."""
+    """A user typed a command of the app, such as `/flyte deploy`.
+
+    `text` is the text after `command`.
+    """
 
     channel_id: str
     user: User
@@ -40,7 +43,10 @@ class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Occurrence(msgspec.Struct, frozen=True, eq=False):
-    """Something that happened: its payload is made once its people are known. The same `key` is the same occurrence."""
+    """Something that happened: its payload is made once its people are known.
+
+    Equal keys mean the same occurrence.
+    """
 
     key: str
     channel_id: str
@@ -159,10 +165,10 @@ class _Slash(msgspec.Struct):
 
 
 def occurrences(kind: str, envelope_id: str, payload: Any, own: Identity | None) -> Iterator[Occurrence]:
-    """Read an envelope; most hold one occurrence, and many nothing for flows.
+    """Read an envelope; most hold one occurrence, and many hold none for flows.
 
-    What the app itself said or did is left out, unless `own` is None. Raise `msgspec.ValidationError` for what Slack
-    documents otherwise.
+    Messages and actions of the app itself are left out, unless `own` is None. Raise
+    `msgspec.ValidationError` if it differs from Slack's documentation.
     """
     match kind:
         case "events_api":
@@ -192,7 +198,8 @@ def _is_own(message: _Message, own: Identity | None) -> bool:
 
 
 def _of_message(message: _Message, event: dict[str, Any]) -> Occurrence:
-    # A channel and a timestamp are one message, also where it comes a second time as a mention of the app.
+    # A channel and a timestamp identify one message, also if it arrives a second time as a mention
+    # of the app.
     bot = message.bot
     text = readable(event, whole=bot is not None)
     blocks = message.blocks if message.bot_id else None  # those of a person's message are its text once more
@@ -217,7 +224,10 @@ def _of_message(message: _Message, event: dict[str, Any]) -> Occurrence:
 
 
 def _of_news(news: _News, own: Identity | None) -> Iterator[Occurrence]:
-    """Read that a message was changed or deleted; links that Slack shows more of afterwards change nothing."""
+    """Read that a message was changed or deleted.
+
+    Previews that Slack adds to links later change nothing.
+    """
     if not news.previous_message:
         return
     before = _read({"ts": news.deleted_ts, **news.previous_message}, _Message)

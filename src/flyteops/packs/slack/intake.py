@@ -1,4 +1,7 @@
-"""On the way from Slack to Flyte nothing is lost, nothing happens twice, and what is said in a channel keeps its order."""
+"""The intake from Slack to Flyte.
+
+No event is lost or repeated, and the messages of a channel keep their order.
+"""
 
 import asyncio
 import logging
@@ -16,7 +19,7 @@ from flyteops.packs.slack.spool import Spool, Spooled
 LOGGER = logging.getLogger("flyte.slack")
 
 ACKNOWLEDGE_WITHIN = 2.0
-"""How many seconds Flyte has before Slack, which waits for three, hears that an occurrence is in hand."""
+"""Seconds that Flyte has before an occurrence is acknowledged to Slack, which waits for three."""
 
 _MOST_AT_ONCE = 1000
 _REMEMBERED = 5000
@@ -25,7 +28,7 @@ Send = Callable[[msgspec.Struct, str], Awaitable[None]]
 
 
 class Intake:
-    """Hand occurrences on by `send`, which gets a payload and the key of the occurrence."""
+    """Passes occurrences on by `send`, which gets a payload and the key of the occurrence."""
 
     def __init__(self, directory: Directory, send: Send, spool: Spool | None = None) -> None:
         self._directory = directory
@@ -36,10 +39,12 @@ class Intake:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def take(self, occurrence: Occurrence, spooled: Spooled | None = None) -> bool:
-        """Hand an occurrence on; return when Flyte has it, or soon in any case, so that Slack can be told.
+        """Pass an occurrence on.
 
-        False means that Slack should come again later: too much is under way already, and nothing was done, or what Flyte
-        does not have yet could not be written down.
+        Return when Flyte has it, or soon in any case, so that it can be acknowledged to Slack.
+        False means that Slack should send it again later: too much is under way already, and
+        nothing was done, or an occurrence that Flyte does not have yet could not be written to
+        disk.
         """
         handing = self._seen.get(occurrence.key)
         if handing is None:
@@ -55,12 +60,12 @@ class Intake:
         return is_safe
 
     def resume(self, occurrence: Occurrence) -> None:
-        """Hand on an occurrence that an earlier run wrote down."""
+        """Pass on an occurrence that an earlier run wrote to disk."""
         if occurrence.key not in self._seen:
             self._begin(occurrence)
 
     async def finish(self) -> None:
-        """Wait until all that is under way has arrived."""
+        """Wait until everything under way has arrived."""
         if self._under_way:
             await asyncio.wait(set(self._under_way))
 
@@ -75,7 +80,7 @@ class Intake:
         return handing
 
     def _settle(self, key: str, handed: asyncio.Task[bool]) -> None:
-        """Remove what was written down, if that is over for good."""
+        """Remove the file of an occurrence if it is settled."""
         if self._spool is not None and not handed.cancelled() and handed.exception() is None and handed.result():
             self._spool.remove(key)
 
@@ -89,7 +94,7 @@ class Intake:
             except FlyteError as error:
                 LOGGER.error("Flyte does not take %s: %s", occurrence.key, error)
                 return isinstance(error, InputError)
-            except Exception:  # nobody else would notice
+            except Exception:  # there is no caller left to report it
                 LOGGER.exception("%s cannot be handed on", occurrence.key)
                 return False
             return True

@@ -1,7 +1,8 @@
-"""Slack's markup in messages: mentions of many are text, unless a flow asks for them.
+"""Slack's markup in messages: mentions of groups are text, unless a flow asks for them.
 
-Messages repeat what outsiders wrote. Flows of the original mention people and write links by markup, so that is left as it
-is; a mention of a whole channel, or of a user group, alarms everybody in it.
+Messages repeat texts of outsiders. Flows of the original mention people and write links by markup,
+so that is left as it is; a mention of a whole channel, or of a user group, notifies everybody in
+it.
 """
 
 import re
@@ -18,18 +19,19 @@ _ATTACHED = frozenset(["author_name", "fallback", "footer", "pretext", "text", "
 
 
 def quiet(text: str, *, links_names: bool = False) -> str:
-    """Return a text in which mentions of many are shown as they are written; `<!date^…>` stays.
+    """Return a text with mentions of groups shown as they are written; `<!date^…>` stays.
 
-    With `links_names`, Slack makes a mention of `@channel` too: an invisible character comes behind the `@`.
+    With `links_names`, Slack makes a mention of `@channel` too: an invisible character is put after
+    the `@`.
     """
     shown = _SPECIAL.sub("&lt;", text)
     return _NAMES.sub(f"@{_JOINER}", shown) if links_names else shown
 
 
 def quiet_blocks(value: Any) -> Any:
-    """Return blocks with quiet texts: those with markup, in which Slack finds names by itself. The rest is as it was.
+    """Return blocks with quiet texts: those with markup, in which Slack finds names by itself.
 
-    Elements of rich text that mention many become texts.
+    The rest is unchanged. Elements of rich text that mention groups become texts.
     """
     if isinstance(value, list):
         return [quiet_blocks(item) for item in value]

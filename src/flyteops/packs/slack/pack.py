@@ -42,13 +42,13 @@ from flyteops.sdk.retry import Outage, persist
 LOGGER = logging.getLogger("flyte.slack")
 
 LONGEST_TEXT = 40_000
-"""How many characters of a message Slack keeps."""
+"""Maximum number of characters of a message that Slack keeps."""
 
 NEEDED_SCOPES = frozenset({"chat:write", "users:read", "channels:read"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a workspace; without an app token there are commands, but no events."""
+    """The credentials for a workspace; without an app token there are commands, but no events."""
 
     token: str = ""
     app_token: str | None = None
@@ -88,14 +88,17 @@ def create(environ: Mapping[str, str]) -> Pack:
 
 
 class Slack:
-    """A workspace as flows see it."""
+    """A workspace as seen by flows."""
 
     def __init__(self, api: WebApi, directory: Directory) -> None:
         self._api = api
         self._directory = directory
 
     async def post(self, text: str, channel_id: str, thread: str, *, markup: bool = False) -> str:
-        """Post a message and return its timestamp; one that is too long for Slack is cut, and says so."""
+        """Post a message and return its timestamp.
+
+        One that is too long for Slack is cut, with a note.
+        """
         shown = text if markup else quiet(text)
         answer = await self._api.post(channel=channel_id, text=_cut(shown), **({"thread_ts": thread} if thread else {}))
         return str(answer.get("ts") or "")
@@ -106,10 +109,10 @@ class Slack:
         return RichMessageSent(str(answer.get("channel") or asked.channel or ""), str(answer.get("ts") or ""))
 
     async def update(self, asked: UpdateMessage) -> None:
-        """Make another message of one that was posted before."""
+        """Change a message that was posted before."""
         text, attachments, blocks = asked.message or "", asked.attachments or [], asked.blocks or []
         if not asked.markup:
-            # Names are found in what a message becomes, other than in a new one.
+            # Slack finds names in the new text of a message, unlike in a new message.
             text, blocks = quiet(text, links_names=True), quiet_blocks(blocks)
             attachments = quiet_attachments(attachments, links_names=True)
         await self._api.update(
@@ -117,12 +120,12 @@ class Slack:
         )
 
     async def find_channel(self, name: str) -> Channel:
-        """Return the channel of a name."""
+        """Return the channel with a name."""
         return await self._directory.channel(name)
 
 
 class _Listener:
-    """Tell Flyte what happens in a workspace."""
+    """Sends the events of a workspace to Flyte."""
 
     def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings, environ: Mapping[str, str]) -> None:
         self._pack = pack
@@ -143,7 +146,7 @@ class _Listener:
         pack.check("Slack")(self.check)
 
     async def listen(self) -> None:
-        """Find out who we are, and pass on what happens, until the pack stops; raise when Slack does not accept a token."""
+        """Find the identity, and send events until the pack stops; raise if a token is rejected."""
         self._is_running = True
         pause = self._pack.clock().back_off
         async with self._api.session():
@@ -162,7 +165,7 @@ class _Listener:
                 await self._intake.finish()
 
     async def check(self) -> str:
-        """Say how a running pack is connected; for one that does not run, try."""
+        """Report the connection of a running pack; for one that is not running, try to connect."""
         identity = self._identity if self._is_running else await self._try()
         if identity is None:
             raise UnavailableError(self._outage.reason or "not connected yet")
@@ -195,7 +198,7 @@ class _Listener:
             self._intake = Intake(self._directory, self._send, self._spool)
 
     def _resume(self) -> None:
-        """Go on with what an earlier run acknowledged, before anything new."""
+        """Continue with the occurrences that an earlier run acknowledged, before anything new."""
         kept = list(self._spool.read()) if self._spool is not None else []
         for spooled in kept:
             found = self._read(spooled.kind, spooled.envelope_id, spooled.payload)
@@ -232,7 +235,10 @@ class _Listener:
 
 
 def _rich(asked: SendRichMessage) -> dict[str, Any]:
-    """Return what is posted: `false` where the original pack says so for what is absent, and nothing for the rest."""
+    """Return the fields to post.
+
+    Absent fields are `false` where the original pack sends that, and left out otherwise.
+    """
     has_author = bool(asked.username or asked.icon_url or asked.icon_emoji)
     text = escape(asked.text or "", quote=False) if asked.escape_text else asked.text or ""
     links_names = bool(asked.link_names) or (asked.parse or "") not in ("", "none")
@@ -271,7 +277,7 @@ def _greeting(identity: Identity) -> str:
 
 @contextmanager
 def _naming(variable: str) -> Iterator[None]:
-    """Say which token it is that Slack refuses."""
+    """Name the token in the error when Slack rejects it."""
     try:
         yield
     except (ForbiddenError, InputError) as error:

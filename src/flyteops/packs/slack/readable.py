@@ -1,4 +1,4 @@
-"""What a message says, wherever in it that stands: alerts often have no text, but attachments, blocks or files."""
+"""The text of a message, from all its parts: alerts often have only attachments, blocks or files."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +10,10 @@ _MARKS = {"user": ("<@", "user_id", ">"), "channel": ("<#", "channel_id", ">"), 
 
 
 def readable(message: dict[str, Any], *, whole: bool = False) -> str:
-    """Return the text of a message; if there is none, or for the `whole` message, also what else it shows."""
+    """Return the text of a message.
+
+    If it has none, or for the `whole` message, also that of its other parts.
+    """
     text = _text(message.get("text"))
     if text.strip() and not whole:
         return text
@@ -23,7 +26,7 @@ def readable(message: dict[str, Any], *, whole: bool = False) -> str:
 
 
 def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list[str]:
-    """Return what an attachment shows; the text for programs without attachments only if that says more."""
+    """Return the lines of an attachment; its fallback text only if that contains more."""
     shown = [_text(attachment.get(key)) for key in ("pretext", "author_name")]
     shown.append(_linked(attachment.get("title"), attachment.get("title_link")))
     shown += [_text(attachment.get("text"))]
@@ -55,7 +58,7 @@ def _block_lines(value: Any, deepest: int) -> Iterator[str]:
 
 
 def _label(element: dict[str, Any]) -> str:
-    """Return the text of a block or an element, or what stands for its picture."""
+    """Return the text of a block or an element, or the text for its picture."""
     for key in ("text", "title", "alt_text"):
         value = element.get(key)
         text = _text(value.get("text")) if isinstance(value, dict) else _text(value)
@@ -65,7 +68,7 @@ def _label(element: dict[str, Any]) -> str:
 
 
 def _rich_lines(value: Any, deepest: int) -> Iterator[str]:
-    """Return the lines of rich text: each section is some, and each entry of a list."""
+    """Return the lines of rich text: each section has some, and each entry of a list."""
     for element in objects(value):
         inner = objects(element.get("elements"))
         if element.get("type") == "rich_text_list" and deepest:
@@ -107,5 +110,5 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
-    """Return the objects of a list; nothing for what is something else."""
+    """Return the objects of a list; none for other types."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

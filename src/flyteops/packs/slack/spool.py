@@ -1,4 +1,7 @@
-"""What Slack was told is in hand, on disk until Flyte has it: a pack that is killed meanwhile finds it again."""
+"""The spool: acknowledged occurrences on disk until Flyte has them.
+
+A pack that was killed finds them again.
+"""
 
 import asyncio
 import hashlib
@@ -18,7 +21,7 @@ _SECRETS = frozenset(["token", "response_url", "response_urls", "authorizations"
 
 
 class Spooled(msgspec.Struct, frozen=True, rename="camel"):
-    """An envelope of Slack, and which occurrence of it is not delivered yet."""
+    """An envelope of Slack, and the occurrence in it that is not delivered yet."""
 
     key: str
     kind: str
@@ -27,7 +30,10 @@ class Spooled(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Spool:
-    """A folder with a file for each occurrence, readable by its owner only. Files are complete or not there."""
+    """A folder with a file for each occurrence, readable by its owner only.
+
+    Files are complete or do not exist.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +41,7 @@ class Spool:
         self._lock = asyncio.Lock()
 
     async def keep(self, spooled: Spooled) -> bool:
-        """Write an occurrence down; return whether it is safe."""
+        """Write an occurrence to disk; return whether it is safe."""
         async with self._lock:
             try:
                 if spooled.key not in self._files:
@@ -47,7 +53,7 @@ class Spool:
         return True
 
     def remove(self, key: str) -> None:
-        """Forget an occurrence that was delivered."""
+        """Remove an occurrence that was delivered."""
         path = self._files.pop(key, None)
         if path is not None:
             try:
@@ -56,7 +62,10 @@ class Spool:
                 LOGGER.warning("%s cannot be removed, so it is sent again after a start: %s", path, error)
 
     def read(self) -> Iterator[Spooled]:
-        """Return what was kept by an earlier run, oldest first; files that cannot be read stay, and are reported."""
+        """Return the occurrences of an earlier run, oldest first.
+
+        Unreadable files stay, and are reported.
+        """
         if not self._folder.is_dir():
             return
         for path in sorted(self._folder.glob("*.json")):
@@ -88,9 +97,9 @@ class Spool:
 
 
 def default_folder(environ: Mapping[str, str], app: str) -> Path | None:
-    """Return where a user's programs keep such things, apart for each server and app; None if that is not known.
+    """Return the folder for such data of a user's programs, for each server and app.
 
-    It does not depend on the token: a new one finds what was kept under the old one.
+    None if unknown. It does not depend on the token: a new one finds the files of the old one.
     """
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if not state and not home:

@@ -1,4 +1,4 @@
-"""Commands in Slack: what people mean in plain text, and plain text as Slack shows it, with buttons under questions."""
+"""Commands in Slack: messages as plain text, and replies in Slack's format, with buttons."""
 
 import re
 from html import escape, unescape
@@ -23,14 +23,14 @@ _LONGEST_SECTION = 3000
 
 
 class Voice:
-    """How commands are answered in Slack."""
+    """The bot's output in Slack."""
 
     def __init__(self, api: WebApi, directory: Directory) -> None:
         self._api = api
         self._directory = directory
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
-        """Say something in a thread."""
+        """Post a text in a thread."""
         await self._post(text, channel_id, thread)
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
@@ -40,7 +40,7 @@ class Voice:
         return await self._post(text, channel_id, thread, blocks=[section, {"type": "actions", "elements": buttons}])
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
-        """Say something in the place of what was said before, which loses its buttons."""
+        """Post a text in place of an earlier message, which loses its buttons."""
         await self._api.update(channel=channel_id, ts=timestamp, text=_shown(text), blocks=[])
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:
@@ -58,7 +58,7 @@ class Voice:
 
 
 def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
-    """Return what somebody said who is not the app itself: in a channel, or as a slash command."""
+    """Return a message of a user other than the app: in a channel, or as a slash command."""
     if isinstance(payload, SlashCommand):
         return Said(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
     if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id or payload.user.id.startswith("B"):
@@ -71,19 +71,19 @@ def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
 
 
 def decision(payload: msgspec.Struct) -> bool | None:
-    """Return what somebody decided by one of our buttons, None if it is something else."""
+    """Return the decision by one of our buttons, or None for anything else."""
     if not isinstance(payload, ButtonPressed):
         return None
     return {APPROVE: True, REFUSE: False}.get(payload.action_id)
 
 
 def person(user: User) -> Person:
-    """Return a person, meant by id or address: the rest people choose for themselves."""
+    """Return a person, whom rules name by id or address: people choose all else themselves."""
     return Person.known_as(user, (user.id, user.email))
 
 
 def plain(text: str) -> str:
-    """Return a text as somebody typed it: links and channels by what is shown of them, people as they are."""
+    """Return a text as it was typed: links and channels by their labels, people as they are."""
 
     def shown(found: re.Match[str]) -> str:
         target, label = found[1], found[2]

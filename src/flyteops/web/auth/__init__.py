@@ -1,1 +1,1 @@
-"""Who may do what: the gate in front of the API, the policy it goes by, and the tokens it looks at."""
+"""Authorization: the gate in front of the API, its policy, and the tokens that it accepts."""

@@ -1,6 +1,7 @@
-"""The gate in front of the API: whether a request is let through is decided by its path, its method and its token alone.
+"""The gate in front of the API: a request is admitted by its path, its method and its token alone.
 
-That is before anything looks for what is at the path, so that nobody learns that without being let through.
+The gate decides before anything looks up the resource, so that an unauthorized client does not
+learn whether it exists.
 """
 
 from collections.abc import Sequence
@@ -21,23 +22,27 @@ DIRECTLY = " FLYTE_PACKS_WITHOUT_TOKEN does not let in who comes through a proxy
 
 
 class Admission(NamedTuple):
-    """By what a request was let in, and the datastore items that packs may read by it if they declare them."""
+    """The credentials that admitted a request.
+
+    `items` are the datastore items that packs may read by it if they declare them.
+    """
 
     bearer: Token | Claims | Guest | None = None
     items: Sequence[str] = READABLE
 
 
 class Verifier(Protocol):
-    """Knows what a token says."""
+    """Verifies tokens of an OIDC issuer."""
 
     async def verify(self, token: str) -> Claims:
-        """Return the claims of a token; raise `UnauthorizedError` when it is not valid."""
+        """Return the claims of a token; raise `UnauthorizedError` if it is not valid."""
 
 
 class Gate:
-    """Lets through what its policy lets through, and what a token of our own lets do. `policy` may be replaced at any time.
+    """Admits the requests that its policy, or a token of our own, allows.
 
-    Without a policy and a verifier of other tokens, there are tokens of our own alone.
+    `policy` may be replaced at any time. Without a policy and a verifier for other tokens, only
+    tokens of our own are valid.
     """
 
     def __init__(
@@ -53,9 +58,9 @@ class Gate:
         self._verifier = verifier
 
     async def admit(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Admission:
-        """Return by what a request may go on: the token that it needed, what that says, or its peer's address.
+        """Return the credentials of a request: its token if needed, its claims, or its address.
 
-        Raise `UnauthorizedError` if it may not.
+        Raise `UnauthorizedError` if the request is not allowed.
         """
         match = self.policy.find(method, path)
         if match is not None and match.is_open:
@@ -86,7 +91,7 @@ def _check(match: Match | None, claims: Claims) -> None:
 
 
 def bearer(headers: Headers) -> str | None:
-    """Return the token that a request shows, None when it shows none."""
+    """Return the bearer token of a request, or None if it has none."""
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer" or not token.strip().isascii():
         return None

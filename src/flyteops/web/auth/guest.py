@@ -1,4 +1,4 @@
-"""Packs without a token, let in by their address and name: those from before 2019 cannot send one."""
+"""Packs admitted without a token, by address and name: those from before 2019 cannot send one."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -15,22 +15,23 @@ POLICY = Policy([Entry("/v1", ["GET"]), Entry("/v1/packs", ["POST"]), *(Entry(pa
 OF_PROXIES = frozenset(
     [b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-flyte-host", b"x-real-ip"]
 )
-"""Headers of proxies: the address of the peer is that of the proxy, and anybody may be behind it."""
+"""Headers of proxies: the address of the peer is the proxy's, and any client may be behind it."""
 
 OF_BROWSERS = frozenset([b"origin", b"referer", b"sec-fetch-site", b"accept-language", b"cookie"])
-"""Headers of browsers: a page that was given a name of this server (DNS rebinding) asks from the computer of its reader."""
+"""Headers of browsers: a page under a name that points to this server (DNS rebinding) sends
+requests from its reader's computer."""
 
 Find = Callable[[str], Awaitable[Pack]]
 
 
 class Guest(NamedTuple):
-    """Who makes a request without a token, and which packs are let in without one from that address."""
+    """The sender of a request without a token, and the packs that need none from that address."""
 
     address: str
     packs: Sequence[PackNetwork]
 
     def check_may_register(self, declaration: PackDeclaration) -> None:
-        """Raise `UnauthorizedError` unless it is one of these packs."""
+        """Raise `UnauthorizedError` unless the declaration is of one of these packs."""
         if not any(each.is_for(declaration.name, declaration.labels) for each in self.packs):
             names = ", ".join(map(str, self.packs))
             raise UnauthorizedError(
@@ -40,14 +41,20 @@ class Guest(NamedTuple):
 
 
 class Guests:
-    """The packs that need no token; `find` returns a registered pack by its id or raises `NotFoundError`."""
+    """The packs that need no token.
+
+    `find` returns a registered pack by its id or raises `NotFoundError`.
+    """
 
     def __init__(self, packs: Sequence[PackNetwork], find: Find) -> None:
         self._packs = packs
         self._find = find
 
     async def find(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None) -> Guest | None:
-        """Return who makes a request, if it is let in by its address; `client` is the peer of the connection."""
+        """Return the sender of a request if its address admits it.
+
+        `client` is the peer of the connection.
+        """
         match = POLICY.find(method, path)
         packs = self._at(client)
         if match is None or not packs or not _is_direct(headers):
@@ -58,7 +65,7 @@ class Guests:
         return None
 
     def is_behind_proxy(self, headers: Headers, client: tuple[str, int] | None) -> bool:
-        """Tell whether the address would let in, if a proxy had not sent the request."""
+        """Return whether the address would admit the request, had a proxy not sent it."""
         return bool(self._at(client)) and not OF_PROXIES.isdisjoint(headers)
 
     def _at(self, client: tuple[str, int] | None) -> list[PackNetwork]:
@@ -66,13 +73,16 @@ class Guests:
         return [] if address is None else [each for each in self._packs if address in each.network]
 
     async def _is_own(self, wanted: str, packs: Sequence[PackNetwork]) -> bool:
-        """Tell whether an id is that of one of these packs, and not of another whose name and labels make the same id."""
+        """Return whether an id belongs to one of these packs.
+
+        An id does not if it is that of another pack, whose name and labels make the same id.
+        """
         if not any(_may_have(each, wanted) for each in packs):
             return False
         try:
             pack = await self._find(wanted)
         except NotFoundError:
-            return True  # it is answered with 404, upon which a pack registers again
+            return True  # the answer is 404, and the pack registers again
         return any(each.is_for(pack.name, pack.labels) for each in packs)
 
 

@@ -1,4 +1,4 @@
-"""The issuer of tokens (OpenID Connect): where its keys are, and whether it has issued a token."""
+"""The issuer of tokens (OpenID Connect): its keys, and the verification of its tokens."""
 
 import asyncio
 import logging
@@ -32,20 +32,21 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("flyte.auth")
 
 PATIENCE = 5.0
-"""How many seconds the issuer has to answer."""
+"""Seconds that the issuer has to answer."""
 
 LARGEST = 1024 * 1024
-"""How many bytes an answer of the issuer may have."""
+"""Largest answer of the issuer, in bytes."""
 
 LEAST_PAUSE = 10.0
-"""How many seconds pass at least between two looks for new keys, however many tokens with unknown keys come."""
+"""Least number of seconds between two fetches of new keys, however many tokens with unknown keys
+arrive."""
 
 REFRESH_EVERY = 900.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""How long to wait before the issuer is asked again after a failure: longer each time, up to a minute."""
+"""Seconds between requests to the issuer after failures: longer each time, up to a minute."""
 
 KEPT_TOKENS = 2000
-"""How many tokens whose signatures were verified are remembered, for packs show the same one again and again."""
+"""Number of verified tokens that are remembered, since packs send the same one again and again."""
 
 
 class IssuerAwayError(UnavailableError):
@@ -62,7 +63,10 @@ class _KeySet(msgspec.Struct, frozen=True):
 
 
 class Issuer:
-    """Knows the keys of an issuer. Nobody waits for it but those who show a token that none of the known keys has signed."""
+    """The keys of an issuer.
+
+    Only requests whose token none of the known keys has signed wait for it.
+    """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.url = url
@@ -73,13 +77,13 @@ class Issuer:
         self._asking: asyncio.Task[None] | None = None
 
     async def keep(self, loops: BackgroundLoops) -> None:
-        """Fetch the keys, and again now and then, for ever."""
+        """Fetch the keys now, and then at intervals, for ever."""
         loop = loops.loop("Fetching the keys of the issuer", LOGGER)
         pause = FIRST_PAUSE
         while True:
             try:
                 await self._ask()
-            except Exception as error:  # the loop goes on, whatever it is
+            except Exception as error:  # the loop goes on after any error
                 self.fault = f"{type(error).__name__}: {error}"
                 loop.failed(error)
             else:
@@ -95,7 +99,7 @@ class Issuer:
                 await asyncio.sleep(REFRESH_EVERY)
 
     async def look_again(self) -> bool:
-        """Fetch the keys anew unless that was done just now; return whether it was done."""
+        """Fetch the keys again unless that was done just now; return whether it was done."""
         if self._asking is None and self._asked_at is not None and self._monotonic() < self._asked_at + LEAST_PAUSE:
             return False
         await self._ask()
@@ -108,7 +112,7 @@ class Issuer:
             LOGGER.info("The issuer %s has %d keys", self.url, len(self.keys or ()))
 
     async def _ask(self) -> None:
-        """Fetch the keys; whoever wants the same meanwhile waits for the same answer."""
+        """Fetch the keys; concurrent callers share one request."""
         if self._asking is None:
             self._asked_at = self._monotonic()
             self._asking = asyncio.create_task(self._fetch())
@@ -133,7 +137,7 @@ class Issuer:
 
 
 async def fetch_keys(url: str) -> list[Key]:
-    """Return the keys that an issuer publishes; raise `IssuerAwayError` with what is wrong."""
+    """Return the keys that an issuer publishes; raise `IssuerAwayError` with the reason."""
     try:
         async with asyncio.timeout(2 * PATIENCE), httpx2.AsyncClient(timeout=PATIENCE) as client:
             discovery = await _get(client, url.rstrip("/") + "/.well-known/openid-configuration", _Discovery)
@@ -167,7 +171,7 @@ async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
 
 
 class Verifier:
-    """Tells what a token says once it is known to be of the issuer, for us, and valid now."""
+    """Returns the claims of a token after verifying its signature, issuer, audience and validity."""
 
     def __init__(self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.issuer = issuer
@@ -177,7 +181,10 @@ class Verifier:
         self._signed_by: list[Key] | None = None
 
     async def verify(self, token: str) -> Claims:
-        """Return the claims of a token; raise `UnauthorizedError`, or `IssuerAwayError` as long as no keys are known."""
+        """Return the claims of a token.
+
+        Raise `UnauthorizedError`, or `IssuerAwayError` as long as no keys are known.
+        """
         claims = await self._signed_claims(token)
         check_claims(claims, self.issuer.url, self.audience, self._clock())
         return claims
@@ -190,7 +197,7 @@ class Verifier:
         if found is not None:
             return found
         parts = read_token(token)
-        # What is not for us or over anyway is no reason to look for new keys.
+        # A token that is for another audience or has expired is not a reason to fetch new keys.
         check_claims(parts.claims, self.issuer.url, self.audience, self._clock())
         while not is_signed_by(token, parts, self.issuer.keys or ()):
             if not await self.issuer.look_again():

@@ -1,4 +1,4 @@
-"""Tokens of our own over HTTP: made, listed and revoked; and what they let do."""
+"""Tokens of our own over HTTP: creation, listing and revocation, and their permissions."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -25,17 +25,18 @@ OWN_POLICY = Policy(
     [
         *(Entry(path) for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/hooks", "/hooks/*", "/health", "/health/*")),
         Entry("/v1", ["GET"]),
-        Entry("/v1/hooks/:hook", ["POST"]),  # others call, and the hook itself sees to who they are
-        Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # as itself, which whoever reads the body sees to
+        Entry("/v1/hooks/:hook", ["POST"]),  # called by third parties; the hook itself authenticates them
+        Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # only as itself, which is checked when the body is read
         *(Entry(path, [method], {"pack": [":pack"], "role": [ADMIN]}) for path, method in AS_PACK),
         Entry("/*", claims={"role": [ADMIN]}),
     ]
 )
-"""What tokens of our own let do; and, where no other policy is, what needs none."""
+"""The permissions of tokens of our own; and, without another policy, the requests that need no
+token."""
 
 
 class TokenOrder(Struct, rename="camel"):
-    """A token that is wanted: for a pack, which registers with exactly these labels, or for an admin."""
+    """The request for a token: for a pack, which registers with exactly these labels, or an admin."""
 
     pack: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class TokenOrder(Struct, rename="camel"):
 
 
 class TokenView(Answer, kw_only=True):
-    """A token, which itself is not shown again."""
+    """A token, without its secret text, which is not shown again."""
 
     id: str
     pack: str | None = None
@@ -81,7 +82,7 @@ class TokenView(Answer, kw_only=True):
 
 
 class NewToken(TokenView, kw_only=True):
-    """A token that was just made; `token` is what its bearer shows, and nobody can see it again."""
+    """A new token; `token` is the text that its bearer sends, and is never shown again."""
 
     token: str | None = None
 
@@ -99,7 +100,7 @@ class TokenList(Answer, kw_only=True):
 
 
 def order_of(document: Document) -> Order:
-    """Return the token that is wanted; raise `InputError`."""
+    """Return the order for a token; raise `InputError`."""
     wanted = read(document, TokenOrder)
     lasts: timedelta | None = None
     if wanted.expires_in is not None:
@@ -120,9 +121,9 @@ def order_of(document: Document) -> Order:
 async def create_token(call: Call) -> Reply:
     """Make a token for a pack or for an admin.
 
-    The answer has the token itself, this once only. A pack's token lets it register as itself, send its events, take and
-    complete its actions, and read the datastore items that it declares, as far as the token names them. An admin's lets do
-    everything.
+    The answer has the token itself, this once only. A pack's token lets it register as itself, send
+    its events, take and complete its actions, and read the datastore items that it declares, as far
+    as the token names them. An admin's token allows everything.
     """
     token, text = await call.service.tokens.create(await in_document(call, order_of), call.author)
     headers = (call.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
@@ -135,7 +136,7 @@ async def list_tokens(call: Call) -> Reply:
 
 
 async def get_token(call: Call) -> Reply:
-    """Show a token: for whom it is and when it was used."""
+    """Show a token: its bearer and when it was used."""
     return Reply(200, TokenView.of(call.service.tokens.get(call.params["tokenId"]), call.service, call.site))
 
 

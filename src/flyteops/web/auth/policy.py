@@ -1,4 +1,7 @@
-"""Which entry of an auth policy decides about a request, and whether a token has what it asks for. Pure."""
+"""Auth policies: the entry that decides about a request, and the claims that a token needs.
+
+Pure.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +16,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 ANY_METHOD = "*"
 
 OLDER_PATHS: Mapping[tuple[str, ...], tuple[str, ...]] = {("v1", "executions"): ("v1", "audit", "flows")}
-"""Where what is read at a newer path could be read before."""
+"""Older paths of resources that have moved to newer ones."""
 
 AS_PACK = (
     ("/v1/packs/:pack", "GET"),
@@ -25,17 +28,20 @@ AS_PACK = (
 """The requests that a pack makes once it has registered."""
 
 Claims = Mapping[str, Any]
-"""What a token says."""
+"""The claims of a token."""
 
 MOST_LEVELS = 32
-"""How many levels a path may have; nothing of ours has as many, so more are nobody's business."""
+"""Maximum number of levels that a path may have; no path of ours has as many, so longer ones match
+no entry."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What requests for a path need: nothing, or a token with one of the claims. No methods are all; `line` is where it stands.
+    """The requirement of requests for a path: none, or a token with one of the claims.
 
-    In the path, ``*`` stands for one level or more and ``:name`` for one level. A claim's name or value that begins with a colon
-    is taken from the path. `items` are the datastore items that packs may read by such a request if they declare them.
+    No methods means all; `line` is the line in the file. In the path, ``*`` stands for one level or
+    more and ``:name`` for one level. A claim's name or value that begins with a colon is taken from
+    the path. `items` are the datastore items that packs may read by such a request if they declare
+    them.
     """
 
     path: str
@@ -46,12 +52,12 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
-        """What the path names, in order."""
+        """The parameters in the path, in order."""
         return [level[1:] for level in self.path.split("/") if level.startswith(":")]
 
 
 class Match(NamedTuple):
-    """The entry that decides, and what the path says for its names."""
+    """The entry that decides, and the values of its path parameters."""
 
     entry: Entry
     params: Mapping[str, str]
@@ -61,19 +67,22 @@ class Match(NamedTuple):
         return not self.entry.claims
 
     def wanted(self) -> list[tuple[str, list[str]]]:
-        """Return the claims of which a token needs one, with what is taken from the path filled in."""
+        """Return the claims of which a token needs one, with the values from the path filled in."""
         return [(self._filled(name), [self._filled(value) for value in values]) for name, values in self.entry.claims.items()]
 
     def _filled(self, text: str) -> str:
         return self.params[text[1:]] if text.startswith(":") else text
 
     def is_satisfied_by(self, claims: Claims) -> bool:
-        """Tell whether a token with these claims has one of those that are wanted."""
+        """Return whether a token with these claims has one of the required claims."""
         return any(not texts_of(claims.get(name)).isdisjoint(values) for name, values in self.wanted())
 
 
 def texts_of(claim: object) -> frozenset[str]:
-    """Return what a claim of a token says, as the texts that a policy has; nothing for a kind that no policy has."""
+    """Return the values of a token's claim as a policy writes them.
+
+    A type of value that no policy has gives none.
+    """
     match claim:
         case bool():
             return frozenset(["true" if claim else "false"])
@@ -87,7 +96,11 @@ def texts_of(claim: object) -> frozenset[str]:
 
 
 class _Place:
-    """A level of paths. `under` are the levels below it by name; a place that `goes_on` stands for further levels as well."""
+    """A level of paths.
+
+    `under` are the levels below it by name; a place that `goes_on` stands for further levels as
+    well.
+    """
 
     __slots__ = ("entries", "goes_on", "under", "under_any", "under_rest")
 
@@ -99,7 +112,7 @@ class _Place:
         self.under_rest: _Place | None = None
 
     def below(self, level: str) -> "_Place":
-        """Return the place for a level of an entry's path, made if need be."""
+        """Return the place for a level of an entry's path, created if need be."""
         if level == "*":
             self.under_rest = self.under_rest or _Place(goes_on=True)
             return self.under_rest
@@ -109,13 +122,16 @@ class _Place:
         return self.under.setdefault(unquote(level), _Place())
 
     def entry_for(self, method: str) -> Entry | None:
-        # HEAD tells nothing that GET does not.
+        # HEAD reveals nothing that GET does not.
         names = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
         return next((self.entries[name] for name in names if name in self.entries), None)
 
 
 class Policy:
-    """Entries, of which the closest to a request decides: level by level, a name goes before ``:name``, and that before ``*``."""
+    """Entries, of which the closest to a request decides.
+
+    Level by level, a name goes before ``:name``, and that before ``*``.
+    """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._root = _Place()
@@ -123,7 +139,10 @@ class Policy:
             self.add(entry)
 
     def add(self, entry: Entry) -> Entry | None:
-        """Add an entry; return the one that is about some of the same requests already, if there is one, and leave it then."""
+        """Add an entry.
+
+        If another covers some of the same requests already, return that one, and add nothing.
+        """
         place = self._root
         for level in levels_of(entry.path):
             place = place.below(level)
@@ -135,11 +154,12 @@ class Policy:
         return None
 
     def find(self, method: str, path: str) -> Match | None:
-        """Return the entry that decides about a request and what its path names, None if there is none.
+        """Return the entry that decides about a request with the values of its path, or None.
 
-        The path is as it was sent: its levels are decoded here one by one, so that a slash in a name is part of that name, as it
-        is for whoever finds the resource. What is read at a newer path is decided by the entries for the older one, unless an
-        entry names the newer path: a policy that was written before must not open it.
+        The path is percent-encoded as sent: its levels are decoded here one by one, so that a slash
+        in a name is part of that name, as it is for the router. A read at a newer path is decided
+        by the entries for the older one, unless an entry names the newer path: an older policy must
+        not open it.
         """
         try:
             levels: Sequence[str] = [unquote(level, errors="strict") if "%" in level else level for level in levels_of(path)]
@@ -164,19 +184,22 @@ class Policy:
 
 
 def uncovered(policy: Policy, routes: Iterable[tuple[str, str]]) -> list[str]:
-    """Return which requests, of those that a server knows by method and path, nobody may make for want of an entry."""
+    """Return the requests that no entry of the policy covers.
+
+    `routes` are the methods and paths that a server knows.
+    """
     return [f"{method} {path}" for method, path in routes if policy.find(method, path) is None]
 
 
 def levels_of(path: str) -> list[str]:
-    """Return the levels of a path; those of the root are one without a name."""
+    """Return the levels of a path; the root has one level with an empty name."""
     return path.strip("/").split("/")
 
 
 def _find(  # noqa: PLR0911, PLR0913, PLR0917 - a search carries what it knows, and ends with the first way that leads there
     place: _Place, method: str, levels: Sequence[str], at: int, taken: tuple[str, ...], failed: set[tuple[int, int]]
 ) -> Match | None:
-    """Search from a place for the rest of the levels; what has `failed` once is not tried again."""
+    """Search from a place for the rest of the levels; a search in `failed` is not repeated."""
     if at == len(levels):
         entry = place.entry_for(method)
         return None if entry is None else Match(entry, dict(zip(entry.names, taken, strict=True)))

@@ -1,4 +1,4 @@
-"""Auth policy files: YAML in, a policy out, or everything that is wrong with it."""
+"""Auth policy files: YAML in, a policy or all of its errors out."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,11 +49,11 @@ class _EntryReader:
         self.problems.append(self._document.problem((self._index, *path), message))
 
     def read(self, value: Json) -> Entry:
-        """Return the entry, which is of use only if there are no `problems`."""
+        """Return the entry, which may be used only if there are no `problems`."""
         if not isinstance(value, dict):
             self._complain(f"must be an entry with path, methods and claims, not {kind_of(value)}")
             return Entry("")
-        # A word that is nearly right would open what it was to close.
+        # A misspelled key would open the path that it was meant to close.
         for key in value:
             if key not in KEYS:
                 near = get_close_matches(key.lower(), KEYS, n=1)

@@ -1,4 +1,4 @@
-"""Who makes a request, and from where, as the log of changes keeps it."""
+"""The author of a request and its origin, as recorded in the log of changes."""
 
 from flyteops.change import Actor, Author, Place
 from flyteops.model import pack_id
@@ -8,14 +8,14 @@ from flyteops.web.auth.policy import Claims
 from flyteops.web.link import Headers
 
 LONGEST = 200
-"""How many characters are kept of what a client says."""
+"""Maximum number of characters that are kept of a text from the client."""
 
 NAMES = ("preferred_username", "email", "name")
-"""The claims that say what people call somebody, the best first."""
+"""The claims that hold a person's name, the best first."""
 
 
 def author_of(bearer: Token | Claims | Guest | None, client: tuple[str, int] | None, headers: Headers) -> Author:
-    """Return who shows a token that lets them in, or shows none, and where the request came from."""
+    """Return the author of a request, by the bearer of its token if any, and the request's origin."""
     place = Place(
         address=client[0] if client else "",
         forwarded_for=_header(headers, b"x-forwarded-for"),

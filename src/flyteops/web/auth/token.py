@@ -1,4 +1,4 @@
-"""JSON Web Tokens: what is in one, which keys can have signed it, and whether it is for us and now."""
+"""JSON Web Tokens: parsing, key sets, signatures, and the checks of audience and validity."""
 
 import base64
 import binascii
@@ -18,19 +18,20 @@ from flyteops.web.auth.policy import Claims
 LOGGER = logging.getLogger("flyte.auth")
 
 LONGEST = 16_384
-"""How many characters a token may have."""
+"""Maximum number of characters that a token may have."""
 
 MOST_KEYS = 1000
-"""How many keys of an issuer are kept."""
+"""Maximum number of keys of an issuer that are kept."""
 
 MOST_TRIES = 64
-"""How many keys are tried for one token: with a key id, those of that id; without, any. Each try costs as much as a signature."""
+"""Maximum number of keys that are tried for one token: with a key id, those of that id; without,
+any. Each try costs as much as a signature."""
 
 SHOWN_IDS = 10
-"""How many ids of keys that are not used the log has."""
+"""Maximum number of ids of unused keys in a log line."""
 
 LEEWAY = timedelta(seconds=60)
-"""How far the issuer's clock and ours may be apart."""
+"""Greatest difference allowed between the issuer's clock and ours."""
 
 LEAST_RSA_BITS = 2048
 
@@ -42,7 +43,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Parts(NamedTuple):
-    """What a token says, whether it is true or not."""
+    """The parts of a token, not yet verified."""
 
     header: Mapping[str, Any]
     claims: Claims
@@ -63,7 +64,7 @@ def invalid(why: str) -> UnauthorizedError:
 
 
 def read_token(token: str) -> Parts:
-    """Return what a token says; raise `UnauthorizedError` when it is none."""
+    """Return the parts of a token; raise `UnauthorizedError` if it cannot be parsed."""
     if len(token) > LONGEST:
         raise invalid(f"it is longer than {LONGEST} characters")
     parts = token.split(".")
@@ -85,7 +86,7 @@ class Key(NamedTuple):
 
 
 def read_keys(entries: Sequence[Any]) -> list[Key]:
-    """Return the keys of a key set (RFC 7517) that signatures can be verified with; others are left out.
+    """Return the keys of a key set (RFC 7517) that can verify signatures; others are left out.
 
     Of more than `MOST_KEYS`, the first are returned; the log has the ids of the others.
     """
@@ -120,7 +121,7 @@ def _key_of(entry: dict[str, Any]) -> Iterator[Key]:
 
 
 def _public(entry: dict[str, Any]) -> dict[str, Any]:
-    # The algorithm follows from the key itself, and a private part has no business here.
+    # The algorithm follows from the key itself, and a private part does not belong here.
     return {name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")}
 
 
@@ -135,12 +136,15 @@ def _algorithms_of(key: Any) -> Iterator[str]:
 
 
 def is_signed_by(token: str, parts: Parts, keys: Sequence[Key]) -> bool:
-    """Tell whether one of these keys has signed a token: that of the same id, or any if one of the two has no id."""
+    """Return whether one of these keys has signed a token.
+
+    The key must have the token's key id, unless one of the two has no id.
+    """
     return any(_verifies(token, parts, key) for key in _candidates(parts, keys)[:MOST_TRIES])
 
 
 def are_too_many(parts: Parts, keys: Sequence[Key]) -> bool:
-    """Tell whether there are more keys that may have signed a token than are tried."""
+    """Return whether more keys may have signed a token than are tried."""
     return len(_candidates(parts, keys)) > MOST_TRIES
 
 
@@ -162,14 +166,14 @@ def _verifies(token: str, parts: Parts, key: Key) -> bool:
 
 
 def check_claims(claims: Claims, issuer: str, audience: str, now: datetime) -> None:
-    """Raise `UnauthorizedError` unless a token of this issuer, for this audience, is valid at that time."""
+    """Raise `UnauthorizedError` unless a token is for this issuer and audience, and valid then."""
     if claims.get("iss") != issuer:
         raise invalid("it is from another issuer")
     given = claims.get("aud")
     if audience not in (given if isinstance(given, list) else [given]):
         raise invalid("it is for another audience")
     ends, begins = _number(claims, "exp"), _number(claims, "nbf")
-    leeway = int(LEEWAY.total_seconds())  # a whole number, for the others may be of any size
+    leeway = int(LEEWAY.total_seconds())  # a whole number, since the others may be of any size
     if ends is None:
         raise invalid("it has no end (exp)")
     if ends + leeway <= now.timestamp():

@@ -1,6 +1,6 @@
 "use strict";
 
-// What callers sent is shown as text only: nothing of it becomes part of the page.
+// Data from callers is shown as text only and never becomes markup of the page.
 
 const REFRESH_EVERY = 5000;
 
@@ -36,7 +36,7 @@ async function tell(work) {
   }
 }
 
-// What became of the event: which steps of which flows ran, and why others did not.
+// The outcome of the event: the steps of flows that ran, and why others did not.
 async function decisions(call) {
   const list = element("ul");
   const event = await ask(`/v1/audit/events/${encodeURIComponent(call.eventId)}`);
@@ -49,7 +49,7 @@ async function decisions(call) {
   return list;
 }
 
-// The vendor's own way of sending a call again makes no second event; this does.
+// A call that its vendor sends again makes no second event; this does.
 function resendButton(hook, call) {
   const button = element("button", "Resend", "resend");
   button.addEventListener("click", () => tell(async () => {
@@ -106,7 +106,7 @@ async function show() {
   byId("entry").hidden = true;
   const answers = await Promise.all(hooks.map((hook) => ask(`/v1/hooks/${encodeURIComponent(hook.name)}/calls`)));
   const found = JSON.stringify([hooks, answers]);
-  if (found === shown) return; // whoever reads or marks something is left in peace
+  if (found === shown) return; // do not redraw while a user reads or selects text
   shown = found;
   const views = hooks.map((hook, index) => hookView(hook, answers[index].calls));
   if (!views.length) views.push(element("p", "There are no hooks; `flyte hooks create` makes one.", "dim"));
