@@ -24,6 +24,7 @@ from flyteops.sdk.item import Items
 from flyteops.sdk.presence import Presence
 from flyteops.sdk.progress import Progress, current_progress
 from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
+from flyteops.sdk.returns import Returns
 from flyteops.sdk.silence import current_silence
 from flyteops.sdk.source import Keeper, UndeclaredError
 from flyteops.sdk.thread import Threads, is_broken_off
@@ -40,12 +41,6 @@ _LAST_TAKE = 0.5
 """The seconds, from its start, after which a pending take is cancelled when the pack stops."""
 
 _MOST_AT_ONCE = 10
-
-_MOST_RETURNS = 7
-"""The maximum number of times that an action is given back: no other instance takes it then."""
-
-_RETURN_PAUSE = 0.05
-"""The seconds that a returned action is kept before it is given back again; doubled each time."""
 
 _MOST_LATE = 100
 """The maximum number of late results that are kept."""
@@ -82,7 +77,7 @@ class Session:
         self._executions: dict[str, Execution] = {}
         self._actions: dict[Execution, Action] = {}
         self._taken: dict[Progress, Action] = {}
-        self._returns: dict[str, int] = {}
+        self._returns = Returns(client, clock)
         self._watch: LoopWatch | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
@@ -417,30 +412,14 @@ class Session:
                 alive.cancel()
 
     async def give_back(self) -> bool:
-        """Give back the action of the calling command; return whether that was done.
-
-        Each time it returns, it is kept for longer, so that other instances can take it first; in
-        the end it stays here.
-        """
+        """Give back the action of the calling command; return whether that was done."""
         progress = current_progress.get(None)
         action = None if progress is None else self._taken.get(progress)
         if progress is None or action is None:
             message = "an action is given back in its command only"
             raise RuntimeError(message)
-        key = action.result_url.partition("?")[0]
-        times = self._returns.get(key, 0)
-        if times >= _MOST_RETURNS:
+        if not await self._returns.give_back(action):
             return False
-        if times:
-            await self.clock.sleep(_RETURN_PAUSE * 2**times)
-        try:
-            await self._client.give_back(action)
-        except ConflictError as error:
-            LOGGER.info("%s is not with this pack any more: %s", action.command, error)
-        except FlyteError as error:
-            LOGGER.debug("%s cannot be given back: %s", action.command, error)
-            return False
-        self._returns = {**dict(list(self._returns.items())[-_MOST_LATE:]), key: times + 1}
         self._taken.pop(progress)
         for execution, taken in self._actions.items():
             if taken is action:
