@@ -56,7 +56,8 @@ def clock() -> Clock:
 async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[list[Service]]:
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
-        services = [Service(store, clock=clock, monotonic=clock.steady) for store in stores]
+        keeps = Housekeeping(max_change_log=30_000)
+        services = [Service(store, clock=clock, monotonic=clock.steady, housekeeping=keeps) for store in stores]
         for service in services:
             await service.start()
         yield services
@@ -278,8 +279,6 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
 
 @pytest.mark.slow
 async def test_a_log_of_changes_that_several_servers_trim_stays_whole(services: list[Service]) -> None:
-    for service in services:
-        service._housekeeping = Housekeeping(max_change_log=30_000)
     for number in range(60):
         await services[number % 3].save_item(DataItem("busy", "text/plain", str(number).encode()))
         await services[number % 3].save_item(DataItem("other", "text/plain", str(number).encode()))
