@@ -213,11 +213,14 @@ async def trimmed_log(path):
 def test_a_log_that_was_trimmed_is_whole_from_where_on(flyte, tmp_path):
     oldest = asyncio.run(trimmed_log(tmp_path / "trimmed.db"))
     removed = oldest.seq - 1
-    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", f"1:{'0' * 64}")
+    removed_one, kept_one = f"1:{'0' * 64}", f"{removed}:{oldest.previous}"
+    code, out, err = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one)
+    assert (code, err) == (1, "flyte: no change given with --expect is in the log any more; note newer ones more often\n")
+    code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one, "--expect", kept_one)
     assert code == 0
     assert f"{111 - removed} changes are as they were written" in out
     assert f"the oldest is {oldest.seq}: those up to {removed}:{oldest.previous} were removed to bound the log\n" in out
     assert "change 1 cannot be compared with --expect any more" in out
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--json", "--expect", f"1:{'0' * 64}")
     assert json.loads(out)["unverifiable"] == [1]
-    assert (code, json.loads(out)["removed"], json.loads(out)["changes"]) == (0, removed, 111 - removed)
+    assert (code, json.loads(out)["removed"], json.loads(out)["changes"]) == (1, removed, 111 - removed)
