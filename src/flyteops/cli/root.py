@@ -35,30 +35,30 @@ class Entry(NamedTuple):
     section: str
 
 
-TRY, RUN, SHOW, MORE, HIDDEN = "Try it", "Run it", "See and change what the server has", "More", ""
+TRY, RUN, SHOW, MORE, HIDDEN = "Try it", "Run it", "Inspect and change the server's content", "More", ""
 
 COMMANDS = {
     "dev": Entry("dev", "dev", "Start everything on this computer, and chat with it.", TRY),
     "chat": Entry("chat", "chat", "Talk to the flows of a server.", TRY),
     "render": Entry("render", "render", "Try a template without a server.", TRY),
     "serve": Entry("serve", "serve", "Run the server.", RUN),
-    "health": Entry("health", "health", "Ask the server here whether it is well.", RUN),
-    "backup": Entry("backup", "backup", "Write all that a store holds into a file.", RUN),
+    "health": Entry("health", "health", "Check the health of the server on this machine.", RUN),
+    "backup": Entry("backup", "backup", "Write the content of a store to a file.", RUN),
     "restore": Entry("backup", "restore", "Load a backup into an empty store.", RUN),
-    "move": Entry("move", "move", "Bring all that a store holds into another one.", RUN),
+    "move": Entry("move", "move", "Copy the content of a store to another one.", RUN),
     "pack": Entry("pack", "pack", "Run packs, and list those installed here.", RUN),
     "apply": Entry("apply", "apply", "Send flow files to the server.", SHOW),
     "flows": Entry("flow", "flows", "List, show and delete flows.", SHOW),
     "packs": Entry("pack", "packs", "List, show and delete the packs that registered.", SHOW),
     "data": Entry("data", "data", "List, get, set and delete datastore items.", SHOW),
-    "executions": Entry("execution", "executions", "List and show what flows did.", SHOW),
-    "actions": Entry("action", "actions", "List actions as they stand, and resolve lost ones.", SHOW),
-    "send-event": Entry("event", "send_event", "Send an event as a pack would, and see what follows.", SHOW),
-    "tokens": Entry("token", "tokens", "Make, list and revoke tokens for packs and people.", SHOW),
+    "executions": Entry("execution", "executions", "List and show executions of flows.", SHOW),
+    "actions": Entry("action", "actions", "List actions with their states, and resolve lost ones.", SHOW),
+    "send-event": Entry("event", "send_event", "Send an event as a pack would, and show the outcome.", SHOW),
+    "tokens": Entry("token", "tokens", "Create, list and revoke tokens for packs and people.", SHOW),
     "hooks": Entry("hook", "hooks", "Let GitHub, Alertmanager and others call, and see their calls.", SHOW),
-    "why": Entry("why", "why", "Tell why steps ran or did not run.", SHOW),
-    "audit": Entry("audit", "audit", "Tell who changed what, and whether that was tampered with.", SHOW),
-    "auth": Entry("auth", "auth", "Explain what an auth policy decides.", MORE),
+    "why": Entry("why", "why", "Show why steps ran or did not run.", SHOW),
+    "audit": Entry("audit", "audit", "Show changes and their authors, and detect tampering.", SHOW),
+    "auth": Entry("auth", "auth", "Explain the decisions of an auth policy.", MORE),
     "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
     "completion": Entry("completion", "completion", "Print the completion script of a shell.", MORE),
     "upload": Entry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),
