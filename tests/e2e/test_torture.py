@@ -30,7 +30,8 @@ WORDS = {
     "ignores-fencing": "the result of attempt",
     "joins-early": "before both that it waits for had ended",
     "keeps-delays-for-ever": "its step delayed is stuck in NEW",
-    "leaks-hand-backs": "what a pack did not get was not handed out again",
+    # With a time limit, an action that leaked comes again after ever longer pauses between its attempts.
+    "leaks-hand-backs": ("what a pack did not get was not handed out again", "did not come to an end"),
     "logs-tracebacks": "logged a traceback",
     "loses-continuations": "the second was never begun",
     "mixes-versions": "several versions of its flow",
