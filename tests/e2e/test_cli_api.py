@@ -384,7 +384,7 @@ def test_executions_are_listed_by_filters(flyte, file):
     flyte("send-event", "Chat", "Said", '{"text": "deploy"}', "--register")
     rows = flyte("executions", "list", "--flow", "filtered", "--step", "deploy", "--action", "Shell", "--pack", "Shell")[1]
     assert rows.splitlines()[1].split()[1] == "filtered"
-    assert rows.rstrip().endswith("deploy NEW")
+    assert rows.splitlines()[1].endswith("deploy NEW")  # the latest comes first
     assert flyte("executions", "list", "--flow", "filtered", "--label", "env=lab")[1:] == ("", "No execution matches.\n")
     assert flyte("executions", "list", "--label", "env")[0] == 2
 
