@@ -11,7 +11,7 @@ from flyteops.errors import BusyError, ConflictError, NotFoundError
 from flyteops.model import Address, Note
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, Desk, first_of, has_been_away, step_key
+from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away, step_key
 from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
 from flyteops.storage.mongodb.execution import Change
@@ -214,7 +214,7 @@ async def _shift(database: Any, now: int, by: int) -> None:
     async for action in database.action.find({**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}):
         kept = action["flyte"]
         longest = now + (kept.get("wait", 0) if kept["state"] == LATER else kept.get("timeout", 0))
-        if kept["due"] > longest:
+        if kept["due"] > longest + CLOCK_SLACK:
             await database.action.update_one({"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}})
 
 

@@ -14,7 +14,7 @@ from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, Desk, first_of, has_been_away
+from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away
 from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
@@ -114,8 +114,9 @@ async def _shift(connection: Any, now: int, by: int) -> None:
     for state, length in (("PENDING", "timeout"), (LATER, "wait")):
         await connection.execute(
             f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
-            f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length}",
+            f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length} + $2",
             now,
+            CLOCK_SLACK,
         )
 
 
