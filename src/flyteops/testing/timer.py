@@ -341,6 +341,16 @@ class TimerContract(StoreCase):
             assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
             assert (await store.advance(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
 
+    async def test_a_wait_that_began_while_a_change_of_the_clock_was_noticed_is_not_shortened(self) -> None:
+        sample = Sample()
+        async with self.connect() as store:
+            if not store.is_shared:
+                return  # its only server moves the timers of what began meanwhile along with the others
+            begun = minutes(1) + timedelta(milliseconds=300)
+            await start(store, sample.action(not_before=begun + timedelta(minutes=30)), event=sample.event(at=begun))
+            advanced = await store.advance(minutes(1), Ruling(), shift=timedelta(0))
+            assert advanced.next_at == begun + timedelta(minutes=30)
+
     async def test_no_wait_is_longer_however_often_the_clock_was_set_back_while_no_server_ran(self) -> None:
         sample = Sample()
         lost, ruling = sample.action(timeout=LIMIT), Ruling(Repeat(minutes(607)))
