@@ -77,7 +77,7 @@ def added_commands() -> dict[str, "EntryPoint"]:
 
 
 def _load(point: "EntryPoint") -> click.Command:
-    """Return the command at an entry point; raise `ClickException` if there is none, whatever goes wrong."""
+    """Return the command at an entry point; raise `ClickException` if it cannot be loaded or is not a command."""
     from flyteops.entry_point import distribution_of  # noqa: PLC0415 - as above
 
     what = f"the command `flyte {point.name}` of the distribution {distribution_of(point)}"

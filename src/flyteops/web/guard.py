@@ -58,7 +58,7 @@ def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:
 
 
 def is_own(origin: str, host: str) -> bool:
-    """Return whether an origin is that of the host itself, whatever the scheme.
+    """Return whether an origin is that of the host itself, with any scheme.
 
     A missing port is the scheme's default.
     """

@@ -57,7 +57,7 @@ async def get_index(call: Call) -> Reply:
 
 
 async def get_liveness(call: Call) -> Reply:
-    """Report that the server runs, whatever the state of its store."""
+    """Report that the server runs, regardless of its store."""
     return Reply(200, wire.Condition(status="alive"))
 
 

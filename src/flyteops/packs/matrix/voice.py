@@ -66,7 +66,7 @@ class Voice:
 
 
 def person(user: User) -> Person:
-    """Return a person, whom rules name by id.
+    """Return a person. Rules name people by id.
 
     Rules ignore case and an `@` in front; so a historical id that differs from another only in
     these matches no rule.

@@ -78,7 +78,7 @@ def decision(payload: msgspec.Struct) -> bool | None:
 
 
 def person(user: User) -> Person:
-    """Return a person, whom rules name by id or address: people choose all else themselves."""
+    """Return a person. Rules name people by id or address, since people choose all else themselves."""
     return Person.known_as(user, (user.id, user.email))
 
 

@@ -267,7 +267,7 @@ class Conversion:
         await self._adopt(database, list(runs), patience=inf)
         return newest
 
-    # ------------------------------------------------------------------------------------------------- what is asked for
+    # ----------------------------------------------------------------------------------------- conversion on demand
 
     async def _adopt(self, database: Any, runs: Collection[str], *, patience: float = PATIENCE) -> None:
         """Convert these executions first; raise `UnavailableError` when that takes longer."""
