@@ -154,6 +154,11 @@ def stop(server):
     return said
 
 
+def wait_for_takeover(server):
+    """Wait until everything is taken over, which is done in the background and ends with the indexes."""
+    server.read_until(r"4 executions of an earlier server were taken over")
+
+
 async def answer(response, status):
     assert response.status_code == status, response.text
     return response.json() if response.content else None
@@ -198,8 +203,8 @@ async def test_everything_goes_on_where_the_original_stopped(started, database):
             assert [each["value"] for each in found["actions"]["ask"]["states"]] == ["NEW", "PENDING", "SUCCESS"]
         of_step = await answer(await client.get("/audit/flows", params={"stepId": "answer", "actionPackName": "Chat"}), 200)
         assert [each["correlationId"] for each in of_step["flows"]] == ["run-2", "run-1", "run-3"]
-    said = stop(server)
-    assert "4 executions of an earlier server were taken over" in said
+    wait_for_takeover(server)
+    stop(server)
 
 
 async def test_what_is_written_has_the_shape_that_the_original_knows(started, database):
@@ -211,6 +216,7 @@ async def test_what_is_written_has_the_shape_that_the_original_knows(started, da
             await client.post(f"/packs/{CHAT}/events", json={"event": "ReceivedMessage", "payload": {"message": "time"}}), 202
         )
         await finish(client, SHELL, await take(client, SHELL), "Output", {"big": 2**70, "$a": {"b.c": 1.0}})
+    wait_for_takeover(server)
     stop(server)
     _, store = database
     async for document in store.action.find({}):
