@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from flyteops import flowfile
 from flyteops.engine import FlowIndex, Moment, PreparedFlow, evaluate, evaluate_result, prepare
 from flyteops.errors import InputError
+from flyteops.flow import file
 from flyteops.model import ActionState, Event, Flow, FlowVersion, PackRef, Progress, Sibling
 from flyteops.template.template import LANGUAGE
 from flyteops.web.auth.policy import METHODS
@@ -56,12 +56,12 @@ PAYLOADS = (None, "deploy web", {"version": "1.2.3", "user": {"name": "x"}, "lis
 def check_flow(data: bytes) -> str:
     """Read a flow file as the server does, and evaluate its steps for events that they listen to."""
     try:
-        document = flowfile.parse(data, is_yaml=True)
-        flow = flowfile.read_flow(document)
+        document = file.parse(data, is_yaml=True)
+        flow = file.read_flow(document)
     except InputError as error:
         assert error.problems
         return "refused"
-    msgspec.json.encode(flowfile.lint(document, flow))
+    msgspec.json.encode(file.lint(document, flow))
     prepared = prepare(FlowVersion(uuid="u", flow=flow, saved_at=NOW))
     for payload in PAYLOADS:
         _decide(flow, prepared, payload)

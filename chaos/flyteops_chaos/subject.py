@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flyteops.cli import serve
 from flyteops.cli.root import main
+from flyteops.server import loops
+from flyteops.server import run as server
 from flyteops.service import utc_now
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
@@ -40,10 +41,10 @@ def clock_of(path: Path) -> Callable[[], datetime]:
 def run(arguments: Sequence[str]) -> None:
     """Run the command with the clock and the fault."""
     clock, fault, *rest = arguments
-    vars(serve)["utc_now"] = clock_of(Path(clock))
-    vars(serve)["SWEEP_EVERY"] = SWEEP_EVERY
+    vars(server)["utc_now"] = vars(loops)["utc_now"] = clock_of(Path(clock))
+    vars(loops)["SWEEP_EVERY"] = SWEEP_EVERY
     if fault in FAULTS:
-        vars(serve)["open_store"] = lambda url, **options: faulty(FAULTS[fault], url, **options)
+        vars(server)["open_store"] = lambda url, **options: faulty(FAULTS[fault], url, **options)
     main(rest)
 
 

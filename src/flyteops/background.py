@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic as steady_clock
 
-from flyteops.sdk.retry import Outage, describe
+from flyteops.retry import Outage, describe
 
 SEE_LOG = "; the log of the server says why."
 """The end of a message for clients who may not see errors, which name hosts, files and programs."""

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from flyteops.cli.root import COMMANDS
-from flyteops.cli.serve import GRACE
-from flyteops.cli.worker import DEADLINE
 from flyteops.sdk import Environment
+from flyteops.server.http import GRACE
+from flyteops.server.workers import DEADLINE
 from flyteops.settings import Settings, table
 from flyteops.web.handler import LONGEST_WAIT
 

@@ -17,9 +17,9 @@ PURE = [
     "model.py",
     "change.py",
     "document.py",
-    "flowfile.py",
-    "moment.py",
-    "engine.py",
+    "flow/file.py",
+    "engine/context.py",
+    "engine/evaluation.py",
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("template/**/*.py")),
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("advice/*.py")),
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flyteops.document import parse_yaml
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 from tests.docs.blocks import blocks_of, commands_of, matches, run
 
 ROOT = Path(__file__).parents[2]

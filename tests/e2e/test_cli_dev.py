@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from flyteops.cli.tenant import Tenancy
+from flyteops.cli.dev.lockfile import Tenancy
 
 FLOW = """\
 name: who

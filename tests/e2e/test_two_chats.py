@@ -7,8 +7,8 @@ import click
 import httpx2
 import pytest
 
-from flyteops.cli.answer import follow
 from flyteops.cli.chat import joined
+from flyteops.cli.dev.answer import follow
 from flyteops.packs.chat import Room, User
 
 ECHO = """

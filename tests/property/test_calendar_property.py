@@ -9,7 +9,7 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyteops.calendar import last_until, next_after
+from flyteops.flow.schedule import last_until, next_after
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
+from flyteops.engine.context import Moment
 from flyteops.model import ActionState, Command, Event, EventPattern, Flow, FlowVersion, PackRef, Progress, Sibling, Step
-from flyteops.moment import Moment
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 IDS = ["", "a", "b", "c", "d"]

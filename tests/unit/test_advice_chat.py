@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flyteops.document import parse_json
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 
 HOOK = {"packName": "Webhook", "name": "github"}
 MAIL = {"packName": "Email", "name": "ReceivedEmail"}

@@ -3,7 +3,7 @@
 import pytest
 
 from flyteops.document import Document
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 
 
 def advice_on(**step):

@@ -7,7 +7,7 @@ import pytest
 
 from flyteops import template
 from flyteops.document import parse_json
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 from flyteops.model import Json
 
 WORD = "{{ Event.Payload.text|shellquote }}"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flyteops.calendar import check_cron, count_until, last_until, next_after, tick, zone
+from flyteops.flow.schedule import check_cron, count_until, last_until, next_after, tick, zone
 
 
 def at(text):
@@ -119,7 +119,7 @@ def test_a_zone_whose_data_is_missing_is_not_suggested_for_itself(monkeypatch: p
     def missing(name: str) -> None:
         raise KeyError(name)
 
-    monkeypatch.setattr("flyteops.calendar.ZoneInfo", missing)
+    monkeypatch.setattr("flyteops.flow.schedule.ZoneInfo", missing)
     with pytest.raises(ValueError, match="install newer time zone data") as error:
         zone("Europe/Kyiv")
     assert "did you mean" not in str(error.value)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from flyteops.cli.certificate import CERTIFICATE, KEY, Pair, Tls, pair_faults
 from flyteops.errors import SettingsError
+from flyteops.server.tls import CERTIFICATE, KEY, Pair, Tls, pair_faults
 from tests.certificate import DAY, NOW, Certificate, write_pair
 
 

@@ -15,13 +15,13 @@ from click.shell_completion import ShellComplete
 
 from flyteops.cli import main
 from flyteops.cli.command import Failure
-from flyteops.cli.log import Formatter
 from flyteops.cli.manual import every_command, reference
 from flyteops.cli.output import clean, one_line, print_table
 from flyteops.cli.pack import fields, liveness
 from flyteops.cli.root import COMMANDS, root
 from flyteops.errors import InputError, NotFoundError, Problem, SettingsError, StoreError, UnavailableError
 from flyteops.packs import list_packs
+from flyteops.server.logs import Formatter
 from flyteops.settings import option_of, table
 
 PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from flyteops.cli.log import PrivateFileHandler
+from flyteops.server.logs import PrivateFileHandler
 
 
 def mode_of(path):

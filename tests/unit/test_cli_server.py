@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
-from flyteops.cli.listener import PortTakenError, address_of, is_loopback, open_listener
-from flyteops.cli.serve import make_service, sweep
 from flyteops.errors import SettingsError
+from flyteops.server.loops import sweep
+from flyteops.server.run import make_service
+from flyteops.server.socket import PortTakenError, address_of, is_loopback, open_listener
 from flyteops.settings import Settings
 from flyteops.storage import open_store
 

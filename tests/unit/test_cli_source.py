@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyteops.cli.hint import example_of, words_to_try
+from flyteops.cli.dev.hint import example_of, words_to_try
 from flyteops.cli.source import collect, looks_like_flow, place
 from flyteops.errors import Problem
 from flyteops.model import Command, EventPattern, Flow, Step

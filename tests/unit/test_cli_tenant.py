@@ -3,8 +3,8 @@
 import os
 import stat
 
-from flyteops.cli.dev import own_directory
-from flyteops.cli.tenant import Tenancy, Tenant
+from flyteops.cli.dev.command import own_directory
+from flyteops.cli.dev.lockfile import Tenancy, Tenant
 
 
 def test_whoever_comes_second_learns_where_the_first_is(tmp_path):

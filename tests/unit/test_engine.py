@@ -8,9 +8,9 @@ import pytest
 
 from flyteops.document import Document
 from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
-from flyteops.flowfile import read_flow
+from flyteops.engine.context import Moment, Snapshot
+from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, DataItem, Event, FlowVersion, PackRef, Progress, Sibling, pack_id
-from flyteops.moment import Moment, Snapshot
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from flyteops.failure import has_failed, is_failure
+from flyteops.engine.failure import has_failed, is_failure
 from flyteops.model import Event, EventDeclaration, Happening, PackDeclaration, PackRef
 
 OUTPUT = {"stdout": "", "stderr": ""}

@@ -4,7 +4,7 @@ import pytest
 
 from flyteops.document import parse_yaml
 from flyteops.errors import InputError
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 
 
 def problems_in(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flyteops.moment import ACTION_LENGTH, EVENT_LENGTH, Allowance
+from flyteops.engine.context import ACTION_LENGTH, EVENT_LENGTH, Allowance
 from flyteops.template import DEFAULT_LIMITS
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from flyteops.document import parse_yaml
 from flyteops.errors import InputError
-from flyteops.flowfile import lint, read_flow
+from flyteops.flow.file import lint, read_flow
 from flyteops.packs import load_pack
 from flyteops.packs.project import Project
 from tests.docs.blocks import blocks_of

@@ -21,9 +21,9 @@ from flyteops.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from flyteops.retry import Backoff
 from flyteops.sdk import Event, Pack, fatal
 from flyteops.sdk.client import Client
-from flyteops.sdk.retry import Backoff
 from flyteops.sdk.session import Session
 from flyteops.sdk.testing import API, FakeServer, ManualClock, PackTester, settle
 

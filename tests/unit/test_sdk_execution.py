@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from flyteops.retry import LONGEST_DESCRIPTION, describe
 from flyteops.sdk import Event, Pack, fatal
 from flyteops.sdk.client import Client
-from flyteops.sdk.retry import LONGEST_DESCRIPTION, describe
 from flyteops.sdk.session import Session
 from flyteops.sdk.testing import API, FakeServer, ManualClock, PackTester, settle
 

@@ -12,7 +12,7 @@ import pytest
 from flyteops.cli.command import Failure
 from flyteops.errors import UnavailableError
 from flyteops.sdk.client import Client
-from flyteops.sdk.trust import tls_fault
+from flyteops.sdk.tls import tls_fault
 from tests.certificate import Certificate, server_context
 
 AUTHORITY = Certificate("authority", is_ca=True)

@@ -8,7 +8,7 @@ import pytest
 from flyteops.document import Document
 from flyteops.engine import prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
-from flyteops.flowfile import read_flow
+from flyteops.flow.file import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
 from flyteops.service import Housekeeping, Seeds, Service
 from flyteops.service.flow import Versions

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import pytest
 
-from flyteops.calendar import zone
 from flyteops.errors import NotFoundError, UnavailableError
+from flyteops.flow.schedule import zone
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import ChangeFilter, Order
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 
 from flyteops.document import Document
 from flyteops.errors import ConflictError, ForbiddenError, InputError
-from flyteops.flowfile import read_flow
+from flyteops.flow.file import read_flow
 from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
 from flyteops.service.changelog import ChangeFilter

@@ -9,7 +9,7 @@ import pytest
 
 from flyteops.document import Document
 from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
-from flyteops.flowfile import read_flow
+from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
 from flyteops.service.timer import ClockWatch

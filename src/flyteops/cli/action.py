@@ -8,7 +8,7 @@ import msgspec
 from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, local_time, print_json, print_table
-from flyteops.duration import parse_duration
+from flyteops.timeformat import parse_duration
 from flyteops.web.audit import ActionStatusList, ActionStatusView
 
 STATES = ("NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL")

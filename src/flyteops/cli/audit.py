@@ -13,7 +13,7 @@ from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
-from flyteops.duration import parse_duration
+from flyteops.timeformat import parse_duration
 
 
 @click.group(cls=Group)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 import msgspec
 
-from flyteops.cli.access import load_policy
 from flyteops.cli.command import Group
 from flyteops.cli.output import clean
 from flyteops.errors import FlyteError, UnauthorizedError
+from flyteops.server.auth import load_policy
 from flyteops.service.token import PREFIX
 from flyteops.web.app import normal_path
 from flyteops.web.auth.oidc import Issuer, Verifier

@@ -12,17 +12,17 @@ from importlib import import_module
 
 import click
 
-from flyteops.cli.answer import follow, is_open, open_text, post_what_others_showed, settled
 from flyteops.cli.api import api_url, connect, fetch, path
 from flyteops.cli.command import Command, url_option
-from flyteops.cli.halt import stop_on_signal
+from flyteops.cli.dev.answer import follow, is_open, open_text, post_what_others_showed, settled
+from flyteops.cli.dev.conversation import Talk
 from flyteops.cli.output import clean
-from flyteops.cli.talk import Talk
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import PackRef, pack_id
 from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
 from flyteops.sdk import Environment
+from flyteops.server.signals import stop_on_signal
 from flyteops.web.wire import PackView
 
 WAIT = 10.0
@@ -64,7 +64,7 @@ def is_interactive() -> bool:
 async def converse(room: Room, name: str, wait: float) -> None:
     """Connect a room to the server as the pack of that name, and chat in it until the end."""
     if is_interactive():
-        import_module("flyteops.cli.terminal")  # a missing module is reported before anything else
+        import_module("flyteops.cli.dev.prompt")  # a missing module is reported before anything else
     is_taken = await _is_at_work(name)
     async with stop_on_signal() as stop, joined(room, {"PACK_NAME": name}, stop) as pack:
         if is_interactive():
@@ -122,7 +122,7 @@ def _pack_variables() -> dict[str, str]:
 
 async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
     """Run the chat of a person at a prompt."""
-    from flyteops.cli.terminal import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
+    from flyteops.cli.dev.prompt import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
 
     talk = Talk(room, click.echo, echo=True)
 

@@ -70,7 +70,7 @@ def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ctx.exit(run_packs(prepared, health=Endpoint().of(prepared[0][1])))
     only, environment = prepared[0]
     if attached:
-        from flyteops.cli.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
+        from flyteops.cli.dev.child import run_attached  # noqa: PLC0415 - only what `flyte dev` starts needs it
 
         sys.exit(run_attached(only, environment))
     only.run(environment=environment)

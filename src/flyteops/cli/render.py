@@ -16,9 +16,9 @@ from flyteops.cli.command import Command, json_option
 from flyteops.cli.data import guess_type, read_bytes
 from flyteops.cli.event import read_payload
 from flyteops.cli.output import clean, print_json
+from flyteops.engine.context import Snapshot
 from flyteops.errors import InputError, Problem, TemplateError
 from flyteops.model import DataItem, Json, pack_id
-from flyteops.moment import Snapshot
 from flyteops.template import Runtime
 
 

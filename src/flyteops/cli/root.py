@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 TRY, RUN, SHOW, MORE, HIDDEN = "Try it", "Run it", "Inspect and change the server's content", "More", ""
 
 COMMANDS = {
-    "dev": Entry("dev", "dev", "Start everything on this computer, and chat with it.", TRY),
+    "dev": Entry("dev.command", "dev", "Start everything on this computer, and chat with it.", TRY),
     "chat": Entry("chat", "chat", "Talk to the flows of a server.", TRY),
     "render": Entry("render", "render", "Try a template without a server.", TRY),
     "serve": Entry("serve", "serve", "Run the server.", RUN),

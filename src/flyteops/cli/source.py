@@ -7,7 +7,7 @@ from typing import NamedTuple, overload
 
 from flyteops.cli.yamlfile import split_yaml
 from flyteops.errors import InputError, Problem
-from flyteops.flowfile import key_advice, lint, parse, read_flow, template_faults
+from flyteops.flow.file import key_advice, lint, parse, read_flow, template_faults
 from flyteops.model import Flow, Json
 
 EXTENSIONS = (".yaml", ".yml", ".json")

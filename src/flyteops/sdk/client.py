@@ -25,11 +25,11 @@ from flyteops.errors import (
     UnavailableError,
 )
 from flyteops.model import Link
+from flyteops.retry import RetryLaterError, persist, retry_after
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
-from flyteops.sdk.retry import RetryLaterError, persist, retry_after
+from flyteops.sdk.tls import tls_fault, trust
 from flyteops.sdk.token import Token
-from flyteops.sdk.trust import tls_fault, trust
 
 T = TypeVar("T")
 

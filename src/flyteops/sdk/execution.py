@@ -8,10 +8,10 @@ from typing import Any
 
 from flyteops.errors import InputError
 from flyteops.model import FATAL
+from flyteops.retry import describe, shorten
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.fork import end_if_forked
 from flyteops.sdk.progress import Progress, current_progress
-from flyteops.sdk.retry import describe, shorten
 from flyteops.sdk.thread import Calls
 
 LOGGER = logging.getLogger("flyte.pack")

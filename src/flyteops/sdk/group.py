@@ -9,13 +9,13 @@ from contextlib import suppress
 import msgspec
 
 from flyteops.errors import FlyteError
+from flyteops.retry import Backoff, being_cancelled, describe
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.health import Endpoint, Health, health_endpoint
 from flyteops.sdk.pack import Pack
 from flyteops.sdk.program import Program
-from flyteops.sdk.retry import Backoff, being_cancelled, describe
 from flyteops.sdk.session import Session, current_session
 
 LOGGER = logging.getLogger("flyte.pack")

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import h11
 import msgspec
 
+from flyteops.retry import being_cancelled, describe
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket
-from flyteops.sdk.retry import being_cancelled, describe
 
 LOGGER = logging.getLogger("flyte.pack")
 

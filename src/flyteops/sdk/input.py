@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import InputError
+from flyteops.sdk.coercion import read
 from flyteops.sdk.conversion import check_type
 from flyteops.sdk.function import full_name, function_name, signature
-from flyteops.sdk.reading import read
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _UNCHANGING = (str, int, float, type(None))

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from flyteops.errors import FlyteError
-from flyteops.sdk.retry import describe
+from flyteops.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 from flyteops.errors import FlyteError
+from flyteops.retry import describe
 from flyteops.sdk.event import Event
-from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
+from flyteops.retry import Outage, being_cancelled, describe, persist
 from flyteops.sdk.client import Action, Client, Registration
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Declaration, Task
@@ -23,7 +24,6 @@ from flyteops.sdk.health import Health, health_endpoint, run_checks
 from flyteops.sdk.item import Items
 from flyteops.sdk.presence import Presence
 from flyteops.sdk.progress import Progress, current_progress
-from flyteops.sdk.retry import Outage, being_cancelled, describe, persist
 from flyteops.sdk.returns import Returns
 from flyteops.sdk.silence import current_silence
 from flyteops.sdk.source import Keeper, UndeclaredError

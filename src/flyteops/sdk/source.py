@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
+from flyteops.retry import Backoff, Outage, being_cancelled, describe, shorten, sole_cause
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 from flyteops.sdk.function import awaiting, full_name, function_name, wraps_async, wraps_async_generator
 from flyteops.sdk.health import Health
-from flyteops.sdk.retry import Backoff, Outage, being_cancelled, describe, shorten, sole_cause
 from flyteops.sdk.silence import Silence, current_silence
 from flyteops.sdk.thread import in_thread
 

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from flyteops.errors import FlyteError
+from flyteops.retry import describe
 from flyteops.sdk.client import Action, Client
-from flyteops.sdk.retry import describe
 
 LOGGER = logging.getLogger("flyte.pack")
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from flyteops import instant
 from flyteops.change import (
     BASE,
     KEY,
@@ -39,6 +38,7 @@ from flyteops.change import (
 from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
 from flyteops.model import Note
 from flyteops.storage.base import PAGE_BYTES, Page, Store
+from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.changes")
 
@@ -158,7 +158,7 @@ class ChangeLog:
         kind, name = thing
         return Change(
             seq=0,
-            time=instant.write(self._clock()),
+            time=format_timestamp(self._clock()),
             who=by.who,
             place=by.place,
             kind=kind,
@@ -241,7 +241,7 @@ class ChangeLog:
     async def _retract(self, change: Change) -> None:
         """Record that a change was not made, now or as soon as the store can be written again."""
         failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
-        self._owed.append(replace(failed, time=instant.write(self._clock())))
+        self._owed.append(replace(failed, time=format_timestamp(self._clock())))
         try:
             await self._pay()
         except FlyteError:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from flyteops.change import UNREADABLE, Author, State, Thing, thing
+from flyteops.engine.context import Snapshot
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
-from flyteops.moment import Snapshot
 from flyteops.name import check, fault_of_text, name_problems
 from flyteops.service.aside import ITEM, Aside, AsideKey
 from flyteops.service.changelog import ChangeLog

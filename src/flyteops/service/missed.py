@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from flyteops import instant
-from flyteops.calendar import ON_TIME, Tick
+from flyteops.flow.policy import catch_up_of, count_of, last_of
+from flyteops.flow.schedule import ON_TIME, Tick
 from flyteops.model import Schedule, Step
 from flyteops.ruling import DueStep
 from flyteops.storage.base import TimerKey
-from flyteops.term import catch_up_of, count_of, last_of
+from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -40,9 +40,9 @@ class _Missed:
         count = self.ran if catch_up == "all" else count_of(self.schedule, self.first, self.until, at_most=MOST_COUNTED)
         last = last_of(self.schedule, self.until) or self.until
         number = f"{count} or more" if count == MOST_COUNTED and catch_up != "all" else str(count)
-        noun, period = ("runs", f"{instant.write(self.first)} to {instant.write(last)}")
+        noun, period = ("runs", f"{format_timestamp(self.first)} to {format_timestamp(last)}")
         if count == 1:
-            noun, period = "run", instant.write(self.first)
+            noun, period = "run", format_timestamp(self.first)
         return f"Schedule {self.label} missed {number} {noun} ({period}); catchUp is {catch_up}: {self._outcome()}"
 
     def _outcome(self) -> str:
@@ -50,7 +50,7 @@ class _Missed:
             return "none of them runs"
         if self.ran > 1:
             return "all of them run now"
-        return f"the one for {instant.write(self.ran_for)} runs now"
+        return f"the one for {format_timestamp(self.ran_for)} runs now"
 
 
 class MissedRuns:

@@ -20,6 +20,8 @@ import msgspec
 from flyteops.background import SEE_LOG, BackgroundLoops
 from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import evaluate, evaluate_result, prepare, timetables
+from flyteops.engine.context import Allowance, Moment
+from flyteops.engine.failure import is_failure
 from flyteops.errors import (
     ConflictError,
     LateError,
@@ -28,7 +30,6 @@ from flyteops.errors import (
     UnavailableError,
     UnreadableError,
 )
-from flyteops.failure import is_failure
 from flyteops.model import (
     FATAL,
     Action,
@@ -47,7 +48,6 @@ from flyteops.model import (
     Progress,
     pack_id,
 )
-from flyteops.moment import Allowance, Moment
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
 from flyteops.service import mask

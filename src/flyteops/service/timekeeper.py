@@ -8,16 +8,16 @@ from functools import partial
 
 from flyteops.background import BackgroundLoop
 from flyteops.engine import fire, rule_on_lost
+from flyteops.engine.context import Moment
 from flyteops.errors import UnavailableError
+from flyteops.flow.policy import tick_of
 from flyteops.model import Address, Outcome, Progress
-from flyteops.moment import Moment
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
 from flyteops.service.aside import ACTION, SCHEDULE, Aside, AsideKey
 from flyteops.service.flow import FlowBook
 from flyteops.service.missed import MissedRuns
 from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
 from flyteops.storage.base import Store, TimerKey
-from flyteops.term import tick_of
 
 LOGGER = logging.getLogger("flyte.service")
 

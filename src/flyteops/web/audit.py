@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from msgspec import UNSET, Raw, UnsetType, field
 
-from flyteops import instant
-from flyteops.failure import has_failed
+from flyteops.engine.failure import has_failed
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
 from flyteops.storage.base import ActionStatus
+from flyteops.timeformat import format_timestamp
 from flyteops.web.link import Site
 from flyteops.web.wire import Answer, Timestamp
 
@@ -44,8 +44,8 @@ class EventView(Answer, kw_only=True):
             event=event.name,
             pack=PackRefView.of(event.pack),
             payload=_unless_null(event.payload),
-            created_at=instant.write(event.created_at or event.received_at),
-            received_at=instant.write(event.received_at),
+            created_at=format_timestamp(event.created_at or event.received_at),
+            received_at=format_timestamp(event.received_at),
         )
 
 
@@ -63,7 +63,7 @@ class StateView(Answer, kw_only=True):
 
     @classmethod
     def of(cls, transition: Transition) -> Self:
-        return cls(value=transition.state.value, time=instant.write(transition.at))
+        return cls(value=transition.state.value, time=format_timestamp(transition.at))
 
 
 class AttemptView(Answer, kw_only=True):
@@ -83,7 +83,7 @@ class AttemptView(Answer, kw_only=True):
         return cls(
             number=attempt.number,
             pack_id=attempt.pack_id,
-            taken_at=instant.write(attempt.taken_at),
+            taken_at=format_timestamp(attempt.taken_at),
             lost_at=_written(attempt.lost_at),
             late_result=None if attempt.late_result is None else EventView.of(attempt.late_result),
         )
@@ -253,8 +253,8 @@ class ActionStatusView(Answer, kw_only=True):
             flow_name=status.flow_name,
             step_id=status.step_id,
             state=status.state.value,
-            since=instant.write(status.since),
-            created_at=instant.write(status.created_at),
+            since=format_timestamp(status.since),
+            created_at=format_timestamp(status.created_at),
             attempt=status.attempt,
             due_at=_written(status.due_at),
             links=[
@@ -340,8 +340,8 @@ class AuditEvent(Answer, kw_only=True):
             event=event.name,
             pack=PackRefView.of(event.pack),
             payload=Raw(event.payload),
-            created_at=None if event.created_at is None else instant.write(event.created_at),
-            received_at=instant.write(event.received_at),
+            created_at=None if event.created_at is None else format_timestamp(event.created_at),
+            received_at=format_timestamp(event.received_at),
             action_id=record.action_id,
             failure=record.action_id is not None and has_failed(event),
             decisions=[DecisionView.of(decision, site) for decision in record.decisions],
@@ -362,7 +362,7 @@ class AuditEventList(Answer, kw_only=True):
 
 
 def _written(at: datetime | None) -> str | None:
-    return None if at is None else instant.write(at)
+    return None if at is None else format_timestamp(at)
 
 
 def _unless_null(text: bytes) -> Raw | UnsetType:

@@ -7,11 +7,11 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
-from flyteops import instant
 from flyteops.convert import read
 from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
+from flyteops.timeformat import parse_nanosecond, parse_timestamp
 from flyteops.web.exchange import LARGE, Call, size_text
 from flyteops.web.link import Headers, collides
 from flyteops.web.multipart import Part, parse_form
@@ -53,8 +53,8 @@ def told_plainly(body: bytes) -> Happening | None:
     try:
         decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
         text = decode_event(body)
-        created_at = instant.read(text.created_at, "createdAt")
-        return Happening(text.event, bytes(text.payload), created_at, instant.nanosecond(text.created_at), text.failure)
+        created_at = parse_timestamp(text.created_at, "createdAt")
+        return Happening(text.event, bytes(text.payload), created_at, parse_nanosecond(text.created_at), text.failure)
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
@@ -72,7 +72,7 @@ def _told_in_full(call: Call, body: bytes) -> Happening:
     try:
         given = event.created_at or _given(document.value, "createdAt")
         given = given if isinstance(given, str) else None
-        created_at, nanosecond = instant.read(given, "createdAt"), instant.nanosecond(given)
+        created_at, nanosecond = parse_timestamp(given, "createdAt"), parse_nanosecond(given)
     except InputError as error:
         problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
     if problems:

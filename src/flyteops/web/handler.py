@@ -9,14 +9,14 @@ from typing import Any
 
 from msgspec import UNSET
 
-from flyteops import instant
 from flyteops.document import MAX_PROBLEMS, Document
 from flyteops.errors import ForbiddenError, NotFoundError, Problem, UnauthorizedError, UnavailableError
-from flyteops.flowfile import lint, read_flow, template_faults
+from flyteops.flow.file import lint, read_flow, template_faults
 from flyteops.model import DataItem, Execution, Flow, Step
 from flyteops.service import Service, Token
 from flyteops.service.token import EVERY_ITEM
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
+from flyteops.timeformat import format_timestamp
 from flyteops.web import audit, wire
 from flyteops.web.auth.guest import Guest
 from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, presence, resolution
@@ -198,7 +198,7 @@ async def heartbeat(call: Call) -> Reply:
     """
     params = call.params
     expires_at = await call.service.heartbeat(params["packId"], params["actionId"], call.query().text("lease"))
-    return Reply(200, wire.Heartbeat(expires_at=None if expires_at is None else instant.write(expires_at)))
+    return Reply(200, wire.Heartbeat(expires_at=None if expires_at is None else format_timestamp(expires_at)))
 
 
 async def complete_action(call: Call) -> Reply:

@@ -7,10 +7,8 @@ from typing import Annotated, Any, Self
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from flyteops import instant
 from flyteops.convert import read
 from flyteops.document import Document, parse_json, parse_yaml
-from flyteops.duration import parse_duration, write_duration
 from flyteops.errors import InputError, TooLargeError, UnauthorizedError
 from flyteops.model import Link
 from flyteops.service.hook.hook import Hook, Kept, Wish
@@ -24,6 +22,7 @@ from flyteops.service.hook.signing import (
     TimestampFormat,
 )
 from flyteops.service.hook.vendor import GENERIC, VENDORS
+from flyteops.timeformat import format_duration, format_timestamp, parse_duration
 from flyteops.web.body import in_document
 from flyteops.web.exchange import LARGE, Call, HeaderList, Reply
 from flyteops.web.link import Site, event_path, hook_path
@@ -87,8 +86,8 @@ class SecretView(Answer, kw_only=True):
 
     @classmethod
     def of(cls, kept: Kept) -> Self:
-        ends_at = None if kept.ends_at is None else instant.write(kept.ends_at)
-        return cls(created_at=instant.write(kept.created_at), ends_at=ends_at)
+        ends_at = None if kept.ends_at is None else format_timestamp(kept.ends_at)
+        return cls(created_at=format_timestamp(kept.created_at), ends_at=ends_at)
 
 
 class HookView(Answer, kw_only=True):
@@ -128,10 +127,10 @@ class HookView(Answer, kw_only=True):
             **settings,
             name=hook.name,
             vendor=hook.vendor,
-            window=write_duration(signing.window),
+            window=format_duration(signing.window),
             description=hook.description,
             url=site.base + path,
-            created_at=instant.write(hook.created_at),
+            created_at=format_timestamp(hook.created_at),
             secrets=[SecretView.of(kept) for kept in hook.secrets],
             secret=secret,
             warnings=warnings,
@@ -181,7 +180,7 @@ class HookCallView(Answer, kw_only=True):
     @classmethod
     def of(cls, call: HookCall, site: Site) -> Self:
         return cls(
-            received_at=instant.write(call.received_at),
+            received_at=format_timestamp(call.received_at),
             outcome=call.outcome,
             code=call.code,
             reason=call.reason,

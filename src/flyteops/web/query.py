@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlencode
 
-from flyteops import instant
 from flyteops.errors import InputError, Problem
 from flyteops.model import ActionState
 from flyteops.name import check
+from flyteops.timeformat import parse_timestamp
 
 MOST_FIELDS = 100
 NO_FIELDS: Mapping[str, str] = {}
@@ -83,7 +83,7 @@ class Query:
     def instant(self, name: str) -> datetime | None:
         """Return a point in time, None if it is not given."""
         try:
-            return instant.read(self._fields.get(name), name)
+            return parse_timestamp(self._fields.get(name), name)
         except InputError as error:
             self._problems += error.problems
             return None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from msgspec import UNSET, Meta, Raw, Struct, field
 
-from flyteops import instant
 from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
 from flyteops.storage.base import Claimed
+from flyteops.timeformat import format_timestamp
 from flyteops.web.link import Site
 
 if TYPE_CHECKING:  # the command line reads answers without the server's dependencies
@@ -141,7 +141,7 @@ class PackSummary(Answer, kw_only=True):
             id=pack.id,
             name=pack.name,
             labels=pack.labels,
-            last_seen=instant.write(pack.last_seen_at),
+            last_seen=format_timestamp(pack.last_seen_at),
             status=status_of(pack.last_seen_at, now),
             links=site.pack(pack.id)[:1],
             stopped_at=_written(pack.stopped_at),
@@ -164,7 +164,7 @@ class PackView(PackSummary, kw_only=True):
             labels=pack.labels,
             commands=[CommandView.of(command, pack_id, site) for command in pack.commands],
             events=[EventDeclarationView.of(event) for event in pack.events],
-            last_seen=instant.write(pack.last_seen_at),
+            last_seen=format_timestamp(pack.last_seen_at),
             links=[*pack.links, *site.pack(pack_id, dict.fromkeys(pack.items))],
             items=tuple(dict.fromkeys(pack.items)),
             status=status_of(pack.last_seen_at, now),
@@ -173,7 +173,7 @@ class PackView(PackSummary, kw_only=True):
 
 
 def _written(at: datetime | None) -> str | None:
-    return None if at is None else instant.write(at)
+    return None if at is None else format_timestamp(at)
 
 
 class PackList(Answer, kw_only=True):
@@ -273,7 +273,7 @@ class HealthProblemList(Answer, kw_only=True):
     def of(cls, problems: "Sequence[HealthProblem]", site: Site) -> Self:
         shown = [
             HealthProblemView(
-                kind=each.kind, name=each.name, reason=each.reason, since=instant.write(each.since), failures=each.failures
+                kind=each.kind, name=each.name, reason=each.reason, since=format_timestamp(each.since), failures=each.failures
             )
             for each in problems[:MOST_PROBLEMS]
         ]

@@ -22,7 +22,7 @@ from flyteops.packs.chatops.message import (
     UpdateMessageFailed,
     UpdateText,
 )
-from flyteops.packs.original import read_input
+from flyteops.packs.legacy_input import read_input
 from flyteops.sdk import Event, Pack, fatal
 
 S = TypeVar("S", bound=SendMessage)

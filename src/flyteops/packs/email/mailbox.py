@@ -17,7 +17,7 @@ from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
-from flyteops.sdk.trust import trust, untrusted
+from flyteops.sdk.tls import trust, untrusted
 
 Pause = Callable[[float], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from flyteops.packs.email.received import ReceivedEmail
 from flyteops.packs.email.reception import Reception
 from flyteops.packs.email.settings import Settings
 from flyteops.packs.email.smtp import Delivery, Refusal, SmtpServer, connect
-from flyteops.packs.original import read_input
+from flyteops.packs.legacy_input import read_input
 from flyteops.sdk import Event, Pack, fatal
 
 

@@ -11,8 +11,8 @@ import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
 from flyteops.packs.email.letter import Letter
-from flyteops.sdk.retry import Backoff, persist
-from flyteops.sdk.trust import trust, untrusted
+from flyteops.retry import Backoff, persist
+from flyteops.sdk.tls import trust, untrusted
 
 Tls = Literal["offered", "required", "implicit", "off"]
 

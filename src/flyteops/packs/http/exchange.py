@@ -10,8 +10,8 @@ import msgspec
 from flyteops.errors import FlyteError, TooLargeError, UnavailableError
 from flyteops.packs.http.request import Request, build, plain
 from flyteops.packs.limit import USUAL
-from flyteops.sdk.retry import MAX_RETRY_AFTER, RetryLaterError, persist, retry_after
-from flyteops.sdk.trust import untrusted
+from flyteops.retry import MAX_RETRY_AFTER, RetryLaterError, persist, retry_after
+from flyteops.sdk.tls import untrusted
 
 _PASSING = (429, 502, 503, 504)
 _FAULTS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)

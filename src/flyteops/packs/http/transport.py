@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from flyteops.packs.http.allowlist import Address, AllowList, canonical_host, parse_address
-from flyteops.sdk.trust import trust
+from flyteops.sdk.tls import trust
 
 _PORTS = {"http": 80, "https": 443}
 _TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -23,8 +23,8 @@ from flyteops.errors import (
     UnavailableError,
 )
 from flyteops.packs.matrix.settings import Account
-from flyteops.sdk.retry import RetryLaterError, persist, retry_after
-from flyteops.sdk.trust import trust, untrusted
+from flyteops.retry import RetryLaterError, persist, retry_after
+from flyteops.sdk.tls import trust, untrusted
 
 _TIMEOUT = 30.0
 _ATTEMPTS = 5

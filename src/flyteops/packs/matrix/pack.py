@@ -10,12 +10,12 @@ import msgspec
 from flyteops.errors import FlyteError, InputError
 from flyteops.packs.chatops import message as chat
 from flyteops.packs.chatops.command import declare_get_channel_info, declare_send_message, declare_update_message
+from flyteops.packs.legacy_input import read_input
 from flyteops.packs.matrix.api import Api, Identity
 from flyteops.packs.matrix.content import Text, edit, markdown, message, reaction
 from flyteops.packs.matrix.listener import Listener
 from flyteops.packs.matrix.room import RoomFound, Rooms
 from flyteops.packs.matrix.settings import Settings
-from flyteops.packs.original import read_input
 from flyteops.sdk import Event, Pack, fatal
 
 

@@ -12,7 +12,7 @@ from slack_sdk.socket_mode.response import SocketModeResponse
 
 from flyteops.errors import UnavailableError
 from flyteops.packs.slack.api import SDK_LOGGER, WebApi
-from flyteops.sdk.retry import Outage, persist
+from flyteops.retry import Outage, persist
 
 LOGGER = logging.getLogger("flyte.slack")
 

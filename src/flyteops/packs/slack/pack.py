@@ -35,9 +35,9 @@ from flyteops.packs.slack.intake import Intake
 from flyteops.packs.slack.markup import quiet, quiet_attachments, quiet_blocks
 from flyteops.packs.slack.spool import Spool, Spooled, default_folder
 from flyteops.packs.slack.voice import Voice, decision, person, said
+from flyteops.retry import Outage, persist
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token
-from flyteops.sdk.retry import Outage, persist
 
 LOGGER = logging.getLogger("flyte.slack")
 

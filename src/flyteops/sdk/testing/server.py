@@ -22,8 +22,8 @@ from flyteops.errors import (
 )
 from flyteops.model import PackDeclaration, pack_id
 from flyteops.sdk.clock import Clock
+from flyteops.sdk.coercion import read
 from flyteops.sdk.event import Event
-from flyteops.sdk.reading import read
 from flyteops.sdk.testing.work import Desk, Work
 
 LONGEST_WAIT = 60.0

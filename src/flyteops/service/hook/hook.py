@@ -13,13 +13,13 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from flyteops.change import State
-from flyteops.duration import write_duration
 from flyteops.errors import InputError, Problem
 from flyteops.model import FATAL
 from flyteops.service.hook.scheme import GITLAB_TOKEN, STANDARD_PREFIX, standard_key
 from flyteops.service.hook.signature import pattern_faults
 from flyteops.service.hook.signing import SETTINGS, Scheme, Signing, key_bytes
 from flyteops.service.hook.vendor import GENERIC, VENDORS, Vendor
+from flyteops.timeformat import format_duration
 
 HOOK = "hook"
 """The kind of the notes that store hooks."""
@@ -89,7 +89,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "description": self.description,
             "secrets": [each.fingerprint for each in self.secrets],
             **{name: value for name in SETTINGS if (value := getattr(self.signing, name)) and not self._is_left_out(name)},
-            "window": write_duration(self.signing.window),
+            "window": format_duration(self.signing.window),
         }
         return State.of("application/json", encode(known, order="deterministic"))
 
@@ -198,7 +198,7 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
         if field and FIELD.fullmatch(field) is None:
             yield Problem(path, "must be the path of a field in a JSON body, such as event.id")
     if not timedelta(0) < signing.window <= LONGEST_WINDOW:
-        yield Problem("window", f"must be longer than nothing and {write_duration(LONGEST_WINDOW)} at most")
+        yield Problem("window", f"must be longer than nothing and {format_duration(LONGEST_WINDOW)} at most")
     if not 1 <= signing.secret_limit <= MOST_SECRETS:
         yield Problem("secretLimit", f"must be 1 to {MOST_SECRETS}")
     yield from _useless_settings(signing)

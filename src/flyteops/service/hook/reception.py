@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec.structs import replace
 
-from flyteops import instant
 from flyteops.errors import FlyteError, InputError, NotFoundError, TooLargeError, UnauthorizedError
 from flyteops.model import EventRecord, Happening, Json
 from flyteops.service.hook.book import PACK, HookBook
@@ -24,6 +23,7 @@ from flyteops.service.hook.hook import Hook
 from flyteops.service.hook.record import LONGEST_BODY, HookCall, noted
 from flyteops.service.hook.scheme import sign, verify
 from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated
+from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.hooks")
 
@@ -248,7 +248,7 @@ def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told
         "vendor": hook.vendor,
         "event": hook.caller.event(request, content.value),
         "deliveryId": number,
-        "receivedAt": instant.write(now),
+        "receivedAt": format_timestamp(now),
         "contentType": content.media_type,
         "headers": told_headers(request, hook.secret_headers),
         "query": gathered(request.query.decode("latin-1")),

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from flyteops import instant
 from flyteops.errors import InputError
+from flyteops.timeformat import parse_timestamp
 
 Scheme = Literal["hmac", "standard", "gitlab", "authorization", "header", "none"]
 Algorithm = Literal["sha256", "sha512", "sha1"]
@@ -121,7 +121,7 @@ TIMESTAMPS: Mapping[str, str] = {
 def _seconds(stamp: str, written: TimestampFormat) -> float | None:
     if written == "iso8601":
         try:
-            at = instant.read(stamp, "timestamp")
+            at = parse_timestamp(stamp, "timestamp")
         except InputError:
             return None
         return None if at is None else at.timestamp()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
-from flyteops.template.letter import SPACES
+from flyteops.template.casing import SPACES
 from flyteops.template.state import State
 from flyteops.template.value import LISTS, MAPS, TEXTS, Strings, element, joined, length, text, to_int
 

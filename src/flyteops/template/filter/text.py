@@ -4,9 +4,9 @@ from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template import arithmetic
+from flyteops.template.casing import lower, title, upper, words
 from flyteops.template.goformat import sprintf
 from flyteops.template.gotime import Time
-from flyteops.template.letter import lower, title, upper, words
 from flyteops.template.state import State
 from flyteops.template.value import NUMBERS, TEXTS, Strings, joined, length, text, to_int, truth
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from flyteops.errors import TemplateAbort
-from flyteops.template.letter import SPACES
+from flyteops.template.casing import SPACES
 from flyteops.template.markup import escape
 from flyteops.template.regexp import RegexpError
 from flyteops.template.state import State

@@ -6,13 +6,12 @@ from typing import Annotated, Self
 
 from msgspec import Meta, Struct, field
 
-from flyteops import instant
 from flyteops.convert import read
 from flyteops.document import Document
-from flyteops.duration import parse_duration
 from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Order, Service, Token
+from flyteops.timeformat import format_timestamp, parse_duration
 from flyteops.web.auth.policy import AS_PACK, Entry, Policy
 from flyteops.web.body import in_document
 from flyteops.web.exchange import Call, Reply
@@ -73,9 +72,9 @@ class TokenView(Answer, kw_only=True):
             admin=token.is_admin,
             items=() if token.is_admin else token.readable,
             description=token.description,
-            created_at=instant.write(token.created_at),
-            expires_at=None if token.expires_at is None else instant.write(token.expires_at),
-            last_used_at=None if used_at is None else instant.write(used_at),
+            created_at=format_timestamp(token.created_at),
+            expires_at=None if token.expires_at is None else format_timestamp(token.expires_at),
+            last_used_at=None if used_at is None else format_timestamp(used_at),
             token=text,
             links=[site.link(token_path(token.token_id), "self")],
         )

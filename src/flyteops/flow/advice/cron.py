@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from flyteops import calendar
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
+from flyteops.flow import schedule
 from flyteops.model import Flow
 from flyteops.template.cron import TAGS
 
@@ -57,7 +57,7 @@ def cron_advice(document: Document, flow: Flow, templates: Iterable[tuple[Path, 
 
 
 def _about_schedule(expression: str) -> Iterator[str]:
-    fields = calendar.TAGS.get(expression.strip().lower(), expression).upper().split()
+    fields = schedule.TAGS.get(expression.strip().lower(), expression).upper().split()
     yield from _about_steps(fields)
     if len(fields) == 5 and not fields[2].startswith("*") and not fields[4].startswith("*"):
         yield (
@@ -70,7 +70,7 @@ def _about_schedule(expression: str) -> Iterator[str]:
 def _about_filter(expression: str) -> Iterator[str]:
     tag = expression.strip(" \t").lower()
     if tag.startswith("@") and tag not in TAGS:
-        instead = calendar.TAGS.get(tag, "")
+        instead = schedule.TAGS.get(tag, "")
         hint = f"; write {instead!r}" if instead else _nearest(tag)
         yield f"matchesCron does not know {expression[:_SHOWN]!r} and fails{hint}"
     fields = TAGS.get(tag, expression).upper().split()

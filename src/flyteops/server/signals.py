@@ -60,3 +60,16 @@ def has_terminal() -> bool:
 def ignore_usr2() -> None:
     """Ignore SIGUSR2, which would end the process otherwise."""
     LOGGER.info("SIGUSR2 has no meaning here and is ignored")
+
+
+async def stop_at_end_of_input(stop: asyncio.Event) -> None:
+    """Set `stop` when standard input ends, at the latest with the process at its other end."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", 0)
+    )
+    try:
+        await reader.read()
+        stop.set()
+    finally:
+        transport.close()

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
-from flyteops.calendar import CATCH_UP, Tick, check_cron, count_until, last_until, next_after, tick, zone
-from flyteops.duration import parse_duration, write_duration
+from flyteops.flow.schedule import CATCH_UP, Tick, check_cron, count_until, last_until, next_after, tick, zone
 from flyteops.model import Command, Retry, Schedule, Step
+from flyteops.timeformat import format_duration, parse_duration
 
 OnLost = Literal["retry", "fail", "ask"]
 
@@ -112,7 +112,7 @@ def _about_duration(text: str | None, path: tuple[str, ...], least: timedelta) -
         yield path, str(error)
     else:
         if duration < least:
-            yield path, f"must be at least {write_duration(least)}"
+            yield path, f"must be at least {format_duration(least)}"
 
 
 def _faults_of_schedule(schedule: Schedule) -> Iterator[Fault]:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flyteops.background import BackgroundLoops
-from flyteops.cli.watch import Watch
 from flyteops.errors import ConflictError, InputError, Problem, StoreError
+from flyteops.server.watch import Watch
 from flyteops.service import Order, TokenBook
 from flyteops.settings import Settings
 from flyteops.storage import path_of

@@ -13,10 +13,10 @@ from flyteops.cli.api import connect
 from flyteops.cli.apply import apply_reading
 from flyteops.cli.chat import is_interactive, joined, talk_at_prompt, talk_through_pipe
 from flyteops.cli.data import chatops_problems, check_content, guess_type, put_item
+from flyteops.cli.dev.hint import words_to_try
+from flyteops.cli.dev.processes import Fleet
 from flyteops.cli.excerpt import Excerpts
-from flyteops.cli.fleet import Fleet
 from flyteops.cli.flow import load_flows
-from flyteops.cli.hint import words_to_try
 from flyteops.cli.output import clean, dim
 from flyteops.cli.source import Reading, Source, collect, place, read_content
 from flyteops.errors import InputError, UnavailableError

@@ -4,10 +4,12 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flyteops import template
-from flyteops.advice.nested import OPAQUE, nested_script
-from flyteops.advice.outside import SINGLE_WORDS, Origins, line_and_column, texts
-from flyteops.advice.placement import find_unprotected
-from flyteops.advice.shell import (
+from flyteops.document import Document, Path
+from flyteops.errors import Problem
+from flyteops.flow.advice.nested import OPAQUE, nested_script
+from flyteops.flow.advice.outside import SINGLE_WORDS, Origins, line_and_column, texts
+from flyteops.flow.advice.placement import find_unprotected
+from flyteops.flow.advice.shell import (
     ANSI,
     ARITHMETIC,
     BACKTICKS,
@@ -19,8 +21,6 @@ from flyteops.advice.shell import (
     PIPED,
     Finding,
 )
-from flyteops.document import Document, Path
-from flyteops.errors import Problem
 from flyteops.model import Flow, Json
 from flyteops.template.outline import outline
 

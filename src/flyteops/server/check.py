@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec import structs
 
-from flyteops.cli.key import key_faults
 from flyteops.errors import Problem, SettingsError
+from flyteops.server.keys import key_faults
 from flyteops.service import utc_now
 from flyteops.settings import Settings, option_of, table
 from flyteops.storage import is_postgres, is_shared, shown, store_faults
@@ -54,7 +54,7 @@ def _worker_faults(settings: Settings) -> Iterator[Problem]:
 def _tls_faults(settings: Settings) -> Iterator[Problem]:
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return
-    from flyteops.cli.certificate import Pair, pair_faults  # noqa: PLC0415 - takes long to load, and few need it
+    from flyteops.server.tls import Pair, pair_faults  # noqa: PLC0415 - takes long to load, and few need it
 
     yield from pair_faults(Pair(settings.tls_cert_path, settings.tls_key_path), utc_now())
 
@@ -66,7 +66,7 @@ def _key_faults(settings: Settings) -> Iterator[Problem]:
 
 def _auth_faults(settings: Settings) -> Iterator[Problem]:
     if settings.auth_policy_path is not None:
-        from flyteops.cli.access import policy_faults  # noqa: PLC0415 - takes long to load, and not all need it
+        from flyteops.server.auth import policy_faults  # noqa: PLC0415 - takes long to load, and not all need it
 
         yield from policy_faults(settings.auth_policy_path)
 

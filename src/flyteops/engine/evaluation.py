@@ -1,11 +1,11 @@
-"""The evaluator: computes the outcome of an event. Pure and deterministic.
+"""The evaluation of events: which steps of which flows run, and with which commands. Pure and deterministic.
 
 Time, seed and datastore are arguments. The same event, flows, execution and `Moment` give the same
 outcome, on which tests in flow files, dry runs, replay and "why did it not run" rely. The rules are
 in the docs under "The life of an event".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple, Self
@@ -13,14 +13,16 @@ from typing import NamedTuple, Self
 import msgspec
 
 from flyteops import template
+from flyteops.engine.compiled import FlowIndex, Listening, PreparedFlow, PreparedStep, _join
+from flyteops.engine.context import Moment
+from flyteops.engine.join import Standing, why_missed, why_not_yet
 from flyteops.errors import TemplateError
+from flyteops.flow.policy import Terms, first_at, rule_of
 from flyteops.model import (
     FATAL,
     SCHEDULED,
     Decision,
     Event,
-    FlowVersion,
-    Json,
     NewAction,
     Outcome,
     PackRef,
@@ -29,13 +31,12 @@ from flyteops.model import (
     has_labels,
     pack_id,
 )
-from flyteops.moment import Moment
 from flyteops.name import label_problems, name_problems
 from flyteops.ruling import Ask, Fail, Repeat, Timetable
-from flyteops.template import Template, Time, ValueTemplate, compile_value
-from flyteops.term import Terms, first_at, rule_of, terms_of
+from flyteops.template import Template, Time, ValueTemplate
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
+
 FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 """The rendered criteria that count as false: the texts that the original reads as booleans."""
 
@@ -44,167 +45,6 @@ UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 
 SHOWN = 200
 """The maximum number of characters of a text in a decision."""
-
-
-# -------------------------------------------------------------------------------------------------------- prepared flows
-
-
-class PreparedStep(NamedTuple):
-    """A step with its templates compiled.
-
-    `fault` is the first compile error, with its path in the step.
-    """
-
-    position: int
-    step: Step
-    context: Mapping[str, Template]
-    event_labels: Mapping[str, Template]
-    criteria: Template | None
-    command_labels: Mapping[str, Template]
-    command_input: ValueTemplate | None
-    terms: Terms = Terms()
-    fault: tuple[str, TemplateError] | None = None
-
-
-EventKey = tuple[str, str]
-"""The key by which steps are found: the names of the sender's pack and of the event."""
-
-
-class PreparedFlow(NamedTuple):
-    """A flow version, ready for evaluation.
-
-    All its steps, by the event they match those that wait for one, and the joins. A join is a step
-    that waits for all of several steps.
-    """
-
-    version: FlowVersion
-    steps: Sequence[PreparedStep]
-    listening: Mapping[EventKey, Sequence[PreparedStep]]
-    joins: Sequence[PreparedStep] = ()
-
-    def waiting(self, event: Event) -> Sequence[PreparedStep]:
-        """Return the steps that wait for such an event, in their order."""
-        return self.listening.get((event.pack.name, event.name), ())
-
-
-def prepare(version: FlowVersion) -> PreparedFlow:
-    """Compile a flow version once. A template that does not compile fails its own step only."""
-    steps = tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps))
-    listening: dict[EventKey, list[PreparedStep]] = {}
-    for prepared in steps:
-        if prepared.step.schedule is None:
-            listening.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
-    joins = tuple(prepared for prepared in steps if prepared.step.dependencies.all)
-    return PreparedFlow(version, steps, listening, joins)
-
-
-class _SpoiltError(Exception):
-    def __init__(self, path: str, cause: TemplateError) -> None:
-        super().__init__(path)
-        self.path = path
-        self.cause = cause
-
-
-def _prepare_step(index: int, step: Step) -> PreparedStep:
-    try:
-        return PreparedStep(
-            position=index,
-            step=step,
-            context=_compile_all("context", step.context),
-            event_labels=_compile_all("event.packLabels", step.event.pack_labels),
-            criteria=_compile("criteria", step.criteria) if step.criteria else None,
-            command_labels=_compile_all("command.packLabels", step.command.pack_labels),
-            command_input=_compile_input(step.command.input),
-            terms=_terms(step),
-        )
-    except _SpoiltError as error:
-        return PreparedStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
-
-
-def _terms(step: Step) -> Terms:
-    try:
-        return terms_of(step)
-    except ValueError as error:
-        raise _SpoiltError("", TemplateError(str(error))) from error
-
-
-def _compile(path: str, source: str) -> Template:
-    try:
-        return template.compile(source)
-    except TemplateError as error:
-        raise _SpoiltError(path, error) from error
-
-
-def _compile_all(path: str, sources: Mapping[str, str] | None) -> Mapping[str, Template]:
-    return {key: _compile(f"{path}.{key}", source) for key, source in (sources or {}).items()}
-
-
-def _compile_input(value: Json) -> ValueTemplate | None:
-    if value is None:
-        return None
-    try:
-        return compile_value(value)
-    except TemplateError as error:
-        raise _SpoiltError(_join("command.input", error), error) from error
-
-
-def _join(path: str, error: TemplateError) -> str:
-    inner = error.path or ""
-    return path + (inner if inner.startswith("[") or not inner else f".{inner}")
-
-
-class FlowIndex:
-    """Finds the steps with which an event can begin an execution.
-
-    The time does not depend on the number of flows.
-    """
-
-    def __init__(self, flows: Iterable[PreparedFlow] = ()) -> None:
-        self._listening: dict[EventKey, tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
-        self._flows: dict[str, PreparedFlow] = {}
-        for flow in flows:
-            self.put(flow)
-
-    def put(self, flow: PreparedFlow) -> None:
-        """Add the flow, replacing the one of the same name."""
-        name = flow.version.flow.name
-        self.discard(name)
-        self._flows[name] = flow
-        for key, steps in _triggers(flow).items():
-            entries = [*self._listening.get(key, ()), (flow, tuple(steps))]
-            # One assignment: an evaluation in another thread sees the entries before it or after
-            # it.
-            self._listening[key] = tuple(sorted(entries, key=lambda entry: entry[0].version.flow.name))
-
-    def discard(self, name: str) -> None:
-        """Remove the flow of this name, if there is one."""
-        flow = self._flows.pop(name, None)
-        if flow is None:
-            return
-        for key in _triggers(flow):
-            left = tuple(entry for entry in self._listening[key] if entry[0] is not flow)
-            if left:
-                self._listening[key] = left
-            else:
-                del self._listening[key]
-
-    def listening(self, event: Event) -> "Listening":
-        """Return the flows with trigger steps for this event, by name.
-
-        Each comes with those steps in their order.
-        """
-        return self._listening.get((event.pack.name, event.name), ())
-
-
-def _triggers(flow: PreparedFlow) -> dict[EventKey, list[PreparedStep]]:
-    found = {key: [prepared for prepared in steps if prepared.step.is_trigger] for key, steps in flow.listening.items()}
-    return {key: steps for key, steps in found.items() if steps}
-
-
-# ------------------------------------------------------------------------------------------------------------ evaluation
-
-Listening = Sequence[tuple[PreparedFlow, Sequence[PreparedStep]]]
-"""Flows, each with the steps with which an event is to begin an execution."""
 
 NOTHING = Outcome()
 """The outcome of nearly all events."""
@@ -382,7 +222,7 @@ class _Evaluation:
         for prepared in flow.joins:
             if any(each is prepared for each in tried):
                 continue
-            detail = _why_missed(prepared.step, progress.step_id, self._event, standing, is_over=is_over)
+            detail = why_missed(prepared.step, progress.step_id, self._event, standing, is_over=is_over)
             if detail is not None:
                 decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=progress.correlation_id)
                 self._decisions.append(_hopeless(decision) if is_over else decision)
@@ -497,57 +337,6 @@ def _check_names(step: Step, labels: Mapping[str, str]) -> None:
     faults_of_labels = label_problems("command.packLabels", labels) if labels else ()
     for problem in chain(name_problems(names), faults_of_labels):
         raise _FailedError(problem.path, TemplateError(problem.message))
-
-
-class Standing(NamedTuple):
-    """The ids of the steps of an execution that have run, and of those that have finished."""
-
-    ran: frozenset[str]
-    finished: frozenset[str]
-    is_idle: bool = False
-    """Whether no action of the execution is open."""
-
-    @classmethod
-    def of(cls, progress: Progress) -> "Standing":
-        """Return the progress of an execution.
-
-        The action that the result belongs to counts as finished.
-        """
-        ran = frozenset([sibling.step_id for sibling in progress.siblings])
-        finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
-        siblings = [sibling for sibling in progress.siblings if sibling.step_index != progress.step_index]
-        is_idle = all(sibling.state.is_finished for sibling in siblings)
-        return cls(ran, finished | {progress.step_id}, is_idle)
-
-
-def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
-    """Return reason and detail if a step is not tried on a result, None if it is tried."""
-    if step.id in standing.ran:
-        return "alreadyRan", f"step {step.id!r} has run in this execution already"
-    wanted = step.dependencies
-    unfinished = [step_id for step_id in wanted.all if step_id not in standing.finished]
-    if unfinished:
-        return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
-    if wanted.any and standing.finished.isdisjoint(wanted.any):
-        return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
-    return None
-
-
-def _why_missed(step: Step, step_id: str, event: Event, standing: Standing, *, is_over: bool) -> str | None:
-    """Return the reason why a join does not run on a result with another event than its own.
-
-    None if that is not worth a decision.
-    """
-    needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
-    reason = why_not_yet(step, standing)
-    if reason is None and step_id in needed:
-        ending = f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
-        return f"all of {', '.join(needed)} have finished, {ending}; {awaited}"
-    if not is_over or standing.finished.isdisjoint(needed):
-        return None
-    if reason is None:
-        return f"all of {', '.join(needed)} have finished, and none of the last results ran the step; {awaited}"
-    return f"{reason[1]}; {awaited}" if reason[0] == "dependsOn" else None
 
 
 def _hopeless(decision: Decision) -> Decision:

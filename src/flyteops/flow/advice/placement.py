@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from flyteops.advice.shell import NESTED, Finding, Shell
+from flyteops.flow.advice.shell import NESTED, Finding, Shell
 from flyteops.template.outline import Choice, Loop, Macro, Outline, Piece, Printed, Text
 
 MOST_STATES = 6

@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flyteops.advice.nested import OPAQUE, nested_script
+from flyteops.flow.advice.nested import OPAQUE, nested_script
 from flyteops.template import Output
 
 MOST_PARTS = 100

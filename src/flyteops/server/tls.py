@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from flyteops.cli.watch import Watch
 from flyteops.errors import Problem, SettingsError
+from flyteops.server.watch import Watch
 
 CERTIFICATE, KEY = "FLYTE_TLS_CERT_PATH", "FLYTE_TLS_KEY_PATH"
 

@@ -15,15 +15,15 @@ from msgspec import inspect
 
 from flyteops import name as naming
 from flyteops import template
-from flyteops.advice.chat import message_advice
-from flyteops.advice.cron import cron_advice
-from flyteops.advice.outside import texts
-from flyteops.advice.script import script_advice
 from flyteops.convert import read
 from flyteops.document import MAX_PROBLEMS, Document, Path, parse_json, parse_yaml
 from flyteops.errors import InputError, Problem, TemplateError
+from flyteops.flow.advice.chat import message_advice
+from flyteops.flow.advice.cron import cron_advice
+from flyteops.flow.advice.outside import texts
+from flyteops.flow.advice.script import script_advice
+from flyteops.flow.policy import faults_of
 from flyteops.model import Command, EventPattern, Flow, Json, Retry, Schedule, Step
-from flyteops.term import faults_of
 
 MOST_ADVICE = 50
 """The maximum number of advice entries for a flow.

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flyteops import template
-from flyteops.advice.outside import SINGLE_WORDS, prints_any, texts
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
+from flyteops.flow.advice.outside import SINGLE_WORDS, prints_any, texts
 from flyteops.model import Flow, Json, Step
 
 COMMANDS = frozenset(["SendMessage", "SendRichMessage", "UpdateMessage"])

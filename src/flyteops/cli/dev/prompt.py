@@ -11,7 +11,7 @@ from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from flyteops.cli.talk import Talk
+from flyteops.cli.dev.conversation import Talk
 
 
 async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:

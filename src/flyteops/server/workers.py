@@ -11,9 +11,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 
 from flyteops import __version__
-from flyteops.cli.halt import ignore_usr2, stop_on_signal
-from flyteops.cli.listener import address_of
-from flyteops.cli.log import reopen
+from flyteops.server.logs import reopen
+from flyteops.server.signals import ignore_usr2, stop_on_signal
+from flyteops.server.socket import address_of
 from flyteops.settings import Settings
 from flyteops.storage import shown
 

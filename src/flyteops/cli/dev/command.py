@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from flyteops.cli.command import Command
-from flyteops.cli.fleet import Fleet
-from flyteops.cli.halt import stop_on_signal
-from flyteops.cli.listener import PortTakenError, open_listener
-from flyteops.cli.tenant import Tenancy, Tenant
+from flyteops.cli.dev.lockfile import Tenancy, Tenant
+from flyteops.cli.dev.processes import Fleet
 from flyteops.errors import FlyteError, UnavailableError
+from flyteops.server.signals import stop_on_signal
+from flyteops.server.socket import PortTakenError, open_listener
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -85,7 +85,7 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
         async with stop_on_signal() as stop, Fleet(directory) as fleet:
             await _start_server(fleet, listener, directory, environ)
             # The server is starting; slow imports can take place meanwhile.
-            from flyteops.cli.desk import Desk, run_desk  # noqa: PLC0415
+            from flyteops.cli.dev.session import Desk, run_desk  # noqa: PLC0415
 
             log = private_file(directory / "chat.log")
             logging.basicConfig(filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,1 @@
+"""`flyte dev`: a server, its packs and a chat on one computer."""

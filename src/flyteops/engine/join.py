@@ -1,0 +1,60 @@
+"""The dependencies of steps: whether a step may run yet, and the reasons why a join does not run. Pure."""
+
+from typing import NamedTuple
+
+from flyteops.model import (
+    Event,
+    Progress,
+    Step,
+)
+
+
+class Standing(NamedTuple):
+    """The ids of the steps of an execution that have run, and of those that have finished."""
+
+    ran: frozenset[str]
+    finished: frozenset[str]
+    is_idle: bool = False
+    """Whether no action of the execution is open."""
+
+    @classmethod
+    def of(cls, progress: Progress) -> "Standing":
+        """Return the progress of an execution.
+
+        The action that the result belongs to counts as finished.
+        """
+        ran = frozenset([sibling.step_id for sibling in progress.siblings])
+        finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
+        siblings = [sibling for sibling in progress.siblings if sibling.step_index != progress.step_index]
+        is_idle = all(sibling.state.is_finished for sibling in siblings)
+        return cls(ran, finished | {progress.step_id}, is_idle)
+
+
+def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
+    """Return reason and detail if a step is not tried on a result, None if it is tried."""
+    if step.id in standing.ran:
+        return "alreadyRan", f"step {step.id!r} has run in this execution already"
+    wanted = step.dependencies
+    unfinished = [step_id for step_id in wanted.all if step_id not in standing.finished]
+    if unfinished:
+        return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
+    if wanted.any and standing.finished.isdisjoint(wanted.any):
+        return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
+    return None
+
+
+def why_missed(step: Step, step_id: str, event: Event, standing: Standing, *, is_over: bool) -> str | None:
+    """Return the reason why a join does not run on a result with another event than its own.
+
+    None if that is not worth a decision.
+    """
+    needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
+    reason = why_not_yet(step, standing)
+    if reason is None and step_id in needed:
+        ending = f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
+        return f"all of {', '.join(needed)} have finished, {ending}; {awaited}"
+    if not is_over or standing.finished.isdisjoint(needed):
+        return None
+    if reason is None:
+        return f"all of {', '.join(needed)} have finished, and none of the last results ran the step; {awaited}"
+    return f"{reason[1]}; {awaited}" if reason[0] == "dependsOn" else None

@@ -1,0 +1,1 @@
+"""The flow language: files, the policies of steps, and schedules. Pure."""

@@ -1,0 +1,121 @@
+"""The background loops of a server: maintenance, changes of other servers, and certificates."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flyteops.background import BackgroundLoop, BackgroundLoops
+from flyteops.errors import SettingsError
+from flyteops.service import Service, utc_now
+
+if TYPE_CHECKING:
+    from flyteops.server.auth import Access
+    from flyteops.server.tls import Tls
+
+
+LOGGER = logging.getLogger("flyte.server")
+
+REFRESH_EVERY = 0.5
+"""Seconds between two checks for changes by other servers."""
+
+SWEEP_EVERY = 5.0
+
+LOADING_CERTIFICATE = "Loading the TLS certificate"
+"""The name of the background loop in readiness reports."""
+
+
+async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
+    """Load a new certificate when there is one, and warn once a day before the present one ends."""
+    loop = loops.loop(LOADING_CERTIFICATE, LOGGER)
+    warned_on = None
+    async for is_new in tls.watch.changes():
+        now = utc_now()
+        if is_new:
+            await load_certificate(tls, now, loop)
+        warning = tls.ending_soon(now)
+        if warning is not None and warned_on != now.date():
+            LOGGER.warning("%s", warning)
+            warned_on = now.date()
+
+
+async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> None:
+    """Load the present certificate, or log why not and keep the previous one."""
+    try:
+        await asyncio.to_thread(tls.load, now)
+    except SettingsError as error:
+        reason = "; ".join(map(str, error.problems))
+        LOGGER.error("The new TLS certificate is not used: %s", reason)
+        loop.failed(SettingsError(reason), is_logged=True)
+    else:
+        loop.succeeded()
+        LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
+
+
+async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access | None", loops: BackgroundLoops) -> None:
+    """Load certificates, the policy and the issuer's keys again each time `reload` is set."""
+    while True:
+        await reload.wait()
+        reload.clear()
+        names = []
+        if tls is not None:
+            await load_certificate(tls, utc_now(), loops.loop(LOADING_CERTIFICATE, LOGGER))
+            names.append("the TLS certificate")
+        if access is not None:
+            names += await access.reload()
+        if names:
+            LOGGER.info("SIGHUP: looked again at %s", " and ".join(names))
+        else:
+            LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
+
+
+async def sweep(service: Service, stop: asyncio.Event) -> None:
+    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
+    loop = service.loops.loop("The housekeeping", LOGGER)
+    while not stop.is_set():
+        try:
+            await service.sweep()
+            loop.succeeded()
+        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
+            loop.failed(error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWEEP_EVERY):
+                await stop.wait()
+
+
+async def keep_current(service: Service) -> None:
+    """Load changes of other servers on the same store, within a second."""
+    loop = service.loops.loop("Loading the changes of other servers", LOGGER, is_essential=True)
+    while True:
+        await asyncio.sleep(REFRESH_EVERY)
+        try:
+            await service.refresh()
+            loop.succeeded()
+        except Exception as error:  # it goes on after any failure; the loop reports it
+            loop.failed(error)
+
+
+def report_end(task: "asyncio.Task[None]") -> None:
+    """Log at once that a background task failed; its error is only raised when the server stops."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        LOGGER.error("A background task has ended; restart the server", exc_info=error)
+
+
+@contextlib.asynccontextmanager
+async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines meanwhile, and end them afterwards; raise an error of any of them."""
+    tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(report_end)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
