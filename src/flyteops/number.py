@@ -6,6 +6,8 @@ Each function raises `ValueError` with advice on how to fix the text.
 import re
 from datetime import timedelta
 
+from flyteops.timeformat import parse_duration
+
 LEAST_DISK = 16 * 1024 * 1024
 
 MOST_WORKERS = 64
@@ -52,17 +54,28 @@ def parse_disk(value: str) -> int:
 
 
 def parse_seconds(value: str) -> timedelta:
-    """Read whole seconds, at least one."""
-    if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) == 0:
-        raise ValueError("is not a number of seconds; give a whole number of at least 1, without a unit")
-    return timedelta(seconds=int(value))
+    """Read a duration of at least a second: whole seconds, or numbers with units."""
+    duration = _duration(value)
+    if duration is None or duration < timedelta(seconds=1):
+        raise ValueError("is not a duration of at least 1 s; give seconds such as 90, or a duration such as 1m30s or 7d")
+    return duration
 
 
 def parse_pause(value: str) -> timedelta:
-    """Read whole seconds, from 0 to an hour."""
-    if not re.fullmatch(r"[0-9]{1,4}", value) or int(value) > 3600:
-        raise ValueError("is not a number of seconds; give a whole number from 0 to 3600")
-    return timedelta(seconds=int(value))
+    """Read a duration from 0 to an hour: whole seconds, or numbers with units."""
+    duration = _duration(value)
+    if duration is None or duration > timedelta(hours=1):
+        raise ValueError("is not a duration up to an hour; give seconds such as 30, or a duration such as 1m30s")
+    return duration
+
+
+def _duration(value: str) -> timedelta | None:
+    if re.fullmatch(r"[0-9]{1,10}", value):
+        return timedelta(seconds=int(value))
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return None
 
 
 def parse_pool_size(value: str) -> int:

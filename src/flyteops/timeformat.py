@@ -54,6 +54,7 @@ UNITS = {
 LONGEST = timedelta(days=3660)
 """Ten years: longer ones are certainly a mistake, and dates must not overflow."""
 
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 
 
@@ -64,11 +65,23 @@ def parse_duration(text: str) -> timedelta:
     """
     parts = list(_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
-        raise ValueError(f"{text[:40]!r} is no duration; write it as 30s, 5m, 1h30m or 2d")
+        raise ValueError(f"{text[:40]!r} is not a duration; write it as 30s, 5m, 1h30m or 2d")
     total = sum((float(part[1]) * (UNITS[part[2]] / UNITS["s"]) for part in parts), 0.0)
     if total > LONGEST / UNITS["s"]:
         raise ValueError(f"{text[:40]!r} is longer than {LONGEST.days} days")
     return timedelta(seconds=total)
+
+
+def parse_seconds(text: str) -> timedelta:
+    """Read a duration, or a plain number of seconds such as `90` or `0.5`.
+
+    Unlike in flows, upper case is accepted, and spaces around the text and before a unit. Raise
+    `ValueError` with the correct form.
+    """
+    text = re.sub(r"(?<=[0-9])\s+(?=[a-z])", "", text.strip().lower())
+    if not _NUMBER.fullmatch(text):
+        return parse_duration(text)
+    return parse_duration(f"{text}s")
 
 
 def format_duration(duration: timedelta) -> str:

@@ -132,7 +132,7 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
         "commands[1]: Object contains unknown field `alow`",
         "commands[2]: there is no group 'opps'; there are: ops",
         "commands[3]: a command cannot begin with 'help', which means something of its own",
-        "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h",
+        "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "commands[6]: there is another command 'fine'; say `name`",
         "commands[7]: Object contains unknown field `user` - at `$.allow`",
         "commands[8]: '0' leaves no time to confirm",
@@ -173,7 +173,7 @@ def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
         "commands[1]: there is no group 'opps'; there are: ops",
         "commands[1]: there is no group 'devs'; there are: ops",
         "commands[1]: there is no group 'x'; there are: ops",
-        "commands[1]: 'soon' is not a duration such as 30s, 5m or 1h",
+        "commands[1]: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "commands[2]: Object missing required field `pattern`",
         "commands[3]: Expected `object`",
     ]

@@ -195,7 +195,7 @@ def test_what_cannot_be_shown_is_described(state, shown):
 def test_a_time_is_a_duration_before_now_or_a_time_here_or_anywhere(monkeypatch):
     assert moment(None, "--since") is None
     assert moment("2026-03-01T12:30:00+02:00", "--since") == "2026-03-01T10:30:00Z"
-    assert moment("2026-03-01T12:30:00.5Z", "--since") == "2026-03-01T12:30:00.500000Z"
+    assert moment("2026-03-01T12:30:00.5Z", "--since") == "2026-03-01T12:30:00.5Z"
     assert moment("7d", "--since") < moment("1d", "--since")
 
 

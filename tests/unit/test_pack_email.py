@@ -399,7 +399,7 @@ def test_wrong_settings_are_told_all_at_once() -> None:
             "FLYTE_EMAIL_TIMEOUT": "soon",
         })  # fmt: skip
     assert [str(problem) for problem in caught.value.problems] == [
-        "FLYTE_EMAIL_TIMEOUT: 'soon' is not a duration such as 30s, 5m or 1h",
+        "FLYTE_EMAIL_TIMEOUT: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "SMTPSERVER: is not set: the mail server, such as mail.example.com:587",
         "FLYTE_EMAIL_TLS: with a login say required, implicit or off: the password would be told to whoever does not offer TLS",
         "FLYTE_EMAIL_FROM: 'nobody' is not an address such as ann@example.com",

@@ -136,7 +136,7 @@ async def test_who_asks_is_told_to_the_server_and_to_nobody_else(
         ({"json": 1, "text": "x"}, "give one body: json, form or text"),
         ({"method": "GET /x"}, "'GET /x' is not a method such as GET or POST"),
         ({"method": "CONNECT"}, "'CONNECT' is not a method such as GET or POST"),
-        ({"timeout": "soon"}, "'soon' is not a duration such as 30s, 5m or 1h"),
+        ({"timeout": "soon"}, "'soon' is not a duration such as 30s, 5m or 1h30m"),
         ({"timeout": 0}, "a timeout of 0 s leaves no time, or more than a day"),
         ({"auth": {"bearer": "x", "username": "y"}}, "auth: give either bearer, or username and password"),
     ],

@@ -88,8 +88,8 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         "FLYTE_JWT": "is not a token: it holds blanks or letters that no token has",
         "FLYTE_API_TIMEOUT": "'-1' is not a number of whole seconds (0 means no limit)",
         "FLYTE_PACK_HEALTH_PORT": "'99999' is neither a port from 1 to 65535 nor off",
-        "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h",
-        "FLYTE_PACK_STOP_TIMEOUT": "'soon' is not a duration such as 30s, 5m or 1h",
+        "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h30m",
+        "FLYTE_PACK_STOP_TIMEOUT": "'soon' is not a duration such as 30s, 5m or 1h30m",
         "FLYTE_CA_CERT_FILE": "cannot read certificates from '/does/not/exist.pem': No such file or directory",
         "LOGLEVEL": "'loud' is none of debug, info, warning, error, critical",
     }

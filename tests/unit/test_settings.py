@@ -51,12 +51,30 @@ def test_names_of_variables_and_options_are_used_once():
     assert len(set(options)) == len(options)
 
 
-@pytest.mark.parametrize("variable", ["FLYTE_MAX_CONNECTIONS", "FLYTE_IDLE_TIMEOUT", "FLYTE_STORE_POOL_SIZE", "FLYTE_WORKERS"])
+@pytest.mark.parametrize("variable", ["FLYTE_MAX_CONNECTIONS", "FLYTE_STORE_POOL_SIZE", "FLYTE_WORKERS"])
 @pytest.mark.parametrize("value", ["0", "-1", "1h", "99999999999"])
 def test_a_number_that_is_too_small_too_large_or_has_a_unit_is_refused_with_the_least_one(variable, value):
     message = faults({variable: value})[variable]
     assert message.startswith(f"{value!r} is not a number of ")
     assert "from 1 to" in message or "at least 1" in message
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0.5", "999ms", "an hour", "1 h", "99999999999", "4000d"])
+def test_a_duration_that_is_too_short_too_long_or_unreadable_is_refused_with_examples(value):
+    message = faults({"FLYTE_IDLE_TIMEOUT": value})["FLYTE_IDLE_TIMEOUT"]
+    assert message == f"{value!r} is not a duration of at least 1 s; give seconds such as 90, or a duration such as 1m30s or 7d"
+
+
+@pytest.mark.parametrize("value", ["61m", "3601", "-1", "soon"])
+def test_a_delay_is_an_hour_at_most(value):
+    message = faults({"FLYTE_SHUTDOWN_DELAY": value})["FLYTE_SHUTDOWN_DELAY"]
+    assert message == f"{value!r} is not a duration up to an hour; give seconds such as 30, or a duration such as 1m30s"
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("90", 90), ("1m30s", 90), ("7d", 604_800), ("9999999999", 9_999_999_999)])
+def test_times_are_seconds_or_durations(value, seconds):
+    settings = Settings.from_environment({"FLYTE_TTL_IN_SECONDS": value})
+    assert settings.keep_for == timedelta(seconds=seconds)
 
 
 def test_values_are_read_to_their_types():
@@ -100,7 +118,7 @@ def test_a_fault_names_the_option_if_that_is_where_it_is():
         ("FLYTE_HOST", "localhost:8080"),
         ("FLYTE_HOST", "http://localhost"),
         ("FLYTE_TTL_IN_SECONDS", "0"),
-        ("FLYTE_TTL_IN_SECONDS", "1h"),
+        ("FLYTE_TTL_IN_SECONDS", "a year"),
         ("FLYTE_MAX_BODY_BYTES", "10M"),
         ("FLYTE_SHOULD_DELETE_DEAD_PACKS", "maybe"),
         ("FLYTE_DELETE_DEAD_PACKS_AT_HH_COLON_MM", "24:00"),

@@ -13,7 +13,7 @@ from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
-from flyteops.timeformat import parse_duration
+from flyteops.timeformat import format_timestamp, parse_duration
 
 
 @click.group(cls=Group)
@@ -89,7 +89,7 @@ def moment(text: str | None, option: str) -> str | None:
         except (ValueError, OverflowError) as error:
             message = f"{text!r} is neither a duration such as 7d nor a time such as 2026-03-01 or 2026-03-01T12:30+01:00"
             raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
-    return at.isoformat().replace("+00:00", "Z")
+    return format_timestamp(at)
 
 
 def _row(change: Change) -> list[str]:

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flyteops.errors import Problem, SettingsError
+from flyteops.timeformat import parse_seconds
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
-_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -127,12 +126,12 @@ def settings_error(problems: list[Problem]) -> SettingsError:
 
 
 def seconds(text: str) -> float:
-    """Read a duration such as `90`, `30s`, `5m`, `1.5h` or `2d`."""
-    match = _DURATION.fullmatch(text.strip().lower())
-    if match is None:
-        message = f"{text!r} is not a duration such as 30s, 5m or 1h"
-        raise ValueError(message)
-    return float(match[1]) * _UNITS[match[2]]
+    """Read a duration such as `90`, `30s`, `5m`, `1h30m` or `2d`."""
+    try:
+        return parse_seconds(text).total_seconds()
+    except ValueError as error:
+        message = f"{text!r} is not a duration such as 30s, 5m or 1h30m"
+        raise ValueError(message) from error
 
 
 def positive_seconds(text: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ from flyteops.sdk.silence import current_silence
 from flyteops.sdk.source import Keeper, UndeclaredError
 from flyteops.sdk.thread import Threads, is_broken_off
 from flyteops.sdk.watch import LoopWatch
+from flyteops.timeformat import format_timestamp
 
 T = TypeVar("T")
 
@@ -571,9 +572,8 @@ def _token_refused(error: UnauthorizedError) -> UnavailableError:
 
 
 def _encode(event: Event, created_at: datetime) -> bytes:
-    instant = created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     try:
-        body = {"event": event.name, "payload": event.payload, "createdAt": instant}
+        body = {"event": event.name, "payload": event.payload, "createdAt": format_timestamp(created_at)}
         return msgspec.json.encode(body | {"failure": True} if event.failure else body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # the payload was changed afterwards
         message = f"the payload of {event.name} cannot be written as JSON: {error}"

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flyteops.errors import TemplateLimitError, TemplateRenderError
 from flyteops.template.budget import UNBOUNDED
 from flyteops.template.limit import Limits
 from flyteops.template.regexp import Pattern, compile_pattern
 from flyteops.template.runtime import Runtime
-
-if TYPE_CHECKING:
-    from flyteops.template.template import Template
 
 CLOCK_INTERVAL = 1_000
 """The number of steps between two checks of the clock."""
@@ -23,6 +20,20 @@ BIG_SEARCH = 65_536
 REGEXPS = 32
 """The number of computed regular expressions that are cached for one rendering."""
 NOTHING: Mapping[str, object] = {}
+
+
+class Compiled(Protocol):
+    """A template that was compiled while another one is rendered."""
+
+    def render_in(self, state: "State", context: Mapping[str, Any]) -> str:
+        """Render it within the limits of `state`."""
+
+
+class Compiler(Protocol):
+    """The function that compiles templates, which is a layer above this module."""
+
+    def __call__(self, source: str, *, limits: Limits) -> Compiled:
+        """Compile a template, or raise `TemplateError`."""
 
 
 class State:
@@ -52,9 +63,7 @@ class State:
         "scope",
     )
 
-    def __init__(
-        self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compiler: "Callable[..., Template]"
-    ) -> None:
+    def __init__(self, context: Mapping[str, Any], scope: dict[str, Any], runtime: Runtime, compiler: Compiler) -> None:
         limits = runtime.limits
         self.context = context
         self.scope = scope

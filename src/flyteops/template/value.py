@@ -19,13 +19,10 @@ No other types are allowed, and no attribute of any object is ever looked up by 
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.gotime import Time
-
-if TYPE_CHECKING:
-    from flyteops.template.state import State
 
 _LONGEST_NUMBER = 1_000
 """Longer texts are never numbers, so that arithmetic on texts stays cheap."""
@@ -76,11 +73,14 @@ class Struct:
 
 
 class Cycle:
-    """The value of `{% cycle ... as name %}`: it prints its current text and can be advanced."""
+    """The value of `{% cycle ... as name %}`: it prints its current text and can be advanced.
+
+    `advance` is given the state of the rendering, which is a layer above this module.
+    """
 
     __slots__ = ("advance", "value")
 
-    def __init__(self, value: Any, advance: "Callable[[State], tuple[Any, bool]]") -> None:
+    def __init__(self, value: Any, advance: Callable[[Any], tuple[Any, bool]]) -> None:
         self.value = value
         self.advance = advance
 

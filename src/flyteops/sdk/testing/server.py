@@ -25,6 +25,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.coercion import read
 from flyteops.sdk.event import Event
 from flyteops.sdk.testing.work import Desk, Work
+from flyteops.timeformat import format_timestamp
 
 LONGEST_WAIT = 60.0
 MOST_ACTIONS = 100
@@ -286,7 +287,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         return answer
 
     def _instant(self) -> str:
-        return self.clock.now().isoformat().replace("+00:00", "Z")
+        return format_timestamp(self.clock.now())
 
 
 def _handed_out(path: str, work: Work) -> dict[str, Any]:
