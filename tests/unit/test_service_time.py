@@ -557,9 +557,16 @@ async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(t
 
 
 class Forgetting(SqliteStore):
-    """A store whose next answer to a release is lost: it was carried out."""
+    """A store whose next answer to a release or a result is lost: it was carried out."""
 
     loses = False
+
+    async def finish(self, *arguments):
+        decision = await super().finish(*arguments)
+        if self.loses:
+            self.loses = False
+            raise OutcomeUnknownError
+        return decision
 
     async def release(self, *arguments, **options):
         address = await super().release(*arguments, **options)
@@ -581,6 +588,21 @@ async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its
         assert not await service.take("Worker")
         assert (await store.get_action(action.action_id)).state is ActionState.PENDING
         await service.complete("Worker", again.action_id, DONE)
+
+
+async def test_what_follows_from_a_result_whose_answer_is_lost_reaches_a_waiting_caller(tmp_path, clocks):
+    async with Forgetting(tmp_path / "forgetting.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step(), a_step("next", "Done", "Worker", dependsOn=["work"]))
+        waiting = asyncio.create_task(service.take("Worker", wait=timedelta(seconds=30)))
+        await asyncio.sleep(0)
+        assert not await service.take("Worker")  # comes after the first look of the waiting caller
+        store.loses = True
+        with pytest.raises(OutcomeUnknownError):
+            await service.complete("Worker", action.action_id, DONE)
+        async with asyncio.timeout(10):
+            (following,) = await waiting
+        assert (await store.get_action(following.action_id)).step_id == "next"
 
 
 async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):

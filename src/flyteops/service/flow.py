@@ -207,8 +207,8 @@ class FlowBook:
     def version(self, name: str, uuid: str) -> PreparedFlow | None:
         """Return the version that an execution began with, None if the store no longer has it.
 
-        Raise `UnreadableError` if it cannot be read. Call this inside `with_versions`, which loads
-        the versions that are not in memory.
+        Raise `UnreadableError` if it cannot be read, and `NotLoadedError` if it is not in memory,
+        upon which `with_versions` loads it. May be called in the writer's thread.
         """
         current = self._current.get(name)
         if current is not None and current.version.uuid == uuid:
@@ -218,7 +218,7 @@ class FlowBook:
             key = AsideKey(VERSION, uuid)
             if self._aside.waits(key):
                 raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.why(key)}")
-            raise _NotLoadedError(uuid)
+            raise NotLoadedError(uuid)
         return old
 
     async def with_versions(self, verb: Callable[[], Awaitable[T]]) -> T:
@@ -229,8 +229,8 @@ class FlowBook:
         while True:
             try:
                 return await verb()
-            except _NotLoadedError as missing:
-                await self._load(missing.uuid)
+            except NotLoadedError as missing:
+                await self._load(missing.flow_uuid)
 
     async def _load(self, uuid: str) -> None:
         key = AsideKey(VERSION, uuid)
@@ -245,11 +245,3 @@ class FlowBook:
             self._aside.report({key: error})
             return
         self._aside.resolve([key])
-
-
-class _NotLoadedError(NotLoadedError):
-    """The evaluator needs a flow version that is not in memory."""
-
-    def __init__(self, uuid: str) -> None:
-        super().__init__(uuid)
-        self.uuid = uuid

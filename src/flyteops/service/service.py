@@ -383,36 +383,29 @@ class Service:
         await self._finish(action_id, event, moment, lambda progress: rule_on_result(event, progress, lease))
 
     async def _finish(self, action_id: str, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> None:
-        ruling: Outcome | Late | None = None
-
         def decide(progress: Progress) -> Outcome | Late | None:
-            nonlocal ruling
             ruled = rule(progress)
             if isinstance(ruled, Late):
-                ruling = ruled
-            elif ruled:
-                flow = self._flows.version(progress.flow_name, progress.flow_uuid)
-                ruling = (
-                    evaluate(event, self._flows.index, moment)
-                    if flow is None
-                    else evaluate_result(event, self._flows.index, flow, progress, moment)
-                )
-            else:
-                ruling = None
-            return ruling
+                return ruled
+            if not ruled:
+                return None
+            flow = self._flows.version(progress.flow_name, progress.flow_uuid)
+            if flow is None:
+                return evaluate(event, self._flows.index, moment)
+            return evaluate_result(event, self._flows.index, flow, progress, moment)
 
         try:
-            await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
+            decision = await self._flows.with_versions(lambda: self._store.finish(action_id, event, decide))
         except OutcomeUnknownError:
-            if isinstance(ruling, Outcome):
-                self._follow(ruling)
+            self._room.announce_any()
+            self._time.expect([self._clock()])
             raise
         except UnreadableError as error:
             raise UnavailableError(f"{error.message} Nothing was changed; send the result again later.") from error
-        if isinstance(ruling, Late):
+        if isinstance(decision, Late):
             raise LateError
-        if ruling is not None:
-            self._follow(ruling)
+        if decision is not None:
+            self._follow(decision)
 
     async def heartbeat(self, pack_id: str, action_id: str, lease: str | None = None) -> datetime | None:
         """Extend the lease of a pack on an action; return its new end, None if there is no limit.

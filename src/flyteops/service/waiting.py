@@ -31,6 +31,10 @@ class Waiter:
         self.told.append(address)
         self._arrived.set()
 
+    def wake(self) -> None:
+        """Wake the caller although no arrival is known."""
+        self._arrived.set()
+
     def dismiss(self) -> None:
         """Let the caller wait no longer, although nothing has arrived."""
         self._is_dismissed = True
@@ -120,6 +124,12 @@ class WaitingRoom:
             waiter = self._next(address)
             if waiter is not None:
                 waiter.tell(address)
+
+    def announce_any(self) -> None:
+        """Wake all waiters, as it is unknown whether anything has arrived."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.wake()
 
     def _next(self, address: Address) -> Waiter | None:
         for pack_id in self._ids(address):
