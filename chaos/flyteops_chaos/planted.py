@@ -18,12 +18,12 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from flyteops import engine
+from flyteops.engine.completion import rule_on_result
 from flyteops.errors import FlyteError
 from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import service
 from flyteops.service.flow import FlowBook
-from flyteops.service.verdict import rule_on_result
 from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
 from flyteops.storage.sqlite import store as sqlite
 

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from cryptography.fernet import Fernet
 
-from flyteops.change import LONGEST_TEXT, NOTHING, Chain
 from flyteops.service import Service
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service.auditlog.entry import LONGEST_TEXT, NOTHING, Chain
+from flyteops.service.auditlog.snapshot import survey
+from flyteops.service.encryption import Seals
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from tests.api.conftest import BASE, Clock, running

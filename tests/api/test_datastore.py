@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flyteops.service import Service
-from flyteops.service.seal import Seals
+from flyteops.service.encryption import Seals
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 

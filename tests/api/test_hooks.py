@@ -14,10 +14,10 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flyteops.service import Order, Service
-from flyteops.service.hook.book import PACK
+from flyteops.service.auditlog.snapshot import survey
+from flyteops.service.encryption import Seals
 from flyteops.service.hook.record import KEPT
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service.hook.registry import PACK
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate

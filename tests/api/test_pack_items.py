@@ -7,7 +7,7 @@ import pytest
 
 from flyteops.errors import InputError
 from flyteops.service import Order, Service
-from flyteops.service.seal import Seals
+from flyteops.service.encryption import Seals
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.change import Chain
 from flyteops.errors import ConflictError, UnauthorizedError, UnavailableError
 from flyteops.model import (
     ActionState,
@@ -27,7 +26,8 @@ from flyteops.model import (
 )
 from flyteops.ruling import Timetable
 from flyteops.service import ChangeFilter, Housekeeping, Order, Service
-from flyteops.service.state import survey
+from flyteops.service.auditlog.entry import Chain
+from flyteops.service.auditlog.snapshot import survey
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES

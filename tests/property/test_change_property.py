@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from flyteops.change import KIND, NOTHING, Actor, Chain, Change, Place, State, key_of, open_note, seal
 from flyteops.model import Note
+from flyteops.service.auditlog.entry import KIND, NOTHING, Actor, Chain, Change, Place, State, key_of, open_note, seal
 
 texts = st.text(max_size=8)
 states = st.one_of(st.none(), st.builds(State.of, texts, st.binary(max_size=8), texts))

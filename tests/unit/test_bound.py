@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.change import BASE, KIND, Base, open_base
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import Command, DataItem, EventPattern, Flow, Happening, Note, PackDeclaration, Step
 from flyteops.service import ChangeFilter, Housekeeping, Service
-from flyteops.service.state import survey
+from flyteops.service.auditlog.entry import BASE, KIND, Base, open_base
+from flyteops.service.auditlog.snapshot import survey
 from flyteops.storage.backup import restore_backup, write_backup
 from flyteops.storage.base import ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore

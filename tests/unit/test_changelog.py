@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.fernet import Fernet
 
-from flyteops.change import KIND, Actor, Author, Place
 from flyteops.errors import ConflictError, NotFoundError, UnavailableError
 from flyteops.model import DataItem, Flow, Note, PackDeclaration
 from flyteops.service import ChangeFilter, Housekeeping, Order, Service
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service.auditlog.entry import KIND, Actor, Author, Place
+from flyteops.service.auditlog.snapshot import survey
+from flyteops.service.encryption import Seals
 from flyteops.storage.backup import restore_backup, write_backup
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move

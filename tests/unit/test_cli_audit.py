@@ -7,12 +7,12 @@ import sqlite3
 
 import pytest
 
-from flyteops.change import Actor, Change, Place, State
 from flyteops.cli import main
 from flyteops.cli import verify as verifying
 from flyteops.cli.audit import change_lines, moment
 from flyteops.model import DataItem, Flow
 from flyteops.service import ChangeFilter, Housekeeping, Service
+from flyteops.service.auditlog.entry import Actor, Change, Place, State
 from flyteops.storage.sqlite import SqliteStore
 
 

@@ -12,8 +12,8 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError
 from flyteops.flow.file import read_flow
 from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
-from flyteops.service.changelog import ChangeFilter
-from flyteops.service.seal import Seals
+from flyteops.service.auditlog.log import ChangeFilter
+from flyteops.service.encryption import Seals
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 

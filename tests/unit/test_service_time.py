@@ -12,8 +12,8 @@ from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownE
 from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import Seeds, Service
+from flyteops.service.longpoll import WaitingRoom
 from flyteops.service.timer import ClockWatch
-from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 

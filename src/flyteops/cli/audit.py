@@ -8,11 +8,11 @@ from typing import get_args
 import click
 import msgspec
 
-from flyteops.change import Change, Place, State, ThingKind
 from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
+from flyteops.service.auditlog.entry import Change, Place, State, ThingKind
 from flyteops.timeformat import parse_duration
 
 

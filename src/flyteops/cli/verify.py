@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from flyteops.change import Chain, Change, Difference
 from flyteops.cli.command import Command, json_option
 from flyteops.cli.output import clean, local_time, print_json
 from flyteops.cli.store import checked_store
+from flyteops.service.auditlog.entry import Chain, Change, Difference
 from flyteops.storage import open_store
 
 HEAD = re.compile(r"([0-9]{1,12}):([0-9a-f]{64})")
@@ -41,7 +41,7 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
     detected with changes noted earlier: name them with --expect; at least one must still be in the
     log. The server's log has each with its hash.
     """
-    from flyteops.service.state import survey  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
+    from flyteops.service.auditlog.snapshot import survey  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
 
     url = checked_store("--store", os.environ, store, must_be_there=True)
     anchors = _anchors(expected)

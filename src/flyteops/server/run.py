@@ -203,7 +203,7 @@ def make_seals(settings: Settings) -> Any:
     keys = keys_of(settings)
     if not keys:
         return None
-    from flyteops.service.seal import Seals  # noqa: PLC0415 - takes long to load, and few need it
+    from flyteops.service.encryption import Seals  # noqa: PLC0415 - takes long to load, and few need it
 
     return Seals(keys)
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flyteops.background import BackgroundLoop
-from flyteops.change import BASE, KEY, KIND, Base, Chain, Change, key_of, open_note
 from flyteops.errors import StoreError
-from flyteops.service.changelog import AT_ONCE, ChangeLog
+from flyteops.service.auditlog.entry import BASE, KEY, KIND, Base, Chain, Change, key_of, open_note
+from flyteops.service.auditlog.log import AT_ONCE, ChangeLog
 from flyteops.storage.base import Store, VersionBound
 
 if TYPE_CHECKING:

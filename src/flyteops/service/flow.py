@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import msgspec
 
-from flyteops.change import UNREADABLE, Author, State, Thing, thing
 from flyteops.engine import FlowIndex, PreparedFlow, prepare
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
 from flyteops.ruling import Timetable
 from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_flow
+from flyteops.service.auditlog.entry import UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
+from flyteops.service.auditlog.snapshot import of_flow
 from flyteops.storage.base import NotLoadedError, Rows, Store
 
 LOGGER = logging.getLogger("flyte.service")

@@ -6,15 +6,15 @@ from datetime import date, datetime, timedelta
 
 import msgspec
 
-from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
 from flyteops.service.aside import PACK, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
+from flyteops.service.auditlog.snapshot import of_pack
 from flyteops.service.housekeeping import Housekeeping
 from flyteops.service.presence import Presence
-from flyteops.service.state import of_pack
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)

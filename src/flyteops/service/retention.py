@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import partial
 
 from flyteops.background import BackgroundLoop
+from flyteops.service.auditlog.log import ChangeLog
 from flyteops.service.bound import FlowBound, LogBound
-from flyteops.service.changelog import ChangeLog
 from flyteops.service.housekeeping import Housekeeping, do_all
 from flyteops.storage.base import Retention, Store
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from flyteops.background import SEE_LOG, BackgroundLoops
-from flyteops.change import SERVER, Author, Change, State, Thing, thing
 from flyteops.engine import evaluate, evaluate_result, prepare, timetables
+from flyteops.engine.completion import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
 from flyteops.engine.context import Allowance, Moment
 from flyteops.engine.failure import is_failure
 from flyteops.errors import (
@@ -50,29 +50,29 @@ from flyteops.model import (
 )
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
-from flyteops.service import mask
+from flyteops.service import redaction
 from flyteops.service.aside import READ, VERSION, Aside, HealthProblem
-from flyteops.service.changelog import ChangeFilter, ChangeLog
+from flyteops.service.auditlog.entry import SERVER, Author, Change, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeFilter, ChangeLog
+from flyteops.service.auditlog.snapshot import of_action, of_resolution
+from flyteops.service.data import ItemBook
 from flyteops.service.flow import FlowBook
-from flyteops.service.handback import HandBack
-from flyteops.service.hook.book import HookBook
-from flyteops.service.hook.reception import Reception
+from flyteops.service.hook.receiver import Reception
+from flyteops.service.hook.registry import HookBook
 from flyteops.service.housekeeping import Housekeeping, do_all
-from flyteops.service.item import ItemBook
+from flyteops.service.longpoll import WaitingRoom
 from flyteops.service.pack import PackRoll
+from flyteops.service.release import HandBack
 from flyteops.service.retention import RetentionTask
+from flyteops.service.scheduler import Timekeeper
 from flyteops.service.seed import Seeds, utc_now
-from flyteops.service.state import of_action, of_resolution
-from flyteops.service.timekeeper import Timekeeper
 from flyteops.service.timer import ClockWatch
 from flyteops.service.token import TokenBook
 from flyteops.service.vault import Vault
-from flyteops.service.verdict import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
-from flyteops.service.waiting import WaitingRoom
 from flyteops.storage.base import ActionFilter, ActionStatus, Claimed, EventFilter, ExecutionFilter, Page, Store, Surroundings
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.seal import Seals
+    from flyteops.service.encryption import Seals
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -557,24 +557,24 @@ class Service:
 
     async def list_changes(self, which: ChangeFilter, start: int = 0, limit: int = 50) -> Page[Change]:
         """Return entries of the change log, newest first."""
-        return mask.changes(self._vault, await self._changes.find(which, start, limit))
+        return redaction.changes(self._vault, await self._changes.find(which, start, limit))
 
     async def get_change(self, seq: int) -> Change:
-        return mask.change(self._vault, await self._changes.get(seq))
+        return redaction.change(self._vault, await self._changes.get(seq))
 
     async def list_executions(self, which: ExecutionFilter, start: int = 0, limit: int = 50) -> Page[Execution]:
         """Return executions in which one action matches the whole filter, latest activity first."""
-        return mask.executions(self._vault, await self._store.list_executions(which, start, limit))
+        return redaction.executions(self._vault, await self._store.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return mask.execution(self._vault, await self._store.get_execution(correlation_id))
+        return redaction.execution(self._vault, await self._store.get_execution(correlation_id))
 
     async def list_events(self, which: EventFilter, start: int = 0, limit: int = 50) -> Page[EventRecord]:
         """Return events with the decisions on each step, newest first."""
-        return mask.records(self._vault, await self._store.list_events(which, start, limit))
+        return redaction.records(self._vault, await self._store.list_events(which, start, limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return mask.record(self._vault, await self._store.get_event(event_id))
+        return redaction.record(self._vault, await self._store.get_event(event_id))
 
     # ----------------------------------------------------------------------------------------------------- housekeeping
 

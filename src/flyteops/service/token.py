@@ -9,13 +9,13 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
 from flyteops.name import name_problems
 from flyteops.service import aside
 from flyteops.service.aside import Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
 from flyteops.storage.base import Store
 
 PREFIX = "flyte_"

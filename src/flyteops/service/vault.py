@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
 from flyteops.model import DataItem, Note
 from flyteops.service.aside import ITEM, Aside
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.auditlog.entry import SERVER, ActionName, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.seal import Seals
+    from flyteops.service.encryption import Seals
 
 LOGGER = logging.getLogger("flyte.service")
 

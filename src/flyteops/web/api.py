@@ -2,8 +2,8 @@
 
 from typing import Any, get_args
 
-from flyteops.change import Change, ThingKind
 from flyteops.model import Flow, PackDeclaration
+from flyteops.service.auditlog.entry import Change, ThingKind
 from flyteops.web import audit, change, handler, hook, wire
 from flyteops.web.auth import own
 from flyteops.web.handler import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Self
 
-from flyteops.change import Change
 from flyteops.errors import NotFoundError
 from flyteops.model import Link
 from flyteops.service import ChangeFilter
+from flyteops.service.auditlog.entry import Change
 from flyteops.web.exchange import Call, Reply
 from flyteops.web.handler import following_of, page_of
 from flyteops.web.link import Site

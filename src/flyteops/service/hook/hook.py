@@ -12,9 +12,9 @@ from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from flyteops.change import State
 from flyteops.errors import InputError, Problem
 from flyteops.model import FATAL
+from flyteops.service.auditlog.entry import State
 from flyteops.service.hook.scheme import GITLAB_TOKEN, STANDARD_PREFIX, standard_key
 from flyteops.service.hook.signature import pattern_faults
 from flyteops.service.hook.signing import SETTINGS, Scheme, Signing, key_bytes

@@ -1,8 +1,8 @@
 """The author of a request and its origin, as recorded in the log of changes."""
 
-from flyteops.change import Actor, Author, Place
 from flyteops.model import pack_id
 from flyteops.service import Token
+from flyteops.service.auditlog.entry import Actor, Author, Place
 from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
 from flyteops.web.link import Headers

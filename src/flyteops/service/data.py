@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from flyteops.change import UNREADABLE, Author, State, Thing, thing
 from flyteops.engine.context import Snapshot
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
 from flyteops.name import check, fault_of_text, name_problems
 from flyteops.service.aside import ITEM, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_item
+from flyteops.service.auditlog.entry import UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
+from flyteops.service.auditlog.snapshot import of_item
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Store
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from flyteops.change import SERVER, UNREADABLE, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
 from flyteops.service import aside
 from flyteops.service.aside import Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, ActionName, Author, State, Thing, thing
+from flyteops.service.auditlog.log import ChangeLog
 from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
 from flyteops.service.pack import PackRoll
 from flyteops.storage.base import Store
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.seal import Seals
+    from flyteops.service.encryption import Seals
 
 LOGGER = logging.getLogger("flyte.hooks")
 

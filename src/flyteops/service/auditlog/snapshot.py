@@ -5,13 +5,13 @@ from contextlib import aclosing
 
 import msgspec
 
-from flyteops.change import BASE, KIND, Chain, Difference, State, Thing, differences, thing
+from flyteops.engine.completion import Resolution
 from flyteops.model import Action, DataItem, Flow, Note, Pack, pack_id
+from flyteops.service.auditlog.entry import BASE, KIND, Chain, Difference, State, Thing, differences, thing
 from flyteops.service.hook.hook import HOOK, Hook
 from flyteops.service.token import TOKEN, Token
 from flyteops.service.vault import KIND as SECRET
 from flyteops.service.vault import Sealed
-from flyteops.service.verdict import Resolution
 from flyteops.storage.base import Store
 from flyteops.storage.portable import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
 

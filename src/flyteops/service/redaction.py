@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from flyteops.change import Change, State
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution
+from flyteops.service.auditlog.entry import Change, State
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Page
 

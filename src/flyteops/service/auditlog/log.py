@@ -15,7 +15,9 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from flyteops.change import (
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
+from flyteops.model import Note
+from flyteops.service.auditlog.entry import (
     BASE,
     KEY,
     KIND,
@@ -35,8 +37,6 @@ from flyteops.change import (
     open_note,
     seal,
 )
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
-from flyteops.model import Note
 from flyteops.storage.base import PAGE_BYTES, Page, Store
 from flyteops.timeformat import format_timestamp
 

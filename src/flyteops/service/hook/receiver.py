@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from flyteops.errors import FlyteError, InputError, NotFoundError, TooLargeError, UnauthorizedError
 from flyteops.model import EventRecord, Happening, Json
-from flyteops.service.hook.book import PACK, HookBook
 from flyteops.service.hook.compression import decompressed, is_compressed
 from flyteops.service.hook.content import field_at, gathered, read_content, told_headers
 from flyteops.service.hook.hook import Hook
 from flyteops.service.hook.record import LONGEST_BODY, HookCall, noted
+from flyteops.service.hook.registry import PACK, HookBook
 from flyteops.service.hook.scheme import sign, verify
 from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated
 from flyteops.timeformat import format_timestamp
