@@ -23,7 +23,7 @@ from flyteops.errors import FlyteError
 from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import service
-from flyteops.service.flow import FlowBook
+from flyteops.service.flow import FlowRegistry
 from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
 from flyteops.storage.sqlite import store as sqlite
 
@@ -103,12 +103,12 @@ def write_carelessly(store: Store) -> None:
 
 def mix_versions(_store: Store) -> None:
     """Continue executions by the current version of their flow."""
-    version = FlowBook.version
+    version = FlowRegistry.version
 
-    def current(self: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
-        return self.find(name) or version(self, name, uuid)
+    def current(self: FlowRegistry, name: str, uuid: str) -> engine.PreparedFlow | None:
+        return self.find_current(name) or version(self, name, uuid)
 
-    FlowBook.version = current  # type: ignore[method-assign]
+    FlowRegistry.version = current  # type: ignore[method-assign]
 
 
 # ------------------------------------------------------------------------------------------------------------- hand-outs

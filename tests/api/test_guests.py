@@ -26,7 +26,7 @@ def ask(service: Service, options: Options) -> Ask:
     """Return a client that is at an address; without one, an admin."""
 
     def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
-        guests = Guests(parse_pack_networks(packs), service.get_pack)
+        guests = Guests(parse_pack_networks(packs), service.packs.get)
         app = create_app(service, options, Gate(service.tokens, policy, guests=guests) if address else None)
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}

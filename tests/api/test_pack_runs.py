@@ -52,7 +52,7 @@ def run(service: Service, options: Options) -> Run:
 
 
 async def stopped(service: Service) -> dict[str, bool]:
-    return {pack.id: pack.stopped_at is not None for pack in await service.list_packs()}
+    return {pack.id: pack.stopped_at is not None for pack in await service.packs.list()}
 
 
 async def test_a_pack_signs_off_at_its_end_and_with_the_last_of_its_instances(service: Service, run: Run) -> None:
@@ -143,7 +143,7 @@ async def test_a_pack_that_was_forgotten_registers_again_before_an_item_counts_a
 
     @pack.task
     async def look() -> None:
-        await service.delete_pack("P")
+        await service.packs.delete("P")
         found.set_result(await pack.data("a"))
 
     async with run(pack):

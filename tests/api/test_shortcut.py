@@ -249,7 +249,7 @@ async def test_who_may_not_is_not_let_in_by_the_short_way(tmp_path: Path) -> Non
         service = Service(store, clock=Clock())
         await service.start()
         for name in ("P", "Q"):
-            await service.register_pack(PackDeclaration(name))
+            await service.packs.register(PackDeclaration(name))
         token, text = await service.tokens.create(Order(pack_name="P"))
         twin = Twin(service, has_shortcut=True, gate=Gate(service.tokens))
         async with running(twin) as twin.server:

@@ -76,7 +76,7 @@ async def started(store, housekeeping=BOUND, clock=None):
 
 async def change(service, count, key="busy"):
     for number in range(count):
-        await service.save_item(DataItem(key, "text/plain", f"{key} {number}".encode()))
+        await service.data.save(DataItem(key, "text/plain", f"{key} {number}".encode()))
 
 
 async def bases(store):
@@ -97,7 +97,7 @@ async def test_the_log_of_changes_stays_within_its_bound_and_whole(store):
     assert int(notes[0].key) == base.seq + 1
     fault, differing, chain = await verdict(store)
     assert (fault, differing, chain.seq) == (None, [], 131)
-    shown = await service.list_changes(ChangeFilter(), 0, 1000)
+    shown = await service.audit.list_changes(ChangeFilter(), 0, 1000)
     assert [each.seq for each in shown] == list(range(131, base.seq, -1))
     assert (shown[0].kind, shown[0].action, shown[0].after.text) == (
         "log",
@@ -105,7 +105,7 @@ async def test_the_log_of_changes_stays_within_its_bound_and_whole(store):
         f"changes 1 to {base.seq} were removed; the last of them was {base.seq}:{base.hash}",
     )
     with pytest.raises(NotFoundError, match="FLYTE_MAX_CHANGE_LOG"):
-        await service.get_change(1)
+        await service.audit.get_change(1)
 
 
 async def test_a_log_within_its_bound_is_left_alone(store):
@@ -140,7 +140,7 @@ async def test_what_was_changed_past_a_trimmed_log_shows(store):
 
 async def test_entries_that_no_server_has_removed_are_missed(store):
     service = await started(store, Housekeeping())
-    entries = [await service.get_change(seq) for seq in range(1, 11)]
+    entries = [await service.audit.get_change(seq) for seq in range(1, 11)]
     await store.delete_notes(KIND, until="000000000010", limit=100)
     fault, *_ = await verdict(store)
     assert (fault.seq, fault.how) == (1, "removed")
@@ -153,7 +153,7 @@ async def test_entries_that_no_server_has_removed_are_missed(store):
 @pytest.mark.parametrize("are_gone", [True, False])
 async def test_a_base_that_no_server_has_written_is_not_made_good_by_a_trim(store, are_gone):
     service = await started(store)
-    entries = [await service.get_change(seq) for seq in range(1, 11)]
+    entries = [await service.audit.get_change(seq) for seq in range(1, 11)]
     await store.save_note(Base().behind(entries).note)
     if are_gone:
         await store.delete_notes(KIND, until="000000000010", limit=100)
@@ -180,7 +180,7 @@ async def test_a_base_that_was_changed_is_found(store, value):
     await change(service, 60)
     await service.sweep()
     assert (await store.list_notes(KIND))[: len(entries)] == entries
-    assert len(await service.list_changes(ChangeFilter(), 0, 1000)) == len(entries) + 60
+    assert len(await service.audit.list_changes(ChangeFilter(), 0, 1000)) == len(entries) + 60
 
 
 async def test_notes_of_entries_before_the_base_are_not_shown_and_go(store):
@@ -189,7 +189,7 @@ async def test_notes_of_entries_before_the_base_are_not_shown_and_go(store):
     (base,) = await bases(store)
     await store.save_note(Note(KIND, "000000000003", b"forged"))
     assert (await verdict(store))[0] is None
-    assert len(await service.list_changes(ChangeFilter(), 0, 1000)) == 131 - base.seq
+    assert len(await service.audit.list_changes(ChangeFilter(), 0, 1000)) == 131 - base.seq
     await (await started(store)).sweep()
     assert (await store.list_notes(KIND))[0].key == f"{base.seq + 1:012d}"
 
@@ -228,7 +228,7 @@ async def test_a_damaged_entry_is_not_removed(store):
 
 async def test_who_has_noted_a_removed_entry_is_told_that_it_cannot_be_compared(store):
     service = await started(store)
-    third = await service.get_change(3)
+    third = await service.audit.get_change(3)
     await service.sweep()
     (base,) = await bases(store)
     fault, _, chain = await verdict(store, {3: third.hash, base.seq: base.hash})
@@ -261,18 +261,18 @@ def version(number):
 async def test_flow_versions_in_the_history_stay_and_unused_ones_go(empty):
     clock = Clock()
     service = await started(empty, Housekeeping(max_old_flows=5000), clock)
-    source = await service.register_pack(PackDeclaration("Source"))
+    source = await service.packs.register(PackDeclaration("Source"))
     uuids = []
     for number in range(20):
         clock.now += timedelta(seconds=1)
-        uuids.append((await service.save_flow(version(number))).uuid)
+        uuids.append((await service.flows.save(version(number))).uuid)
         if number == 3:
             await service.accept_event(source.id, Happening("Asked", b"{}"))
     await service.sweep()
-    assert (await service.get_flow_version(uuids[0])).description.startswith("000")
+    assert (await service.flows.get_version(uuids[0])).description.startswith("000")
     clock.now += timedelta(hours=2)
     await service.sweep()
-    (execution,) = await service.list_executions(ExecutionFilter())
+    (execution,) = await service.audit.list_executions(ExecutionFilter())
     kept = [uuid for uuid in uuids if await is_there(empty, uuid)]
     assert kept == [uuids[3], *uuids[-5:]]
     assert execution.flow_uuid == uuids[3]
@@ -290,27 +290,27 @@ async def is_there(store, uuid):
 async def test_the_history_makes_no_room_for_the_log_of_changes(empty):
     housekeeping = Housekeeping(max_bytes=4 * 1024 * 1024)
     service = await started(empty, housekeeping)
-    source = await service.register_pack(PackDeclaration("Source"))
+    source = await service.packs.register(PackDeclaration("Source"))
     ids = [await service.accept_event(source.id, Happening("Asked", b"{}")) for _ in range(10)]
     for number in range(52):
-        await service.save_item(DataItem("large", "text/plain", str(number).encode() * 30_000))
+        await service.data.save(DataItem("large", "text/plain", str(number).encode() * 30_000))
     await service.sweep()
     for event_id in ids:
-        await service.get_event(event_id)
-    (warning,) = service.warnings()
+        await service.audit.get_event(event_id)
+    (warning,) = service.health.warnings()
     assert "more than FLYTE_MAX_DISK allows" in warning
 
 
 @pytest.mark.slow
 async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_not(empty, caplog):
     service = await started(empty, Housekeeping(max_bytes=400_000))
-    await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))
+    await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
     await service.sweep()
-    assert "datastore" in service.warnings()[0]
+    assert "datastore" in service.health.warnings()[0]
     assert len([each for each in caplog.messages if "FLYTE_MAX_DISK" in each]) == 1
-    await service.delete_item("large")
+    await service.data.delete("large")
     await service.sweep()
-    assert service.warnings() == []
+    assert service.health.warnings() == []
 
 
 @pytest.mark.slow
@@ -318,14 +318,14 @@ async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round
     caplog.set_level(logging.INFO, "flyte.service")
     clock = Clock()
     service = await started(empty, Housekeeping(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
-    await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))
+    await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
     await service.sweep()
-    source = await service.register_pack(PackDeclaration("Source"))
+    source = await service.packs.register(PackDeclaration("Source"))
     for _ in range(3):
         await service.accept_event(source.id, Happening("Asked", b"{}"))
     monkeypatch.setattr("flyteops.service.retention.PURGE_STEP", 1)
     monkeypatch.setattr("flyteops.service.retention.PURGES_AT_ONCE", 1)
     clock.now += timedelta(days=2)
     await service.sweep()
-    assert "more than FLYTE_MAX_DISK allows" in service.warnings()[0]
+    assert "more than FLYTE_MAX_DISK allows" in service.health.warnings()[0]
     assert "FLYTE_MAX_DISK allows again" not in caplog.text

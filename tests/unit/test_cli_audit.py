@@ -39,9 +39,9 @@ async def heads(tmp_path):
         service = Service(store)
         await service.start()
         for name in ("a", "b", "c"):
-            await service.save_flow(Flow(name))
-        await service.save_item(DataItem("motto", "text/plain", b"go"))
-        return [change.head for change in reversed(await service.list_changes(ChangeFilter()))]
+            await service.flows.save(Flow(name))
+        await service.data.save(DataItem("motto", "text/plain", b"go"))
+        return [change.head for change in reversed(await service.audit.list_changes(ChangeFilter()))]
 
 
 def touch(statement, *values):
@@ -204,9 +204,9 @@ async def trimmed_log(path):
         service = Service(store, housekeeping=Housekeeping(max_change_log=30_000))
         await service.start()
         for number in range(110):
-            await service.save_item(DataItem("busy", "text/plain", str(number).encode()))
+            await service.data.save(DataItem("busy", "text/plain", str(number).encode()))
         await service.sweep()
-        return (await service.list_changes(ChangeFilter(), 0, 1000))[-1]
+        return (await service.audit.list_changes(ChangeFilter(), 0, 1000))[-1]
 
 
 @pytest.mark.slow

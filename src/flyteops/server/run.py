@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyteops import __version__
 from flyteops.errors import FlyteError, UnavailableError
+from flyteops.model import Pack
 from flyteops.retry import Backoff, persist
 from flyteops.server.descriptors import watch_descriptors
 from flyteops.server.http import Server, make_server, stop_server
@@ -223,13 +224,16 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
         return None
     from flyteops.server.auth import Access  # noqa: PLC0415 - takes long to load, and not all need it
 
-    return Access(settings, service.tokens, service.loops, service.get_pack)
+    async def get_pack(pack_id: str) -> Pack:
+        service.check_started()  # the gate calls this before any other request does
+        return await service.packs.get(pack_id)
+
+    return Access(settings, service.tokens, service.loops, get_pack)
 
 
 def contents(settings: Settings, service: Service) -> str:
     """Return the store and its contents, for the log."""
-    flows, packs = service.counts
-    return f"{shown(settings.store)} with {flows} flows and {packs} packs"
+    return f"{shown(settings.store)} with {len(service.flows)} flows and {len(service.packs)} packs"
 
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
@@ -242,7 +246,7 @@ def announce(settings: Settings, listener: socket.socket, service: Service, away
 def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
     """Listen from now on, and report that to the parent and the log."""
     listener.listen(BACKLOG)
-    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), *service.counts)
+    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), len(service.flows), len(service.packs))
     warn_of(away)
     os.write(1, AT_WORK)
 

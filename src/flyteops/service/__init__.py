@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flyteops.service.housekeeping import Housekeeping
     from flyteops.service.seed import Seeds, steady_seconds, utc_now
     from flyteops.service.service import Service
-    from flyteops.service.token import Order, Token, TokenBook
+    from flyteops.service.token import Order, Token, TokenRegistry
 
 __all__ = [
     "ChangeFilter",
@@ -25,7 +25,7 @@ __all__ = [
     "Seeds",
     "Service",
     "Token",
-    "TokenBook",
+    "TokenRegistry",
     "steady_seconds",
     "utc_now",
 ]
@@ -39,7 +39,7 @@ _MODULES = {
     "Seeds": "seed",
     "Service": "service",
     "Token": "token",
-    "TokenBook": "token",
+    "TokenRegistry": "token",
     "steady_seconds": "seed",
     "utc_now": "seed",
 }

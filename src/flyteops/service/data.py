@@ -9,14 +9,14 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundE
 from flyteops.model import DataItem
 from flyteops.name import check, fault_of_text, name_problems
 from flyteops.service.aside import ITEM, Aside, AsideKey
-from flyteops.service.auditlog.entry import UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.service.auditlog.log import ChangeLog
 from flyteops.service.auditlog.snapshot import of_item
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Store
 
 
-class ItemBook:
+class DataRegistry:
     """All datastore items; `snapshot` is the view for templates."""
 
     def __init__(self, store: Store, vault: Vault, changes: ChangeLog, aside: Aside) -> None:
@@ -45,7 +45,7 @@ class ItemBook:
         """The states of all items except secrets, as entries of the change log record them."""
         return {thing("datastore", key): of_item(item) for key, item in self._items.items()}
 
-    async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
+    async def save(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
         """Create or replace a datastore item; return True if it is new.
 
         It may keep its present description. An item that would not change is not written again.
@@ -81,7 +81,7 @@ class ItemBook:
             raise NotFoundError(f"There is no datastore item {key!r}.")
         return self._items[key]
 
-    async def delete(self, key: str, by: Author) -> None:
+    async def delete(self, key: str, by: Author = SERVER) -> None:
         """Delete an item, secret or not; raise `NotFoundError`."""
         async with self._changes.turn():
             if key in self._vault:

@@ -2,18 +2,18 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
-from flyteops.engine import FlowIndex, PreparedFlow, prepare
+from flyteops.engine import FlowIndex, PreparedFlow, prepare, timetables
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
-from flyteops.ruling import Timetable
 from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
-from flyteops.service.auditlog.entry import UNREADABLE, Author, State, Thing, thing
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.service.auditlog.log import ChangeLog
 from flyteops.service.auditlog.snapshot import of_flow
 from flyteops.storage.base import NotLoadedError, Rows, Store
@@ -76,13 +76,24 @@ def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
     ] == [step.fault is None for step in saved.steps]
 
 
-class FlowBook:
+class FlowRegistry:
     """The current versions of all flows, and the versions that executions began with."""
 
-    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - all that is not pure comes from outside
+        self,
+        store: Store,
+        changes: ChangeLog,
+        aside: Aside,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        expect: Callable[[Iterable[datetime]], None],
+    ) -> None:
         self._store = store
         self._changes = changes
         self._aside = aside
+        self._clock = clock
+        self._new_id = new_id
+        self._expect = expect
         self._current: dict[str, PreparedFlow] = {}
         self._old = Versions(OLD_VERSIONS_LENGTH)
         self._gone: set[str] = set()
@@ -91,7 +102,7 @@ class FlowBook:
     def __len__(self) -> int:
         return len(self._current)
 
-    def load(self, versions: Rows[FlowVersion]) -> None:
+    def begin(self, versions: Rows[FlowVersion]) -> None:
         """Begin with these; set aside those that cannot be read.
 
         The faulty steps of a flow report why they fail.
@@ -105,6 +116,10 @@ class FlowBook:
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
+
+    async def load(self) -> None:
+        """Load the current versions of all flows."""
+        self.begin(await self._store.list_flows())
 
     async def refresh(self) -> None:
         """Load current versions that other servers have saved, and drop deleted flows."""
@@ -141,33 +156,36 @@ class FlowBook:
         found = self._current.get(name)
         return None if found is None else of_flow(found.version.flow)
 
-    def find(self, name: str) -> PreparedFlow | None:
+    def find_current(self, name: str) -> PreparedFlow | None:
         """Return the current version of a flow."""
         return self._current.get(name)
 
     def get(self, name: str) -> Flow:
         """Return a flow; raise `NotFoundError`."""
-        found = self.find(name)
+        found = self.find_current(name)
         if found is None:
             raise NotFoundError(f"There is no flow {name!r}.")
         return found.version.flow
 
-    async def save(self, prepared: PreparedFlow, tables: Sequence[Timetable], by: Author) -> FlowVersion:
-        """Store a version and make it current.
+    async def save(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
+        """Make this the current version of the flow of its name; running executions keep theirs.
 
-        Return it, or the present version if nothing has changed.
+        A flow that is the current version already is not stored again. Two servers that save the
+        same change at the same moment may store a version each.
         """
-        flow = prepared.version.flow
+        prepared = prepare(FlowVersion(uuid=self._new_id(), flow=flow, saved_at=self._clock()))
+        tables = timetables(prepared, prepared.version.saved_at)
         async with self._changes.turn():
-            current = self.find(flow.name)
+            current = self.find_current(flow.name)
             if current is not None and is_same(current, prepared):
                 return current.version
             async with self._changes.recorded(by, thing("flow", flow.name), self.state(flow.name), of_flow(flow)):
                 await self._store.save_flow(prepared.version, tables)
                 self.put(prepared)
+        self._expect(table.next_at for table in tables if table.next_at is not None)
         return prepared.version
 
-    async def delete(self, name: str, by: Author) -> None:
+    async def delete(self, name: str, by: Author = SERVER) -> None:
         """Delete a flow, even one that cannot be read.
 
         Its running executions go on with their version.

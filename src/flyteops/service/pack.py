@@ -1,6 +1,6 @@
 """The packs in memory, with the time at which each was last seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 
@@ -24,11 +24,12 @@ Before that, none counts as dead, as none could be seen while the server was dow
 """
 
 
-class PackRoll:
+class PackRegistry:
     """All packs. Their last-seen times are kept in memory, and stored periodically."""
 
-    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, aside: Aside) -> None:
         self._store = store
+        self._clock = clock
         self._aside = aside
         self._changes = changes
         self._packs: dict[str, Pack] = {}
@@ -36,10 +37,15 @@ class PackRoll:
         self._seen: dict[str, datetime] = {}
         self._presence = Presence(store)
         self._dead_checked_on: date | None = None
-        self.served_since: datetime | None = None
+        self._served_since: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._packs)
+
+    async def load(self) -> None:
+        """Load the packs from the store when the server starts."""
+        await self.refresh()
+        self._served_since = self._clock()
 
     async def refresh(self) -> None:
         """Load the packs from the store."""
@@ -55,7 +61,7 @@ class PackRoll:
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
 
-    async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
+    async def register(self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True) -> Pack:
         """Create the pack, or replace the one with the same id.
 
         Different names and labels can make the same id. Unless it `takes_over`, raise
@@ -65,6 +71,7 @@ class PackRoll:
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
         items = name_problems({f"items[{index}]": key for index, key in enumerate(declaration.items)})
         check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
+        now = self._clock()
         pack = declaration.seen(now)
         async with self._changes.turn():
             if not takes_over:
@@ -99,7 +106,7 @@ class PackRoll:
         """Return a pack as it registered, without a fresh last-seen time; raise `NotFoundError`."""
         return await self._pack(pack_id)
 
-    async def reads(self, pack_id: str, key: str) -> bool:
+    async def reads_item(self, pack_id: str, key: str) -> bool:
         """Return whether a pack declares a datastore item, also since a moment at another server.
 
         Raise `NotFoundError` for a pack that is not known.
@@ -110,7 +117,7 @@ class PackRoll:
         stored = await self._store.find_pack(pack_id)
         return stored is not None and key in stored.items
 
-    async def delete(self, pack_id: str, by: Author) -> None:
+    async def delete(self, pack_id: str, by: Author = SERVER) -> None:
         """Delete the pack, even one that cannot be read.
 
         Its events and actions stay in the audit.
@@ -132,11 +139,12 @@ class PackRoll:
         self._seen[pack_id] = now
         return sender
 
-    async def report(self, pack_id: str, instance: str, now: datetime, *, stops: bool) -> int:
+    async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
         """Record that an instance is connected, or stops; return the number of others connected.
 
         Raise `NotFoundError` for an unknown pack.
         """
+        now = self._clock()
         await self.sender(pack_id, now)
         if stops:
             return await self._presence.sign_off(pack_id, instance, now)
@@ -176,13 +184,14 @@ class PackRoll:
             self._seen = {**seen, **self._seen}
             raise
 
-    async def delete_dead(self, now: datetime, housekeeping: Housekeeping) -> None:
+    async def delete_dead(self, housekeeping: Housekeeping) -> None:
         """Remove packs that were not seen for long, once a day."""
+        now = self._clock()
         local = now.astimezone()
         due = f"{local:%H:%M}" >= housekeeping.dead_packs_at
         if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
             return
-        if self.served_since is not None and now - self.served_since < SHOWING_UP:
+        if self._served_since is not None and now - self._served_since < SHOWING_UP:
             return
         self._dead_checked_on = local.date()
         alive_since = now - housekeeping.dead_after

@@ -105,7 +105,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
 
 
-class TokenBook:
+class TokenRegistry:
     """All tokens, in memory as well, so that a request with a token does not wait for the store."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, set_aside: Aside) -> None:

@@ -41,7 +41,7 @@ async def list_changes(call: Call) -> Reply:
             until=query.instant("until"),
         )
         start, limit = page_of(query)
-    changes = await call.service.list_changes(which, start, limit)
+    changes = await call.service.audit.list_changes(which, start, limit)
     return Reply(200, ChangeList.of(changes, call.site, following_of(query, start, changes)))
 
 
@@ -50,4 +50,4 @@ async def get_change(call: Call) -> Reply:
     text = call.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise NotFoundError("Changes have numbers.")
-    return Reply(200, await call.service.get_change(int(text)))
+    return Reply(200, await call.service.audit.get_change(int(text)))

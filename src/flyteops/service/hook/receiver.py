@@ -20,7 +20,7 @@ from flyteops.service.hook.compression import decompressed, is_compressed
 from flyteops.service.hook.content import field_at, gathered, read_content, told_headers
 from flyteops.service.hook.hook import Hook
 from flyteops.service.hook.record import LONGEST_BODY, HookCall, noted
-from flyteops.service.hook.registry import PACK, HookBook
+from flyteops.service.hook.registry import PACK, HookRegistry
 from flyteops.service.hook.scheme import sign, verify
 from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated
 from flyteops.timeformat import format_timestamp
@@ -59,7 +59,7 @@ FindEvent = Callable[[str], Awaitable[EventRecord]]
 class Reception:
     """Receives calls."""
 
-    def __init__(self, book: HookBook, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
+    def __init__(self, book: HookRegistry, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
         self._find_event = find_event
         self._book = book
         self._accept = accept

@@ -17,7 +17,7 @@ from flyteops.service.auditlog.entry import SERVER, UNREADABLE, ActionName, Auth
 from flyteops.service.auditlog.log import ChangeLog
 from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
-from flyteops.service.pack import PackRoll
+from flyteops.service.pack import PackRegistry
 from flyteops.storage.base import Store
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
@@ -46,7 +46,7 @@ PAYLOAD_SCHEMA: Json = {
 }
 
 
-class HookBook:
+class HookRegistry:
     """All hooks, and their last calls. Without `seals`, their secrets are stored unencrypted."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
@@ -54,7 +54,7 @@ class HookBook:
         store: Store,
         clock: Callable[[], datetime],
         changes: ChangeLog,
-        packs: PackRoll,
+        packs: PackRegistry,
         set_aside: Aside,
         seals: "Seals | None" = None,
     ) -> None:
@@ -126,7 +126,7 @@ class HookBook:
     async def register(self, by: Author = SERVER) -> None:
         """Register the pack with an event for each hook; without hooks, unregister it."""
         events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
-        await self._packs.register(PackDeclaration(PACK, events=events), self._clock(), by)
+        await self._packs.register(PackDeclaration(PACK, events=events), by)
 
     # ------------------------------------------------------------------------------------------------------------ changes
 
