@@ -14,7 +14,7 @@ from flyteops.packs.chatops.catalog import DATA_KEY
 from flyteops.packs.matrix import create as create_matrix
 from flyteops.packs.slack import create as create_slack
 from flyteops.sdk import Environment, Event, Pack
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Options
@@ -117,7 +117,7 @@ async def test_a_pack_reads_what_it_declares_and_is_told_to_declare_what_it_does
     service: Service, api: httpx2.AsyncClient, run: Run
 ) -> None:
     await save(api, "chatops")
-    _, token = await service.tokens.create(Order(pack_name="P"))
+    _, token = await service.tokens.create(TokenRequest(pack_name="P"))
     assert await read(Pack("P", items=["chatops"]), run, token, "chatops") == ["x"]
     undeclared = await read(Pack("P"), run, token, "chatops")
     assert isinstance(undeclared, UnauthorizedError)

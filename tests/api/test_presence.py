@@ -96,7 +96,7 @@ async def test_that_a_pack_stopped_survives_a_restart_and_its_removal_does_not(
     for name in ("P", "Q"):
         await register(name)
         await report(api, "one", "stopped", pack=name)
-    await service.sweep()
+    await service.run_maintenance()
     again = Service(store, clock=clock)
     await again.start()
     assert [pack.stopped_at for pack in await again.packs.list()] == [clock.now, clock.now]

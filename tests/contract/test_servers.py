@@ -25,9 +25,9 @@ from flyteops.model import (
     Step,
 )
 from flyteops.ruling import Timetable
-from flyteops.service import ChangeFilter, Housekeeping, Order, Service
-from flyteops.service.auditlog.entry import Chain
-from flyteops.service.auditlog.snapshot import survey
+from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenRequest
+from flyteops.service.auditlog.entry import ChainVerifier
+from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES
@@ -56,7 +56,7 @@ def clock() -> Clock:
 async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[list[Service]]:
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
-        keeps = Housekeeping(max_change_log=30_000)
+        keeps = MaintenanceSettings(max_change_log=30_000)
         services = [Service(store, clock=clock, monotonic=clock.steady, housekeeping=keeps) for store in stores]
         for service in services:
             await service.start()
@@ -146,10 +146,10 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     services: list[Service], clock: Clock
 ) -> None:
     here, there, _ = services
-    token, text = await here.tokens.create(Order(pack_name="Worker"))
+    token, text = await here.tokens.create(TokenRequest(pack_name="Worker"))
     await there.refresh()
     assert there.tokens.check(text) == token
-    await there.sweep()
+    await there.run_maintenance()
     await here.refresh()
     assert here.tokens.last_used_at(token.token_id) is not None
     await here.tokens.revoke(token.token_id)
@@ -158,7 +158,7 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     await there.refresh()
     with pytest.raises(UnauthorizedError):
         there.tokens.check(text)
-    await there.sweep()
+    await there.run_maintenance()
     assert not await there._store.list_notes("token-use")
 
 
@@ -172,7 +172,7 @@ async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(
 
 
 async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:
-    made = [service.tokens.make(Order(is_admin=True), "first") for service in services]
+    made = [service.tokens.make(TokenRequest(is_admin=True), "first") for service in services]
     results = await asyncio.gather(
         *(service.tokens.add(token) for service, (token, _) in zip(services, made, strict=True)), return_exceptions=True
     )
@@ -180,9 +180,9 @@ async def test_of_servers_that_make_the_first_token_at_once_one_does(services: l
     assert sum(isinstance(result, ConflictError) for result in results) == 2
 
 
-async def check_log(service: Service) -> Chain:
+async def check_log(service: Service) -> ChainVerifier:
     """Look whether the log of changes is whole, and everything as it says."""
-    found = await survey(service._store)
+    found = await take_snapshot(service._store)
     assert (found.chain.fault, found.differences()) == (None, [])
     return found.chain
 
@@ -195,11 +195,11 @@ async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entr
                 service.flows.save(Flow("same", f"{name}{number}")),
                 service.data.save(DataItem("same", "text/plain", f"{name}{number}".encode())),
                 service.packs.register(PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))),
-                service.tokens.create(Order(pack_name="P")),
+                service.tokens.create(TokenRequest(pack_name="P")),
             ]
     await asyncio.gather(*changes)
     chain = await check_log(services[0])
-    found = await services[1].audit.list_changes(ChangeFilter(kind="token"), 0, 1000)
+    found = await services[1].audit.list_changes(AuditFilter(kind="token"), 0, 1000)
     assert len(found) == 24
     assert chain.seq >= len(changes)
 
@@ -212,7 +212,7 @@ async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_
         await service.packs.register(PackDeclaration("P", links=(Link(f"http://{number}", "x"),)))
     await there.flows.delete("f")
     for kind in ("flow", "datastore", "pack"):
-        found = await here.audit.list_changes(ChangeFilter(kind=kind))
+        found = await here.audit.list_changes(AuditFilter(kind=kind))
         for after, before in itertools.pairwise(found):
             assert after.before == before.after
     await check_log(here)
@@ -223,7 +223,7 @@ async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_i
     await store.save_item(DataItem("k", "text/plain", b"v"))
     others = [Service(service._store) for service in services]
     await asyncio.gather(*(service.start() for service in others))
-    assert [change.action for change in await others[0].audit.list_changes(ChangeFilter())] == ["found"]
+    assert [change.action for change in await others[0].audit.list_changes(AuditFilter())] == ["found"]
     await check_log(others[0])
 
 
@@ -245,7 +245,7 @@ async def test_who_is_late_with_a_change_lets_the_last_entry_say_how_it_is(
     await fast.flows.save(Flow("f", "fast"))
     goes_on.set()
     await task
-    found, second, first = await fast.audit.list_changes(ChangeFilter())
+    found, second, first = await fast.audit.list_changes(AuditFilter())
     assert (found.action, found.before, found.after) == ("found", second.after, first.after)
     await check_log(fast)
 
@@ -266,13 +266,13 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     monkeypatch.setattr(died._store, "save_flow", die)
     with pytest.raises(DiedError):
         await died.flows.save(Flow("f", "new"))
-    await lives.sweep()
+    await lives.run_maintenance()
     await Service(other._store, clock=clock).start()
-    assert (await lives.audit.list_changes(ChangeFilter(), 0, 1))[0].action == "updated"  # it may be about to
+    assert (await lives.audit.list_changes(AuditFilter(), 0, 1))[0].action == "updated"  # it may be about to
     clock.now += timedelta(minutes=2)
     for _ in range(2):
-        await lives.sweep()
-    found, tried, first = await lives.audit.list_changes(ChangeFilter())
+        await lives.run_maintenance()
+    found, tried, first = await lives.audit.list_changes(AuditFilter())
     assert (found.action, found.before, found.after) == ("found", tried.after, first.after)
     await check_log(lives)
 
@@ -282,10 +282,10 @@ async def test_a_log_of_changes_that_several_servers_trim_stays_whole(services: 
     for number in range(60):
         await services[number % 3].data.save(DataItem("busy", "text/plain", str(number).encode()))
         await services[number % 3].data.save(DataItem("other", "text/plain", str(number).encode()))
-    await asyncio.gather(*(service.sweep() for service in services))
+    await asyncio.gather(*(service.run_maintenance() for service in services))
     chain = await check_log(services[0])
     assert chain.base.seq > 0
     await services[1].data.save(DataItem("busy", "text/plain", b"again"))
     assert (await check_log(services[2])).base == chain.base
-    shown = await services[2].audit.list_changes(ChangeFilter(), 0, 1000)
+    shown = await services[2].audit.list_changes(AuditFilter(), 0, 1000)
     assert [each.seq for each in shown] == list(range(chain.seq + 1, chain.base.seq, -1))

@@ -10,9 +10,9 @@ from flyteops.engine import prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
 from flyteops.flow.file import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
-from flyteops.service import Housekeeping, Seeds, Service
-from flyteops.service.flow import Versions
-from flyteops.service.housekeeping import do_all
+from flyteops.service import MaintenanceSettings, SeedSource, Service
+from flyteops.service.flow import VersionCache
+from flyteops.service.housekeeping import run_all
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -42,7 +42,9 @@ async def store(tmp_path):
 
 
 async def started(store, clock, **housekeeping):
-    service = Service(store, clock=clock, monotonic=lambda: 0.0, seeds=Seeds(b"test"), housekeeping=Housekeeping(**housekeeping))
+    service = Service(
+        store, clock=clock, monotonic=lambda: 0.0, seeds=SeedSource(b"test"), housekeeping=MaintenanceSettings(**housekeeping)
+    )
     await service.start()
     return service
 
@@ -210,7 +212,7 @@ async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_
     await service.accept_event("Source", Happening("Said", b"null"))
     assert (await service.packs.get("Source")).last_seen_at == clock.now
     assert (await store.find_pack("Source")).last_seen_at == NOON
-    await service.sweep()
+    await service.run_maintenance()
     assert (await store.find_pack("Source")).last_seen_at == clock.now
 
 
@@ -220,7 +222,7 @@ async def test_registering_again_moves_last_seen_forward_only(clock, service):
     await service.take("Source")
     clock.forward(seconds=1)
     await register(service, "Source")
-    await service.sweep()
+    await service.run_maintenance()
     assert (await service.packs.get("Source")).last_seen_at == clock.now
 
 
@@ -241,10 +243,10 @@ async def test_what_is_older_than_it_is_kept_goes(store, clock):
     action = await begun(service)
     await service.complete("Worker", action.action_id, Happening("Done", b"1"))
     clock.forward(hours=23)
-    await service.sweep()
+    await service.run_maintenance()
     assert len(await service.audit.list_executions(ExecutionFilter())) == 1
     clock.forward(hours=2)
-    await service.sweep()
+    await service.run_maintenance()
     assert not await service.audit.list_executions(ExecutionFilter())
     assert not await service.audit.list_events(EventFilter())
 
@@ -255,10 +257,10 @@ async def test_dead_packs_are_deleted_once_a_day_at_their_time(store, clock):
     await register(service, "Dead", "Alive")
     clock.forward(days=2, minutes=-1)
     await service.take("Alive")
-    await service.sweep()
+    await service.run_maintenance()
     assert [pack.id for pack in await service.packs.list()] == ["Alive", "Dead"]
     clock.forward(minutes=1)
-    await service.sweep()
+    await service.run_maintenance()
     assert [pack.id for pack in await service.packs.list()] == ["Alive"]
     with pytest.raises(NotFoundError, match="must register"):
         await service.take("Dead")
@@ -270,7 +272,7 @@ async def test_dead_packs_are_deleted_on_the_evening_of_the_day_the_server_start
     due = (clock.now + timedelta(minutes=1)).astimezone()
     service = await started(store, clock, delete_dead_packs=True, dead_packs_at=f"{due:%H:%M}")
     clock.forward(minutes=1)
-    await service.sweep()
+    await service.run_maintenance()
     assert await service.packs.list() == []
 
 
@@ -278,18 +280,18 @@ async def test_packs_that_could_not_be_seen_while_the_server_was_away_are_not_de
     await (await started(store, clock)).packs.register(PackDeclaration(name="Alive"))
     clock.forward(days=8)
     service = await started(store, clock, delete_dead_packs=True, dead_packs_at="00:00")
-    await service.sweep()
+    await service.run_maintenance()
     clock.forward(seconds=30)
     await service.take("Alive")
     clock.forward(seconds=30)
-    await service.sweep()
+    await service.run_maintenance()
     assert [pack.id for pack in await service.packs.list()] == ["Alive"]
 
 
 async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
     await register(service, "Dead")
     clock.forward(days=400)
-    await service.sweep()
+    await service.run_maintenance()
     assert (await service.packs.get("Dead")).id == "Dead"
 
 
@@ -297,7 +299,7 @@ async def test_dead_packs_stay_unless_asked_otherwise(service, clock):
 
 
 def test_seeds_differ_and_depend_on_the_secret_alone():
-    one, two, other = Seeds(b"a"), Seeds(b"a"), Seeds(b"b")
+    one, two, other = SeedSource(b"a"), SeedSource(b"a"), SeedSource(b"b")
     made = [one() for _ in range(100)]
     assert made == [two() for _ in range(100)]
     assert len({*made, *(other() for _ in range(100))}) == 200
@@ -311,7 +313,7 @@ def a_version(number, description):
 
 
 def test_old_versions_make_room_for_others_by_their_size():
-    versions = Versions(10_000)
+    versions = VersionCache(10_000)
     for number in range(20):
         versions.add(a_version(number, "x" * 1_000))
     assert len(versions) == 9
@@ -320,7 +322,7 @@ def test_old_versions_make_room_for_others_by_their_size():
 
 
 def test_the_version_that_was_not_used_for_longest_goes_first():
-    versions = Versions(3_500)
+    versions = VersionCache(3_500)
     for number in range(3):
         versions.add(a_version(number, "x" * 1_000))
     versions.find("uuid-0")
@@ -330,7 +332,7 @@ def test_the_version_that_was_not_used_for_longest_goes_first():
 
 
 def test_a_version_larger_than_the_room_is_kept_until_the_next_one():
-    versions = Versions(100)
+    versions = VersionCache(100)
     versions.add(a_version(1, "x" * 1_000))
     assert versions.find("uuid-1") is not None
     versions.add(a_version(2, "small"))
@@ -355,5 +357,5 @@ async def test_a_part_of_the_housekeeping_that_always_fails_does_not_keep_the_ot
         done.append("work")
 
     with pytest.raises(UnavailableError, match="The first"):
-        await do_all(fail, work)
+        await run_all(fail, work)
     assert done == ["work"]

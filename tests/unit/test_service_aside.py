@@ -13,7 +13,7 @@ import pytest
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.flow.schedule import zone
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import ChangeFilter, Order
+from flyteops.service import AuditFilter, TokenRequest
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
@@ -130,7 +130,7 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     await begin(service, a_step())
     await save(service, a_step(), name="broken")
     for name in ("good", "broken"):
-        await service.tokens.create(Order(is_admin=True, description=name))
+        await service.tokens.create(TokenRequest(is_admin=True, description=name))
     damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
     damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
     damage(tmp_path, "UPDATE note SET value = x'5b5d' WHERE kind = 'token' AND instr(value, CAST('broken' AS BLOB))")
@@ -147,7 +147,7 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     await save(restarted, a_step(), name="broken")
     damage(tmp_path, "UPDATE pack SET declaration = CAST('{\"name\":\"Broken\"}' AS BLOB) WHERE name = 'Broken'")
     clocks.forward(seconds=6)
-    await restarted.sweep()
+    await restarted.run_maintenance()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
     assert [flow.name for flow in restarted.flows.list()] == ["broken", "flow"]
 
@@ -192,7 +192,7 @@ async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
     (pack_id,) = [name for kind, name in kinds(restarted) if kind == "pack"]
     await restarted.packs.delete(pack_id)
     assert not restarted.health.problems()
-    newest = [(change.kind, change.name, change.action) for change in await restarted.audit.list_changes(ChangeFilter())]
+    newest = [(change.kind, change.name, change.action) for change in await restarted.audit.list_changes(AuditFilter())]
     assert newest[:2] == [("pack", pack_id, "removed"), ("flow", "broken", "removed")]
     with pytest.raises(NotFoundError):
         await restarted.flows.delete("broken")
@@ -200,7 +200,7 @@ async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
         await restarted.packs.delete(pack_id)
     again = await started(store, clocks)
     assert not again.health.problems()
-    assert len(await again.audit.list_changes(ChangeFilter())) == len(newest)
+    assert len(await again.audit.list_changes(AuditFilter())) == len(newest)
 
 
 async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(store, clocks, tmp_path):
@@ -254,7 +254,7 @@ async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, c
 async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, caplog):
     service = await started(store, clocks)
     action = await begin(service, a_step(terms={"timeout": "4s"}), a_step("wake", "Woken", "Source", delay="1ms"))
-    keeping = asyncio.create_task(service.keep_time())
+    keeping = asyncio.create_task(service.run_scheduler())
     await asyncio.sleep(0)  # it has begun
     clocks.forward(seconds=8)
     # Something that is due wakes it up, as the end of its pause does.

@@ -12,8 +12,8 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError
 from flyteops.flow.file import read_flow
 from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
-from flyteops.service.auditlog.log import ChangeFilter
-from flyteops.service.encryption import Seals
+from flyteops.service.auditlog.log import AuditFilter
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -29,7 +29,7 @@ async def store(tmp_path):
 
 
 async def started(store, *keys):
-    service = Service(store, clock=lambda: NOW, seals=Seals(keys) if keys else None)
+    service = Service(store, clock=lambda: NOW, encryptor=Encryptor(keys) if keys else None)
     await service.start()
     return service
 
@@ -74,7 +74,7 @@ async def test_a_pack_gets_the_value_and_nobody_else(service, tmp_path):
     assert "***" in text
     assert "@secret:" not in text
     assert VALUE not in text
-    await service.sweep()
+    await service.run_maintenance()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"ss'word" not in stored
 
@@ -265,4 +265,4 @@ async def test_a_secret_keeps_its_description_and_nobody_sees_whether_its_value_
         assert await service.data.save(a_secret("db", value), keeps_description=True) is False
         assert await store.list_notes("secret") != before
         assert [(item.key, item.description) for item in service.data.list()] == [("db", "the database")]
-    assert len(await service.audit.list_changes(ChangeFilter())) == 4
+    assert len(await service.audit.list_changes(AuditFilter())) == 4

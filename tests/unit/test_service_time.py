@@ -11,9 +11,9 @@ from flyteops.document import Document
 from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
 from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import Seeds, Service
-from flyteops.service.longpoll import WaitingRoom
-from flyteops.service.timer import ClockWatch
+from flyteops.service import SeedSource, Service
+from flyteops.service.longpoll import LongPolls
+from flyteops.service.timer import ClockMonitor
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -51,7 +51,7 @@ async def store(tmp_path):
 
 
 async def started(store, clocks, secret=b"test"):
-    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=Seeds(secret))
+    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=SeedSource(secret))
     await service.start()
     return service
 
@@ -521,7 +521,7 @@ async def test_what_a_waiting_caller_fails_to_take_goes_to_the_next(tmp_path, cl
 async def test_what_is_handed_back_goes_to_who_waits(service):
     action = await begin(service, a_step())
     task = await waiting(service)
-    await service.hand_back([action])
+    await service.release_claims([action])
     (again,) = await task
     assert again.action_id == action.action_id
 
@@ -549,9 +549,9 @@ async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(t
         service = await started(store, clocks)
         action = await begin(service, a_step())
         store.left = 1
-        await service.hand_back([action])
+        await service.release_claims([action])
         assert not await service.take("Worker")
-        await service.sweep()
+        await service.run_maintenance()
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
 
@@ -581,10 +581,10 @@ async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its
         service = await started(store, clocks)
         action = await begin(service, a_step())
         store.loses = True
-        await service.hand_back([action])
+        await service.release_claims([action])
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
-        await service.sweep()
+        await service.run_maintenance()
         assert not await service.take("Worker")
         assert (await store.get_action(action.action_id)).state is ActionState.PENDING
         await service.complete("Worker", again.action_id, DONE)
@@ -610,7 +610,7 @@ async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(
     async with Refusing(tmp_path / "refusing.db") as store:
         service = await started(store, clocks)
         action = await begin(service, a_step())
-        await service.hand_back([action])
+        await service.release_claims([action])
         store.left = 3
         claiming = asyncio.create_task(service.take("Worker"))
         await asyncio.sleep(0)
@@ -622,25 +622,25 @@ async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(
 async def test_nothing_is_handed_back_twice(service):
     action = await begin(service, a_step())
     await service.complete("Worker", action.action_id, DONE)
-    await service.hand_back([action])
+    await service.release_claims([action])
     assert not await service.take("Worker")
 
 
 async def test_a_server_that_stops_sends_away_who_waits(service):
     await begin(service, a_step())
     task = await waiting(service)
-    service.stop_taking()
+    service.end_long_polls()
     assert not await task
     assert await service.health.list_readiness_problems() == ["The server is stopping."]
 
 
 async def test_too_many_who_wait_are_refused(service):
-    room = WaitingRoom(limit=2)
+    room = LongPolls(limit=2)
     pack = PackDeclaration(name="P").seen(NOON).ref
     for _ in range(2):
-        room.enter(pack, None)
+        room.subscribe(pack, None)
     with pytest.raises(BusyError):
-        room.enter(pack, None)
+        room.subscribe(pack, None)
 
 
 async def test_an_event_with_a_key_counts_once(service):
@@ -658,7 +658,7 @@ async def test_a_key_belongs_to_its_pack_whatever_they_are_called(service):
 
 
 async def test_time_is_kept_without_being_asked(service, clocks):
-    keeping = asyncio.create_task(service.keep_time())
+    keeping = asyncio.create_task(service.run_scheduler())
     action = await begin(service, a_step(terms={"timeout": "100ms", "onLost": "ask"}))
     clocks.forward(seconds=1)
     async with asyncio.timeout(10):
@@ -669,8 +669,8 @@ async def test_time_is_kept_without_being_asked(service, clocks):
 
 def test_a_clock_that_is_put_right_counts_at_once_where_the_time_of_the_store_is_known():
     times = {"clock": NOON, "steady": 0.0}
-    watch = ClockWatch(lambda: times["clock"], lambda: times["steady"])
-    watch.look()
+    watch = ClockMonitor(lambda: times["clock"], lambda: times["steady"])
+    watch.read_clock()
     watch.settle()
     watch.note_store_time(NOON + timedelta(minutes=40))
     times["clock"] += timedelta(minutes=40)

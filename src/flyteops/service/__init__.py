@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flyteops.engine.completion import Resolution
     from flyteops.service.aside import HealthProblem
-    from flyteops.service.auditlog.log import ChangeFilter
-    from flyteops.service.housekeeping import Housekeeping
-    from flyteops.service.seed import Seeds, steady_seconds, utc_now
+    from flyteops.service.auditlog.log import AuditFilter
+    from flyteops.service.housekeeping import MaintenanceSettings
+    from flyteops.service.seed import SeedSource, steady_seconds, utc_now
     from flyteops.service.service import Service
-    from flyteops.service.token import Order, Token, TokenRegistry
+    from flyteops.service.token import Token, TokenRegistry, TokenRequest
 
 __all__ = [
-    "ChangeFilter",
+    "AuditFilter",
     "HealthProblem",
-    "Housekeeping",
-    "Order",
+    "MaintenanceSettings",
     "Resolution",
-    "Seeds",
+    "SeedSource",
     "Service",
     "Token",
     "TokenRegistry",
+    "TokenRequest",
     "steady_seconds",
     "utc_now",
 ]
 
 _MODULES = {
-    "ChangeFilter": "auditlog.log",
+    "AuditFilter": "auditlog.log",
     "HealthProblem": "aside",
-    "Housekeeping": "housekeeping",
-    "Order": "token",
+    "MaintenanceSettings": "housekeeping",
+    "TokenRequest": "token",
     "Resolution": "completion",
-    "Seeds": "seed",
+    "SeedSource": "seed",
     "Service": "service",
     "Token": "token",
     "TokenRegistry": "token",

@@ -12,10 +12,10 @@ import msgspec
 from flyteops.engine import FlowIndex, PreparedFlow, prepare, timetables
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
-from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
-from flyteops.service.auditlog.log import ChangeLog
-from flyteops.service.auditlog.snapshot import of_flow
+from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.auditlog.snapshot import flow_state
 from flyteops.storage.base import NotLoadedError, Rows, Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -29,7 +29,7 @@ These began with them. Compiled they take some fifty times as much.
 """
 
 
-class Versions:
+class VersionCache:
     """Compiled flow versions that are no longer current; the least recently used are evicted first.
 
     `length` bounds the JSON of them all, but the last one added always stays.
@@ -82,8 +82,8 @@ class FlowRegistry:
     def __init__(  # noqa: PLR0913, PLR0917 - all that is not pure comes from outside
         self,
         store: Store,
-        changes: ChangeLog,
-        aside: Aside,
+        changes: AuditLog,
+        aside: SetAsideEntries,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         expect: Callable[[Iterable[datetime]], None],
@@ -95,7 +95,7 @@ class FlowRegistry:
         self._new_id = new_id
         self._expect = expect
         self._current: dict[str, PreparedFlow] = {}
-        self._old = Versions(OLD_VERSIONS_LENGTH)
+        self._old = VersionCache(OLD_VERSIONS_LENGTH)
         self._gone: set[str] = set()
         self.index = FlowIndex()
 
@@ -147,14 +147,14 @@ class FlowRegistry:
         return [self._current[name].version.flow for name in sorted(self._current)]
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all flows, as entries of the change log record them."""
-        return {thing("flow", name): of_flow(prepared.version.flow) for name, prepared in self._current.items()}
+        return {resource_key("flow", name): flow_state(prepared.version.flow) for name, prepared in self._current.items()}
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> ResourceState | None:
         """Return the state of a flow, None if it does not exist."""
         found = self._current.get(name)
-        return None if found is None else of_flow(found.version.flow)
+        return None if found is None else flow_state(found.version.flow)
 
     def find_current(self, name: str) -> PreparedFlow | None:
         """Return the current version of a flow."""
@@ -175,11 +175,11 @@ class FlowRegistry:
         """
         prepared = prepare(FlowVersion(uuid=self._new_id(), flow=flow, saved_at=self._clock()))
         tables = timetables(prepared, prepared.version.saved_at)
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             current = self.find_current(flow.name)
             if current is not None and is_same(current, prepared):
                 return current.version
-            async with self._changes.recorded(by, thing("flow", flow.name), self.state(flow.name), of_flow(flow)):
+            async with self._changes.record_change(by, resource_key("flow", flow.name), self.state(flow.name), flow_state(flow)):
                 await self._store.save_flow(prepared.version, tables)
                 self.put(prepared)
         self._expect(table.next_at for table in tables if table.next_at is not None)
@@ -190,10 +190,10 @@ class FlowRegistry:
 
         Its running executions go on with their version.
         """
-        async with self._changes.turn():
-            unreadable = AsideKey(FLOW, name)
-            before = UNREADABLE if unreadable in self._aside else of_flow(self.get(name))
-            async with self._changes.recorded(by, thing("flow", name), before, None):
+        async with self._changes.exclusive():
+            unreadable = SetAsideKey(FLOW, name)
+            before = UNREADABLE if unreadable in self._aside else flow_state(self.get(name))
+            async with self._changes.record_change(by, resource_key("flow", name), before, None):
                 await self._store.delete_flow(name)
                 self.discard(name)
                 self._aside.resolve([unreadable])
@@ -233,9 +233,9 @@ class FlowRegistry:
             return current
         old = self._old.find(uuid)
         if old is None and uuid not in self._gone:
-            key = AsideKey(VERSION, uuid)
-            if self._aside.waits(key):
-                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.why(key)}")
+            key = SetAsideKey(VERSION, uuid)
+            if self._aside.is_waiting(key):
+                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.reason_of(key)}")
             raise NotLoadedError(uuid)
         return old
 
@@ -251,7 +251,7 @@ class FlowRegistry:
                 await self._load(missing.flow_uuid)
 
     async def _load(self, uuid: str) -> None:
-        key = AsideKey(VERSION, uuid)
+        key = SetAsideKey(VERSION, uuid)
         try:
             self._old.add(prepare(await self._store.get_flow_version(uuid)))
         except NotFoundError:

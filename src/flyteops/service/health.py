@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from flyteops.background import SEE_LOG, BackgroundLoops
 from flyteops.errors import StoreError, UnavailableError
-from flyteops.service.aside import Aside, HealthProblem
+from flyteops.service.aside import HealthProblem, SetAsideEntries
 from flyteops.service.retention import RetentionTask
-from flyteops.service.scheduler import Timekeeper
+from flyteops.service.scheduler import Scheduler
 from flyteops.storage.base import Store
 
 HEALTH_SECONDS = 2.0
@@ -18,7 +18,7 @@ class Health:
     """Readiness, warnings and problems. `awaits` is the reason why the service has not started."""
 
     def __init__(
-        self, store: Store, loops: BackgroundLoops, scheduler: Timekeeper, retention: RetentionTask, aside: Aside
+        self, store: Store, loops: BackgroundLoops, scheduler: Scheduler, retention: RetentionTask, aside: SetAsideEntries
     ) -> None:
         self._store = store
         self._loops = loops

@@ -9,12 +9,12 @@ import msgspec
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
-from flyteops.service.aside import PACK, Aside, AsideKey
-from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, State, Thing, thing
-from flyteops.service.auditlog.log import ChangeLog
-from flyteops.service.auditlog.snapshot import of_pack
-from flyteops.service.housekeeping import Housekeeping
-from flyteops.service.presence import Presence
+from flyteops.service.aside import PACK, SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.auditlog.snapshot import pack_state
+from flyteops.service.housekeeping import MaintenanceSettings
+from flyteops.service.presence import PresenceTracker
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)
@@ -27,7 +27,7 @@ Before that, none counts as dead, as none could be seen while the server was dow
 class PackRegistry:
     """All packs. Their last-seen times are kept in memory, and stored periodically."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, aside: Aside) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: AuditLog, aside: SetAsideEntries) -> None:
         self._store = store
         self._clock = clock
         self._aside = aside
@@ -35,7 +35,7 @@ class PackRegistry:
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
-        self._presence = Presence(store)
+        self._presence = PresenceTracker(store)
         self._dead_checked_on: date | None = None
         self._served_since: datetime | None = None
 
@@ -73,15 +73,15 @@ class PackRegistry:
         check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
         now = self._clock()
         pack = declaration.seen(now)
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if not takes_over:
                 await self._expect_same(pack)
             known = self._packs.get(pack.id)
             if known is not None and _text(known) == _text(pack):
                 self._seen[pack.id] = now  # many do this at once after a restart of the server
                 return pack
-            before = None if known is None else of_pack(known)
-            async with self._changes.recorded(by, thing("pack", pack.id), before, of_pack(pack)):
+            before = None if known is None else pack_state(known)
+            async with self._changes.record_change(by, resource_key("pack", pack.id), before, pack_state(pack)):
                 await self._store.save_pack(pack)
                 self._forget(pack.id)
                 self._packs[pack.id] = pack
@@ -122,10 +122,10 @@ class PackRegistry:
 
         Its events and actions stay in the audit.
         """
-        async with self._changes.turn():
-            unreadable = AsideKey(PACK, pack_id)
-            before = UNREADABLE if unreadable in self._aside else of_pack(await self._pack(pack_id))
-            async with self._changes.recorded(by, thing("pack", pack_id), before, None):
+        async with self._changes.exclusive():
+            unreadable = SetAsideKey(PACK, pack_id)
+            before = UNREADABLE if unreadable in self._aside else pack_state(await self._pack(pack_id))
+            async with self._changes.record_change(by, resource_key("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
                 await self._presence.forget(pack_id)
@@ -151,9 +151,9 @@ class PackRegistry:
         return self._presence.report(pack_id, instance, now)
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all packs, as entries of the change log record them."""
-        return {thing("pack", pack.id): of_pack(pack) for pack in self._packs.values()}
+        return {resource_key("pack", pack.id): pack_state(pack) for pack in self._packs.values()}
 
     async def _pack(self, pack_id: str) -> Pack:
         pack = self._packs.get(pack_id)
@@ -184,7 +184,7 @@ class PackRegistry:
             self._seen = {**seen, **self._seen}
             raise
 
-    async def delete_dead(self, housekeeping: Housekeeping) -> None:
+    async def delete_dead(self, housekeeping: MaintenanceSettings) -> None:
         """Remove packs that were not seen for long, once a day."""
         now = self._clock()
         local = now.astimezone()
@@ -195,7 +195,7 @@ class PackRegistry:
             return
         self._dead_checked_on = local.date()
         alive_since = now - housekeeping.dead_after
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if self._store.is_shared:
                 await self.refresh()
             for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
@@ -204,7 +204,7 @@ class PackRegistry:
                 self._forget(pack.id)
 
     async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
-        async with self._changes.recorded(SERVER, thing("pack", pack.id), of_pack(pack), None):
+        async with self._changes.record_change(SERVER, resource_key("pack", pack.id), pack_state(pack), None):
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
             await self._presence.forget(pack.id)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flyteops.errors import StoreError
-from flyteops.service.aside import READ, VERSION, Aside
-from flyteops.service.auditlog.entry import State, Thing
-from flyteops.service.auditlog.log import ChangeLog
+from flyteops.service.aside import READ, VERSION, SetAsideEntries
+from flyteops.service.auditlog.entry import ResourceKey, ResourceState
+from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.data import DataRegistry
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.hook.registry import HookRegistry
@@ -17,7 +17,7 @@ from flyteops.service.vault import Vault
 from flyteops.storage.base import Store, Surroundings
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.encryption import Seals
+    from flyteops.service.encryption import Encryptor
 
 UNKNOWN = Surroundings(-1, -1, -1, -1)
 """Counters that differ from all others, so that everything is loaded again."""
@@ -34,21 +34,21 @@ class Registries:
         self,
         store: Store,
         clock: Callable[[], datetime],
-        aside: Aside,
-        seals: "Seals | None",
+        aside: SetAsideEntries,
+        encryptor: "Encryptor | None",
         new_id: Callable[[], str],
         expect: Callable[[Iterable[datetime]], None],
     ) -> None:
         self._store = store
         self._aside = aside
         self._counters = Surroundings()
-        self.log = ChangeLog(store, clock, self._catch_up, self._states, aside.is_unreadable)
+        self.log = AuditLog(store, clock, self._catch_up, self._states, aside.is_unreadable)
         self.flows = FlowRegistry(store, self.log, aside, clock, new_id, expect)
         self.packs = PackRegistry(store, clock, self.log, aside)
-        self.vault = Vault(store, self.log, aside, seals)
+        self.vault = Vault(store, self.log, aside, encryptor)
         self.data = DataRegistry(store, self.vault, self.log, aside)
         self.tokens = TokenRegistry(store, clock, self.log, aside)
-        self.hooks = HookRegistry(store, clock, self.log, self.packs, aside, seals)
+        self.hooks = HookRegistry(store, clock, self.log, self.packs, aside, encryptor)
 
     async def load(self) -> None:
         """Load all data; raise `StoreError` if the store is not ready for use."""
@@ -64,7 +64,7 @@ class Registries:
         await self.tokens.refresh()
         await self.hooks.refresh()
         await self.log.start()
-        await self.vault.renew()
+        await self.vault.reencrypt()
         await self.hooks.start()
 
     async def refresh(self) -> datetime | None:
@@ -76,7 +76,7 @@ class Registries:
 
     async def retry_reading(self) -> None:
         """Read unreadable data again if its next try is due."""
-        if any(not self._aside.waits(key) for key in self._aside.keys(READ) if key.kind != VERSION):
+        if any(not self._aside.is_waiting(key) for key in self._aside.keys(READ) if key.kind != VERSION):
             async with self.log.lock:
                 self._counters = UNKNOWN
                 await self._catch_up()
@@ -99,7 +99,7 @@ class Registries:
             self._counters = UNKNOWN
             raise
 
-    def _states(self) -> Mapping[Thing, State]:
+    def _states(self) -> Mapping[ResourceKey, ResourceState]:
         """Return the states of all resources that the audit log covers."""
         registries = (self.flows, self.data, self.vault, self.packs, self.tokens, self.hooks)
         return {thing: state for registry in registries for thing, state in registry.states.items()}

@@ -9,10 +9,10 @@ from functools import partial
 from flyteops.background import BackgroundLoop
 from flyteops.errors import UnavailableError
 from flyteops.model import Address
-from flyteops.service.aside import ACTION, SCHEDULE, Aside, AsideKey
+from flyteops.service.aside import ACTION, SCHEDULE, SetAsideEntries, SetAsideKey
 from flyteops.service.decider import Decider
 from flyteops.service.flow import FlowRegistry
-from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
+from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, AbsenceDetector, ClockMonitor, WakeupTimer
 from flyteops.storage.base import Store, TimerKey
 
 LOGGER = logging.getLogger("flyte.service")
@@ -27,12 +27,12 @@ TIMERS_AT_ONCE = 100
 """The number of timers processed in one transaction."""
 
 
-def _timer(key: AsideKey) -> TimerKey:
+def _timer(key: SetAsideKey) -> TimerKey:
     assert isinstance(key.place, TimerKey)  # noqa: S101 - the place of actions and schedules
     return key.place
 
 
-class Timekeeper:
+class Scheduler:
     """Processes the due timers of a store, waking up by `timer`.
 
     `announce` is called with the addresses of available actions; `clock_fault` is the reason why
@@ -42,11 +42,11 @@ class Timekeeper:
     def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
         self,
         store: Store,
-        watch: ClockWatch,
-        timer: Timer,
+        watch: ClockMonitor,
+        timer: WakeupTimer,
         flows: FlowRegistry,
         decider: Decider,
-        aside: Aside,
+        aside: SetAsideEntries,
         announce: Callable[[Iterable[Address]], None],
     ) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class Timekeeper:
         self._aside = aside
         self._decider = decider
         self._timer = timer
-        self._presence = Presence(self._monotonic)
+        self._presence = AbsenceDetector(self._monotonic)
         self._announce = announce
         self.clock_fault = ""
 
@@ -84,8 +84,8 @@ class Timekeeper:
         await self.note_presence()
         now, shift = await self._look_at_clock()
         known = self._aside.keys((ACTION, SCHEDULE))
-        leave_out = {_timer(key) for key in known if self._aside.waits(key)}
-        failed: set[AsideKey] = set()
+        leave_out = {_timer(key) for key in known if self._aside.is_waiting(key)}
+        failed: set[SetAsideKey] = set()
         while True:
             store = partial(self._store.advance, now, self._decider, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
@@ -108,7 +108,7 @@ class Timekeeper:
 
     async def _look_at_clock(self) -> tuple[datetime, timedelta | None]:
         """Return the time, and the shift for the timers in the store if the clock was set."""
-        now, shift = self._clock_watch.look()
+        now, shift = self._clock_watch.read_clock()
         if not self._store.is_shared:
             return now, shift
         if not shift:
@@ -122,19 +122,19 @@ class Timekeeper:
         await self._store.renew_leases(now)
         return now, timedelta(0)
 
-    def _aside_key(self, key: TimerKey) -> AsideKey:
+    def _aside_key(self, key: TimerKey) -> SetAsideKey:
         """Return the key under which a timer is set aside and listed."""
         if key.is_action:
-            return AsideKey(ACTION, key.name, key)
+            return SetAsideKey(ACTION, key.name, key)
         flow = self._flows.find_current(key.name)
         known = flow is not None and flow.version.uuid == key.flow_uuid and key.step_index < len(flow.steps)
         step = flow.steps[key.step_index].step.id if flow is not None and known else ""
-        return AsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
+        return SetAsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
 
     def _watch_presence(self) -> None:
         """Detect an absence if checks are regular: `advance` alone may be called at any time."""
         if self._presence.is_kept:
-            self._presence.look()
+            self._presence.record_presence()
 
     async def note_presence(self) -> None:
         """Record that this server is running.
@@ -151,9 +151,9 @@ class Timekeeper:
             await self._store.renew_leases(self._clock())
         self._presence.is_back = False
 
-    async def keep(self, loop: BackgroundLoop) -> None:
+    async def run(self, loop: BackgroundLoop) -> None:
         """Process timers when they are due, until cancelled; failures are retried."""
-        self._presence.look()
+        self._presence.record_presence()
         while True:
             self._timer.restart()
             try:

@@ -42,25 +42,25 @@ from flyteops.model import (
 )
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
-from flyteops.service.aside import Aside
+from flyteops.service.aside import SetAsideEntries
 from flyteops.service.audit import Audit
-from flyteops.service.auditlog.entry import SERVER, Author, thing
-from flyteops.service.auditlog.snapshot import of_action, of_resolution
+from flyteops.service.auditlog.entry import SERVER, Author, resource_key
+from flyteops.service.auditlog.snapshot import action_state, resolution_state
 from flyteops.service.decider import Decider
 from flyteops.service.health import Health
-from flyteops.service.hook.receiver import Reception
-from flyteops.service.housekeeping import Housekeeping, do_all
-from flyteops.service.longpoll import WaitingRoom
+from flyteops.service.hook.receiver import HookReceiver
+from flyteops.service.housekeeping import MaintenanceSettings, run_all
+from flyteops.service.longpoll import LongPolls
 from flyteops.service.registries import Registries
-from flyteops.service.release import HandBack
+from flyteops.service.release import ClaimReleaser
 from flyteops.service.retention import RetentionTask
-from flyteops.service.scheduler import Timekeeper
-from flyteops.service.seed import Seeds, utc_now
-from flyteops.service.timer import ClockWatch, Timer
+from flyteops.service.scheduler import Scheduler
+from flyteops.service.seed import SeedSource, utc_now
+from flyteops.service.timer import ClockMonitor, WakeupTimer
 from flyteops.storage.base import Claimed, Store
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.encryption import Seals
+    from flyteops.service.encryption import Encryptor
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -85,43 +85,43 @@ class Service:
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         seeds: Callable[[], bytes] | None = None,
-        housekeeping: Housekeeping | None = None,
-        seals: "Seals | None" = None,
+        housekeeping: MaintenanceSettings | None = None,
+        encryptor: "Encryptor | None" = None,
         longest_body: int = 10 * 1024 * 1024,
     ) -> None:
         self._allowance = Allowance.for_bodies(longest_body)
         self._store = store
-        watch = ClockWatch(clock, monotonic)
+        watch = ClockMonitor(clock, monotonic)
         self._clock = clock = watch.now
         self._monotonic = monotonic
-        self._seeds = seeds or Seeds(os.urandom(32))
-        self._housekeeping = housekeeping or Housekeeping()
+        self._seeds = seeds or SeedSource(os.urandom(32))
+        self._housekeeping = housekeeping or MaintenanceSettings()
         self.loops = store.loops = BackgroundLoops(monotonic)
-        aside = Aside(clock, monotonic)
-        self._timer = Timer(clock)
-        self._registries = registries = Registries(store, clock, aside, seals, self._new_id, self._timer.expect)
+        aside = SetAsideEntries(clock, monotonic)
+        self._timer = WakeupTimer(clock)
+        self._registries = registries = Registries(store, clock, aside, encryptor, self._new_id, self._timer.expect)
         self.flows = registries.flows
         self.packs = registries.packs
         self.data = registries.data
         self.tokens = registries.tokens
         self.hooks = registries.hooks
         self.audit = Audit(store, registries.log, registries.vault)
-        self.reception = Reception(self.hooks, self._accept, clock, store.get_event)
+        self.hook_receiver = HookReceiver(self.hooks, self._accept, clock, store.get_event)
         self._vault = registries.vault
-        self._room = WaitingRoom()
-        store.listen(self._room.announce)
-        self._hand_back = HandBack(store, clock, self._room.announce)
+        self._long_polls = LongPolls()
+        store.listen(self._long_polls.notify)
+        self._claim_releaser = ClaimReleaser(store, clock, self._long_polls.notify)
         self._decider = Decider(self.flows, self._moment)
-        self._time = Timekeeper(store, watch, self._timer, self.flows, self._decider, aside, self._room.announce)
+        self._scheduler = Scheduler(store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify)
         self._retention = RetentionTask(store, registries.log, self._housekeeping, self.loops.loop)
-        self.health = Health(store, self.loops, self._time, self._retention, aside)
+        self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
 
     # --------------------------------------------------------------------------------------------------------- lifecycle
 
     async def start(self) -> None:
         """Load the data kept in memory; raise `StoreError` if the store is not ready for use."""
         await self._registries.load()
-        await self._time.note_presence()
+        await self._scheduler.note_presence()
         self.health.awaits = ""
 
     def wait_for_store(self, reason: str) -> None:
@@ -140,10 +140,10 @@ class Service:
         """Announce the coming stop: the server is no longer ready, but does all its work."""
         self.health.is_stopping = True
 
-    def stop_taking(self) -> None:
+    def end_long_polls(self) -> None:
         """Begin to stop: release callers that wait for actions; the server is no longer ready."""
         self.health.is_stopping = True
-        self._room.close()
+        self._long_polls.close()
 
     @property
     def is_shared(self) -> bool:
@@ -152,7 +152,7 @@ class Service:
 
     async def refresh(self) -> None:
         """Load changes that other servers made, and compare the clock with the store's."""
-        self._time.check_clock(await self._registries.refresh())
+        self._scheduler.check_clock(await self._registries.refresh())
 
     def now(self) -> datetime:
         """Return the time of the clock that timestamps come from."""
@@ -190,7 +190,7 @@ class Service:
     def _follow(self, outcome: Outcome) -> None:
         """Notify waiting callers of new actions, and the timer of new due times."""
         if outcome.actions:
-            self._room.announce(action.address for action in outcome.actions if action.not_before is None)
+            self._long_polls.notify(action.address for action in outcome.actions if action.not_before is None)
             self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
 
     async def take(
@@ -205,20 +205,20 @@ class Service:
         if not wait:
             return await self._claim(sender, action_name, limit)
         until = self._monotonic() + wait.total_seconds()
-        waiter = self._room.enter(sender, action_name)
+        subscriber = self._long_polls.subscribe(sender, action_name)
         try:
             while True:
-                with waiter.looking():
+                with subscriber.polling():
                     claimed = await self._claim(sender, action_name, limit)
-                if claimed or not await waiter.wait(until - self._monotonic()):
+                if claimed or not await subscriber.wait(until - self._monotonic()):
                     return claimed
         finally:
-            self._room.leave(waiter)
+            self._long_polls.unsubscribe(subscriber)
 
     @property
     def waiting_count(self) -> int:
         """The number of callers waiting for actions."""
-        return len(self._room)
+        return len(self._long_polls)
 
     async def _claim(self, sender: PackRef, action_name: str | None, limit: int) -> Sequence[Claimed]:
         claimed = await self._store.claim(sender, self._clock(), action_name=action_name, limit=limit, seed=self._seeds())
@@ -226,7 +226,7 @@ class Service:
         try:
             return [revealed for each in claimed if (revealed := await self._reveal(each)) is not None]
         except BaseException:  # on any failure, also a cancelled caller, they are not delivered
-            await asyncio.shield(self.hand_back(claimed))
+            await asyncio.shield(self.release_claims(claimed))
             raise
 
     async def _reveal(self, claimed: Claimed) -> Claimed | None:
@@ -239,10 +239,10 @@ class Service:
             return None
         return claimed if text is claimed.input else msgspec.structs.replace(claimed, input=text)
 
-    async def hand_back(self, claimed: Iterable[Claimed]) -> None:
+    async def release_claims(self, claimed: Iterable[Claimed]) -> None:
         """Take back undelivered actions, now or later; lost or completed ones stay as they are."""
         with suppress(UnavailableError):
-            await self._hand_back.give(claimed)
+            await self._claim_releaser.release(claimed)
 
     async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
         """Accept the result of an action: an event, and the continuation of its execution.
@@ -262,7 +262,7 @@ class Service:
         try:
             decision = await self.flows.with_versions(lambda: self._store.finish(action_id, event, decide))
         except OutcomeUnknownError:
-            self._room.announce_any()
+            self._long_polls.notify_all()
             self._timer.expect([self._clock()])
             raise
         except UnreadableError as error:
@@ -307,7 +307,7 @@ class Service:
             if not is_current:
                 raise ConflictError(f"Action {action_id!r} was given back or lost, and handed out again.")
 
-        self._room.announce([await self._store.release(action_id, now, check, counts=False)])
+        self._long_polls.notify([await self._store.release(action_id, now, check, counts=False)])
 
     async def resolve(
         self,
@@ -325,16 +325,18 @@ class Service:
         PENDING or UNKNOWN.
         """
         check("The event", name_problems({"event": name or RESOLVED}))
-        async with self._registries.log.turn():
+        async with self._registries.log.exclusive():
             action = await self._store.get_action(action_id)
             is_open(action)
-            after = of_resolution(resolution, name, payload)
-            async with self._registries.log.recorded(by, thing("action", action_id), of_action(action), after, "resolved"):
+            after = resolution_state(resolution, name, payload)
+            async with self._registries.log.record_change(
+                by, resource_key("action", action_id), action_state(action), after, "resolved"
+            ):
                 await self._resolve(action, resolution, name, payload)
 
     async def _resolve(self, action: Action, resolution: Resolution, name: str | None, payload: bytes | None) -> None:
         if resolution == "retry":
-            self._room.announce([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
+            self._long_polls.notify([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
             return
         moment = self._moment()
         sender = PackRef(pack_id(action.pack_name, action.pack_labels), action.pack_name, action.pack_labels)
@@ -352,11 +354,11 @@ class Service:
 
     async def advance(self) -> datetime | None:
         """Process due timers: retry or end actions, run scheduled steps; return the next time."""
-        return await self._time.advance()
+        return await self._scheduler.advance()
 
-    async def keep_time(self) -> None:
+    async def run_scheduler(self) -> None:
         """Process timers when they are due, until cancelled; failures are retried."""
-        await self._time.keep(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
+        await self._scheduler.run(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
 
     def _moment(self) -> Moment:
         return Moment(
@@ -364,7 +366,7 @@ class Service:
             seed=self._seeds(),
             datastore=self.data.snapshot,
             monotonic=self._monotonic,
-            secret=self._vault.refer,
+            secret=self._vault.placeholder_for,
             allowance=self._allowance,
         )
 
@@ -373,15 +375,15 @@ class Service:
 
     # ----------------------------------------------------------------------------------------------------- housekeeping
 
-    async def sweep(self) -> None:
+    async def run_maintenance(self) -> None:
         """Do periodic work, for every few seconds: last-seen times, dead packs, retention."""
         now = self._clock()
-        await do_all(
+        await run_all(
             self._registries.retry_reading,
-            self._hand_back.retry,
+            self._claim_releaser.retry,
             self.packs.store_seen,
             self.tokens.store_uses,
-            self._registries.log.sweep,
+            self._registries.log.run_maintenance,
             self.hooks.calls.store,
             partial(self.packs.delete_dead, self._housekeeping),
             partial(self._retention.run, now),

@@ -182,7 +182,7 @@ async def take_action(call: Call) -> Reply:
     pack_id = call.params["packId"]
     wait = timedelta(seconds=min(seconds, LONGEST_WAIT))
     claimed = await call.deliver(
-        call.service.take(pack_id, name, limit=limit or 1, wait=wait), call.service.hand_back, waits=bool(wait)
+        call.service.take(pack_id, name, limit=limit or 1, wait=wait), call.service.release_claims, waits=bool(wait)
     )
     if not claimed:
         return DONE
