@@ -1,11 +1,8 @@
-"""Encryption of secrets: Fernet tokens (AES-128-CBC with HMAC-SHA256).
-
-They are made with the first of some keys.
-"""
+"""Encryption of secrets: Fernet tokens (AES-128-CBC with HMAC-SHA256), with several keys."""
 
 from collections.abc import Sequence
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 
 class Encryptor:
@@ -15,22 +12,23 @@ class Encryptor:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._ciphers = [Fernet(key) for key in keys]
+        self._all = MultiFernet([Fernet(key) for key in keys])
+        self._current = Fernet(keys[0])
 
     def encrypt(self, text: bytes) -> bytes:
-        """Encrypt."""
-        return self._ciphers[0].encrypt(text)
+        """Encrypt with the first key."""
+        return self._all.encrypt(text)
 
     def decrypt(self, token: bytes) -> bytes | None:
-        """Decrypt; return None if none of the keys fits."""
-        return next((text for cipher in self._ciphers if (text := _opened(cipher, token)) is not None), None)
+        """Decrypt; return None if no key fits."""
+        return _decrypted(self._all, token)
 
     def is_current(self, token: bytes) -> bool:
-        """Return whether it was encrypted with the first key."""
-        return _opened(self._ciphers[0], token) is not None
+        """Return whether the token was encrypted with the first key."""
+        return _decrypted(self._current, token) is not None
 
 
-def _opened(cipher: Fernet, token: bytes) -> bytes | None:
+def _decrypted(cipher: Fernet | MultiFernet, token: bytes) -> bytes | None:
     try:
         return cipher.decrypt(token)
     except InvalidToken:
