@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import strategies as st
 
 from flyteops.errors import UnauthorizedError
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policyfile import read_policy
@@ -98,7 +98,7 @@ def may_pass(token: str, signer: str, own: str) -> bool:
 @asynccontextmanager
 async def standing_at_the_gate(service: Service) -> AsyncIterator[Ask]:
     """Serve authentication with one token of our own and the keys of an issuer."""
-    _, own = await service.tokens.create(Order(is_admin=True, lasts=timedelta(days=1)))
+    _, own = await service.tokens.create(TokenRequest(is_admin=True, lasts=timedelta(days=1)))
     issuer = Issuer(ISSUER, monotonic=lambda: 0.0)
     issuer.keys = read_keys([jwk(key) for key in KEYS])
     gate = Gate(service.tokens, read_policy(POLICY), Verifier(issuer, AUDIENCE))

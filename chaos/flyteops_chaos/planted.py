@@ -18,12 +18,12 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from flyteops import engine
+from flyteops.engine.completion import rule_on_result
 from flyteops.errors import FlyteError
 from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service import service
-from flyteops.service.flow import FlowBook
-from flyteops.service.verdict import rule_on_result
+from flyteops.service.flow import FlowRegistry
 from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
 from flyteops.storage.sqlite import store as sqlite
 
@@ -103,12 +103,12 @@ def write_carelessly(store: Store) -> None:
 
 def mix_versions(_store: Store) -> None:
     """Continue executions by the current version of their flow."""
-    version = FlowBook.version
+    version = FlowRegistry.version
 
-    def current(self: FlowBook, name: str, uuid: str) -> engine.PreparedFlow | None:
-        return self.find(name) or version(self, name, uuid)
+    def current(self: FlowRegistry, name: str, uuid: str) -> engine.PreparedFlow | None:
+        return self.find_current(name) or version(self, name, uuid)
 
-    FlowBook.version = current  # type: ignore[method-assign]
+    FlowRegistry.version = current  # type: ignore[method-assign]
 
 
 # ------------------------------------------------------------------------------------------------------------- hand-outs
@@ -171,7 +171,7 @@ def lose_continuations(store: Store) -> None:
     """Store some results without their continuations."""
     finish = store.finish
 
-    async def cut_off(action_id: str, result: Event, decide: Decide) -> bool:
+    async def cut_off(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         def cut(progress: Progress) -> Outcome | Late | None:
             ruling = decide(progress)
             return Outcome() if isinstance(ruling, Outcome) and is_unlucky(action_id) else ruling
@@ -185,8 +185,8 @@ def drop_results(store: Store) -> None:
     """Acknowledge some results and ignore them."""
     finish = store.finish
 
-    async def drop(action_id: str, result: Event, decide: Decide) -> bool:
-        return True if is_unlucky(action_id) else await finish(action_id, result, decide)
+    async def drop(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+        return Outcome() if is_unlucky(action_id) else await finish(action_id, result, decide)
 
     put_in_place(store, finish=drop)
 
@@ -205,12 +205,17 @@ def drop_late_results(store: Store) -> None:
     """Refuse late results correctly, but do not keep them."""
     finish = store.finish
 
-    async def drop(action_id: str, result: Event, decide: Decide) -> bool:
+    async def drop(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+        late: list[Late] = []
+
         def nothing_if_late(progress: Progress) -> Outcome | Late | None:
             ruling = decide(progress)
-            return None if isinstance(ruling, Late) else ruling
+            if not isinstance(ruling, Late):
+                return ruling
+            late.append(ruling)
+            return None
 
-        return await finish(action_id, result, nothing_if_late)
+        return await finish(action_id, result, nothing_if_late) or (late[-1] if late else None)
 
     put_in_place(store, finish=drop)
 

@@ -18,7 +18,7 @@ from flyteops.storage import open_store
 from flyteops.storage.base import Store
 from flyteops_chaos.planted import FAULTS
 
-SWEEP_EVERY = 0.5
+MAINTENANCE_INTERVAL = 0.5
 """Seconds between two rounds of housekeeping: more often than in production, as a run is short."""
 
 
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run the command with the clock and the fault."""
     clock, fault, *rest = arguments
     vars(server)["utc_now"] = vars(loops)["utc_now"] = clock_of(Path(clock))
-    vars(loops)["SWEEP_EVERY"] = SWEEP_EVERY
+    vars(serve)["MAINTENANCE_INTERVAL"] = MAINTENANCE_INTERVAL
     if fault in FAULTS:
         vars(server)["open_store"] = lambda url, **options: faulty(FAULTS[fault], url, **options)
     main(rest)

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.oidc import Issuer, Verifier
@@ -191,8 +191,8 @@ async def test_tokens_of_our_own_work_besides_whatever_the_policy_says(
     api: httpx2.AsyncClient, service: Service, provider: Provider
 ) -> None:
     provider.is_away = True
-    _, admin = await service.tokens.create(Order(is_admin=True))
-    _, pack = await service.tokens.create(Order(pack_name="Mine"))
+    _, admin = await service.tokens.create(TokenRequest(is_admin=True))
+    _, pack = await service.tokens.create(TokenRequest(pack_name="Mine"))
     assert (await ask(api, admin, "/v1/datastore")).status_code == 200  # about which the policy has no entry
     assert (await ask(api, admin, "/v1/flows")).status_code == 200
     assert (await ask(api, pack, "/v1/packs/Mine/actions/take", "POST")).status_code == 404

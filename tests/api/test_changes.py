@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from cryptography.fernet import Fernet
 
-from flyteops.change import LONGEST_TEXT, NOTHING, Chain
 from flyteops.service import Service
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service.auditlog.entry import LONGEST_TEXT, NOTHING, ChainVerifier
+from flyteops.service.auditlog.snapshot import take_snapshot
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from tests.api.conftest import BASE, Clock, running
@@ -22,7 +22,7 @@ VALUE = 'hun"ter\\2ä'
 
 @pytest.fixture
 async def service(store: Store, clock: Clock) -> Service:
-    service = Service(store, clock=clock, seals=Seals([Fernet.generate_key().decode()]))
+    service = Service(store, clock=clock, encryptor=Encryptor([Fernet.generate_key().decode()]))
     await service.start()
     return service
 
@@ -44,9 +44,9 @@ async def put(api: httpx2.AsyncClient, key: str, value: bytes, **fields: str) ->
     assert answer.status_code in (201, 204), answer.text
 
 
-async def check_whole(store: Store) -> Chain:
+async def check_whole(store: Store) -> ChainVerifier:
     """Look whether all entries are as they were written, and all things as they say."""
-    found = await survey(store)
+    found = await take_snapshot(store)
     assert (found.chain.fault, found.differences()) == (None, [])
     return found.chain
 

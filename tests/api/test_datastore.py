@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flyteops.service import Service
-from flyteops.service.seal import Seals
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 
@@ -169,7 +169,7 @@ async def test_the_kind_of_a_form_is_told_without_regard_to_case(api: httpx2.Asy
 
 @pytest.fixture
 async def keeper(store: SqliteStore) -> AsyncIterator[httpx2.AsyncClient]:
-    service = Service(store, seals=Seals([Fernet.generate_key().decode()]))
+    service = Service(store, encryptor=Encryptor([Fernet.generate_key().decode()]))
     await service.start()
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(create_app(service)), base_url=BASE) as client:
         yield client

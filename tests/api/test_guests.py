@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from flyteops.network import parse_pack_networks
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.guest import Guests
@@ -26,7 +26,7 @@ def ask(service: Service, options: Options) -> Ask:
     """Return a client that is at an address; without one, an admin."""
 
     def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
-        guests = Guests(parse_pack_networks(packs), service.get_pack)
+        guests = Guests(parse_pack_networks(packs), service.packs.get)
         app = create_app(service, options, Gate(service.tokens, policy, guests=guests) if address else None)
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -158,7 +158,7 @@ async def test_a_refusal_behind_a_proxy_says_why(ask: Ask) -> None:
 
 
 async def test_a_pack_with_a_valid_token_is_judged_by_it(ask: Ask, service: Service) -> None:
-    _, token = await service.tokens.create(Order(pack_name="Slack"))
+    _, token = await service.tokens.create(TokenRequest(pack_name="Slack"))
     async with ask("10.1.7.7", Authorization=f"Bearer {token}") as pack:
         assert await register(pack, "Slack") == 201
         assert await register(pack, "Shell") == 401

@@ -13,11 +13,11 @@ import httpx2
 import pytest
 from cryptography.fernet import Fernet
 
-from flyteops.service import Order, Service
-from flyteops.service.hook.book import PACK
+from flyteops.service import Service, TokenRequest
+from flyteops.service.auditlog.snapshot import take_snapshot
+from flyteops.service.encryption import Encryptor
 from flyteops.service.hook.record import KEPT
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service.hook.registry import PACK
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
@@ -32,7 +32,7 @@ Create = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def sealed(store: Store, clock: Clock) -> Service:
-    return Service(store, clock=clock, seals=Seals([Fernet.generate_key().decode()]))
+    return Service(store, clock=clock, encryptor=Encryptor([Fernet.generate_key().decode()]))
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ async def test_with_auth_others_may_call_and_nothing_else(
             answer = await vendor.request(method, path, content=PUSH, headers=headers)
             assert answer.status_code == 401, (method, path)
             assert "needs a token" in answer.json()["detail"]
-        _, text = await service.tokens.create(Order(pack_name="Webhook"))
+        _, text = await service.tokens.create(TokenRequest(pack_name="Webhook"))
         answer = await vendor.get("/v1/hooks", headers={"Authorization": f"Bearer {text}"})
         assert answer.status_code == 401
 
@@ -450,7 +450,7 @@ async def test_who_made_rotated_and_removed_a_hook_is_kept_and_the_store_is_as_t
     hook = await create("github", "github")
     assert (await api.put("/v1/hooks/github", json={"vendor": "github", "description": "shop"})).json()["description"] == "shop"
     await api.post("/v1/hooks/github/secret", json={})
-    surveyed = await survey(store)
+    surveyed = await take_snapshot(store)
     assert ("hook", "github") in surveyed.states
     assert surveyed.differences() == []
     assert (await api.delete("/v1/hooks/github")).status_code == 204
@@ -520,7 +520,7 @@ async def test_no_call_is_kept_of_a_hook_that_another_server_has_deleted(
     await api.post("/v1/hooks/github", content=PUSH, headers=JSON)
     await store.delete_note("hook", "github")
     await service.hooks.refresh()
-    await service.sweep()
+    await service.run_maintenance()
     assert await store.list_notes("hook-call") == []
 
 
@@ -534,7 +534,7 @@ async def test_the_last_calls_are_kept_and_no_more_and_refused_ones_push_out_no_
         for _ in range(KEPT + 5):
             clock.move(timedelta(milliseconds=1))
             await api.post("/v1/hooks/github", content=PUSH, headers={**JSON, "x" * 5000: "y" * 5000})
-        await service.sweep()
+        await service.run_maintenance()
     found = await calls(api, "github")
     assert [call["outcome"] for call in found] == ["refused"] * KEPT + ["accepted"] * 3
     assert max(len(text) for call in found for header in call["headers"].items() for text in header) == 200
@@ -569,7 +569,7 @@ async def test_two_servers_show_the_calls_of_both(
         await second.post("/v1/hooks/open", content=b"1", headers=JSON)
         clock.move(timedelta(seconds=1))
         await api.post("/v1/hooks/open", content=b"2", headers=JSON)
-        await other.sweep()
+        await other.run_maintenance()
         assert [call["body"] for call in await calls(api, "open")] == ["2", "1"]
 
 
@@ -694,7 +694,7 @@ async def test_with_auth_a_put_needs_an_admin_whatever_it_says_and_other_methods
 ) -> None:
     hook = await create("g", "grafana")
     before = await shown(api, "g")
-    _, admin = await service.tokens.create(Order(is_admin=True))
+    _, admin = await service.tokens.create(TokenRequest(is_admin=True))
     transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         signed = {**JSON, "X-Grafana-Alerting-Signature": hex_of(hook["secret"], GRAFANA_ALERT)}

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from flyteops.errors import InputError
-from flyteops.service import Order, Service
-from flyteops.service.seal import Seals
+from flyteops.service import Service, TokenRequest
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
@@ -45,7 +45,7 @@ async def statuses(client: httpx2.AsyncClient, *paths: str) -> list[int]:
 
 async def test_a_pack_reads_what_it_declares_with_its_token(service: Service, options: Options) -> None:
     await fill(service, options, "chatops", "teams")
-    _, token = await service.tokens.create(Order(pack_name="Slack"))
+    _, token = await service.tokens.create(TokenRequest(pack_name="Slack"))
     async with asking(service, options, Gate(service.tokens), token) as client:
         answer = await client.post("/v1/packs", json={"name": "Slack", "items": ["chatops", "chatops"]})
         assert answer.json()["items"] == ["chatops"]
@@ -64,7 +64,7 @@ async def test_a_pack_that_declares_everything_reads_what_its_token_names(servic
         ((), [401, 401, 401, 401, 401]),
         (("*",), [200, 200, 200, 404, 404]),
     ):
-        _, token = await service.tokens.create(Order(pack_name="Slack", items=allowed))
+        _, token = await service.tokens.create(TokenRequest(pack_name="Slack", items=allowed))
         async with asking(service, options, Gate(service.tokens), token) as client:
             assert (await client.post("/v1/packs", json={"name": "Slack", "items": items})).status_code == 201
             assert await statuses(client, *paths) == expected
@@ -72,7 +72,7 @@ async def test_a_pack_that_declares_everything_reads_what_its_token_names(servic
 
 async def test_a_pack_does_not_read_what_it_has_not_declared_or_by_another_address(service: Service, options: Options) -> None:
     await fill(service, options, "chatops")
-    _, token = await service.tokens.create(Order(pack_name="Slack"))
+    _, token = await service.tokens.create(TokenRequest(pack_name="Slack"))
     async with asking(service, options, None) as anybody:
         await anybody.post("/v1/packs", json={"name": "Other", "items": ["chatops"]})
     async with asking(service, options, Gate(service.tokens), token) as client:
@@ -90,7 +90,7 @@ async def test_a_key_with_a_slash_is_one_key(service: Service, options: Options)
     async with asking(service, options, None) as client:
         form = {"value": (None, b"1", "application/json")}
         await client.put("/v1/datastore/a%2Fb", files=form)
-    _, token = await service.tokens.create(Order(pack_name="P", items=("a/b",)))
+    _, token = await service.tokens.create(TokenRequest(pack_name="P", items=("a/b",)))
     async with asking(service, options, Gate(service.tokens), token) as client:
         answer = await client.post("/v1/packs", json={"name": "P", "items": ["a/b"]})
         (link,) = [link["href"] for link in answer.json()["links"] if link["rel"].endswith("pack/item")]
@@ -99,12 +99,12 @@ async def test_a_key_with_a_slash_is_one_key(service: Service, options: Options)
 
 
 async def test_a_secret_is_not_given_to_a_pack_that_declares_it(store: Store, clock: Clock, options: Options) -> None:
-    service = Service(store, clock=clock, seals=Seals([new_key()]))
+    service = Service(store, clock=clock, encryptor=Encryptor([new_key()]))
     await service.start()
     async with asking(service, options, None) as client:
         form: Any = {"value": (None, b"hush", "text/plain"), "secret": (None, b"true")}
         assert (await client.put("/v1/datastore/chatops", files=form)).status_code == 201
-    _, token = await service.tokens.create(Order(pack_name="Slack", items=("*",)))
+    _, token = await service.tokens.create(TokenRequest(pack_name="Slack", items=("*",)))
     async with asking(service, options, Gate(service.tokens), token) as client:
         await client.post("/v1/packs", json={"name": "Slack", "items": ["chatops"]})
         answer = await client.get("/v1/packs/Slack/datastore/chatops")

@@ -14,7 +14,7 @@ from flyteops.packs.chatops.catalog import DATA_KEY
 from flyteops.packs.matrix import create as create_matrix
 from flyteops.packs.slack import create as create_slack
 from flyteops.sdk import Environment, Event, Pack
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Options
@@ -52,7 +52,7 @@ def run(service: Service, options: Options) -> Run:
 
 
 async def stopped(service: Service) -> dict[str, bool]:
-    return {pack.id: pack.stopped_at is not None for pack in await service.list_packs()}
+    return {pack.id: pack.stopped_at is not None for pack in await service.packs.list()}
 
 
 async def test_a_pack_signs_off_at_its_end_and_with_the_last_of_its_instances(service: Service, run: Run) -> None:
@@ -117,7 +117,7 @@ async def test_a_pack_reads_what_it_declares_and_is_told_to_declare_what_it_does
     service: Service, api: httpx2.AsyncClient, run: Run
 ) -> None:
     await save(api, "chatops")
-    _, token = await service.tokens.create(Order(pack_name="P"))
+    _, token = await service.tokens.create(TokenRequest(pack_name="P"))
     assert await read(Pack("P", items=["chatops"]), run, token, "chatops") == ["x"]
     undeclared = await read(Pack("P"), run, token, "chatops")
     assert isinstance(undeclared, UnauthorizedError)
@@ -143,7 +143,7 @@ async def test_a_pack_that_was_forgotten_registers_again_before_an_item_counts_a
 
     @pack.task
     async def look() -> None:
-        await service.delete_pack("P")
+        await service.packs.delete("P")
         found.set_result(await pack.data("a"))
 
     async with run(pack):

@@ -96,12 +96,12 @@ async def test_that_a_pack_stopped_survives_a_restart_and_its_removal_does_not(
     for name in ("P", "Q"):
         await register(name)
         await report(api, "one", "stopped", pack=name)
-    await service.sweep()
+    await service.run_maintenance()
     again = Service(store, clock=clock)
     await again.start()
-    assert [pack.stopped_at for pack in await again.list_packs()] == [clock.now, clock.now]
-    await again.delete_pack("P")
-    await again.delete_pack("Q")
+    assert [pack.stopped_at for pack in await again.packs.list()] == [clock.now, clock.now]
+    await again.packs.delete("P")
+    await again.packs.delete("Q")
     assert await store.list_notes("pack-stopped") == []
 
 
@@ -117,7 +117,7 @@ async def test_reports_of_packs_that_are_not_known_or_make_no_sense_are_refused(
 async def test_instances_without_number_are_not_all_kept(service: Service, api: httpx2.AsyncClient, register: Register) -> None:
     await register("P")
     for number in range(1010):
-        others = await service.report_presence("P", str(number), stops=False)
+        others = await service.packs.report_presence("P", str(number), stops=False)
     assert others == 1001
 
 

@@ -169,7 +169,7 @@ async def test_a_percent_encoded_slash_is_part_of_a_name(wire: Wire, service: Se
     form = b'--b\r\nContent-Disposition: form-data; name="value"\r\n\r\nhello\r\n--b--\r\n'
     put = request("PUT", "/v1/datastore/a%2Fb%252F", form, "Content-Type: multipart/form-data; boundary=b")
     assert (await wire.ask(put))[0] == 201
-    assert [item.key for item in await service.list_items()] == ["a/b%2F"]
+    assert [item.key for item in service.data.list()] == ["a/b%2F"]
     assert (await wire.ask(request("GET", "/v1/datastore/a%2fb%252F")))[::2] == (200, b"hello")
 
 
@@ -276,7 +276,7 @@ async def test_nothing_is_tunnelled(wire: Wire) -> None:
 
 
 async def test_who_does_not_read_takes_neither_time_nor_memory_from_others(server: Server, service: Service) -> None:
-    await service.save_item(DataItem("large", "text/plain", b"x" * 90_000))
+    await service.data.save(DataItem("large", "text/plain", b"x" * 90_000))
     answers = count_answers(server)
     wire = await server.connect()
     await wire.send(request("GET", "/v1/datastore/large") * 500)
@@ -294,7 +294,7 @@ async def test_who_sends_byte_by_byte_is_answered_and_keeps_nobody_waiting(serve
 
 
 async def test_nothing_is_made_for_who_has_left(server: Server, service: Service) -> None:
-    await service.save_item(DataItem("large", "text/plain", b"x" * 90_000))
+    await service.data.save(DataItem("large", "text/plain", b"x" * 90_000))
     answers = count_answers(server)
     wire = await server.connect()
     await wire.send(request("GET", "/v1/datastore/large") * 500)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from flyteops.model import PackDeclaration
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
@@ -249,8 +249,8 @@ async def test_who_may_not_is_not_let_in_by_the_short_way(tmp_path: Path) -> Non
         service = Service(store, clock=Clock())
         await service.start()
         for name in ("P", "Q"):
-            await service.register_pack(PackDeclaration(name))
-        token, text = await service.tokens.create(Order(pack_name="P"))
+            await service.packs.register(PackDeclaration(name))
+        token, text = await service.tokens.create(TokenRequest(pack_name="P"))
         twin = Twin(service, has_shortcut=True, gate=Gate(service.tokens))
         async with running(twin) as twin.server:
             twin.wire = await twin.server.connect()

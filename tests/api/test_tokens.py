@@ -10,7 +10,7 @@ import pytest
 
 from flyteops.errors import UnavailableError
 from flyteops.model import Note
-from flyteops.service import Order, Service
+from flyteops.service import Service, TokenRequest
 from flyteops.storage.base import Store
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.app import create_app
@@ -37,7 +37,7 @@ async def nobody(service: Service, options: Options) -> AsyncIterator[httpx2.Asy
 
 @pytest.fixture
 async def admin(service: Service, options: Options) -> AsyncIterator[httpx2.AsyncClient]:
-    _, text = await service.tokens.create(Order(is_admin=True))
+    _, text = await service.tokens.create(TokenRequest(is_admin=True))
     async with asking(service, options, text) as client:
         yield client
 
@@ -199,7 +199,7 @@ async def test_an_order_that_cannot_be_is_refused(admin: httpx2.AsyncClient, ord
     "change", [lambda text: text[:-1], lambda text: text + "x", lambda text: text.upper(), lambda text: text[:18]]
 )
 async def test_what_is_nearly_a_token_is_none(service: Service, options: Options, change: Any) -> None:
-    _, text = await service.tokens.create(Order(is_admin=True))
+    _, text = await service.tokens.create(TokenRequest(is_admin=True))
     for wrong in (change(text), "flyte_", "flyte__", "flyte_x_y"):
         async with asking(service, options, wrong) as client:
             assert (await client.get("/v1/flows")).status_code == 401
@@ -214,13 +214,13 @@ async def test_it_is_kept_when_a_token_was_last_used_and_that_brings_back_no_rev
     assert "lastUsedAt" not in tokens.pop(unused["id"])
     ((token_id, used),) = tokens.items()
     assert used["lastUsedAt"] == "2026-03-01T12:35:00.25Z"
-    await service.sweep()
+    await service.run_maintenance()
     later = Service(store, clock=clock)
     await later.start()
     assert later.tokens.last_used_at(token_id) == clock.now
     await later.tokens.revoke(token_id)
     await admin.get("/v1/tokens")
-    await service.sweep()
+    await service.run_maintenance()
     again = Service(store, clock=clock)
     await again.start()
     assert [token.token_id for token in again.tokens.list()] == [unused["id"]]

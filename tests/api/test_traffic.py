@@ -119,7 +119,7 @@ def small_client(server: Server, data: bytes) -> socket.socket:
 
 @pytest.fixture
 async def _item(service: Service) -> None:
-    await service.save_item(DataItem("large", "text/plain", b"x" * LARGE))
+    await service.data.save(DataItem("large", "text/plain", b"x" * LARGE))
 
 
 GET_LARGE = request("GET", "/v1/datastore/large")

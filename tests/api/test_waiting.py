@@ -189,7 +189,7 @@ async def test_a_key_that_is_none_is_refused(api: httpx2.AsyncClient, key: str) 
 
 async def test_ready_is_told_from_alive(api: httpx2.AsyncClient, service: Service) -> None:
     assert (await api.get("/health/ready")).json() == {"status": "ready"}
-    service.stop_taking()
+    service.end_long_polls()
     answer = await api.get("/health/ready")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["The server is stopping."])
     assert (await api.get("/health/live")).json() == {"status": "alive"}

@@ -15,7 +15,8 @@ MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 PURE = [
     "errors.py",
     "model.py",
-    "change.py",
+    "service/auditlog/entry.py",
+    "engine/completion.py",
     "document.py",
     "flow/file.py",
     "engine/context.py",
@@ -82,6 +83,7 @@ def test_what_somebody_could_guess_is_compared_in_constant_time():
         ast.unparse(node)
         for room in ("service", "web")
         for path in (ROOT / "src/flyteops" / room).rglob("*.py")
+        if path.parent.name != "auditlog"  # the hashes of entries are public
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Compare) and any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops)
         if SECRETS & {getattr(side, "attr", getattr(side, "id", "")) for side in (node.left, *node.comparators)}

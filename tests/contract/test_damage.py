@@ -63,10 +63,10 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
         service = Service(store, clock=clock)
         await service.start()
         for name in ("Source", "Worker", "Broken"):
-            await service.register_pack(PackDeclaration(name=name))
+            await service.packs.register(PackDeclaration(name=name))
         for name, command in (("good", "Do"), ("breaking", "Break"), ("broken", "Miss")):
-            await service.save_flow(flow(name, command))
-            await service.save_item(DataItem(name, "text/plain", b"v"))
+            await service.flows.save(flow(name, command))
+            await service.data.save(DataItem(name, "text/plain", b"v"))
         for command in ("Break", "Do"):
             await service.accept_event("Source", Happening(command, b"null"))
         assert len(await service.take("Worker", limit=2)) == 2
@@ -75,15 +75,15 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
 
         other = Service(store, clock=clock)
         await other.start()
-        found = {(each.kind, each.name) for each in other.problems()}
+        found = {(each.kind, each.name) for each in other.health.problems()}
         assert {("flow", "broken"), ("pack", "Broken")} <= found
-        assert [each.name for each in await other.list_flows()] == ["breaking", "good"]
+        assert [each.name for each in other.flows.list()] == ["breaking", "good"]
         with pytest.raises(UnreadableError):
             await store.get_flow_version(uuid)
 
         clock.now += timedelta(seconds=60)
         await other.advance()
         assert [each.event.name for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)] == ["FATAL"]
-        assert "action" in {each.kind for each in other.problems()}
+        assert "action" in {each.kind for each in other.health.problems()}
         await other.accept_event("Source", Happening("Do", b"null"))
         assert len(await other.take("Worker")) == 1

@@ -97,7 +97,7 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
         seen.append(progress)
 
     async with MongoStore(url) as store:
-        assert await store.finish(first.action_id, sample.event("Other"), decide) is False
+        assert await store.finish(first.action_id, sample.event("Other"), decide) is None
         assert seen[-1].result == result
         assert await take(store) == following.action_id
         assert (await store.get_event(result.event_id)).action_id == first.action_id

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.change import Chain
 from flyteops.errors import ConflictError, UnauthorizedError, UnavailableError
 from flyteops.model import (
     ActionState,
@@ -26,8 +25,9 @@ from flyteops.model import (
     Step,
 )
 from flyteops.ruling import Timetable
-from flyteops.service import ChangeFilter, Housekeeping, Order, Service
-from flyteops.service.state import survey
+from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenRequest
+from flyteops.service.auditlog.entry import ChainVerifier
+from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES
@@ -56,7 +56,7 @@ def clock() -> Clock:
 async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[list[Service]]:
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
-        keeps = Housekeeping(max_change_log=30_000)
+        keeps = MaintenanceSettings(max_change_log=30_000)
         services = [Service(store, clock=clock, monotonic=clock.steady, housekeeping=keeps) for store in stores]
         for service in services:
             await service.start()
@@ -68,9 +68,9 @@ async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(servic
     if not first.is_shared:
         return
     command = Command("Work", "Worker", timeout="1m")
-    await first.register_pack(PackDeclaration("Worker"))
+    await first.packs.register(PackDeclaration("Worker"))
     step = Step(event=EventPattern("Said", "Worker"), command=command)
-    await first.save_flow(Flow("flow", steps=(step,)))
+    await first.flows.save(Flow("flow", steps=(step,)))
     await first.accept_event("Worker", Happening("Said", b"null"))
     await first.advance()
     (action,) = await first.take("Worker")
@@ -78,22 +78,22 @@ async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(servic
     clock.now += timedelta(hours=3)
     with pytest.raises(UnavailableError, match="differ"):
         await first.advance()
-    assert (await first.list_actions(ActionFilter()))[0].state is ActionState.PENDING
+    assert (await first.audit.list_actions(ActionFilter()))[0].state is ActionState.PENDING
     await first.heartbeat("Worker", action.action_id, action.lease)
-    (status,) = await first.list_actions(ActionFilter())
+    (status,) = await first.audit.list_actions(ActionFilter())
     assert status.due_at is not None
     assert status.due_at < datetime.now(UTC) + timedelta(minutes=2)
 
 
 async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(services: list[Service], clock: Clock) -> None:
     step = Step(id="tick", schedule=Schedule(cron="* * * * *"), command=Command(pack_name="Worker", name="Work"))
-    await services[0].save_flow(Flow("minutely", steps=(step,)))
+    await services[0].flows.save(Flow("minutely", steps=(step,)))
     for service in services:
         await service.refresh()
     for _ in range(5):
         clock.now += timedelta(minutes=1)
         await asyncio.gather(*(service.advance() for service in services))
-    found = await services[1].list_events(EventFilter(flow_name="minutely"), 0, 100)
+    found = await services[1].audit.list_events(EventFilter(flow_name="minutely"), 0, 100)
     assert len(found) == 5
     assert len({record.event.payload for record in found}) == 5
 
@@ -103,11 +103,11 @@ async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services:
     await services[0].refresh()
     with pytest.raises(UnavailableError, match=r"clock .* differ by (5\d\d|600) s"):
         await services[0].advance()
-    assert "clock" in (await services[0].why_not_ready())[0]
+    assert "clock" in (await services[0].health.list_readiness_problems())[0]
     clock.now = datetime.now(UTC)
     await services[0].refresh()
     await services[0].advance()
-    assert not await services[0].why_not_ready()
+    assert not await services[0].health.list_readiness_problems()
 
 
 async def test_results_of_one_execution_at_several_servers_start_a_joined_step_once(services: list[Service]) -> None:
@@ -117,10 +117,10 @@ async def test_results_of_one_execution_at_several_servers_start_a_joined_step_o
         )  # type: ignore[arg-type]
 
     for name in ("Source", "Worker"):
-        await services[0].register_pack(PackDeclaration(name))
+        await services[0].packs.register(PackDeclaration(name))
     names = [f"part{number}" for number in range(6)]
     joined = step("join", "Done", "Worker", depends_on=Dependencies(all=tuple(names)))
-    await services[0].save_flow(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
+    await services[0].flows.save(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
     for service in services:
         await service.refresh()
     await services[1].accept_event("Source", Happening("Asked", b"{}"))
@@ -146,10 +146,10 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     services: list[Service], clock: Clock
 ) -> None:
     here, there, _ = services
-    token, text = await here.tokens.create(Order(pack_name="Worker"))
+    token, text = await here.tokens.create(TokenRequest(pack_name="Worker"))
     await there.refresh()
     assert there.tokens.check(text) == token
-    await there.sweep()
+    await there.run_maintenance()
     await here.refresh()
     assert here.tokens.last_used_at(token.token_id) is not None
     await here.tokens.revoke(token.token_id)
@@ -158,21 +158,21 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     await there.refresh()
     with pytest.raises(UnauthorizedError):
         there.tokens.check(text)
-    await there.sweep()
+    await there.run_maintenance()
     assert not await there._store.list_notes("token-use")
 
 
 async def test_a_pack_reads_what_it_has_declared_at_another_server_a_moment_ago(services: list[Service]) -> None:
     one, two = services[:2]
-    await one.register_pack(PackDeclaration("Chat"))
-    assert not await two.reads_item("Chat", "chatops")
-    await one.register_pack(PackDeclaration("Chat", items=("chatops",)))
-    assert await two.reads_item("Chat", "chatops")
-    assert not await two.reads_item("Chat", "teams")
+    await one.packs.register(PackDeclaration("Chat"))
+    assert not await two.packs.reads_item("Chat", "chatops")
+    await one.packs.register(PackDeclaration("Chat", items=("chatops",)))
+    assert await two.packs.reads_item("Chat", "chatops")
+    assert not await two.packs.reads_item("Chat", "teams")
 
 
 async def test_of_servers_that_make_the_first_token_at_once_one_does(services: list[Service]) -> None:
-    made = [service.tokens.make(Order(is_admin=True), "first") for service in services]
+    made = [service.tokens.make(TokenRequest(is_admin=True), "first") for service in services]
     results = await asyncio.gather(
         *(service.tokens.add(token) for service, (token, _) in zip(services, made, strict=True)), return_exceptions=True
     )
@@ -180,9 +180,9 @@ async def test_of_servers_that_make_the_first_token_at_once_one_does(services: l
     assert sum(isinstance(result, ConflictError) for result in results) == 2
 
 
-async def check_log(service: Service) -> Chain:
+async def check_log(service: Service) -> ChainVerifier:
     """Look whether the log of changes is whole, and everything as it says."""
-    found = await survey(service._store)
+    found = await take_snapshot(service._store)
     assert (found.chain.fault, found.differences()) == (None, [])
     return found.chain
 
@@ -192,14 +192,14 @@ async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entr
     for number in range(8):
         for name, service in zip("abc", services, strict=True):
             changes += [
-                service.save_flow(Flow("same", f"{name}{number}")),
-                service.save_item(DataItem("same", "text/plain", f"{name}{number}".encode())),
-                service.register_pack(PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))),
-                service.tokens.create(Order(pack_name="P")),
+                service.flows.save(Flow("same", f"{name}{number}")),
+                service.data.save(DataItem("same", "text/plain", f"{name}{number}".encode())),
+                service.packs.register(PackDeclaration("P", {"server": name}, links=(Link(f"http://{number}", "x"),))),
+                service.tokens.create(TokenRequest(pack_name="P")),
             ]
     await asyncio.gather(*changes)
     chain = await check_log(services[0])
-    found = await services[1].list_changes(ChangeFilter(kind="token"), 0, 1000)
+    found = await services[1].audit.list_changes(AuditFilter(kind="token"), 0, 1000)
     assert len(found) == 24
     assert chain.seq >= len(changes)
 
@@ -207,12 +207,12 @@ async def test_changes_at_several_servers_at_once_make_one_chain_whose_last_entr
 async def test_a_change_of_what_another_server_has_changed_just_now_begins_with_that(services: list[Service]) -> None:
     here, there, _ = services
     for number, service in enumerate((here, there, here, there)):
-        await service.save_flow(Flow("f", f"{number}"))
-        await service.save_item(DataItem("k", "text/plain", b"%d" % number))
-        await service.register_pack(PackDeclaration("P", links=(Link(f"http://{number}", "x"),)))
-    await there.delete_flow("f")
+        await service.flows.save(Flow("f", f"{number}"))
+        await service.data.save(DataItem("k", "text/plain", b"%d" % number))
+        await service.packs.register(PackDeclaration("P", links=(Link(f"http://{number}", "x"),)))
+    await there.flows.delete("f")
     for kind in ("flow", "datastore", "pack"):
-        found = await here.list_changes(ChangeFilter(kind=kind))
+        found = await here.audit.list_changes(AuditFilter(kind=kind))
         for after, before in itertools.pairwise(found):
             assert after.before == before.after
     await check_log(here)
@@ -223,7 +223,7 @@ async def test_of_servers_that_begin_at_once_on_what_is_there_one_keeps_how_it_i
     await store.save_item(DataItem("k", "text/plain", b"v"))
     others = [Service(service._store) for service in services]
     await asyncio.gather(*(service.start() for service in others))
-    assert [change.action for change in await others[0].list_changes(ChangeFilter())] == ["found"]
+    assert [change.action for change in await others[0].audit.list_changes(AuditFilter())] == ["found"]
     await check_log(others[0])
 
 
@@ -240,12 +240,12 @@ async def test_who_is_late_with_a_change_lets_the_last_entry_say_how_it_is(
         await save_flow(version, timetables)
 
     monkeypatch.setattr(late._store, "save_flow", save_late)
-    task = asyncio.create_task(late.save_flow(Flow("f", "late")))
+    task = asyncio.create_task(late.flows.save(Flow("f", "late")))
     await waits.wait()
-    await fast.save_flow(Flow("f", "fast"))
+    await fast.flows.save(Flow("f", "fast"))
     goes_on.set()
     await task
-    found, second, first = await fast.list_changes(ChangeFilter())
+    found, second, first = await fast.audit.list_changes(AuditFilter())
     assert (found.action, found.before, found.after) == ("found", second.after, first.after)
     await check_log(fast)
 
@@ -262,17 +262,17 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     async def die(*_: object) -> None:
         raise DiedError
 
-    await died.save_flow(Flow("f", "old"))
+    await died.flows.save(Flow("f", "old"))
     monkeypatch.setattr(died._store, "save_flow", die)
     with pytest.raises(DiedError):
-        await died.save_flow(Flow("f", "new"))
-    await lives.sweep()
+        await died.flows.save(Flow("f", "new"))
+    await lives.run_maintenance()
     await Service(other._store, clock=clock).start()
-    assert (await lives.list_changes(ChangeFilter(), 0, 1))[0].action == "updated"  # it may be about to
+    assert (await lives.audit.list_changes(AuditFilter(), 0, 1))[0].action == "updated"  # it may be about to
     clock.now += timedelta(minutes=2)
     for _ in range(2):
-        await lives.sweep()
-    found, tried, first = await lives.list_changes(ChangeFilter())
+        await lives.run_maintenance()
+    found, tried, first = await lives.audit.list_changes(AuditFilter())
     assert (found.action, found.before, found.after) == ("found", tried.after, first.after)
     await check_log(lives)
 
@@ -280,12 +280,12 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
 @pytest.mark.slow
 async def test_a_log_of_changes_that_several_servers_trim_stays_whole(services: list[Service]) -> None:
     for number in range(60):
-        await services[number % 3].save_item(DataItem("busy", "text/plain", str(number).encode()))
-        await services[number % 3].save_item(DataItem("other", "text/plain", str(number).encode()))
-    await asyncio.gather(*(service.sweep() for service in services))
+        await services[number % 3].data.save(DataItem("busy", "text/plain", str(number).encode()))
+        await services[number % 3].data.save(DataItem("other", "text/plain", str(number).encode()))
+    await asyncio.gather(*(service.run_maintenance() for service in services))
     chain = await check_log(services[0])
     assert chain.base.seq > 0
-    await services[1].save_item(DataItem("busy", "text/plain", b"again"))
+    await services[1].data.save(DataItem("busy", "text/plain", b"again"))
     assert (await check_log(services[2])).base == chain.base
-    shown = await services[2].list_changes(ChangeFilter(), 0, 1000)
+    shown = await services[2].audit.list_changes(AuditFilter(), 0, 1000)
     assert [each.seq for each in shown] == list(range(chain.seq + 1, chain.base.seq, -1))

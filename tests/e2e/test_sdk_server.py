@@ -49,7 +49,7 @@ async def server(tmp_path: Path) -> AsyncIterator[httpx2.AsyncBaseTransport]:
     async with SqliteStore(tmp_path / "flyte.db") as store:
         service = Service(store, clock=lambda: datetime.now(UTC))
         await service.start()
-        keeping = asyncio.create_task(service.keep_time())
+        keeping = asyncio.create_task(service.run_scheduler())
         yield httpx2.ASGITransport(create_app(service, Options()))
         keeping.cancel()
 

@@ -9,17 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from flyteops.change import KIND, NOTHING, Actor, Chain, Change, Place, State, key_of, open_note, seal
 from flyteops.model import Note
+from flyteops.service.auditlog.entry import (
+    KIND,
+    NOTHING,
+    Actor,
+    AuditEntry,
+    ChainVerifier,
+    Origin,
+    ResourceState,
+    key_of,
+    open_entry,
+    seal_entry,
+)
 
 texts = st.text(max_size=8)
-states = st.one_of(st.none(), st.builds(State.of, texts, st.binary(max_size=8), texts))
+states = st.one_of(st.none(), st.builds(ResourceState.of, texts, st.binary(max_size=8), texts))
 changes = st.builds(
-    Change,
+    AuditEntry,
     seq=st.just(0),
     time=st.just("2026-03-01T12:30:00.25Z"),
     who=st.builds(Actor, kind=st.sampled_from(["anonymous", "token", "oidc"]), id=texts, name=texts),
-    place=st.builds(Place, address=texts, forwarded_for=texts, agent=texts),
+    place=st.builds(Origin, address=texts, forwarded_for=texts, agent=texts),
     kind=st.sampled_from(["flow", "datastore", "action"]),
     name=texts,
     action=st.sampled_from(["created", "updated", "removed"]),
@@ -33,7 +44,7 @@ def chained(entries):
     """Return entries as notes that follow each other."""
     notes, previous = [], NOTHING
     for seq, entry in enumerate(entries, 1):
-        sealed, note = seal(replace(entry, seq=seq, previous=previous))
+        sealed, note = seal_entry(replace(entry, seq=seq, previous=previous))
         notes.append(note)
         previous = sealed.hash
     return notes
@@ -45,7 +56,7 @@ logs = st.lists(changes, min_size=1, max_size=4).map(chained)
 
 
 def walked(notes, anchors=None):
-    chain = Chain(anchors)
+    chain = ChainVerifier(anchors)
     for note in sorted(notes, key=lambda note: note.key):
         chain.add(note)
     chain.end()
@@ -88,9 +99,9 @@ def test_bytes_that_are_put_in_or_cut_off_are_found_at_their_entry(notes, data):
 @given(logs, st.data())
 def test_an_entry_that_says_something_else_is_found_though_its_hash_was_made_anew(notes, data):
     at = data.draw(st.integers(0, len(notes) - 1))
-    _, forged = seal(replace(open_note(notes[at]), name="forged!"))
+    _, forged = seal_entry(replace(open_entry(notes[at]), name="forged!"))
     whole = [*notes[:at], forged, *notes[at + 1 :]]
-    anchors = {len(notes): open_note(notes[-1]).hash}
+    anchors = {len(notes): open_entry(notes[-1]).hash}
     if notes[at] != forged:
         assert how(whole, anchors) == (at + 1, "modified")
 
@@ -99,7 +110,7 @@ def test_an_entry_that_says_something_else_is_found_though_its_hash_was_made_ane
 @given(logs, st.data())
 def test_an_entry_that_is_taken_out_is_found(notes, data):
     at = data.draw(st.integers(0, len(notes) - 1))
-    anchors = {len(notes): open_note(notes[-1]).hash}
+    anchors = {len(notes): open_entry(notes[-1]).hash}
     assert how([*notes[:at], *notes[at + 1 :]], anchors) == (at + 1, "removed")
 
 
@@ -118,7 +129,7 @@ def test_entries_that_change_their_places_are_found(notes, data):
 @FEW
 @given(logs, changes, st.sampled_from(["000000000000", "1", "x", "000000000001x", "00000000000\uff11", "-00000000001"]))
 def test_a_note_between_the_entries_is_found(notes, entry, key):
-    _, forged = seal(replace(entry, seq=1))
+    _, forged = seal_entry(replace(entry, seq=1))
     assert how([*notes, replace(forged, key=key)])[1] == "inserted"
 
 
@@ -136,7 +147,7 @@ def test_the_newest_entries_are_missed_by_who_knows_of_them(notes):
 def test_what_the_api_answers_can_be_verified_by_anybody(notes):
     previous = NOTHING
     for note in notes:
-        entry = json.loads(msgspec.json.encode(open_note(note)))
+        entry = json.loads(msgspec.json.encode(open_entry(note)))
         digest = entry.pop("hash")
         text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         assert (sha256(text.encode()).hexdigest(), entry["previous"]) == (digest, previous)

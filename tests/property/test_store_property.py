@@ -182,7 +182,7 @@ class Comparison(RuleBasedStateMachine):
             with pytest.raises(ConflictError):
                 self.run(verb)
         else:
-            assert self.run(verb) is True
+            assert self.run(verb) == outcome
             self.model.record(result, outcome)
             known.states.append(("FATAL" if name == "FATAL" else "SUCCESS", at))
             known.result = result

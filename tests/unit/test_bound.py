@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flyteops.change import BASE, KIND, Base, open_base
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import Command, DataItem, EventPattern, Flow, Happening, Note, PackDeclaration, Step
-from flyteops.service import ChangeFilter, Housekeeping, Service
-from flyteops.service.state import survey
+from flyteops.service import AuditFilter, MaintenanceSettings, Service
+from flyteops.service.auditlog.entry import BASE, KIND, AuditBase, open_base
+from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage.backup import restore_backup, write_backup
 from flyteops.storage.base import ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-BOUND = Housekeeping(max_change_log=40_000)
+BOUND = MaintenanceSettings(max_change_log=40_000)
 
 
 class Clock:
@@ -76,7 +76,7 @@ async def started(store, housekeeping=BOUND, clock=None):
 
 async def change(service, count, key="busy"):
     for number in range(count):
-        await service.save_item(DataItem(key, "text/plain", f"{key} {number}".encode()))
+        await service.data.save(DataItem(key, "text/plain", f"{key} {number}".encode()))
 
 
 async def bases(store):
@@ -84,20 +84,20 @@ async def bases(store):
 
 
 async def verdict(store, anchors=None):
-    found = await survey(store, anchors)
-    return found.chain.fault, [each.thing for each in found.differences()], found.chain
+    found = await take_snapshot(store, anchors)
+    return found.chain.fault, [each.resource for each in found.differences()], found.chain
 
 
 async def test_the_log_of_changes_stays_within_its_bound_and_whole(store):
     service = await started(store)
-    await service.sweep()
+    await service.run_maintenance()
     (base,) = await bases(store)
     notes = await store.list_notes(KIND)
     assert sum(len(note.value) for note in notes) <= 40_000
     assert int(notes[0].key) == base.seq + 1
     fault, differing, chain = await verdict(store)
     assert (fault, differing, chain.seq) == (None, [], 131)
-    shown = await service.list_changes(ChangeFilter(), 0, 1000)
+    shown = await service.audit.list_changes(AuditFilter(), 0, 1000)
     assert [each.seq for each in shown] == list(range(131, base.seq, -1))
     assert (shown[0].kind, shown[0].action, shown[0].after.text) == (
         "log",
@@ -105,11 +105,11 @@ async def test_the_log_of_changes_stays_within_its_bound_and_whole(store):
         f"changes 1 to {base.seq} were removed; the last of them was {base.seq}:{base.hash}",
     )
     with pytest.raises(NotFoundError, match="FLYTE_MAX_CHANGE_LOG"):
-        await service.get_change(1)
+        await service.audit.get_change(1)
 
 
 async def test_a_log_within_its_bound_is_left_alone(store):
-    await (await started(store, Housekeeping())).sweep()
+    await (await started(store, MaintenanceSettings())).run_maintenance()
     assert await bases(store) == []
     assert len(await store.list_notes(KIND)) == 130
 
@@ -118,7 +118,7 @@ async def test_the_log_is_bounded_again_and_again_and_after_a_restart(store):
     for _ in range(3):
         service = await started(store)
         await change(service, 20)
-        await service.sweep()
+        await service.run_maintenance()
         assert sum(len(note.value) for note in await store.list_notes(KIND)) <= 40_000
         fault, differing, chain = await verdict(store)
         assert (fault, differing, [chain.base]) == (None, [], await bases(store))
@@ -126,12 +126,12 @@ async def test_the_log_is_bounded_again_and_again_and_after_a_restart(store):
 
 async def test_what_was_changed_past_a_trimmed_log_shows(store):
     service = await started(store)
-    await service.sweep()
+    await service.run_maintenance()
     await store.save_item(DataItem("changed", "text/plain", b"by hand"))
     await store.delete_item("removed")
     await store.save_item(DataItem("new", "text/plain", b"by hand"))
-    found = await survey(store)
-    assert [(each.thing[1], each.former and each.former.seq) for each in found.differences()] == [
+    found = await take_snapshot(store)
+    assert [(each.resource[1], each.former and each.former.seq) for each in found.differences()] == [
         ("changed", 1),
         ("new", None),
         ("removed", 2),
@@ -139,12 +139,12 @@ async def test_what_was_changed_past_a_trimmed_log_shows(store):
 
 
 async def test_entries_that_no_server_has_removed_are_missed(store):
-    service = await started(store, Housekeeping())
-    entries = [await service.get_change(seq) for seq in range(1, 11)]
+    service = await started(store, MaintenanceSettings())
+    entries = [await service.audit.get_change(seq) for seq in range(1, 11)]
     await store.delete_notes(KIND, until="000000000010", limit=100)
     fault, *_ = await verdict(store)
     assert (fault.seq, fault.how) == (1, "removed")
-    await store.save_note(Base().behind(entries).note)
+    await store.save_note(AuditBase().behind(entries).note)
     fault, *_ = await verdict(store)
     assert (fault.seq, fault.how) == (1, "removed")
     assert "no entry says" in fault.detail
@@ -153,13 +153,13 @@ async def test_entries_that_no_server_has_removed_are_missed(store):
 @pytest.mark.parametrize("are_gone", [True, False])
 async def test_a_base_that_no_server_has_written_is_not_made_good_by_a_trim(store, are_gone):
     service = await started(store)
-    entries = [await service.get_change(seq) for seq in range(1, 11)]
-    await store.save_note(Base().behind(entries).note)
+    entries = [await service.audit.get_change(seq) for seq in range(1, 11)]
+    await store.save_note(AuditBase().behind(entries).note)
     if are_gone:
         await store.delete_notes(KIND, until="000000000010", limit=100)
     before = await store.list_notes(KIND)
     for _ in range(2):
-        await service.sweep()
+        await service.run_maintenance()
         service = await started(store)
     fault, *_ = await verdict(store)
     assert (fault.seq, fault.how) == (1, "removed")
@@ -171,26 +171,26 @@ async def test_a_base_that_no_server_has_written_is_not_made_good_by_a_trim(stor
 @pytest.mark.parametrize("value", [b"", b"{}", b"[", b'{"seq":150,"hash":"x","last":{}}', b"\xff"])
 async def test_a_base_that_was_changed_is_found(store, value):
     service = await started(store)
-    await service.sweep()
+    await service.run_maintenance()
     (note,) = await store.list_notes(BASE)
     await store.save_note(Note(BASE, note.key, value))
     fault, *_ = await verdict(store)
     assert fault is not None
     entries = await store.list_notes(KIND)
     await change(service, 60)
-    await service.sweep()
+    await service.run_maintenance()
     assert (await store.list_notes(KIND))[: len(entries)] == entries
-    assert len(await service.list_changes(ChangeFilter(), 0, 1000)) == len(entries) + 60
+    assert len(await service.audit.list_changes(AuditFilter(), 0, 1000)) == len(entries) + 60
 
 
 async def test_notes_of_entries_before_the_base_are_not_shown_and_go(store):
     service = await started(store)
-    await service.sweep()
+    await service.run_maintenance()
     (base,) = await bases(store)
     await store.save_note(Note(KIND, "000000000003", b"forged"))
     assert (await verdict(store))[0] is None
-    assert len(await service.list_changes(ChangeFilter(), 0, 1000)) == 131 - base.seq
-    await (await started(store)).sweep()
+    assert len(await service.audit.list_changes(AuditFilter(), 0, 1000)) == 131 - base.seq
+    await (await started(store)).run_maintenance()
     assert (await store.list_notes(KIND))[0].key == f"{base.seq + 1:012d}"
 
 
@@ -198,11 +198,11 @@ async def test_a_server_that_is_killed_while_it_trims_leaves_a_whole_log(store):
     service = await started(store)
     store.kind = BASE
     with pytest.raises(UnavailableError):
-        await service.sweep()
+        await service.run_maintenance()
     store.kind = None
     fault, differing, chain = await verdict(store)
     assert (fault, differing, chain.seq, chain.base.seq) == (None, [], 131, 0)
-    await (await started(store)).sweep()
+    await (await started(store)).run_maintenance()
     fault, differing, chain = await verdict(store)
     assert (fault, differing, chain.seq) == (None, [], 132)
     assert chain.base.seq
@@ -210,7 +210,7 @@ async def test_a_server_that_is_killed_while_it_trims_leaves_a_whole_log(store):
 
 async def test_servers_that_trim_at_the_same_time_leave_a_whole_log(store):
     services = [await started(store) for _ in range(3)]
-    await asyncio.gather(*(service.sweep() for service in services))
+    await asyncio.gather(*(service.run_maintenance() for service in services))
     await change(services[1], 2)
     fault, differing, chain = await verdict(store)
     assert (fault, differing) == (None, [])
@@ -220,7 +220,7 @@ async def test_servers_that_trim_at_the_same_time_leave_a_whole_log(store):
 async def test_a_damaged_entry_is_not_removed(store):
     service = await started(store)
     await store.save_note(Note(KIND, "000000000005", b"damaged"))
-    await service.sweep()
+    await service.run_maintenance()
     assert len(await store.list_notes(KIND)) == 130
     fault, *_ = await verdict(store)
     assert (fault.seq, fault.how) == (5, "modified")
@@ -228,8 +228,8 @@ async def test_a_damaged_entry_is_not_removed(store):
 
 async def test_who_has_noted_a_removed_entry_is_told_that_it_cannot_be_compared(store):
     service = await started(store)
-    third = await service.get_change(3)
-    await service.sweep()
+    third = await service.audit.get_change(3)
+    await service.run_maintenance()
     (base,) = await bases(store)
     fault, _, chain = await verdict(store, {3: third.hash, base.seq: base.hash})
     assert (fault, chain.unverifiable) == (None, [3])
@@ -239,13 +239,13 @@ async def test_who_has_noted_a_removed_entry_is_told_that_it_cannot_be_compared(
 
 async def test_a_backup_takes_a_trimmed_log_along(store, tmp_path):
     service = await started(store)
-    await service.sweep()
+    await service.run_maintenance()
     with (tmp_path / "backup").open("w+b") as file:
         await write_backup(store, file, NOW, lambda *_: None)
         file.seek(0)
         await restore_backup(file, SqliteStore(tmp_path / "new.db"), lambda *_: None)
     async with SqliteStore(tmp_path / "new.db") as other:
-        await (await started(other)).sweep()
+        await (await started(other)).run_maintenance()
         fault, differing, chain = await verdict(other)
         assert (fault, differing, [chain.base]) == (None, [], await bases(store))
 
@@ -260,19 +260,19 @@ def version(number):
 
 async def test_flow_versions_in_the_history_stay_and_unused_ones_go(empty):
     clock = Clock()
-    service = await started(empty, Housekeeping(max_old_flows=5000), clock)
-    source = await service.register_pack(PackDeclaration("Source"))
+    service = await started(empty, MaintenanceSettings(max_old_flows=5000), clock)
+    source = await service.packs.register(PackDeclaration("Source"))
     uuids = []
     for number in range(20):
         clock.now += timedelta(seconds=1)
-        uuids.append((await service.save_flow(version(number))).uuid)
+        uuids.append((await service.flows.save(version(number))).uuid)
         if number == 3:
             await service.accept_event(source.id, Happening("Asked", b"{}"))
-    await service.sweep()
-    assert (await service.get_flow_version(uuids[0])).description.startswith("000")
+    await service.run_maintenance()
+    assert (await service.flows.get_version(uuids[0])).description.startswith("000")
     clock.now += timedelta(hours=2)
-    await service.sweep()
-    (execution,) = await service.list_executions(ExecutionFilter())
+    await service.run_maintenance()
+    (execution,) = await service.audit.list_executions(ExecutionFilter())
     kept = [uuid for uuid in uuids if await is_there(empty, uuid)]
     assert kept == [uuids[3], *uuids[-5:]]
     assert execution.flow_uuid == uuids[3]
@@ -288,44 +288,44 @@ async def is_there(store, uuid):
 
 @pytest.mark.slow
 async def test_the_history_makes_no_room_for_the_log_of_changes(empty):
-    housekeeping = Housekeeping(max_bytes=4 * 1024 * 1024)
+    housekeeping = MaintenanceSettings(max_bytes=4 * 1024 * 1024)
     service = await started(empty, housekeeping)
-    source = await service.register_pack(PackDeclaration("Source"))
+    source = await service.packs.register(PackDeclaration("Source"))
     ids = [await service.accept_event(source.id, Happening("Asked", b"{}")) for _ in range(10)]
     for number in range(52):
-        await service.save_item(DataItem("large", "text/plain", str(number).encode() * 30_000))
-    await service.sweep()
+        await service.data.save(DataItem("large", "text/plain", str(number).encode() * 30_000))
+    await service.run_maintenance()
     for event_id in ids:
-        await service.get_event(event_id)
-    (warning,) = service.warnings()
+        await service.audit.get_event(event_id)
+    (warning,) = service.health.warnings()
     assert "more than FLYTE_MAX_DISK allows" in warning
 
 
 @pytest.mark.slow
 async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_not(empty, caplog):
-    service = await started(empty, Housekeeping(max_bytes=400_000))
-    await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))
-    await service.sweep()
-    assert "datastore" in service.warnings()[0]
+    service = await started(empty, MaintenanceSettings(max_bytes=400_000))
+    await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
+    await service.run_maintenance()
+    assert "datastore" in service.health.warnings()[0]
     assert len([each for each in caplog.messages if "FLYTE_MAX_DISK" in each]) == 1
-    await service.delete_item("large")
-    await service.sweep()
-    assert service.warnings() == []
+    await service.data.delete("large")
+    await service.run_maintenance()
+    assert service.health.warnings() == []
 
 
 @pytest.mark.slow
 async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round(empty, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "flyte.service")
     clock = Clock()
-    service = await started(empty, Housekeeping(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
-    await service.save_item(DataItem("large", "text/plain", b"x" * 1_000_000))
-    await service.sweep()
-    source = await service.register_pack(PackDeclaration("Source"))
+    service = await started(empty, MaintenanceSettings(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
+    await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
+    await service.run_maintenance()
+    source = await service.packs.register(PackDeclaration("Source"))
     for _ in range(3):
         await service.accept_event(source.id, Happening("Asked", b"{}"))
     monkeypatch.setattr("flyteops.service.retention.PURGE_STEP", 1)
     monkeypatch.setattr("flyteops.service.retention.PURGES_AT_ONCE", 1)
     clock.now += timedelta(days=2)
-    await service.sweep()
-    assert "more than FLYTE_MAX_DISK allows" in service.warnings()[0]
+    await service.run_maintenance()
+    assert "more than FLYTE_MAX_DISK allows" in service.health.warnings()[0]
     assert "FLYTE_MAX_DISK allows again" not in caplog.text

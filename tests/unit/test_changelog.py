@@ -11,18 +11,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.fernet import Fernet
 
-from flyteops.change import KIND, Actor, Author, Place
 from flyteops.errors import ConflictError, NotFoundError, UnavailableError
 from flyteops.model import DataItem, Flow, Note, PackDeclaration
-from flyteops.service import ChangeFilter, Housekeeping, Order, Service
-from flyteops.service.seal import Seals
-from flyteops.service.state import survey
+from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenRequest
+from flyteops.service.auditlog.entry import KIND, Actor, Author, Origin
+from flyteops.service.auditlog.snapshot import take_snapshot
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.backup import restore_backup, write_backup
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.transfer import move
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-ANN = Author(Actor(kind="token", id="1", name="Ann"), Place(address="10.0.0.7"))
+ANN = Author(Actor(kind="token", id="1", name="Ann"), Origin(address="10.0.0.7"))
 
 
 class Faulty(SqliteStore):
@@ -48,31 +48,31 @@ async def store(tmp_path):
 
 
 async def started(store, *keys):
-    service = Service(store, clock=lambda: NOW, seals=Seals(keys) if keys else None)
+    service = Service(store, clock=lambda: NOW, encryptor=Encryptor(keys) if keys else None)
     await service.start()
     return service
 
 
 async def said(service):
     """Return what was done, the oldest first."""
-    found = await service.list_changes(ChangeFilter(), 0, 1000)
+    found = await service.audit.list_changes(AuditFilter(), 0, 1000)
     return [f"{each.kind} {each.name} {each.action}" for each in reversed(found)]
 
 
 async def check_whole(store):
-    found = await survey(store)
+    found = await take_snapshot(store)
     assert (found.chain.fault, found.differences()) == (None, [])
     return found.chain
 
 
 async def test_a_change_that_fails_is_followed_by_an_entry_that_says_so(store):
     service = await started(store)
-    await service.save_flow(Flow("f"))
+    await service.flows.save(Flow("f"))
     store.fault = UnavailableError("the disk is full")
     with pytest.raises(UnavailableError):
-        await service.save_flow(Flow("f", "new"), ANN)
+        await service.flows.save(Flow("f", "new"), ANN)
     store.fault = None
-    failed, tried, _ = await service.list_changes(ChangeFilter())
+    failed, tried, _ = await service.audit.list_changes(AuditFilter())
     assert (tried.action, failed.action, failed.about) == ("updated", "failed", tried.seq)
     assert (failed.who, failed.place) == ANN
     assert failed.after == tried.before
@@ -88,16 +88,16 @@ async def test_that_a_change_failed_is_written_once_the_store_can_be(store, capl
 
     save_flow, store.save_flow = store.save_flow, fall_away
     with pytest.raises(UnavailableError):
-        await service.save_flow(Flow("f"))
+        await service.flows.save(Flow("f"))
     store.save_flow = save_flow
     assert "was not made; that is written once the store can be" in caplog.text
     with pytest.raises(UnavailableError):  # nothing is changed without an entry
-        await service.save_item(DataItem("k", "text/plain", b"v"))
-    assert await service.list_items() == []
+        await service.data.save(DataItem("k", "text/plain", b"v"))
+    assert service.data.list() == []
     store.fault = None
-    await service.sweep()
+    await service.run_maintenance()
     assert await said(service) == ["flow f created", "flow f failed"]
-    await service.save_item(DataItem("k", "text/plain", b"v"))
+    await service.data.save(DataItem("k", "text/plain", b"v"))
     assert await said(service) == ["flow f created", "flow f failed", "datastore k created"]
     await check_whole(store)
 
@@ -106,16 +106,16 @@ async def test_without_an_entry_nothing_is_changed(store):
     service = await started(store)
     store.fault, store.failing = UnavailableError("away"), ("save_note",)
     for change in (
-        service.save_flow(Flow("f")),
-        service.save_item(DataItem("k", "text/plain", b"v")),
-        service.register_pack(PackDeclaration("P")),
-        service.tokens.create(Order(is_admin=True)),
+        service.flows.save(Flow("f")),
+        service.data.save(DataItem("k", "text/plain", b"v")),
+        service.packs.register(PackDeclaration("P")),
+        service.tokens.create(TokenRequest(is_admin=True)),
     ):
         with pytest.raises(UnavailableError):
             await change
     store.fault = None
     again = await started(store)
-    assert (await again.list_flows(), await again.list_items(), await again.list_packs(), again.tokens.list()) == ([], [], [], [])
+    assert (again.flows.list(), again.data.list(), await again.packs.list(), again.tokens.list()) == ([], [], [], [])
 
 
 KILLED = """
@@ -132,7 +132,7 @@ KILLED = """
         async with Killer(sys.argv[1]) as store:
             service = Service(store)
             await service.start()
-            await service.save_flow(Flow("f", "new"))
+            await service.flows.save(Flow("f", "new"))
 
     asyncio.run(main())
 """
@@ -146,15 +146,15 @@ def die_between_entry_and_change(path):
 async def test_a_server_that_is_killed_between_an_entry_and_its_change_leaves_one_that_the_next_start_explains(tmp_path, caplog):
     path = tmp_path / "flyte.db"
     async with SqliteStore(path) as store:
-        await (await started(store)).save_flow(Flow("f", "old"))
+        await (await started(store)).flows.save(Flow("f", "old"))
     die_between_entry_and_change(path)
-    left = await survey(SqliteStore(path))
+    left = await take_snapshot(SqliteStore(path))
     assert left.chain.fault is None
-    assert [(each.thing, each.entry.seq) for each in left.differences()] == [(("flow", "f"), 2)]
+    assert [(each.resource, each.entry.seq) for each in left.differences()] == [(("flow", "f"), 2)]
     async with SqliteStore(path) as store:
         service = await started(store)
         assert await said(service) == ["flow f created", "flow f updated", "flow f found"]
-        (found, tried, first) = await service.list_changes(ChangeFilter())
+        (found, tried, first) = await service.audit.list_changes(AuditFilter())
         assert (found.before, found.after, found.who.kind) == (tried.after, first.after, "server")
         assert f"The flow 'f' is not as change {tried.head} says that it was left" in caplog.text
     chain = await check_whole(SqliteStore(path))
@@ -174,13 +174,13 @@ async def test_what_was_there_before_anything_was_kept_is_kept_as_it_was_found(s
 async def test_what_was_changed_past_the_log_is_told(store):
     service = await started(store)
     for name in ("a", "b"):
-        await service.save_item(DataItem(name, "text/plain", b"v"))
+        await service.data.save(DataItem(name, "text/plain", b"v"))
     await store.save_item(DataItem("a", "text/plain", b"other"))
     await store.delete_item("b")
     await store.save_item(DataItem("c", "text/plain", b"v"))
     await store.save_note(Note("token", "t", b"nonsense"))
-    found = (await survey(store)).differences()
-    told = [(each.thing[1], None if each.entry is None else each.entry.seq, each.state is None) for each in found]
+    found = (await take_snapshot(store)).differences()
+    told = [(each.resource[1], None if each.entry is None else each.entry.seq, each.state is None) for each in found]
     assert told == [("a", 1, False), ("b", 2, True), ("c", None, False), ("t", None, False)]
 
 
@@ -188,10 +188,10 @@ async def test_a_key_that_is_changed_is_kept_for_each_secret(store):
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     service = await started(store, old)
     for key in ("a", "b"):
-        await service.save_item(DataItem(key, "text/plain", b"hunter22", is_secret=True))
+        await service.data.save(DataItem(key, "text/plain", b"hunter22", is_secret=True))
     service = await started(store, new, old)
     assert await said(service) == ["datastore a created", "datastore b created", "datastore a rotated", "datastore b rotated"]
-    assert [each.who.kind for each in await service.list_changes(ChangeFilter(who="server"))] == ["server"] * 4
+    assert [each.who.kind for each in await service.audit.list_changes(AuditFilter(who="server"))] == ["server"] * 4
     await started(store, new)
     assert len(await said(service)) == 4
     await check_whole(store)
@@ -201,33 +201,35 @@ async def test_a_key_that_is_changed_is_kept_for_each_secret(store):
 async def test_a_secret_that_was_put_back_or_in_the_place_of_another_is_found(store):
     service = await started(store, Fernet.generate_key().decode())
     for value in (b"first", b"second"):
-        await service.save_item(DataItem("a", "text/plain", value, is_secret=True))
+        await service.data.save(DataItem("a", "text/plain", value, is_secret=True))
         if value == b"first":
             (earlier,) = await store.list_notes("secret")
     await store.save_note(earlier)
-    assert [each.thing for each in (await survey(store)).differences()] == [("datastore", "a")]
+    assert [each.resource for each in (await take_snapshot(store)).differences()] == [("datastore", "a")]
 
 
 async def test_packs_that_the_server_forgets_by_itself_are_kept(store):
     later = timedelta(0)
     service = Service(
-        store, clock=lambda: datetime.now(UTC) + later, housekeeping=Housekeeping(delete_dead_packs=True, dead_packs_at="00:00")
+        store,
+        clock=lambda: datetime.now(UTC) + later,
+        housekeeping=MaintenanceSettings(delete_dead_packs=True, dead_packs_at="00:00"),
     )
     await service.start()
     await store.save_pack(PackDeclaration("Dead").seen(NOW.replace(year=2020)))
-    await service._packs.refresh()
+    await service.packs.refresh()
     later = timedelta(minutes=1)
-    await service.sweep()
+    await service.run_maintenance()
     assert await said(service) == ["pack Dead removed"]
 
 
 async def test_many_changes_at_once_follow_each_other_in_one_chain(store):
     service = await started(store)
     await asyncio.gather(
-        *(service.save_flow(Flow(f"f{number % 3}", f"{number}")) for number in range(10)),
-        *(service.register_pack(PackDeclaration("P", {"n": f"{number % 2}"}, links=())) for number in range(10)),
-        *(service.tokens.create(Order(pack_name="P")) for _ in range(5)),
-        *(service.save_item(DataItem("k", "text/plain", b"%d" % number)) for number in range(10)),
+        *(service.flows.save(Flow(f"f{number % 3}", f"{number}")) for number in range(10)),
+        *(service.packs.register(PackDeclaration("P", {"n": f"{number % 2}"}, links=())) for number in range(10)),
+        *(service.tokens.create(TokenRequest(pack_name="P")) for _ in range(5)),
+        *(service.data.save(DataItem("k", "text/plain", b"%d" % number)) for number in range(10)),
     )
     chain = await check_whole(store)
     assert chain.seq == 10 + 2 + 5 + 10
@@ -236,7 +238,7 @@ async def test_many_changes_at_once_follow_each_other_in_one_chain(store):
 async def test_two_who_write_to_one_store_at_once_make_one_chain(store):
     one, two = await started(store), await started(store)
     await asyncio.gather(
-        *(service.save_flow(Flow(f"{name}{number}")) for number in range(20) for name, service in (("a", one), ("b", two)))
+        *(service.flows.save(Flow(f"{name}{number}")) for number in range(20) for name, service in (("a", one), ("b", two)))
     )
     chain = await check_whole(store)
     assert chain.seq == 40
@@ -244,7 +246,7 @@ async def test_two_who_write_to_one_store_at_once_make_one_chain(store):
 
 async def test_a_token_of_an_id_that_is_taken_is_refused_without_an_entry(store):
     service = await started(store)
-    token, _ = service.tokens.make(Order(is_admin=True), "first")
+    token, _ = service.tokens.make(TokenRequest(is_admin=True), "first")
     await service.tokens.add(token)
     with pytest.raises(ConflictError):
         await service.tokens.add(token)
@@ -256,9 +258,9 @@ async def test_a_token_of_an_id_that_is_taken_is_refused_without_an_entry(store)
 async def test_moving_and_restoring_a_store_takes_the_log_along(store, tmp_path):
     service = await started(store, Fernet.generate_key().decode())
     for number in range(250):
-        await service.save_flow(Flow("f", f"{number}"))
-    await service.save_item(DataItem("a", "text/plain", b"hunter22", is_secret=True))
-    await service.tokens.create(Order(is_admin=True))
+        await service.flows.save(Flow("f", f"{number}"))
+    await service.data.save(DataItem("a", "text/plain", b"hunter22", is_secret=True))
+    await service.tokens.create(TokenRequest(is_admin=True))
     head = (await check_whole(store)).head
     async with SqliteStore(tmp_path / "moved.db") as moved:
         await move(store, moved, lambda *_: None)
@@ -269,25 +271,25 @@ async def test_moving_and_restoring_a_store_takes_the_log_along(store, tmp_path)
         await restore_backup(source, SqliteStore(tmp_path / "restored.db"), lambda *_: None)
     async with SqliteStore(tmp_path / "restored.db") as restored:
         service = await started(restored)
-        await service.save_flow(Flow("f", "goes on"))
+        await service.flows.save(Flow("f", "goes on"))
         assert (await check_whole(restored)).seq == int(head.partition(":")[0]) + 1
 
 
 async def test_each_change_is_told_to_the_servers_log_with_its_hash(store, caplog):
     caplog.set_level(logging.INFO, "flyte.changes")
     service = await started(store)
-    await service.save_flow(Flow("f\n"), ANN)
-    (change,) = await service.list_changes(ChangeFilter())
+    await service.flows.save(Flow("f\n"), ANN)
+    (change,) = await service.audit.list_changes(AuditFilter())
     assert f"Change {change.seq}:{change.hash}: flow 'f\\n' created by token 1 (Ann) from 10.0.0.7" in caplog.text
 
 
 @pytest.mark.parametrize("key", ["000000000002", "x", "999999999999x"])
 async def test_the_log_goes_on_behind_what_somebody_has_damaged_and_that_stays_to_be_seen(store, key):
     service = await started(store)
-    await service.save_flow(Flow("f"))
+    await service.flows.save(Flow("f"))
     await store.save_note(Note(KIND, key, b"\xff"))
     service = await started(store)
-    await service.save_flow(Flow("f", "new"))
+    await service.flows.save(Flow("f", "new"))
     assert await said(service) == ["flow f created", "flow f updated"]
-    fault = (await survey(store)).chain.fault
+    fault = (await take_snapshot(store)).chain.fault
     assert (fault.how, fault.seq) == (("modified", 2) if key == "000000000002" else ("inserted", 3))

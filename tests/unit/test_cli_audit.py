@@ -7,12 +7,12 @@ import sqlite3
 
 import pytest
 
-from flyteops.change import Actor, Change, Place, State
 from flyteops.cli import main
 from flyteops.cli import verify as verifying
 from flyteops.cli.audit import change_lines, moment
 from flyteops.model import DataItem, Flow
-from flyteops.service import ChangeFilter, Housekeeping, Service
+from flyteops.service import AuditFilter, MaintenanceSettings, Service
+from flyteops.service.auditlog.entry import Actor, AuditEntry, Origin, ResourceState
 from flyteops.storage.sqlite import SqliteStore
 
 
@@ -39,9 +39,9 @@ async def heads(tmp_path):
         service = Service(store)
         await service.start()
         for name in ("a", "b", "c"):
-            await service.save_flow(Flow(name))
-        await service.save_item(DataItem("motto", "text/plain", b"go"))
-        return [change.head for change in reversed(await service.list_changes(ChangeFilter()))]
+            await service.flows.save(Flow(name))
+        await service.data.save(DataItem("motto", "text/plain", b"go"))
+        return [change.head for change in reversed(await service.audit.list_changes(AuditFilter()))]
 
 
 def touch(statement, *values):
@@ -147,16 +147,16 @@ def test_a_store_that_is_not_there_is_not_made(flyte, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-CHANGE = Change(
+CHANGE = AuditEntry(
     seq=7,
     time="2026-03-01T12:30:00Z",
     who=Actor(kind="token", id="3f2a", name="A\x1b[31mnn"),
-    place=Place(address="10.0.0.7", forwarded_for="192.0.2.1", agent="curl"),
+    place=Origin(address="10.0.0.7", forwarded_for="192.0.2.1", agent="curl"),
     kind="datastore",
     name="x\n\x1b",
     action="updated",
-    before=State.of("text/plain", b"one\ntwo\n", "d"),
-    after=State.of("text/plain", b"one\n\x1b[2Jthree\n"),
+    before=ResourceState.of("text/plain", b"one\ntwo\n", "d"),
+    after=ResourceState.of("text/plain", b"one\n\x1b[2Jthree\n"),
     previous="0" * 64,
     hash="1" * 64,
 )
@@ -178,15 +178,15 @@ def test_a_change_is_shown_by_what_is_different_and_steers_no_terminal():
 @pytest.mark.parametrize(
     ("state", "shown"),
     [
-        (State.of_secret("text/plain", b"e", ""), "+(a secret, encrypted as"),
-        (State.of("image/png", b"\xff\x00"), "+(2 bytes that are no text, SHA-256 "),
-        (State.of("text/plain", b"x" * 70_000), "+(cut here; 70000 bytes in all, SHA-256 "),
-        (State.of("application/json", b'{"a":{"b":[1]}}'), "+  - 1"),
-        (State.of("application/json", b"{no"), "+{no"),
+        (ResourceState.of_secret("text/plain", b"e", ""), "+(a secret, encrypted as"),
+        (ResourceState.of("image/png", b"\xff\x00"), "+(2 bytes that are no text, SHA-256 "),
+        (ResourceState.of("text/plain", b"x" * 70_000), "+(cut here; 70000 bytes in all, SHA-256 "),
+        (ResourceState.of("application/json", b'{"a":{"b":[1]}}'), "+  - 1"),
+        (ResourceState.of("application/json", b"{no"), "+{no"),
     ],
 )
 def test_what_cannot_be_shown_is_described(state, shown):
-    change = Change(
+    change = AuditEntry(
         seq=1, time=CHANGE.time, who=CHANGE.who, kind="datastore", name="k", action="created", after=state, previous=""
     )
     assert shown in re.sub("\x1b\\[[0-9;]*m", "", "\n".join(change_lines(change)))
@@ -201,12 +201,12 @@ def test_a_time_is_a_duration_before_now_or_a_time_here_or_anywhere(monkeypatch)
 
 async def trimmed_log(path):
     async with SqliteStore(path) as store:
-        service = Service(store, housekeeping=Housekeeping(max_change_log=30_000))
+        service = Service(store, housekeeping=MaintenanceSettings(max_change_log=30_000))
         await service.start()
         for number in range(110):
-            await service.save_item(DataItem("busy", "text/plain", str(number).encode()))
-        await service.sweep()
-        return (await service.list_changes(ChangeFilter(), 0, 1000))[-1]
+            await service.data.save(DataItem("busy", "text/plain", str(number).encode()))
+        await service.run_maintenance()
+        return (await service.audit.list_changes(AuditFilter(), 0, 1000))[-1]
 
 
 @pytest.mark.slow

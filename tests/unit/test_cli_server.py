@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from flyteops.cli.serve import run_maintenance
 from flyteops.errors import SettingsError
-from flyteops.server.loops import sweep
 from flyteops.server.run import make_service
 from flyteops.server.socket import PortTakenError, address_of, is_loopback, open_listener
 from flyteops.settings import Settings
@@ -50,7 +50,7 @@ async def test_the_housekeeping_goes_on_after_a_failure(tmp_path, caplog):
     failed, stop = asyncio.Event(), asyncio.Event()
     caplog.handler.addFilter(lambda record: failed.set() or True)
     with caplog.at_level(logging.WARNING, "flyte.server"):
-        sweeping = asyncio.create_task(sweep(service, stop))
+        sweeping = asyncio.create_task(run_maintenance(service, stop))
         await failed.wait()
     assert "The housekeeping failed: The store is closed; trying again until it works" in caplog.text
     assert not sweeping.done()

@@ -13,7 +13,7 @@ import pytest
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.flow.schedule import zone
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import ChangeFilter, Order
+from flyteops.service import AuditFilter, TokenRequest
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
@@ -61,7 +61,7 @@ async def inputs(service):
 
 
 def kinds(service):
-    return {(problem.kind, problem.name) for problem in service.problems()}
+    return {(problem.kind, problem.name) for problem in service.health.problems()}
 
 
 async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_it_is(store, clocks, zones, caplog):
@@ -80,28 +80,27 @@ async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_i
             clocks.forward(minutes=1)
             await restarted.advance()
     assert await inputs(restarted) == [b'"good"'] * 3
-    assert next(each for each in await restarted.list_actions(ActionFilter()) if each.action_id == leased.action_id).state is (
-        ActionState.FATAL
-    )
+    states = {each.action_id: each.state for each in await restarted.audit.list_actions(ActionFilter())}
+    assert states[leased.action_id] is ActionState.FATAL
     assert kinds(restarted) == {("schedule", "bad/s")}
-    (warning,) = restarted.warnings()
+    (warning,) = restarted.health.warnings()
     assert "'bad/s' is set aside: 'Test/Nowhere' is not a time zone" in warning
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "The schedule 'bad/s' is set aside and tried again later"
     ]
-    assert not await restarted.why_not_ready()
+    assert not await restarted.health.list_readiness_problems()
 
     (zones / "away").rename(zones / ZONE)
     clocks.forward(minutes=1)
     await restarted.advance()
     assert await inputs(restarted) == [b'"bad"', b'"good"']
-    assert not restarted.problems()
-    assert not restarted.warnings()
+    assert not restarted.health.problems()
+    assert not restarted.health.warnings()
 
 
 async def test_what_is_set_aside_is_not_tried_again_at_once(store, clocks, zones):
     service = await started(store, clocks)
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, *({**scheduled("bad", ZONE), "id": f"s{number}"} for number in range(250)), name="bad")
     await save(service, scheduled("good", "Europe/Berlin"), name="good")
     (zones / ZONE).unlink()
@@ -110,28 +109,28 @@ async def test_what_is_set_aside_is_not_tried_again_at_once(store, clocks, zones
     next_at = await service.advance()
     assert next_at > clocks.now
     assert await inputs(service) == [b'"good"']
-    failures = {problem.failures for problem in service.problems()}
-    assert (len(service.problems()), failures) == (250, {1})
+    failures = {problem.failures for problem in service.health.problems()}
+    assert (len(service.health.problems()), failures) == (250, {1})
     clocks.forward(seconds=1)
     await service.advance()
-    assert {problem.failures for problem in service.problems()} == {1}
+    assert {problem.failures for problem in service.health.problems()} == {1}
     clocks.forward(seconds=5)
     await service.advance()
-    assert {problem.failures for problem in service.problems()} == {2}
-    assert len(service.warnings()) == 6
-    await service.delete_flow("bad")
+    assert {problem.failures for problem in service.health.problems()} == {2}
+    assert len(service.health.warnings()) == 6
+    await service.flows.delete("bad")
     clocks.forward(minutes=2)
     await service.advance()
-    assert not service.problems()
+    assert not service.health.problems()
 
 
 async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starting(store, clocks, tmp_path):
     service = await started(store, clocks)
-    await service.register_pack(PackDeclaration(name="Broken"))
+    await service.packs.register(PackDeclaration(name="Broken"))
     await begin(service, a_step())
     await save(service, a_step(), name="broken")
     for name in ("good", "broken"):
-        await service.tokens.create(Order(is_admin=True, description=name))
+        await service.tokens.create(TokenRequest(is_admin=True, description=name))
     damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
     damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
     damage(tmp_path, "UPDATE note SET value = x'5b5d' WHERE kind = 'token' AND instr(value, CAST('broken' AS BLOB))")
@@ -140,17 +139,17 @@ async def test_flows_and_all_else_that_cannot_be_read_keep_no_server_from_starti
     found = kinds(restarted)
     assert {kind for kind, _ in found} == {"flow", "pack", "token"}
     assert {("flow", "broken"), ("pack", "Broken")} < found
-    assert [flow.name for flow in await restarted.list_flows()] == ["flow"]
+    assert [flow.name for flow in restarted.flows.list()] == ["flow"]
     await restarted.accept_event("Source", SAID)
     assert await taken(restarted)
-    assert len(restarted.warnings()) == 3
+    assert len(restarted.health.warnings()) == 3
 
     await save(restarted, a_step(), name="broken")
     damage(tmp_path, "UPDATE pack SET declaration = CAST('{\"name\":\"Broken\"}' AS BLOB) WHERE name = 'Broken'")
     clocks.forward(seconds=6)
-    await restarted.sweep()
+    await restarted.run_maintenance()
     assert {kind for kind, _ in kinds(restarted)} == {"token"}
-    assert [flow.name for flow in await restarted.list_flows()] == ["broken", "flow"]
+    assert [flow.name for flow in restarted.flows.list()] == ["broken", "flow"]
 
 
 @pytest.mark.parametrize(
@@ -176,32 +175,32 @@ async def test_a_row_that_cannot_be_read_leaves_lists_readable(store, clocks, tm
     await service.accept_event("Source", SAID)
     await taken(service)
     damage(tmp_path, f"UPDATE {change} WHERE true")
-    assert len(await service.list_actions(ActionFilter())) == 2
-    assert len(await service.list_events(EventFilter())) == 3
-    assert [len(each.actions) for each in await service.list_executions(ExecutionFilter())] == [1, 1]
+    assert len(await service.audit.list_actions(ActionFilter())) == 2
+    assert len(await service.audit.list_events(EventFilter())) == 3
+    assert [len(each.actions) for each in await service.audit.list_executions(ExecutionFilter())] == [1, 1]
 
 
 async def test_what_cannot_be_read_can_be_deleted(store, clocks, tmp_path):
     service = await started(store, clocks)
-    await service.register_pack(PackDeclaration(name="Broken", labels={"env": "prod"}))
+    await service.packs.register(PackDeclaration(name="Broken", labels={"env": "prod"}))
     await save(service, a_step(), name="broken")
     damage(tmp_path, "UPDATE flow_version SET flow = x'7b' WHERE name = 'broken'")
     damage(tmp_path, "UPDATE pack SET declaration = x'6e756c6c' WHERE name = 'Broken'")
     restarted = await started(store, clocks)
     assert {kind for kind, _ in kinds(restarted)} == {"flow", "pack"}
-    await restarted.delete_flow("broken")
+    await restarted.flows.delete("broken")
     (pack_id,) = [name for kind, name in kinds(restarted) if kind == "pack"]
-    await restarted.delete_pack(pack_id)
-    assert not restarted.problems()
-    newest = [(change.kind, change.name, change.action) for change in await restarted.list_changes(ChangeFilter())]
+    await restarted.packs.delete(pack_id)
+    assert not restarted.health.problems()
+    newest = [(change.kind, change.name, change.action) for change in await restarted.audit.list_changes(AuditFilter())]
     assert newest[:2] == [("pack", pack_id, "removed"), ("flow", "broken", "removed")]
     with pytest.raises(NotFoundError):
-        await restarted.delete_flow("broken")
+        await restarted.flows.delete("broken")
     with pytest.raises(NotFoundError):
-        await restarted.delete_pack(pack_id)
+        await restarted.packs.delete(pack_id)
     again = await started(store, clocks)
-    assert not again.problems()
-    assert len(await again.list_changes(ChangeFilter())) == len(newest)
+    assert not again.health.problems()
+    assert len(await again.audit.list_changes(AuditFilter())) == len(newest)
 
 
 async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(store, clocks, tmp_path):
@@ -220,7 +219,7 @@ async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert await taken(restarted)
     await restarted.advance()
-    assert not restarted.problems()
+    assert not restarted.health.problems()
 
 
 async def test_an_action_that_cannot_be_read_keeps_no_other_lease(store, clocks, tmp_path):
@@ -231,7 +230,7 @@ async def test_an_action_that_cannot_be_read_keeps_no_other_lease(store, clocks,
     damage(tmp_path, f"UPDATE action SET context = x'7b' WHERE action_id = '{first.action_id}'")
     clocks.forward(minutes=1)
     await service.advance()
-    states = {each.action_id: each.state for each in await service.list_actions(ActionFilter())}
+    states = {each.action_id: each.state for each in await service.audit.list_actions(ActionFilter())}
     assert states == {first.action_id: ActionState.PENDING, second.action_id: ActionState.FATAL}
     assert kinds(service) == {("action", first.action_id)}
 
@@ -249,13 +248,13 @@ async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, c
     clocks.forward(seconds=3)
     await restarted.advance()
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
-    assert (await restarted.list_actions(ActionFilter()))[0].state is ActionState.SUCCESS
+    assert (await restarted.audit.list_actions(ActionFilter()))[0].state is ActionState.SUCCESS
 
 
 async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, caplog):
     service = await started(store, clocks)
     action = await begin(service, a_step(terms={"timeout": "4s"}), a_step("wake", "Woken", "Source", delay="1ms"))
-    keeping = asyncio.create_task(service.keep_time())
+    keeping = asyncio.create_task(service.run_scheduler())
     await asyncio.sleep(0)  # it has begun
     clocks.forward(seconds=8)
     # Something that is due wakes it up, as the end of its pause does.
@@ -263,7 +262,7 @@ async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, ca
     clocks.forward(seconds=1)
     await asyncio.wait_for(service.take("Worker", wait=timedelta(minutes=1)), 20)
     keeping.cancel()
-    found = {each.action_id: each for each in await service.list_actions(ActionFilter())}
+    found = {each.action_id: each for each in await service.audit.list_actions(ActionFilter())}
     assert found[action.action_id].state is ActionState.PENDING
     assert found[action.action_id].due_at == clocks.now + timedelta(seconds=4)
     assert "not at work for 9 s" in caplog.text
@@ -277,4 +276,4 @@ async def test_a_lease_that_began_anew_ends_like_any_other(store, clocks):
     restarted = await started(store, clocks)
     clocks.forward(seconds=4)
     await restarted.advance()
-    assert (await restarted.list_actions(ActionFilter()))[0].state is ActionState.FATAL
+    assert (await restarted.audit.list_actions(ActionFilter()))[0].state is ActionState.FATAL

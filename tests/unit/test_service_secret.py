@@ -12,8 +12,8 @@ from flyteops.errors import ConflictError, ForbiddenError, InputError
 from flyteops.flow.file import read_flow
 from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
-from flyteops.service.changelog import ChangeFilter
-from flyteops.service.seal import Seals
+from flyteops.service.auditlog.log import AuditFilter
+from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -29,7 +29,7 @@ async def store(tmp_path):
 
 
 async def started(store, *keys):
-    service = Service(store, clock=lambda: NOW, seals=Seals(keys) if keys else None)
+    service = Service(store, clock=lambda: NOW, encryptor=Encryptor(keys) if keys else None)
     await service.start()
     return service
 
@@ -37,7 +37,7 @@ async def started(store, *keys):
 @pytest.fixture
 async def service(store):
     service = await started(store, OLD)
-    await service.save_item(a_secret("db", VALUE))
+    await service.data.save(a_secret("db", VALUE))
     return service
 
 
@@ -52,19 +52,19 @@ async def asked(service, command_input, payload=b"{}", **more):
         "event": {"name": "Said", "packName": "Source"},
         "command": {"name": "Do", "packName": "Worker", "input": command_input},
     }
-    await service.save_flow(read_flow(Document({"name": "flow", "steps": [step | more]})))
+    await service.flows.save(read_flow(Document({"name": "flow", "steps": [step | more]})))
     for name in ("Source", "Worker"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     await service.accept_event("Source", Happening("Said", payload))
     return await service.take("Worker")
 
 
 async def shown(service):
     """All that people can be shown of what happened."""
-    executions = await service.list_executions(ExecutionFilter())
-    one_by_one = [await service.get_execution(execution.correlation_id) for execution in executions]
-    events = await service.list_events(EventFilter())
-    return repr([*executions, *one_by_one, *events, *[await service.get_event(record.event.event_id) for record in events]])
+    executions = await service.audit.list_executions(ExecutionFilter())
+    one_by_one = [await service.audit.get_execution(execution.correlation_id) for execution in executions]
+    events = await service.audit.list_events(EventFilter())
+    return repr([*executions, *one_by_one, *events, *[await service.audit.get_event(record.event.event_id) for record in events]])
 
 
 async def test_a_pack_gets_the_value_and_nobody_else(service, tmp_path):
@@ -74,7 +74,7 @@ async def test_a_pack_gets_the_value_and_nobody_else(service, tmp_path):
     assert "***" in text
     assert "@secret:" not in text
     assert VALUE not in text
-    await service.sweep()
+    await service.run_maintenance()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"ss'word" not in stored
 
@@ -128,8 +128,8 @@ async def test_the_datastore_does_not_give_away_secrets(service):
     assert await asked(service, "{{ datastore('db') }}") == []
     assert "the datastore item db is a secret; write secret('db')" in await shown(service)
     with pytest.raises(ForbiddenError):
-        await service.get_item("db")
-    assert [(item.key, item.value, item.is_secret) for item in await service.list_items()] == [("db", b"", True)]
+        service.data.get("db")
+    assert [(item.key, item.value, item.is_secret) for item in service.data.list()] == [("db", b"", True)]
 
 
 async def test_a_reference_in_an_event_is_only_text(service, store):
@@ -153,9 +153,9 @@ async def test_a_value_that_a_pack_tells_is_masked_however_it_is_written(service
 async def test_an_action_whose_secret_is_gone_fails_and_says_so(service):
     await asked(service, {"a": "{{ secret('db') }}"})
     await service.accept_event("Source", Happening("Said", b"{}"))
-    await service.delete_item("db")
+    await service.data.delete("db")
     assert await service.take("Worker") == []
-    execution = (await service.list_executions(ExecutionFilter()))[0]
+    execution = (await service.audit.list_executions(ExecutionFilter()))[0]
     assert execution.actions[0].state == FATAL
     assert b"The secret 'db' cannot be had any more" in execution.actions[0].result.payload
 
@@ -173,10 +173,10 @@ async def test_without_the_key_a_secret_is_known_by_name_only(service, store, ca
     with caplog.at_level(logging.WARNING):
         other = await started(store, NEW)
     assert "The secret 'db' cannot be decrypted" in caplog.text
-    assert [item.key for item in await other.list_items()] == ["db"]
+    assert [item.key for item in other.data.list()] == ["db"]
     assert await asked(other, "{{ secret('db') }}") == []
-    await other.delete_item("db")
-    assert await other.list_items() == []
+    await other.data.delete("db")
+    assert other.data.list() == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_ou
     await service.accept_event("Source", Happening("Said", b"{}"))
     other = await started(store, *keys)
     assert await other.take("Worker") == []
-    execution = (await other.list_executions(ExecutionFilter()))[0]
+    execution = (await other.audit.list_executions(ExecutionFilter()))[0]
     assert b"The secret 'db' cannot be used: " in execution.actions[0].result.payload
 
 
@@ -213,17 +213,17 @@ async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_ou
 async def test_a_secret_that_cannot_be_kept_is_refused_with_the_reason(service, store, keys, why):
     other = await started(store, *keys)
     with pytest.raises(InputError, match=why):
-        await other.save_item(a_secret("more", "value"))
+        await other.data.save(a_secret("more", "value"))
 
 
 async def test_servers_take_over_secrets_from_each_other(service, store, monkeypatch):
     # The file has one server; what another would see is what this one sees when it looks anew.
     other = await started(store, OLD)
-    await service.save_item(a_secret("token", "other value"))
+    await service.data.save(a_secret("token", "other value"))
     around = await store.look_around()
     monkeypatch.setattr(store, "look_around", lambda: _soon(type(around)(notes=1)))
     await other.refresh()
-    assert [item.key for item in await other.list_items()] == ["db", "token"]
+    assert [item.key for item in other.data.list()] == ["db", "token"]
 
 
 async def _soon(value):
@@ -231,38 +231,38 @@ async def _soon(value):
 
 
 async def test_what_is_shown_and_what_is_secret_do_not_replace_each_other(service):
-    await service.save_item(DataItem("open", "text/plain", b"x"))
+    await service.data.save(DataItem("open", "text/plain", b"x"))
     with pytest.raises(ConflictError, match="Delete 'open' first"):
-        await service.save_item(a_secret("open", "x"))
+        await service.data.save(a_secret("open", "x"))
     with pytest.raises(ConflictError, match="Delete 'db' first"):
-        await service.save_item(DataItem("db", "text/plain", b"x"))
+        await service.data.save(DataItem("db", "text/plain", b"x"))
 
 
 async def test_replacing_a_secret_gives_packs_the_new_value(service):
-    assert not await service.save_item(a_secret("db", "changed"))
+    assert not await service.data.save(a_secret("db", "changed"))
     [claimed] = await asked(service, "{{ secret('db') }}")
     assert json.loads(claimed.input) == "changed"
 
 
 async def test_what_cannot_be_kept_secret_is_refused(store, service):
     with pytest.raises(InputError, match="UTF-8"):
-        await service.save_item(a_secret("bytes", b"\xff"))
+        await service.data.save(a_secret("bytes", b"\xff"))
     with pytest.raises(InputError, match="FLYTE_SECRETS_KEY_FILE"):
-        await (await started(store)).save_item(a_secret("a", "b"))
+        await (await started(store)).data.save(a_secret("a", "b"))
 
 
 async def test_short_values_are_not_looked_for(service):
-    await service.save_item(a_secret("short", "e"))
+    await service.data.save(a_secret("short", "e"))
     [claimed] = await asked(service, {"text": "{{ secret('short') }} where"})
     assert json.loads(claimed.input) == {"text": "e where"}
     assert "*** where" in await shown(service)
 
 
 async def test_a_secret_keeps_its_description_and_nobody_sees_whether_its_value_is_the_same(service, store):
-    await service.save_item(a_secret("db", "another value", "the database"))
+    await service.data.save(a_secret("db", "another value", "the database"))
     for value in ("another value", "a third value"):
         before = await store.list_notes("secret")
-        assert await service.save_item(a_secret("db", value), keeps_description=True) is False
+        assert await service.data.save(a_secret("db", value), keeps_description=True) is False
         assert await store.list_notes("secret") != before
-        assert [(item.key, item.description) for item in await service.list_items()] == [("db", "the database")]
-    assert len(await service.list_changes(ChangeFilter())) == 4
+        assert [(item.key, item.description) for item in service.data.list()] == [("db", "the database")]
+    assert len(await service.audit.list_changes(AuditFilter())) == 4

@@ -11,9 +11,9 @@ from flyteops.document import Document
 from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
 from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
-from flyteops.service import Seeds, Service
-from flyteops.service.timer import ClockWatch
-from flyteops.service.waiting import WaitingRoom
+from flyteops.service import SeedSource, Service
+from flyteops.service.longpoll import LongPolls
+from flyteops.service.timer import ClockMonitor
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 
@@ -51,7 +51,7 @@ async def store(tmp_path):
 
 
 async def started(store, clocks, secret=b"test"):
-    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=Seeds(secret))
+    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=SeedSource(secret))
     await service.start()
     return service
 
@@ -67,13 +67,13 @@ def a_step(step_id="work", event="Said", pack="Source", *, terms=None, **more):
 
 
 async def save(service, *steps, name="flow"):
-    await service.save_flow(read_flow(Document({"name": name, "steps": list(steps)})))
+    await service.flows.save(read_flow(Document({"name": name, "steps": list(steps)})))
 
 
 async def begin(service, *steps):
     """Save a flow with these steps, and begin an execution of it; returns the first action, taken."""
     for name in ("Source", "Worker"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     await save(service, *steps)
     await service.accept_event("Source", SAID)
     return await taken(service)
@@ -85,7 +85,7 @@ async def taken(service):
 
 
 async def state_of(service, action):
-    return (await service.list_actions(ActionFilter()))[0].state
+    return (await service.audit.list_actions(ActionFilter()))[0].state
 
 
 # -------------------------------------------------------------------------------------------------------- what gets lost
@@ -141,7 +141,7 @@ async def test_a_result_of_an_earlier_attempt_is_kept_and_not_applied(service, c
         await service.heartbeat("Worker", first.action_id, first.lease)
     await service.complete("Worker", second.action_id, DONE, lease=second.lease)
     await service.complete("Worker", second.action_id, DONE, lease=second.lease)
-    (execution,) = await service.list_executions(ExecutionFilter())
+    (execution,) = await service.audit.list_executions(ExecutionFilter())
     (action,) = execution.actions
     assert action.state is ActionState.SUCCESS
     assert action.attempts[0].late_result.payload == DONE.payload
@@ -165,13 +165,13 @@ async def test_a_person_can_say_what_became_of_an_action(service, clocks):
     clocks.forward(minutes=1)
     await service.advance()
     assert await state_of(service, action) is ActionState.UNKNOWN
-    await service.resolve_action(action.action_id, "retry")
+    await service.resolve(action.action_id, "retry")
     again = await taken(service)
     assert again.attempt == 2
-    await service.resolve_action(again.action_id, "succeeded", name="Deployed", payload=b'{"by": "hand"}')
+    await service.resolve(again.action_id, "succeeded", name="Deployed", payload=b'{"by": "hand"}')
     assert (await taken(service)).action_id != action.action_id
     with pytest.raises(ConflictError):
-        await service.resolve_action(action.action_id, "failed")
+        await service.resolve(action.action_id, "failed")
 
 
 async def test_an_answer_to_what_waits_for_a_person_settles_it(service, clocks):
@@ -187,14 +187,14 @@ async def test_without_a_time_limit_nothing_is_lost_but_shown(service, clocks):
     clocks.forward(days=30)
     assert await service.advance() is None
     overdue = ActionFilter(overdue_since=clocks.now - timedelta(hours=1), now=clocks.now)
-    assert [each.action_id for each in await service.list_actions(overdue)] == [action.action_id]
+    assert [each.action_id for each in await service.audit.list_actions(overdue)] == [action.action_id]
     assert await service.heartbeat("Worker", action.action_id) is None
     await service.complete("Worker", action.action_id, DONE)
 
 
 async def test_a_lost_action_goes_on_with_its_version_after_a_restart(store, service, clocks):
     await begin(service, a_step(terms={"timeout": "1m"}), a_step("rescue", "FATAL", "Worker", dependsOn=["work"]))
-    await service.delete_flow("flow")
+    await service.flows.delete("flow")
     again = await started(store, clocks)
     clocks.forward(minutes=1)
     await again.advance()
@@ -219,7 +219,7 @@ async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clo
 @pytest.mark.parametrize("hours", [-3, 3])
 async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_time(service, clocks, hours):
     for name in ("Source", "Worker"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     await save(service, a_step("now", terms={"timeout": "60s"}), a_step("later", delay="1h"))
     await service.advance()
     clocks.set(hours=hours)
@@ -300,7 +300,7 @@ async def test_what_is_stamped_while_timers_are_moved_takes_its_time(tmp_path, c
 
 async def test_a_delayed_command_waits_its_time(service, clocks):
     for name in ("Source", "Worker"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     await save(service, a_step(delay="10m"))
     await service.accept_event("Source", SAID)
     assert not await service.take("Worker")
@@ -320,7 +320,7 @@ async def fired(service):
 
 
 async def test_a_schedule_fires_once_for_each_of_its_times(store, service, clocks):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="0 * * * *"))
     clocks.forward(minutes=59)
     assert await fired(service) == []
@@ -331,7 +331,7 @@ async def test_a_schedule_fires_once_for_each_of_its_times(store, service, clock
     assert await fired(again) == []
     clocks.forward(hours=1)
     assert await fired(again) == ["2026-11-23T14:00:00Z"]
-    (record, _) = await again.list_events(EventFilter(pack_name="Flyte"))
+    (record, _) = await again.audit.list_events(EventFilter(pack_name="Flyte"))
     assert (record.event.name, record.event.created_at) == ("Scheduled", NOON + timedelta(hours=2))
 
 
@@ -344,7 +344,7 @@ async def test_a_schedule_fires_once_for_each_of_its_times(store, service, clock
     ],
 )
 async def test_what_was_missed_is_caught_up_as_the_flow_says(service, clocks, catch_up, expected):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
     clocks.forward(hours=4, minutes=30)
     assert await fired(service) == expected
@@ -361,7 +361,7 @@ async def test_what_was_missed_is_caught_up_as_the_flow_says(service, clocks, ca
     ],
 )
 async def test_a_start_reports_missed_runs_and_what_catch_up_did(service, store, clocks, caplog, catch_up, outcome):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
     clocks.forward(hours=4, minutes=30)
     await (await started(store, clocks)).advance()
@@ -394,14 +394,14 @@ async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(ser
 
 
 async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="30 15 * * *", timeZone="Asia/Kolkata"))
     assert await service.advance() == datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
 @pytest.mark.slow
 async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clocks):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     count = 1_200
     await save(service, *({**a_schedule(cron="@daily"), "id": f"s{number}"} for number in range(count)))
     clocks.forward(days=40)
@@ -413,19 +413,19 @@ async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clo
 
 
 async def test_a_deleted_or_changed_flow_fires_no_more(service, clocks):
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="@hourly"))
     await save(service, a_schedule(cron="@daily"))
     clocks.forward(hours=2)
     assert await fired(service) == []
-    await service.delete_flow("flow")
+    await service.flows.delete("flow")
     clocks.forward(days=2)
     assert await fired(service) == []
 
 
 async def test_a_schedule_fires_on_the_version_that_the_store_has(store, service, clocks):
     """As in the moment between storing a flow and having it in memory, or when another server stored it."""
-    await service.register_pack(PackDeclaration(name="Worker"))
+    await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_step())
     other = await started(store, clocks, b"other")
     await save(other, a_step(), a_schedule(cron="@hourly"))
@@ -437,7 +437,7 @@ async def test_a_schedule_fires_on_the_version_that_the_store_has(store, service
 
 async def test_an_event_of_the_servers_name_does_not_fire_a_schedule(service):
     for name in ("Flyte", "Worker"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     await save(service, a_schedule(cron="@hourly"))
     await service.accept_event("Flyte", Happening("Scheduled", b"{}"))
     assert not await service.take("Worker")
@@ -509,7 +509,7 @@ async def test_what_a_waiting_caller_fails_to_take_goes_to_the_next(tmp_path, cl
         service = await started(store, clocks)
         await begin(service, a_step())
         first, second = await waiting(service), await waiting(service)
-        await service.check_health()  # by then the store has told both that there is nothing
+        await service.health.check()  # by then the store has told both that there is nothing
         store.left = 1
         await service.accept_event("Source", SAID)
         with pytest.raises(UnavailableError):
@@ -521,7 +521,7 @@ async def test_what_a_waiting_caller_fails_to_take_goes_to_the_next(tmp_path, cl
 async def test_what_is_handed_back_goes_to_who_waits(service):
     action = await begin(service, a_step())
     task = await waiting(service)
-    await service.hand_back([action])
+    await service.release_claims([action])
     (again,) = await task
     assert again.action_id == action.action_id
 
@@ -549,17 +549,24 @@ async def test_what_cannot_be_handed_back_now_is_handed_back_by_the_next_sweep(t
         service = await started(store, clocks)
         action = await begin(service, a_step())
         store.left = 1
-        await service.hand_back([action])
+        await service.release_claims([action])
         assert not await service.take("Worker")
-        await service.sweep()
+        await service.run_maintenance()
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
 
 
 class Forgetting(SqliteStore):
-    """A store whose next answer to a release is lost: it was carried out."""
+    """A store whose next answer to a release or a result is lost: it was carried out."""
 
     loses = False
+
+    async def finish(self, *arguments):
+        decision = await super().finish(*arguments)
+        if self.loses:
+            self.loses = False
+            raise OutcomeUnknownError
+        return decision
 
     async def release(self, *arguments, **options):
         address = await super().release(*arguments, **options)
@@ -574,13 +581,28 @@ async def test_a_hand_back_whose_answer_is_lost_does_not_take_a_command_from_its
         service = await started(store, clocks)
         action = await begin(service, a_step())
         store.loses = True
-        await service.hand_back([action])
+        await service.release_claims([action])
         (again,) = await service.take("Worker")
         assert (again.action_id, again.attempt) == (action.action_id, action.attempt)
-        await service.sweep()
+        await service.run_maintenance()
         assert not await service.take("Worker")
         assert (await store.get_action(action.action_id)).state is ActionState.PENDING
         await service.complete("Worker", again.action_id, DONE)
+
+
+async def test_what_follows_from_a_result_whose_answer_is_lost_reaches_a_waiting_caller(tmp_path, clocks):
+    async with Forgetting(tmp_path / "forgetting.db") as store:
+        service = await started(store, clocks)
+        action = await begin(service, a_step(), a_step("next", "Done", "Worker", dependsOn=["work"]))
+        waiting = asyncio.create_task(service.take("Worker", wait=timedelta(seconds=30)))
+        await asyncio.sleep(0)
+        assert not await service.take("Worker")  # comes after the first look of the waiting caller
+        store.loses = True
+        with pytest.raises(OutcomeUnknownError):
+            await service.complete("Worker", action.action_id, DONE)
+        async with asyncio.timeout(10):
+            (following,) = await waiting
+        assert (await store.get_action(following.action_id)).step_id == "next"
 
 
 async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(tmp_path, clocks, monkeypatch):
@@ -588,7 +610,7 @@ async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(
     async with Refusing(tmp_path / "refusing.db") as store:
         service = await started(store, clocks)
         action = await begin(service, a_step())
-        await service.hand_back([action])
+        await service.release_claims([action])
         store.left = 3
         claiming = asyncio.create_task(service.take("Worker"))
         await asyncio.sleep(0)
@@ -600,25 +622,25 @@ async def test_what_a_cancelled_claim_took_goes_back_although_the_store_is_busy(
 async def test_nothing_is_handed_back_twice(service):
     action = await begin(service, a_step())
     await service.complete("Worker", action.action_id, DONE)
-    await service.hand_back([action])
+    await service.release_claims([action])
     assert not await service.take("Worker")
 
 
 async def test_a_server_that_stops_sends_away_who_waits(service):
     await begin(service, a_step())
     task = await waiting(service)
-    service.stop_taking()
+    service.end_long_polls()
     assert not await task
-    assert await service.why_not_ready() == ["The server is stopping."]
+    assert await service.health.list_readiness_problems() == ["The server is stopping."]
 
 
 async def test_too_many_who_wait_are_refused(service):
-    room = WaitingRoom(limit=2)
+    room = LongPolls(limit=2)
     pack = PackDeclaration(name="P").seen(NOON).ref
     for _ in range(2):
-        room.enter(pack, None)
+        room.subscribe(pack, None)
     with pytest.raises(BusyError):
-        room.enter(pack, None)
+        room.subscribe(pack, None)
 
 
 async def test_an_event_with_a_key_counts_once(service):
@@ -631,12 +653,12 @@ async def test_an_event_with_a_key_counts_once(service):
 
 async def test_a_key_belongs_to_its_pack_whatever_they_are_called(service):
     for name in ("A", "A B"):
-        await service.register_pack(PackDeclaration(name=name))
+        await service.packs.register(PackDeclaration(name=name))
     assert await service.accept_event("A", SAID, key="B c") != await service.accept_event("A B", SAID, key="c")
 
 
 async def test_time_is_kept_without_being_asked(service, clocks):
-    keeping = asyncio.create_task(service.keep_time())
+    keeping = asyncio.create_task(service.run_scheduler())
     action = await begin(service, a_step(terms={"timeout": "100ms", "onLost": "ask"}))
     clocks.forward(seconds=1)
     async with asyncio.timeout(10):
@@ -647,8 +669,8 @@ async def test_time_is_kept_without_being_asked(service, clocks):
 
 def test_a_clock_that_is_put_right_counts_at_once_where_the_time_of_the_store_is_known():
     times = {"clock": NOON, "steady": 0.0}
-    watch = ClockWatch(lambda: times["clock"], lambda: times["steady"])
-    watch.look()
+    watch = ClockMonitor(lambda: times["clock"], lambda: times["steady"])
+    watch.read_clock()
     watch.settle()
     watch.note_store_time(NOON + timedelta(minutes=40))
     times["clock"] += timedelta(minutes=40)

@@ -8,11 +8,11 @@ from typing import get_args
 import click
 import msgspec
 
-from flyteops.change import Change, Place, State, ThingKind
 from flyteops.cli.api import connect, decode, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
+from flyteops.service.auditlog.entry import AuditEntry, Origin, ResourceKind, ResourceState
 from flyteops.timeformat import format_timestamp, parse_duration
 
 
@@ -31,11 +31,11 @@ audit.add_command(verify)
 class ChangePage(msgspec.Struct):
     """A page of changes in a response."""
 
-    changes: list[Change]
+    changes: list[AuditEntry]
 
 
 @audit.command("changes")
-@click.option("--kind", type=click.Choice(get_args(ThingKind)), help="Only changes of these.")
+@click.option("--kind", type=click.Choice(get_args(ResourceKind)), help="Only changes of these.")
 @click.option("--name", metavar="NAME", help="Only those of the thing of this name, key or id.")
 @click.option("--who", metavar="WHO", help="Only those by this person or token, by id or name; or by `server`.")
 @click.option(
@@ -92,14 +92,14 @@ def moment(text: str | None, option: str) -> str | None:
     return format_timestamp(at)
 
 
-def _row(change: Change) -> list[str]:
+def _row(change: AuditEntry) -> list[str]:
     is_address = change.who.kind == "address"  # not to be mistaken for a token of that name
     who = str(change.who) if is_address else change.who.name or change.who.id or change.who.kind
     what = f"{change.kind} {change.name}"
     return [str(change.seq), local_time(change.time), who, change.place.address, what, _done(change)]
 
 
-def _done(change: Change) -> str:
+def _done(change: AuditEntry) -> str:
     return change.action if change.about is None else f"{change.action}: {change.about}"
 
 
@@ -114,11 +114,11 @@ async def show_change(seq: int, as_json: bool) -> None:
     if as_json:
         print_json(answer.content)
         return
-    for line in change_lines(decode(answer.content, Change)):
+    for line in change_lines(decode(answer.content, AuditEntry)):
         click.echo(line)
 
 
-def change_lines(change: Change) -> Iterator[str]:
+def change_lines(change: AuditEntry) -> Iterator[str]:
     """Return a change as text for people."""
     yield clean(f"change {change.seq}  {local_time(change.time)}  {change.kind} {change.name}: {_done(change)}").replace(
         "\n", " "
@@ -133,7 +133,7 @@ def change_lines(change: Change) -> Iterator[str]:
         yield "  " + click.style(clean(line), fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
 
 
-def _where(place: Place) -> Iterator[str]:
+def _where(place: Origin) -> Iterator[str]:
     if place.address:
         yield place.address
     if place.forwarded_for:
@@ -142,7 +142,7 @@ def _where(place: Place) -> Iterator[str]:
         yield f"with {place.agent}"
 
 
-def _lines(state: State | None, *, is_item: bool) -> Iterator[str]:
+def _lines(state: ResourceState | None, *, is_item: bool) -> Iterator[str]:
     if state is None:
         return
     if is_item:
@@ -159,7 +159,7 @@ def _lines(state: State | None, *, is_item: bool) -> Iterator[str]:
         yield f"(cut here; {state.size} bytes in all, SHA-256 {state.sha256})"
 
 
-def _readable(state: State) -> str:
+def _readable(state: ResourceState) -> str:
     """Return the text of a state; for JSON, with a line for each value."""
     text = state.text or ""
     if state.content_type != "application/json":

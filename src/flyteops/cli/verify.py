@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from flyteops.change import Chain, Change, Difference
 from flyteops.cli.command import Command, json_option
 from flyteops.cli.output import clean, local_time, print_json
 from flyteops.cli.store import checked_store
+from flyteops.service.auditlog.entry import AuditEntry, ChainVerifier, Difference
 from flyteops.storage import open_store
 
 HEAD = re.compile(r"([0-9]{1,12}):([0-9a-f]{64})")
@@ -41,14 +41,14 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
     detected with changes noted earlier: name them with --expect; at least one must still be in the
     log. The server's log has each with its hash.
     """
-    from flyteops.service.state import survey  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
+    from flyteops.service.auditlog.snapshot import take_snapshot  # noqa: PLC0415 - not part of the base install, which has `flyte audit changes`
 
     url = checked_store("--store", os.environ, store, must_be_there=True)
     anchors = _anchors(expected)
-    found = await survey(open_store(url), anchors)
+    found = await take_snapshot(open_store(url), anchors)
     if found.chain.fault is not None or found.differences():
         await asyncio.sleep(PAUSE)
-        found = await survey(open_store(url), anchors)
+        found = await take_snapshot(open_store(url), anchors)
     chain, differences = found.chain, found.differences()
     if as_json:
         print_json(_as_json(chain, differences))
@@ -72,9 +72,9 @@ def _anchors(expected: tuple[str, ...]) -> Mapping[int, str]:
     return {int(each[1]): each[2] for each in found if each is not None}
 
 
-def _print(chain: Chain, differences: list[Difference]) -> None:
+def _print(chain: ChainVerifier, differences: list[Difference]) -> None:
     for change in chain.found:
-        click.echo(f"change {change.seq} says that a server found {clean(' '.join(change.thing))} changed past the log")
+        click.echo(f"change {change.seq} says that a server found {clean(' '.join(change.resource))} changed past the log")
     if chain.fault is not None:
         click.echo(f"flyte: {clean(str(chain.fault))}", err=True)
         return
@@ -90,7 +90,7 @@ def _print(chain: Chain, differences: list[Difference]) -> None:
 
 
 def _told(difference: Difference) -> str:
-    name = " ".join(difference.thing)
+    name = " ".join(difference.resource)
     entry = difference.entry
     if difference.former is not None:
         said = f"change {difference.former.seq}, which was removed to bound the log,"
@@ -104,11 +104,11 @@ def _told(difference: Difference) -> str:
     return f"{name} is in the store, but not as {_by(entry)} says"
 
 
-def _by(entry: Change) -> str:
+def _by(entry: AuditEntry) -> str:
     return f"change {entry.seq} ({entry.action} by {entry.who}, {local_time(entry.time)})"
 
 
-def _as_json(chain: Chain, differences: list[Difference]) -> dict[str, Any]:
+def _as_json(chain: ChainVerifier, differences: list[Difference]) -> dict[str, Any]:
     return {
         "changes": chain.seq - chain.base.seq,
         "removed": chain.base.seq,
@@ -117,7 +117,7 @@ def _as_json(chain: Chain, differences: list[Difference]) -> dict[str, Any]:
         "found": [change.seq for change in chain.found],
         "unverifiable": chain.unverifiable,
         "differences": [
-            {"kind": each.thing[0], "name": each.thing[1], "change": None if each.entry is None else each.entry.seq}
+            {"kind": each.resource[0], "name": each.resource[1], "change": None if each.entry is None else each.entry.seq}
             for each in differences
         ],
     }

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, Problem, StoreError
 from flyteops.server.watch import Watch
-from flyteops.service import Order, TokenBook
+from flyteops.service import TokenRegistry, TokenRequest
 from flyteops.settings import Settings
 from flyteops.storage import path_of
 from flyteops.web.api import OPERATIONS
@@ -100,7 +100,7 @@ class Access:
     Without an OpenID provider there are neither.
     """
 
-    def __init__(self, settings: Settings, tokens: TokenBook, loops: BackgroundLoops, find_pack: Find) -> None:
+    def __init__(self, settings: Settings, tokens: TokenRegistry, loops: BackgroundLoops, find_pack: Find) -> None:
         self._loops = loops
         self._settings = settings
         self._tokens = tokens
@@ -122,7 +122,7 @@ class Access:
                 "%d tokens of this server are known, %d of them of admins", len(tokens), sum(each.is_admin for each in tokens)
             )
             return
-        token, text = self._tokens.make(Order(is_admin=True, description="made at a start without an admin"), FIRST)
+        token, text = self._tokens.make(TokenRequest(is_admin=True, description="made at a start without an admin"), FIRST)
         # The file comes first: a stored token that is written nowhere would lock everybody out for
         # good.
         self._secret.write(f"{text}\n")

@@ -131,6 +131,6 @@ async def stop_server(server: Server, service: Service, stop: asyncio.Event, hur
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await hurried.wait()
-    service.stop_taking()
+    service.end_long_polls()
     LOGGER.info("stopping: requests under way have %d s to end", GRACE)
     server.should_exit = True

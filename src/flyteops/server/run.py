@@ -1,6 +1,7 @@
 """The server, assembled from its settings, started and stopped."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from flyteops import __version__
 from flyteops.errors import FlyteError, UnavailableError
+from flyteops.model import Pack
 from flyteops.retry import Backoff, persist
 from flyteops.server.descriptors import watch_descriptors
 from flyteops.server.http import Server, make_server, stop_server
 from flyteops.server.keys import keys_of
 from flyteops.server.logs import reopen
-from flyteops.server.loops import background, keep_certificate, keep_current, keep_loading, sweep
+from flyteops.server.loops import background, keep_certificate, keep_current, keep_loading
 from flyteops.server.signals import ignore_usr2, stop_at_end_of_input, stop_on_signal
 from flyteops.server.socket import BACKLOG, address_of, is_loopback, reserve_port
 from flyteops.server.workers import AT_WORK, Workers, tell_parent
-from flyteops.service import Housekeeping, Seeds, Service, steady_seconds, utc_now
+from flyteops.service import MaintenanceSettings, SeedSource, Service, steady_seconds, utc_now
 from flyteops.settings import Settings, unknown_variables
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import Store
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 
 LOGGER = logging.getLogger("flyte.server")
+
+MAINTENANCE_INTERVAL = 5.0
 
 COMING = Backoff(first=0.25, limit=5.0)
 """The pauses between two tries of a store that is unavailable when the server starts."""
@@ -161,12 +165,14 @@ async def work(settings: Settings, store: Store, service: Service, access: "Acce
     except BaseException:  # on any failure, requests could never be served
         stop.set()
         raise
-    await asyncio.gather(sweep(service, stop), service.keep_time(), *([keep_current(service)] if service.is_shared else []))
+    await asyncio.gather(
+        run_maintenance(service, stop), service.run_scheduler(), *([keep_current(service)] if service.is_shared else [])
+    )
 
 
 def make_service(settings: Settings, store: Any) -> Service:
     """Return the use cases on a store, with the real clock and real randomness."""
-    housekeeping = Housekeeping(
+    housekeeping = MaintenanceSettings(
         keep_for=settings.keep_for,
         keep_finished_for=settings.keep_finished_for,
         max_bytes=settings.max_disk,
@@ -180,9 +186,9 @@ def make_service(settings: Settings, store: Any) -> Service:
         store,
         clock=utc_now,
         monotonic=steady_seconds,
-        seeds=Seeds(secrets.token_bytes(32)),
+        seeds=SeedSource(secrets.token_bytes(32)),
         housekeeping=housekeeping,
-        seals=make_seals(settings),
+        encryptor=make_encryptor(settings),
         longest_body=settings.max_body_bytes,
     )
 
@@ -198,14 +204,14 @@ def tune_interpreter() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
-def make_seals(settings: Settings) -> Any:
+def make_encryptor(settings: Settings) -> Any:
     """Return the encryption of secrets; None without keys."""
     keys = keys_of(settings)
     if not keys:
         return None
-    from flyteops.service.seal import Seals  # noqa: PLC0415 - takes long to load, and few need it
+    from flyteops.service.encryption import Encryptor  # noqa: PLC0415 - takes long to load, and few need it
 
-    return Seals(keys)
+    return Encryptor(keys)
 
 
 def make_tls(settings: Settings) -> "Tls | None":
@@ -223,13 +229,16 @@ def make_access(settings: Settings, service: Service) -> "Access | None":
         return None
     from flyteops.server.auth import Access  # noqa: PLC0415 - takes long to load, and not all need it
 
-    return Access(settings, service.tokens, service.loops, service.get_pack)
+    async def get_pack(pack_id: str) -> Pack:
+        service.check_started()  # the gate calls this before any other request does
+        return await service.packs.get(pack_id)
+
+    return Access(settings, service.tokens, service.loops, get_pack)
 
 
 def contents(settings: Settings, service: Service) -> str:
     """Return the store and its contents, for the log."""
-    flows, packs = service.counts
-    return f"{shown(settings.store)} with {flows} flows and {packs} packs"
+    return f"{shown(settings.store)} with {len(service.flows)} flows and {len(service.packs)} packs"
 
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
@@ -242,7 +251,7 @@ def announce(settings: Settings, listener: socket.socket, service: Service, away
 def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
     """Listen from now on, and report that to the parent and the log."""
     listener.listen(BACKLOG)
-    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), *service.counts)
+    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), len(service.flows), len(service.packs))
     warn_of(away)
     os.write(1, AT_WORK)
 
@@ -269,3 +278,17 @@ def warn(settings: Settings, listener: socket.socket) -> None:
         LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so nobody needs a token.")
     for problem in unknown_variables(os.environ):
         LOGGER.warning("%s", problem)
+
+
+async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
+    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
+    loop = service.loops.loop("The housekeeping", LOGGER)
+    while not stop.is_set():
+        try:
+            await service.run_maintenance()
+            loop.succeeded()
+        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
+            loop.failed(error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAINTENANCE_INTERVAL):
+                await stop.wait()

@@ -34,7 +34,7 @@ MOST_NAMED = 5
 """The number of problems that a warning names."""
 
 
-class AsideKey(NamedTuple):
+class SetAsideKey(NamedTuple):
     """The identity of a set-aside entry.
 
     `kind` is one of those of the change log, or action, schedule or flow version. `place`
@@ -64,18 +64,18 @@ def reason_of(error: Exception) -> str:
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
-class Aside:
+class SetAsideEntries:
     """All set-aside entries, by key."""
 
     def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
         self._clock = clock
         self._monotonic = monotonic
-        self._problems: dict[AsideKey, HealthProblem] = {}
+        self._problems: dict[SetAsideKey, HealthProblem] = {}
 
     def __contains__(self, key: object) -> bool:
         return key in self._problems
 
-    def report(self, failures: Mapping[AsideKey, Exception]) -> None:
+    def report(self, failures: Mapping[SetAsideKey, Exception]) -> None:
         """Set entries aside, or record that they failed again.
 
         Each is logged once for each reason.
@@ -101,7 +101,7 @@ class Aside:
         if len(fresh) > MOST_LOGGED:
             LOGGER.error("%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MOST_LOGGED)
 
-    def resolve(self, keys: Iterable[AsideKey]) -> None:
+    def resolve(self, keys: Iterable[SetAsideKey]) -> None:
         """Record that these are in order, or gone."""
         for key in keys:
             problem = self._problems.pop(key, None)
@@ -113,16 +113,16 @@ class Aside:
 
         All others can be read.
         """
-        keys = {AsideKey(kind, name, place): error for name, error in failures.items()}
+        keys = {SetAsideKey(kind, name, place): error for name, error in failures.items()}
         self.resolve([key for key in self._problems if (key.kind, key.place) == (kind, place) and key not in keys])
         self.report(keys)
 
-    def why(self, key: AsideKey) -> str:
+    def reason_of(self, key: SetAsideKey) -> str:
         """Return the reason why this is set aside, "" if it is not."""
         problem = self._problems.get(key)
         return "" if problem is None else problem.reason
 
-    def waits(self, key: AsideKey) -> bool:
+    def is_waiting(self, key: SetAsideKey) -> bool:
         """Return whether this is set aside and not due for another try yet."""
         problem = self._problems.get(key)
         return problem is not None and problem.retry_at > self._monotonic()
@@ -146,7 +146,7 @@ class Aside:
         """Return whether a resource, as the change log names it, cannot be read."""
         return any((key.kind, key.name) == thing for key in self._problems)
 
-    def keys(self, kinds: Iterable[str]) -> Sequence[AsideKey]:
+    def keys(self, kinds: Iterable[str]) -> Sequence[SetAsideKey]:
         """Return the keys of the entries of some kinds."""
         wanted = frozenset(kinds)
         return [key for key in self._problems if key.kind in wanted]

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flyteops.background import BackgroundLoop
-from flyteops.change import BASE, KEY, KIND, Base, Chain, Change, key_of, open_note
 from flyteops.errors import StoreError
-from flyteops.service.changelog import AT_ONCE, ChangeLog
+from flyteops.service.auditlog.entry import BASE, KEY, KIND, AuditBase, AuditEntry, ChainVerifier, key_of, open_entry
+from flyteops.service.auditlog.log import AT_ONCE, AuditLog
 from flyteops.storage.base import Store, VersionBound
 
 if TYPE_CHECKING:
@@ -32,20 +32,20 @@ Another server may still be evaluating an event with it.
 """
 
 
-class LogBound:
+class AuditLogBound:
     """Keeps the change log from growing for ever.
 
     `excess` is the number of bytes above the bound.
     """
 
-    def __init__(self, store: Store, changes: ChangeLog, loop: Callable[[str, logging.Logger], BackgroundLoop]) -> None:
+    def __init__(self, store: Store, changes: AuditLog, loop: Callable[[str, logging.Logger], BackgroundLoop]) -> None:
         self.excess = 0
         self._store = store
         self._changes = changes
         self._loop = loop
         self._from = self._to = self._size = 0
         self._cleared = -1
-        self._trusted = Base()
+        self._trusted = AuditBase()
 
     async def keep(self, limit: int) -> None:
         """Measure the log, and remove its oldest entries when it is longer than `limit` bytes."""
@@ -76,7 +76,7 @@ class LogBound:
             await self._measure(base)
             self.excess = max(0, self._size - limit)
 
-    async def _is_trusted(self, base: Base) -> bool:
+    async def _is_trusted(self, base: AuditBase) -> bool:
         """Return whether an entry says that a server has written the base; report it if none does.
 
         With another one nothing is removed: the next base, which an entry of ours would vouch for, would hide what is missing.
@@ -96,7 +96,7 @@ class LogBound:
         self._trusted = base
         return True
 
-    async def _measure(self, base: Base) -> bool:
+    async def _measure(self, base: AuditBase) -> bool:
         """Add the lengths of entries not measured yet.
 
         Return whether the end of the log was reached.
@@ -116,15 +116,15 @@ class LogBound:
         notes = await self._store.list_notes(KIND, after=key_of(seq), limit=AT_ONCE)
         return [note for note in notes if KEY.fullmatch(note.key)]
 
-    async def _oldest(self, base: Base, too_much: int) -> tuple[Sequence[Change], int]:
+    async def _oldest(self, base: AuditBase, too_much: int) -> tuple[Sequence[AuditEntry], int]:
         """Return the oldest entries that add up to so many bytes, and their length.
 
         The newest entries, and entries after a damaged one, are not among them.
         """
         loop = self._loop("Bounding the log of changes", LOGGER)
-        chain = Chain()
+        chain = ChainVerifier()
         chain.begin(base.note)
-        entries: list[Change] = []
+        entries: list[AuditEntry] = []
         length = 0
         while length < too_much and chain.seq < self._to - AT_ONCE:
             page = await self._page(chain.seq)
@@ -135,14 +135,14 @@ class LogBound:
                 if chain.fault is not None:
                     loop.failed(StoreError(f"{chain.fault}. It stays for `flyte audit verify`, with all entries behind it."))
                     return entries, length
-                entries.append(open_note(note))
+                entries.append(open_entry(note))
                 length += len(note.value)
                 if length >= too_much or chain.seq >= self._to - AT_ONCE:
                     break
         loop.succeeded()
         return entries, length
 
-    async def _clear(self, base: Base) -> None:
+    async def _clear(self, base: AuditBase) -> None:
         """Remove the entries that a base replaces."""
         if base.seq == self._cleared:
             return
@@ -152,7 +152,7 @@ class LogBound:
         self._cleared = base.seq
 
 
-class FlowBound:
+class FlowVersionBound:
     """Removes unused flow versions. `excess` is the number of bytes above their bound."""
 
     def __init__(self, store: Store) -> None:

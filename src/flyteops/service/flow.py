@@ -2,20 +2,20 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
-from flyteops.change import UNREADABLE, Author, State, Thing, thing
-from flyteops.engine import FlowIndex, PreparedFlow, prepare
+from flyteops.engine import FlowIndex, PreparedFlow, prepare, timetables
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
-from flyteops.ruling import Timetable
-from flyteops.service.aside import FLOW, VERSION, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_flow
+from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.auditlog.snapshot import flow_state
 from flyteops.storage.base import NotLoadedError, Rows, Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -29,7 +29,7 @@ These began with them. Compiled they take some fifty times as much.
 """
 
 
-class Versions:
+class VersionCache:
     """Compiled flow versions that are no longer current; the least recently used are evicted first.
 
     `length` bounds the JSON of them all, but the last one added always stays.
@@ -76,22 +76,33 @@ def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
     ] == [step.fault is None for step in saved.steps]
 
 
-class FlowBook:
+class FlowRegistry:
     """The current versions of all flows, and the versions that executions began with."""
 
-    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - all that is not pure comes from outside
+        self,
+        store: Store,
+        changes: AuditLog,
+        aside: SetAsideEntries,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        expect: Callable[[Iterable[datetime]], None],
+    ) -> None:
         self._store = store
         self._changes = changes
         self._aside = aside
+        self._clock = clock
+        self._new_id = new_id
+        self._expect = expect
         self._current: dict[str, PreparedFlow] = {}
-        self._old = Versions(OLD_VERSIONS_LENGTH)
+        self._old = VersionCache(OLD_VERSIONS_LENGTH)
         self._gone: set[str] = set()
         self.index = FlowIndex()
 
     def __len__(self) -> int:
         return len(self._current)
 
-    def load(self, versions: Rows[FlowVersion]) -> None:
+    def begin(self, versions: Rows[FlowVersion]) -> None:
         """Begin with these; set aside those that cannot be read.
 
         The faulty steps of a flow report why they fail.
@@ -105,6 +116,10 @@ class FlowBook:
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
+
+    async def load(self) -> None:
+        """Load the current versions of all flows."""
+        self.begin(await self._store.list_flows())
 
     async def refresh(self) -> None:
         """Load current versions that other servers have saved, and drop deleted flows."""
@@ -132,50 +147,53 @@ class FlowBook:
         return [self._current[name].version.flow for name in sorted(self._current)]
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all flows, as entries of the change log record them."""
-        return {thing("flow", name): of_flow(prepared.version.flow) for name, prepared in self._current.items()}
+        return {resource_key("flow", name): flow_state(prepared.version.flow) for name, prepared in self._current.items()}
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> ResourceState | None:
         """Return the state of a flow, None if it does not exist."""
         found = self._current.get(name)
-        return None if found is None else of_flow(found.version.flow)
+        return None if found is None else flow_state(found.version.flow)
 
-    def find(self, name: str) -> PreparedFlow | None:
+    def find_current(self, name: str) -> PreparedFlow | None:
         """Return the current version of a flow."""
         return self._current.get(name)
 
     def get(self, name: str) -> Flow:
         """Return a flow; raise `NotFoundError`."""
-        found = self.find(name)
+        found = self.find_current(name)
         if found is None:
             raise NotFoundError(f"There is no flow {name!r}.")
         return found.version.flow
 
-    async def save(self, prepared: PreparedFlow, tables: Sequence[Timetable], by: Author) -> FlowVersion:
-        """Store a version and make it current.
+    async def save(self, flow: Flow, by: Author = SERVER) -> FlowVersion:
+        """Make this the current version of the flow of its name; running executions keep theirs.
 
-        Return it, or the present version if nothing has changed.
+        A flow that is the current version already is not stored again. Two servers that save the
+        same change at the same moment may store a version each.
         """
-        flow = prepared.version.flow
-        async with self._changes.turn():
-            current = self.find(flow.name)
+        prepared = prepare(FlowVersion(uuid=self._new_id(), flow=flow, saved_at=self._clock()))
+        tables = timetables(prepared, prepared.version.saved_at)
+        async with self._changes.exclusive():
+            current = self.find_current(flow.name)
             if current is not None and is_same(current, prepared):
                 return current.version
-            async with self._changes.recorded(by, thing("flow", flow.name), self.state(flow.name), of_flow(flow)):
+            async with self._changes.record_change(by, resource_key("flow", flow.name), self.state(flow.name), flow_state(flow)):
                 await self._store.save_flow(prepared.version, tables)
                 self.put(prepared)
+        self._expect(table.next_at for table in tables if table.next_at is not None)
         return prepared.version
 
-    async def delete(self, name: str, by: Author) -> None:
+    async def delete(self, name: str, by: Author = SERVER) -> None:
         """Delete a flow, even one that cannot be read.
 
         Its running executions go on with their version.
         """
-        async with self._changes.turn():
-            unreadable = AsideKey(FLOW, name)
-            before = UNREADABLE if unreadable in self._aside else of_flow(self.get(name))
-            async with self._changes.recorded(by, thing("flow", name), before, None):
+        async with self._changes.exclusive():
+            unreadable = SetAsideKey(FLOW, name)
+            before = UNREADABLE if unreadable in self._aside else flow_state(self.get(name))
+            async with self._changes.record_change(by, resource_key("flow", name), before, None):
                 await self._store.delete_flow(name)
                 self.discard(name)
                 self._aside.resolve([unreadable])
@@ -207,18 +225,18 @@ class FlowBook:
     def version(self, name: str, uuid: str) -> PreparedFlow | None:
         """Return the version that an execution began with, None if the store no longer has it.
 
-        Raise `UnreadableError` if it cannot be read. Call this inside `with_versions`, which loads
-        the versions that are not in memory.
+        Raise `UnreadableError` if it cannot be read, and `NotLoadedError` if it is not in memory,
+        upon which `with_versions` loads it. May be called in the writer's thread.
         """
         current = self._current.get(name)
         if current is not None and current.version.uuid == uuid:
             return current
         old = self._old.find(uuid)
         if old is None and uuid not in self._gone:
-            key = AsideKey(VERSION, uuid)
-            if self._aside.waits(key):
-                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.why(key)}")
-            raise _NotLoadedError(uuid)
+            key = SetAsideKey(VERSION, uuid)
+            if self._aside.is_waiting(key):
+                raise UnreadableError(f"The version {uuid!r} of the flow {name!r} cannot be read: {self._aside.reason_of(key)}")
+            raise NotLoadedError(uuid)
         return old
 
     async def with_versions(self, verb: Callable[[], Awaitable[T]]) -> T:
@@ -229,11 +247,11 @@ class FlowBook:
         while True:
             try:
                 return await verb()
-            except _NotLoadedError as missing:
-                await self._load(missing.uuid)
+            except NotLoadedError as missing:
+                await self._load(missing.flow_uuid)
 
     async def _load(self, uuid: str) -> None:
-        key = AsideKey(VERSION, uuid)
+        key = SetAsideKey(VERSION, uuid)
         try:
             self._old.add(prepare(await self._store.get_flow_version(uuid)))
         except NotFoundError:
@@ -245,11 +263,3 @@ class FlowBook:
             self._aside.report({key: error})
             return
         self._aside.resolve([key])
-
-
-class _NotLoadedError(NotLoadedError):
-    """The evaluator needs a flow version that is not in memory."""
-
-    def __init__(self, uuid: str) -> None:
-        super().__init__(uuid)
-        self.uuid = uuid

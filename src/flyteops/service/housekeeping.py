@@ -8,7 +8,7 @@ from flyteops.storage.base import KEPT_KEYS, Retention
 
 
 @dataclass(frozen=True, kw_only=True)
-class Housekeeping:
+class MaintenanceSettings:
     """The settings of `Service.sweep`.
 
     Durations are `timedelta`, `dead_packs_at` is local wall time. Finished data is kept for
@@ -45,7 +45,7 @@ class Housekeeping:
         )
 
 
-async def do_all(*parts: Callable[[], Awaitable[None]]) -> None:
+async def run_all(*parts: Callable[[], Awaitable[None]]) -> None:
     """Run each of the parts, even if others fail; raise the first error at the end."""
     failed: Exception | None = None
     for part in parts:

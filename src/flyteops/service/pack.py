@@ -1,20 +1,20 @@
 """The packs in memory, with the time at which each was last seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 
 import msgspec
 
-from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Pack, PackDeclaration, PackRef
 from flyteops.name import check, label_problems, name_problems
-from flyteops.service.aside import PACK, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.housekeeping import Housekeeping
-from flyteops.service.presence import Presence
-from flyteops.service.state import of_pack
+from flyteops.service.aside import PACK, SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.auditlog.snapshot import pack_state
+from flyteops.service.housekeeping import MaintenanceSettings
+from flyteops.service.presence import PresenceTracker
 from flyteops.storage.base import Rows, Store
 
 SHOWING_UP = timedelta(minutes=1)
@@ -24,22 +24,28 @@ Before that, none counts as dead, as none could be seen while the server was dow
 """
 
 
-class PackRoll:
+class PackRegistry:
     """All packs. Their last-seen times are kept in memory, and stored periodically."""
 
-    def __init__(self, store: Store, changes: ChangeLog, aside: Aside) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: AuditLog, aside: SetAsideEntries) -> None:
         self._store = store
+        self._clock = clock
         self._aside = aside
         self._changes = changes
         self._packs: dict[str, Pack] = {}
         self._senders: dict[str, PackRef] = {}
         self._seen: dict[str, datetime] = {}
-        self._presence = Presence(store)
+        self._presence = PresenceTracker(store)
         self._dead_checked_on: date | None = None
-        self.served_since: datetime | None = None
+        self._served_since: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._packs)
+
+    async def load(self) -> None:
+        """Load the packs from the store when the server starts."""
+        await self.refresh()
+        self._served_since = self._clock()
 
     async def refresh(self) -> None:
         """Load the packs from the store."""
@@ -55,7 +61,7 @@ class PackRoll:
         self._packs = {pack.id: pack for pack in packs}
         self._senders = {pack_id: sender for pack_id, sender in self._senders.items() if pack_id in self._packs}
 
-    async def register(self, declaration: PackDeclaration, now: datetime, by: Author, *, takes_over: bool = True) -> Pack:
+    async def register(self, declaration: PackDeclaration, by: Author = SERVER, *, takes_over: bool = True) -> Pack:
         """Create the pack, or replace the one with the same id.
 
         Different names and labels can make the same id. Unless it `takes_over`, raise
@@ -65,16 +71,17 @@ class PackRoll:
             raise InputError("A pack needs a name.", problems=[Problem("name", "must not be empty")])
         items = name_problems({f"items[{index}]": key for index, key in enumerate(declaration.items)})
         check("The pack", (*name_problems({"name": declaration.name}), *label_problems("labels", declaration.labels), *items))
+        now = self._clock()
         pack = declaration.seen(now)
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if not takes_over:
                 await self._expect_same(pack)
             known = self._packs.get(pack.id)
             if known is not None and _text(known) == _text(pack):
                 self._seen[pack.id] = now  # many do this at once after a restart of the server
                 return pack
-            before = None if known is None else of_pack(known)
-            async with self._changes.recorded(by, thing("pack", pack.id), before, of_pack(pack)):
+            before = None if known is None else pack_state(known)
+            async with self._changes.record_change(by, resource_key("pack", pack.id), before, pack_state(pack)):
                 await self._store.save_pack(pack)
                 self._forget(pack.id)
                 self._packs[pack.id] = pack
@@ -99,7 +106,7 @@ class PackRoll:
         """Return a pack as it registered, without a fresh last-seen time; raise `NotFoundError`."""
         return await self._pack(pack_id)
 
-    async def reads(self, pack_id: str, key: str) -> bool:
+    async def reads_item(self, pack_id: str, key: str) -> bool:
         """Return whether a pack declares a datastore item, also since a moment at another server.
 
         Raise `NotFoundError` for a pack that is not known.
@@ -110,15 +117,15 @@ class PackRoll:
         stored = await self._store.find_pack(pack_id)
         return stored is not None and key in stored.items
 
-    async def delete(self, pack_id: str, by: Author) -> None:
+    async def delete(self, pack_id: str, by: Author = SERVER) -> None:
         """Delete the pack, even one that cannot be read.
 
         Its events and actions stay in the audit.
         """
-        async with self._changes.turn():
-            unreadable = AsideKey(PACK, pack_id)
-            before = UNREADABLE if unreadable in self._aside else of_pack(await self._pack(pack_id))
-            async with self._changes.recorded(by, thing("pack", pack_id), before, None):
+        async with self._changes.exclusive():
+            unreadable = SetAsideKey(PACK, pack_id)
+            before = UNREADABLE if unreadable in self._aside else pack_state(await self._pack(pack_id))
+            async with self._changes.record_change(by, resource_key("pack", pack_id), before, None):
                 await self._store.delete_pack(pack_id)
                 self._forget(pack_id)
                 await self._presence.forget(pack_id)
@@ -132,20 +139,21 @@ class PackRoll:
         self._seen[pack_id] = now
         return sender
 
-    async def report(self, pack_id: str, instance: str, now: datetime, *, stops: bool) -> int:
+    async def report_presence(self, pack_id: str, instance: str, *, stops: bool) -> int:
         """Record that an instance is connected, or stops; return the number of others connected.
 
         Raise `NotFoundError` for an unknown pack.
         """
+        now = self._clock()
         await self.sender(pack_id, now)
         if stops:
             return await self._presence.sign_off(pack_id, instance, now)
         return self._presence.report(pack_id, instance, now)
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all packs, as entries of the change log record them."""
-        return {thing("pack", pack.id): of_pack(pack) for pack in self._packs.values()}
+        return {resource_key("pack", pack.id): pack_state(pack) for pack in self._packs.values()}
 
     async def _pack(self, pack_id: str) -> Pack:
         pack = self._packs.get(pack_id)
@@ -176,17 +184,18 @@ class PackRoll:
             self._seen = {**seen, **self._seen}
             raise
 
-    async def delete_dead(self, now: datetime, housekeeping: Housekeeping) -> None:
+    async def delete_dead(self, housekeeping: MaintenanceSettings) -> None:
         """Remove packs that were not seen for long, once a day."""
+        now = self._clock()
         local = now.astimezone()
         due = f"{local:%H:%M}" >= housekeeping.dead_packs_at
         if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
             return
-        if self.served_since is not None and now - self.served_since < SHOWING_UP:
+        if self._served_since is not None and now - self._served_since < SHOWING_UP:
             return
         self._dead_checked_on = local.date()
         alive_since = now - housekeeping.dead_after
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if self._store.is_shared:
                 await self.refresh()
             for pack in [pack for pack in self._packs.values() if self._fresh(pack).last_seen_at < alive_since]:
@@ -195,7 +204,7 @@ class PackRoll:
                 self._forget(pack.id)
 
     async def _delete_dead(self, pack: Pack, alive_since: datetime) -> None:
-        async with self._changes.recorded(SERVER, thing("pack", pack.id), of_pack(pack), None):
+        async with self._changes.record_change(SERVER, resource_key("pack", pack.id), pack_state(pack), None):
             await self._store.delete_pack(pack.id, unless_seen_since=alive_since)
             await self._presence.forget(pack.id)
             if self._store.is_shared and await self._store.find_pack(pack.id) is not None:

@@ -20,7 +20,7 @@ MOST_INSTANCES = 1000
 """The largest number of known instances of one pack; the oldest are dropped first."""
 
 
-class Presence:
+class PresenceTracker:
     """The presence that packs report.
 
     Instances are known to this server alone, and only while they go on reporting.

@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import partial
 
 from flyteops.background import BackgroundLoop
-from flyteops.service.bound import FlowBound, LogBound
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.housekeeping import Housekeeping, do_all
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.bound import AuditLogBound, FlowVersionBound
+from flyteops.service.housekeeping import MaintenanceSettings, run_all
 from flyteops.storage.base import Retention, Store
 
 LOGGER = logging.getLogger("flyte.service")
@@ -24,17 +24,19 @@ class RetentionTask:
     their excess.
     """
 
-    def __init__(self, store: Store, changes: ChangeLog, housekeeping: Housekeeping, loop: Callable[..., BackgroundLoop]) -> None:
+    def __init__(
+        self, store: Store, changes: AuditLog, housekeeping: MaintenanceSettings, loop: Callable[..., BackgroundLoop]
+    ) -> None:
         self._store = store
         self._housekeeping = housekeeping
-        self._log_bound = LogBound(store, changes, loop)
-        self._flow_bound = FlowBound(store)
+        self._log_bound = AuditLogBound(store, changes, loop)
+        self._flow_bound = FlowVersionBound(store)
         self._over_bytes = 0
 
     async def run(self, now: datetime) -> None:
         """Remove all that may be removed now."""
         most = self._housekeeping
-        await do_all(
+        await run_all(
             partial(self._log_bound.keep, most.share(most.max_change_log)),
             partial(self._flow_bound.keep, now, most.share(most.max_old_flows)),
             partial(self._purge, now),

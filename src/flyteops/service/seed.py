@@ -24,7 +24,7 @@ def steady_seconds() -> float:
 SEED_LENGTH = 16
 
 
-class Seeds:
+class SeedSource:
     """Makes seeds that cannot be guessed without the secret.
 
     Reading each from the system would cost far more.

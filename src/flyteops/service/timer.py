@@ -20,7 +20,7 @@ TOLERANCE = timedelta(seconds=2)
 """The drift of the clock between two checks that does not count as a change."""
 
 
-class Timer:
+class WakeupTimer:
     """Wakes its waiting task at the earliest of the expected times."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -60,7 +60,7 @@ class Timer:
         return (self._next_at - self._clock()).total_seconds()
 
 
-class Presence:
+class AbsenceDetector:
     """Detects when this server was not running: before its start, or while frozen or asleep.
 
     It also counts as not running while it was stopped or could not work. Absences are counted
@@ -72,7 +72,7 @@ class Presence:
         self._seen_at: float | None = None
         self.is_back = True
 
-    def look(self) -> None:
+    def record_presence(self) -> None:
         """Record that this server is running now."""
         now = self._monotonic()
         if self._seen_at is not None and now - self._seen_at > AWAY_AFTER.total_seconds():
@@ -86,7 +86,7 @@ class Presence:
         return self._seen_at is not None
 
 
-class ClockWatch:
+class ClockMonitor:
     """Detects that the clock was set, by comparing it with a monotonic clock.
 
     Until the timers in the store have been moved accordingly (`look`, then `settle`), `now` goes on
@@ -120,7 +120,7 @@ class ClockWatch:
         # other one would end it at once.
         return due if self._noticed is None else max(now, due)
 
-    def look(self) -> tuple[datetime, timedelta | None]:
+    def read_clock(self) -> tuple[datetime, timedelta | None]:
         """Return the time, and the change of the clock since the last check, None if not set.
 
         The first change is zero.

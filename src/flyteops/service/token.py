@@ -9,13 +9,13 @@ from hashlib import sha256
 
 import msgspec
 
-from flyteops.change import SERVER, UNREADABLE, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, Problem, UnauthorizedError, UnavailableError
 from flyteops.model import Note, PackDeclaration, pack_id
 from flyteops.name import name_problems
 from flyteops.service import aside
-from flyteops.service.aside import Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.aside import SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
 from flyteops.storage.base import Store
 
 PREFIX = "flyte_"
@@ -64,13 +64,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_at is None or now < self.expires_at
 
     @property
-    def state(self) -> State:
+    def state(self) -> ResourceState:
         """The state, as entries of the change log record it, with a hash of the token's hash."""
         known = {name: value for name, value in msgspec.to_builtins(self).items() if name != "hash"}
         if self.items is None:  # as in the entries about tokens made before `items` existed
             del known["items"]
         known["fingerprint"] = sha256(self.hash.encode()).hexdigest()
-        return State.of("application/json", msgspec.json.encode(known, order="deterministic"))
+        return ResourceState.of("application/json", msgspec.json.encode(known, order="deterministic"))
 
     @property
     def claims(self) -> Mapping[str, str]:
@@ -94,7 +94,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A requested token; it is valid for some time, or without end."""
 
     is_admin: bool = False
@@ -105,10 +105,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
 
 
-class TokenBook:
+class TokenRegistry:
     """All tokens, in memory as well, so that a request with a token does not wait for the store."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], changes: ChangeLog, set_aside: Aside) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], changes: AuditLog, set_aside: SetAsideEntries) -> None:
         self._store = store
         self._aside = set_aside
         self._changes = changes
@@ -128,11 +128,11 @@ class TokenBook:
         self._is_loaded = True
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all tokens, as entries of the change log record them."""
-        return {thing("token", token.token_id): token.state for token in self._tokens.values()}
+        return {resource_key("token", token.token_id): token.state for token in self._tokens.values()}
 
-    def make(self, order: Order, token_id: str | None = None) -> tuple[Token, str]:
+    def make(self, order: TokenRequest, token_id: str | None = None) -> tuple[Token, str]:
         """Return a token and its text, which is not kept anywhere.
 
         Raise `InputError` for invalid orders.
@@ -159,14 +159,14 @@ class TokenBook:
     async def add(self, token: Token, by: Author = SERVER) -> None:
         """Store a token, valid from now on; raise `ConflictError` if its id exists."""
         note = Note(TOKEN, token.token_id, msgspec.json.encode(token))
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if token.token_id in self._tokens:
                 raise ConflictError(f"There is a token {token.token_id!r} already.")
-            async with self._changes.recorded(by, thing("token", token.token_id), None, token.state):
+            async with self._changes.record_change(by, resource_key("token", token.token_id), None, token.state):
                 await self._store.save_note(note, replaces=False)
                 self._tokens[token.token_id] = token
 
-    async def create(self, order: Order, by: Author = SERVER) -> tuple[Token, str]:
+    async def create(self, order: TokenRequest, by: Author = SERVER) -> tuple[Token, str]:
         """Create a token, valid from now on.
 
         Return it and its text, which cannot be retrieved again.
@@ -192,13 +192,13 @@ class TokenBook:
 
     async def revoke(self, token_id: str, by: Author = SERVER) -> None:
         """Revoke a token, even one that cannot be read; raise `NotFoundError`."""
-        unreadable = AsideKey(aside.TOKEN, token_id)
-        async with self._changes.turn():
+        unreadable = SetAsideKey(aside.TOKEN, token_id)
+        async with self._changes.exclusive():
             state = UNREADABLE if unreadable in self._aside else self.get(token_id).state
-            async with self._changes.recorded(by, thing("token", token_id), state, None, "revoked"):
+            async with self._changes.record_change(by, resource_key("token", token_id), state, None, "revoked"):
                 await self._store.delete_note(TOKEN, token_id)
                 self._tokens.pop(token_id, None)
-        self._aside.resolve([unreadable, AsideKey(aside.TOKEN, token_id, USE)])
+        self._aside.resolve([unreadable, SetAsideKey(aside.TOKEN, token_id, USE)])
         self._uses.pop(token_id, None)
         self._stored_uses.pop(token_id, None)
         with suppress(NotFoundError):
@@ -236,7 +236,7 @@ class TokenBook:
                 self._stored_uses[token_id] = at
 
 
-def _faults(order: Order) -> Iterable[Problem]:
+def _faults(order: TokenRequest) -> Iterable[Problem]:
     if order.is_admin == bool(order.pack_name.strip()):
         yield Problem("pack", "say the name of a pack, or that it is for an admin; not both")
     if order.labels and order.is_admin:

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from flyteops.change import SERVER, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, Problem, UnavailableError
 from flyteops.model import DataItem, Note
-from flyteops.service.aside import ITEM, Aside
-from flyteops.service.changelog import ChangeLog
+from flyteops.service.aside import ITEM, SetAsideEntries
+from flyteops.service.auditlog.entry import SERVER, ActionName, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
 from flyteops.storage.base import Store
 from flyteops.template import SECRET_FORMS
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.seal import Seals
+    from flyteops.service.encryption import Encryptor
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -45,7 +45,7 @@ SHORTEST_MASKED = 6
 MASK = b"***"
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class EncryptedSecret(msgspec.Struct, frozen=True):
     """The stored form of a secret: its value as a Fernet token."""
 
     content_type: str
@@ -53,9 +53,9 @@ class Sealed(msgspec.Struct, frozen=True):
     token: str
 
     @property
-    def state(self) -> State:
+    def state(self) -> ResourceState:
         """The state, as entries of the change log record it."""
-        return State.of_secret(self.content_type, self.token.encode(), self.description)
+        return ResourceState.of_secret(self.content_type, self.token.encode(), self.description)
 
 
 class Secret(NamedTuple):
@@ -77,13 +77,13 @@ class Secret(NamedTuple):
 class Vault:
     """All secrets of a store. Without `seals`, there can be none."""
 
-    def __init__(self, store: Store, changes: ChangeLog, aside: Aside, seals: "Seals | None" = None) -> None:
+    def __init__(self, store: Store, changes: AuditLog, aside: SetAsideEntries, encryptor: "Encryptor | None" = None) -> None:
         self._store = store
         self._aside = aside
         self._changes = changes
-        self._seals = seals
+        self._encryptor = encryptor
         self._code_key = b""
-        self._states: dict[str, State] = {}
+        self._states: dict[str, ResourceState] = {}
         self._secrets: dict[str, Secret] = {}
         self._locked: dict[str, DataItem] = {}
 
@@ -94,10 +94,10 @@ class Vault:
 
         For those that no key decrypts, only the name is known.
         """
-        states: dict[str, State] = {}
+        states: dict[str, ResourceState] = {}
         secrets: dict[str, Secret] = {}
         locked: dict[str, DataItem] = {}
-        for key, sealed in self._aside.decode(await self._store.list_notes(KIND), Sealed, ITEM, KIND):
+        for key, sealed in self._aside.decode(await self._store.list_notes(KIND), EncryptedSecret, ITEM, KIND):
             item = DataItem(key, sealed.content_type, b"", sealed.description, is_secret=True)
             states[key] = sealed.state
             value = self._open(key, sealed.token)
@@ -108,38 +108,38 @@ class Vault:
         for key in sorted(locked.keys() - self._locked.keys()):
             LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; what needs it fails.", key)
         self._states, self._secrets, self._locked = states, secrets, locked
-        if self._seals is not None:
-            await self._load_code_key(self._seals)
+        if self._encryptor is not None:
+            await self._load_code_key(self._encryptor)
 
     def _open(self, key: str, token: str) -> str | None:
         known = self._secrets.get(key)
         if known is not None and known.token == token:
             return known.value
-        opened = None if self._seals is None else self._seals.open(token.encode())
+        opened = None if self._encryptor is None else self._encryptor.decrypt(token.encode())
         return None if opened is None else opened.decode()
 
-    async def _load_code_key(self, seals: "Seals") -> None:
+    async def _load_code_key(self, encryptor: "Encryptor") -> None:
         if self._code_key:
             return
         with suppress(ConflictError):  # it exists already
-            await self._store.save_note(Note(CODE_KIND, CODE, seals.close(os.urandom(32))), replaces=False)
+            await self._store.save_note(Note(CODE_KIND, CODE, encryptor.encrypt(os.urandom(32))), replaces=False)
         [note] = await self._store.list_notes(CODE_KIND)
-        self._code_key = seals.open(note.value) or b""
+        self._code_key = encryptor.decrypt(note.value) or b""
         if not self._code_key:
             LOGGER.warning("The keys for secrets are not those that this store was used with before; no secret can be used.")
 
-    async def renew(self) -> None:
+    async def reencrypt(self) -> None:
         """Re-encrypt secrets under older keys with the first key, so that these can be retired."""
-        seals = self._seals
-        if seals is None:
+        encryptor = self._encryptor
+        if encryptor is None:
             return
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             for secret in list(self._secrets.values()):
-                if not seals.is_newest(secret.token.encode()):
-                    await self._seal(seals, secret.item, secret.value, SERVER, "rotated")
+                if not encryptor.is_current(secret.token.encode()):
+                    await self._seal(encryptor, secret.item, secret.value, SERVER, "rotated")
         for note in await self._store.list_notes(CODE_KIND):
-            if self._code_key and not seals.is_newest(note.value):
-                await self._store.save_note(Note(CODE_KIND, CODE, seals.close(self._code_key)))
+            if self._code_key and not encryptor.is_current(note.value):
+                await self._store.save_note(Note(CODE_KIND, CODE, encryptor.encrypt(self._code_key)))
 
     async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
         """Create or replace a secret; return True if it is new.
@@ -147,7 +147,7 @@ class Vault:
         It may keep its present description. Call this in a turn of the change log. Raise
         `InputError` if it cannot be kept as a secret.
         """
-        if self._seals is None or not self._code_key:
+        if self._encryptor is None or not self._code_key:
             message = f"cannot be kept secret: {self._why_unusable}"
             raise InputError(f"The item {message}.", problems=[Problem("secret", message)])
         try:
@@ -160,18 +160,20 @@ class Vault:
             item = msgspec.structs.replace(item, description=known.description)
         # Also if nothing has changed: otherwise a reader of the change log could find out a value
         # by guessing it.
-        await self._seal(self._seals, item, value, by)
+        await self._seal(self._encryptor, item, value, by)
         return known is None
 
     def _find(self, key: str) -> DataItem | None:
         """Return a secret without its value, even one that no key decrypts."""
         return self._secrets[key].item if key in self._secrets else self._locked.get(key)
 
-    async def _seal(self, seals: "Seals", item: DataItem, value: str, by: Author, action: ActionName | None = None) -> None:
-        token = seals.close(value.encode()).decode()
-        sealed = Sealed(item.content_type, item.description, token)
+    async def _seal(
+        self, encryptor: "Encryptor", item: DataItem, value: str, by: Author, action: ActionName | None = None
+    ) -> None:
+        token = encryptor.encrypt(value.encode()).decode()
+        sealed = EncryptedSecret(item.content_type, item.description, token)
         before = self._states.get(item.key)
-        async with self._changes.recorded(by, thing("datastore", item.key), before, sealed.state, action):
+        async with self._changes.record_change(by, resource_key("datastore", item.key), before, sealed.state, action):
             await self._store.save_note(Note(KIND, item.key, msgspec.json.encode(sealed)))
             self._states[item.key] = sealed.state
             self._secrets[item.key] = Secret.of(item, value, token)
@@ -179,15 +181,15 @@ class Vault:
 
     async def delete(self, key: str, by: Author) -> None:
         """Delete a secret, within a turn of the change log."""
-        async with self._changes.recorded(by, thing("datastore", key), self._states.get(key), None):
+        async with self._changes.record_change(by, resource_key("datastore", key), self._states.get(key), None):
             await self._store.delete_note(KIND, key)
             for known in (self._states, self._secrets, self._locked):
                 known.pop(key, None)
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all secrets, as entries of the change log record them."""
-        return {thing("datastore", key): state for key, state in self._states.items()}
+        return {resource_key("datastore", key): state for key, state in self._states.items()}
 
     def __contains__(self, key: object) -> bool:
         return key in self._secrets or key in self._locked
@@ -199,7 +201,7 @@ class Vault:
 
     # ------------------------------------------------------------------------------------------------------- references
 
-    def refer(self, name: str, form: str) -> str:
+    def placeholder_for(self, name: str, form: str) -> str:
         """Return the reference to a secret for the input of an action.
 
         Raise `KeyError` if there is no such secret, and another `LookupError` if it cannot be
@@ -214,13 +216,13 @@ class Vault:
 
     @property
     def _why_locked(self) -> str:
-        if self._seals is None:
+        if self._encryptor is None:
             return "it is encrypted, and this server has no keys; set FLYTE_SECRETS_KEY_FILE"
         return "none of the keys in FLYTE_SECRETS_KEY_FILE decrypts it; add the key that it was encrypted with"
 
     @property
     def _why_unusable(self) -> str:
-        if self._seals is None:
+        if self._encryptor is None:
             return "this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE"
         return "the keys in FLYTE_SECRETS_KEY_FILE are not those that this store was used with before; add one of these"
 

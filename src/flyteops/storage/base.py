@@ -55,7 +55,8 @@ Decide = Callable[[Progress], Outcome | Late | None]
 """Decides the consequences of a result from the current progress; None if it was applied before.
 
 Pure, and called again if another server was faster, so that it always sees the state that it
-decides upon. An exception ends the verb and is passed to the caller.
+decides upon. It may run in another thread than the caller. An exception, such as `NotLoadedError`,
+ends the verb and is passed to the caller.
 """
 
 Check = Callable[[Progress], None]
@@ -86,7 +87,14 @@ def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
 
 
 class NotLoadedError(Exception):
-    """A rule needs data that must be loaded first: the verb ends without any effect."""
+    """A decision needs a flow version that is not in memory: the verb ends without any effect.
+
+    The caller loads the version and repeats the verb.
+    """
+
+    def __init__(self, flow_uuid: str) -> None:
+        super().__init__(f"The flow version {flow_uuid!r} is not in memory.")
+        self.flow_uuid = flow_uuid
 
 
 class Rules(Protocol):
@@ -479,12 +487,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         """Apply a result: store its event with all consequences that `decide` returns.
 
         The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`.
         When `decide` returns `Late`, the event is kept with that attempt, the first one of each,
-        and nothing else changes. Return False when `decide` returned None. Raise `NotFoundError`
+        and nothing else changes; when it returns None, nothing changes. Return the decision that
+        was carried out. Raise `NotFoundError`
         for an unknown action, and `ConflictError` when `decide` finishes one that is neither
         PENDING nor UNKNOWN. No two results are decided upon the same state of an execution, so only
         one of the actions that they request per step is created.

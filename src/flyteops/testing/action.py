@@ -17,6 +17,7 @@ from flyteops.model import (
     Sibling,
     Transition,
 )
+from flyteops.ruling import Late
 from flyteops.storage.base import Claimed, EventFilter, Store
 from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
@@ -36,7 +37,7 @@ class ActionContract(StoreCase):
 
             assert list(await store.claim(WORKER, minutes(2))) == [Claimed(new.action_id, "Deploy", new.input, revision=1)]
             result = sample.event("Deployed", minutes(3), pack=WORKER, payload=b"null")
-            assert await store.finish(new.action_id, result, always(NOTHING)) is True
+            assert await store.finish(new.action_id, result, always(NOTHING)) == NOTHING
 
             expected = Action(
                 action_id=new.action_id,
@@ -313,7 +314,7 @@ class ActionContract(StoreCase):
             await start(store, sample.action())
             action_id = await take(store)
             await store.finish(action_id, first, always(NOTHING))
-            assert await store.finish(action_id, second, decide) is False
+            assert await store.finish(action_id, second, decide) is None
             assert (seen[-1].state, seen[-1].result) == (ActionState.SUCCESS, first)
             assert seen[-1].siblings == (Sibling("first", 0, ActionState.SUCCESS),)
             with raises(NotFoundError):
@@ -375,7 +376,7 @@ class ActionContract(StoreCase):
             assert (await store.get_action(action_id)).state is ActionState.PENDING
             with raises(NotFoundError):
                 await store.get_event(result.event_id)
-            assert await store.finish(action_id, result, always(NOTHING)) is True
+            assert await store.finish(action_id, result, always(NOTHING)) == NOTHING
 
     async def test_a_result_that_asks_for_a_step_again_is_refused_and_changes_nothing(self) -> None:
         sample = Sample()
@@ -400,7 +401,7 @@ class ActionContract(StoreCase):
         siblings = [sample.action(correlation_id=first.correlation_id, step_id=f"s{n}", step_index=n) for n in range(1, 20)]
         joined = [sample.action(correlation_id=first.correlation_id, step_id="join", step_index=99) for _ in range(20)]
 
-        async def finish(store: Store, number: int) -> bool:
+        async def finish(store: Store, number: int) -> Outcome | Late | None:
             def decide(progress: Progress) -> Outcome:
                 exists = any(sibling.step_id == "join" for sibling in progress.siblings)
                 return NOTHING if exists else creating(joined[number])
@@ -412,7 +413,8 @@ class ActionContract(StoreCase):
             await start(store, first, *siblings)
             for _ in range(20):
                 await take(store)
-            assert all(await asyncio.gather(*(finish(store, number) for number in range(20))))
+            decisions = await asyncio.gather(*(finish(store, number) for number in range(20)))
+            assert sum(decision != NOTHING for decision in decisions) == 1
             actions = (await store.get_execution(first.correlation_id)).actions
             assert [action.step_id for action in actions].count("join") == 1
             assert [action.state.is_finished for action in actions] == [True] * 20 + [False]
@@ -428,9 +430,9 @@ class ActionContract(StoreCase):
             action_id = await take(store)
             results = [sample.event("Deployed") for _ in range(20)]
             applied = await asyncio.gather(*(store.finish(action_id, result, decide) for result in results))
-            assert sorted(applied) == [False] * 19 + [True]
+            assert sorted(decision is None for decision in applied) == [False] + [True] * 19
             records = await store.list_events(EventFilter(event_name="Deployed"), 0, 50)
-            assert event_ids(records) == [results[applied.index(True)].event_id]
+            assert event_ids(records) == [results[applied.index(NOTHING)].event_id]
 
 
 async def start_one(store: Store, action: NewAction) -> NewAction:

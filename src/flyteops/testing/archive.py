@@ -249,7 +249,7 @@ class ArchiveContract(StoreCase):
             assert list(await store.list_events(ANY_EVENT, 0, 10)) == list(events)
             assert await take(store, minutes(2)) == waiting.action_id
             assert not await store.claim(WORKER, NOON)
-            assert await store.finish(pending.action_id, sample.event("Deployed"), always(NOTHING)) is True
+            assert await store.finish(pending.action_id, sample.event("Deployed"), always(NOTHING)) == NOTHING
             younger = sample.action()
             await start(store, younger)
             assert await take(store) == younger.action_id

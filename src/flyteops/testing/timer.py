@@ -158,7 +158,7 @@ class TimerContract(StoreCase):
             await store.advance(minutes(5), Ruling(Repeat(minutes(5))))
             late, later = sample.event("Deployed", minutes(6)), sample.event("Deployed", minutes(7))
             for event in (late, later):
-                await store.finish(action.action_id, event, lambda _: Late(1))
+                assert await store.finish(action.action_id, event, lambda _: Late(1)) == Late(1)
             found = await store.get_action(action.action_id)
             assert (found.state, found.result, found.attempts[0].late_result) == (ActionState.NEW, None, late)
             with raises(NotFoundError):

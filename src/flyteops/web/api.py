@@ -2,8 +2,8 @@
 
 from typing import Any, get_args
 
-from flyteops.change import Change, ThingKind
 from flyteops.model import Flow, PackDeclaration
+from flyteops.service.auditlog.entry import AuditEntry, ResourceKind
 from flyteops.web import audit, change, handler, hook, wire
 from flyteops.web.auth import own
 from flyteops.web.handler import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
@@ -434,7 +434,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="findChanges",
         tag="changeAudit",
         query=(
-            Parameter("kind", "what was changed", {"type": "string", "enum": list(get_args(ThingKind))}),
+            Parameter("kind", "what was changed", {"type": "string", "enum": list(get_args(ResourceKind))}),
             Parameter("name", "the name of the flow, the key of the item, or the id of the pack, token or action"),
             Parameter("who", "who did it: an id, a name, or a kind such as server"),
             Parameter("from", "from when on", {"type": "string", "format": "date-time"}, "2026-03-01T00:00:00Z"),
@@ -450,7 +450,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=change.get_change,
         name="getChange",
         tag="changeAudit",
-        outcomes={200: Success("The change.", Change)},
+        outcomes={200: Success("The change.", AuditEntry)},
         errors=(404,),
     ),
     Operation(

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Self
 
-from flyteops.change import Change
 from flyteops.errors import NotFoundError
 from flyteops.model import Link
-from flyteops.service import ChangeFilter
+from flyteops.service import AuditFilter
+from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.web.exchange import Call, Reply
 from flyteops.web.handler import following_of, page_of
 from flyteops.web.link import Site
@@ -18,11 +18,11 @@ LONGEST_NUMBER = 12
 class ChangeList(Answer, kw_only=True):
     """Entries of the log of changes, newest first."""
 
-    changes: list[Change]
+    changes: list[AuditEntry]
     links: list[Link]
 
     @classmethod
-    def of(cls, changes: Iterable[Change], site: Site, following: str | None) -> Self:
+    def of(cls, changes: Iterable[AuditEntry], site: Site, following: str | None) -> Self:
         return cls(changes=list(changes), links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following))
 
 
@@ -33,7 +33,7 @@ async def list_changes(call: Call) -> Reply:
     actions by people. An answer that would be longer than 16 MiB is cut, and has a link `next`.
     """
     with call.query() as query:
-        which = ChangeFilter(
+        which = AuditFilter(
             kind=query.text("kind"),
             name=query.text("name"),
             who=query.text("who"),
@@ -41,7 +41,7 @@ async def list_changes(call: Call) -> Reply:
             until=query.instant("until"),
         )
         start, limit = page_of(query)
-    changes = await call.service.list_changes(which, start, limit)
+    changes = await call.service.audit.list_changes(which, start, limit)
     return Reply(200, ChangeList.of(changes, call.site, following_of(query, start, changes)))
 
 
@@ -50,4 +50,4 @@ async def get_change(call: Call) -> Reply:
     text = call.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise NotFoundError("Changes have numbers.")
-    return Reply(200, await call.service.get_change(int(text)))
+    return Reply(200, await call.service.audit.get_change(int(text)))

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from flyteops.change import Author, Change
 from flyteops.document import to_yaml
 from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service, Token
+from flyteops.service.auditlog.entry import AuditEntry, Author
 from flyteops.service.token import EVERY_ITEM
 from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
@@ -281,7 +281,7 @@ class Reply(msgspec.Struct, frozen=True):
     """
 
     status: int
-    value: Answer | Change | bytes | dict[str, Any] | None = None
+    value: Answer | AuditEntry | bytes | dict[str, Any] | None = None
     content_type: bytes = b""
     headers: HeaderList = ()
 

@@ -63,10 +63,10 @@ async def get_liveness(call: Call) -> Reply:
 
 async def get_readiness(call: Call) -> Reply:
     """Report whether the server can do its work now, and if not, why."""
-    reasons = await call.service.why_not_ready(details=not call.has_auth)
+    reasons = await call.service.health.list_readiness_problems(details=not call.has_auth)
     # An empty tuple is left out of the answer. With auth, this path needs no token: names are left
     # to the callers with a token, and to the log.
-    warnings = (*call.service.warnings(details=not call.has_auth), *call.traffic_warnings())
+    warnings = (*call.service.health.warnings(details=not call.has_auth), *call.traffic_warnings())
     if reasons:
         return Reply(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
     return Reply(200, wire.Condition(status="ready", warnings=warnings))
@@ -78,13 +78,13 @@ async def list_problems(call: Call) -> Reply:
     These are things that it cannot read or process while everything else goes on; it tries them
     again.
     """
-    return Reply(200, wire.HealthProblemList.of(call.service.problems(), call.site))
+    return Reply(200, wire.HealthProblemList.of(call.service.health.problems(), call.site))
 
 
 async def get_health(call: Call) -> Reply:
     """Report whether the store answers."""
     try:
-        await call.service.check_health()
+        await call.service.health.check()
     except UnavailableError:
         return Reply(500)
     return Reply(200)
@@ -106,7 +106,7 @@ async def register_pack(call: Call) -> Reply:
         call.bearer.check_may_register(declared)
         LOGGER.info("The pack %s registers from %s without a token", declared.name, call.bearer.address)
     takes_over = not isinstance(call.bearer, Guest)
-    pack = await call.service.register_pack(declared, call.author, takes_over=takes_over)
+    pack = await call.service.packs.register(declared, call.author, takes_over=takes_over)
     site = call.site
     path = pack_path(pack.id)
     headers = (
@@ -124,13 +124,13 @@ async def list_packs(call: Call) -> Reply:
     link `next`.
     """
     site, now = call.site, call.service.now()
-    part = part_of(call, await call.service.list_packs(), lambda pack: wire.PackSummary.of(pack, site, now))
+    part = part_of(call, await call.service.packs.list(), lambda pack: wire.PackSummary.of(pack, site, now))
     return Reply(200, wire.PackList(links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views))
 
 
 async def get_pack(call: Call) -> Reply:
     """Show a pack."""
-    return Reply(200, wire.PackView.of(await call.service.get_pack(call.params["packId"]), call.site, call.service.now()))
+    return Reply(200, wire.PackView.of(await call.service.packs.get(call.params["packId"]), call.site, call.service.now()))
 
 
 async def report_presence(call: Call) -> Reply:
@@ -141,7 +141,7 @@ async def report_presence(call: Call) -> Reply:
     """
     report = await in_document(call, presence)
     stops = report.status == "stopped"
-    others = await call.service.report_presence(call.params["packId"], report.instance, stops=stops)
+    others = await call.service.packs.report_presence(call.params["packId"], report.instance, stops=stops)
     return Reply(200, wire.PresenceAnswer(others=others))
 
 
@@ -150,7 +150,7 @@ async def delete_pack(call: Call) -> Reply:
 
     Its events and actions stay in the audit.
     """
-    await call.service.delete_pack(call.params["packId"], call.author)
+    await call.service.packs.delete(call.params["packId"], call.author)
     return DONE
 
 
@@ -182,7 +182,7 @@ async def take_action(call: Call) -> Reply:
     pack_id = call.params["packId"]
     wait = timedelta(seconds=min(seconds, LONGEST_WAIT))
     claimed = await call.deliver(
-        call.service.take(pack_id, name, limit=limit or 1, wait=wait), call.service.hand_back, waits=bool(wait)
+        call.service.take(pack_id, name, limit=limit or 1, wait=wait), call.service.release_claims, waits=bool(wait)
     )
     if not claimed:
         return DONE
@@ -243,7 +243,7 @@ async def list_actions(call: Call) -> Reply:
         overdue_since=now - timedelta(seconds=after or OVERDUE_AFTER) if is_overdue else None,
         now=now,
     )
-    found = await call.service.list_actions(which, start, limit)
+    found = await call.service.audit.list_actions(which, start, limit)
     return Reply(200, audit.ActionStatusList.of(found, call.site))
 
 
@@ -254,7 +254,7 @@ async def resolve_action(call: Call) -> Reply:
     """
     told = await in_document(call, resolution)
     payload = None if told.payload is UNSET else encode(told.payload)
-    await call.service.resolve_action(call.params["actionId"], told.resolution, name=told.event, payload=payload, by=call.author)
+    await call.service.resolve(call.params["actionId"], told.resolution, name=told.event, payload=payload, by=call.author)
     return DONE
 
 
@@ -275,7 +275,7 @@ async def save_flow(call: Call) -> Reply:
     run, and the other steps work.
     """
     flow, warnings = await in_document(call, _flow_and_warnings)
-    await call.service.save_flow(flow, call.author)
+    await call.service.flows.save(flow, call.author)
     site = call.site
     return Reply(201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),))
 
@@ -287,13 +287,13 @@ async def list_flows(call: Call) -> Reply:
     link `next`.
     """
     site = call.site
-    part = part_of(call, await call.service.list_flows(), lambda flow: wire.FlowSummary.of(flow, site))
+    part = part_of(call, call.service.flows.list(), lambda flow: wire.FlowSummary.of(flow, site))
     return Reply(200, wire.FlowList(links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views))
 
 
 async def get_flow(call: Call) -> Reply:
     """Show a flow as it was posted."""
-    return Reply(200, wire.FlowView.of(await call.service.get_flow(call.params["flowName"]), call.site))
+    return Reply(200, wire.FlowView.of(call.service.flows.get(call.params["flowName"]), call.site))
 
 
 async def delete_flow(call: Call) -> Reply:
@@ -301,7 +301,7 @@ async def delete_flow(call: Call) -> Reply:
 
     Its executions go on.
     """
-    await call.service.delete_flow(call.params["flowName"], call.author)
+    await call.service.flows.delete(call.params["flowName"], call.author)
     return DONE
 
 
@@ -316,7 +316,7 @@ async def save_item(call: Call) -> Reply:
     is encrypted, and given to packs only: templates write secret('key').
     """
     item, has_description = data_item(call) if len(call.body) < LARGE else await asyncio.to_thread(data_item, call)
-    is_new = await call.service.save_item(item, call.author, keeps_description=not has_description)
+    is_new = await call.service.data.save(item, call.author, keeps_description=not has_description)
     return Reply(201, headers=(call.site.location(item_path(item.key)),)) if is_new else DONE
 
 
@@ -327,14 +327,14 @@ async def list_items(call: Call) -> Reply:
     link `next`.
     """
     site = call.site
-    part = part_of(call, await call.service.list_items(), lambda item: wire.DataItemSummary.of(item, site))
+    part = part_of(call, call.service.data.list(), lambda item: wire.DataItemSummary.of(item, site))
     links = site.page("/v1/datastore", "/v1", "/datastore", part.following)
     return Reply(200, wire.DataItemList(links=links, datastore=part.views))
 
 
 async def get_item(call: Call) -> Reply:
     """Return the value of a datastore item."""
-    return _value_of(await call.service.get_item(call.params["key"]))
+    return _value_of(call.service.data.get(call.params["key"]))
 
 
 async def get_pack_item(call: Call) -> Reply:
@@ -351,9 +351,9 @@ async def get_pack_item(call: Call) -> Reply:
             error="insufficient_scope",
         )
     pack_id = call.params["packId"]
-    if not await call.service.reads_item(pack_id, key):
+    if not await call.service.packs.reads_item(pack_id, key):
         raise ForbiddenError(f"The pack {pack_id!r} has not declared the datastore item {key!r} in `items` of its registration.")
-    return _value_of(await call.service.get_item(key))
+    return _value_of(call.service.data.get(key))
 
 
 def _value_of(item: DataItem) -> Reply:
@@ -365,7 +365,7 @@ def _value_of(item: DataItem) -> Reply:
 
 async def delete_item(call: Call) -> Reply:
     """Delete a datastore item."""
-    await call.service.delete_item(call.params["key"], call.author)
+    await call.service.data.delete(call.params["key"], call.author)
     return DONE
 
 
@@ -400,7 +400,7 @@ async def _listed(call: Call, kind: type[audit.ExecutionList | audit.RunList]) -
             action_pack_labels=query.labels("actionPackLabels"),
         )
         start, limit = page_of(query)
-    executions = await call.service.list_executions(which, start, limit)
+    executions = await call.service.audit.list_executions(which, start, limit)
     following = following_of(query, start, executions)
     return Reply(200, kind.of(executions, await _steps(call.service, executions), call.site, following))
 
@@ -416,7 +416,7 @@ async def get_run(call: Call) -> Reply:
 
 
 async def _shown(call: Call, execution_id: str, kind: type[audit.ExecutionView]) -> Reply:
-    execution = await call.service.get_execution(execution_id)
+    execution = await call.service.audit.get_execution(execution_id)
     steps = await _steps(call.service, [execution])
     return Reply(200, kind.of(execution, steps.get(execution.flow_uuid, ()), call.site))
 
@@ -425,7 +425,7 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
     steps: dict[str, tuple[Step, ...]] = {}
     for uuid in {execution.flow_uuid for execution in executions}:
         try:
-            steps[uuid] = (await service.get_flow_version(uuid)).steps
+            steps[uuid] = (await service.flows.get_version(uuid)).steps
         except NotFoundError:
             continue
     return steps
@@ -450,10 +450,10 @@ async def list_events(call: Call) -> Reply:
     with call.query() as query:
         which = EventFilter(query.text("flowName"), query.text("event"), query.text("packName"))
         start, limit = page_of(query)
-    records = await call.service.list_events(which, start, limit)
+    records = await call.service.audit.list_events(which, start, limit)
     return Reply(200, audit.AuditEventList.of(records, call.site, following_of(query, start, records)))
 
 
 async def get_event(call: Call) -> Reply:
     """Show why steps did or did not run for an event."""
-    return Reply(200, audit.AuditEvent.of(await call.service.get_event(call.params["eventId"]), call.site))
+    return Reply(200, audit.AuditEvent.of(await call.service.audit.get_event(call.params["eventId"]), call.site))

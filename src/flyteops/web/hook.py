@@ -11,12 +11,12 @@ from flyteops.convert import read
 from flyteops.document import Document, parse_json, parse_yaml
 from flyteops.errors import InputError, TooLargeError, UnauthorizedError
 from flyteops.model import Link
-from flyteops.service.hook.hook import Hook, Kept, Wish
+from flyteops.service.hook.hook import Hook, HookSpec, StoredSecret
 from flyteops.service.hook.record import HookCall
 from flyteops.service.hook.signing import (
     DEFAULT_SECRET_LIMIT,
     SETTINGS,
-    Request,
+    HookRequest,
     Scheme,
     SecretEncoding,
     TimestampFormat,
@@ -85,7 +85,7 @@ class SecretView(Answer, kw_only=True):
     ends_at: Timestamp | None = None
 
     @classmethod
-    def of(cls, kept: Kept) -> Self:
+    def of(cls, kept: StoredSecret) -> Self:
         ends_at = None if kept.ends_at is None else format_timestamp(kept.ends_at)
         return cls(created_at=format_timestamp(kept.created_at), ends_at=ends_at)
 
@@ -212,11 +212,11 @@ HOW_TO_UPDATE = (
 )
 
 
-def wish_of(document: Document) -> Wish:
+def wish_of(document: Document) -> HookSpec:
     """Return the definition of a hook; raise `InputError`."""
     wanted = read(document, HookOrder)
     settings: dict[str, Any] = {name: getattr(wanted, name) for name in SETTINGS}
-    return Wish(
+    return HookSpec(
         name=wanted.name,
         vendor=wanted.vendor,
         **settings,
@@ -246,9 +246,9 @@ def _duration(document: Document, name: str, text: str) -> timedelta:
 # ----------------------------------------------------------------------------------------------------------------- calls
 
 
-def _request(call: Call) -> Request:
+def _request(call: Call) -> HookRequest:
     headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in call.headers.items()}
-    return Request(headers, call.scope["query_string"], call.body, call.options.max_body_bytes)
+    return HookRequest(headers, call.scope["query_string"], call.body, call.options.max_body_bytes)
 
 
 def _peer(call: Call) -> str:
@@ -272,12 +272,12 @@ async def _read(call: Call) -> None:
     try:
         await call.read(keep=True)
     except TooLargeError as error:
-        call.service.reception.turn_away(call.params["hookName"], _request(call), _peer(call), error)
+        call.service.hook_receiver.reject(call.params["hookName"], _request(call), _peer(call), error)
         raise
 
 
 async def _receive(call: Call) -> Reply:
-    received = await call.service.reception.receive(call.params["hookName"], _request(call), _peer(call))
+    received = await call.service.hook_receiver.receive(call.params["hookName"], _request(call), _peer(call))
     if received.challenge:
         return Reply(200, {"challenge": received.challenge})
     return Reply(202, headers=(call.site.location(event_path(received.event_id)),))
@@ -333,7 +333,7 @@ async def put_hook(call: Call) -> Reply:
     """
     await _read(call)
     document = _definition(call)
-    if document is not None and not call.service.reception.is_signed(call.params["hookName"], _request(call)):
+    if document is not None and not call.service.hook_receiver.is_signed(call.params["hookName"], _request(call)):
         return await _update(call, document)
     try:
         return await _receive(call)
@@ -357,12 +357,12 @@ def _definition(call: Call) -> Document | None:
 
 async def _update(call: Call, document: Document) -> Reply:
     call.service.check_started()
-    wish = wish_of(document)
+    spec = wish_of(document)
     name = call.params["hookName"]
-    if wish.name not in ("", name):
+    if spec.name not in ("", name):
         problem = document.problem(("name",), f"must be {name!r} or left out: a hook keeps its name")
         raise InputError("A hook keeps its name.", problems=[problem])
-    hook = await call.service.hooks.update(replace(wish, name=name), call.author)
+    hook = await call.service.hooks.update(replace(spec, name=name), call.author)
     return Reply(200, HookView.of(hook, call.site))
 
 
@@ -407,7 +407,7 @@ async def test_hook(call: Call) -> Reply:
     """
     content_type = call.headers.get(b"content-type", b"").decode("latin-1")
     event = call.query().text("event") or ""
-    received = await call.service.reception.try_out(call.params["hookName"], call.body, content_type, event)
+    received = await call.service.hook_receiver.send_test(call.params["hookName"], call.body, content_type, event)
     return Reply(200, HookCallView.of(received, call.site))
 
 
@@ -418,4 +418,4 @@ async def resend_hook_call(call: Call) -> Reply:
     flows that were corrected.
     """
     name, event_id = call.params["hookName"], call.params["eventId"]
-    return Reply(200, HookCallView.of(await call.service.reception.resend(name, event_id), call.site))
+    return Reply(200, HookCallView.of(await call.service.hook_receiver.resend(name, event_id), call.site))

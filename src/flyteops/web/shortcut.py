@@ -201,9 +201,9 @@ class Shortcut:
         if not claimed:
             return DONE
         if errand.is_gone:
-            await self._service.hand_back(claimed)
+            await self._service.release_claims(claimed)
             return None
-        errand.undo = partial(self._service.hand_back, claimed)
+        errand.undo = partial(self._service.release_claims, claimed)
         return Reply(200, ActionView.of(pack_id, claimed[0], site))
 
     async def _complete(self, pack_id: str, action_id: str, told: Happening, lease: str | None, _errand: Errand) -> Reply:

@@ -3,7 +3,7 @@
 import zlib
 
 from flyteops.errors import InputError, TooLargeError
-from flyteops.service.hook.signing import Request
+from flyteops.service.hook.signing import HookRequest
 
 WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """The codings, and the zlib window sizes of their formats."""
@@ -18,12 +18,12 @@ Each is searched for in all that follows, so many parts cost a lot.
 """
 
 
-def is_compressed(request: Request) -> bool:
+def is_compressed(request: HookRequest) -> bool:
     """Return whether the body of a call is compressed."""
     return _coding(request) not in ("", "identity")
 
 
-def decompressed(request: Request) -> Request:
+def decompressed(request: HookRequest) -> HookRequest:
     """Return a call with its body decompressed.
 
     Raise `InputError`, or `TooLargeError` beyond its bound.
@@ -40,11 +40,11 @@ def decompressed(request: Request) -> Request:
     return request._replace(body=body)
 
 
-def _coding(request: Request) -> str:
+def _coding(request: HookRequest) -> str:
     return (request.header("content-encoding") or "").strip().lower()
 
 
-def _raw_inflate(request: Request) -> bytes:
+def _raw_inflate(request: HookRequest) -> bytes:
     # Some clients leave out the header of the coding "deflate".
     try:
         return _inflate(request.body, RAW_DEFLATE, request.max_bytes)

@@ -9,7 +9,7 @@ import msgspec
 from flyteops.document import decode_json, mended_json, parse_json
 from flyteops.errors import InputError
 from flyteops.model import Json
-from flyteops.service.hook.signing import Request
+from flyteops.service.hook.signing import HookRequest
 
 CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
 """The charsets allowed for text.
@@ -57,7 +57,7 @@ class Content(msgspec.Struct, frozen=True):
     text: msgspec.Raw
 
 
-def read_content(request: Request) -> Content:
+def read_content(request: HookRequest) -> Content:
     """Return the content of the body; raise `InputError` if flows could not read it."""
     media_type, parameters = _media_type(request.header("content-type") or "")
     if not request.body:
@@ -125,7 +125,7 @@ def _json(media_type: str, text: bytes) -> Content:
 
 
 def _form(body: bytes, parameters: Mapping[str, str]) -> Content:
-    fields = gathered(_text(body, parameters))
+    fields = collect_fields(_text(body, parameters))
     payload = fields.get("payload")
     if len(fields) == 1 and isinstance(payload, str):  # GitHub puts JSON into a form this way
         try:
@@ -146,7 +146,7 @@ def field_at(value: Json, path: str) -> str | None:
     return str(value) or None
 
 
-def gathered(text: str) -> dict[str, Json]:
+def collect_fields(text: str) -> dict[str, Json]:
     """Return the fields of a form or query: a text each, or a list for those of the same name."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
@@ -167,7 +167,7 @@ def is_secret(name: str, secret_headers: Iterable[str]) -> bool:
     return name in secret_headers or (name != "idempotency-key" and SECRET.search(name) is not None)
 
 
-def told_headers(request: Request, secret_headers: Iterable[str]) -> dict[str, str]:
+def event_headers(request: HookRequest, secret_headers: Iterable[str]) -> dict[str, str]:
     """Return the headers for the event."""
     return {
         name: value

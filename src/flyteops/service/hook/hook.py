@@ -12,9 +12,9 @@ from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from flyteops.change import State
 from flyteops.errors import InputError, Problem
 from flyteops.model import FATAL
+from flyteops.service.auditlog.entry import ResourceState
 from flyteops.service.hook.scheme import GITLAB_TOKEN, STANDARD_PREFIX, standard_key
 from flyteops.service.hook.signature import pattern_faults
 from flyteops.service.hook.signing import SETTINGS, Scheme, Signing, key_bytes
@@ -39,7 +39,7 @@ FIRST_SETTINGS = frozenset(["scheme", "header", "prefix", "algorithm", "encoding
 DEFAULTS = Signing(scheme="none")
 
 
-class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoredSecret(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A secret as stored: encrypted or, on a server without a key, in plain text.
 
     Plain text stands behind random characters. A replaced secret is valid until `ends_at`.
@@ -70,7 +70,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
     signing: Signing
     created_at: datetime
     description: str = ""
-    secrets: tuple[Kept, ...] = ()
+    secrets: tuple[StoredSecret, ...] = ()
 
     @property
     def caller(self) -> Vendor:
@@ -82,7 +82,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.signing.header.lower(), GITLAB_TOKEN.lower())
 
     @property
-    def state(self) -> State:
+    def state(self) -> ResourceState:
         """The state, as entries of the change log record it."""
         known: dict[str, Any] = {
             "vendor": self.vendor,
@@ -91,7 +91,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
             **{name: value for name in SETTINGS if (value := getattr(self.signing, name)) and not self._is_left_out(name)},
             "window": format_duration(self.signing.window),
         }
-        return State.of("application/json", encode(known, order="deterministic"))
+        return ResourceState.of("application/json", encode(known, order="deterministic"))
 
     def _is_left_out(self, name: str) -> bool:
         """Return whether the state omits a setting.
@@ -101,7 +101,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return name not in FIRST_SETTINGS and getattr(self.signing, name) == getattr(DEFAULTS, name)
 
 
-class Wish(Struct, frozen=True, kw_only=True):
+class HookSpec(Struct, frozen=True, kw_only=True):
     """A requested hook; settings left out follow its vendor.
 
     Without a vendor, a new hook is generic.
@@ -128,7 +128,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     description: str | None = None
     secret: str | None = None
 
-    def for_update(self, known: Hook) -> "Wish":
+    def for_update(self, known: Hook) -> "HookSpec":
         """Return the complete definition for an update of a known hook.
 
         A request that names a vendor is complete. One that does not keeps every field left out;

@@ -17,7 +17,7 @@ import msgspec
 from flyteops.errors import NotFoundError, UnavailableError
 from flyteops.model import Note
 from flyteops.service.hook.content import is_secret
-from flyteops.service.hook.signing import Request
+from flyteops.service.hook.signing import HookRequest
 from flyteops.storage.base import Store
 
 CALL = "hook-call"
@@ -66,7 +66,7 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "refused" if self.outcome == "refused" else "accepted"
 
 
-def shown_headers(request: Request, secret_headers: Sequence[str]) -> dict[str, str]:
+def shown_headers(request: HookRequest, secret_headers: Sequence[str]) -> dict[str, str]:
     """Return the headers of a call as shown to users."""
     return {
         name[:LONGEST_HEADER]: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
@@ -144,7 +144,7 @@ def _key(hook: str, call: HookCall) -> str:
     return f"{hook}.{call.group}.{micros:018d}{secrets.randbelow(10**9):09d}"
 
 
-def noted(request: Request, secret_headers: Sequence[str], peer: str, at: datetime) -> Callable[..., HookCall]:
+def record_of_call(request: HookRequest, secret_headers: Sequence[str], peer: str, at: datetime) -> Callable[..., HookCall]:
     """Return a function that records a call once its outcome is known."""
 
     def note(outcome: Outcome, *, code: str = "", reason: str = "", event_id: str = "", is_whole: bool = True) -> HookCall:

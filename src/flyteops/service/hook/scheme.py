@@ -10,8 +10,8 @@ from binascii import Error as Base64Error
 from collections.abc import Sequence
 from datetime import datetime
 
-from flyteops.service.hook.signature import is_one_of, sign_hmac, verify_hmac, wrong
-from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated, missing
+from flyteops.service.hook.signature import is_one_of, sign_hmac, verify_hmac, wrong_signature
+from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp, missing_header
 
 STANDARD_PREFIX = "whsec_"
 """The prefix of secrets of Standard Webhooks; the rest is the key in base64."""
@@ -19,7 +19,7 @@ STANDARD_PREFIX = "whsec_"
 GITLAB_TOKEN = "X-Gitlab-Token"  # noqa: S105 - the name of a header
 
 
-def verify(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
+def verify(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
     """Verify that the caller knows one of the secrets, and that its proof is recent."""
     match signing.scheme:
         case "hmac":
@@ -58,28 +58,28 @@ def sign(signing: Signing, secret: str, body: bytes, now: datetime, identity: st
 # ------------------------------------------------------------------------------------------------------------ signatures
 
 
-def _verify_standard(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
+def _verify_standard(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
     values = []
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
         value = request.header(name)
         if value is None:
-            return missing(name)
+            return missing_header(name)
         values.append(value)
     identity, stamp, given = values
     if "." in identity:
         # Dots join the signed parts: with one in the id, a part of the body could be shown as the
         # time, and the time as the id.
-        return Refusal(
+        return Rejection(
             "bad-id", "webhook-id has a dot, so the signature does not say where it ends; Standard Webhooks allow none"
         )
     signatures = [entry.removeprefix("v1,") for entry in given.split(" ") if entry.startswith("v1,")]
     expected = [_standard_signature(secret, identity, stamp, request.body) for secret in secrets]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
-        return wrong("webhook-signature")
-    return misdated(stamp, now, signing) or Proof(identity)
+        return wrong_signature("webhook-signature")
+    return check_timestamp(stamp, now, signing) or Proof(identity)
 
 
-def _verify_gitlab(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
+def _verify_gitlab(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
     # GitLab shows its "secret token" setting, and signs with its "signing token" setting.
     if request.header("webhook-signature") is not None:
         return _verify_standard(signing, secrets, request, now)
@@ -104,19 +104,19 @@ def standard_key(secret: str) -> bytes | None:
 # ---------------------------------------------------------------------------------------------------------------- secrets
 
 
-def _verify_header(name: str, prefix: str, secrets: Sequence[str], request: Request) -> Proof | Refusal:
+def _verify_header(name: str, prefix: str, secrets: Sequence[str], request: HookRequest) -> Proof | Rejection:
     given = request.header(name)
     if given is None:
-        return missing(name)
+        return missing_header(name)
     if not is_one_of(given, [prefix + secret for secret in secrets]):
-        return Refusal("bad-signature", f"{name} is not the secret")
+        return Rejection("bad-signature", f"{name} is not the secret")
     return Proof()
 
 
-def _verify_authorization(signing: Signing, secrets: Sequence[str], request: Request) -> Proof | Refusal:
+def _verify_authorization(signing: Signing, secrets: Sequence[str], request: HookRequest) -> Proof | Rejection:
     given = request.header("authorization")
     if given is None:
-        return missing("Authorization")
+        return missing_header("Authorization")
     kind, _, rest = given.partition(" ")
     match kind.lower():
         case "bearer":
@@ -124,11 +124,11 @@ def _verify_authorization(signing: Signing, secrets: Sequence[str], request: Req
         case "basic":
             username, shown = _credentials(rest.strip())
         case _:
-            return Refusal("bad-signature", "Authorization is neither Basic nor Bearer")
+            return Rejection("bad-signature", "Authorization is neither Basic nor Bearer")
     is_known = is_one_of(shown, secrets)
     if signing.username and not is_one_of(username, [signing.username]):
-        return Refusal("bad-signature", f"Authorization is not Basic with the user name {signing.username!r}")
-    return Proof() if is_known else Refusal("bad-signature", f"Authorization ({kind.capitalize()}) does not have the secret")
+        return Rejection("bad-signature", f"Authorization is not Basic with the user name {signing.username!r}")
+    return Proof() if is_known else Rejection("bad-signature", f"Authorization ({kind.capitalize()}) does not have the secret")
 
 
 def _credentials(text: str) -> tuple[str, str]:

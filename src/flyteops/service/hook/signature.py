@@ -13,7 +13,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, key_bytes, misdated, missing
+from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp, key_bytes, missing_header
 
 SEPARATORS = re.compile(r"[,;\s]+")
 
@@ -31,26 +31,26 @@ class _Signed(NamedTuple):
     content: bytes
 
 
-def verify_hmac(signing: Signing, secrets: Sequence[str], request: Request, now: datetime) -> Proof | Refusal:
+def verify_hmac(signing: Signing, secrets: Sequence[str], request: HookRequest, now: datetime) -> Proof | Rejection:
     """Verify the signature, then the age of its timestamp if there is one."""
     given = request.header(signing.header)
     if given is None:
-        return missing(signing.header)
+        return missing_header(signing.header)
     signed = _signed_parts(signing, request)
-    if isinstance(signed, Refusal):
+    if isinstance(signed, Rejection):
         return signed
     signatures = list(_signatures(signing, given))
     if not signatures:
-        return Refusal("bad-signature", f"{signing.header} does not begin with {signing.prefix!r}")
+        return Rejection("bad-signature", f"{signing.header} does not begin with {signing.prefix!r}")
     # A secret that is not in the configured encoding makes no signature, so no call is genuine by
     # it.
     keys = [key for secret in secrets if (key := key_bytes(secret, signing.secret_encoding)) is not None]
     expected = [_signature(signing, key, signed.content) for key in keys]
     if True not in [is_one_of(signature, expected) for signature in signatures]:
-        return wrong(signing.header)
+        return wrong_signature(signing.header)
     if not signed.stamp:
         return Proof(signed.identity or None)
-    too_old = misdated(signed.stamp, now, signing)
+    too_old = check_timestamp(signed.stamp, now, signing)
     return too_old or Proof(signed.identity or None, sha256(signed.content).hexdigest())
 
 
@@ -93,35 +93,35 @@ def is_one_of(given: str, expected: Sequence[str]) -> bool:
     return True in [hmac.compare_digest(shown, each.encode()) for each in expected]
 
 
-def wrong(header: str) -> Refusal:
+def wrong_signature(header: str) -> Rejection:
     """Return the refusal of a signature that no secret makes."""
-    return Refusal("bad-signature", f"{header} is not what the secret makes of this body: another secret, or a changed body")
+    return Rejection("bad-signature", f"{header} is not what the secret makes of this body: another secret, or a changed body")
 
 
-def _signed_parts(signing: Signing, request: Request) -> _Signed | Refusal:
+def _signed_parts(signing: Signing, request: HookRequest) -> _Signed | Rejection:
     stamp = _stamp(signing, request) if signing.timestamp_header else ""
-    if isinstance(stamp, Refusal):
+    if isinstance(stamp, Rejection):
         return stamp
     identity = ""
     if "{id}" in signing.pattern:
         identity = request.header(signing.delivery_header) or ""
         if not identity:
-            return missing(signing.delivery_header)
+            return missing_header(signing.delivery_header)
         if CALL_ID.fullmatch(identity) is None:
-            return Refusal("bad-id", f"{signing.delivery_header} has other characters than letters, digits, '-' and '_'")
+            return Rejection("bad-id", f"{signing.delivery_header} has other characters than letters, digits, '-' and '_'")
     return _Signed(stamp, identity, _content(signing, stamp, identity, request.body))
 
 
-def _stamp(signing: Signing, request: Request) -> str | Refusal:
+def _stamp(signing: Signing, request: HookRequest) -> str | Rejection:
     header, prefix = signing.timestamp_header, signing.timestamp_prefix
     given = request.header(header)
     if given is None:
-        return missing(header)
+        return missing_header(header)
     if not prefix:
         return given
     stamps = [entry.removeprefix(prefix) for entry in SEPARATORS.split(given) if entry.startswith(prefix)]
     if len(stamps) != 1 or not stamps[0]:
-        return Refusal("bad-timestamp", f"{header} does not have exactly one time behind {prefix!r}")
+        return Rejection("bad-timestamp", f"{header} does not have exactly one time behind {prefix!r}")
     return stamps[0]
 
 

@@ -59,7 +59,7 @@ SETTINGS = tuple(name for name in Signing.__struct_fields__ if name != "window")
 """The settings that clients write in the stored form."""
 
 
-class Request(NamedTuple):
+class HookRequest(NamedTuple):
     """A call as received: header names in lower case, the body byte for byte.
 
     `max_bytes` bounds a body.
@@ -75,7 +75,7 @@ class Request(NamedTuple):
         return self.headers.get(name.lower()) or None
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """The reason why a call was not accepted: as a code for programs, and in words."""
 
     code: str
@@ -93,22 +93,22 @@ class Proof(NamedTuple):
     digest: str | None = None
 
 
-def missing(header: str) -> Refusal:
+def missing_header(header: str) -> Rejection:
     """Return the refusal of a call without a header."""
-    return Refusal("no-signature", f"there is no header {header}")
+    return Rejection("no-signature", f"there is no header {header}")
 
 
-def misdated(stamp: str, now: datetime, signing: Signing) -> Refusal | None:
+def check_timestamp(stamp: str, now: datetime, signing: Signing) -> Rejection | None:
     """Return the refusal of a signed time that is unreadable or outside the window, else None."""
     at = _seconds(stamp, signing.timestamp_format)
     if at is None:
-        return Refusal("bad-timestamp", f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}")
+        return Rejection("bad-timestamp", f"the time that is signed is not {TIMESTAMPS[signing.timestamp_format]}")
     age = now.timestamp() - at
     if abs(age) <= signing.window.total_seconds():
         return None
     seconds = f"{signing.window.total_seconds():g}"
     when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-    return Refusal("too-old", f"it was signed {when}, and may be {seconds} s away; if it is not a replay, a clock is wrong")
+    return Rejection("too-old", f"it was signed {when}, and may be {seconds} s away; if it is not a replay, a clock is wrong")
 
 
 TIMESTAMPS: Mapping[str, str] = {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from flyteops.model import Json
-from flyteops.service.hook.signing import Request, Scheme, Signing
+from flyteops.service.hook.signing import HookRequest, Scheme, Signing
 
 GENERIC = "generic"
 
@@ -24,7 +24,7 @@ DELIVERY_HEADERS = (
 )
 """The headers in which known vendors number their calls, for hooks that name no vendor."""
 
-Name = Callable[[Request, Json], str | None]
+Name = Callable[[HookRequest, Json], str | None]
 
 
 class Vendor(NamedTuple):
@@ -38,7 +38,7 @@ class Vendor(NamedTuple):
     signing: Signing
     schemes: tuple[Scheme, ...]
     event: Name
-    delivery: Callable[[Request], str | None]
+    delivery: Callable[[HookRequest], str | None]
     test_headers: Callable[[str, UUID], dict[str, str]]
     makes_secret: bool = False
     """Whether the vendor generates the secret, so that one generated here serves for tests only."""
@@ -66,11 +66,11 @@ def _challenge_of_slack(body: Json) -> str:
     return (_text_at(body, "challenge") or "") if _text_at(body, "type") == "url_verification" else ""
 
 
-def _numbered_by(*names: str) -> Callable[[Request], str | None]:
+def _numbered_by(*names: str) -> Callable[[HookRequest], str | None]:
     return lambda request: next((value for name in names if (value := request.header(name)) is not None), None)
 
 
-def _number_of_gitlab(request: Request) -> str | None:
+def _number_of_gitlab(request: HookRequest) -> str | None:
     """Return the id of a call of GitLab.
 
     Versions without one number events, of which several calls may come.

@@ -17,7 +17,8 @@ from pymongo.errors import DuplicateKeyError
 from flyteops.errors import ConflictError, NotFoundError, UnreadableError
 from flyteops.model import FATAL, Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
 from flyteops.ruling import Late
-from flyteops.storage.base import KEPT_KEYS, Decide
+from flyteops.storage.base import KEPT_KEYS
+from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import (
@@ -197,21 +198,24 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    async def finish(self, database: Any, action_id: str, result: Event, decide: Decide, *, is_again: bool) -> bool | None:
-        """See `Store.finish`; None when another server was faster, and it must be decided again."""
-        found = await self.find(database, action_id)
+    async def finish(self, database: Any, request: FinishRequest, *, is_again: bool) -> bool:
+        """Apply a result as `Store.finish` does; see its decision.
+
+        Return False when another server was faster, and it must be decided again.
+        """
+        found = await self.find(database, request.action_id)
         known = found.progress.result
-        if is_again and known is not None and known.event_id == result.event_id:
+        if is_again and known is not None and known.event_id == request.result.event_id:
             return True
-        ruling = decide(found.progress)
-        if ruling is None:
-            return False
-        if isinstance(ruling, Late):
-            return await self._keep_late(database, found, result, ruling.number)
+        decision = request.decide(found.progress)
+        if decision is None:
+            return True
+        if isinstance(decision, Late):
+            return await self._keep_late(database, found, request.result, decision.number)
         if found.state not in UNFINISHED:
             state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
-        return True if await self.end(database, found, result, ruling) else None
+            raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        return await self.end(database, found, request.result, decision)
 
     async def end(self, database: Any, found: Found, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
         """End an action with a result.
@@ -241,17 +245,13 @@ class Ledger:
             ),
         )
 
-    async def _keep_late(self, database: Any, found: Found, result: Event, number: int) -> bool | None:
+    async def _keep_late(self, database: Any, found: Found, result: Event, number: int) -> bool:
         attempts = extra(found.action).get("attempts", ())
         if number > len(attempts) or "late" in attempts[number - 1]:
             return True
         event, _ = self.documents(result, Outcome(), found.action)
         place = f"flyte.attempts.{number - 1}.late"
-        return (
-            True
-            if await self.commit(database, found, Change(found.progress.action_id, 0, {}, event=event, place=place))
-            else None
-        )
+        return await self.commit(database, found, Change(found.progress.action_id, 0, {}, event=event, place=place))
 
     # ---------------------------------------------------------------------------------------------------------- changes
 

@@ -24,7 +24,6 @@ from flyteops.model import (
     Outcome,
     Pack,
     PackRef,
-    Progress,
 )
 from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import (
@@ -48,6 +47,7 @@ from flyteops.storage.base import (
     VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
+from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
@@ -395,21 +395,16 @@ class MongoStore(Store):
         self._tell([address])
         self._wakeup.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        ruled: Outcome | Late | None = None
-
-        def deciding(progress: Progress) -> Outcome | Late | None:
-            nonlocal ruled
-            ruled = decide(progress)
-            return ruled
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+        request = FinishRequest(action_id, result, decide)
 
         async def write(database: Any, again: bool) -> bool | None:
-            return await self._ledger.finish(database, action_id, result, deciding, is_again=again)
+            return await self._ledger.finish(database, request, is_again=again) or None
 
-        is_applied = await self._until_done(write, lambda: isinstance(ruled, Outcome) and bool(ruled.actions))
-        if isinstance(ruled, Outcome):
-            self._announce(ruled)
-        return is_applied
+        await self._until_done(write, lambda: bool(request.actions))
+        if isinstance(request.decision, Outcome):
+            self._announce(request.decision)
+        return request.decision
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         async def write(database: Any, _again: bool) -> tuple[datetime | None] | None:

@@ -17,7 +17,8 @@ import asyncpg
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
 from flyteops.ruling import Late
-from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
+from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
+from flyteops.storage.finish import FinishRequest
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
     LATER,
@@ -498,54 +499,49 @@ class Ending(NamedTuple):
     outcome: Outcome
 
 
-class Wish(NamedTuple):
-    """A result, and the function that decides its consequences."""
+async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception]:
+    """Apply results as `Store.finish` does; see their decisions.
 
-    action_id: str
-    result: Event
-    decide: Decide
-
-
-async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> list[bool | Exception | None]:
-    """See `Store.finish`; None where another server was faster, and it must be decided again."""
-    rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [wish.action_id for wish in wishes])
+    Return False for one where another server was faster, and which must be decided again.
+    """
+    rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [each.action_id for each in requests])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
-    answers: list[bool | Exception | None] = []
+    answers: list[bool | Exception] = []
     endings: dict[int, Ending] = {}
-    for place, wish in enumerate(wishes):
+    for place, request in enumerate(requests):
         try:
-            answer = await _ruled(connection, wish, found.get(wish.action_id), is_again=is_again)
+            ending = await _decided(connection, request, found.get(request.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
         except Exception as error:  # any error of a decision goes to its caller
             answers.append(error)
             continue
-        if isinstance(answer, Ending):
-            endings[place] = answer
-        answers.append(None if isinstance(answer, Ending) else answer)
+        if ending is not None:
+            endings[place] = ending
+        answers.append(True)
     if endings:
         for place, is_done in zip(endings, await end(connection, list(endings.values())), strict=True):
-            answers[place] = is_done or None
+            answers[place] = is_done
     return answers
 
 
-async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: bool) -> bool | Ending:
-    """Return the ending of an action by the decision, or whether a result was processed already."""
+async def _decided(connection: Any, request: FinishRequest, found: Found | None, *, is_again: bool) -> Ending | None:
+    """Return the ending of an action by the decision, None when nothing is left to be done."""
     if found is None:
-        raise NotFoundError(f"There is no action {wish.action_id!r}.")
+        raise NotFoundError(f"There is no action {request.action_id!r}.")
     known = found.progress.result
-    if is_again and known is not None and known.event_id == wish.result.event_id:
-        return True
-    ruling = wish.decide(found.progress)
-    if ruling is None:
-        return False
-    if isinstance(ruling, Late):
-        await connection.execute(LATE, *_event_columns([Entry(wish.result, Outcome())]), found.seq, ruling.number)
-        return True
+    if is_again and known is not None and known.event_id == request.result.event_id:
+        return None
+    decision = request.decide(found.progress)
+    if decision is None:
+        return None
+    if isinstance(decision, Late):
+        await connection.execute(LATE, *_event_columns([Entry(request.result, Outcome())]), found.seq, decision.number)
+        return None
     if found.state not in UNFINISHED:
         state = found.progress.state
-        raise ConflictError(f"Action {wish.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
-    return Ending(found, wish.result, ruling)
+        raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+    return Ending(found, request.result, decision)
 
 
 async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:

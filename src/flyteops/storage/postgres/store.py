@@ -27,7 +27,6 @@ from flyteops.model import (
     Outcome,
     Pack,
     PackRef,
-    Progress,
 )
 from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import (
@@ -53,6 +52,7 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.due import Desk, check_timetables
+from flyteops.storage.finish import FinishRequest
 from flyteops.storage.portable import Checkpoint, Stored
 from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
 from flyteops.storage.postgres.batch import Batcher
@@ -129,7 +129,7 @@ class PostgresStore(Store):
         self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
             self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
         )
-        self._wishes: Batcher[ledger.Wish, bool | None] = Batcher(self._together(ledger.finish), limit=limit)
+        self._finishing: Batcher[FinishRequest, bool] = Batcher(self._together(ledger.finish), limit=limit)
 
     async def open(self) -> None:
         if self._is_open:
@@ -463,26 +463,18 @@ class PostgresStore(Store):
         self._tell([address])
         self._wakeup.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
-        ruled: Outcome | Late | None = None
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+        decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
+        if isinstance(decision, Outcome):
+            self._announce(decision)
+        return decision
 
-        def deciding(progress: Progress) -> Outcome | Late | None:
-            nonlocal ruled
-            ruled = decide(progress)
-            return ruled
-
-        async def finish() -> bool:
-            for tried in range(FASTER):
-                done = await self._wishes.ask(ledger.Wish(action_id, result, deciding))
-                if done is not None:
-                    return done
-                await asyncio.sleep(0.001 * tried)
-            raise BusyError
-
-        is_applied = await self._whole(finish())
-        if isinstance(ruled, Outcome):
-            self._announce(ruled)
-        return is_applied
+    async def _finish(self, request: FinishRequest) -> Outcome | Late | None:
+        for tried in range(FASTER):
+            if await self._finishing.ask(request):
+                return request.decision
+            await asyncio.sleep(0.001 * tried)
+        raise BusyError
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._whole(self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check)))

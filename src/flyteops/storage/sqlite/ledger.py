@@ -294,19 +294,19 @@ class Ledger:
         queue = self._queues[queue_id]
         return Address(queue.pack_name, queue.labels, queue.command)
 
-    def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+    def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         found = self.find(action_id)
         ruling = decide(self.progress_of(found))
         if ruling is None:
-            return False
+            return None
         if isinstance(ruling, Late):
             self._keep_late(found, result, ruling.number)
-            return True
+            return ruling
         if found.state not in UNFINISHED:
             state = found.visible_state
             raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
         self.end(found, result, ruling)
-        return True
+        return ruling
 
     def end(self, found: Found, result: Event, outcome: Outcome) -> None:
         """End an action with a result."""

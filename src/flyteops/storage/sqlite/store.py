@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from flyteops.errors import BusyError, FlyteError, InputError, StoreError, UnavailableError
 from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
-from flyteops.ruling import Timetable
+from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
@@ -296,7 +296,7 @@ class SqliteStore(Store):
         if released.exception() is None:
             self._tell([released.result()])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:

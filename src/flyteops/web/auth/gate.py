@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from flyteops.errors import UnauthorizedError
-from flyteops.service import Token, TokenBook
+from flyteops.service import Token, TokenRegistry
 from flyteops.service.token import PREFIX, READABLE
 from flyteops.web.auth.guest import Guest, Guests
 from flyteops.web.auth.own import OWN_POLICY
@@ -47,7 +47,7 @@ class Gate:
 
     def __init__(
         self,
-        tokens: TokenBook,
+        tokens: TokenRegistry,
         policy: Policy = OWN_POLICY,
         verifier: Verifier | None = None,
         guests: Guests | None = None,

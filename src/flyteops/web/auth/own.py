@@ -10,7 +10,7 @@ from flyteops.convert import read
 from flyteops.document import Document
 from flyteops.errors import InputError
 from flyteops.model import Link
-from flyteops.service import Order, Service, Token
+from flyteops.service import Service, Token, TokenRequest
 from flyteops.timeformat import format_timestamp, parse_duration
 from flyteops.web.auth.policy import AS_PACK, Entry, Policy
 from flyteops.web.body import in_document
@@ -98,7 +98,7 @@ class TokenList(Answer, kw_only=True):
         return cls(links=links, tokens=[TokenView.of(token, service, site) for token in tokens])
 
 
-def order_of(document: Document) -> Order:
+def order_of(document: Document) -> TokenRequest:
     """Return the order for a token; raise `InputError`."""
     wanted = read(document, TokenOrder)
     lasts: timedelta | None = None
@@ -107,7 +107,7 @@ def order_of(document: Document) -> Order:
             lasts = parse_duration(wanted.expires_in)
         except ValueError as error:
             raise InputError(f"{error}.", problems=[document.problem(("expiresIn",), str(error))]) from error
-    return Order(
+    return TokenRequest(
         is_admin=wanted.admin,
         pack_name=wanted.pack or "",
         labels=wanted.labels,

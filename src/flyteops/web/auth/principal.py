@@ -1,8 +1,8 @@
 """The author of a request and its origin, as recorded in the log of changes."""
 
-from flyteops.change import Actor, Author, Place
 from flyteops.model import pack_id
 from flyteops.service import Token
+from flyteops.service.auditlog.entry import Actor, Author, Origin
 from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
 from flyteops.web.link import Headers
@@ -16,7 +16,7 @@ NAMES = ("preferred_username", "email", "name")
 
 def author_of(bearer: Token | Claims | Guest | None, client: tuple[str, int] | None, headers: Headers) -> Author:
     """Return the author of a request, by the bearer of its token if any, and the request's origin."""
-    place = Place(
+    place = Origin(
         address=client[0] if client else "",
         forwarded_for=_header(headers, b"x-forwarded-for"),
         agent=_header(headers, b"user-agent"),

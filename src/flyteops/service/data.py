@@ -4,22 +4,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from flyteops.change import UNREADABLE, Author, State, Thing, thing
 from flyteops.engine.context import Snapshot
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
 from flyteops.name import check, fault_of_text, name_problems
-from flyteops.service.aside import ITEM, Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.state import of_item
+from flyteops.service.aside import ITEM, SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.auditlog.snapshot import item_state
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Store
 
 
-class ItemBook:
+class DataRegistry:
     """All datastore items; `snapshot` is the view for templates."""
 
-    def __init__(self, store: Store, vault: Vault, changes: ChangeLog, aside: Aside) -> None:
+    def __init__(self, store: Store, vault: Vault, changes: AuditLog, aside: SetAsideEntries) -> None:
         self._store = store
         self._aside = aside
         self._vault = vault
@@ -41,11 +41,11 @@ class ItemBook:
         self.snapshot = Snapshot(self._items, self._vault)
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all items except secrets, as entries of the change log record them."""
-        return {thing("datastore", key): of_item(item) for key, item in self._items.items()}
+        return {resource_key("datastore", key): item_state(item) for key, item in self._items.items()}
 
-    async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
+    async def save(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:
         """Create or replace a datastore item; return True if it is new.
 
         It may keep its present description. An item that would not change is not written again.
@@ -53,7 +53,7 @@ class ItemBook:
         if not item.value:
             raise InputError("A datastore item needs a value.", problems=[Problem("value", "must not be empty")])
         check("The datastore item", _faults(item))
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if item.key in (self._items if item.is_secret else self._vault):
                 raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
             if item.is_secret:
@@ -63,8 +63,8 @@ class ItemBook:
                 item = replace(item, description=known.description)
             if item == known:
                 return False
-            before = None if known is None else of_item(known)
-            async with self._changes.recorded(by, thing("datastore", item.key), before, of_item(item)):
+            before = None if known is None else item_state(known)
+            async with self._changes.record_change(by, resource_key("datastore", item.key), before, item_state(item)):
                 is_new = await self._store.save_item(item)
                 self._put([*self._items.values(), item])
         return is_new
@@ -81,15 +81,15 @@ class ItemBook:
             raise NotFoundError(f"There is no datastore item {key!r}.")
         return self._items[key]
 
-    async def delete(self, key: str, by: Author) -> None:
+    async def delete(self, key: str, by: Author = SERVER) -> None:
         """Delete an item, secret or not; raise `NotFoundError`."""
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if key in self._vault:
                 await self._vault.delete(key, by)
                 return
-            unreadable = AsideKey(ITEM, key)
-            before = UNREADABLE if unreadable in self._aside else of_item(self.get(key))
-            async with self._changes.recorded(by, thing("datastore", key), before, None):
+            unreadable = SetAsideKey(ITEM, key)
+            before = UNREADABLE if unreadable in self._aside else item_state(self.get(key))
+            async with self._changes.record_change(by, resource_key("datastore", key), before, None):
                 await self._store.delete_item(key)
                 self._aside.resolve([unreadable])
                 self._put([item for item in self._items.values() if item.key != key])

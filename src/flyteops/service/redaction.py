@@ -4,38 +4,38 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from flyteops.change import Change, State
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution
+from flyteops.service.auditlog.entry import AuditEntry, ResourceState
 from flyteops.service.vault import Vault
 from flyteops.storage.base import Page
 
 
-def executions(vault: Vault, page: Page[Execution]) -> Page[Execution]:
+def mask_executions(vault: Vault, page: Page[Execution]) -> Page[Execution]:
     """Return a page of executions without secrets."""
-    return Page([execution(vault, each) for each in page], is_cut=page.is_cut)
+    return Page([mask_execution(vault, each) for each in page], is_cut=page.is_cut)
 
 
-def execution(vault: Vault, whole: Execution) -> Execution:
+def mask_execution(vault: Vault, whole: Execution) -> Execution:
     """Return an execution without secrets."""
     return replace(whole, actions=tuple([_action(vault, action) for action in whole.actions]))
 
 
-def records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecord]:
+def mask_event_records(vault: Vault, page: Page[EventRecord]) -> Page[EventRecord]:
     """Return a page of events without secrets."""
-    return Page([record(vault, each) for each in page], is_cut=page.is_cut)
+    return Page([mask_event_record(vault, each) for each in page], is_cut=page.is_cut)
 
 
-def record(vault: Vault, whole: EventRecord) -> EventRecord:
+def mask_event_record(vault: Vault, whole: EventRecord) -> EventRecord:
     """Return an event without secrets."""
     return replace(whole, event=_event(vault, whole.event), decisions=tuple(_decisions(vault, whole.decisions)))
 
 
-def changes(vault: Vault, page: Page[Change]) -> Page[Change]:
+def mask_entries(vault: Vault, page: Page[AuditEntry]) -> Page[AuditEntry]:
     """Return a page of entries without secrets."""
-    return Page([change(vault, each) for each in page], is_cut=page.is_cut)
+    return Page([mask_entry(vault, each) for each in page], is_cut=page.is_cut)
 
 
-def change(vault: Vault, whole: Change) -> Change:
+def mask_entry(vault: Vault, whole: AuditEntry) -> AuditEntry:
     """Return an entry without secrets.
 
     If there was one, the hash does not match the masked entry.
@@ -43,7 +43,7 @@ def change(vault: Vault, whole: Change) -> Change:
     return replace(whole, before=_state(vault, whole.before), after=_state(vault, whole.after))
 
 
-def _state(vault: Vault, state: State | None) -> State | None:
+def _state(vault: Vault, state: ResourceState | None) -> ResourceState | None:
     if state is None or state.text is None:
         return state
     # The text may be JSON itself, where a secret is written in another way than in plain text.

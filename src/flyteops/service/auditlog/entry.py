@@ -5,7 +5,7 @@ empty fields left out. The first is its hash, the SHA-256 of the bytes of the se
 Each entry names the hash of the one before it, so that an entry cannot be changed, removed,
 inserted or moved without a mismatch in the next one.
 
-The log is bounded: its oldest entries are removed. A `Base` then takes their place, and an entry of
+The log is bounded: its oldest entries are removed. An `AuditBase` then takes their place, and an entry of
 the kind `log` records the base, so that a base that no server has written is detected.
 """
 
@@ -43,18 +43,18 @@ LONGEST_TEXT = 65_536
 LONGEST_WORD = 1_000
 """The maximum number of characters of a name, a description or a content type."""
 
-ThingKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "log"]
-Thing = tuple[ThingKind, str]
+ResourceKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "log"]
+ResourceKey = tuple[ResourceKind, str]
 """The key of a changed resource: its kind and its name."""
 
 ActionName = Literal["created", "updated", "removed", "revoked", "rotated", "resolved", "failed", "found", "trimmed"]
 
 
-class Kept(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class AuditRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the parts of entries."""
 
 
-class Actor(Kept, frozen=True, kw_only=True):
+class Actor(AuditRecord, frozen=True, kw_only=True):
     """The author of a change.
 
     The bearer of one of our tokens (by its id) or of a token of an OpenID provider (by its
@@ -70,7 +70,7 @@ class Actor(Kept, frozen=True, kw_only=True):
         return " ".join(filter(None, [self.kind, self.id, f"({self.name})" if self.name else ""]))
 
 
-class Place(Kept, frozen=True, kw_only=True):
+class Origin(AuditRecord, frozen=True, kw_only=True):
     """The origin of the request. All fields but the address are claims of the client or a proxy."""
 
     address: str = ""
@@ -82,13 +82,13 @@ class Author(NamedTuple):
     """The author of a requested change, and its origin."""
 
     who: Actor
-    place: Place = Place()
+    place: Origin = Origin()
 
 
 SERVER = Author(Actor(kind="server"))
 
 
-class State(Kept, frozen=True, kw_only=True):
+class ResourceState(AuditRecord, frozen=True, kw_only=True):
     """The state of a resource.
 
     Of a long value, `text` is the beginning only; of a secret and of one that is not text, there is
@@ -140,11 +140,11 @@ def bounded(text: str) -> str:
     return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
 
 
-UNREADABLE = State.of("application/json", b"null")
+UNREADABLE = ResourceState.of("application/json", b"null")
 """The state of an unreadable resource in the store, so that there is an entry about its removal."""
 
 
-class Change(Kept, frozen=True, kw_only=True):
+class AuditEntry(AuditRecord, frozen=True, kw_only=True):
     """An entry. `before` and `after` are the states of the resource, None where it does not exist.
 
     An entry is written before the change is made. One with the action `failed` records that the
@@ -155,18 +155,18 @@ class Change(Kept, frozen=True, kw_only=True):
     seq: int
     time: str
     who: Actor
-    place: Place = field(name="from", default=Place())
-    kind: ThingKind
+    place: Origin = field(name="from", default=Origin())
+    kind: ResourceKind
     name: str
     action: ActionName
-    before: State | None = None
-    after: State | None = None
+    before: ResourceState | None = None
+    after: ResourceState | None = None
     about: int | None = None
     previous: str
     hash: str = ""
 
     @property
-    def thing(self) -> Thing:
+    def resource(self) -> ResourceKey:
         return self.kind, self.name
 
     @property
@@ -175,12 +175,12 @@ class Change(Kept, frozen=True, kw_only=True):
         return f"{self.seq}:{self.hash}"
 
 
-def thing(kind: ThingKind, name: str) -> Thing:
+def resource_key(kind: ResourceKind, name: str) -> ResourceKey:
     """Return the key of a resource in entries."""
     return kind, bounded(name)
 
 
-class Former(NamedTuple):
+class LastState(NamedTuple):
     """The last state of a resource in removed entries: the entry's number, and the state's digest."""
 
     seq: int
@@ -193,14 +193,16 @@ class Difference(NamedTuple):
     `former` is that entry if it was removed.
     """
 
-    thing: Thing
-    entry: Change | None
-    state: State | None
-    former: Former | None = None
+    resource: ResourceKey
+    entry: AuditEntry | None
+    state: ResourceState | None
+    former: LastState | None = None
 
 
-def differences(
-    said: Mapping[Thing, Change], states: Mapping[Thing, State], removed: Mapping[Thing, Former] | None = None
+def compare_states(
+    said: Mapping[ResourceKey, AuditEntry],
+    states: Mapping[ResourceKey, ResourceState],
+    removed: Mapping[ResourceKey, LastState] | None = None,
 ) -> Iterator[Difference]:
     """Compare the last entry about each resource with its stored state.
 
@@ -219,7 +221,7 @@ def differences(
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder(Change).decode
+_decode = msgspec.json.Decoder(AuditEntry).decode
 
 
 def key_of(seq: int) -> str:
@@ -227,19 +229,19 @@ def key_of(seq: int) -> str:
     return f"{seq:012d}"
 
 
-def seal(change: Change) -> tuple[Change, Note]:
+def seal_entry(change: AuditEntry) -> tuple[AuditEntry, Note]:
     """Return the entry with its hash, and its stored form."""
     text = _encode(replace(change, hash=""))
     digest = sha256(text).hexdigest()
     return replace(change, hash=digest), Note(KIND, key_of(change.seq), f"{digest}\n".encode() + text)
 
 
-def digest_of(state: State) -> str:
+def digest_of(state: ResourceState) -> str:
     """Return a digest of a state, different for different states."""
     return sha256(_encode(state)).hexdigest()[:32]
 
 
-class Base(Struct, frozen=True, kw_only=True):
+class AuditBase(Struct, frozen=True, kw_only=True):
     """The replacement for the removed entries up to number `seq`, which had that hash.
 
     `last` holds their last states of the resources that existed: by kind and name, the entry's
@@ -250,7 +252,7 @@ class Base(Struct, frozen=True, kw_only=True):
     hash: str = NOTHING
     last: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
 
-    def behind(self, entries: Iterable[Change]) -> "Base":
+    def behind(self, entries: Iterable[AuditEntry]) -> "AuditBase":
         """Return the base that also replaces these entries, which are the next ones, in order."""
         seq, digest = self.seq, self.hash
         last = {kind: dict(names) for kind, names in self.last.items()}
@@ -262,7 +264,7 @@ class Base(Struct, frozen=True, kw_only=True):
             names.pop(change.name, None)
             if change.after is not None:
                 names[change.name] = change.seq, digest_of(change.after)
-        return Base(seq=seq, hash=digest, last=last)
+        return AuditBase(seq=seq, hash=digest, last=last)
 
     @property
     def head(self) -> str:
@@ -270,10 +272,12 @@ class Base(Struct, frozen=True, kw_only=True):
         return f"{self.seq}:{self.hash}"
 
     @property
-    def things(self) -> dict[Thing, Former]:
+    def resources(self) -> dict[ResourceKey, LastState]:
         """The last state of each resource in the removed entries."""
         return {
-            (cast("ThingKind", kind), name): Former(*found) for kind, names in self.last.items() for name, found in names.items()
+            (cast("ResourceKind", kind), name): LastState(*found)
+            for kind, names in self.last.items()
+            for name, found in names.items()
         }
 
     @property
@@ -282,17 +286,17 @@ class Base(Struct, frozen=True, kw_only=True):
         return Note(BASE, key_of(self.seq), _encode(self))
 
     @property
-    def state(self) -> State:
+    def state(self) -> ResourceState:
         """The base as the state of an entry: in words, with the hash of the stored form."""
         value = self.note.value
         text = f"changes 1 to {self.seq} were removed; the last of them was {self.seq}:{self.hash}"
-        return State(content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text)
+        return ResourceState(content_type="text/plain", sha256=sha256(value).hexdigest(), size=len(value), text=text)
 
 
-_decode_base = msgspec.json.Decoder(Base).decode
+_decode_base = msgspec.json.Decoder(AuditBase).decode
 
 
-def open_base(note: Note) -> Base:
+def open_base(note: Note) -> AuditBase:
     """Return the base in a note; raise `ValueError` if the note does not hold one."""
     try:
         base = _decode_base(note.value)
@@ -303,7 +307,7 @@ def open_base(note: Note) -> Base:
     return base
 
 
-def open_note(note: Note) -> Change:
+def open_entry(note: Note) -> AuditEntry:
     """Return the entry in a note, intact or not.
 
     Raise `ValueError` if the note does not hold one.
@@ -318,7 +322,7 @@ def open_note(note: Note) -> Change:
 # ------------------------------------------------------------------------------------------------------------ the chain
 
 
-class Fault(NamedTuple):
+class ChainFault(NamedTuple):
     """A fault of an entry: modified, removed, inserted or reordered, with the evidence."""
 
     seq: int
@@ -329,7 +333,7 @@ class Fault(NamedTuple):
         return f"entry {self.seq} was {self.how}: {self.detail}"
 
 
-class Chain:
+class ChainVerifier:
     """Verifies entries in the order of their keys; `fault` is the first that was changed.
 
     `anchors` are hashes that were noted elsewhere, by number, against which entries are checked.
@@ -338,13 +342,13 @@ class Chain:
     """
 
     def __init__(self, anchors: Mapping[int, str] | None = None) -> None:
-        self.base = Base()
+        self.base = AuditBase()
         self.seq = 0
         self.hash = NOTHING
         self._bases: set[str] = set()
-        self.fault: Fault | None = None
-        self.last: dict[Thing, Change] = {}
-        self.found: list[Change] = []
+        self.fault: ChainFault | None = None
+        self.last: dict[ResourceKey, AuditEntry] = {}
+        self.found: list[AuditEntry] = []
         self._anchors = anchors or {}
 
     @property
@@ -365,13 +369,13 @@ class Chain:
         try:
             base = open_base(note)
         except ValueError as error:
-            self.fault = Fault(1, "modified", f"the note {note.key!r} about removed entries cannot be understood: {error}")
+            self.fault = ChainFault(1, "modified", f"the note {note.key!r} about removed entries cannot be understood: {error}")
             return
         if base.seq >= self.seq:
             self.base, self.seq, self.hash = base, base.seq, base.hash
             noted = self._anchors.get(base.seq, base.hash)
             if noted != base.hash:
-                self.fault = Fault(base.seq, "modified", "its hash is another than the one that was expected")
+                self.fault = ChainFault(base.seq, "modified", "its hash is another than the one that was expected")
 
     def add(self, note: Note) -> None:
         """Take the next entry.
@@ -382,16 +386,16 @@ class Chain:
             return
         self.fault = self._fault_of(note)
         if self.fault is None:
-            change = open_note(note)
+            change = open_entry(note)
             self.seq, self.hash = change.seq, change.hash
             if change.kind not in STATELESS:
-                self.last[change.thing] = change
+                self.last[change.resource] = change
             if change.action == "trimmed" and change.kind == "log" and change.after is not None:
                 self._bases.add(change.after.sha256)
             if change.action == "found" and change.before is not None:
                 self.found.append(change)
 
-    def end(self) -> Fault | None:
+    def end(self) -> ChainFault | None:
         """Return the fault.
 
         This includes missing newest entries, as far as anchors show, and missing oldest ones
@@ -399,35 +403,37 @@ class Chain:
         """
         if self.fault is None and self.base.seq and self.base.state.sha256 not in self._bases:
             detail = f"entries 1 to {self.base.seq} are missing, and no entry says that a server has removed them"
-            self.fault = Fault(1, "removed", detail)
+            self.fault = ChainFault(1, "removed", detail)
         newest = max(self._anchors, default=0)
         if self.fault is None and newest > self.seq:
-            self.fault = Fault(self.seq + 1, "removed", f"entry {newest} is known from elsewhere, but the last is {self.seq}")
+            self.fault = ChainFault(
+                self.seq + 1, "removed", f"entry {newest} is known from elsewhere, but the last is {self.seq}"
+            )
         return self.fault
 
-    def _fault_of(self, note: Note) -> Fault | None:
+    def _fault_of(self, note: Note) -> ChainFault | None:
         here = self.seq + 1
         if KEY.fullmatch(note.key) is None or int(note.key) < here:
-            return Fault(here, "inserted", f"there is a note {note.key!r} among the entries, which no server has written")
+            return ChainFault(here, "inserted", f"there is a note {note.key!r} among the entries, which no server has written")
         if int(note.key) > here:
             last = int(note.key) - 1
-            return Fault(here, "removed", f"{'it is' if last == here else f'entries {here} to {last} are'} missing")
+            return ChainFault(here, "removed", f"{'it is' if last == here else f'entries {here} to {last} are'} missing")
         digest, _, text = note.value.partition(b"\n")
         if sha256(text).hexdigest().encode() != digest:
-            return Fault(here, "modified", "its hash is not that of what it says")
+            return ChainFault(here, "modified", "its hash is not that of what it says")
         try:
-            change = open_note(note)
+            change = open_entry(note)
         except ValueError as error:
-            return Fault(here, "modified", f"it cannot be understood: {error}")
+            return ChainFault(here, "modified", f"it cannot be understood: {error}")
         return self._misfit(change, here)
 
-    def _misfit(self, change: Change, here: int) -> Fault | None:
+    def _misfit(self, change: AuditEntry, here: int) -> ChainFault | None:
         if change.seq != here:
-            return Fault(here, "reordered", f"what is there was written as entry {change.seq}")
+            return ChainFault(here, "reordered", f"what is there was written as entry {change.seq}")
         if change.previous != self.hash:
             if here == 1:
-                return Fault(here, "inserted", "it follows another entry, which is not there")
-            return Fault(here - 1, "modified", f"it is whole, but not the one that entry {here} was written after")
+                return ChainFault(here, "inserted", "it follows another entry, which is not there")
+            return ChainFault(here - 1, "modified", f"it is whole, but not the one that entry {here} was written after")
         if self._anchors.get(here, change.hash) != change.hash:
-            return Fault(here, "modified", "its hash is another than the one that was expected")
+            return ChainFault(here, "modified", "its hash is another than the one that was expected")
         return None

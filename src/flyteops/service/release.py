@@ -9,19 +9,19 @@ from flyteops.storage.base import Claimed, Store
 from flyteops.storage.undelivered import still_claimed
 
 
-class HandBack:
+class ClaimReleaser:
     """Returns commands to the queue.
 
     Those that the store does not take now are kept for `retry`.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], announce: Callable[[Sequence[Address]], None]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], notify: Callable[[Sequence[Address]], None]) -> None:
         self._store = store
         self._clock = clock
-        self._announce = announce
+        self._notify = notify
         self._owed: dict[str, int] = {}
 
-    async def give(self, claimed: Iterable[Claimed]) -> None:
+    async def release(self, claimed: Iterable[Claimed]) -> None:
         """Make these available to other clients.
 
         Actions lost or completed meanwhile stay as they are.
@@ -40,7 +40,7 @@ class HandBack:
             action_id, revision = self._owed.popitem()
             try:
                 address = await self._store.release(action_id, self._clock(), still_claimed(revision), counts=False)
-                self._announce([address])
+                self._notify([address])
             except (ConflictError, NotFoundError):
                 continue
             except BaseException:  # on any failure, also a cancelled caller, it still has to be returned

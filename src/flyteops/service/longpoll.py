@@ -11,59 +11,63 @@ REMEMBERED = 10_000
 """The number of addresses with cached lists of the pack ids that accept them."""
 
 
-class Waiter:
+class Subscriber:
     """A waiting caller. `told` holds the addresses of arrivals for it since its last look."""
 
-    __slots__ = ("_arrived", "_is_dismissed", "command", "pack", "told")
+    __slots__ = ("_arrived", "_is_cancelled", "arrivals", "command", "pack")
 
     def __init__(self, pack: PackRef, command: str | None) -> None:
         self.pack = pack
         self.command = command
-        self.told: list[Address] = []
+        self.arrivals: list[Address] = []
         self._arrived = asyncio.Event()
-        self._is_dismissed = False
+        self._is_cancelled = False
 
     def accepts(self, address: Address) -> bool:
         return address.accepts(self.pack, self.command)
 
-    def tell(self, address: Address) -> None:
+    def notify(self, address: Address) -> None:
         """Wake the caller."""
-        self.told.append(address)
+        self.arrivals.append(address)
         self._arrived.set()
 
-    def dismiss(self) -> None:
+    def wake(self) -> None:
+        """Wake the caller although no arrival is known."""
+        self._arrived.set()
+
+    def cancel(self) -> None:
         """Let the caller wait no longer, although nothing has arrived."""
-        self._is_dismissed = True
+        self._is_cancelled = True
         self._arrived.set()
 
     async def wait(self, seconds: float) -> bool:
         """Return True after an arrival, False on timeout or dismissal."""
-        if self._is_dismissed:
+        if self._is_cancelled:
             return False
         try:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
         except TimeoutError:
-            return bool(self.told)
-        return not self._is_dismissed
+            return bool(self.arrivals)
+        return not self._is_cancelled
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
+    def polling(self) -> Iterator[None]:
         """Look for arrivals; later ones wake the caller anew.
 
         If the look fails, earlier ones are kept.
         """
-        told, self.told = self.told, []
-        if not self._is_dismissed:
+        arrivals, self.arrivals = self.arrivals, []
+        if not self._is_cancelled:
             self._arrived.clear()
         try:
             yield
         except BaseException:  # on any failure, arrivals must not be lost
-            self.told += told
+            self.arrivals += arrivals
             raise
 
 
-class WaitingRoom:
+class LongPolls:
     """Long-polling takes.
 
     A new action wakes one matching waiter; one that leaves empty-handed passes the wake-up on.
@@ -74,58 +78,64 @@ class WaitingRoom:
         self._count = 0
         self._is_closed = False
         # The waiters by pack id, and the ids of all packs that ever waited and accept an address.
-        self._waiters: dict[str, dict[Waiter, None]] = {}
+        self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._packs: dict[str, dict[str, PackRef]] = {}
         self._accepting: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, pack: PackRef, command: str | None) -> Waiter:
+    def subscribe(self, pack: PackRef, command: str | None) -> Subscriber:
         """Begin to wait; raise `BusyError` if too many callers wait."""
         if self._count >= self._limit:
             raise BusyError
         self._count += 1
-        waiter = Waiter(pack, command)
+        subscriber = Subscriber(pack, command)
         known = self._packs.setdefault(pack.name, {})
         if known.get(pack.id) != pack:
             known[pack.id] = pack
             self._accepting.clear()
-        self._waiters.setdefault(pack.id, {})[waiter] = None
+        self._subscribers.setdefault(pack.id, {})[subscriber] = None
         if self._is_closed:
-            waiter.dismiss()
-        return waiter
+            subscriber.cancel()
+        return subscriber
 
     def close(self) -> None:
         """Dismiss all waiters; later callers do not wait."""
         self._is_closed = True
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.dismiss()
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber.cancel()
 
-    def leave(self, waiter: Waiter) -> None:
+    def unsubscribe(self, subscriber: Subscriber) -> None:
         """Stop waiting; arrivals that this waiter has not looked for go to the next."""
         self._count -= 1
-        waiters = self._waiters[waiter.pack.id]
-        del waiters[waiter]
-        if not waiters:
-            del self._waiters[waiter.pack.id]
-        self.announce(waiter.told)
+        subscribers = self._subscribers[subscriber.pack.id]
+        del subscribers[subscriber]
+        if not subscribers:
+            del self._subscribers[subscriber.pack.id]
+        self.notify(subscriber.arrivals)
 
-    def announce(self, addresses: Iterable[Address]) -> None:
+    def notify(self, addresses: Iterable[Address]) -> None:
         """Wake one waiter that accepts it for each arrival."""
-        if not self._waiters:
+        if not self._subscribers:
             return
         for address in addresses:
-            waiter = self._next(address)
-            if waiter is not None:
-                waiter.tell(address)
+            subscriber = self._next(address)
+            if subscriber is not None:
+                subscriber.notify(address)
 
-    def _next(self, address: Address) -> Waiter | None:
+    def notify_all(self) -> None:
+        """Wake all waiters, as it is unknown whether anything has arrived."""
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber.wake()
+
+    def _next(self, address: Address) -> Subscriber | None:
         for pack_id in self._ids(address):
-            for waiter in self._waiters.get(pack_id, ()):
-                if not waiter.told and waiter.accepts(address):
-                    return waiter
+            for subscriber in self._subscribers.get(pack_id, ()):
+                if not subscriber.arrivals and subscriber.accepts(address):
+                    return subscriber
         return None
 
     def _ids(self, address: Address) -> tuple[str, ...]:

@@ -5,13 +5,22 @@ from contextlib import aclosing
 
 import msgspec
 
-from flyteops.change import BASE, KIND, Chain, Difference, State, Thing, differences, thing
+from flyteops.engine.completion import Resolution
 from flyteops.model import Action, DataItem, Flow, Note, Pack, pack_id
+from flyteops.service.auditlog.entry import (
+    BASE,
+    KIND,
+    ChainVerifier,
+    Difference,
+    ResourceKey,
+    ResourceState,
+    compare_states,
+    resource_key,
+)
 from flyteops.service.hook.hook import HOOK, Hook
 from flyteops.service.token import TOKEN, Token
 from flyteops.service.vault import KIND as SECRET
-from flyteops.service.vault import Sealed
-from flyteops.service.verdict import Resolution
+from flyteops.service.vault import EncryptedSecret
 from flyteops.storage.base import Store
 from flyteops.storage.portable import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
 
@@ -20,22 +29,22 @@ JSON = "application/json"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def of_flow(flow: Flow) -> State:
+def flow_state(flow: Flow) -> ResourceState:
     """Return the state of a flow."""
-    return State.of(JSON, _encode(flow))
+    return ResourceState.of(JSON, _encode(flow))
 
 
-def of_pack(pack: Pack) -> State:
+def pack_state(pack: Pack) -> ResourceState:
     """Return the state of a pack: its declaration, without the time when it was seen."""
-    return State.of(JSON, _encode(pack.declaration))
+    return ResourceState.of(JSON, _encode(pack.declaration))
 
 
-def of_item(item: DataItem) -> State:
+def item_state(item: DataItem) -> ResourceState:
     """Return the state of a datastore item that is not secret."""
-    return State.of(item.content_type, item.value, item.description)
+    return ResourceState.of(item.content_type, item.value, item.description)
 
 
-def of_action(action: Action) -> State:
+def action_state(action: Action) -> ResourceState:
     """Return the state of an action before a person resolves it."""
     said = {
         "state": action.state,
@@ -45,51 +54,51 @@ def of_action(action: Action) -> State:
         "step": action.step_id,
         "execution": action.correlation_id,
     }
-    return State.of(JSON, _encode(said))
+    return ResourceState.of(JSON, _encode(said))
 
 
-def of_resolution(resolution: Resolution, event: str | None, payload: bytes | None) -> State:
+def resolution_state(resolution: Resolution, event: str | None, payload: bytes | None) -> ResourceState:
     """Return the state of an action that a person resolved."""
     given = {"resolution": resolution, "event": event, "payload": None if payload is None else msgspec.Raw(payload)}
-    return State.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
+    return ResourceState.of(JSON, _encode({name: value for name, value in given.items() if value is not None}))
 
 
-def _of_note(note: Note, kind: type[Sealed | Token | Hook]) -> State:
+def _of_note(note: Note, kind: type[EncryptedSecret | Token | Hook]) -> ResourceState:
     try:
         return msgspec.json.decode(note.value, type=kind).state
     except (msgspec.MsgspecError, UnicodeDecodeError):  # damaged
-        return State.of("application/octet-stream", note.value)
+        return ResourceState.of("application/octet-stream", note.value)
 
 
-class Survey:
+class AuditSnapshot:
     """Collects the chain of entries and the stored states from records, up to the notes."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: ChainVerifier) -> None:
         self.chain = chain
-        self.states: dict[Thing, State] = {}
+        self.states: dict[ResourceKey, ResourceState] = {}
         self._flows: dict[str, Flow] = {}
 
     def add(self, record: Stored) -> bool:
         """Add the next record; return whether further records matter."""
         match record:
             case StoredPack(pack):
-                self.states[thing("pack", pack.id)] = of_pack(pack)
+                self.states[resource_key("pack", pack.id)] = pack_state(pack)
             case StoredVersion(version):
                 self._flows[version.uuid] = version.flow
             case StoredFlow(name, uuid) if uuid in self._flows:
-                self.states[thing("flow", name)] = of_flow(self._flows[uuid])
+                self.states[resource_key("flow", name)] = flow_state(self._flows[uuid])
             case StoredItem(item):
-                self.states[thing("datastore", item.key)] = of_item(item)
+                self.states[resource_key("datastore", item.key)] = item_state(item)
             case StoredNote(note) if note.kind == BASE:
                 self.chain.begin(note)
             case StoredNote(note) if note.kind == KIND:
                 self.chain.add(note)
             case StoredNote(note) if note.kind == SECRET:
-                self.states[thing("datastore", note.key)] = _of_note(note, Sealed)
+                self.states[resource_key("datastore", note.key)] = _of_note(note, EncryptedSecret)
             case StoredNote(note) if note.kind == TOKEN:
-                self.states[thing("token", note.key)] = _of_note(note, Token)
+                self.states[resource_key("token", note.key)] = _of_note(note, Token)
             case StoredNote(note) if note.kind == HOOK:
-                self.states[thing("hook", note.key)] = _of_note(note, Hook)
+                self.states[resource_key("hook", note.key)] = _of_note(note, Hook)
         return not isinstance(record, StoredEvent)
 
     def differences(self) -> list[Difference]:
@@ -99,12 +108,12 @@ class Survey:
         """
         if self.chain.fault is not None:
             return []
-        return list(differences(self.chain.last, self.states, self.chain.base.things))
+        return list(compare_states(self.chain.last, self.states, self.chain.base.resources))
 
 
-async def survey(store: Store, anchors: Mapping[int, str] | None = None) -> Survey:
+async def take_snapshot(store: Store, anchors: Mapping[int, str] | None = None) -> AuditSnapshot:
     """Read the entries and the states of a store at one moment; the store need not be open."""
-    found = Survey(Chain(anchors))
+    found = AuditSnapshot(ChainVerifier(anchors))
     async with aclosing(store.export()) as parts:
         async for part in parts:
             if not all(found.add(record) for record in part):

@@ -7,16 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from flyteops.background import BackgroundLoop
-from flyteops.engine import fire, rule_on_lost
-from flyteops.engine.context import Moment
 from flyteops.errors import UnavailableError
-from flyteops.flow.policy import tick_of
-from flyteops.model import Address, Outcome, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
-from flyteops.service.aside import ACTION, SCHEDULE, Aside, AsideKey
-from flyteops.service.flow import FlowBook
-from flyteops.service.missed import MissedRuns
-from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, ClockWatch, Presence, Timer
+from flyteops.model import Address
+from flyteops.service.aside import ACTION, SCHEDULE, SetAsideEntries, SetAsideKey
+from flyteops.service.decider import Decider
+from flyteops.service.flow import FlowRegistry
+from flyteops.service.timer import AWAY_AFTER, BEAT, PAUSE, AbsenceDetector, ClockMonitor, WakeupTimer
 from flyteops.storage.base import Store, TimerKey
 
 LOGGER = logging.getLogger("flyte.service")
@@ -31,33 +27,37 @@ TIMERS_AT_ONCE = 100
 """The number of timers processed in one transaction."""
 
 
-def _timer(key: AsideKey) -> TimerKey:
+def _timer(key: SetAsideKey) -> TimerKey:
     assert isinstance(key.place, TimerKey)  # noqa: S101 - the place of actions and schedules
     return key.place
 
 
-class Timekeeper:
-    """Processes the due timers of a store.
+class Scheduler:
+    """Processes the due timers of a store, waking up by `timer`.
 
     `announce` is called with the addresses of available actions; `clock_fault` is the reason why
     timers are not processed, "" while they are.
     """
 
-    def __init__(self, store: Store, watch: ClockWatch, flows: FlowBook, aside: Aside, moment: Callable[[], Moment]) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
+        self,
+        store: Store,
+        watch: ClockMonitor,
+        timer: WakeupTimer,
+        flows: FlowRegistry,
+        decider: Decider,
+        aside: SetAsideEntries,
+        announce: Callable[[Iterable[Address]], None],
+    ) -> None:
         self._store = store
         self._clock, self._clock_watch, self._monotonic = watch.now, watch, watch.monotonic
         self._flows = flows
         self._aside = aside
-        self._moment = moment
-        self._timer = Timer(self._clock)
-        self._presence = Presence(self._monotonic)
-        self._missed = MissedRuns()
-        self.announce: Callable[[Iterable[Address]], None] = lambda _: None
+        self._decider = decider
+        self._timer = timer
+        self._presence = AbsenceDetector(self._monotonic)
+        self._announce = announce
         self.clock_fault = ""
-
-    def expect(self, times: Iterable[datetime]) -> None:
-        """Record times at which timers will be due."""
-        self._timer.expect(times)
 
     def check_clock(self, now: datetime | None) -> None:
         """Compare the clock with the store's time `now`.
@@ -84,23 +84,23 @@ class Timekeeper:
         await self.note_presence()
         now, shift = await self._look_at_clock()
         known = self._aside.keys((ACTION, SCHEDULE))
-        leave_out = {_timer(key) for key in known if self._aside.waits(key)}
-        failed: set[AsideKey] = set()
+        leave_out = {_timer(key) for key in known if self._aside.is_waiting(key)}
+        failed: set[SetAsideKey] = set()
         while True:
-            store = partial(self._store.advance, now, self, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
+            store = partial(self._store.advance, now, self._decider, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
             # Timestamps of the other time made in the meantime are corrected by another move, by
             # zero.
             is_moved, shift = bool(shift), timedelta(0) if shift else None
             self._clock_watch.settle()
-            self.announce(advanced.arrived)
+            self._announce(advanced.arrived)
             failures = {self._aside_key(each.key): each.error for each in advanced.failed}
             self._aside.report(failures)
             failed |= failures.keys()
             leave_out |= {each.key for each in advanced.failed}
             if not is_moved and (advanced.next_at is None or advanced.next_at > now):
                 self._aside.resolve([key for key in known if key not in failed and _timer(key) not in leave_out])
-                self._missed.report(failed=leave_out)
+                self._decider.missed.report(failed=leave_out)
                 return advanced.next_at
             # Let other tasks run: after a long downtime, thousands of timers may be due at once.
             await asyncio.sleep(0)
@@ -108,7 +108,7 @@ class Timekeeper:
 
     async def _look_at_clock(self) -> tuple[datetime, timedelta | None]:
         """Return the time, and the shift for the timers in the store if the clock was set."""
-        now, shift = self._clock_watch.look()
+        now, shift = self._clock_watch.read_clock()
         if not self._store.is_shared:
             return now, shift
         if not shift:
@@ -122,19 +122,19 @@ class Timekeeper:
         await self._store.renew_leases(now)
         return now, timedelta(0)
 
-    def _aside_key(self, key: TimerKey) -> AsideKey:
+    def _aside_key(self, key: TimerKey) -> SetAsideKey:
         """Return the key under which a timer is set aside and listed."""
         if key.is_action:
-            return AsideKey(ACTION, key.name, key)
-        flow = self._flows.find(key.name)
+            return SetAsideKey(ACTION, key.name, key)
+        flow = self._flows.find_current(key.name)
         known = flow is not None and flow.version.uuid == key.flow_uuid and key.step_index < len(flow.steps)
         step = flow.steps[key.step_index].step.id if flow is not None and known else ""
-        return AsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
+        return SetAsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
 
     def _watch_presence(self) -> None:
         """Detect an absence if checks are regular: `advance` alone may be called at any time."""
         if self._presence.is_kept:
-            self._presence.look()
+            self._presence.record_presence()
 
     async def note_presence(self) -> None:
         """Record that this server is running.
@@ -151,9 +151,9 @@ class Timekeeper:
             await self._store.renew_leases(self._clock())
         self._presence.is_back = False
 
-    async def keep(self, loop: BackgroundLoop) -> None:
+    async def run(self, loop: BackgroundLoop) -> None:
         """Process timers when they are due, until cancelled; failures are retried."""
-        self._presence.look()
+        self._presence.record_presence()
         while True:
             self._timer.restart()
             try:
@@ -176,24 +176,3 @@ class Timekeeper:
             if await self._timer.wait(BEAT):
                 return
             await self.note_presence()
-
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        """Decide about an action whose pack was silent for too long."""
-        flow = self._flows.version(progress.flow_name, progress.flow_uuid)
-        return rule_on_lost(self._flows.index, flow, progress, self._moment())
-
-    def due(self, step: DueStep) -> Firing:
-        """Decide about a step that is due."""
-        # The version is the store's, which may have been saved a moment ago, and not be current
-        # here yet.
-        flow = self._flows.version(step.flow_name, step.flow_uuid)
-        schedule = None if flow is None else flow.steps[step.step_index].step.schedule
-        if flow is None or schedule is None:
-            return Firing(None, Outcome(), None)
-        moment = self._moment()
-        ticked = tick_of(schedule, step.due_at, moment.now)
-        self._missed.note(step, flow.steps[step.step_index].step, moment.now, ticked)
-        if ticked.fires_for is None:
-            return Firing(None, Outcome(), ticked.next_at)
-        event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)
-        return Firing(event, outcome, ticked.next_at)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from flyteops.change import SERVER, UNREADABLE, ActionName, Author, State, Thing, thing
 from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
 from flyteops.service import aside
-from flyteops.service.aside import Aside, AsideKey
-from flyteops.service.changelog import ChangeLog
-from flyteops.service.hook.hook import HOOK, Hook, Kept, Wish, new_secret, secret_faults
+from flyteops.service.aside import SetAsideEntries, SetAsideKey
+from flyteops.service.auditlog.entry import SERVER, UNREADABLE, ActionName, Author, ResourceKey, ResourceState, resource_key
+from flyteops.service.auditlog.log import AuditLog
+from flyteops.service.hook.hook import HOOK, Hook, HookSpec, StoredSecret, new_secret, secret_faults
 from flyteops.service.hook.record import CallLog
-from flyteops.service.pack import PackRoll
+from flyteops.service.pack import PackRegistry
 from flyteops.storage.base import Store
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
-    from flyteops.service.seal import Seals
+    from flyteops.service.encryption import Encryptor
 
 LOGGER = logging.getLogger("flyte.hooks")
 
@@ -46,17 +46,17 @@ PAYLOAD_SCHEMA: Json = {
 }
 
 
-class HookBook:
+class HookRegistry:
     """All hooks, and their last calls. Without `seals`, their secrets are stored unencrypted."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that it works with comes from outside
         self,
         store: Store,
         clock: Callable[[], datetime],
-        changes: ChangeLog,
-        packs: PackRoll,
-        set_aside: Aside,
-        seals: "Seals | None" = None,
+        changes: AuditLog,
+        packs: PackRegistry,
+        set_aside: SetAsideEntries,
+        encryptor: "Encryptor | None" = None,
     ) -> None:
         self._aside = set_aside
         self.calls = CallLog(store)
@@ -64,7 +64,7 @@ class HookBook:
         self._clock = clock
         self._changes = changes
         self._packs = packs
-        self._seals = seals
+        self._encryptor = encryptor
         self._hooks: dict[str, Hook] = {}
         self._opened: dict[str, str] = {}
         self._is_loaded = False
@@ -84,20 +84,20 @@ class HookBook:
         self.calls.forget_others(self._hooks)
         self._is_loaded = True
 
-    def _open(self, kept: Kept) -> str | None:
+    def _open(self, kept: StoredSecret) -> str | None:
         if not kept.is_sealed:
             return kept.text.partition(".")[2]
-        opened = None if self._seals is None else self._seals.open(kept.text.encode())
+        opened = None if self._encryptor is None else self._encryptor.decrypt(kept.text.encode())
         return None if opened is None else opened.decode()
 
-    def _close(self, secret: str, now: datetime) -> Kept:
-        if self._seals is None:
-            return Kept(text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now)
-        return Kept(text=self._seals.close(secret.encode()).decode(), is_sealed=True, created_at=now)
+    def _close(self, secret: str, now: datetime) -> StoredSecret:
+        if self._encryptor is None:
+            return StoredSecret(text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now)
+        return StoredSecret(text=self._encryptor.encrypt(secret.encode()).decode(), is_sealed=True, created_at=now)
 
     async def start(self) -> None:
         """Encrypt secrets with the newest key if needed, and register the pack if hooks exist."""
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             for hook in list(self._hooks.values()):
                 renewed = tuple(self._renewed(each) for each in hook.secrets)
                 if renewed != hook.secrets:
@@ -105,18 +105,18 @@ class HookBook:
         if self._hooks:
             await self.register()
 
-    def _renewed(self, kept: Kept) -> Kept:
-        if self._seals is None or kept.text not in self._opened:
+    def _renewed(self, kept: StoredSecret) -> StoredSecret:
+        if self._encryptor is None or kept.text not in self._opened:
             return kept
-        if kept.is_sealed and self._seals.is_newest(kept.text.encode()):
+        if kept.is_sealed and self._encryptor.is_current(kept.text.encode()):
             return kept
         return replace(self._close(self._opened[kept.text], kept.created_at), ends_at=kept.ends_at)
 
     async def _put(self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False) -> None:
         """Store a hook, within a turn of the change log."""
         known = self._hooks.get(hook.name)
-        async with self._changes.recorded(
-            by, thing("hook", hook.name), None if known is None else known.state, hook.state, action
+        async with self._changes.record_change(
+            by, resource_key("hook", hook.name), None if known is None else known.state, hook.state, action
         ):
             await self._store.save_note(Note(HOOK, hook.name, msgspec.json.encode(hook)), replaces=not is_new)
             self._hooks[hook.name] = hook
@@ -126,42 +126,42 @@ class HookBook:
     async def register(self, by: Author = SERVER) -> None:
         """Register the pack with an event for each hook; without hooks, unregister it."""
         events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
-        await self._packs.register(PackDeclaration(PACK, events=events), self._clock(), by)
+        await self._packs.register(PackDeclaration(PACK, events=events), by)
 
     # ------------------------------------------------------------------------------------------------------------ changes
 
     @property
-    def states(self) -> Mapping[Thing, State]:
+    def states(self) -> Mapping[ResourceKey, ResourceState]:
         """The states of all hooks, as entries of the change log record them."""
-        return {thing("hook", hook.name): hook.state for hook in self._hooks.values()}
+        return {resource_key("hook", hook.name): hook.state for hook in self._hooks.values()}
 
-    async def create(self, wish: Wish, by: Author = SERVER) -> tuple[Hook, str | None]:
+    async def create(self, spec: HookSpec, by: Author = SERVER) -> tuple[Hook, str | None]:
         """Create a hook.
 
         Return it, and its secret if it was generated here: it is not shown again.
         """
         now = self._clock()
-        hook = wish.hook(now)
-        made = new_secret(hook.signing) if wish.secret is None and hook.signing.scheme != "none" else None
-        secret = wish.secret or made
+        hook = spec.hook(now)
+        made = new_secret(hook.signing) if spec.secret is None and hook.signing.scheme != "none" else None
+        secret = spec.secret or made
         if secret is not None:
             hook = replace(hook, secrets=(self._close(secret, now),))
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             if hook.name in self._hooks:
                 raise ConflictError(f"There is a hook {hook.name!r} already.")
             await self._put(hook, by, is_new=True)
         await self.register(by)
         return hook, made
 
-    async def update(self, wish: Wish, by: Author = SERVER) -> Hook:
+    async def update(self, spec: HookSpec, by: Author = SERVER) -> Hook:
         """Change a hook; raise `NotFoundError`.
 
         It keeps its secrets and, unless a vendor is named, every field left out.
         """
-        async with self._changes.turn():
-            known = self.get(wish.name)
-            changed = wish.for_update(known).hook(known.created_at)
-            if (changed.signing.scheme == "none") is bool(known.secrets) or wish.secret is not None:
+        async with self._changes.exclusive():
+            known = self.get(spec.name)
+            changed = spec.for_update(known).hook(known.created_at)
+            if (changed.signing.scheme == "none") is bool(known.secrets) or spec.secret is not None:
                 raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
             for secret in (self._opened.get(each.text) for each in known.secrets):
                 problems = [] if secret is None else list(secret_faults(changed.signing, secret))
@@ -181,7 +181,7 @@ class HookBook:
         kept than the hook may have.
         """
         now = self._clock()
-        async with self._changes.turn():
+        async with self._changes.exclusive():
             known = self.get(name)
             if not known.secrets:
                 raise ConflictError(f"The hook {name!r} lets everybody call; it has no secret.")
@@ -207,10 +207,10 @@ class HookBook:
 
         The events of its calls stay in the audit.
         """
-        unreadable = AsideKey(aside.HOOK, name)
-        async with self._changes.turn():
+        unreadable = SetAsideKey(aside.HOOK, name)
+        async with self._changes.exclusive():
             before = UNREADABLE if unreadable in self._aside else self.get(name).state
-            async with self._changes.recorded(by, thing("hook", name), before, None):
+            async with self._changes.record_change(by, resource_key("hook", name), before, None):
                 await self._store.delete_note(HOOK, name)
                 self._hooks.pop(name, None)
                 self._aside.resolve([unreadable])
@@ -255,5 +255,5 @@ class HookBook:
         return [self._opened[text] for text in valid if self._opened.get(text)]
 
 
-def _ending(kept: Kept, at: datetime) -> Kept:
+def _ending(kept: StoredSecret, at: datetime) -> StoredSecret:
     return replace(kept, ends_at=at if kept.ends_at is None else min(at, kept.ends_at))

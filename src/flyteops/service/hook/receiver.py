@@ -16,13 +16,13 @@ from msgspec.structs import replace
 
 from flyteops.errors import FlyteError, InputError, NotFoundError, TooLargeError, UnauthorizedError
 from flyteops.model import EventRecord, Happening, Json
-from flyteops.service.hook.book import PACK, HookBook
 from flyteops.service.hook.compression import decompressed, is_compressed
-from flyteops.service.hook.content import field_at, gathered, read_content, told_headers
+from flyteops.service.hook.content import collect_fields, event_headers, field_at, read_content
 from flyteops.service.hook.hook import Hook
-from flyteops.service.hook.record import LONGEST_BODY, HookCall, noted
+from flyteops.service.hook.record import LONGEST_BODY, HookCall, record_of_call
+from flyteops.service.hook.registry import PACK, HookRegistry
 from flyteops.service.hook.scheme import sign, verify
-from flyteops.service.hook.signing import Proof, Refusal, Request, Signing, misdated
+from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp
 from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.hooks")
@@ -41,13 +41,13 @@ Accept = Callable[[str, Happening, str | None], Awaitable[tuple[str, bool]]]
 """Accepts an event of a pack under a key; returns its id, and whether it is new."""
 
 
-class Told(NamedTuple):
+class VerifiedCall(NamedTuple):
     """The content of a call, and the key that identifies a repetition.
 
     `challenge` is for the answer, and makes no event.
     """
 
-    happening: Happening
+    new_event: Happening
     key: str | None
     challenge: str = ""
 
@@ -56,16 +56,16 @@ FindEvent = Callable[[str], Awaitable[EventRecord]]
 """Returns an event of the audit; raises `NotFoundError`."""
 
 
-class Reception:
+class HookReceiver:
     """Receives calls."""
 
-    def __init__(self, book: HookBook, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
+    def __init__(self, book: HookRegistry, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
         self._find_event = find_event
         self._book = book
         self._accept = accept
         self._clock = clock
 
-    async def receive(self, name: str, request: Request, peer: str) -> HookCall:
+    async def receive(self, name: str, request: HookRequest, peer: str) -> HookCall:
         """Receive a call; on return, its event and all consequences are durable.
 
         They may come from an earlier call. Raise `UnauthorizedError` unless the hook exists and the
@@ -75,23 +75,23 @@ class Reception:
         now = self._clock()
         if hook is None:
             # As much work as for a hook, so that the duration does not reveal whether it exists.
-            verify(NOBODY, [name], Request({"x-signature-256": "0" * 64}, b"", request.body), now)
+            verify(NOBODY, [name], HookRequest({"x-signature-256": "0" * 64}, b"", request.body), now)
             LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:LONGEST_NUMBER])
             raise UnauthorizedError(REFUSED)
-        note = noted(request, hook.secret_headers, peer, now)
+        note = record_of_call(request, hook.secret_headers, peer, now)
         judged = self._judge(hook, request, now)
         is_large = len(request.body) >= LARGE or (is_compressed(request) and request.body != b"")
-        told = await asyncio.to_thread(judged) if is_large else judged()
-        if isinstance(told, Refusal):
-            self._refuse(hook, note("refused", code=told.code, reason=told.reason))
-            raise _error_of(told)
-        if told.challenge:
+        verified = await asyncio.to_thread(judged) if is_large else judged()
+        if isinstance(verified, Rejection):
+            self._refuse(hook, note("refused", code=verified.code, reason=verified.reason))
+            raise _error_of(verified)
+        if verified.challenge:
             reason = f"{hook.caller.title} verified the address; this is no event"
-            call = replace(note("accepted", reason=reason), challenge=told.challenge)
+            call = replace(note("accepted", reason=reason), challenge=verified.challenge)
             self._book.calls.add(hook.name, call)
             return call
         try:
-            event_id, is_new = await self._take_in(told)
+            event_id, is_new = await self._take_in(verified)
         except FlyteError as error:
             self._refuse(hook, note("refused", code=error.code, reason=error.message))
             raise
@@ -99,7 +99,7 @@ class Reception:
         self._book.calls.add(hook.name, call)
         return call
 
-    def is_signed(self, name: str, request: Request) -> bool:
+    def is_signed(self, name: str, request: HookRequest) -> bool:
         """Return whether a request is proven to come from the hook's vendor.
 
         Only a hook with a secret allows such a proof.
@@ -109,35 +109,35 @@ class Reception:
             return False
         return isinstance(verify(hook.signing, self._book.secrets_of(hook), request, self._clock()), Proof)
 
-    def turn_away(self, name: str, request: Request, peer: str, error: FlyteError) -> None:
+    def reject(self, name: str, request: HookRequest, peer: str, error: FlyteError) -> None:
         """Record a call that could not even be received."""
         hook = self._book.find(name)
         if hook is not None:
-            note = noted(request, hook.secret_headers, peer, self._clock())
+            note = record_of_call(request, hook.secret_headers, peer, self._clock())
             self._refuse(hook, note("refused", code=error.code, reason=error.message, is_whole=False))
 
     def _refuse(self, hook: Hook, call: HookCall) -> None:
         LOGGER.info("A call of the hook %r from %s was refused: %s", hook.name, call.peer, call.reason)
         self._book.calls.add(hook.name, call)
 
-    def _judge(self, hook: Hook, request: Request, now: datetime) -> Callable[[], Told | Refusal]:
+    def _judge(self, hook: Hook, request: HookRequest, now: datetime) -> Callable[[], VerifiedCall | Rejection]:
         known = self._book.secrets_of(hook)
 
-        def judge() -> Told | Refusal:
+        def judge() -> VerifiedCall | Rejection:
             if not known and hook.secrets:
-                return Refusal(
+                return Rejection(
                     "no-secret", "no key of this server opens the secret of the hook; rotate it, or give the server the key"
                 )
-            return judged_call(hook, known, request, now)
+            return verify_call(hook, known, request, now)
 
         return judge
 
-    async def _take_in(self, told: Told) -> tuple[str, bool]:
+    async def _take_in(self, verified: VerifiedCall) -> tuple[str, bool]:
         try:
-            return await self._accept(PACK, told.happening, told.key)
+            return await self._accept(PACK, verified.new_event, verified.key)
         except NotFoundError:  # the pack was removed
             await self._book.register()
-            return await self._accept(PACK, told.happening, told.key)
+            return await self._accept(PACK, verified.new_event, verified.key)
 
     async def resend(self, name: str, event_id: str) -> HookCall:
         """Make another event of an accepted call, with the same payload; raise `NotFoundError`."""
@@ -153,12 +153,12 @@ class Reception:
         except msgspec.MsgspecError as error:  # a client sent it in the name of the pack
             raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.") from error
         again = payload | {"resentFrom": msgspec.Raw(msgspec.json.encode(event_id))}
-        sent_id, _ = await self._take_in(Told(Happening(name, msgspec.json.encode(again)), None))
+        sent_id, _ = await self._take_in(VerifiedCall(Happening(name, msgspec.json.encode(again)), None))
         call = _resent_call(payload, event_id, sent_id, self._clock())
         self._book.calls.add(name, call)
         return call
 
-    async def try_out(self, name: str, body: bytes, content_type: str, event: str) -> HookCall:
+    async def send_test(self, name: str, body: bytes, content_type: str, event: str) -> HookCall:
         """Make a call signed with the hook's secret.
 
         Raise `NotFoundError`, or as `receive` does.
@@ -169,7 +169,7 @@ class Reception:
         known = self._book.secrets_of(hook)
         if known:
             headers |= sign(hook.signing, known[0], body, self._clock(), str(number))
-        request = Request({header.lower(): value for header, value in headers.items()}, b"", body)
+        request = HookRequest({header.lower(): value for header, value in headers.items()}, b"", body)
         try:
             return await self.receive(name, request, "flyte hooks test")
         except UnauthorizedError as error:
@@ -189,7 +189,7 @@ def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str
     )
 
 
-def _error_of(refusal: Refusal) -> FlyteError:
+def _error_of(refusal: Rejection) -> FlyteError:
     """Return the error for the caller, which learns details only if the call is genuine."""
     match refusal.code:
         case "unreadable":
@@ -204,7 +204,7 @@ def _test_headers(hook: Hook, event: str, number: UUID) -> dict[str, str]:
     return hook.caller.test_headers(event, number)
 
 
-def judged_call(hook: Hook, secrets: Sequence[str], request: Request, now: datetime) -> Told | Refusal:
+def verify_call(hook: Hook, secrets: Sequence[str], request: HookRequest, now: datetime) -> VerifiedCall | Rejection:
     """Verify a call and read it.
 
     The signature may be of the compressed or of the decompressed body.
@@ -216,21 +216,21 @@ def judged_call(hook: Hook, secrets: Sequence[str], request: Request, now: datet
         except InputError as error:
             fault = error
     proof = verify(hook.signing, secrets, request, now)
-    if isinstance(proof, Refusal) and proof.code == "bad-signature" and plain is not request:
+    if isinstance(proof, Rejection) and proof.code == "bad-signature" and plain is not request:
         proof = verify(hook.signing, secrets, plain, now)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, Rejection):
         return proof
     try:
         if fault is not None:
             raise fault
         return read_call(hook, plain, proof, now)
     except TooLargeError as error:
-        return Refusal(error.code, error.message)
+        return Rejection(error.code, error.message)
     except InputError as error:
-        return Refusal("unreadable", error.message)
+        return Rejection("unreadable", error.message)
 
 
-def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told | Refusal:
+def read_call(hook: Hook, request: HookRequest, proof: Proof, now: datetime) -> VerifiedCall | Rejection:
     """Return the content of a genuine call, or a refusal if its body is too old.
 
     Raise `InputError` if it cannot be read.
@@ -239,7 +239,7 @@ def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told
     signing = hook.signing
     # The time cannot be removed from a signed body, so a body that never had one is accepted.
     stamp = field_at(content.value, signing.timestamp_field) if signing.timestamp_field else None
-    if stamp is not None and (refusal := misdated(stamp, now, signing)):
+    if stamp is not None and (refusal := check_timestamp(stamp, now, signing)):
         return refusal
     configured = _configured_number(signing, request, content.value)
     number = configured or hook.caller.delivery(request)
@@ -250,18 +250,18 @@ def read_call(hook: Hook, request: Request, proof: Proof, now: datetime) -> Told
         "deliveryId": number,
         "receivedAt": format_timestamp(now),
         "contentType": content.media_type,
-        "headers": told_headers(request, hook.secret_headers),
-        "query": gathered(request.query.decode("latin-1")),
+        "headers": event_headers(request, hook.secret_headers),
+        "query": collect_fields(request.query.decode("latin-1")),
         "body": content.text,
     }
     # A signed id comes first; a vendor that signs anew with each attempt is identified by the id
     # that stays the same.
     identity = proof.identity or configured or proof.digest or number
     key = None if identity is None else _key(hook, identity)
-    return Told(Happening(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
+    return VerifiedCall(Happening(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
 
 
-def _configured_number(signing: Signing, request: Request, body: Json) -> str | None:
+def _configured_number(signing: Signing, request: HookRequest, body: Json) -> str | None:
     number = field_at(body, signing.delivery_field) if signing.delivery_field else None
     return number or (request.header(signing.delivery_header) if signing.delivery_header else None)
 

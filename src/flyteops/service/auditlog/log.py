@@ -15,7 +15,9 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from flyteops.change import (
+from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
+from flyteops.model import Note
+from flyteops.service.auditlog.entry import (
     BASE,
     KEY,
     KIND,
@@ -23,20 +25,18 @@ from flyteops.change import (
     SERVER,
     STATELESS,
     ActionName,
+    AuditBase,
+    AuditEntry,
     Author,
-    Base,
-    Change,
-    State,
-    Thing,
+    ResourceKey,
+    ResourceState,
     bounded,
-    differences,
+    compare_states,
     key_of,
     open_base,
-    open_note,
-    seal,
+    open_entry,
+    seal_entry,
 )
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError
-from flyteops.model import Note
 from flyteops.storage.base import PAGE_BYTES, Page, Store
 from flyteops.timeformat import format_timestamp
 
@@ -45,10 +45,10 @@ LOGGER = logging.getLogger("flyte.changes")
 CatchUp = Callable[[], Awaitable[None]]
 """Loads changes made by other servers into memory."""
 
-States = Callable[[], Mapping[Thing, State]]
+States = Callable[[], Mapping[ResourceKey, ResourceState]]
 """Returns the states of all resources in memory."""
 
-TRIMMED: Thing = ("log", "changes")
+TRIMMED: ResourceKey = ("log", "changes")
 """The subject of an entry about removed entries."""
 
 AT_ONCE = 50
@@ -65,7 +65,7 @@ afterwards.
 """
 
 
-class Head(NamedTuple):
+class LogHead(NamedTuple):
     """The newest entry: its number and hash.
 
     For an empty log, the values that the first entry refers to.
@@ -75,7 +75,7 @@ class Head(NamedTuple):
     hash: str
 
 
-class ChangeFilter(Struct, frozen=True):
+class AuditFilter(Struct, frozen=True):
     """A filter for entries; None matches all. `who` is a kind of actor, an id or a name."""
 
     kind: str | None = None
@@ -84,7 +84,7 @@ class ChangeFilter(Struct, frozen=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def accepts(self, change: Change) -> bool:
+    def accepts(self, change: AuditEntry) -> bool:
         """Return whether an entry matches."""
         at = datetime.fromisoformat(change.time)
         return (
@@ -96,7 +96,7 @@ class ChangeFilter(Struct, frozen=True):
         )
 
 
-class ChangeLog:
+class AuditLog:
     """Writes and reads entries.
 
     A caller that changes the memory holds `lock`, so that one resource changes at a time on this
@@ -109,7 +109,7 @@ class ChangeLog:
         clock: Callable[[], datetime],
         catch_up: CatchUp,
         states: States,
-        is_unreadable: Callable[[Thing], bool] = lambda _: False,
+        is_unreadable: Callable[[ResourceKey], bool] = lambda _: False,
     ) -> None:
         self._is_unreadable = is_unreadable
         self.lock = asyncio.Lock()
@@ -117,14 +117,14 @@ class ChangeLog:
         self._clock = clock
         self._catch_up = catch_up
         self._states = states
-        self._head: Head | None = None
-        self._owed: list[Change] = []
+        self._head: LogHead | None = None
+        self._owed: list[AuditEntry] = []
         self._settles_at: datetime | None = None
 
     # ------------------------------------------------------------------------------------------------------------ writing
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """Wait for the exclusive right to change resources here, and load the changes of others."""
         async with self.lock:
             await self._look_around()
@@ -135,8 +135,13 @@ class ChangeLog:
             await self._catch_up()
 
     @asynccontextmanager
-    async def recorded(
-        self, by: Author, thing: Thing, before: State | None, after: State | None, action: ActionName | None = None
+    async def record_change(
+        self,
+        by: Author,
+        thing: ResourceKey,
+        before: ResourceState | None,
+        after: ResourceState | None,
+        action: ActionName | None = None,
     ) -> AsyncIterator[None]:
         """Write an entry about the change made inside, within a `turn`; none if nothing changes."""
         if before == after:
@@ -154,9 +159,11 @@ class ChangeLog:
             raise
         await self._agree(change)
 
-    def _change(self, by: Author, thing: Thing, action: ActionName, before: State | None, after: State | None) -> Change:
+    def _change(
+        self, by: Author, thing: ResourceKey, action: ActionName, before: ResourceState | None, after: ResourceState | None
+    ) -> AuditEntry:
         kind, name = thing
-        return Change(
+        return AuditEntry(
             seq=0,
             time=format_timestamp(self._clock()),
             who=by.who,
@@ -169,7 +176,7 @@ class ChangeLog:
             previous=NOTHING,
         )
 
-    async def _append(self, change: Change) -> Change:
+    async def _append(self, change: AuditEntry) -> AuditEntry:
         """Write an entry after the newest one, no matter which server wrote that."""
         for _ in range(MOST_TRIES):
             try:
@@ -178,15 +185,15 @@ class ChangeLog:
                 self._head = None
         raise BusyError("The log of changes is written by too many at once; nothing was changed.")
 
-    async def _put(self, change: Change) -> Change:
+    async def _put(self, change: AuditEntry) -> AuditEntry:
         """Write an entry after the newest one known here.
 
         Raise `ConflictError` if there is a newer one.
         """
         head = self._head or await self._newest()
-        sealed, note = seal(replace(change, seq=head.seq + 1, previous=head.hash))
+        sealed, note = seal_entry(replace(change, seq=head.seq + 1, previous=head.hash))
         await self._store.save_note(note, replaces=False)
-        self._head = Head(sealed.seq, sealed.hash)
+        self._head = LogHead(sealed.seq, sealed.hash)
         LOGGER.info(
             "Change %s: %s %r %s by %s from %s",
             sealed.head,
@@ -198,32 +205,32 @@ class ChangeLog:
         )
         return sealed
 
-    async def base(self) -> Base:
+    async def base(self) -> AuditBase:
         """Return the record that replaces removed entries."""
         for note in await self._store.list_notes(BASE, limit=AT_ONCE, backwards=True):
             try:
                 return open_base(note)
             except ValueError:  # with an older base, or none, nothing is removed: the first entry does not follow it
                 LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
-        return Base()
+        return AuditBase()
 
-    async def has_entry_of(self, base: Base) -> bool:
+    async def has_entry_of(self, base: AuditBase) -> bool:
         """Return whether an entry says that the base has taken the place of others."""
         after = None
         while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
-            if any(change.thing == TRIMMED and change.after == base.state for change in _read(notes)):
+            if any(change.resource == TRIMMED and change.after == base.state for change in _read(notes)):
                 return True
             after = notes[-1].key
             if after <= key_of(base.seq):
                 return False
         return False
 
-    async def trim(self, entries: Sequence[Change]) -> bool:
+    async def trim(self, entries: Sequence[AuditEntry]) -> bool:
         """Replace the oldest entries with a base; return False, with no effect, if others did so.
 
         An entry records this first. The entries themselves may be removed afterwards.
         """
-        async with self.turn():
+        async with self.exclusive():
             base = await self.base()
             if entries[0].seq != base.seq + 1:
                 return False
@@ -232,13 +239,13 @@ class ChangeLog:
             await self._store.save_note(wider.note)
         return True
 
-    async def _newest(self) -> Head:
+    async def _newest(self) -> LogHead:
         for note in await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True):
             if KEY.fullmatch(note.key):  # otherwise the note was not written by a server
-                return Head(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
-        return Head(0, NOTHING)
+                return LogHead(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
+        return LogHead(0, NOTHING)
 
-    async def _retract(self, change: Change) -> None:
+    async def _retract(self, change: AuditEntry) -> None:
         """Record that a change was not made, now or as soon as the store can be written again."""
         failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
         self._owed.append(replace(failed, time=format_timestamp(self._clock())))
@@ -268,9 +275,9 @@ class ChangeLog:
             except ConflictError:  # another server has written an entry meanwhile, perhaps the same
                 self._head = None
 
-    async def sweep(self) -> None:
+    async def run_maintenance(self) -> None:
         """Write postponed entries, and regularly record changes that a dead server did not make."""
-        async with self.turn():
+        async with self.exclusive():
             await self._pay()
             if self._store.is_shared and self._settles_at is not None and self._clock() >= self._settles_at:
                 await self.start()
@@ -280,24 +287,24 @@ class ChangeLog:
         self._head = await self._newest()
         await self._look_around()
         states = self._states()
-        said: dict[Thing, Change] = {}
+        said: dict[ResourceKey, AuditEntry] = {}
         for change in _read(await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True)):
-            said.setdefault(change.thing, change)
+            said.setdefault(change.resource, change)
         if said:
             said = {
                 thing: change for thing, change in said.items() if change.kind not in STATELESS and not self._is_under_way(change)
             }
             said = {thing: change for thing, change in said.items() if not self._is_unreadable(thing)}
             states = {thing: state for thing, state in states.items() if thing in said}
-        for thing, entry, state, _ in differences(said, states):
+        for thing, entry, state, _ in compare_states(said, states):
             if entry is not None:
                 LOGGER.warning("The %s %r is not as change %s says that it was left", *thing, entry.head)
             await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
 
-    def _is_under_way(self, change: Change) -> bool:
+    def _is_under_way(self, change: AuditEntry) -> bool:
         return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + UNDER_WAY
 
-    async def _agree(self, change: Change) -> None:
+    async def _agree(self, change: AuditEntry) -> None:
         """Reconcile the last entry with the state if another server changed it at the same time."""
         if not self._store.is_shared:
             return
@@ -305,31 +312,31 @@ class ChangeLog:
             await self._compare(change)
         except FlyteError as error:
             LOGGER.warning(
-                "Whether another server has changed the %s %r as well cannot be seen: %s", *change.thing, error.message
+                "Whether another server has changed the %s %r as well cannot be seen: %s", *change.resource, error.message
             )
 
-    async def _compare(self, change: Change) -> None:
+    async def _compare(self, change: AuditEntry) -> None:
         last = change
         while True:
             newer = _read(await self._store.list_notes(KIND, after=key_of(last.seq)))
-            others = [each for each in newer if each.thing == change.thing]
+            others = [each for each in newer if each.resource == change.resource]
             if not others and last is change:
                 return
             last = others[-1] if others else last
             await self._look_around()
-            state = self._states().get(change.thing)
+            state = self._states().get(change.resource)
             if state == last.after:
                 return
-            last = await self._append(self._change(SERVER, change.thing, "found", last.after, state))
+            last = await self._append(self._change(SERVER, change.resource, "found", last.after, state))
 
     # ------------------------------------------------------------------------------------------------------------ reading
 
-    async def find(self, which: ChangeFilter, start: int, limit: int) -> Page[Change]:
+    async def find(self, which: AuditFilter, start: int, limit: int) -> Page[AuditEntry]:
         """Return entries, newest first.
 
         A page is cut when it is longer than `PAGE_BYTES`, but never before the first entry.
         """
-        found: list[Change] = []
+        found: list[AuditEntry] = []
         length, after = 0, None
         first = key_of((await self.base()).seq + 1)
         while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
@@ -349,7 +356,7 @@ class ChangeLog:
             after = notes[-1].key
         return Page(found)
 
-    async def get(self, seq: int) -> Change:
+    async def get(self, seq: int) -> AuditEntry:
         """Return an entry; raise `NotFoundError`."""
         base = await self.base()
         if 0 < seq <= base.seq:
@@ -361,11 +368,11 @@ class ChangeLog:
         raise NotFoundError(f"There is no change {seq}.")
 
 
-def _action(before: State | None, after: State | None) -> ActionName:
+def _action(before: ResourceState | None, after: ResourceState | None) -> ActionName:
     return "created" if before is None else "removed" if after is None else "updated"
 
 
-def _read(notes: Iterable[Note]) -> list[Change]:
+def _read(notes: Iterable[Note]) -> list[AuditEntry]:
     """Return the readable entries.
 
     Damaged ones are left to `flyte audit verify`, which reports them.
@@ -373,7 +380,7 @@ def _read(notes: Iterable[Note]) -> list[Change]:
     changes = []
     for note in notes:
         try:
-            changes.append(open_note(note))
+            changes.append(open_entry(note))
         except ValueError:
             LOGGER.warning("Entry %r of the log of changes cannot be read; look with `flyte audit verify`", note.key)
     return changes

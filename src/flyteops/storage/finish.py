@@ -1,0 +1,33 @@
+"""A result to be applied, with its decision: the same for all backends that retry."""
+
+from collections.abc import Sequence
+
+from flyteops.model import Event, NewAction, Outcome, Progress
+from flyteops.ruling import Late
+from flyteops.storage.base import Decide
+
+
+class FinishRequest:
+    """A result to be applied to an action.
+
+    `decision` is the last one made about it. A retry after a lost answer that finds the result
+    applied makes none: the result was applied with that of the earlier try.
+    """
+
+    __slots__ = ("_decide", "action_id", "decision", "result")
+
+    def __init__(self, action_id: str, result: Event, decide: Decide) -> None:
+        self.action_id = action_id
+        self.result = result
+        self._decide = decide
+        self.decision: Outcome | Late | None = None
+
+    @property
+    def actions(self) -> Sequence[NewAction]:
+        """The actions that the decision creates."""
+        return self.decision.actions if isinstance(self.decision, Outcome) else ()
+
+    def decide(self, progress: Progress) -> Outcome | Late | None:
+        """Decide the consequences of the result at the current progress."""
+        self.decision = self._decide(progress)
+        return self.decision
