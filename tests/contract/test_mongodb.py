@@ -22,7 +22,7 @@ from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
-from flyteops.storage.portable import StoredNote
+from flyteops.storage.record import StoredNote
 from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
 from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes

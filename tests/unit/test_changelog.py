@@ -18,8 +18,8 @@ from flyteops.service import ChangeFilter, Housekeeping, Order, Service
 from flyteops.service.seal import Seals
 from flyteops.service.state import survey
 from flyteops.storage.backup import restore_backup, write_backup
+from flyteops.storage.dump import move
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.transfer import move
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ANN = Author(Actor(kind="token", id="1", name="Ann"), Place(address="10.0.0.7"))

@@ -20,9 +20,9 @@ from flyteops.model import DataItem, Outcome
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
-from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.log import LONG
+from flyteops.storage.sqlite.queries import Audit
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.case import before
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, decision, minutes

@@ -11,10 +11,10 @@ import pytest
 from flyteops.errors import UnavailableError
 from flyteops.model import ActionState, Outcome, Progress
 from flyteops.storage.base import Claimed
-from flyteops.storage.sqlite import SqliteStore, ledger, waiting
-from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage.sqlite.actions import Ledger
+from flyteops.storage.sqlite.queues import SHORT, SMALL
 from flyteops.storage.sqlite.store import OTHER
-from flyteops.storage.sqlite.waiting import SHORT, SMALL
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating
 
 
@@ -95,7 +95,7 @@ async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path,
 
 
 async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ledger, waiting):
+    for module in (actions, queues):
         monkeypatch.setattr(module, "PREFETCH", 3)
     sample = Sample()
     actions = [sample.action(input=b"x" * (SMALL + number % 2)) for number in range(20)]

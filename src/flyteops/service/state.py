@@ -13,7 +13,7 @@ from flyteops.service.vault import KIND as SECRET
 from flyteops.service.vault import Sealed
 from flyteops.service.verdict import Resolution
 from flyteops.storage.base import Store
-from flyteops.storage.portable import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
+from flyteops.storage.record import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
 
 JSON = "application/json"
 

@@ -28,7 +28,7 @@ from flyteops.model import (
 )
 from flyteops.ruling import Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
-from flyteops.storage.portable import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
+from flyteops.storage.record import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
 
 LOGGER = logging.getLogger("flyte.store")
 

@@ -23,8 +23,7 @@ from flyteops.storage.base import ActionFilter, ExecutionFilter
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
 from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
-from flyteops.storage.mongodb.queue import Queues
-from flyteops.storage.mongodb.takeover import (
+from flyteops.storage.mongodb.legacy import (
     CREATED,
     FOREIGN,
     OPEN,
@@ -35,6 +34,7 @@ from flyteops.storage.mongodb.takeover import (
     enter,
     run_of,
 )
+from flyteops.storage.mongodb.queue import Queues
 from flyteops.storage.row import to_instant, to_microseconds
 
 LOGGER = logging.getLogger("flyte.store")

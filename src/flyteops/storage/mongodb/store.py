@@ -48,18 +48,18 @@ from flyteops.storage.base import (
     VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
-from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
+from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
+from flyteops.storage.mongodb.actions import Ledger
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
-from flyteops.storage.mongodb.ledger import Ledger
+from flyteops.storage.mongodb.legacy import look_again
+from flyteops.storage.mongodb.notify import Wakeup
 from flyteops.storage.mongodb.queue import Queues, Request, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
-from flyteops.storage.mongodb.takeover import look_again
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
-from flyteops.storage.mongodb.wakeup import Wakeup
-from flyteops.storage.portable import Checkpoint, Stored
+from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
 
 T = TypeVar("T")
@@ -455,25 +455,25 @@ class MongoStore(Store):
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         async def read(database: Any) -> Page[Execution]:
             await self._conversion.for_executions(database, which, start + limit)
-            page = await audit.list_executions(database, which, start, limit)
+            page = await queries.list_executions(database, which, start, limit)
             if self._conversion.is_done:
                 return page
             await self._conversion.for_each(database, [run.correlation_id for run in page])
-            return await audit.list_executions(database, which, start, limit)
+            return await queries.list_executions(database, which, start, limit)
 
         return await self._client.read(read)
 
     async def get_execution(self, correlation_id: str) -> Execution:
         async def read(database: Any) -> Execution:
             await self._conversion.for_each(database, [correlation_id])
-            return await audit.get_execution(database, correlation_id)
+            return await queries.get_execution(database, correlation_id)
 
         return await self._get(read)
 
     async def get_action(self, action_id: str) -> Action:
         async def read(database: Any) -> Action:
             await self._conversion.for_action(database, action_id)
-            return await audit.get_action(database, action_id)
+            return await queries.get_action(database, action_id)
 
         return await self._get(read)
 
@@ -481,15 +481,15 @@ class MongoStore(Store):
         async def read(database: Any) -> Sequence[ActionStatus]:
             await self._conversion.for_actions(database, which, start + limit)
             has_foreign = self._conversion.has_foreign
-            return await audit.list_actions(database, which, start, limit, has_foreign=has_foreign)
+            return await queries.list_actions(database, which, start, limit, has_foreign=has_foreign)
 
         return await self._client.read(read)
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
+        return await self._client.read(partial(queries.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._get(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(queries.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
@@ -499,7 +499,7 @@ class MongoStore(Store):
             if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
             await self._ledger.queues.remove_unused(database)
-            return await growth.purge(database, what, limit)
+            return await retention.purge(database, what, limit)
 
         return await self._write(work)
 
@@ -507,7 +507,7 @@ class MongoStore(Store):
         async def work(database: Any) -> PurgedVersions:
             if not await self._conversion.is_complete(database):  # unconverted executions refer to versions, too
                 return PurgedVersions(0, 0)
-            return await growth.purge_versions(database, what, limit)
+            return await retention.purge_versions(database, what, limit)
 
         return await self._write(work)
 
@@ -518,20 +518,20 @@ class MongoStore(Store):
         await client.open()
         try:
             conversion = Conversion(client, Queues(), self._name, self._make_indexes)
-            async for part in client.stream(partial(transfer.export, conversion=conversion, partly=partly)):
+            async for part in client.stream(partial(dump.export, conversion=conversion, partly=partly)):
                 yield part
         finally:
             await client.close()
 
     async def begin_load(self) -> Checkpoint:
-        return await self._write(transfer.begin)
+        return await self._write(dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(partial(transfer.load, ledger=self._ledger, records=records, checkpoint=checkpoint))
+        await self._write(partial(dump.load, ledger=self._ledger, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
         async def end(database: Any) -> None:
-            await transfer.end(database)
+            await dump.end(database)
             for name in NUMBERS:
                 await changed(database, name)
 

@@ -12,11 +12,11 @@ from flyteops.model import Address, Note
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away, step_key
+from flyteops.storage.mongodb.actions import Found, Ledger, moving
 from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
 from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
-from flyteops.storage.mongodb.ledger import Found, Ledger, moving
 from flyteops.storage.mongodb.note import note_document
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
 

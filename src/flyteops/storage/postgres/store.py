@@ -53,14 +53,14 @@ from flyteops.storage.base import (
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
 from flyteops.storage.due import Desk, check_timetables
-from flyteops.storage.portable import Checkpoint, Stored
-from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
+from flyteops.storage.postgres import actions, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
+from flyteops.storage.postgres.notify import Wakeup
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
-from flyteops.storage.postgres.wakeup import Wakeup
+from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,
     decode_declaration,
@@ -125,11 +125,11 @@ class PostgresStore(Store):
         self._wakeup = Wakeup(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
-        self._records: Batcher[ledger.Entry, str] = Batcher(self._together(self._record), limit=limit)
-        self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
-            self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
+        self._records: Batcher[actions.Entry, str] = Batcher(self._together(self._record), limit=limit)
+        self._requests: Batcher[actions.Request, list[Claimed]] = Batcher(
+            self._together(actions.claim), limit=limit, kind=lambda asked: asked.kind
         )
-        self._wishes: Batcher[ledger.Wish, bool | None] = Batcher(self._together(ledger.finish), limit=limit)
+        self._wishes: Batcher[actions.Wish, bool | None] = Batcher(self._together(actions.finish), limit=limit)
 
     async def open(self) -> None:
         if self._is_open:
@@ -396,12 +396,12 @@ class PostgresStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        event_id = await self._whole(self._records.ask(ledger.Entry(event, outcome, key)))
+        event_id = await self._whole(self._records.ask(actions.Entry(event, outcome, key)))
         self._announce(outcome)
         return event_id
 
-    async def _record(self, connection: Any, entries: Sequence[ledger.Entry], *, is_again: bool) -> Sequence[str]:
-        event_ids = await ledger.record(connection, entries, store=self._identity, is_again=is_again)
+    async def _record(self, connection: Any, entries: Sequence[actions.Entry], *, is_again: bool) -> Sequence[str]:
+        event_ids = await actions.record(connection, entries, store=self._identity, is_again=is_again)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
             check_identity(await read_identity(connection), self._identity, self._shown)
@@ -426,7 +426,7 @@ class PostgresStore(Store):
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
         tries = Tries(f"{self._name}-{next(self._claims)}")
-        asked = ledger.Request(pack, at, action_name, limit, seed, tries)
+        asked = actions.Request(pack, at, action_name, limit, seed, tries)
         claiming = asyncio.ensure_future(self._claim(asked))
         try:
             return await asyncio.shield(claiming)
@@ -436,7 +436,7 @@ class PostgresStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: ledger.Request) -> list[Claimed]:
+    async def _claim(self, asked: actions.Request) -> list[Claimed]:
         try:
             claimed = await self._whole(self._requests.ask(asked))
         except UnavailableError:
@@ -454,7 +454,7 @@ class PostgresStore(Store):
                     self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
-        return [(row[0], row[1]) for row in await self._pool.rows(ledger.CLAIMED_WITH, tokens)]
+        return [(row[0], row[1]) for row in await self._pool.rows(actions.CLAIMED_WITH, tokens)]
 
     async def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an undelivered action available again."""
@@ -473,7 +473,7 @@ class PostgresStore(Store):
 
         async def finish() -> bool:
             for tried in range(FASTER):
-                done = await self._wishes.ask(ledger.Wish(action_id, result, deciding))
+                done = await self._wishes.ask(actions.Wish(action_id, result, deciding))
                 if done is not None:
                     return done
                 await asyncio.sleep(0.001 * tried)
@@ -516,43 +516,43 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        return await self._pool.read(partial(audit.list_executions, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_executions, which=which, start=start, limit=limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
+        return await self._get(partial(queries.get_execution, correlation_id=correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._get(partial(audit.get_action, action_id=action_id))
+        return await self._get(partial(queries.get_action, action_id=action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        return await self._pool.read(partial(audit.list_actions, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_actions, which=which, start=start, limit=limit))
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._pool.read(partial(audit.list_events, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._get(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(queries.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
+        return await self._whole(self._pool.transaction(partial(retention.purge, what=what, limit=limit)))
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        return await self._whole(self._pool.transaction(partial(growth.purge_versions, what=what, limit=limit)))
+        return await self._whole(self._pool.transaction(partial(retention.purge_versions, what=what, limit=limit)))
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         async with self._pool.snapshot() as connection:
-            async for part in transfer.export(connection, partly=partly):
+            async for part in dump.export(connection, partly=partly):
                 yield part
 
     async def begin_load(self) -> Checkpoint:
-        return await self._whole(self._pool.transaction(transfer.begin))
+        return await self._whole(self._pool.transaction(dump.begin))
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._whole(self._pool.transaction(partial(transfer.load, records=records, checkpoint=checkpoint)))
+        await self._whole(self._pool.transaction(partial(dump.load, records=records, checkpoint=checkpoint)))
 
     async def end_load(self) -> None:
         async def end(connection: Any) -> None:

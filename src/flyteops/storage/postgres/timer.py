@@ -15,7 +15,7 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away
-from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
+from flyteops.storage.postgres.actions import Ending, Entry, Found, end, find, find_seq, record
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
 

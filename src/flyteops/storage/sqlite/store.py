@@ -41,15 +41,15 @@ from flyteops.storage.base import (
     VersionBound,
 )
 from flyteops.storage.due import Desk, check_timetables
-from flyteops.storage.portable import Checkpoint, Stored
-from flyteops.storage.sqlite import growth, timer, transfer
-from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.record import Checkpoint, Stored
+from flyteops.storage.sqlite import dump, retention, timer
+from flyteops.storage.sqlite.actions import Ledger
 from flyteops.storage.sqlite.catalog import Catalog
+from flyteops.storage.sqlite.diskspace import PROBE, check_room
 from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
-from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
-from flyteops.storage.sqlite.room import PROBE, check_room
+from flyteops.storage.sqlite.queries import Audit
 from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
@@ -360,21 +360,21 @@ class SqliteStore(Store):
         more = True
         while more and executions < limit and events < limit:
             most = min(PURGE_STEP, limit - executions, limit - events)
-            step = await self._write(OTHER, partial(growth.purge, what=what, limit=most))
+            step = await self._write(OTHER, partial(retention.purge, what=what, limit=most))
             executions, events, more = executions + step.executions, events + step.events, step.more
             over = step.over_bytes
         await self._vacuum()
         return Purged(executions, events, more, over)
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        purged = await self._write(OTHER, partial(growth.purge_versions, what=what, limit=limit))
+        purged = await self._write(OTHER, partial(retention.purge_versions, what=what, limit=limit))
         await self._vacuum()
         return purged
 
     async def _vacuum(self) -> None:
-        left = await self._write(OTHER, growth.vacuum)
+        left = await self._write(OTHER, retention.vacuum)
         while left:
-            before_step, left = left, await self._write(OTHER, growth.vacuum)
+            before_step, left = left, await self._write(OTHER, retention.vacuum)
             if left >= before_step:
                 break
 
@@ -383,7 +383,7 @@ class SqliteStore(Store):
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         # A snapshot of its own, for any duration: it occupies no thread that answers requests.
         scratch = self._scratch if self._writer is None else None
-        parts = transfer.export(self.path, partly=partly, scratch=scratch)
+        parts = dump.export(self.path, partly=partly, scratch=scratch)
         with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
             run = partial(asyncio.get_running_loop().run_in_executor, thread)
             try:
@@ -393,13 +393,13 @@ class SqliteStore(Store):
                 await run(parts.close)
 
     async def begin_load(self) -> Checkpoint:
-        return await self._write(OTHER, transfer.begin)
+        return await self._write(OTHER, dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(OTHER, partial(transfer.load, records=records, checkpoint=checkpoint))
+        await self._write(OTHER, partial(dump.load, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
-        await self._write(OTHER, transfer.end)
+        await self._write(OTHER, dump.end)
 
 
 def sync_directory(path: Path) -> None:

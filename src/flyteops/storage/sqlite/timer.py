@@ -10,8 +10,8 @@ from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.due import Desk, first_of
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
-from flyteops.storage.sqlite.ledger import Ledger
-from flyteops.storage.sqlite.waiting import Found
+from flyteops.storage.sqlite.actions import Ledger
+from flyteops.storage.sqlite.queues import Found
 
 DUE_STEPS = "FROM timetable t JOIN flow f ON f.name = t.flow_name WHERE true"
 """Steps with a time of their own, of the current versions of their flows."""

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
 from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.storage.sqlite.actions import Ledger
 from flyteops.storage.sqlite.foreign import ForeignWrites
 from flyteops.storage.sqlite.guard import Fault, Guard
-from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import MAX_BYTES, Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, is_damage, unavailable
 

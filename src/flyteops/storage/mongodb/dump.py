@@ -12,6 +12,7 @@ from flyteops.errors import ConflictError, StoreError, UnavailableError
 from flyteops.model import NewAction
 from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.due import ATTENDED
+from flyteops.storage.mongodb.actions import Ledger, record_document
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.document import (
@@ -28,13 +29,12 @@ from flyteops.storage.mongodb.document import (
 from flyteops.storage.mongodb.execution import create, event_fields, size_of
 from flyteops.storage.mongodb.flow import current_document, history_document, version_of
 from flyteops.storage.mongodb.item import item_document, item_of
-from flyteops.storage.mongodb.ledger import Ledger, record_document
+from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, supply
 from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of
 from flyteops.storage.mongodb.schema import VERSION
-from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, supply
-from flyteops.storage.portable import (
+from flyteops.storage.record import (
     KINDS,
     Checkpoint,
     Stored,

@@ -6,7 +6,7 @@ from typing import Any
 from flyteops.errors import NotFoundError
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
-from flyteops.storage.postgres.ledger import EVENT
+from flyteops.storage.postgres.actions import EVENT
 from flyteops.storage.row import (
     LATER,
     action_of,

@@ -39,8 +39,8 @@ from flyteops.storage.row import (
     to_microseconds,
     to_text,
 )
-from flyteops.storage.sqlite.audit import read_events
-from flyteops.storage.sqlite.waiting import (
+from flyteops.storage.sqlite.queries import read_events
+from flyteops.storage.sqlite.queues import (
     FIND,
     NEXT,
     PREFETCH,

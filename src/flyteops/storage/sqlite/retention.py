@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import decode_decisions, to_microseconds
-from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.actions import Ledger
 from flyteops.storage.unused import surplus
 
 VACUUM_PAGES = 256

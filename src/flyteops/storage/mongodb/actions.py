@@ -48,8 +48,8 @@ from flyteops.storage.mongodb.execution import (
     size_of,
     triggered,
 )
+from flyteops.storage.mongodb.legacy import adopt
 from flyteops.storage.mongodb.queue import Queues, queue_of
-from flyteops.storage.mongodb.takeover import adopt
 from flyteops.storage.row import MICROSECOND, STATES, UNFINISHED, encode_decisions, to_instant, to_microseconds
 
 UNSETTLED = 2.0

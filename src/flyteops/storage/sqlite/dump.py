@@ -11,7 +11,7 @@ import msgspec
 from flyteops.errors import ConflictError, StoreError
 from flyteops.model import DataItem, Note
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.storage.portable import (
+from flyteops.storage.record import (
     Checkpoint,
     Stored,
     StoredAction,
@@ -49,8 +49,8 @@ from flyteops.storage.row import (
     to_text,
     version_row,
 )
-from flyteops.storage.sqlite.audit import Audit
-from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.actions import Ledger
+from flyteops.storage.sqlite.queries import Audit
 from flyteops.storage.sqlite.schema import refusal
 from flyteops.storage.sqlite.snapshot import reading
 

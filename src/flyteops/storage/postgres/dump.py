@@ -8,7 +8,9 @@ import msgspec
 
 from flyteops.errors import ConflictError, StoreError
 from flyteops.model import DataItem, Note
-from flyteops.storage.portable import (
+from flyteops.storage.postgres.actions import EVENT, lease_of
+from flyteops.storage.postgres.schema import check_to_read
+from flyteops.storage.record import (
     Checkpoint,
     Stored,
     StoredAction,
@@ -22,8 +24,6 @@ from flyteops.storage.portable import (
     StoredVersion,
     kind_of,
 )
-from flyteops.storage.postgres.ledger import EVENT, lease_of
-from flyteops.storage.postgres.schema import check_to_read
 from flyteops.storage.row import (
     attempt_row,
     decode_decisions,

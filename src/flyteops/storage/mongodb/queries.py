@@ -14,7 +14,7 @@ from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
-from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, run_of, supply
+from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
 from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
