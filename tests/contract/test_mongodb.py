@@ -88,7 +88,7 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
     async with MongoStore(url) as store:
         await start(store, first)
         await take(store)
-        store._ledger.carry_out = die  # type: ignore[method-assign]
+        store._actions.carry_out = die  # type: ignore[method-assign]
         with pytest.raises(Killed):
             await store.finish(first.action_id, result, always(creating(following)))
         assert (await raw.action.find_one({"_id": first.action_id}))["state"]["value"] == "PENDING"

@@ -68,7 +68,7 @@ def has_been_away(known: bytes | None, now: int, longest: timedelta) -> bool:
     return abs(now - int(known)) > longest // MICROSECOND
 
 
-class Desk:
+class TimerBatch:
     """Applies rules to timers, one by one, and notes those that fail.
 
     `is_general` returns whether an error is about the store, and so about every timer.
@@ -84,16 +84,16 @@ class Desk:
         self.failed: list[FailedTimer] = []
 
     @property
-    def reach(self) -> int:
+    def read_limit(self) -> int:
         """The number of timers to read so that enough of them are left."""
-        return self.limit + len(self.passed_over)
+        return self.limit + len(self.excluded)
 
     @property
-    def passed_over(self) -> frozenset[TimerKey]:
+    def excluded(self) -> frozenset[TimerKey]:
         """The timers that do not count: those to leave out, and those that have failed."""
         return self.left_out | {each.key for each in self.failed}
 
-    def chosen(self, rows: Iterable[T], key_of: Callable[[T], TimerKey]) -> Sequence[T]:
+    def select(self, rows: Iterable[T], key_of: Callable[[T], TimerKey]) -> Sequence[T]:
         """Return the rows to process."""
         return [row for row in rows if key_of(row) not in self.left_out][: self.limit]
 

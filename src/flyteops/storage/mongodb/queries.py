@@ -15,7 +15,7 @@ from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, Execu
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
-from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
+from flyteops.storage.row import DELAYED, readable_decisions, to_microseconds, up_to_page
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
 
@@ -167,7 +167,7 @@ async def list_actions(
 def _query(which: ActionFilter) -> Document:
     query: Document = {}
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([LATER] if "NEW" in which.states else [])
+        stored = [state.value for state in which.states] + ([DELAYED] if "NEW" in which.states else [])
         query["flyte.state"] = {"$in": stored}
     for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
         if value is not None:

@@ -47,20 +47,20 @@ from flyteops.storage.base import (
     TimerKey,
     VersionBound,
 )
-from flyteops.storage.due import Desk, check_timetables
+from flyteops.storage.due import TimerBatch, check_timetables
 from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
-from flyteops.storage.mongodb.actions import Ledger
+from flyteops.storage.mongodb.actions import ActionCollection
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.legacy import look_again
-from flyteops.storage.mongodb.notify import Wakeup
-from flyteops.storage.mongodb.queue import Queues, Request, claimed_with
+from flyteops.storage.mongodb.notify import Notifier
+from flyteops.storage.mongodb.queue import ClaimRequest, Queues, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.record import Checkpoint, Stored
-from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
+from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 T = TypeVar("T")
 
@@ -90,15 +90,15 @@ class MongoStore(Store):
         self._identity = Identity(self._client, name)
         self._client.gate = self._identity.check
         self._keep_for = keep_for or YEAR
-        self._ledger = Ledger()
-        self._timer = Timer(self._ledger)
+        self._actions = ActionCollection()
+        self._timer = Timer(self._actions)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._client, self._pass_on, self._loop)
+        self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
-        self._conversion = Conversion(self._client, self._ledger.queues, self._name, self._make_indexes)
+        self._conversion = Conversion(self._client, self._actions.queues, self._name, self._make_indexes)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
 
     async def open(self) -> None:
@@ -112,7 +112,7 @@ class MongoStore(Store):
             await self._client.close()
             raise
         self._is_open = True
-        self._wakeup.start()
+        self._notifier.start()
         self._undelivered.start()
         self._conversion.start(self._loop("Taking over the executions of an earlier server"))
 
@@ -120,13 +120,13 @@ class MongoStore(Store):
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
         if not await self._identity.has_marked_queues(database) and await _has_open_executions(database):
-            await self._ledger.queues.restore(database)
+            await self._actions.queues.restore(database)
         await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
-            self._ledger.go_on_from(0 if last is None else last[field])
-        await self._ledger.settle(database, patience=0)
-        await look_again(database, self._ledger.queues)
+            self._actions.continue_after(0 if last is None else last[field])
+        await self._actions.complete_pending(database, patience=0)
+        await look_again(database, self._actions.queues)
 
     async def _make_indexes(self, database: Any) -> None:
         await make_indexes(database, self._keep_for)
@@ -138,7 +138,7 @@ class MongoStore(Store):
         await self._conversion.stop()
         await self._undelivered.stop()
         self._is_open = False
-        await self._wakeup.stop()
+        await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
@@ -341,20 +341,20 @@ class MongoStore(Store):
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         async def write(database: Any, again: bool) -> str:
-            return await self._ledger.record(database, event, outcome, key, is_again=again)
+            return await self._actions.record(database, event, outcome, key, is_again=again)
 
         event_id = await self._repeat(write)
         self._announce(outcome)
         return event_id
 
     def _announce(self, outcome: Outcome) -> None:
-        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(action.address for action in outcome.actions if action.not_before is None)
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        tries = Tries(f"{self._name}-{next(self._claims)}")
-        claiming = asyncio.ensure_future(self._claim(Request(pack, at, action_name, limit, seed, tries)))
+        tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
+        claiming = asyncio.ensure_future(self._claim(ClaimRequest(pack, at, action_name, limit, seed, tokens)))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -363,19 +363,19 @@ class MongoStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: Request) -> list[Claimed]:
+    async def _claim(self, asked: ClaimRequest) -> list[Claimed]:
         async def write(database: Any, again: bool) -> list[Claimed]:
             await self._conversion.for_claim(database, asked.pack, asked.command, asked.limit)
-            return await self._ledger.queues.claim(database, asked, is_again=again)
+            return await self._actions.queues.claim(database, asked, is_again=again)
 
         try:
             # Actions that were handed out existed: only an empty answer might be wrong, which
             # `look_around` detects.
             claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
         except FlyteError:  # some may have been taken before the error
-            self._undelivered.look_for(asked.tries.all, asked.at)
+            self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
-        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
@@ -393,7 +393,7 @@ class MongoStore(Store):
         """Make an undelivered action available again."""
         address = await self._release(action_id, at, still_claimed(revision), counts=False)
         self._tell([address])
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         ruled: Outcome | Late | None = None
@@ -404,7 +404,7 @@ class MongoStore(Store):
             return ruled
 
         async def write(database: Any, again: bool) -> bool | None:
-            return await self._ledger.finish(database, action_id, result, deciding, is_again=again)
+            return await self._actions.finish(database, action_id, result, deciding, is_again=again)
 
         is_applied = await self._until_done(write, lambda: isinstance(ruled, Outcome) and bool(ruled.actions))
         if isinstance(ruled, Outcome):
@@ -419,7 +419,7 @@ class MongoStore(Store):
 
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         address = await self._release(action_id, at, check, counts=counts)
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
         return address
 
     async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
@@ -438,10 +438,10 @@ class MongoStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
         async def work(database: Any) -> Advanced:
-            return await self._timer.advance(database, at, Desk(rules, limit, leave_out, concerns_all), shift)
+            return await self._timer.advance(database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
-        self._wakeup.announce(advanced.arrived)
+        self._notifier.announce(advanced.arrived)
         return advanced
 
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
@@ -495,10 +495,10 @@ class MongoStore(Store):
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Any) -> Purged:
-            await self._ledger.settle(database)
+            await self._actions.complete_pending(database)
             if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
-            await self._ledger.queues.remove_unused(database)
+            await self._actions.queues.remove_unused(database)
             return await retention.purge(database, what, limit)
 
         return await self._write(work)
@@ -511,7 +511,7 @@ class MongoStore(Store):
 
         return await self._write(work)
 
-    # ------------------------------------------------------------------------------------------------- moving and backup
+    # ------------------------------------------------------------------------------------------------- dump and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         client = Client(self._url, self._shown, limit=1)  # the store need not be open
@@ -527,7 +527,7 @@ class MongoStore(Store):
         return await self._write(dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(partial(dump.load, ledger=self._ledger, records=records, checkpoint=checkpoint))
+        await self._write(partial(dump.load, actions=self._actions, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
         async def end(database: Any) -> None:

@@ -20,7 +20,7 @@ from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     MICROSECOND,
     REVISION,
     STATES,
@@ -37,7 +37,7 @@ from flyteops.storage.row import (
     to_microseconds,
     to_text,
 )
-from flyteops.storage.undelivered import Tries
+from flyteops.storage.undelivered import ClaimTokens
 
 EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure"
 
@@ -301,7 +301,7 @@ WHERE {{condition}}
 """  # noqa: S608 - constant SQL
 
 
-class Found(NamedTuple):
+class ActionRow(NamedTuple):
     """An action as it is in the database, and the version of its execution."""
 
     seq: int
@@ -313,7 +313,7 @@ class Found(NamedTuple):
     progress: Progress
 
 
-class Entry(NamedTuple):
+class EventInsert(NamedTuple):
     """An event to be stored with its consequences, and the key that it came with."""
 
     event: Event
@@ -322,7 +322,7 @@ class Entry(NamedTuple):
 
 
 async def record(
-    connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
+    connection: Any, entries: Sequence[EventInsert], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
 
@@ -347,13 +347,13 @@ async def record(
     return [entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key) for entry in entries]
 
 
-async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:
+async def _stored(connection: Any, entries: Sequence[EventInsert]) -> set[str]:
     event_ids = [entry.event.event_id for entry in entries]
     rows = await connection.fetch("SELECT event_id FROM flyte_event WHERE event_id = ANY($1)", event_ids)
     return {event_id for (event_id,) in rows}
 
 
-def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
+def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ...]:
     """Return the events by columns, and the flows with a decision about each."""
     events = [entry.event for entry in entries]
     decisions = [entry.outcome.decisions for entry in entries]
@@ -375,7 +375,7 @@ def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
     )
 
 
-def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
+def _action_columns(entries: Sequence[EventInsert], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
     """Return actions by columns, and executions to begin or continue, but for each entry's `own`."""
     places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
     actions = [action for entry in entries for action in entry.outcome.actions]
@@ -394,7 +394,7 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
         [action.pack_name for action in actions],
         [to_text(action.pack_labels) for action in actions],
         [action.name for action in actions],
-        ["NEW" if at is None else LATER for at in due],
+        ["NEW" if at is None else DELAYED for at in due],
         [encode_json(action.context) for action in actions],
         [action.input for action in actions],
         [None if action.timeout is None else action.timeout // MICROSECOND for action in actions],
@@ -406,32 +406,32 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
     )
 
 
-class Request(NamedTuple):
-    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
+class ClaimRequest(NamedTuple):
+    """The request of a claim; its `tokens` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    tries: Tries
+    tokens: ClaimTokens
 
     @property
-    def kind(self) -> tuple[str, str, str | None]:
+    def batch_key(self) -> tuple[str, str, str | None]:
         """The batch key: claims with equal keys share one statement."""
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
-async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool) -> list[list[Claimed]]:
+async def claim(connection: Any, requests: Sequence[ClaimRequest], *, is_again: bool) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
 
-async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
+async def _claim(connection: Any, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
-    token, before = asked.tries.begin()
+    token, before = asked.tokens.next()
     if is_again:
         rows = await connection.fetch(CLAIMED_BEFORE, now, before, token)
         if rows:
@@ -447,7 +447,7 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
     return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
 
 
-async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequence[Any]:
+async def _claim_readable(connection: Any, asked: ClaimRequest, token: str) -> Sequence[Any]:
     """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
         return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
@@ -458,7 +458,7 @@ async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequen
         return await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
 
 
-async def _claim_from(connection: Any, claims: Claims, asked: Request, token: str, *own: object) -> Sequence[Any]:
+async def _claim_from(connection: Any, claims: Claims, asked: ClaimRequest, token: str, *own: object) -> Sequence[Any]:
     skipping, waiting = claims
     now = to_microseconds(asked.at)
     values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
@@ -472,7 +472,7 @@ async def _claim_from(connection: Any, claims: Claims, asked: Request, token: st
     return rows
 
 
-async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str, str]]:
+async def _readable_kinds(connection: Any, asked: ClaimRequest) -> Sequence[tuple[str, str]]:
     """Return the labels and commands that a pack may take, without help of the database."""
     kinds: list[tuple[str, str]] = []
     for labels, command in await connection.fetch(LIST_KINDS, asked.pack.name):
@@ -490,15 +490,15 @@ def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
     return Claimed(action_id, command, input_, attempt, lease, limit, to_instant(now + timeout), revision)
 
 
-class Ending(NamedTuple):
+class Completion(NamedTuple):
     """An action as it was found, and the result that ends it."""
 
-    found: Found
+    found: ActionRow
     result: Event
     outcome: Outcome
 
 
-class Wish(NamedTuple):
+class FinishRequest(NamedTuple):
     """A result, and the function that decides its consequences."""
 
     action_id: str
@@ -506,55 +506,55 @@ class Wish(NamedTuple):
     decide: Decide
 
 
-async def finish(connection: Any, wishes: Sequence[Wish], *, is_again: bool) -> list[bool | Exception | None]:
+async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception | None]:
     """See `Store.finish`; None where another server was faster, and it must be decided again."""
-    rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [wish.action_id for wish in wishes])
+    rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [request.action_id for request in requests])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
     answers: list[bool | Exception | None] = []
-    endings: dict[int, Ending] = {}
-    for place, wish in enumerate(wishes):
+    completions: dict[int, Completion] = {}
+    for place, request in enumerate(requests):
         try:
-            answer = await _ruled(connection, wish, found.get(wish.action_id), is_again=is_again)
+            answer = await _decide(connection, request, found.get(request.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
         except Exception as error:  # any error of a decision goes to its caller
             answers.append(error)
             continue
-        if isinstance(answer, Ending):
-            endings[place] = answer
-        answers.append(None if isinstance(answer, Ending) else answer)
-    if endings:
-        for place, is_done in zip(endings, await end(connection, list(endings.values())), strict=True):
+        if isinstance(answer, Completion):
+            completions[place] = answer
+        answers.append(None if isinstance(answer, Completion) else answer)
+    if completions:
+        for place, is_done in zip(completions, await end(connection, list(completions.values())), strict=True):
             answers[place] = is_done or None
     return answers
 
 
-async def _ruled(connection: Any, wish: Wish, found: Found | None, *, is_again: bool) -> bool | Ending:
+async def _decide(connection: Any, request: FinishRequest, found: ActionRow | None, *, is_again: bool) -> bool | Completion:
     """Return the ending of an action by the decision, or whether a result was processed already."""
     if found is None:
-        raise NotFoundError(f"There is no action {wish.action_id!r}.")
+        raise NotFoundError(f"There is no action {request.action_id!r}.")
     known = found.progress.result
-    if is_again and known is not None and known.event_id == wish.result.event_id:
+    if is_again and known is not None and known.event_id == request.result.event_id:
         return True
-    ruling = wish.decide(found.progress)
+    ruling = request.decide(found.progress)
     if ruling is None:
         return False
     if isinstance(ruling, Late):
-        await connection.execute(LATE, *_event_columns([Entry(wish.result, Outcome())]), found.seq, ruling.number)
+        await connection.execute(LATE, *_event_columns([EventInsert(request.result, Outcome())]), found.seq, ruling.number)
         return True
     if found.state not in UNFINISHED:
         state = found.progress.state
-        raise ConflictError(f"Action {wish.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
-    return Ending(found, wish.result, ruling)
+        raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+    return Completion(found, request.result, ruling)
 
 
-async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
+async def end(connection: Any, completions: Sequence[Completion]) -> list[bool]:
     """End actions with their results.
 
     False, with nothing done, for one that has changed or whose execution has.
     """
-    entries = [Entry(each.result, each.outcome) for each in endings]
-    found = [each.found for each in endings]
+    entries = [EventInsert(each.result, each.outcome) for each in completions]
+    found = [each.found for each in completions]
     rows = await connection.fetch(
         FINISH,
         *_event_columns(entries),
@@ -564,13 +564,13 @@ async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
         [each.attempt for each in found],
         [each.execution_seq for each in found],
         [each.version for each in found],
-        ["FATAL" if each.result.name == FATAL else "SUCCESS" for each in endings],
+        ["FATAL" if each.result.name == FATAL else "SUCCESS" for each in completions],
     )
     done = {place for (place,) in rows}
-    return [place in done for place in range(1, len(endings) + 1)]
+    return [place in done for place in range(1, len(completions) + 1)]
 
 
-async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found:
+async def find(connection: Any, action_id: str, *, locks: bool = False) -> ActionRow:
     """Return the current state of an action; raise `NotFoundError`."""
     statement = FIND.format(condition="a.action_id = $1") + ("FOR UPDATE OF a" if locks else "")
     row = await connection.fetchrow(statement, action_id)
@@ -579,13 +579,13 @@ async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found
     return await found_of(connection, row)
 
 
-async def find_seq(connection: Any, seq: int) -> Found | None:
+async def find_seq(connection: Any, seq: int) -> ActionRow | None:
     """Return the action with this number, locked; None if it no longer exists."""
     row = await connection.fetchrow(FIND.format(condition="a.seq = $1") + "FOR UPDATE OF a", seq)
     return None if row is None else await found_of(connection, row)
 
 
-async def found_of(connection: Any, row: Any) -> Found:
+async def found_of(connection: Any, row: Any) -> ActionRow:
     """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
     progress = Progress(
@@ -608,7 +608,7 @@ async def found_of(connection: Any, row: Any) -> Found:
         due_at=None if row["due_at"] is None else to_instant(row["due_at"]),
         revision=row["revision"],
     )
-    return Found(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
+    return ActionRow(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
 
 
 async def _result(connection: Any, seq: int | None) -> Event | None:

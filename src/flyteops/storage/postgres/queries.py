@@ -8,7 +8,7 @@ from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Exe
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
 from flyteops.storage.postgres.actions import EVENT
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     action_of,
     event_of,
     readable_decisions,
@@ -196,7 +196,7 @@ async def list_actions(connection: Any, which: ActionFilter, start: int, limit: 
     """See `Store.list_actions`."""
     where = Where()
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([LATER] if ActionState.NEW in which.states else [])
+        stored = [state.value for state in which.states] + ([DELAYED] if ActionState.NEW in which.states else [])
         where.add("a.state = ANY({}::text[])", stored)
     if which.flow_name is not None:
         where.add("x.flow_name = {}", which.flow_name)

@@ -52,12 +52,12 @@ from flyteops.storage.base import (
     readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
-from flyteops.storage.due import Desk, check_timetables
+from flyteops.storage.due import TimerBatch, check_timetables
 from flyteops.storage.postgres import actions, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
-from flyteops.storage.postgres.notify import Wakeup
+from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
 from flyteops.storage.record import Checkpoint, Stored
@@ -73,7 +73,7 @@ from flyteops.storage.row import (
     to_microseconds,
     version_row,
 )
-from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
+from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -122,14 +122,14 @@ class PostgresStore(Store):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
         connector = Connector(_conninfo(direct_url or url))
-        self._wakeup = Wakeup(self._pool, connector, self._name, self._pass_on, self._loop)
+        self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
-        self._records: Batcher[actions.Entry, str] = Batcher(self._together(self._record), limit=limit)
-        self._requests: Batcher[actions.Request, list[Claimed]] = Batcher(
-            self._together(actions.claim), limit=limit, kind=lambda asked: asked.kind
+        self._records: Batcher[actions.EventInsert, str] = Batcher(self._together(self._record), limit=limit)
+        self._claiming: Batcher[actions.ClaimRequest, list[Claimed]] = Batcher(
+            self._together(actions.claim), limit=limit, batch_key=lambda request: request.batch_key
         )
-        self._wishes: Batcher[actions.Wish, bool | None] = Batcher(self._together(actions.finish), limit=limit)
+        self._results: Batcher[actions.FinishRequest, bool | None] = Batcher(self._together(actions.finish), limit=limit)
 
     async def open(self) -> None:
         if self._is_open:
@@ -140,7 +140,7 @@ class PostgresStore(Store):
         if self._direct_url is not None:
             await self._check_direct_url()
         self._is_open = True
-        self._wakeup.start()
+        self._notifier.start()
         self._undelivered.start()
 
     async def _prepare(self, connection: Any) -> None:
@@ -158,7 +158,7 @@ class PostgresStore(Store):
         Ignore an address that does not answer.
         """
         try:
-            await self._wakeup.check()
+            await self._notifier.check()
         except UnavailableError:
             return  # the loop that listens reports it, and tries again
         except BaseException:  # on any error, release the connections
@@ -167,7 +167,7 @@ class PostgresStore(Store):
 
     async def close(self) -> None:
         self._is_open = False
-        await self._wakeup.stop()
+        await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._undelivered.stop()
@@ -396,11 +396,11 @@ class PostgresStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        event_id = await self._whole(self._records.ask(actions.Entry(event, outcome, key)))
+        event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
         self._announce(outcome)
         return event_id
 
-    async def _record(self, connection: Any, entries: Sequence[actions.Entry], *, is_again: bool) -> Sequence[str]:
+    async def _record(self, connection: Any, entries: Sequence[actions.EventInsert], *, is_again: bool) -> Sequence[str]:
         event_ids = await actions.record(connection, entries, store=self._identity, is_again=is_again)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
@@ -420,13 +420,13 @@ class PostgresStore(Store):
         return work
 
     def _announce(self, outcome: Outcome) -> None:
-        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(action.address for action in outcome.actions if action.not_before is None)
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        tries = Tries(f"{self._name}-{next(self._claims)}")
-        asked = actions.Request(pack, at, action_name, limit, seed, tries)
+        tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
+        asked = actions.ClaimRequest(pack, at, action_name, limit, seed, tokens)
         claiming = asyncio.ensure_future(self._claim(asked))
         try:
             return await asyncio.shield(claiming)
@@ -436,13 +436,13 @@ class PostgresStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: actions.Request) -> list[Claimed]:
+    async def _claim(self, asked: actions.ClaimRequest) -> list[Claimed]:
         try:
-            claimed = await self._whole(self._requests.ask(asked))
+            claimed = await self._whole(self._claiming.submit(asked))
         except UnavailableError:
-            self._undelivered.look_for(asked.tries.all, asked.at)
+            self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
-        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
@@ -461,7 +461,7 @@ class PostgresStore(Store):
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
         address = await self._pool.transaction(release)
         self._tell([address])
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         ruled: Outcome | Late | None = None
@@ -473,7 +473,7 @@ class PostgresStore(Store):
 
         async def finish() -> bool:
             for tried in range(FASTER):
-                done = await self._wishes.ask(actions.Wish(action_id, result, deciding))
+                done = await self._results.submit(actions.FinishRequest(action_id, result, deciding))
                 if done is not None:
                     return done
                 await asyncio.sleep(0.001 * tried)
@@ -490,7 +490,7 @@ class PostgresStore(Store):
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
         address = await self._whole(self._pool.transaction(release))
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
         return address
 
     async def advance(
@@ -503,10 +503,10 @@ class PostgresStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
         async def advance(connection: Any) -> Advanced:
-            return await timer.advance(connection, at, Desk(rules, limit, leave_out, timer.concerns_all), shift)
+            return await timer.advance(connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift)
 
         advanced = await self._whole(self._pool.transaction(advance))
-        self._wakeup.announce(advanced.arrived)
+        self._notifier.announce(advanced.arrived)
         return advanced
 
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:

@@ -26,7 +26,7 @@ from flyteops.model import (
 from flyteops.ruling import Late
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     MICROSECOND,
     STATES,
     UNFINISHED,
@@ -46,51 +46,51 @@ from flyteops.storage.sqlite.queues import (
     PREFETCH,
     SHORT,
     SMALL,
-    Found,
+    ActionRow,
     Group,
     Key,
     PackQueues,
-    Place,
+    Placement,
     Queue,
-    Waiting,
+    QueuedAction,
     labels_key,
-    waiting_as,
+    queued_action,
 )
 
 LOGGER = logging.getLogger("flyte.store")
 
-HANDED_OUT_KEPT = 5_000
+MAX_IN_FLIGHT = 5_000
 """The number of handed-out actions to cache; beyond it, all are dropped, and read when they end."""
 
-SOURCES_KEPT = 10_000
+MAX_SOURCES = 10_000
 """The number of cached senders and event names, as packs may invent names; then all are dropped."""
 
 
-class Ledger:
+class ActionTable:
     """The verbs on an open transaction.
 
-    Used by the writer's thread alone, except for `may_wait`.
+    Used by the writer's thread alone, except for `may_have_actions`.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         # An execution that an event begins has a newly generated id. It is looked up only after a
         # batch has failed, as it may be the reason.
-        self.is_careful = False
+        self.check_existing_executions = False
         self.execute = self._execute = connection.execute
-        self._begin_gathering()
-        self.forget()
+        self._clear_buffer()
+        self.on_rollback()
 
     # ------------------------------------------------------------------------------------------------ the transaction
 
     @property
     def mark(self) -> tuple[int, int]:
         """A value that differs after a job with changes, be they gathered or written."""
-        return self.connection.total_changes, self._gathered
+        return self.connection.total_changes, self._buffered
 
     def flush(self) -> None:
         """Write the gathered rows."""
-        if not self._gathered:
+        if not self._buffered:
             return
         many = self.connection.executemany
         if self._events:
@@ -110,7 +110,7 @@ class Ledger:
         if self._touched:
             rows = [(at, seq, at) for seq, at in self._touched.items()]
             many("UPDATE execution SET changed_at = ? WHERE seq = ? AND changed_at < ?", rows)
-        self._begin_gathering()
+        self._clear_buffer()
 
     def _flush_leases(self) -> None:
         # Separate from the others, as few actions have a time limit, and it maintains an index.
@@ -124,15 +124,15 @@ class Ledger:
         if rows:
             self.connection.executemany("INSERT OR REPLACE INTO event_key VALUES (?,?,?)", rows)
 
-    def settle(self) -> None:
+    def on_commit(self) -> None:
         """Note that all changes so far are committed."""
         self._begun.clear()
 
-    def forget(self) -> None:
+    def on_rollback(self) -> None:
         """Drop the data in memory, because the transaction or a part of it was rolled back."""
-        self._begin_gathering()
+        self._clear_buffer()
         self._begun: dict[str, int] = {}
-        self._handed_out: dict[str, Found] = {}
+        self._in_flight: dict[str, ActionRow] = {}
         self.finished_from = 0
         self._sources: dict[tuple[str, str, str, Key], int] = {}
         queues = self._read_queues()
@@ -153,8 +153,8 @@ class Ledger:
             for queue_id, pack_name, command, labels in rows
         ]
 
-    def _begin_gathering(self) -> None:
-        self._gathered = 0
+    def _clear_buffer(self) -> None:
+        self._buffered = 0
         self._events: list[tuple[object, ...]] = []
         self._flow_events: list[tuple[str, int]] = []
         self._executions: list[tuple[object, ...]] = []
@@ -210,12 +210,12 @@ class Ledger:
             kept = self._execute("SELECT event_id, kept_at FROM event_key WHERE key = ?", (key,)).fetchone()
         return None if kept is None or kept[1] < to_microseconds(event.received_at - KEPT_KEYS) else kept[0]
 
-    def may_wait(self, pack: PackRef, command: str | None) -> bool:
+    def may_have_actions(self, pack: PackRef, command: str | None) -> bool:
         """Return whether an action may wait for this pack. From any thread.
 
         It is never False once such an action was committed.
         """
-        return any(group.may_wait(command) for group in self._serving(pack))
+        return any(group.may_have_actions(command) for group in self._serving(pack))
 
     def claim(self, pack: PackRef, at: datetime, command: str | None, limit: int = 1, seed: bytes = b"") -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -244,22 +244,22 @@ class Ledger:
             given = self._execute("SELECT input FROM action WHERE seq = ?", (action.seq,)).fetchone()[0]
         return Claimed(action.action_id, queue.command, given, action.attempt, lease, timeout, expires_at, action.revision)
 
-    def _remember(self, action: Found) -> None:
+    def _remember(self, action: ActionRow) -> None:
         """Cache an action that is handed out, as its result comes next.
 
         Nothing else happens to most of them.
         """
         if action.context:
-            if len(self._handed_out) >= HANDED_OUT_KEPT:
-                self._handed_out.clear()
-            self._handed_out[action.action_id] = action
+            if len(self._in_flight) >= MAX_IN_FLIGHT:
+                self._in_flight.clear()
+            self._in_flight[action.action_id] = action
 
-    def forget_handed_out(self, action_id: str | None = None) -> None:
+    def forget_in_flight(self, action_id: str | None = None) -> None:
         """Drop a handed-out action from the cache, or all, upon any event but its result."""
         if action_id is None:
-            self._handed_out.clear()
+            self._in_flight.clear()
         else:
-            self._handed_out.pop(action_id, None)
+            self._in_flight.pop(action_id, None)
 
     def _oldest(self, pack: PackRef, command: str | None) -> Queue | None:
         found = [queue for group in self._serving(pack) if (queue := group.oldest(command, self._refill)) is not None]
@@ -274,12 +274,12 @@ class Ledger:
         return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels))
 
     def _refill(self, queue: Queue) -> bool:
-        if queue.is_whole:
+        if queue.is_complete:
             return False
         self.flush()
         rows = self._execute(NEXT, (SHORT, SMALL, queue.queue_id, PREFETCH))
-        queue.heads.extend([Waiting(Found(*columns), given) for *columns, given in rows])
-        queue.is_whole = len(queue.heads) < PREFETCH
+        queue.heads.extend([QueuedAction(ActionRow(*columns), given) for *columns, given in rows])
+        queue.is_complete = len(queue.heads) < PREFETCH
         return bool(queue.heads)
 
     def make_available(self, queue_ids: Iterable[int]) -> None:
@@ -287,7 +287,7 @@ class Ledger:
         for queue_id in queue_ids:
             queue = self._queues[queue_id]
             queue.drop_heads()
-            self._group(queue).expect(queue, 0)
+            self._group(queue).mark_ready(queue, 0)
 
     def address(self, queue_id: int) -> Address:
         """Return the address of a queue's actions."""
@@ -308,9 +308,9 @@ class Ledger:
         self.end(found, result, ruling)
         return True
 
-    def end(self, found: Found, result: Event, outcome: Outcome) -> None:
+    def end(self, found: ActionRow, result: Event, outcome: Outcome) -> None:
         """End an action with a result."""
-        self.forget_handed_out(found.action_id)
+        self.forget_in_flight(found.action_id)
         self._begun[found.correlation_id] = found.execution_seq
         result_seq = self.add(result, outcome, found.seq)
         state = "FATAL" if result.name == FATAL else "SUCCESS"
@@ -320,7 +320,7 @@ class Ledger:
             self._due.append((None, found.seq))
         self.touch(found.execution_seq, now)
 
-    def _keep_late(self, found: Found, result: Event, number: int) -> None:
+    def _keep_late(self, found: ActionRow, result: Event, number: int) -> None:
         row = self._execute("SELECT late_seq FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, number)).fetchone()
         if row is None or row[0] is not None:
             return
@@ -328,9 +328,9 @@ class Ledger:
         self.flush()
         self._execute("UPDATE attempt SET late_seq = ? WHERE action_seq = ? AND number = ?", (seq, found.seq, number))
 
-    def find(self, action_id: str) -> Found:
+    def find(self, action_id: str) -> ActionRow:
         """Return the current state of an action; raise `NotFoundError`."""
-        found = self._handed_out.get(action_id)
+        found = self._in_flight.get(action_id)
         if found is not None:
             return found
         found = self._find_action("a.action_id = ?", action_id)
@@ -341,11 +341,11 @@ class Ledger:
             raise NotFoundError(f"There is no action {action_id!r}.")
         return found
 
-    def find_all(self, seqs: Sequence[int]) -> list[Found]:
+    def find_all(self, seqs: Sequence[int]) -> list[ActionRow]:
         """Return the actions with these numbers; gathered rows must have been written before."""
         return [found for seq in seqs if (found := self._find_action("a.seq = ?", seq)) is not None]
 
-    def progress_of(self, found: Found) -> Progress:
+    def progress_of(self, found: ActionRow) -> Progress:
         """Return the progress of an action and its execution."""
         queue = self._queues[found.queue_id]
         return Progress(
@@ -369,15 +369,15 @@ class Ledger:
             revision=found.revision,
         )
 
-    def _siblings(self, found: Found) -> tuple[Sibling, ...]:
-        if found.is_alone:
+    def _siblings(self, found: ActionRow) -> tuple[Sibling, ...]:
+        if found.is_only_action:
             return (Sibling(found.step_id, found.step_index, found.visible_state),)
         if found.execution_seq in self._unsettled:
             self.flush()
         rows = self._execute("SELECT step_id, step_index, state FROM action WHERE execution_seq = ?", (found.execution_seq,))
         return tuple([Sibling(step_id, step_index, STATES[state]) for step_id, step_index, state in rows])
 
-    def _result_of(self, found: Found) -> Event | None:
+    def _result_of(self, found: ActionRow) -> Event | None:
         if found.result_seq is None:
             return None
         return read_events(self.connection, [found.result_seq])[found.result_seq]
@@ -388,9 +388,9 @@ class Ledger:
         )
         return tuple([Lease(number, lease, bool(is_lost)) for number, lease, is_lost in rows])
 
-    def _find_action(self, condition: str, value: object) -> Found | None:
+    def _find_action(self, condition: str, value: object) -> ActionRow | None:
         row = self._execute(FIND + condition, (value,)).fetchone()
-        return None if row is None else Found(*row)
+        return None if row is None else ActionRow(*row)
 
     def add(self, event: Event, outcome: Outcome, action_seq: int | None) -> int:
         """Gather an event and its consequences; return its sequence number."""
@@ -403,7 +403,7 @@ class Ledger:
         last = self._last_execution
         executions = [self._execution_seq(action, now) for action in outcome.actions]
         if action_seq is None and any(execution_seq <= last for execution_seq in executions):
-            self._forget_who_is_alone()
+            self._invalidate_only_actions()
         self._last_event += 1
         seq = self._last_event
         referrers = len(actions) + (action_seq is not None)
@@ -424,12 +424,12 @@ class Ledger:
         if decisions is not None:
             self._flow_events.extend([(name, seq) for name in {decision.flow_name for decision in outcome.decisions}])
         for (action, context, queue_id), execution_seq in zip(actions, executions, strict=True):
-            is_alone = execution_seq > last and executions.count(execution_seq) == 1
-            self._add_action(action, Place(execution_seq, queue_id, context, is_alone), seq, now)
-        self._gathered += 1
+            is_only_action = execution_seq > last and executions.count(execution_seq) == 1
+            self._add_action(action, Placement(execution_seq, queue_id, context, is_only_action), seq, now)
+        self._buffered += 1
         return seq
 
-    def _add_action(self, action: NewAction, place: Place, trigger_seq: int, now: int) -> None:
+    def _add_action(self, action: NewAction, place: Placement, trigger_seq: int, now: int) -> None:
         self._last_action += 1
         seq = self._last_action
         due_at = None if action.not_before is None else to_microseconds(action.not_before)
@@ -444,7 +444,7 @@ class Ledger:
                 place.queue_id,
                 trigger_seq,
                 None,
-                "NEW" if due_at is None else LATER,
+                "NEW" if due_at is None else DELAYED,
                 f"NEW {now}",
                 place.context,
                 action.input,
@@ -456,20 +456,20 @@ class Ledger:
         )
         if due_at is None:
             queue = self._queues[place.queue_id]
-            queue.append(waiting_as(seq, action, place, timeout))
+            queue.append(queued_action(seq, action, place, timeout))
             if not queue.is_waiting:
-                self._group(queue).expect(queue, seq)
+                self._group(queue).mark_ready(queue, seq)
         self._unsettled.add(place.execution_seq)
 
-    def _forget_who_is_alone(self) -> None:
+    def _invalidate_only_actions(self) -> None:
         """Drop the cached executions, as an event adds to one that was begun by another."""
-        self._handed_out.clear()
+        self._in_flight.clear()
         for queue in self._queues.values():
             queue.drop_heads()
 
     def touch(self, execution_seq: int, now: int) -> None:
         """Note activity in an execution."""
-        self._gathered += 1
+        self._buffered += 1
         self._touched[execution_seq] = max(now, self._touched.get(execution_seq, now))
         self._unsettled.add(execution_seq)
 
@@ -477,12 +477,12 @@ class Ledger:
         correlation_id = action.correlation_id
         seq = self._begun.get(correlation_id)
         if seq is None:
-            seq = self._old_execution(correlation_id, now) if self.is_careful else None
+            seq = self._old_execution(correlation_id, now) if self.check_existing_executions else None
             if seq is None:
                 self._last_execution += 1
                 seq = self._last_execution
                 self._executions.append((seq, correlation_id, action.flow_name, action.flow_uuid, now))
-                self._gathered += 1
+                self._buffered += 1
             self._begun[correlation_id] = seq
         return seq
 
@@ -505,7 +505,7 @@ class Ledger:
                 (action.pack_name, action.name, to_text(action.pack_labels)),
             ).fetchone()[0]
             queue = Queue(queue_id, action.pack_name, action.name, dict(action.pack_labels))
-            queue.is_whole = True
+            queue.is_complete = True
             self._queues[queue_id] = queue
             self._queue_ids[key] = queue_id
             self._group(queue).add(queue)
@@ -517,7 +517,7 @@ class Ledger:
         source_id = self._sources.get(key)
         if source_id is None:
             source_id = self._find_source(event) or self._add_source(event)
-            if len(self._sources) >= SOURCES_KEPT:
+            if len(self._sources) >= MAX_SOURCES:
                 self._sources.clear()
             self._sources[key] = source_id
         return source_id

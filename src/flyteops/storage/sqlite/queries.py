@@ -27,7 +27,7 @@ from flyteops.model import (
 )
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, Rows, readable
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     action_of,
     current_of,
     decode_declaration,
@@ -73,7 +73,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     conditions: list[str] = []
     values: list[object] = []
     if which.states is not None:
-        stored = sorted(which.states) + ([LATER] if ActionState.NEW in which.states else [])
+        stored = sorted(which.states) + ([DELAYED] if ActionState.NEW in which.states else [])
         conditions.append(f"a.state {ANY_OF}")
         values.append(msgspec.json.encode(stored).decode())
     if which.flow_name is not None:
@@ -88,7 +88,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     return conditions, values
 
 
-class Audit:
+class Queries:
     """The read-only verbs of the port.
 
     Each belongs inside one transaction, so that it sees one snapshot.

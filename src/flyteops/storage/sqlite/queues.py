@@ -22,14 +22,14 @@ SHORT = 1_024
 SPARE = 64
 """The number of stale entries that even the smallest heap may have."""
 
-MATCHES_KEPT = 10_000
+MAX_MATCHES = 10_000
 """The number of cached lookups of a pack's queues before all are dropped."""
 
 Key = tuple[tuple[str, str], ...]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A stored action with its execution; `is_alone` if it is known to be the execution's only one.
+class ActionRow(msgspec.Struct, frozen=True):
+    """A stored action with its execution; `is_only_action` if known to be the only one of it.
 
     One that waits to be handed out has an empty context when that is long.
     """
@@ -50,7 +50,7 @@ class Found(msgspec.Struct, frozen=True):
     flow_name: str
     flow_uuid: str
     revision: int
-    is_alone: bool = False
+    is_only_action: bool = False
 
     @property
     def visible_state(self) -> ActionState:
@@ -73,28 +73,28 @@ FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? A
 """The head of a queue, as it will be found once it is handed out."""
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class QueuedAction(msgspec.Struct, frozen=True):
     """A NEW action at the head of its queue, as it will be once handed out.
 
     `input` is None when it is long.
     """
 
-    action: Found
+    action: ActionRow
     input: bytes | None
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """A new action's place: execution, in which it may be alone, queue, and context as JSON."""
 
     execution_seq: int
     queue_id: int
     context: bytes
-    is_alone: bool
+    is_only_action: bool
 
 
-def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -> Waiting:
+def queued_action(seq: int, action: NewAction, place: Placement, timeout: int | None) -> QueuedAction:
     """Return a new action in the form in which `NEXT` will find it."""
-    found = Found(
+    found = ActionRow(
         seq,
         place.execution_seq,
         action.action_id,
@@ -111,9 +111,9 @@ def waiting_as(seq: int, action: NewAction, place: Place, timeout: int | None) -
         action.flow_name,
         action.flow_uuid,
         1,
-        place.is_alone,
+        place.is_only_action,
     )
-    return Waiting(found, action.input if len(action.input) <= SMALL else None)
+    return QueuedAction(found, action.input if len(action.input) <= SMALL else None)
 
 
 Refill = Callable[["Queue"], bool]
@@ -123,37 +123,37 @@ Refill = Callable[["Queue"], bool]
 class Queue:
     """Actions with the same command and packs.
 
-    `heads` are its oldest NEW actions, all of them when it `is_whole`. `is_waiting` may be True of
+    `heads` are its oldest NEW actions, all of them when it `is_complete`. `is_waiting` may be True of
     a queue without NEW actions, never False of one that has some. `bound` is not greater than the
     number of its oldest NEW action.
     """
 
-    __slots__ = ("bound", "command", "heads", "is_waiting", "is_whole", "labels", "pack_name", "queue_id")
+    __slots__ = ("bound", "command", "heads", "is_complete", "is_waiting", "labels", "pack_name", "queue_id")
 
     def __init__(self, queue_id: int, pack_name: str, command: str, labels: dict[str, str]) -> None:
         self.queue_id = queue_id
         self.pack_name = pack_name
         self.command = command
         self.labels = labels
-        self.heads: deque[Waiting] = deque()
+        self.heads: deque[QueuedAction] = deque()
         self.is_waiting = True
-        self.is_whole = False
+        self.is_complete = False
         self.bound = 0
 
     @property
     def key(self) -> tuple[str, str, Key]:
         return self.pack_name, self.command, labels_key(self.labels)
 
-    def append(self, new: Waiting) -> None:
+    def append(self, new: QueuedAction) -> None:
         """Add a new action at the end; behind many others it is left to be read in its turn."""
-        self.is_whole = self.is_whole and len(self.heads) < PREFETCH
-        if self.is_whole:
+        self.is_complete = self.is_complete and len(self.heads) < PREFETCH
+        if self.is_complete:
             self.heads.append(new)
 
     def drop_heads(self) -> None:
         """Drop the heads, so that they are read again."""
         self.heads.clear()
-        self.is_whole = False
+        self.is_complete = False
 
     def head(self, refill: Refill) -> int | None:
         """Return the number of the oldest NEW action, None if there is none."""
@@ -182,14 +182,14 @@ class Group:
         """Add a queue."""
         self._by_command[queue.command] = queue
         self._by_id[queue.queue_id] = queue
-        self.expect(queue, queue.bound)
+        self.mark_ready(queue, queue.bound)
 
     def remove(self, queue: Queue) -> None:
         """Remove a queue."""
         del self._by_command[queue.command]
         del self._by_id[queue.queue_id]
 
-    def expect(self, queue: Queue, bound: int) -> None:
+    def mark_ready(self, queue: Queue, bound: int) -> None:
         """Note that a queue may have NEW actions from this number on."""
         queue.is_waiting = True
         queue.bound = bound
@@ -200,7 +200,7 @@ class Group:
         else:
             heappush(self._order, (bound, queue.queue_id))
 
-    def may_wait(self, command: str | None) -> bool:
+    def may_have_actions(self, command: str | None) -> bool:
         """Return whether an action may wait. From any thread."""
         if command is None:
             return bool(self._order)
@@ -261,7 +261,7 @@ class PackQueues:
         found = matches.get(key)
         if found is None:
             found = self._look(key, labels)
-            if len(matches) >= MATCHES_KEPT:
+            if len(matches) >= MAX_MATCHES:
                 matches.clear()
             matches[key] = found
         return found
