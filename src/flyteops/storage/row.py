@@ -40,9 +40,6 @@ REVISION = "length(a.states) - length(replace(a.states, ',', ''))"
 DELAYED = "LATER"
 """The state of a NEW action that may not be taken yet, so that takers need not look at the time."""
 
-UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
-"""The states in which an action may be finished."""
-
 STATES = {**{state.value: state for state in ActionState}, DELAYED: ActionState.NEW}
 """The public state for each stored state."""
 

@@ -14,10 +14,11 @@ import bson
 from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import ConflictError, NotFoundError, UnreadableError
-from flyteops.model import FATAL, Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
+from flyteops.errors import ConflictError, UnreadableError
+from flyteops.model import Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
 from flyteops.ruling import Late
-from flyteops.storage.base import KEPT_KEYS, Decide
+from flyteops.storage import rules
+from flyteops.storage.base import Decide
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import (
@@ -50,7 +51,8 @@ from flyteops.storage.mongodb.execution import (
 )
 from flyteops.storage.mongodb.legacy import adopt
 from flyteops.storage.mongodb.queue import Queues, queue_of
-from flyteops.storage.row import DELAYED, MICROSECOND, STATES, UNFINISHED, encode_decisions, to_instant, to_microseconds
+from flyteops.storage.row import STATES, encode_decisions, to_instant, to_microseconds
+from flyteops.storage.rules import StateChange
 
 ABANDONED_AFTER = 2.0
 """The seconds after which a change begun by one server is completed by others."""
@@ -127,7 +129,7 @@ class ActionCollection:
         except DuplicateKeyError as error:
             earlier = None if key is None else await self._earlier(database, key, event)
             if earlier is None:
-                raise ConflictError(f"There is an event {event.event_id!r} already; nothing was changed.") from error
+                raise rules.taken("event", event.event_id) from error
             return earlier
         await self.complete_event(database, document)
         return event.event_id
@@ -135,7 +137,7 @@ class ActionCollection:
     async def _earlier(self, database: Any, key: str, event: Event) -> str | None:
         """Return the event that has the key; remove the key from one that is too old."""
         while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
-            if holder["at"] >= to_microseconds(event.received_at) - KEPT_KEYS // MICROSECOND:
+            if holder["at"] >= rules.oldest_valid_key(to_microseconds(event.received_at)):
                 return str(holder["_id"])
             await database.flyte_event.update_one({"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}})
         return None
@@ -172,7 +174,7 @@ class ActionCollection:
             database.flyte_execution.find({"_id": {"$in": list(steps)}}, {"actions.index": 1}).to_list(),
         )
         if taken is not None:
-            raise ConflictError(f"There is an action {taken['_id']!r} already; nothing was changed.")
+            raise rules.taken("action", taken["_id"])
         known = {run["_id"]: {member["index"] for member in run["actions"]} for run in [*runs, *([own] if own else [])]}
         for run, indexes in steps.items():
             if known.get(run, set()).intersection(indexes) or len(set(indexes)) < len(indexes):
@@ -208,9 +210,7 @@ class ActionCollection:
             return False
         if isinstance(ruling, Late):
             return await self._keep_late(database, found, result, ruling.number)
-        if found.state not in UNFINISHED:
-            state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        rules.require_finishable(found.progress)
         return True if await self.end(database, found, result, ruling) else None
 
     async def end(self, database: Any, found: ActionDocument, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
@@ -220,9 +220,9 @@ class ActionCollection:
         """
         await self._refuse_taken(database, outcome.actions, found.run)
         now = to_microseconds(result.received_at)
-        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        state = rules.final_state(result)
         event, created = self.documents(result, outcome, found.action)
-        update = transition_update(found, state, now, is_lost=is_lost)
+        update = transition_update(found, StateChange(state, f"{state} {now}"), now, is_lost=is_lost)
         update["$unset"] = {"flyte.claim": 1}
         others = [each for action_id, each in found.states.items() if action_id != found.progress.action_id]
         own = found.progress.correlation_id
@@ -318,8 +318,7 @@ class ActionCollection:
         is_adopted = False
         while True:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
-            if head is None:
-                raise NotFoundError(f"There is no action {action_id!r}.")
+            head = rules.found(head, "action", action_id)
             correlation_id = head.get("correlationId") or ""
             run = await database.flyte_execution.find_one({"_id": correlation_id})
             if run is None or "seq" not in extra(head):
@@ -379,13 +378,12 @@ def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Leas
     return tuple([Lease(number, lease_of(each, action_id, number), "lost" in each) for number, each in enumerate(attempts, 1)])
 
 
-def transition_update(found: ActionDocument, state: str, now: int, *, is_lost: bool = False) -> Document:
+def transition_update(found: ActionDocument, change: StateChange, now: int, *, is_lost: bool = False) -> Document:
     """Return the update that moves an action to a state; if `is_lost`, its last attempt was lost."""
-    shown = shown_state(state, now)
-    word = "NEW" if state == DELAYED else state
+    shown = shown_state(change.state, now)
     update: Document = {
-        "$set": {"state": shown, "flyte.state": state, "flyte.since": now},
-        "$push": {"states": shown, "flyte.states": f"{word} {now}"},
+        "$set": {"state": shown, "flyte.state": change.state, "flyte.since": now},
+        "$push": {"states": shown, "flyte.states": change.entry},
     }
     attempts = extra(found.action).get("attempts", ())
     if is_lost and attempts and "lost" not in attempts[-1]:

@@ -8,10 +8,10 @@ from typing import IO, Any
 import msgspec
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 
-from flyteops.errors import ConflictError, StoreError, UnavailableError
+from flyteops.errors import StoreError, UnavailableError
 from flyteops.model import NewAction
+from flyteops.storage import rules
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.storage.due import ATTENDED
 from flyteops.storage.mongodb.actions import ActionCollection, record_document
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
@@ -62,6 +62,7 @@ from flyteops.storage.row import (
     to_microseconds,
     to_microseconds_or_none,
 )
+from flyteops.storage.rules import ATTENDED
 
 PART = 500
 """The number of records passed on at a time."""
@@ -297,7 +298,7 @@ async def begin(database: Any) -> Checkpoint:
         return found
     for name in COLLECTIONS:
         if await database[name].find_one({}, {"_id": 1}) is not None:
-            raise ConflictError("The store is not empty; name one that is.")
+            raise rules.not_empty()
     checkpoint = Checkpoint()
     await database.flyte_number.insert_one({"_id": "loading", "records": 0, "checksum": checkpoint.checksum})
     return checkpoint
@@ -308,9 +309,7 @@ async def load(database: Any, actions: ActionCollection, records: Sequence[Store
 
     Records stored before an unwritten checkpoint are stored again, over themselves.
     """
-    found = await _checkpoint(database)
-    if found is None:
-        raise ConflictError("Nothing is being loaded into this store.")
+    found = rules.require_loading(await _checkpoint(database))
     if found.records >= checkpoint.records:
         return
     for kind, some in groupby(records, kind_of):

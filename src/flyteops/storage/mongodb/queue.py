@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from pymongo import UpdateOne
 
 from flyteops.model import Address, PackRef, has_labels
-from flyteops.storage.base import Claimed, lease_token
+from flyteops.storage import rules
+from flyteops.storage.base import Claimed
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import DELAYED, UNFINISHED, read_queue, subsets, to_instant, to_microseconds, to_text
+from flyteops.storage.row import DELAYED, read_queue, subsets, to_microseconds, to_text
 from flyteops.storage.undelivered import ClaimTokens
 
 TOUCHED_FOR = 3600.0
@@ -102,7 +103,7 @@ class Queues:
 
     async def restore(self, database: Any) -> None:
         """Have a queue for each action that is not finished, after the queues were dropped."""
-        which = {"flyte.state": {"$in": ["NEW", *UNFINISHED]}}
+        which = {"flyte.state": {"$in": ["NEW", *(state.value for state in rules.UNFINISHED)]}}
         for key in await database.action.distinct("flyte.queue", which):
             found = await database.action.find_one({**which, "flyte.queue": key}, {"packName": 1, "packLabels": 1, "name": 1})
             if found is not None:
@@ -210,9 +211,5 @@ async def claimed_with(database: Any, tokens: Sequence[str]) -> Sequence[tuple[s
 
 def _claimed(document: Document, seed: bytes, now: int) -> Claimed:
     kept = extra(document)
-    action_id, timeout, attempt, revision = str(document["_id"]), kept.get("timeout"), kept["attempt"], revision_of(document)
-    if timeout is None:
-        return Claimed(action_id, document["name"], input_of(document), attempt, revision=revision)
-    lease = lease_token(seed, action_id, attempt)
-    limit = timedelta(microseconds=timeout)
-    return Claimed(action_id, document["name"], input_of(document), attempt, lease, limit, to_instant(now + timeout), revision)
+    claimed = Claimed(str(document["_id"]), document["name"], input_of(document), kept["attempt"], revision=revision_of(document))
+    return rules.with_lease(claimed, kept.get("timeout"), now, seed)

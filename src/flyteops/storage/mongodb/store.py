@@ -47,7 +47,6 @@ from flyteops.storage.base import (
     TimerKey,
     VersionBound,
 )
-from flyteops.storage.due import TimerBatch, check_timetables
 from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
 from flyteops.storage.mongodb.actions import ActionCollection
 from flyteops.storage.mongodb.client import Client, ask_server
@@ -60,6 +59,7 @@ from flyteops.storage.mongodb.queue import ClaimRequest, Queues, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.record import Checkpoint, Stored
+from flyteops.storage.rules import TimerBatch, check_timetables, closed, missing
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class MongoStore(Store):
         """
         if not self._is_open:
             work.close()
-            raise UnavailableError("The store is closed.")
+            raise closed()
         return await asyncio.shield(self._begin(self._confirmed(work, may_be_lost)))
 
     async def _confirmed(self, work: Coroutine[Any, Any, T], may_be_lost: Callable[[], bool]) -> T:
@@ -308,7 +308,7 @@ class MongoStore(Store):
         async def delete(database: Any, again: bool) -> None:
             done = await database.datastore.delete_one({"_id": key})
             if not done.deleted_count and not again:
-                raise NotFoundError(f"There is no datastore item {key!r}.")
+                raise missing("datastore item", key)
             await changed(database, "items")
 
         await self._repeat(delete)

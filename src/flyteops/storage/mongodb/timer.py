@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
 
-from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.errors import BusyError, NotFoundError
 from flyteops.model import Address, Note
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
+from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away, step_key
 from flyteops.storage.mongodb.actions import ActionCollection, ActionDocument, transition_update
 from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
 from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
 from flyteops.storage.mongodb.note import note_document
-from flyteops.storage.row import DELAYED, MICROSECOND, UNFINISHED, to_instant, to_microseconds
+from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
+from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away, step_key
 
 OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
 """The server's errors about one document; all other errors concern every timer."""
@@ -50,9 +51,7 @@ class Timer:
         """See `Store.extend`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
-        if found.state != "PENDING":
-            state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only of a PENDING action a lease can be extended.")
+        rules.require_pending(found.progress)
         if found.progress.timeout is None:
             return (None,)
         due_at = to_microseconds(at) + found.progress.timeout // MICROSECOND
@@ -63,11 +62,9 @@ class Timer:
         """See `Store.release`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
-        if found.state not in UNFINISHED:
-            state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN one can be handed out again.")
+        rules.require_releasable(found.progress)
         now = to_microseconds(at)
-        update = transition_update(found, "NEW", now, is_lost=counts)
+        update = transition_update(found, rules.released(now), now, is_lost=counts)
         timeout = extra(found.action).get("timeout")
         update["$set"] |= {"flyte.due": NEVER if timeout is None else timeout}
         if not counts:
@@ -152,15 +149,13 @@ class Timer:
         if isinstance(ruling, Fail):
             if not await self._actions.end(database, found, ruling.event, ruling.outcome, is_lost=True):
                 return None
-            return [action.address for action in ruling.outcome.actions if action.not_before is None]
-        if isinstance(ruling, Repeat):
-            due = to_microseconds(ruling.at)
-            update = transition_update(found, DELAYED, now, is_lost=True)
-            update["$set"] |= {"flyte.due": due, "flyte.wait": max(due - now, 0)}
-            addresses: tuple[Address, ...] = (found.progress.address,)
-        else:
-            update = transition_update(found, "UNKNOWN", now, is_lost=True)
-            addresses = ()
+            return rules.available_actions(ruling.outcome)
+        state_change = rules.after_loss(ruling, now)
+        update = transition_update(found, state_change, now, is_lost=True)
+        addresses: tuple[Address, ...] = ()
+        if state_change.due_at is not None:
+            update["$set"] |= {"flyte.due": state_change.due_at, "flyte.wait": state_change.wait}
+            addresses = (found.progress.address,)
         change = Change(found.progress.action_id, now, update, addresses=addresses)
         return [] if await self._actions.commit(database, found, change) else None
 
@@ -177,7 +172,7 @@ class Timer:
             is_first = is_set
         if not is_first:
             return None
-        return [action.address for action in firing.outcome.actions if action.not_before is None]
+        return rules.available_actions(firing.outcome)
 
 
 async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:

@@ -14,17 +14,15 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
+from flyteops.model import Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
 from flyteops.ruling import Late
+from flyteops.storage import rules
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
-    DELAYED,
     MICROSECOND,
     REVISION,
     STATES,
-    UNFINISHED,
     decode_labels,
     decode_strings,
     encode_decisions,
@@ -394,7 +392,7 @@ def _action_columns(entries: Sequence[EventInsert], own: Sequence[str | None] | 
         [action.pack_name for action in actions],
         [to_text(action.pack_labels) for action in actions],
         [action.name for action in actions],
-        ["NEW" if at is None else DELAYED for at in due],
+        [rules.initial_state(at) for at in due],
         [encode_json(action.context) for action in actions],
         [action.input for action in actions],
         [None if action.timeout is None else action.timeout // MICROSECOND for action in actions],
@@ -484,10 +482,8 @@ async def _readable_kinds(connection: Any, asked: ClaimRequest) -> Sequence[tupl
 
 def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
     action_id, command, input_, attempt, timeout, revision, _ = row
-    if timeout is None:
-        return Claimed(action_id, command, input_, attempt, revision=revision)
-    lease, limit = lease_token(seed, action_id, attempt), timedelta(microseconds=timeout)
-    return Claimed(action_id, command, input_, attempt, lease, limit, to_instant(now + timeout), revision)
+    claimed = Claimed(action_id, command, input_, attempt, revision=revision)
+    return rules.with_lease(claimed, timeout, now, seed)
 
 
 class Completion(NamedTuple):
@@ -531,8 +527,7 @@ async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again
 
 async def _decide(connection: Any, request: FinishRequest, found: ActionRow | None, *, is_again: bool) -> bool | Completion:
     """Return the ending of an action by the decision, or whether a result was processed already."""
-    if found is None:
-        raise NotFoundError(f"There is no action {request.action_id!r}.")
+    found = rules.found(found, "action", request.action_id)
     known = found.progress.result
     if is_again and known is not None and known.event_id == request.result.event_id:
         return True
@@ -542,9 +537,7 @@ async def _decide(connection: Any, request: FinishRequest, found: ActionRow | No
     if isinstance(ruling, Late):
         await connection.execute(LATE, *_event_columns([EventInsert(request.result, Outcome())]), found.seq, ruling.number)
         return True
-    if found.state not in UNFINISHED:
-        state = found.progress.state
-        raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+    rules.require_finishable(found.progress)
     return Completion(found, request.result, ruling)
 
 
@@ -564,7 +557,7 @@ async def end(connection: Any, completions: Sequence[Completion]) -> list[bool]:
         [each.attempt for each in found],
         [each.execution_seq for each in found],
         [each.version for each in found],
-        ["FATAL" if each.result.name == FATAL else "SUCCESS" for each in completions],
+        [rules.final_state(each.result) for each in completions],
     )
     done = {place for (place,) in rows}
     return [place in done for place in range(1, len(completions) + 1)]
@@ -574,9 +567,7 @@ async def find(connection: Any, action_id: str, *, locks: bool = False) -> Actio
     """Return the current state of an action; raise `NotFoundError`."""
     statement = FIND.format(condition="a.action_id = $1") + ("FOR UPDATE OF a" if locks else "")
     row = await connection.fetchrow(statement, action_id)
-    if row is None:
-        raise NotFoundError(f"There is no action {action_id!r}.")
-    return await found_of(connection, row)
+    return await found_of(connection, rules.found(row, "action", action_id))
 
 
 async def find_seq(connection: Any, seq: int) -> ActionRow | None:

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+from flyteops.errors import ConflictError, FlyteError, InputError
+from flyteops.storage import rules
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -47,8 +48,7 @@ class Batcher(Generic[Q, A]):
 
     async def submit(self, request: Q) -> A:
         """Return the answer, or raise it if it is an exception."""
-        if len(self._waiting) >= self._limit:
-            raise BusyError
+        rules.require_capacity(len(self._waiting), self._limit)
         try:
             batch_key = self._batch_key(request)
         except UnicodeError as error:

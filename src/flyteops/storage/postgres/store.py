@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     Address,
@@ -52,7 +52,6 @@ from flyteops.storage.base import (
     readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
-from flyteops.storage.due import TimerBatch, check_timetables
 from flyteops.storage.postgres import actions, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
@@ -73,6 +72,7 @@ from flyteops.storage.row import (
     to_microseconds,
     version_row,
 )
+from flyteops.storage.rules import TimerBatch, available_actions, check_timetables, closed, missing, next_time, taken
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 LOGGER = logging.getLogger("flyte.store")
@@ -223,7 +223,7 @@ class PostgresStore(Store):
         """Complete the work even if the caller goes away meanwhile."""
         if not self._is_open:
             work.close()
-            raise UnavailableError("The store is closed.")
+            raise closed()
         try:
             return await asyncio.shield(self._begin(work))
         except NotFoundError:
@@ -267,7 +267,7 @@ class PostgresStore(Store):
         async def delete(connection: Any, again: bool) -> None:
             seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
             if seen_at is None:
-                _miss(f"There is no pack {pack_id!r}.", again)
+                _miss("pack", pack_id, again)
             elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
                 await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
                 await _changed(connection, "packs")
@@ -303,7 +303,7 @@ class PostgresStore(Store):
     async def delete_flow(self, name: str) -> None:
         async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
-                _miss(f"There is no flow {name!r}.", again)
+                _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
             await _changed(connection, "flows")
 
@@ -315,7 +315,7 @@ class PostgresStore(Store):
             with readable(f"The flow version {uuid!r}"):
                 return FlowVersion(uuid, decode_flow(flow), to_instant(at))
         await self._check_identity()
-        raise NotFoundError(f"There is no flow version {uuid!r}.")
+        raise missing("flow version", uuid)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -342,7 +342,7 @@ class PostgresStore(Store):
     async def delete_item(self, key: str) -> None:
         async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
-                _miss(f"There is no datastore item {key!r}.", again)
+                _miss("datastore item", key, again)
             await _changed(connection, "items")
 
         await self._whole(self._pool.transaction_once(delete))
@@ -358,7 +358,7 @@ class PostgresStore(Store):
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
                 kept = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key)
                 if not again or kept != note.value:
-                    raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+                    raise taken(note.kind, note.key)
 
         await self._whole(self._pool.transaction_once(save))
 
@@ -379,7 +379,7 @@ class PostgresStore(Store):
             await _changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
-                _miss(f"There is no {kind} {key!r}.", again)
+                _miss(kind, key, again)
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -420,7 +420,7 @@ class PostgresStore(Store):
         return work
 
     def _announce(self, outcome: Outcome) -> None:
-        self._notifier.announce(action.address for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(available_actions(outcome))
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
@@ -568,10 +568,10 @@ async def _changed(connection: Any, what: str) -> None:
     await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 
-def _miss(what: str, again: bool) -> None:
+def _miss(noun: str, key: str, again: bool) -> None:
     """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
-        raise NotFoundError(what)
+        raise missing(noun, key)
 
 
 async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
@@ -586,12 +586,11 @@ async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, time
     rows = await connection.fetch("DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at", flow.name)
     kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
     for entry in timetables:
-        next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
         await connection.execute(
             "INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)",
             flow.name,
             entry.step_index,
             entry.step_id,
             entry.rule,
-            kept.get((entry.step_id, entry.rule), next_at),
+            next_time(entry, kept),
         )

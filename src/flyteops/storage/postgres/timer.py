@@ -10,14 +10,14 @@ from typing import Any
 
 import asyncpg
 
-from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away
 from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
 from flyteops.storage.postgres.pool import LOST
-from flyteops.storage.row import DELAYED, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
+from flyteops.storage.row import DELAYED, MICROSECOND, decode_labels, to_instant, to_microseconds
+from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
 
 OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The server's errors about a statement and its values.
@@ -33,9 +33,7 @@ async def extend(connection: Any, action_id: str, at: datetime, check: Check) ->
     """See `Store.extend`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
-    if found.state != "PENDING":
-        state = found.progress.state
-        raise ConflictError(f"Action {action_id!r} is {state}; only of a PENDING action a lease can be extended.")
+    rules.require_pending(found.progress)
     if found.timeout is None:
         return None
     due_at = to_microseconds(at) + found.timeout
@@ -47,16 +45,14 @@ async def release(connection: Any, action_id: str, at: datetime, check: Check, *
     """See `Store.release`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
-    if found.state not in UNFINISHED:
-        state = found.progress.state
-        raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN one can be handed out again.")
+    rules.require_releasable(found.progress)
     now = to_microseconds(at)
     if counts:
         await _lose(connection, found, now)
     else:
         await connection.execute("DELETE FROM flyte_attempt WHERE action_seq = $1 AND number = $2", found.seq, found.attempt)
         await connection.execute("UPDATE flyte_action SET attempt = attempt - 1 WHERE seq = $1", found.seq)
-    await _change(connection, found, "NEW", now, None)
+    await _change(connection, found, rules.released(now), now)
     return found.progress.address
 
 
@@ -85,7 +81,7 @@ async def advance(connection: Any, at: datetime, batch: TimerBatch, shift: timed
     arrived = await _make_available(connection, now, batch)
     done = len(arrived)
     for outcome in (*await _rule_on_lost(connection, now, batch), *await _fire(connection, now, batch)):
-        arrived += [action.address for action in outcome.actions if action.not_before is None]
+        arrived += rules.available_actions(outcome)
         done += 1
     return Advanced(done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed))
 
@@ -165,10 +161,7 @@ async def _apply(connection: Any, found: ActionRow, ruling: Repeat | Ask | Fail,
         await _lose(connection, found, now)
         return ruling.outcome
     await _lose(connection, found, now)
-    if isinstance(ruling, Repeat):
-        await _change(connection, found, "NEW", now, to_microseconds(ruling.at))
-    else:
-        await _change(connection, found, "UNKNOWN", now, None)
+    await _change(connection, found, rules.after_loss(ruling, now), now)
     return Outcome()
 
 
@@ -222,14 +215,14 @@ async def _lose(connection: Any, found: ActionRow, now: int) -> None:
     )
 
 
-async def _change(connection: Any, found: ActionRow, state: str, now: int, due_at: int | None) -> None:
+async def _change(connection: Any, found: ActionRow, change: StateChange, now: int) -> None:
     await connection.execute(
         "UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = $4, wait = $5 WHERE seq = $6",
-        state if due_at is None else DELAYED,
+        change.state,
         now,
-        f",{state} {now}",
-        due_at,
-        None if due_at is None else max(due_at - now, 0),
+        f",{change.entry}",
+        change.due_at,
+        change.wait,
         found.seq,
     )
     await connection.execute(

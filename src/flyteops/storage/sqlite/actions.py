@@ -11,9 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
-    FATAL,
     Address,
     Event,
     Lease,
@@ -24,12 +22,11 @@ from flyteops.model import (
     Sibling,
 )
 from flyteops.ruling import Late
-from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
+from flyteops.storage import rules
+from flyteops.storage.base import Claimed, Decide, lease_token
 from flyteops.storage.row import (
-    DELAYED,
     MICROSECOND,
     STATES,
-    UNFINISHED,
     decode_strings,
     encode_decisions,
     encode_json,
@@ -208,7 +205,7 @@ class ActionTable:
         kept = self._keys.get(key)
         if kept is None:
             kept = self._execute("SELECT event_id, kept_at FROM event_key WHERE key = ?", (key,)).fetchone()
-        return None if kept is None or kept[1] < to_microseconds(event.received_at - KEPT_KEYS) else kept[0]
+        return None if kept is None or kept[1] < rules.oldest_valid_key(to_microseconds(event.received_at)) else kept[0]
 
     def may_have_actions(self, pack: PackRef, command: str | None) -> bool:
         """Return whether an action may wait for this pack. From any thread.
@@ -296,15 +293,14 @@ class ActionTable:
 
     def finish(self, action_id: str, result: Event, decide: Decide) -> bool:
         found = self.find(action_id)
-        ruling = decide(self.progress_of(found))
+        action = self.progress_of(found)
+        ruling = decide(action)
         if ruling is None:
             return False
         if isinstance(ruling, Late):
             self._keep_late(found, result, ruling.number)
             return True
-        if found.state not in UNFINISHED:
-            state = found.visible_state
-            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        rules.require_finishable(action)
         self.end(found, result, ruling)
         return True
 
@@ -313,7 +309,7 @@ class ActionTable:
         self.forget_in_flight(found.action_id)
         self._begun[found.correlation_id] = found.execution_seq
         result_seq = self.add(result, outcome, found.seq)
-        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        state = rules.final_state(result)
         now = to_microseconds(result.received_at)
         self._results.append((state, f",{state} {now}", result_seq, found.seq))
         if found.timeout is not None:
@@ -337,9 +333,7 @@ class ActionTable:
         if found is None or found.execution_seq in self._unsettled:
             self.flush()
             found = self._find_action("a.action_id = ?", action_id)
-        if found is None:
-            raise NotFoundError(f"There is no action {action_id!r}.")
-        return found
+        return rules.found(found, "action", action_id)
 
     def find_all(self, seqs: Sequence[int]) -> list[ActionRow]:
         """Return the actions with these numbers; gathered rows must have been written before."""
@@ -444,14 +438,14 @@ class ActionTable:
                 place.queue_id,
                 trigger_seq,
                 None,
-                "NEW" if due_at is None else DELAYED,
+                rules.initial_state(due_at),
                 f"NEW {now}",
                 place.context,
                 action.input,
                 0,
                 timeout,
                 due_at,
-                None if due_at is None else max(due_at - now, 0),
+                rules.wait_until(due_at, now),
             )
         )
         if due_at is None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from flyteops.errors import ConflictError, StoreError
+from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
+from flyteops.storage import rules
 from flyteops.storage.base import PAGE_BYTES
 from flyteops.storage.record import (
     Checkpoint,
@@ -154,7 +155,7 @@ def begin(table: ActionTable) -> Checkpoint:
         return found
     for name in ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key"):
         if table.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is not None:  # noqa: S608 - constant names
-            raise ConflictError("The store is not empty; name one that is, or does not exist yet.")
+            raise rules.not_empty("name one that is, or does not exist yet")
     checkpoint = Checkpoint()
     table.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
     return checkpoint
@@ -163,9 +164,7 @@ def begin(table: ActionTable) -> Checkpoint:
 def load(table: ActionTable, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`."""
     table.flush()
-    found = find_checkpoint(table.connection)
-    if found is None:
-        raise ConflictError("Nothing is being loaded into this store.")
+    found = rules.require_loading(find_checkpoint(table.connection))
     if found.records >= checkpoint.records:
         return
     for kind, some in groupby(records, kind_of):

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import decode_decisions, to_microseconds
+from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.sqlite.actions import ActionTable
-from flyteops.storage.unused import surplus
 
 VACUUM_PAGES = 256
 """The number of free pages returned to the file system in one step."""
-
-FOREVER = 2**63 - 1
 
 IS_FINISHED = "NOT EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
 
@@ -23,7 +22,7 @@ IS_UNUSED = (
 def purge(table: ActionTable, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     table.flush()
-    before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
+    before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     executions = _remove(table, _old(table, before, limit))
     executions += _remove(table, _finished(table, finished_before, limit - executions))
     events = _remove_events(table, finished_before, limit)
@@ -33,8 +32,7 @@ def purge(table: ActionTable, what: Retention, limit: int) -> Purged:
         over = max(0, used_bytes(table) - what.max_bytes)
     if over > what.spared_bytes:
         executions, events = _remove_oldest(table, limit)
-    over = 0 if executions or events else over
-    return Purged(executions, events, more=limit in (executions, events, keys), over_bytes=over)
+    return rules.purged(executions, events, keys, limit=limit, excess=over)
 
 
 def purge_versions(table: ActionTable, what: VersionBound, limit: int) -> PurgedVersions:
@@ -101,7 +99,7 @@ def _remove_oldest(table: ActionTable, limit: int) -> tuple[int, int]:
     event = table.execute("SELECT min(received_at) FROM event WHERE referrers = 0").fetchone()[0]
     if execution is None and event is None:
         return 0, 0
-    if event is None or (execution is not None and execution <= event):
+    if rules.is_execution_older(execution, event):
         return _remove(table, _finished(table, FOREVER, limit)), 0
     return 0, _remove_events(table, FOREVER, limit)
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from flyteops.errors import BusyError, FlyteError, InputError, StoreError, UnavailableError
+from flyteops.errors import FlyteError, InputError, StoreError, UnavailableError
 from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
 from flyteops.ruling import Timetable
 from flyteops.storage.base import (
@@ -40,8 +40,8 @@ from flyteops.storage.base import (
     TimerKey,
     VersionBound,
 )
-from flyteops.storage.due import TimerBatch, check_timetables
 from flyteops.storage.record import Checkpoint, Stored
+from flyteops.storage.rules import TimerBatch, check_timetables, require_capacity, require_open
 from flyteops.storage.sqlite import dump, retention, timer
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.catalog import Catalog
@@ -148,16 +148,13 @@ class SqliteStore(Store):
             raise
 
     def _write(self, rank: int, run: Callable[[ActionTable], T], undo: Callable[[T], None] | None = None) -> "asyncio.Future[T]":
-        if self._writer is None:
-            raise UnavailableError("The store is closed.")
-        return self._writer.submit(rank, run, undo)
+        return require_open(self._writer).submit(rank, run, undo)
 
     async def _change(self, run: Callable[[Catalog], T]) -> T:
         return await self._write(OTHER, lambda table: run(Catalog(table.connection)))
 
     async def _read(self, run: Callable[[Queries], T]) -> T:
-        if self._writer is None:
-            raise UnavailableError("The store is closed.")
+        require_open(self._writer)
         return await self._readers.read(run)
 
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
@@ -448,8 +445,7 @@ class Readers:
 
     async def read(self, run: Callable[[Queries], T]) -> T:
         """Run a function in a reading thread."""
-        if self._under_way >= self._limit:
-            raise BusyError
+        require_capacity(self._under_way, self._limit)
         self._under_way += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, run)

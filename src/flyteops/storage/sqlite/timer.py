@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import TimerBatch, first_of
-from flyteops.storage.row import DELAYED, MICROSECOND, UNFINISHED, to_instant, to_microseconds
+from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
+from flyteops.storage.rules import StateChange, TimerBatch, first_of
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.queues import ActionRow
 
@@ -21,9 +21,9 @@ def extend(table: ActionTable, action_id: str, at: datetime, check: Check) -> da
     """See `Store.extend`."""
     table.flush()
     found = table.find(action_id)
-    check(table.progress_of(found))
-    if found.state != "PENDING":
-        raise ConflictError(f"Action {action_id!r} is {found.visible_state}; only of a PENDING action a lease can be extended.")
+    action = table.progress_of(found)
+    check(action)
+    rules.require_pending(action)
     if found.timeout is None:
         return None
     due_at = to_microseconds(at) + found.timeout
@@ -35,18 +35,16 @@ def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, c
     """See `Store.release`."""
     table.flush()
     found = table.find(action_id)
-    check(table.progress_of(found))
-    if found.state not in UNFINISHED:
-        raise ConflictError(
-            f"Action {action_id!r} is {found.visible_state}; only a PENDING or UNKNOWN one can be handed out again."
-        )
+    action = table.progress_of(found)
+    check(action)
+    rules.require_releasable(action)
     now = to_microseconds(at)
     if counts:
         _lose(table, found, now)
     else:
         table.execute("DELETE FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, found.attempt))
         table.execute("UPDATE action SET attempt = attempt - 1 WHERE seq = ?", (found.seq,))
-    _change(table, found, "NEW", now, None)
+    _change(table, found, rules.released(now), now)
     table.forget_in_flight(action_id)
     table.make_available([found.queue_id])
     return table.address(found.queue_id)
@@ -68,7 +66,7 @@ def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelt
     arrived = [table.address(queue_id) for queue_id in available]
     done = len(available)
     for outcome in (*_rule_on_lost(table, now, batch), *_fire(table, now, batch)):
-        arrived += [action.address for action in outcome.actions if action.not_before is None]
+        arrived += rules.available_actions(outcome)
         done += 1
     return Advanced(done, _next_at(table, batch), tuple(arrived), tuple(batch.failed))
 
@@ -136,10 +134,7 @@ def _apply(table: ActionTable, found: ActionRow, ruling: Repeat | Ask | Fail, no
     if isinstance(ruling, Fail):
         table.end(found, ruling.event, ruling.outcome)
         return ruling.outcome
-    if isinstance(ruling, Ask):
-        _change(table, found, "UNKNOWN", now, None)
-    else:
-        _change(table, found, "NEW", now, to_microseconds(ruling.at))
+    _change(table, found, rules.after_loss(ruling, now), now)
     return Outcome()
 
 
@@ -182,10 +177,9 @@ def _lose(table: ActionTable, found: ActionRow, now: int) -> None:
     )
 
 
-def _change(table: ActionTable, found: ActionRow, state: str, now: int, due_at: int | None) -> None:
-    stored = DELAYED if due_at is not None else state
+def _change(table: ActionTable, found: ActionRow, change: StateChange, now: int) -> None:
     table.execute(
         "UPDATE action SET state = ?, states = states || ?, due_at = ?, wait = ? WHERE seq = ?",
-        (stored, f",{state} {now}", due_at, None if due_at is None else max(due_at - now, 0), found.seq),
+        (change.state, f",{change.entry}", change.due_at, change.wait, found.seq),
     )
     table.touch(found.execution_seq, now)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.errors import FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.storage import rules
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.foreign import ForeignWrites
 from flyteops.storage.sqlite.guard import Fault, Guard
@@ -132,8 +133,7 @@ class Writer:
 
         If the future was cancelled in the meantime, the result is passed to `undo`.
         """
-        if self._waiting.qsize() >= self._limit:
-            raise BusyError
+        rules.require_capacity(self._waiting.qsize(), self._limit)
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(Job(rank, run, future, undo))
         return future
@@ -357,7 +357,7 @@ def concerns_all(error: Exception) -> bool:
 def own_fault(error: Exception) -> Exception:
     """Translate an error that one job alone caused."""
     if isinstance(error, sqlite3.IntegrityError):
-        translated: FlyteError = ConflictError(f"It exists already ({error}); nothing was changed.")
+        translated: FlyteError = rules.exists_already(error)
     elif isinstance(error, UNSTORABLE):
         translated = InputError(f"The store cannot keep that: {error}.")
     else:
