@@ -11,10 +11,9 @@ import pytest
 from flyteops.errors import UnavailableError
 from flyteops.model import ActionState, Outcome, Progress
 from flyteops.storage.base import Claimed
-from flyteops.storage.sqlite import SqliteStore, queues
-from flyteops.storage.sqlite import actions as action_table
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage.sqlite.action_row import SHORT, SMALL
 from flyteops.storage.sqlite.actions import ActionTable
-from flyteops.storage.sqlite.queues import SHORT, SMALL
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating
 
@@ -95,12 +94,10 @@ async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path,
     assert tuple(seen[count:]) == remembered
 
 
-async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (action_table, queues):
-        monkeypatch.setattr(module, "PREFETCH", 3)
+async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path) -> None:
     sample = Sample()
     actions = [sample.action(input=b"x" * (SMALL + number % 2)) for number in range(20)]
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, prefetch=3) as store:
         await store.record(sample.event(), creating(actions[0]))
     taken: list[Claimed] = []
     async with SqliteStore(path) as store:

@@ -170,7 +170,7 @@ def load(table: ActionTable, records: Sequence[Stored], checkpoint: Checkpoint) 
     for kind, some in groupby(records, kind_of):
         LOADERS[kind](table.connection, list(some))
     table.execute("UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum))
-    table.on_rollback()  # its knowledge of queues and sequence numbers
+    table.reload()  # its knowledge of queues and sequence numbers
 
 
 def end(table: ActionTable) -> None:

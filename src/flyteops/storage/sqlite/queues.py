@@ -1,23 +1,19 @@
-"""The actions that wait at the heads of their queues, and their data before they are handed out."""
+"""The queues of actions in memory: the heads of those with NEW actions, and an index by pack."""
 
+import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple
 
-import msgspec
+from flyteops.model import Address, NewAction, PackRef, has_labels
+from flyteops.storage.row import read_queue, subsets, to_text
+from flyteops.storage.sqlite.action_row import SHORT, SMALL, ActionRow, QueuedAction
+from flyteops.storage.statements import load_statements
 
-from flyteops.model import ActionState, NewAction, has_labels
-from flyteops.storage.row import REVISION, STATES, subsets
+SQL = load_statements("flyteops.storage.sqlite", "queues")
 
 PREFETCH = 64
 """The number of actions read from a queue at a time."""
-
-SMALL = 16_384
-"""Bytes of input kept with a prefetched action; longer ones are read when it is claimed."""
-
-SHORT = 1_024
-"""Bytes of context kept in memory with a handed-out action; longer ones are read when it ends."""
 
 SPARE = 64
 """The number of stale entries that even the smallest heap may have."""
@@ -26,95 +22,6 @@ MAX_MATCHES = 10_000
 """The number of cached lookups of a pack's queues before all are dropped."""
 
 Key = tuple[tuple[str, str], ...]
-
-
-class ActionRow(msgspec.Struct, frozen=True):
-    """A stored action with its execution; `is_only_action` if known to be the only one of it.
-
-    One that waits to be handed out has an empty context when that is long.
-    """
-
-    seq: int
-    execution_seq: int
-    action_id: str
-    step_id: str
-    step_index: int
-    queue_id: int
-    state: str
-    context: bytes
-    result_seq: int | None
-    attempt: int
-    timeout: int | None
-    due_at: int | None
-    correlation_id: str
-    flow_name: str
-    flow_uuid: str
-    revision: int
-    is_only_action: bool = False
-
-    @property
-    def visible_state(self) -> ActionState:
-        return STATES[self.state]
-
-
-FIND = f"""
-SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, a.state, a.context, a.result_seq, a.attempt,
-  a.timeout, a.due_at, e.correlation_id, e.flow_name, e.flow_uuid, {REVISION}
-FROM action a JOIN execution e ON e.seq = a.execution_seq
-WHERE """  # noqa: S608 - constant SQL
-
-NEXT = f"""
-SELECT a.seq, a.execution_seq, a.action_id, a.step_id, a.step_index, a.queue_id, 'PENDING',
-  iif(length(a.context) <= ?, a.context, x''), NULL, a.attempt + 1, a.timeout, NULL, e.correlation_id, e.flow_name, e.flow_uuid,
-  {REVISION} + 1, NOT EXISTS (SELECT 1 FROM action other WHERE other.execution_seq = a.execution_seq AND other.seq <> a.seq),
-  iif(length(a.input) <= ?, a.input, NULL)
-FROM action a JOIN execution e ON e.seq = a.execution_seq WHERE a.queue_id = ? AND a.state = 'NEW' ORDER BY a.seq LIMIT ?
-"""  # noqa: S608 - constant SQL
-"""The head of a queue, as it will be found once it is handed out."""
-
-
-class QueuedAction(msgspec.Struct, frozen=True):
-    """A NEW action at the head of its queue, as it will be once handed out.
-
-    `input` is None when it is long.
-    """
-
-    action: ActionRow
-    input: bytes | None
-
-
-class Placement(NamedTuple):
-    """A new action's place: execution, in which it may be alone, queue, and context as JSON."""
-
-    execution_seq: int
-    queue_id: int
-    context: bytes
-    is_only_action: bool
-
-
-def queued_action(seq: int, action: NewAction, place: Placement, timeout: int | None) -> QueuedAction:
-    """Return a new action in the form in which `NEXT` will find it."""
-    found = ActionRow(
-        seq,
-        place.execution_seq,
-        action.action_id,
-        action.step_id,
-        action.step_index,
-        place.queue_id,
-        "PENDING",
-        place.context if len(place.context) <= SHORT else b"",
-        None,
-        1,
-        timeout,
-        None,
-        action.correlation_id,
-        action.flow_name,
-        action.flow_uuid,
-        1,
-        place.is_only_action,
-    )
-    return QueuedAction(found, action.input if len(action.input) <= SMALL else None)
-
 
 Refill = Callable[["Queue"], bool]
 """Reads the heads of a queue, and returns whether there are any."""
@@ -144,9 +51,9 @@ class Queue:
     def key(self) -> tuple[str, str, Key]:
         return self.pack_name, self.command, labels_key(self.labels)
 
-    def append(self, new: QueuedAction) -> None:
+    def append(self, new: QueuedAction, prefetch: int) -> None:
         """Add a new action at the end; behind many others it is left to be read in its turn."""
-        self.is_complete = self.is_complete and len(self.heads) < PREFETCH
+        self.is_complete = self.is_complete and len(self.heads) < prefetch
         if self.is_complete:
             self.heads.append(new)
 
@@ -276,3 +183,127 @@ class PackQueues:
 def labels_key(labels: Mapping[str, str]) -> Key:
     """Return labels as a key, in order."""
     return tuple(sorted(labels.items()))
+
+
+class QueueCache:
+    """All queues, with the oldest NEW actions of those that are claimed from.
+
+    Used by the writer's thread alone, except for `may_have_actions`. `flush` writes buffered rows;
+    `prefetch` is the number of actions read from a queue at a time.
+
+    Invariant: each queue of the database is here, and its heads are its oldest NEW actions without
+    a gap, buffered ones included, as they are once claimed. So whoever changes which actions are
+    NEW by other means than `append` and `oldest` calls `make_available` or `drop_heads`. A claim
+    may be answered with nothing, without the database, only if no group has an entry.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, flush: Callable[[], None], prefetch: int) -> None:
+        self._prefetch = prefetch
+        self._execute = connection.execute
+        self._flush = flush
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the queues again, without their heads."""
+        queues = self._read_queues()
+        self._queues = {queue.queue_id: queue for queue in queues}
+        self._queue_ids = {queue.key: queue.queue_id for queue in queues}
+        by_pack: dict[str, PackQueues] = {}
+        for queue in queues:
+            by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels)).add(queue)
+        self._by_pack = by_pack  # as a whole, as the event loop reads it
+
+    def _read_queues(self) -> list[Queue]:
+        return [
+            Queue(queue_id, pack_name, command, read_queue(pack_name, labels, command))
+            for queue_id, pack_name, command, labels in self._execute(SQL.list_queues)
+        ]
+
+    def may_have_actions(self, pack: PackRef, command: str | None) -> bool:
+        """Return whether an action may wait for this pack. From any thread.
+
+        It is never False once such an action was committed.
+        """
+        return any(group.may_have_actions(command) for group in self._serving(pack))
+
+    def oldest(self, pack: PackRef, command: str | None) -> Queue | None:
+        """Return the queue with the oldest action for a pack, with its heads read."""
+        candidates = [queue for group in self._serving(pack) if (queue := group.oldest(command, self._refill)) is not None]
+        return min(candidates, key=lambda queue: queue.heads[0].action.seq, default=None)
+
+    def get(self, queue_id: int) -> Queue:
+        """Return the queue with this id."""
+        return self._queues[queue_id]
+
+    def address(self, queue_id: int) -> Address:
+        """Return the address of a queue's actions."""
+        queue = self._queues[queue_id]
+        return Address(queue.pack_name, queue.labels, queue.command)
+
+    def queue_id(self, action: NewAction) -> int:
+        """Return the queue for a new action; create it at need."""
+        key = (action.pack_name, action.name, tuple(sorted(action.pack_labels.items())))
+        queue_id = self._queue_ids.get(key)
+        if queue_id is None:
+            queue_id = self._create(action)
+            self._queue_ids[key] = queue_id
+        return queue_id
+
+    def _create(self, action: NewAction) -> int:
+        row = (action.pack_name, action.name, to_text(action.pack_labels))
+        queue_id: int = self._execute(SQL.insert_queue, row).fetchone()[0]
+        queue = Queue(queue_id, action.pack_name, action.name, dict(action.pack_labels))
+        queue.is_complete = True
+        self._queues[queue_id] = queue
+        self._group(queue).add(queue)
+        return queue_id
+
+    def append(self, queue_id: int, new: QueuedAction) -> None:
+        """Add a new action at the end of its queue."""
+        queue = self._queues[queue_id]
+        queue.append(new, self._prefetch)
+        if not queue.is_waiting:
+            self._group(queue).mark_ready(queue, new.action.seq)
+
+    def make_available(self, queue_ids: Iterable[int]) -> None:
+        """Note that actions amid these queues became NEW; buffered rows must be written before."""
+        for queue_id in queue_ids:
+            queue = self._queues[queue_id]
+            queue.drop_heads()
+            self._group(queue).mark_ready(queue, 0)
+
+    def drop_heads(self) -> None:
+        """Drop the heads of all queues."""
+        for queue in self._queues.values():
+            queue.drop_heads()
+
+    def drop_unused(self, queue_ids: Iterable[int]) -> None:
+        """Delete those of the queues without actions; buffered rows must be written before."""
+        for queue_id in queue_ids:
+            queue = self._queues.get(queue_id)
+            if queue is None:  # it cannot be read
+                continue
+            queue.drop_heads()
+            if self._execute(SQL.has_actions, (queue_id,)).fetchone() is None:
+                self._execute(SQL.delete_queue, (queue_id,))
+                del self._queues[queue_id]
+                del self._queue_ids[queue.key]
+                if not self._by_pack[queue.pack_name].remove(queue):
+                    del self._by_pack[queue.pack_name]
+
+    def _serving(self, pack: PackRef) -> list[Group]:
+        # The event loop comes here as well.
+        queues = self._by_pack.get(pack.name)
+        return [] if queues is None else queues.serving(pack.labels)
+
+    def _group(self, queue: Queue) -> Group:
+        return self._by_pack.setdefault(queue.pack_name, PackQueues()).group(labels_key(queue.labels))
+
+    def _refill(self, queue: Queue) -> bool:
+        if queue.is_complete:
+            return False
+        self._flush()
+        rows = self._execute(SQL.head, (SHORT, SMALL, queue.queue_id, self._prefetch))
+        queue.heads.extend([QueuedAction(ActionRow(*columns), given) for *columns, given in rows])
+        queue.is_complete = len(queue.heads) < self._prefetch
+        return bool(queue.heads)

@@ -118,8 +118,8 @@ def _remove(table: ActionTable, seqs: Sequence[int]) -> int:
             referred += [(event_seq,) for event_seq in (trigger_seq, result_seq, *late) if event_seq is not None]
     table.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
     table.connection.executemany("DELETE FROM execution WHERE seq = ?", [(seq,) for seq in seqs])
-    table.forget_in_flight()
-    table.drop_queues(queue_ids)
+    table.in_flight.clear()
+    table.queues.drop_unused(queue_ids)
     return len(seqs)
 
 
@@ -140,7 +140,7 @@ def _remove_events(table: ActionTable, before: int, limit: int) -> int:
         if decisions is not None:
             rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
             table.connection.executemany("DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?", rows)
-    table.drop_sources({source_id for _, source_id, _ in found})
+    table.sources.drop_unused({source_id for _, source_id, _ in found})
     return len(found)
 
 

@@ -50,6 +50,7 @@ from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
 from flyteops.storage.sqlite.queries import Queries
+from flyteops.storage.sqlite.queues import PREFETCH
 from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
@@ -72,9 +73,10 @@ class SqliteStore(Store):
     `limit` bounds the waiting writes, `readers` the concurrent reads. `max_log_bytes` bounds the
     write-ahead log while a reader uses an old state; beyond it all writes are refused. `scratch` is
     the directory for the copy that a backup reads while another process has the database open.
+    `prefetch` is the number of actions that are read from a queue at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         path: str | Path,
         *,
@@ -82,7 +84,9 @@ class SqliteStore(Store):
         readers: int = 4,
         max_log_bytes: int = MAX_BYTES,
         scratch: Path | None = None,
+        prefetch: int = PREFETCH,
     ) -> None:
+        self._prefetch = prefetch
         self.path = Path(path)
         self._limit = limit
         self._max_log_bytes = max_log_bytes
@@ -137,7 +141,7 @@ class SqliteStore(Store):
             self._guard = self._readers.guard = Guard(self.path, self._lock)
             self._guard.watch(connection)
             self._readers.open(self._lock.file)
-            return ActionTable(connection)
+            return ActionTable(connection, prefetch=self._prefetch)
         except BaseException as error:  # on any error, release the file
             self._readers.close()
             if connection is not None:
@@ -248,7 +252,7 @@ class SqliteStore(Store):
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a
         # thread.
         self._guard.check(max_age=LOOK_EVERY)
-        if self._writer is not None and not self._writer.table.may_have_actions(pack, action_name):
+        if self._writer is not None and not self._writer.table.queues.may_have_actions(pack, action_name):
             return ()
         # A claim without a caller is returned as soon as it is made, or at once if it was on its
         # way already.

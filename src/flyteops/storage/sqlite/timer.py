@@ -10,8 +10,8 @@ from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
 from flyteops.storage.rules import StateChange, TimerBatch, first_of
+from flyteops.storage.sqlite.action_row import ActionRow
 from flyteops.storage.sqlite.actions import ActionTable
-from flyteops.storage.sqlite.queues import ActionRow
 
 DUE_STEPS = "FROM timetable t JOIN flow f ON f.name = t.flow_name WHERE true"
 """Steps with a time of their own, of the current versions of their flows."""
@@ -45,9 +45,9 @@ def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, c
         table.execute("DELETE FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, found.attempt))
         table.execute("UPDATE action SET attempt = attempt - 1 WHERE seq = ?", (found.seq,))
     _change(table, found, rules.released(now), now)
-    table.forget_in_flight(action_id)
-    table.make_available([found.queue_id])
-    return table.address(found.queue_id)
+    table.in_flight.discard(action_id)
+    table.queues.make_available([found.queue_id])
+    return table.queues.address(found.queue_id)
 
 
 def renew(table: ActionTable, at: datetime) -> None:
@@ -63,7 +63,7 @@ def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelt
     if shift is not None:
         _shift(table, now, shift // MICROSECOND)
     available = _make_available(table, now, batch)
-    arrived = [table.address(queue_id) for queue_id in available]
+    arrived = [table.queues.address(queue_id) for queue_id in available]
     done = len(available)
     for outcome in (*_rule_on_lost(table, now, batch), *_fire(table, now, batch)):
         arrived += rules.available_actions(outcome)
@@ -106,10 +106,10 @@ def _make_available(table: ActionTable, now: int, batch: TimerBatch) -> list[int
     queue_ids = []
     for seq, action_id, queue_id in batch.select(rows, lambda row: TimerKey(row[1])):
         with _alone(table, batch, TimerKey(action_id)):
-            table.address(queue_id)
+            table.queues.address(queue_id)
             table.execute("UPDATE action SET state = 'NEW', due_at = NULL WHERE seq = ?", (seq,))
             queue_ids.append(queue_id)
-    table.make_available(queue_ids)
+    table.queues.make_available(queue_ids)
     return queue_ids
 
 
@@ -182,4 +182,4 @@ def _change(table: ActionTable, found: ActionRow, change: StateChange, now: int)
         "UPDATE action SET state = ?, states = states || ?, due_at = ?, wait = ? WHERE seq = ?",
         (change.state, f",{change.entry}", change.due_at, change.wait, found.seq),
     )
-    table.touch(found.execution_seq, now)
+    table.buffer.touch(found.execution_seq, now)

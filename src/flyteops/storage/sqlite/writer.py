@@ -256,7 +256,7 @@ class Writer:
         if missing:
             self._guard.note_missing(missing)
             self._guard.check()
-        self.table.on_rollback()  # its data in memory may be outdated
+        self.table.reload()  # its data in memory may be outdated
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
         """Run all jobs as one.
