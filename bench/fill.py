@@ -5,7 +5,7 @@ It uses SQL, since HTTP would take hours.
 
 from typing import Any
 
-from flyteops.storage.postgres.ledger import CLAIM_BY_LABELS
+from flyteops.storage.postgres.actions import CLAIM_BY_LABELS
 
 EVENTS = """
 INSERT INTO flyte_event (event_id, name, pack_id, pack_name, labels, payload, received_at, referrers)

@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run the command with the clock and the fault."""
     clock, fault, *rest = arguments
     vars(server)["utc_now"] = vars(loops)["utc_now"] = clock_of(Path(clock))
-    vars(serve)["MAINTENANCE_INTERVAL"] = MAINTENANCE_INTERVAL
+    vars(loops)["MAINTENANCE_INTERVAL"] = MAINTENANCE_INTERVAL
     if fault in FAULTS:
         vars(server)["open_store"] = lambda url, **options: faulty(FAULTS[fault], url, **options)
     main(rest)

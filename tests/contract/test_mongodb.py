@@ -22,7 +22,7 @@ from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.mongodb.document import action_of
 from flyteops.storage.mongodb.queue import waiting_in
-from flyteops.storage.portable import StoredNote
+from flyteops.storage.record import StoredNote
 from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
 from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
@@ -88,7 +88,7 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
     async with MongoStore(url) as store:
         await start(store, first)
         await take(store)
-        store._ledger.carry_out = die  # type: ignore[method-assign]
+        store._actions.carry_out = die  # type: ignore[method-assign]
         with pytest.raises(Killed):
             await store.finish(first.action_id, result, always(creating(following)))
         assert (await raw.action.find_one({"_id": first.action_id}))["state"]["value"] == "PENDING"

@@ -15,11 +15,11 @@ from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
 from flyteops.model import DataItem, Note, Outcome
 from flyteops.storage.base import ActionFilter, Retention, Store
-from flyteops.storage.portable import Tally
+from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
-from flyteops.storage.postgres.wakeup import KINDS
+from flyteops.storage.postgres.notify import KINDS
+from flyteops.storage.record import Tally
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.transfer import move
 from flyteops.testing import StoreContract
 from flyteops.testing.case import start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, minutes

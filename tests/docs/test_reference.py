@@ -6,7 +6,7 @@ import pytest
 
 from flyteops.cli.store import NOUNS
 from flyteops.model import Command, EventPattern, Flow, Step
-from flyteops.storage.portable import KINDS
+from flyteops.storage.record import KINDS
 from flyteops.template import DEFAULT_LIMITS
 from flyteops.template.filter import FILTERS
 from flyteops.template.function import FUNCTIONS

@@ -10,7 +10,7 @@ from pymongo import AsyncMongoClient
 
 from flyteops.storage import open_store
 from flyteops.storage.base import ExecutionFilter
-from flyteops.storage.transfer import move
+from flyteops.storage.dump import move
 from flyteops.testing.sample import NOTHING, Sample, always
 from tests.mongodb import place
 

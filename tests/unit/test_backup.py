@@ -9,8 +9,8 @@ import pytest
 
 from flyteops.errors import ConflictError, InputError
 from flyteops.storage.backup import restore_backup, write_backup
+from flyteops.storage.dump import move
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.transfer import move
 from flyteops.testing.sample import NOTHING, Sample
 from flyteops.testing.transfer import Everything, quiet, records_of
 

@@ -18,8 +18,8 @@ from flyteops.service.auditlog.entry import KIND, Actor, Author, Origin
 from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.service.encryption import Encryptor
 from flyteops.storage.backup import restore_backup, write_backup
+from flyteops.storage.dump import move
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.transfer import move
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ANN = Author(Actor(kind="token", id="1", name="Ann"), Origin(address="10.0.0.7"))

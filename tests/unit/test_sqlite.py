@@ -20,9 +20,9 @@ from flyteops.model import DataItem, Outcome
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore, schema
-from flyteops.storage.sqlite.audit import Audit
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.log import LONG
+from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.store import OTHER
 from flyteops.testing.case import before
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, decision, minutes
@@ -41,7 +41,7 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
 
 async def ask(store: SqliteStore, pragma: str) -> Any:
     """Ask the writing connection."""
-    return await store._write(OTHER, lambda ledger: ledger.connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+    return await store._write(OTHER, lambda table: table.connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 async def refusal(path: Path) -> str:
@@ -325,8 +325,8 @@ async def test_what_nobody_waits_for_any_more_when_the_store_is_closed_is_handed
 async def test_a_fault_of_ours_fails_the_job_and_not_the_writer(store: SqliteStore) -> None:
     sample = Sample()
 
-    def blow(ledger: Any) -> None:
-        ledger.connection.execute("INSERT INTO flow VALUES ('half', 'done')")
+    def blow(table: Any) -> None:
+        table.connection.execute("INSERT INTO flow VALUES ('half', 'done')")
         raise SystemExit
 
     bad = store._write(OTHER, blow)
@@ -357,8 +357,8 @@ async def test_what_a_failed_job_has_written_is_gone_and_its_neighbours_stay(sto
     class OwnError(Exception):
         pass
 
-    def write_and_fail(ledger: Any) -> None:
-        Catalog(ledger.connection).save_item(DataItem("half", "text/plain", b"done"))
+    def write_and_fail(table: Any) -> None:
+        Catalog(table.connection).save_item(DataItem("half", "text/plain", b"done"))
         raise OwnError
 
     sample = Sample()
@@ -390,12 +390,12 @@ async def plans(store: SqliteStore, run: Any) -> list[str]:
     """Return how SQLite goes about each statement of a job."""
     texts: list[str] = []
 
-    def traced(ledger: Any) -> None:
-        connection = ledger.connection
+    def traced(table: Any) -> None:
+        connection = table.connection
         connection.set_trace_callback(texts.append)
         try:
-            run(ledger)
-            ledger.flush()
+            run(table)
+            table.flush()
         finally:
             connection.set_trace_callback(None)
 
@@ -405,7 +405,7 @@ async def plans(store: SqliteStore, run: Any) -> list[str]:
     explain = "EXPLAIN QUERY PLAN "
     return await store._write(
         OTHER,
-        lambda ledger: [str(row[3]) for text in statements for row in ledger.connection.execute(explain + text)],
+        lambda table: [str(row[3]) for text in statements for row in table.connection.execute(explain + text)],
     )
 
 
@@ -415,9 +415,9 @@ async def test_nothing_on_the_way_of_an_event_scans(store: SqliteStore) -> None:
     await store.record(sample.event(), creating(first))
     following = sample.action(step_index=1, step_id="second", correlation_id=first.correlation_id)
     cycle = [
-        lambda ledger: ledger.record(sample.event("New"), creating(sample.action(name="New"))),
-        lambda ledger: ledger.claim(WORKER, NOON, None),
-        lambda ledger: ledger.finish(first.action_id, sample.event("Done"), always(creating(following))),
+        lambda table: table.record(sample.event("New"), creating(sample.action(name="New"))),
+        lambda table: table.claim(WORKER, NOON, None),
+        lambda table: table.finish(first.action_id, sample.event("Done"), always(creating(following))),
     ]
     for run in cycle:
         found = await plans(store, run)
@@ -441,12 +441,12 @@ async def test_a_poll_that_finds_nothing_does_not_reach_the_writer(path: Path, m
         assert await store.claim(WORKER, NOON)
 
 
-def readers_plan(path: Path, read: Callable[[Audit], object]) -> list[str]:
+def readers_plan(path: Path, read: Callable[[Queries], object]) -> list[str]:
     """Return how SQLite finds a page of a list."""
     texts: list[str] = []
     connection = schema.connect(path, query_only=True)
     connection.set_trace_callback(texts.append)
-    read(Audit(connection))
+    read(Queries(connection))
     connection.set_trace_callback(None)
     found = [str(row[3]) for text in texts for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
     connection.close()
@@ -474,14 +474,14 @@ async def test_lists_walk_along_an_index(store: SqliteStore, path: Path, which: 
         await store.record(sample.event(), creating(sample.action(pack_labels={"env": "prod"})))
     whole = ("SCAN e", "SCAN v", "SCAN a", "SCAN f")
     in_order = ("SCAN e USING COVERING INDEX execution_by_activity", "SCAN e USING INDEX execution_by_activity", "SCAN v")
-    lists = Audit.list_events if isinstance(which, EventFilter) else Audit.list_executions
+    lists = Queries.list_events if isinstance(which, EventFilter) else Queries.list_executions
     for plan in readers_plan(path, lambda audit: lists(audit, which, 0, 10)):
         assert not plan.startswith(whole) or plan.startswith(in_order), plan
 
 
 @pytest.mark.parametrize(("backwards", "sign"), [(True, "<"), (False, ">")])
 def test_a_page_of_notes_is_sought_where_the_last_one_ended(store: SqliteStore, path: Path, backwards: bool, sign: str) -> None:
-    plans = readers_plan(path, lambda audit: audit.list_notes("change", "7", 10, backwards=backwards))
+    plans = readers_plan(path, lambda queries: queries.list_notes("change", "7", 10, backwards=backwards))
     assert plans == [f"SEARCH note USING PRIMARY KEY (kind=? AND key{sign}?)"]
 
 

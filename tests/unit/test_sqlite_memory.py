@@ -11,10 +11,10 @@ import pytest
 from flyteops.errors import UnavailableError
 from flyteops.model import ActionState, Outcome, Progress
 from flyteops.storage.base import Claimed
-from flyteops.storage.sqlite import SqliteStore, ledger, waiting
-from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite import SqliteStore
+from flyteops.storage.sqlite.action_row import SHORT, SMALL
+from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.store import OTHER
-from flyteops.storage.sqlite.waiting import SHORT, SMALL
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating
 
 
@@ -35,9 +35,9 @@ async def test_the_queues_are_right_after_a_batch_was_rolled_back(store: SqliteS
     action = sample.action()
     await store.record(sample.event(event_id="taken"), creating(action))
 
-    def empty_and_fail(ledger: Any) -> None:
-        assert ledger.claim(WORKER, NOON, None)[0].action_id == action.action_id
-        assert not ledger.claim(WORKER, NOON, None)
+    def empty_and_fail(table: Any) -> None:
+        assert table.claim(WORKER, NOON, None)[0].action_id == action.action_id
+        assert not table.claim(WORKER, NOON, None)
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(UnavailableError):
@@ -58,7 +58,7 @@ async def test_results_that_share_a_commit_see_each_other(store: SqliteStore) ->
 
     await store.record(sample.event(), creating(first, second))
     await store.claim(WORKER, NOON, limit=2)
-    await store._write(OTHER, lambda ledger: [ledger.finish(each.action_id, sample.event(), decide) for each in (first, second)])
+    await store._write(OTHER, lambda table: [table.finish(each.action_id, sample.event(), decide) for each in (first, second)])
     assert seen == [[ActionState.PENDING, ActionState.PENDING], [ActionState.SUCCESS, ActionState.PENDING]]
 
 
@@ -67,7 +67,7 @@ async def test_results_know_what_joined_their_execution_in_the_transaction_that_
     first = sample.action()
     second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
     seen: list[Progress] = []
-    await store._write(OTHER, lambda ledger: [ledger.record(sample.event(), creating(each)) for each in (first, second)])
+    await store._write(OTHER, lambda table: [table.record(sample.event(), creating(each)) for each in (first, second)])
     await store.claim(WORKER, NOON)
     assert not await store.finish(first.action_id, sample.event(), seen.append)
     assert [sibling.step_id for sibling in seen[0].siblings] == ["first", "second"]
@@ -94,12 +94,10 @@ async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path,
     assert tuple(seen[count:]) == remembered
 
 
-async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ledger, waiting):
-        monkeypatch.setattr(module, "PREFETCH", 3)
+async def test_a_queue_keeps_its_order_whatever_of_it_is_remembered(path: Path) -> None:
     sample = Sample()
     actions = [sample.action(input=b"x" * (SMALL + number % 2)) for number in range(20)]
-    async with SqliteStore(path) as store:
+    async with SqliteStore(path, prefetch=3) as store:
         await store.record(sample.event(), creating(actions[0]))
     taken: list[Claimed] = []
     async with SqliteStore(path) as store:
@@ -114,9 +112,9 @@ async def test_a_long_input_is_handed_out_in_the_transaction_it_came_in(store: S
     sample = Sample()
     action = sample.action(input=b"x" * (SMALL + 1))
 
-    def record_and_claim(ledger: Ledger) -> list[Claimed]:
-        ledger.record(sample.event(), creating(action))
-        return ledger.claim(WORKER, NOON, None)
+    def record_and_claim(table: ActionTable) -> list[Claimed]:
+        table.record(sample.event(), creating(action))
+        return table.claim(WORKER, NOON, None)
 
     (claimed,) = await store._write(OTHER, record_and_claim)
     assert claimed.input == action.input

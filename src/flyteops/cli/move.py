@@ -5,7 +5,7 @@ import click
 from flyteops.cli.command import Command
 from flyteops.cli.store import Progress, checked_store, contents
 from flyteops.storage import open_store, shown
-from flyteops.storage.transfer import move as move_all
+from flyteops.storage.dump import move as move_all
 
 
 @click.command(cls=Command)

@@ -9,7 +9,7 @@ import click
 from flyteops.errors import Problem, SettingsError
 from flyteops.settings import Settings
 from flyteops.storage import is_there, shown, store_faults
-from flyteops.storage.portable import Tally
+from flyteops.storage.record import Tally
 
 STORE, MONGODB = "FLYTE_STORE", "FLYTE_MGO_HOST"
 

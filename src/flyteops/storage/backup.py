@@ -12,8 +12,8 @@ import msgspec
 from flyteops import __version__
 from flyteops.errors import InputError, StoreError
 from flyteops.storage.base import Store
-from flyteops.storage.portable import Stored, Tally, encode_record, kind_of
-from flyteops.storage.transfer import Report, load_all
+from flyteops.storage.dump import Report, load_all
+from flyteops.storage.record import Stored, Tally, encode_record, kind_of
 
 FORMAT = 1
 """The format version; increased when older versions cannot read the new format."""

@@ -39,7 +39,7 @@ from flyteops.model import (
     Progress,
 )
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
-from flyteops.storage.portable import Checkpoint, Stored
+from flyteops.storage.record import Checkpoint, Stored
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -28,7 +28,7 @@ from flyteops.model import (
 )
 from flyteops.ruling import Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
-from flyteops.storage.portable import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
+from flyteops.storage.record import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -37,13 +37,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REVISION = "length(a.states) - length(replace(a.states, ',', ''))"
 """The number of changes of an action's state: a comma separates two states."""
 
-LATER = "LATER"
+DELAYED = "LATER"
 """The state of a NEW action that may not be taken yet, so that takers need not look at the time."""
 
-UNFINISHED = frozenset(["PENDING", "UNKNOWN"])
-"""The states in which an action may be finished."""
-
-STATES = {**{state.value: state for state in ActionState}, LATER: ActionState.NEW}
+STATES = {**{state.value: state for state in ActionState}, DELAYED: ActionState.NEW}
 """The public state for each stored state."""
 
 UNREADABLE = "\0unreadable"
@@ -367,7 +364,7 @@ def attempt_row(record: StoredAction, each: StoredAttempt) -> tuple[object, ...]
 def stored_state_of(action: StoredAction) -> str:
     """Return the `state` column of an action."""
     state = action.states[-1].state
-    return LATER if state is ActionState.NEW and action.due_at is not None else state.value
+    return DELAYED if state is ActionState.NEW and action.due_at is not None else state.value
 
 
 def to_states(states: Sequence[Transition]) -> str:

@@ -40,14 +40,14 @@ Raises `ConflictError` or `NotFoundError` when the claim of that revision is ove
 """
 
 
-class Tries:
+class ClaimTokens:
     """The tokens of a claim, one per try, so that a late answer is never taken for another."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._sent: list[str] = []
 
-    def begin(self) -> tuple[str, Sequence[str]]:
+    def next(self) -> tuple[str, Sequence[str]]:
         """Return the token for the next try, and those of the previous tries."""
         before = tuple(self._sent)
         self._sent.append(f"{self._token}.{len(before)}" if before else self._token)
@@ -58,7 +58,7 @@ class Tries:
         return tuple(self._sent)
 
     @property
-    def without_answer(self) -> Sequence[str]:
+    def unanswered(self) -> Sequence[str]:
         """The tokens of all tries but the last, which was answered."""
         return tuple(self._sent[:-1])
 

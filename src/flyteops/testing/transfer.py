@@ -16,9 +16,9 @@ from flyteops.errors import ConflictError, StoreError
 from flyteops.model import FATAL, ActionState, DataItem, Note, Outcome, Progress
 from flyteops.ruling import Ask, Firing, Late, Repeat, Timetable
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
-from flyteops.storage.portable import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
+from flyteops.storage.dump import load_all, move
+from flyteops.storage.record import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
 from flyteops.storage.sqlite import SqliteStore
-from flyteops.storage.transfer import load_all, move
 from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, before, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, SENDER, WORKER, Sample, always, decision, minutes
 from flyteops.testing.timer import LIMIT, SEED, Ruling, accept

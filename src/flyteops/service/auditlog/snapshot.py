@@ -22,7 +22,7 @@ from flyteops.service.token import TOKEN, Token
 from flyteops.service.vault import KIND as SECRET
 from flyteops.service.vault import EncryptedSecret
 from flyteops.storage.base import Store
-from flyteops.storage.portable import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
+from flyteops.storage.record import Stored, StoredEvent, StoredFlow, StoredItem, StoredNote, StoredPack, StoredVersion
 
 JSON = "application/json"
 

@@ -24,8 +24,6 @@ from pymongo.errors import (
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from flyteops.errors import (
-    BusyError,
-    ConflictError,
     FlyteError,
     InputError,
     OutcomeUnknownError,
@@ -33,6 +31,7 @@ from flyteops.errors import (
     TooLargeError,
     UnavailableError,
 )
+from flyteops.storage import rules
 from flyteops.url import OriginalUrl
 
 T = TypeVar("T")
@@ -184,15 +183,13 @@ class Client:
         return await self._run(work, [])
 
     async def _run(self, work: Callable[[Any], Awaitable[T]], sent: list[str]) -> T:
-        if self._database is None:
-            raise UnavailableError("The store is closed.")
+        database = rules.require_open(self._database)
         self.gate()
-        if self._under_way >= self._limit:
-            raise BusyError
+        rules.require_capacity(self._under_way, self._limit)
         self._under_way += 1
         before = SENT.set(sent)
         try:
-            return await work(self._database)
+            return await work(database)
         except FAULTS as error:
             refusal = self.refusal(error)
             raise (_unknown(refusal) if sent and isinstance(refusal, UnavailableError) else refusal) from error
@@ -251,7 +248,7 @@ class Client:
 
     def _refused(self, code: int | None, said: str) -> FlyteError:
         if code in DUPLICATE:
-            return ConflictError(f"It exists already ({said}); nothing was changed.")
+            return rules.exists_already(said)
         if code in FORBIDDEN:
             return StoreError(f"{self._name} does not let this server work: {said}.")
         if code in TOO_LARGE:

@@ -23,8 +23,7 @@ from flyteops.storage.base import ActionFilter, ExecutionFilter
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
 from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
-from flyteops.storage.mongodb.queue import Queues
-from flyteops.storage.mongodb.takeover import (
+from flyteops.storage.mongodb.legacy import (
     CREATED,
     FOREIGN,
     OPEN,
@@ -35,6 +34,7 @@ from flyteops.storage.mongodb.takeover import (
     enter,
     run_of,
 )
+from flyteops.storage.mongodb.queue import Queues
 from flyteops.storage.row import to_instant, to_microseconds
 
 LOGGER = logging.getLogger("flyte.store")
@@ -75,7 +75,7 @@ Actions = dict[str, list[Document]]
 """Actions by execution."""
 
 
-class Progress(NamedTuple):
+class ConversionState(NamedTuple):
     """The progress of the conversion, in actions and their copies."""
 
     done: int
@@ -94,7 +94,7 @@ class Conversion:
 
     def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
         self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
-        self._progress: Progress | None = None
+        self._progress: ConversionState | None = None
         self._entered = 0
         self._flows: Flows = {}
         self._task: asyncio.Task[None] | None = None
@@ -227,7 +227,7 @@ class Conversion:
                 documents = [each for group in batch for each in (*group.live, *group.copies)]
                 read, newest = read + len(documents), max(newest, *map(_changed_at, documents))
                 await self._enter(database, await completed(database, batch))
-                self._progress = Progress(read, total)
+                self._progress = ConversionState(read, total)
                 self._report(clock)
                 is_last = self._stopping.is_set()
                 how_far = {"after": batch[-1].run, "seen": newest, "read": read, "since": since}

@@ -18,8 +18,8 @@ from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, 
 from flyteops.storage.base import ActionStatus, lease_token
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
 from flyteops.storage.row import (
+    DELAYED,
     EPOCH,
-    LATER,
     MICROSECOND,
     STATES,
     created_at_of,
@@ -46,7 +46,7 @@ WRITTEN = re.compile(
 NEVER = 2**61
 """The base of `due` for an action without a time limit: a claim adds its time to it in any case."""
 
-SHOWN = {"LATER": "NEW", "UNKNOWN": "PENDING"}
+SHOWN = {DELAYED: "NEW", "UNKNOWN": "PENDING"}
 """The states shown to the original in place of those that it does not know."""
 
 
@@ -157,7 +157,7 @@ def _created_at(value: Any, kept: Mapping[str, Any]) -> datetime | None:
 def action_document(action: NewAction, trigger: Document, at: int, seq: int) -> Document:
     """Return the document of a new action."""
     labels, context, input_ = of_strings(action.pack_labels), of_strings(action.context), of_json(action.input)
-    state = "NEW" if action.not_before is None else LATER
+    state = "NEW" if action.not_before is None else DELAYED
     kept = {
         "seq": seq,
         "stepIndex": action.step_index,
@@ -228,7 +228,7 @@ def transitions_of(document: Mapping[str, Any]) -> tuple[Transition, ...]:
 def due_of(document: Mapping[str, Any]) -> int | None:
     """Return when an action may be taken or is lost, None if never."""
     due = extra(document).get("due")
-    return due if due is not None and state_of(document) in (LATER, "PENDING") and due < NEVER else None
+    return due if due is not None and state_of(document) in (DELAYED, "PENDING") and due < NEVER else None
 
 
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:

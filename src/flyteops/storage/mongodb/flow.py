@@ -9,9 +9,10 @@ import msgspec
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import BusyError, ConflictError, NotFoundError, UnreadableError
+from flyteops.errors import BusyError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.ruling import Timetable
+from flyteops.storage import rules
 from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.value import from_bson, to_bson
@@ -107,7 +108,7 @@ async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Ti
     body = version_document(version)
     known = await database.flowHistory.find_one({"uuid": version.uuid}, {"name": 1, "flyte.savedAt": 1})
     if known is not None and not is_again:
-        raise ConflictError(f"There is a flow version {version.uuid!r} already; nothing was changed.")
+        raise rules.taken("flow version", version.uuid)
     try:
         await database.flowHistory.insert_one(history_document(version))
     except DuplicateKeyError:
@@ -142,12 +143,11 @@ async def _make_current(database: Any, body: Document, timetables: Sequence[Time
 
 def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> Document:
     """Return a step's due time as kept in its flow; `kept` are those of the previous version."""
-    next_at = None if table.next_at is None else to_microseconds(table.next_at)
     return {
         "stepIndex": table.step_index,
         "stepId": table.step_id,
         "rule": table.rule,
-        "nextAt": kept.get((table.step_id, table.rule), next_at),
+        "nextAt": rules.next_time(table, kept),
     }
 
 
@@ -177,14 +177,14 @@ async def get_version(database: Any, uuid: str) -> FlowVersion:
         if document is not None:
             with readable(f"The flow version {uuid!r}"):
                 return version_of(document)
-    raise NotFoundError(f"There is no flow version {uuid!r}.")
+    raise rules.missing("flow version", uuid)
 
 
 async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:
     """See `Store.delete_flow`."""
     done = await database.flow.delete_many({"name": name})
     if not done.deleted_count and not is_again:
-        raise NotFoundError(f"There is no flow {name!r}.")
+        raise rules.missing("flow", name)
 
 
 async def set_next(database: Any, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:

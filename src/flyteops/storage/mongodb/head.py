@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from flyteops.storage.mongodb.document import Document
-from flyteops.storage.mongodb.takeover import HEAD, OPEN, Group, run_of
+from flyteops.storage.mongodb.legacy import HEAD, OPEN, Group, run_of
 
 AT_ONCE = 250
 """The number of executions in a batch."""

@@ -20,7 +20,7 @@ from pymongo.errors import OperationFailure
 from flyteops.errors import UnavailableError
 from flyteops.storage.mongodb.client import FORBIDDEN, Client
 from flyteops.storage.mongodb.document import Document
-from flyteops.storage.mongodb.transfer import COLLECTIONS
+from flyteops.storage.mongodb.dump import COLLECTIONS
 
 LOGGER = logging.getLogger("flyte.store")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import Note
+from flyteops.storage import rules
 from flyteops.storage.mongodb.document import Document
 
 
@@ -34,7 +34,7 @@ async def save_note(database: Any, note: Note, *, replaces: bool, is_again: bool
         await database.flyte_note.insert_one(document)
     except DuplicateKeyError as error:
         if not is_again or await database.flyte_note.find_one(document) is None:
-            raise ConflictError(f"There is a {note.kind} {note.key!r} already.") from error
+            raise rules.taken(note.kind, note.key) from error
 
 
 async def list_notes(database: Any, kind: str, *, after: str | None, limit: int | None, backwards: bool) -> Sequence[Note]:
@@ -52,7 +52,7 @@ async def delete_note(database: Any, kind: str, key: str, *, is_again: bool) -> 
     """See `Store.delete_note`."""
     done = await database.flyte_note.delete_one({"_id": _id(kind, key)})
     if not done.deleted_count and not is_again:
-        raise NotFoundError(f"There is no {kind} {key!r}.")
+        raise rules.missing(kind, key)
 
 
 async def delete_notes(database: Any, kind: str, *, until: str, limit: int) -> int:

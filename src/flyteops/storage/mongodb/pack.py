@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from pymongo import UpdateOne
 
-from flyteops.errors import NotFoundError
 from flyteops.model import Pack, PackDeclaration
+from flyteops.storage import rules
 from flyteops.storage.base import Rows
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, microseconds_of
@@ -74,7 +74,7 @@ async def delete_pack(database: Any, pack_id: str, unless_seen_since: datetime |
         if document is None:
             if is_again:
                 return True
-            raise NotFoundError(f"There is no pack {pack_id!r}.")
+            raise rules.missing("pack", pack_id)
         which: Document = {"_id": pack_id}
         if unless_seen_since is not None:
             seen_at = microseconds_of(document.get("lastSeen"), extra(document).get("seenAt"))

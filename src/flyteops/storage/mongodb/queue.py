@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from pymongo import UpdateOne
 
 from flyteops.model import Address, PackRef, has_labels
-from flyteops.storage.base import Claimed, lease_token
+from flyteops.storage import rules
+from flyteops.storage.base import Claimed
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.document import address_of as address_of_action
 from flyteops.storage.mongodb.execution import touch
-from flyteops.storage.row import UNFINISHED, read_queue, subsets, to_instant, to_microseconds, to_text
-from flyteops.storage.undelivered import Tries
+from flyteops.storage.row import DELAYED, read_queue, subsets, to_microseconds, to_text
+from flyteops.storage.undelivered import ClaimTokens
 
 TOUCHED_FOR = 3600.0
 """The seconds for which a queue is known to exist once it was written."""
@@ -53,15 +54,15 @@ def address_of(queue: Document) -> Address:
     return Address(queue["packName"], labels, queue["command"])
 
 
-class Request(NamedTuple):
-    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
+class ClaimRequest(NamedTuple):
+    """The request of a claim; its `tokens` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    tries: Tries
+    tokens: ClaimTokens
 
 
 class Queues:
@@ -102,7 +103,7 @@ class Queues:
 
     async def restore(self, database: Any) -> None:
         """Have a queue for each action that is not finished, after the queues were dropped."""
-        which = {"flyte.state": {"$in": ["NEW", *UNFINISHED]}}
+        which = {"flyte.state": {"$in": ["NEW", *(state.value for state in rules.UNFINISHED)]}}
         for key in await database.action.distinct("flyte.queue", which):
             found = await database.action.find_one({**which, "flyte.queue": key}, {"packName": 1, "packLabels": 1, "name": 1})
             if found is not None:
@@ -112,17 +113,17 @@ class Queues:
         """Remove queues that are empty and were not used for long."""
         before = int(time.time() - KEPT_FOR.total_seconds())
         async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(100):
-            waiting = {"flyte.state": {"$in": ["NEW", "LATER"]}, "flyte.queue": queue["_id"]}
+            waiting = {"flyte.state": {"$in": ["NEW", DELAYED]}, "flyte.queue": queue["_id"]}
             if await database.action.find_one(waiting, {"_id": 1}) is None:
                 await database.flyte_queue.delete_one({"_id": queue["_id"], "usedAt": {"$lt": before}})
             else:
                 await database.flyte_queue.update_one({"_id": queue["_id"]}, {"$set": {"usedAt": int(time.time())}})
 
-    async def claim(self, database: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
+    async def claim(self, database: Any, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
         """See `Store.claim`."""
         queues = await matching(database, asked.pack, asked.command)
         now = to_microseconds(asked.at)
-        token, before = asked.tries.begin()
+        token, before = asked.tokens.next()
         taken = await _taken_before(database, queues, before, token) if is_again else []
         while queues and len(taken) < asked.limit:
             document = await _take(
@@ -176,7 +177,7 @@ async def _take(database: Any, queues: Sequence[str], change: Document, pack_nam
             return document
 
 
-def _handing_out(asked: Request, token: str, now: int) -> Document:
+def _handing_out(asked: ClaimRequest, token: str, now: int) -> Document:
     shown = shown_state("PENDING", now)
     return {
         "$set": {"state": shown, "flyte.state": "PENDING", "flyte.since": now, "flyte.claim": token},
@@ -210,9 +211,5 @@ async def claimed_with(database: Any, tokens: Sequence[str]) -> Sequence[tuple[s
 
 def _claimed(document: Document, seed: bytes, now: int) -> Claimed:
     kept = extra(document)
-    action_id, timeout, attempt, revision = str(document["_id"]), kept.get("timeout"), kept["attempt"], revision_of(document)
-    if timeout is None:
-        return Claimed(action_id, document["name"], input_of(document), attempt, revision=revision)
-    lease = lease_token(seed, action_id, attempt)
-    limit = timedelta(microseconds=timeout)
-    return Claimed(action_id, document["name"], input_of(document), attempt, lease, limit, to_instant(now + timeout), revision)
+    claimed = Claimed(str(document["_id"]), document["name"], input_of(document), kept["attempt"], revision=revision_of(document))
+    return rules.with_lease(claimed, kept.get("timeout"), now, seed)

@@ -46,21 +46,21 @@ from flyteops.storage.base import (
     TimerKey,
     VersionBound,
 )
-from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.finish import FinishRequest
-from flyteops.storage.mongodb import audit, flow, growth, note, pack, transfer
+from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
+from flyteops.storage.mongodb.actions import ActionCollection
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
-from flyteops.storage.mongodb.ledger import Ledger
-from flyteops.storage.mongodb.queue import Queues, Request, claimed_with
+from flyteops.storage.mongodb.legacy import look_again
+from flyteops.storage.mongodb.notify import Notifier
+from flyteops.storage.mongodb.queue import ClaimRequest, Queues, claimed_with
 from flyteops.storage.mongodb.schema import NUMBERS, changed, make_indexes, prepare
-from flyteops.storage.mongodb.takeover import look_again
 from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
-from flyteops.storage.mongodb.wakeup import Wakeup
-from flyteops.storage.portable import Checkpoint, Stored
-from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
+from flyteops.storage.record import Checkpoint, Stored
+from flyteops.storage.rules import TimerBatch, check_timetables, closed, missing
+from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 T = TypeVar("T")
 
@@ -90,15 +90,15 @@ class MongoStore(Store):
         self._identity = Identity(self._client, name)
         self._client.gate = self._identity.check
         self._keep_for = keep_for or YEAR
-        self._ledger = Ledger()
-        self._timer = Timer(self._ledger)
+        self._actions = ActionCollection()
+        self._timer = Timer(self._actions)
         self._is_open = False
         self._tell: Callable[[Sequence[Address]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
-        self._wakeup = Wakeup(self._client, self._pass_on, self._loop)
+        self._notifier = Notifier(self._client, self._pass_on, self._loop)
         self._claims = itertools.count(1)
-        self._conversion = Conversion(self._client, self._ledger.queues, self._name, self._make_indexes)
+        self._conversion = Conversion(self._client, self._actions.queues, self._name, self._make_indexes)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
 
     async def open(self) -> None:
@@ -112,7 +112,7 @@ class MongoStore(Store):
             await self._client.close()
             raise
         self._is_open = True
-        self._wakeup.start()
+        self._notifier.start()
         self._undelivered.start()
         self._conversion.start(self._loop("Taking over the executions of an earlier server"))
 
@@ -120,13 +120,13 @@ class MongoStore(Store):
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
         if not await self._identity.has_marked_queues(database) and await _has_open_executions(database):
-            await self._ledger.queues.restore(database)
+            await self._actions.queues.restore(database)
         await self._identity.begin(database)
         for collection, field in ((database.flyte_event, "seq"), (database.flyte_execution, "seq")):
             last = await collection.find_one({}, {field: 1}, sort=[(field, -1)])
-            self._ledger.go_on_from(0 if last is None else last[field])
-        await self._ledger.settle(database, patience=0)
-        await look_again(database, self._ledger.queues)
+            self._actions.continue_after(0 if last is None else last[field])
+        await self._actions.complete_pending(database, patience=0)
+        await look_again(database, self._actions.queues)
 
     async def _make_indexes(self, database: Any) -> None:
         await make_indexes(database, self._keep_for)
@@ -138,7 +138,7 @@ class MongoStore(Store):
         await self._conversion.stop()
         await self._undelivered.stop()
         self._is_open = False
-        await self._wakeup.stop()
+        await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
@@ -187,7 +187,7 @@ class MongoStore(Store):
         """
         if not self._is_open:
             work.close()
-            raise UnavailableError("The store is closed.")
+            raise closed()
         return await asyncio.shield(self._begin(self._confirmed(work, may_be_lost)))
 
     async def _confirmed(self, work: Coroutine[Any, Any, T], may_be_lost: Callable[[], bool]) -> T:
@@ -308,7 +308,7 @@ class MongoStore(Store):
         async def delete(database: Any, again: bool) -> None:
             done = await database.datastore.delete_one({"_id": key})
             if not done.deleted_count and not again:
-                raise NotFoundError(f"There is no datastore item {key!r}.")
+                raise missing("datastore item", key)
             await changed(database, "items")
 
         await self._repeat(delete)
@@ -341,20 +341,20 @@ class MongoStore(Store):
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
         async def write(database: Any, again: bool) -> str:
-            return await self._ledger.record(database, event, outcome, key, is_again=again)
+            return await self._actions.record(database, event, outcome, key, is_again=again)
 
         event_id = await self._repeat(write)
         self._announce(outcome)
         return event_id
 
     def _announce(self, outcome: Outcome) -> None:
-        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(action.address for action in outcome.actions if action.not_before is None)
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        tries = Tries(f"{self._name}-{next(self._claims)}")
-        claiming = asyncio.ensure_future(self._claim(Request(pack, at, action_name, limit, seed, tries)))
+        tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
+        claiming = asyncio.ensure_future(self._claim(ClaimRequest(pack, at, action_name, limit, seed, tokens)))
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -363,19 +363,19 @@ class MongoStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: Request) -> list[Claimed]:
+    async def _claim(self, asked: ClaimRequest) -> list[Claimed]:
         async def write(database: Any, again: bool) -> list[Claimed]:
             await self._conversion.for_claim(database, asked.pack, asked.command, asked.limit)
-            return await self._ledger.queues.claim(database, asked, is_again=again)
+            return await self._actions.queues.claim(database, asked, is_again=again)
 
         try:
             # Actions that were handed out existed: only an empty answer might be wrong, which
             # `look_around` detects.
             claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
         except FlyteError:  # some may have been taken before the error
-            self._undelivered.look_for(asked.tries.all, asked.at)
+            self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
-        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
@@ -393,13 +393,13 @@ class MongoStore(Store):
         """Make an undelivered action available again."""
         address = await self._release(action_id, at, still_claimed(revision), counts=False)
         self._tell([address])
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         request = FinishRequest(action_id, result, decide)
 
         async def write(database: Any, again: bool) -> bool | None:
-            return await self._ledger.finish(database, request, is_again=again) or None
+            return await self._actions.finish(database, request, is_again=again) or None
 
         await self._until_done(write, lambda: bool(request.actions))
         if isinstance(request.decision, Outcome):
@@ -414,7 +414,7 @@ class MongoStore(Store):
 
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         address = await self._release(action_id, at, check, counts=counts)
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
         return address
 
     async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
@@ -433,10 +433,10 @@ class MongoStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
         async def work(database: Any) -> Advanced:
-            return await self._timer.advance(database, at, Desk(rules, limit, leave_out, concerns_all), shift)
+            return await self._timer.advance(database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
-        self._wakeup.announce(advanced.arrived)
+        self._notifier.announce(advanced.arrived)
         return advanced
 
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
@@ -450,25 +450,25 @@ class MongoStore(Store):
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         async def read(database: Any) -> Page[Execution]:
             await self._conversion.for_executions(database, which, start + limit)
-            page = await audit.list_executions(database, which, start, limit)
+            page = await queries.list_executions(database, which, start, limit)
             if self._conversion.is_done:
                 return page
             await self._conversion.for_each(database, [run.correlation_id for run in page])
-            return await audit.list_executions(database, which, start, limit)
+            return await queries.list_executions(database, which, start, limit)
 
         return await self._client.read(read)
 
     async def get_execution(self, correlation_id: str) -> Execution:
         async def read(database: Any) -> Execution:
             await self._conversion.for_each(database, [correlation_id])
-            return await audit.get_execution(database, correlation_id)
+            return await queries.get_execution(database, correlation_id)
 
         return await self._get(read)
 
     async def get_action(self, action_id: str) -> Action:
         async def read(database: Any) -> Action:
             await self._conversion.for_action(database, action_id)
-            return await audit.get_action(database, action_id)
+            return await queries.get_action(database, action_id)
 
         return await self._get(read)
 
@@ -476,25 +476,25 @@ class MongoStore(Store):
         async def read(database: Any) -> Sequence[ActionStatus]:
             await self._conversion.for_actions(database, which, start + limit)
             has_foreign = self._conversion.has_foreign
-            return await audit.list_actions(database, which, start, limit, has_foreign=has_foreign)
+            return await queries.list_actions(database, which, start, limit, has_foreign=has_foreign)
 
         return await self._client.read(read)
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._client.read(partial(audit.list_events, which=which, start=start, limit=limit))
+        return await self._client.read(partial(queries.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._get(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(queries.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
         async def work(database: Any) -> Purged:
-            await self._ledger.settle(database)
+            await self._actions.complete_pending(database)
             if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
-            await self._ledger.queues.remove_unused(database)
-            return await growth.purge(database, what, limit)
+            await self._actions.queues.remove_unused(database)
+            return await retention.purge(database, what, limit)
 
         return await self._write(work)
 
@@ -502,31 +502,31 @@ class MongoStore(Store):
         async def work(database: Any) -> PurgedVersions:
             if not await self._conversion.is_complete(database):  # unconverted executions refer to versions, too
                 return PurgedVersions(0, 0)
-            return await growth.purge_versions(database, what, limit)
+            return await retention.purge_versions(database, what, limit)
 
         return await self._write(work)
 
-    # ------------------------------------------------------------------------------------------------- moving and backup
+    # ------------------------------------------------------------------------------------------------- dump and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         client = Client(self._url, self._shown, limit=1)  # the store need not be open
         await client.open()
         try:
             conversion = Conversion(client, Queues(), self._name, self._make_indexes)
-            async for part in client.stream(partial(transfer.export, conversion=conversion, partly=partly)):
+            async for part in client.stream(partial(dump.export, conversion=conversion, partly=partly)):
                 yield part
         finally:
             await client.close()
 
     async def begin_load(self) -> Checkpoint:
-        return await self._write(transfer.begin)
+        return await self._write(dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(partial(transfer.load, ledger=self._ledger, records=records, checkpoint=checkpoint))
+        await self._write(partial(dump.load, actions=self._actions, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
         async def end(database: Any) -> None:
-            await transfer.end(database)
+            await dump.end(database)
             for name in NUMBERS:
                 await changed(database, name)
 

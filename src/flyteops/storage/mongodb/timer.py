@@ -7,31 +7,32 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
 
-from flyteops.errors import BusyError, ConflictError, NotFoundError
+from flyteops.errors import BusyError, NotFoundError
 from flyteops.model import Address, Note
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
+from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away, step_key
+from flyteops.storage.mongodb.actions import ActionCollection, ActionDocument, transition_update
 from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
 from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
-from flyteops.storage.mongodb.ledger import Found, Ledger, moving
 from flyteops.storage.mongodb.note import note_document
-from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
+from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
+from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away, step_key
 
 OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
 """The server's errors about one document; all other errors concern every timer."""
 
 
-class Ruled(NamedTuple):
+class LostAction(NamedTuple):
     """A lost action, and the ruling on it."""
 
-    found: Found
+    found: ActionDocument
     ruling: Repeat | Ask | Fail
 
 
-class Fired(NamedTuple):
+class DueRun(NamedTuple):
     """A due step, the place of its due time, and the ruling on it."""
 
     flow: Document
@@ -43,31 +44,27 @@ class Fired(NamedTuple):
 class Timer:
     """Carries out the timers of actions and steps."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, actions: ActionCollection) -> None:
+        self._actions = actions
 
     async def extend(self, database: Any, action_id: str, at: datetime, check: Check) -> tuple[datetime | None] | None:
         """See `Store.extend`; None when it must be retried."""
-        found = await self._ledger.find(database, action_id)
+        found = await self._actions.find(database, action_id)
         check(found.progress)
-        if found.state != "PENDING":
-            state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only of a PENDING action a lease can be extended.")
+        rules.require_pending(found.progress)
         if found.progress.timeout is None:
             return (None,)
         due_at = to_microseconds(at) + found.progress.timeout // MICROSECOND
-        done = await self._ledger.commit(database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}}))
+        done = await self._actions.commit(database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}}))
         return (to_instant(due_at),) if done else None
 
     async def release(self, database: Any, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address | None:
         """See `Store.release`; None when it must be retried."""
-        found = await self._ledger.find(database, action_id)
+        found = await self._actions.find(database, action_id)
         check(found.progress)
-        if found.state not in UNFINISHED:
-            state = found.progress.state
-            raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN one can be handed out again.")
+        rules.require_releasable(found.progress)
         now = to_microseconds(at)
-        update = moving(found, "NEW", now, is_lost=counts)
+        update = transition_update(found, rules.released(now), now, is_lost=counts)
         timeout = extra(found.action).get("timeout")
         update["$set"] |= {"flyte.due": NEVER if timeout is None else timeout}
         if not counts:
@@ -75,10 +72,10 @@ class Timer:
             update["$inc"] = {"flyte.attempt": -1}
         address = found.progress.address
         return (
-            address if await self._ledger.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
+            address if await self._actions.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
         )
 
-    async def advance(self, database: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
+    async def advance(self, database: Any, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
         """See `Store.advance`.
 
         All rulings come first, so that a rule that ends the verb leaves everything unchanged.
@@ -86,9 +83,9 @@ class Timer:
         now = to_microseconds(at)
         if shift is not None:
             await _shift(database, now, shift // MICROSECOND)
-        lost = await self._lost(database, now, desk)
-        fired = await _due(database, now, desk)
-        arrived = await self._make_available(database, now, desk)
+        lost = await self._lost(database, now, batch)
+        fired = await _due(database, now, batch)
+        arrived = await self._make_available(database, now, batch)
         done = len(arrived)
         work = [(TimerKey(each.found.progress.action_id), partial(self._apply, database, each, now)) for each in lost]
         work += [(step_key(each.step), partial(self._fire, database, each)) for each in fired]
@@ -96,88 +93,86 @@ class Timer:
             try:
                 outcome = await carry_out()
             except Exception as error:  # any error concerns this timer alone, or is raised again
-                desk.fail(key, error)
+                batch.fail(key, error)
             else:
                 if outcome is not None:
                     arrived += outcome
                     done += 1
-        return Advanced(done, await _next_at(database, desk), tuple(arrived), tuple(desk.failed))
+        return Advanced(done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed))
 
-    async def _make_available(self, database: Any, now: int, desk: Desk) -> list[Address]:
+    async def _make_available(self, database: Any, now: int, batch: TimerBatch) -> list[Address]:
         """Make actions NEW that may be taken from now on; return their addresses."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
         due = (
-            await database.action.find({"flyte.state": LATER, "flyte.due": {"$lte": now}}, fields)
+            await database.action.find({"flyte.state": DELAYED, "flyte.due": {"$lte": now}}, fields)
             .sort("flyte.due", 1)
-            .to_list(desk.reach)
+            .to_list(batch.read_limit)
         )
-        for action in desk.chosen(due, _action_key):
+        for action in batch.select(due, _action_key):
             try:
                 address = address_of(action)
-                await self._ledger.queues.ensure(database, [address])
+                await self._actions.queues.ensure(database, [address])
                 kept = extra(action)
                 changed = await database.action.update_one(
-                    {"_id": action["_id"], "flyte.state": LATER, "flyte.due": kept["due"]},
+                    {"_id": action["_id"], "flyte.state": DELAYED, "flyte.due": kept["due"]},
                     {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
                 )
             except Exception as error:  # any error concerns this timer alone, or is raised again
-                desk.fail(_action_key(action), error)
+                batch.fail(_action_key(action), error)
                 continue
             if changed.modified_count:
                 arrived.append(address)
         return arrived
 
-    async def _lost(self, database: Any, now: int, desk: Desk) -> list[Ruled]:
+    async def _lost(self, database: Any, now: int, batch: TimerBatch) -> list[LostAction]:
         ruled = []
         which = {"flyte.state": "PENDING", "flyte.due": {"$lte": now}}
-        due = await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(desk.reach)
-        for action in desk.chosen(due, _action_key):
+        due = await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(batch.read_limit)
+        for action in batch.select(due, _action_key):
             try:
-                each = await self._ledger.find(database, action["_id"])
+                each = await self._actions.find(database, action["_id"])
                 if each.state == "PENDING" and extra(each.action)["due"] <= now:
-                    ruled.append(Ruled(each, desk.lost(each.progress)))
+                    ruled.append(LostAction(each, batch.lost(each.progress)))
             except NotFoundError:
                 continue
             except Exception as error:  # any error concerns this timer alone, or is raised again
-                desk.fail(_action_key(action), error)
+                batch.fail(_action_key(action), error)
         return ruled
 
-    async def _apply(self, database: Any, ruled: Ruled, now: int) -> list[Address] | None:
+    async def _apply(self, database: Any, ruled: LostAction, now: int) -> list[Address] | None:
         """Apply the ruling on a lost action.
 
         Return None when it or its execution has changed, and must be ruled on again.
         """
         found, ruling = ruled
         if isinstance(ruling, Fail):
-            if not await self._ledger.end(database, found, ruling.event, ruling.outcome, is_lost=True):
+            if not await self._actions.end(database, found, ruling.event, ruling.outcome, is_lost=True):
                 return None
-            return [action.address for action in ruling.outcome.actions if action.not_before is None]
-        if isinstance(ruling, Repeat):
-            due = to_microseconds(ruling.at)
-            update = moving(found, LATER, now, is_lost=True)
-            update["$set"] |= {"flyte.due": due, "flyte.wait": max(due - now, 0)}
-            addresses: tuple[Address, ...] = (found.progress.address,)
-        else:
-            update = moving(found, "UNKNOWN", now, is_lost=True)
-            addresses = ()
+            return rules.available_actions(ruling.outcome)
+        state_change = rules.after_loss(ruling, now)
+        update = transition_update(found, state_change, now, is_lost=True)
+        addresses: tuple[Address, ...] = ()
+        if state_change.due_at is not None:
+            update["$set"] |= {"flyte.due": state_change.due_at, "flyte.wait": state_change.wait}
+            addresses = (found.progress.address,)
         change = Change(found.progress.action_id, now, update, addresses=addresses)
-        return [] if await self._ledger.commit(database, found, change) else None
+        return [] if await self._actions.commit(database, found, change) else None
 
-    async def _fire(self, database: Any, fired: Fired) -> list[Address] | None:
+    async def _fire(self, database: Any, fired: DueRun) -> list[Address] | None:
         """Record the event of a due step, once for any number of servers; None if another has."""
         flow, row, _, firing = fired
         is_first = True
         if firing.event is not None:
             key = f"timetable\n{flow['name']}\n{row['stepIndex']}\n{row['rule']}\n{row['nextAt']}"
-            event_id = await self._ledger.record(database, firing.event, firing.outcome, key, is_again=False)
+            event_id = await self._actions.record(database, firing.event, firing.outcome, key, is_again=False)
             is_first = event_id == firing.event.event_id
         is_set = await set_next(database, flow["_id"], flow["uuid"], row, firing.next_at)
         if firing.event is None:
             is_first = is_set
         if not is_first:
             return None
-        return [action.address for action in firing.outcome.actions if action.not_before is None]
+        return rules.available_actions(firing.outcome)
 
 
 async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
@@ -206,14 +201,14 @@ async def _now(database: Any) -> int:
 
 
 async def _shift(database: Any, now: int, by: int) -> None:
-    timed = {"flyte.state": {"$in": ["PENDING", LATER]}, "flyte.due": {"$lt": NEVER}}
+    timed = {"flyte.state": {"$in": ["PENDING", DELAYED]}, "flyte.due": {"$lt": NEVER}}
     if by:
         await database.action.update_many(timed, {"$inc": {"flyte.due": by}})
     # Regardless of the clock when it was taken or began to wait, nothing may take longer than
     # intended from now on.
     async for action in database.action.find({**timed, "flyte.due": {"$gt": now, "$lt": NEVER}}, {"flyte": 1}):
         kept = action["flyte"]
-        longest = now + (kept.get("wait", 0) if kept["state"] == LATER else kept.get("timeout", 0))
+        longest = now + (kept.get("wait", 0) if kept["state"] == DELAYED else kept.get("timeout", 0))
         if kept["due"] > longest + CLOCK_SLACK:
             await database.action.update_one({"_id": action["_id"], "flyte.due": kept["due"]}, {"$set": {"flyte.due": longest}})
 
@@ -227,28 +222,28 @@ def _action_key(action: Document) -> TimerKey:
     return TimerKey(str(action["_id"]))
 
 
-async def _due(database: Any, now: int, desk: Desk) -> Sequence[Fired]:
+async def _due(database: Any, now: int, batch: TimerBatch) -> Sequence[DueRun]:
     found: list[tuple[Document, Document, DueStep]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
-    async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(desk.reach):
+    async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(batch.read_limit):
         for row in flow["flyte"]["timetables"]:
             if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now:
                 step = DueStep(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], to_instant(row["nextAt"]))
                 found.append((flow, row, step))
     found.sort(key=lambda each: each[2].due_at)
     fired = []
-    for flow, row, step in desk.chosen(found, lambda each: step_key(each[2])):
+    for flow, row, step in batch.select(found, lambda each: step_key(each[2])):
         try:
-            fired.append(Fired(flow, row, step, desk.due(step)))
+            fired.append(DueRun(flow, row, step, batch.due(step)))
         except Exception as error:  # any error concerns this timer alone, or is raised again
-            desk.fail(step_key(step), error)
+            batch.fail(step_key(step), error)
     return fired
 
 
-async def _next_at(database: Any, desk: Desk) -> datetime | None:
-    aside = desk.passed_over
+async def _next_at(database: Any, batch: TimerBatch) -> datetime | None:
+    aside = batch.excluded
     times = []
-    for state in (LATER, "PENDING"):
+    for state in (DELAYED, "PENDING"):
         which = {"flyte.state": state, "flyte.due": {"$lt": NEVER}}
         first = await database.action.find(which, {"flyte.due": 1}).sort("flyte.due", 1).to_list(len(aside) + 1)
         times += [action["flyte"]["due"] for action in first if _action_key(action) not in aside]

@@ -5,94 +5,94 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError
+from flyteops.errors import ConflictError, FlyteError, InputError
+from flyteops.storage import rules
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-MOST = 100
+MAX_BATCH = 100
 """The maximum size of a batch."""
 
-AT_ONCE = 2
+CONCURRENT_BATCHES = 2
 """The number of concurrent batches: while the database runs one, the next is prepared."""
 
 
-class Waiting(NamedTuple, Generic[Q, A]):
+class PendingRequest(NamedTuple, Generic[Q, A]):
     """A request that waits for its answer."""
 
-    question: Q
-    kind: Hashable
-    answer: "asyncio.Future[A]"
+    request: Q
+    batch_key: Hashable
+    future: "asyncio.Future[A]"
 
 
 class Batcher(Generic[Q, A]):
-    """Answers requests, several of one `kind` together when they arrive faster than answered.
+    """Answers requests, several with one `batch_key` together when they arrive faster than answered.
 
-    `work` answers them all in order, with an exception for a request that has no answer; an
+    `process` answers them all in order, with an exception for a request that has no answer; an
     exception that it raises holds for all. `limit` bounds the number of waiting requests.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
+        process: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
         *,
         limit: int,
-        kind: Callable[[Q], Hashable] = lambda _: None,
+        batch_key: Callable[[Q], Hashable] = lambda _: None,
     ) -> None:
-        self._work = work
+        self._process = process
         self._limit = limit
-        self._kind = kind
-        self._waiting: deque[Waiting[Q, A]] = deque()
+        self._batch_key = batch_key
+        self._waiting: deque[PendingRequest[Q, A]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, question: Q) -> A:
+    async def submit(self, request: Q) -> A:
         """Return the answer, or raise it if it is an exception."""
-        if len(self._waiting) >= self._limit:
-            raise BusyError
+        rules.require_capacity(len(self._waiting), self._limit)
         try:
-            kind = self._kind(question)
+            batch_key = self._batch_key(request)
         except UnicodeError as error:
             raise InputError(f"The store cannot look for that: {error}.") from error
-        waiting: Waiting[Q, A] = Waiting(question, kind, asyncio.get_running_loop().create_future())
+        waiting: PendingRequest[Q, A] = PendingRequest(request, batch_key, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if len(self._tasks) < AT_ONCE:
+        if len(self._tasks) < CONCURRENT_BATCHES:
             task = asyncio.ensure_future(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await waiting.answer
+        return await waiting.future
 
     async def _run(self) -> None:
         while self._waiting:
             part = self._next()
-            answers = await self._answers([each.question for each in part])
+            answers = await self._answers([each.request for each in part])
             for each, answer in zip(part, answers, strict=True):
-                if each.answer.cancelled():
+                if each.future.cancelled():
                     continue
                 if isinstance(answer, Exception):
-                    each.answer.set_exception(answer)
+                    each.future.set_exception(answer)
                 else:
-                    each.answer.set_result(answer)
+                    each.future.set_result(answer)
 
-    def _next(self) -> "Sequence[Waiting[Q, A]]":
-        """Remove and return the next batch: the requests of the first one's kind, in order."""
-        kind = self._waiting[0].kind
-        part: list[Waiting[Q, A]] = []
-        others: list[Waiting[Q, A]] = []
-        while self._waiting and len(part) < MOST:
+    def _next(self) -> "Sequence[PendingRequest[Q, A]]":
+        """Remove and return the next batch: the requests with the first one's batch key, in order."""
+        batch_key = self._waiting[0].batch_key
+        part: list[PendingRequest[Q, A]] = []
+        others: list[PendingRequest[Q, A]] = []
+        while self._waiting and len(part) < MAX_BATCH:
             each = self._waiting.popleft()
-            (part if each.kind == kind else others).append(each)
+            (part if each.batch_key == batch_key else others).append(each)
         self._waiting.extendleft(reversed(others))
         return part
 
-    async def _answers(self, questions: Sequence[Q]) -> Sequence[A | Exception]:
+    async def _answers(self, requests: Sequence[Q]) -> Sequence[A | Exception]:
         try:
-            return await self._work(questions)
+            return await self._process(requests)
         except (ConflictError, InputError) as error:
-            if len(questions) == 1:
+            if len(requests) == 1:
                 return [error]
             # One of them is at fault: nothing was done, and the others must not suffer for it.
-            return [(await self._answers([question]))[0] for question in questions]
+            return [(await self._answers([request]))[0] for request in requests]
         except FlyteError as error:
-            return [type(error)(error.message) for _ in questions]
+            return [type(error)(error.message) for _ in requests]
         except Exception as error:  # the error goes to the callers, and the batches go on
-            return [error for _ in questions]
+            return [error for _ in requests]

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
+from flyteops.errors import BusyError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
+from flyteops.storage import rules
 from flyteops.storage.postgres.connector import Connector, is_proxied
 
 T = TypeVar("T")
@@ -156,11 +157,8 @@ class Pool:
 
         Raise `LostError` when it is unknown whether it was done.
         """
-        pool = self._pool
-        if pool is None:
-            raise UnavailableError("The store is closed.")
-        if self._under_way >= self._limit:
-            raise BusyError
+        pool = rules.require_open(self._pool)
+        rules.require_capacity(self._under_way, self._limit)
         self._under_way += 1
         try:
             for _ in range(REPEATS):
@@ -288,7 +286,7 @@ class Pool:
         A fault that an operator must fix may be fixed at the next try.
         """
         if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.CardinalityViolationError)):
-            return ConflictError(f"It exists already ({error}); nothing was changed.")
+            return rules.exists_already(error)
         if isinstance(error, UNSTORABLE):
             return InputError(f"The store cannot keep that: {error}.")
         return UnavailableError(f"{self._name} cannot be used at the moment ({self._reason(error)}).")

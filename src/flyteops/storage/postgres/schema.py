@@ -100,7 +100,7 @@ CREATE TABLE flyte_action (
   claim text, -- the last claim that it was handed out by
   timeout bigint, -- microseconds
   due_at bigint, -- when it may be taken (state LATER) or is lost (PENDING)
-  wait bigint, -- how long it was to wait in state LATER: what a clock that was set back must not make longer
+  wait bigint, -- how long it was to wait in state DELAYED: what a clock that was set back must not make longer
   UNIQUE (execution_seq, step_index)
 ) WITH (fillfactor = 85);
 CREATE INDEX flyte_action_waiting ON flyte_action (pack_name, labels, command, seq) WHERE state = 'NEW';

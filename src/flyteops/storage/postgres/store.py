@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoop
-from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, StoreError, UnavailableError
+from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
     Address,
@@ -51,16 +51,15 @@ from flyteops.storage.base import (
     readable,
 )
 from flyteops.storage.conninfo import Conninfo, parse_conninfo
-from flyteops.storage.due import Desk, check_timetables
 from flyteops.storage.finish import FinishRequest
-from flyteops.storage.portable import Checkpoint, Stored
-from flyteops.storage.postgres import audit, growth, ledger, timer, transfer
+from flyteops.storage.postgres import actions, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
+from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
 from flyteops.storage.postgres.schema import migrate
-from flyteops.storage.postgres.wakeup import Wakeup
+from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.row import (
     current_of,
     decode_declaration,
@@ -73,7 +72,8 @@ from flyteops.storage.row import (
     to_microseconds,
     version_row,
 )
-from flyteops.storage.undelivered import Tries, Undelivered, still_claimed
+from flyteops.storage.rules import TimerBatch, available_actions, check_timetables, closed, missing, next_time, taken
+from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -122,14 +122,14 @@ class PostgresStore(Store):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
         connector = Connector(_conninfo(direct_url or url))
-        self._wakeup = Wakeup(self._pool, connector, self._name, self._pass_on, self._loop)
+        self._notifier = Notifier(self._pool, connector, self._name, self._pass_on, self._loop)
         self._claims = itertools.count(1)
         self._undelivered = Undelivered(self._find_claimed, self._return, self._loop)
-        self._records: Batcher[ledger.Entry, str] = Batcher(self._together(self._record), limit=limit)
-        self._requests: Batcher[ledger.Request, list[Claimed]] = Batcher(
-            self._together(ledger.claim), limit=limit, kind=lambda asked: asked.kind
+        self._records: Batcher[actions.EventInsert, str] = Batcher(self._together(self._record), limit=limit)
+        self._claiming: Batcher[actions.ClaimRequest, list[Claimed]] = Batcher(
+            self._together(actions.claim), limit=limit, batch_key=lambda request: request.batch_key
         )
-        self._finishing: Batcher[FinishRequest, bool] = Batcher(self._together(ledger.finish), limit=limit)
+        self._results: Batcher[FinishRequest, bool] = Batcher(self._together(actions.finish), limit=limit)
 
     async def open(self) -> None:
         if self._is_open:
@@ -140,7 +140,7 @@ class PostgresStore(Store):
         if self._direct_url is not None:
             await self._check_direct_url()
         self._is_open = True
-        self._wakeup.start()
+        self._notifier.start()
         self._undelivered.start()
 
     async def _prepare(self, connection: Any) -> None:
@@ -158,7 +158,7 @@ class PostgresStore(Store):
         Ignore an address that does not answer.
         """
         try:
-            await self._wakeup.check()
+            await self._notifier.check()
         except UnavailableError:
             return  # the loop that listens reports it, and tries again
         except BaseException:  # on any error, release the connections
@@ -167,7 +167,7 @@ class PostgresStore(Store):
 
     async def close(self) -> None:
         self._is_open = False
-        await self._wakeup.stop()
+        await self._notifier.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._undelivered.stop()
@@ -223,7 +223,7 @@ class PostgresStore(Store):
         """Complete the work even if the caller goes away meanwhile."""
         if not self._is_open:
             work.close()
-            raise UnavailableError("The store is closed.")
+            raise closed()
         try:
             return await asyncio.shield(self._begin(work))
         except NotFoundError:
@@ -267,7 +267,7 @@ class PostgresStore(Store):
         async def delete(connection: Any, again: bool) -> None:
             seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
             if seen_at is None:
-                _miss(f"There is no pack {pack_id!r}.", again)
+                _miss("pack", pack_id, again)
             elif unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
                 await connection.execute("DELETE FROM flyte_pack WHERE pack_id = $1", pack_id)
                 await _changed(connection, "packs")
@@ -303,7 +303,7 @@ class PostgresStore(Store):
     async def delete_flow(self, name: str) -> None:
         async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
-                _miss(f"There is no flow {name!r}.", again)
+                _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
             await _changed(connection, "flows")
 
@@ -315,7 +315,7 @@ class PostgresStore(Store):
             with readable(f"The flow version {uuid!r}"):
                 return FlowVersion(uuid, decode_flow(flow), to_instant(at))
         await self._check_identity()
-        raise NotFoundError(f"There is no flow version {uuid!r}.")
+        raise missing("flow version", uuid)
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -342,7 +342,7 @@ class PostgresStore(Store):
     async def delete_item(self, key: str) -> None:
         async def delete(connection: Any, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
-                _miss(f"There is no datastore item {key!r}.", again)
+                _miss("datastore item", key, again)
             await _changed(connection, "items")
 
         await self._whole(self._pool.transaction_once(delete))
@@ -358,7 +358,7 @@ class PostgresStore(Store):
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
                 kept = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key)
                 if not again or kept != note.value:
-                    raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+                    raise taken(note.kind, note.key)
 
         await self._whole(self._pool.transaction_once(save))
 
@@ -379,7 +379,7 @@ class PostgresStore(Store):
             await _changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
-                _miss(f"There is no {kind} {key!r}.", again)
+                _miss(kind, key, again)
 
         await self._whole(self._pool.transaction_once(delete))
 
@@ -396,12 +396,12 @@ class PostgresStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        event_id = await self._whole(self._records.ask(ledger.Entry(event, outcome, key)))
+        event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
         self._announce(outcome)
         return event_id
 
-    async def _record(self, connection: Any, entries: Sequence[ledger.Entry], *, is_again: bool) -> Sequence[str]:
-        event_ids = await ledger.record(connection, entries, store=self._identity, is_again=is_again)
+    async def _record(self, connection: Any, entries: Sequence[actions.EventInsert], *, is_again: bool) -> Sequence[str]:
+        event_ids = await actions.record(connection, entries, store=self._identity, is_again=is_again)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
             check_identity(await read_identity(connection), self._identity, self._shown)
@@ -420,13 +420,13 @@ class PostgresStore(Store):
         return work
 
     def _announce(self, outcome: Outcome) -> None:
-        self._wakeup.announce(action.address for action in outcome.actions if action.not_before is None)
+        self._notifier.announce(available_actions(outcome))
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
     ) -> Sequence[Claimed]:
-        tries = Tries(f"{self._name}-{next(self._claims)}")
-        asked = ledger.Request(pack, at, action_name, limit, seed, tries)
+        tokens = ClaimTokens(f"{self._name}-{next(self._claims)}")
+        asked = actions.ClaimRequest(pack, at, action_name, limit, seed, tokens)
         claiming = asyncio.ensure_future(self._claim(asked))
         try:
             return await asyncio.shield(claiming)
@@ -436,13 +436,13 @@ class PostgresStore(Store):
             await asyncio.wait([self._begin(self._give_back(claiming, at))], timeout=GIVING_BACK)
             raise
 
-    async def _claim(self, asked: ledger.Request) -> list[Claimed]:
+    async def _claim(self, asked: actions.ClaimRequest) -> list[Claimed]:
         try:
-            claimed = await self._whole(self._requests.ask(asked))
+            claimed = await self._whole(self._claiming.submit(asked))
         except UnavailableError:
-            self._undelivered.look_for(asked.tries.all, asked.at)
+            self._undelivered.look_for(asked.tokens.all, asked.at)
             raise
-        self._undelivered.look_for(asked.tries.without_answer, asked.at)
+        self._undelivered.look_for(asked.tokens.unanswered, asked.at)
         return claimed
 
     async def _give_back(self, claiming: "asyncio.Future[list[Claimed]]", at: datetime) -> None:
@@ -454,14 +454,14 @@ class PostgresStore(Store):
                     self._undelivered.add([each], at)
 
     async def _find_claimed(self, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
-        return [(row[0], row[1]) for row in await self._pool.rows(ledger.CLAIMED_WITH, tokens)]
+        return [(row[0], row[1]) for row in await self._pool.rows(actions.CLAIMED_WITH, tokens)]
 
     async def _return(self, action_id: str, revision: int, at: datetime) -> None:
         """Make an undelivered action available again."""
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
         address = await self._pool.transaction(release)
         self._tell([address])
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
@@ -471,7 +471,7 @@ class PostgresStore(Store):
 
     async def _finish(self, request: FinishRequest) -> Outcome | Late | None:
         for tried in range(FASTER):
-            if await self._finishing.ask(request):
+            if await self._results.submit(request):
                 return request.decision
             await asyncio.sleep(0.001 * tried)
         raise BusyError
@@ -482,7 +482,7 @@ class PostgresStore(Store):
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
         release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
         address = await self._whole(self._pool.transaction(release))
-        self._wakeup.announce([address])
+        self._notifier.announce([address])
         return address
 
     async def advance(
@@ -495,10 +495,10 @@ class PostgresStore(Store):
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
         async def advance(connection: Any) -> Advanced:
-            return await timer.advance(connection, at, Desk(rules, limit, leave_out, timer.concerns_all), shift)
+            return await timer.advance(connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift)
 
         advanced = await self._whole(self._pool.transaction(advance))
-        self._wakeup.announce(advanced.arrived)
+        self._notifier.announce(advanced.arrived)
         return advanced
 
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
@@ -508,43 +508,43 @@ class PostgresStore(Store):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        return await self._pool.read(partial(audit.list_executions, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_executions, which=which, start=start, limit=limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._get(partial(audit.get_execution, correlation_id=correlation_id))
+        return await self._get(partial(queries.get_execution, correlation_id=correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._get(partial(audit.get_action, action_id=action_id))
+        return await self._get(partial(queries.get_action, action_id=action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        return await self._pool.read(partial(audit.list_actions, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_actions, which=which, start=start, limit=limit))
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._pool.read(partial(audit.list_events, which=which, start=start, limit=limit))
+        return await self._pool.read(partial(queries.list_events, which=which, start=start, limit=limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._get(partial(audit.get_event, event_id=event_id))
+        return await self._get(partial(queries.get_event, event_id=event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        return await self._whole(self._pool.transaction(partial(growth.purge, what=what, limit=limit)))
+        return await self._whole(self._pool.transaction(partial(retention.purge, what=what, limit=limit)))
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        return await self._whole(self._pool.transaction(partial(growth.purge_versions, what=what, limit=limit)))
+        return await self._whole(self._pool.transaction(partial(retention.purge_versions, what=what, limit=limit)))
 
     # ------------------------------------------------------------------------------------------------- moving and backup
 
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         async with self._pool.snapshot() as connection:
-            async for part in transfer.export(connection, partly=partly):
+            async for part in dump.export(connection, partly=partly):
                 yield part
 
     async def begin_load(self) -> Checkpoint:
-        return await self._whole(self._pool.transaction(transfer.begin))
+        return await self._whole(self._pool.transaction(dump.begin))
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._whole(self._pool.transaction(partial(transfer.load, records=records, checkpoint=checkpoint)))
+        await self._whole(self._pool.transaction(partial(dump.load, records=records, checkpoint=checkpoint)))
 
     async def end_load(self) -> None:
         async def end(connection: Any) -> None:
@@ -560,10 +560,10 @@ async def _changed(connection: Any, what: str) -> None:
     await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
 
-def _miss(what: str, again: bool) -> None:
+def _miss(noun: str, key: str, again: bool) -> None:
     """Raise `NotFoundError`, unless the record may have been deleted by the first try."""
     if not again:
-        raise NotFoundError(what)
+        raise missing(noun, key)
 
 
 async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
@@ -578,12 +578,11 @@ async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, time
     rows = await connection.fetch("DELETE FROM flyte_timetable WHERE flow_name = $1 RETURNING step_id, rule, next_at", flow.name)
     kept = {(step_id, rule): next_at for step_id, rule, next_at in rows}
     for entry in timetables:
-        next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
         await connection.execute(
             "INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)",
             flow.name,
             entry.step_index,
             entry.step_id,
             entry.rule,
-            kept.get((entry.step_id, entry.rule), next_at),
+            next_time(entry, kept),
         )

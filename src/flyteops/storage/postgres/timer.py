@@ -10,14 +10,14 @@ from typing import Any
 
 import asyncpg
 
-from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import ATTENDED, CLOCK_SLACK, Desk, first_of, has_been_away
-from flyteops.storage.postgres.ledger import Ending, Entry, Found, end, find, find_seq, record
+from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
 from flyteops.storage.postgres.pool import LOST
-from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, decode_labels, to_instant, to_microseconds
+from flyteops.storage.row import DELAYED, MICROSECOND, decode_labels, to_instant, to_microseconds
+from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
 
 OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The server's errors about a statement and its values.
@@ -33,9 +33,7 @@ async def extend(connection: Any, action_id: str, at: datetime, check: Check) ->
     """See `Store.extend`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
-    if found.state != "PENDING":
-        state = found.progress.state
-        raise ConflictError(f"Action {action_id!r} is {state}; only of a PENDING action a lease can be extended.")
+    rules.require_pending(found.progress)
     if found.timeout is None:
         return None
     due_at = to_microseconds(at) + found.timeout
@@ -47,16 +45,14 @@ async def release(connection: Any, action_id: str, at: datetime, check: Check, *
     """See `Store.release`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
-    if found.state not in UNFINISHED:
-        state = found.progress.state
-        raise ConflictError(f"Action {action_id!r} is {state}; only a PENDING or UNKNOWN one can be handed out again.")
+    rules.require_releasable(found.progress)
     now = to_microseconds(at)
     if counts:
         await _lose(connection, found, now)
     else:
         await connection.execute("DELETE FROM flyte_attempt WHERE action_seq = $1 AND number = $2", found.seq, found.attempt)
         await connection.execute("UPDATE flyte_action SET attempt = attempt - 1 WHERE seq = $1", found.seq)
-    await _change(connection, found, "NEW", now, None)
+    await _change(connection, found, rules.released(now), now)
     return found.progress.address
 
 
@@ -77,17 +73,17 @@ async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | No
     return is_away
 
 
-async def advance(connection: Any, at: datetime, desk: Desk, shift: timedelta | None) -> Advanced:
+async def advance(connection: Any, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
     """See `Store.advance`."""
     now = to_microseconds(at)
     if shift is not None:
         await _shift(connection, now, shift // MICROSECOND)
-    arrived = await _make_available(connection, now, desk)
+    arrived = await _make_available(connection, now, batch)
     done = len(arrived)
-    for outcome in (*await _rule_on_lost(connection, now, desk), *await _fire(connection, now, desk)):
-        arrived += [action.address for action in outcome.actions if action.not_before is None]
+    for outcome in (*await _rule_on_lost(connection, now, batch), *await _fire(connection, now, batch)):
+        arrived += rules.available_actions(outcome)
         done += 1
-    return Advanced(done, await _next_at(connection, desk), tuple(arrived), tuple(desk.failed))
+    return Advanced(done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed))
 
 
 def concerns_all(error: Exception) -> bool:
@@ -98,20 +94,20 @@ def concerns_all(error: Exception) -> bool:
 
 
 @asynccontextmanager
-async def _alone(connection: Any, desk: Desk, key: TimerKey) -> AsyncIterator[None]:
+async def _alone(connection: Any, batch: TimerBatch, key: TimerKey) -> AsyncIterator[None]:
     """Undo the changes made inside if it fails, and continue with the other timers."""
     try:
         async with connection.transaction():
             yield
     except Exception as error:  # any error concerns this timer alone, or is raised again
-        desk.fail(key, error)
+        batch.fail(key, error)
 
 
 async def _shift(connection: Any, now: int, by: int) -> None:
     await connection.execute("UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL", by)
     # Regardless of the clock when it was taken or began to wait, nothing may take longer than
     # intended from now on.
-    for state, length in (("PENDING", "timeout"), (LATER, "wait")):
+    for state, length in (("PENDING", "timeout"), (DELAYED, "wait")):
         await connection.execute(
             f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
             f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length} + $2",
@@ -120,71 +116,68 @@ async def _shift(connection: Any, now: int, by: int) -> None:
         )
 
 
-async def _make_available(connection: Any, now: int, desk: Desk) -> list[Address]:
+async def _make_available(connection: Any, now: int, batch: TimerBatch) -> list[Address]:
     """Make actions NEW that may be taken from now on; return their addresses."""
     rows = await connection.fetch(
         "SELECT seq, action_id, pack_name, labels, command FROM flyte_action WHERE due_at <= $1 AND state = $2"
         " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED",
         now,
-        LATER,
-        desk.reach,
+        DELAYED,
+        batch.read_limit,
     )
     arrived = {
         seq: Address(pack_name, decode_labels(labels), command)
-        for seq, _, pack_name, labels, command in desk.chosen(rows, lambda row: TimerKey(row[1]))
+        for seq, _, pack_name, labels, command in batch.select(rows, lambda row: TimerKey(row[1]))
     }
     if arrived:
         await connection.execute("UPDATE flyte_action SET state = 'NEW', due_at = NULL WHERE seq = ANY($1)", list(arrived))
     return list(arrived.values())
 
 
-async def _rule_on_lost(connection: Any, now: int, desk: Desk) -> list[Outcome]:
+async def _rule_on_lost(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
         "SELECT seq, action_id FROM flyte_action WHERE due_at <= $1 AND state = 'PENDING'"
         " ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
-        desk.reach,
+        batch.read_limit,
     )
     outcomes: list[Outcome] = []
-    for seq, action_id in desk.chosen(rows, lambda row: TimerKey(row[1])):
-        async with _alone(connection, desk, TimerKey(action_id)):
+    for seq, action_id in batch.select(rows, lambda row: TimerKey(row[1])):
+        async with _alone(connection, batch, TimerKey(action_id)):
             found = await find_seq(connection, seq)
-            outcome = None if found is None else await _apply(connection, found, desk.lost(found.progress), now)
+            outcome = None if found is None else await _apply(connection, found, batch.lost(found.progress), now)
             outcomes += [] if outcome is None else [outcome]
     return outcomes
 
 
-async def _apply(connection: Any, found: Found, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
+async def _apply(connection: Any, found: ActionRow, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
     """Apply the ruling on a lost action.
 
     Return None when its execution has changed meanwhile: it is still due, and ruled on again.
     """
     if isinstance(ruling, Fail):
-        if not all(await end(connection, [Ending(found, ruling.event, ruling.outcome)])):
+        if not all(await end(connection, [Completion(found, ruling.event, ruling.outcome)])):
             return None
         await _lose(connection, found, now)
         return ruling.outcome
     await _lose(connection, found, now)
-    if isinstance(ruling, Repeat):
-        await _change(connection, found, "NEW", now, to_microseconds(ruling.at))
-    else:
-        await _change(connection, found, "UNKNOWN", now, None)
+    await _change(connection, found, rules.after_loss(ruling, now), now)
     return Outcome()
 
 
-async def _fire(connection: Any, now: int, desk: Desk) -> list[Outcome]:
+async def _fire(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
         f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"
         " AND t.next_at <= $1 ORDER BY t.next_at LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
         now,
-        desk.reach,
+        batch.read_limit,
     )
     outcomes = []
-    for flow_name, flow_uuid, step_index, rule, next_at in desk.chosen(rows, _step_key):
-        async with _alone(connection, desk, TimerKey(flow_name, flow_uuid, step_index)):
-            firing = desk.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+    for flow_name, flow_uuid, step_index, rule, next_at in batch.select(rows, _step_key):
+        async with _alone(connection, batch, TimerKey(flow_name, flow_uuid, step_index)):
+            firing = batch.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
             if firing.event is not None:
-                await record(connection, [Entry(firing.event, firing.outcome)])
+                await record(connection, [EventInsert(firing.event, firing.outcome)])
             await connection.execute(
                 "UPDATE flyte_timetable SET next_at = $1 WHERE flow_name = $2 AND step_index = $3",
                 None if firing.next_at is None else to_microseconds(firing.next_at),
@@ -200,8 +193,8 @@ def _step_key(row: Sequence[Any]) -> TimerKey:
     return TimerKey(flow_name, flow_uuid, step_index)
 
 
-async def _next_at(connection: Any, desk: Desk) -> datetime | None:
-    aside = desk.passed_over
+async def _next_at(connection: Any, batch: TimerBatch) -> datetime | None:
+    aside = batch.excluded
     actions = await connection.fetch(
         "SELECT action_id, due_at FROM flyte_action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1", len(aside) + 1
     )
@@ -213,7 +206,7 @@ async def _next_at(connection: Any, desk: Desk) -> datetime | None:
     return first_of(times + [row[3] for row in steps if _step_key(row) not in aside])
 
 
-async def _lose(connection: Any, found: Found, now: int) -> None:
+async def _lose(connection: Any, found: ActionRow, now: int) -> None:
     await connection.execute(
         "UPDATE flyte_attempt SET lost_at = $1 WHERE action_seq = $2 AND number = $3 AND lost_at IS NULL",
         now,
@@ -222,14 +215,14 @@ async def _lose(connection: Any, found: Found, now: int) -> None:
     )
 
 
-async def _change(connection: Any, found: Found, state: str, now: int, due_at: int | None) -> None:
+async def _change(connection: Any, found: ActionRow, change: StateChange, now: int) -> None:
     await connection.execute(
         "UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = $4, wait = $5 WHERE seq = $6",
-        state if due_at is None else LATER,
+        change.state,
         now,
-        f",{state} {now}",
-        due_at,
-        None if due_at is None else max(due_at - now, 0),
+        f",{change.entry}",
+        change.due_at,
+        change.wait,
         found.seq,
     )
     await connection.execute(

@@ -1,6 +1,6 @@
 """The SQLite backend.
 
-Hot path: `store` → `writer` (threads, group commit) → `ledger` (the contents of a transaction);
+Hot path: `store` → `writer` (threads, group commit) → `table` (the contents of a transaction);
 `audit` reads, `schema` creates and checks the file, `row` converts.
 """
 

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import DataItem, FlowVersion, Note, Pack
 from flyteops.ruling import Timetable
+from flyteops.storage import rules
 from flyteops.storage.row import pack_row, to_microseconds, version_row
 
 
@@ -26,9 +26,8 @@ class Catalog:
 
     def delete_pack(self, pack_id: str, unless_seen_since: datetime | None) -> None:
         row = self._connection.execute("SELECT last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"There is no pack {pack_id!r}.")
-        if unless_seen_since is None or row[0] < to_microseconds(unless_seen_since):
+        (seen_at,) = rules.found(row, "pack", pack_id)
+        if unless_seen_since is None or seen_at < to_microseconds(unless_seen_since):
             self._connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id,))
 
     def touch_packs(self, seen: Mapping[str, datetime]) -> None:
@@ -46,14 +45,12 @@ class Catalog:
             ).fetchall()
         }
         for entry in timetables:
-            next_at = None if entry.next_at is None else to_microseconds(entry.next_at)
-            next_at = kept.get((entry.step_id, entry.rule), next_at)
-            row = (flow.name, entry.step_index, entry.step_id, entry.rule, next_at)
+            row = (flow.name, entry.step_index, entry.step_id, entry.rule, rules.next_time(entry, kept))
             self._connection.execute("INSERT INTO timetable VALUES (?,?,?,?,?)", row)
 
     def delete_flow(self, name: str) -> None:
         if not self._connection.execute("DELETE FROM flow WHERE name = ?", (name,)).rowcount:
-            raise NotFoundError(f"There is no flow {name!r}.")
+            raise rules.missing("flow", name)
         self._connection.execute("DELETE FROM timetable WHERE flow_name = ?", (name,))
 
     def save_item(self, item: DataItem) -> bool:
@@ -67,18 +64,18 @@ class Catalog:
 
     def delete_item(self, key: str) -> None:
         if not self._connection.execute("DELETE FROM data_item WHERE key = ?", (key,)).rowcount:
-            raise NotFoundError(f"There is no datastore item {key!r}.")
+            raise rules.missing("datastore item", key)
 
     def save_note(self, note: Note, *, replaces: bool) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         row = (note.kind, note.key, note.value)
         done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608 - constant SQL, bound values
         if not done.rowcount:
-            raise ConflictError(f"There is a {note.kind} {note.key!r} already.")
+            raise rules.taken(note.kind, note.key)
 
     def delete_note(self, kind: str, key: str) -> None:
         if not self._connection.execute("DELETE FROM note WHERE kind = ? AND key = ?", (kind, key)).rowcount:
-            raise NotFoundError(f"There is no {kind} {key!r}.")
+            raise rules.missing(kind, key)
 
     def delete_notes(self, kind: str, until: str, limit: int) -> int:
         """See `Store.delete_notes`."""

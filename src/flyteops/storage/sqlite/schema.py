@@ -2,7 +2,7 @@
 
 Instants used for sorting are integers, microseconds since the epoch; an event's `created_at` is ISO
 8601 text, so that it keeps its offset. Foreign keys are not declared: all writing goes through
-`ledger`, and the checks would double its reads.
+`ActionTable`, and the checks would double its reads.
 """
 
 import sqlite3

@@ -25,7 +25,7 @@ MOST_GROWTH = 512 * 1024 * 1024
 """The log's maximum growth in bytes, half of its limit for refusing writes; then reading stops."""
 
 
-class Growth:
+class LogGrowth:
     """The growth of the log since the beginning of a read."""
 
     def __init__(self, database: Path) -> None:
@@ -57,7 +57,7 @@ def reading(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connecti
     The second value is to be called from time to time, and raises `StoreError` when the read has to
     be given up.
     """
-    growth = Growth(path)
+    growth = LogGrowth(path)
     with closing(prepare_to_read(path)) as connection:
         connection.execute("BEGIN")
         if scratch is None or not _has_room(connection, scratch):
@@ -88,7 +88,7 @@ def _has_room(connection: sqlite3.Connection, scratch: Path) -> bool:
     return False
 
 
-def _copy(connection: sqlite3.Connection, scratch: Path, growth: Growth) -> sqlite3.Connection:
+def _copy(connection: sqlite3.Connection, scratch: Path, growth: LogGrowth) -> sqlite3.Connection:
     """Return a connection to a nameless copy, so that nothing is left of it in any case."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".flyte-copy-") as folder:
         file = Path(folder) / "copy.db"

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from flyteops.errors import BusyError, FlyteError, InputError, StoreError, UnavailableError
+from flyteops.errors import FlyteError, InputError, StoreError, UnavailableError
 from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
 from flyteops.ruling import Late, Timetable
 from flyteops.storage.base import (
@@ -40,16 +40,17 @@ from flyteops.storage.base import (
     TimerKey,
     VersionBound,
 )
-from flyteops.storage.due import Desk, check_timetables
-from flyteops.storage.portable import Checkpoint, Stored
-from flyteops.storage.sqlite import growth, timer, transfer
-from flyteops.storage.sqlite.audit import Audit
+from flyteops.storage.record import Checkpoint, Stored
+from flyteops.storage.rules import TimerBatch, check_timetables, require_capacity, require_open
+from flyteops.storage.sqlite import dump, retention, timer
+from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.catalog import Catalog
+from flyteops.storage.sqlite.diskspace import PROBE, check_free_space
 from flyteops.storage.sqlite.guard import LOOK_EVERY, Guard
-from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.lock import Lock
 from flyteops.storage.sqlite.log import MAX_BYTES
-from flyteops.storage.sqlite.room import PROBE, check_room
+from flyteops.storage.sqlite.queries import Queries
+from flyteops.storage.sqlite.queues import PREFETCH
 from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
@@ -72,9 +73,10 @@ class SqliteStore(Store):
     `limit` bounds the waiting writes, `readers` the concurrent reads. `max_log_bytes` bounds the
     write-ahead log while a reader uses an old state; beyond it all writes are refused. `scratch` is
     the directory for the copy that a backup reads while another process has the database open.
+    `prefetch` is the number of actions that are read from a queue at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options, by keyword
         self,
         path: str | Path,
         *,
@@ -82,7 +84,9 @@ class SqliteStore(Store):
         readers: int = 4,
         max_log_bytes: int = MAX_BYTES,
         scratch: Path | None = None,
+        prefetch: int = PREFETCH,
     ) -> None:
+        self._prefetch = prefetch
         self.path = Path(path)
         self._limit = limit
         self._max_log_bytes = max_log_bytes
@@ -97,10 +101,10 @@ class SqliteStore(Store):
     async def open(self) -> None:
         if self._writer is not None:
             raise StoreError("The store is open already.")
-        ledger = await asyncio.to_thread(self._prepare)
+        table = await asyncio.to_thread(self._prepare)
         self._attended_at = None
         self._writer = Writer(
-            ledger,
+            table,
             self.path,
             self._guard,
             limit=self._limit,
@@ -116,11 +120,11 @@ class SqliteStore(Store):
             return
         await writer.stop()
         await asyncio.to_thread(self._readers.close)
-        writer.ledger.connection.close()
+        writer.table.connection.close()
         writer.log.close()
         self._lock.release()
 
-    def _prepare(self) -> Ledger:
+    def _prepare(self) -> ActionTable:
         # Only the last level is created: a whole tree that is missing is more likely a mistyped
         # path, or a disk that is not mounted.
         try:
@@ -137,7 +141,7 @@ class SqliteStore(Store):
             self._guard = self._readers.guard = Guard(self.path, self._lock)
             self._guard.watch(connection)
             self._readers.open(self._lock.file)
-            return Ledger(connection)
+            return ActionTable(connection, prefetch=self._prefetch)
         except BaseException as error:  # on any error, release the file
             self._readers.close()
             if connection is not None:
@@ -147,33 +151,30 @@ class SqliteStore(Store):
                 raise refusal(error, self.path) from error
             raise
 
-    def _write(self, rank: int, run: Callable[[Ledger], T], undo: Callable[[T], None] | None = None) -> "asyncio.Future[T]":
-        if self._writer is None:
-            raise UnavailableError("The store is closed.")
-        return self._writer.submit(rank, run, undo)
+    def _write(self, rank: int, run: Callable[[ActionTable], T], undo: Callable[[T], None] | None = None) -> "asyncio.Future[T]":
+        return require_open(self._writer).submit(rank, run, undo)
 
     async def _change(self, run: Callable[[Catalog], T]) -> T:
-        return await self._write(OTHER, lambda ledger: run(Catalog(ledger.connection)))
+        return await self._write(OTHER, lambda table: run(Catalog(table.connection)))
 
-    async def _read(self, run: Callable[[Audit], T]) -> T:
-        if self._writer is None:
-            raise UnavailableError("The store is closed.")
+    async def _read(self, run: Callable[[Queries], T]) -> T:
+        require_open(self._writer)
         return await self._readers.read(run)
 
     def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        return Surroundings(is_loading=await self._read(Audit.is_loading))  # no other server uses it
+        return Surroundings(is_loading=await self._read(Queries.is_loading))  # no other server uses it
 
     async def ping(self) -> None:
         await self._change(Catalog.ping)
-        await asyncio.to_thread(check_room, self._lock.file.parent)
+        await asyncio.to_thread(check_free_space, self._lock.file.parent)
         if self._writer is not None and self._writer.has_failed:
             await self.save_note(PROBE)
             await self.delete_note(PROBE.kind, PROBE.key)
             self._writer.has_failed = False
-        await self._read(Audit.find_nothing)
+        await self._read(Queries.find_nothing)
 
     def warnings(self) -> Sequence[str]:
         return [] if self._writer is None or not self._writer.log.warning else [self._writer.log.warning]
@@ -184,10 +185,10 @@ class SqliteStore(Store):
         await self._change(lambda catalog: catalog.save_pack(pack))
 
     async def find_pack(self, pack_id: str) -> Pack | None:
-        return await self._read(lambda audit: audit.find_pack(pack_id))
+        return await self._read(lambda queries: queries.find_pack(pack_id))
 
     async def list_packs(self) -> Rows[Pack]:
-        return await self._read(Audit.list_packs)
+        return await self._read(Queries.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
         await self._change(lambda catalog: catalog.delete_pack(pack_id, unless_seen_since))
@@ -202,16 +203,16 @@ class SqliteStore(Store):
         await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
     async def list_flows(self) -> Rows[FlowVersion]:
-        return await self._read(Audit.list_flows)
+        return await self._read(Queries.list_flows)
 
     async def list_current(self) -> Mapping[str, str]:
-        return await self._read(Audit.list_current)
+        return await self._read(Queries.list_current)
 
     async def delete_flow(self, name: str) -> None:
         await self._change(lambda catalog: catalog.delete_flow(name))
 
     async def get_flow_version(self, uuid: str) -> FlowVersion:
-        return await self._read(lambda audit: audit.get_flow_version(uuid))
+        return await self._read(lambda queries: queries.get_flow_version(uuid))
 
     # -------------------------------------------------------------------------------------------------------- datastore
 
@@ -219,7 +220,7 @@ class SqliteStore(Store):
         return await self._change(lambda catalog: catalog.save_item(item))
 
     async def list_items(self) -> Rows[DataItem]:
-        return await self._read(Audit.list_items)
+        return await self._read(Queries.list_items)
 
     async def delete_item(self, key: str) -> None:
         await self._change(lambda catalog: catalog.delete_item(key))
@@ -232,7 +233,7 @@ class SqliteStore(Store):
     async def list_notes(
         self, kind: str, *, after: str | None = None, limit: int | None = None, backwards: bool = False
     ) -> Sequence[Note]:
-        return await self._read(lambda audit: audit.list_notes(kind, after, limit, backwards=backwards))
+        return await self._read(lambda queries: queries.list_notes(kind, after, limit, backwards=backwards))
 
     async def delete_note(self, kind: str, key: str) -> None:
         await self._change(lambda catalog: catalog.delete_note(kind, key))
@@ -243,7 +244,7 @@ class SqliteStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        return await self._write(RECORD, lambda ledger: ledger.record(event, outcome, key))
+        return await self._write(RECORD, lambda table: table.record(event, outcome, key))
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
@@ -251,13 +252,13 @@ class SqliteStore(Store):
         # A poll that finds nothing, by far the most frequent, must cost neither a transaction nor a
         # thread.
         self._guard.check(max_age=LOOK_EVERY)
-        if self._writer is not None and not self._writer.ledger.may_wait(pack, action_name):
+        if self._writer is not None and not self._writer.table.queues.may_have_actions(pack, action_name):
             return ()
         # A claim without a caller is returned as soon as it is made, or at once if it was on its
         # way already.
         claiming = self._write(
             CLAIM,
-            lambda ledger: ledger.claim(pack, at, action_name, limit, seed),
+            lambda table: table.claim(pack, at, action_name, limit, seed),
             lambda claimed: self._give_back(claimed, at),
         )
         try:
@@ -297,13 +298,13 @@ class SqliteStore(Store):
             self._tell([released.result()])
 
     async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
-        return await self._write(FINISH, lambda ledger: ledger.finish(action_id, result, decide))
+        return await self._write(FINISH, lambda table: table.finish(action_id, result, decide))
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
-        return await self._write(OTHER, lambda ledger: timer.extend(ledger, action_id, at, check))
+        return await self._write(OTHER, lambda table: timer.extend(table, action_id, at, check))
 
     async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
-        return await self._write(OTHER, lambda ledger: timer.release(ledger, action_id, at, check, counts=counts))
+        return await self._write(OTHER, lambda table: timer.release(table, action_id, at, check, counts=counts))
 
     async def advance(
         self,
@@ -314,8 +315,8 @@ class SqliteStore(Store):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
-        def run(ledger: Ledger) -> Advanced:
-            return timer.advance(ledger, at, Desk(rules, limit, leave_out, concerns_all), shift)
+        def run(table: ActionTable) -> Advanced:
+            return timer.advance(table, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         return await self._write(OTHER, run)
 
@@ -334,22 +335,22 @@ class SqliteStore(Store):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        return await self._read(lambda audit: audit.list_executions(which, start, limit))
+        return await self._read(lambda queries: queries.list_executions(which, start, limit))
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        return await self._read(lambda audit: audit.get_execution(correlation_id))
+        return await self._read(lambda queries: queries.get_execution(correlation_id))
 
     async def get_action(self, action_id: str) -> Action:
-        return await self._read(lambda audit: audit.get_action(action_id))
+        return await self._read(lambda queries: queries.get_action(action_id))
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        return await self._read(lambda audit: audit.list_actions(which, start, limit))
+        return await self._read(lambda queries: queries.list_actions(which, start, limit))
 
     async def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
-        return await self._read(lambda audit: audit.list_events(which, start, limit))
+        return await self._read(lambda queries: queries.list_events(which, start, limit))
 
     async def get_event(self, event_id: str) -> EventRecord:
-        return await self._read(lambda audit: audit.get_event(event_id))
+        return await self._read(lambda queries: queries.get_event(event_id))
 
     # ---------------------------------------------------------------------------------------------------------- growth
 
@@ -360,21 +361,21 @@ class SqliteStore(Store):
         more = True
         while more and executions < limit and events < limit:
             most = min(PURGE_STEP, limit - executions, limit - events)
-            step = await self._write(OTHER, partial(growth.purge, what=what, limit=most))
+            step = await self._write(OTHER, partial(retention.purge, what=what, limit=most))
             executions, events, more = executions + step.executions, events + step.events, step.more
             over = step.over_bytes
         await self._vacuum()
         return Purged(executions, events, more, over)
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        purged = await self._write(OTHER, partial(growth.purge_versions, what=what, limit=limit))
+        purged = await self._write(OTHER, partial(retention.purge_versions, what=what, limit=limit))
         await self._vacuum()
         return purged
 
     async def _vacuum(self) -> None:
-        left = await self._write(OTHER, growth.vacuum)
+        left = await self._write(OTHER, retention.vacuum)
         while left:
-            before_step, left = left, await self._write(OTHER, growth.vacuum)
+            before_step, left = left, await self._write(OTHER, retention.vacuum)
             if left >= before_step:
                 break
 
@@ -383,7 +384,7 @@ class SqliteStore(Store):
     async def export(self, *, partly: bool = False) -> AsyncGenerator[Sequence[Stored], None]:
         # A snapshot of its own, for any duration: it occupies no thread that answers requests.
         scratch = self._scratch if self._writer is None else None
-        parts = transfer.export(self.path, partly=partly, scratch=scratch)
+        parts = dump.export(self.path, partly=partly, scratch=scratch)
         with ThreadPoolExecutor(1, thread_name_prefix="flyte-sqlite-export") as thread:
             run = partial(asyncio.get_running_loop().run_in_executor, thread)
             try:
@@ -393,13 +394,13 @@ class SqliteStore(Store):
                 await run(parts.close)
 
     async def begin_load(self) -> Checkpoint:
-        return await self._write(OTHER, transfer.begin)
+        return await self._write(OTHER, dump.begin)
 
     async def load(self, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
-        await self._write(OTHER, partial(transfer.load, records=records, checkpoint=checkpoint))
+        await self._write(OTHER, partial(dump.load, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
-        await self._write(OTHER, transfer.end)
+        await self._write(OTHER, dump.end)
 
 
 def sync_directory(path: Path) -> None:
@@ -446,17 +447,16 @@ class Readers:
         self._connections.clear()
         self._free = queue.LifoQueue()
 
-    async def read(self, run: Callable[[Audit], T]) -> T:
+    async def read(self, run: Callable[[Queries], T]) -> T:
         """Run a function in a reading thread."""
-        if self._under_way >= self._limit:
-            raise BusyError
+        require_capacity(self._under_way, self._limit)
         self._under_way += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, run)
         finally:
             self._under_way -= 1
 
-    def _read(self, run: Callable[[Audit], T]) -> T:
+    def _read(self, run: Callable[[Queries], T]) -> T:
         self.guard.check(max_age=LOOK_EVERY)
         connection = self._free.get()
         try:
@@ -471,7 +471,7 @@ class Readers:
             self._free.put(connection)
 
 
-def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+def _run(connection: sqlite3.Connection, run: Callable[[Queries], T]) -> T:
     """Run a function on one snapshot.
 
     Bytes that are not UTF-8 are replaced, so that one text does not hide all others.
@@ -488,9 +488,9 @@ def _run(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
         connection.text_factory = str
 
 
-def _run_once(connection: sqlite3.Connection, run: Callable[[Audit], T]) -> T:
+def _run_once(connection: sqlite3.Connection, run: Callable[[Queries], T]) -> T:
     connection.execute("BEGIN")
     try:
-        return run(Audit(connection))
+        return run(Queries(connection))
     finally:
         connection.execute("ROLLBACK")

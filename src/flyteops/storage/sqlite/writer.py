@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flyteops.background import BackgroundLoops
-from flyteops.errors import BusyError, ConflictError, FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.errors import FlyteError, InputError, OutcomeUnknownError, UnavailableError
+from flyteops.storage import rules
+from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.foreign import ForeignWrites
 from flyteops.storage.sqlite.guard import Fault, Guard
-from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.log import MAX_BYTES, Log
 from flyteops.storage.sqlite.schema import UNSTORABLE, is_damage, unavailable
 
@@ -69,7 +70,7 @@ class Job:
     def __init__(
         self,
         rank: int,
-        run: Callable[[Ledger], Any],
+        run: Callable[[ActionTable], Any],
         future: "asyncio.Future[Any]",
         undo: Callable[[Any], None] | None = None,
     ) -> None:
@@ -93,7 +94,7 @@ class Job:
 
 
 class Writer:
-    """A thread with the ledger to itself.
+    """A thread with the action table to itself.
 
     `submit` and `stop` belong to the event loop that the writer was made in. `has_failed` if a
     transaction has failed as a whole since the store was last found usable.
@@ -101,7 +102,7 @@ class Writer:
 
     def __init__(  # noqa: PLR0913 - dependencies passed on by the store
         self,
-        ledger: Ledger,
+        table: ActionTable,
         path: Path,
         guard: Guard,
         *,
@@ -110,11 +111,11 @@ class Writer:
         loops: Callable[[], BackgroundLoops] = BackgroundLoops,
     ) -> None:
         self._loops = loops
-        self.ledger = ledger
-        self.log = Log(ledger.connection, guard, max_log_bytes)
+        self.table = table
+        self.log = Log(table.connection, guard, max_log_bytes)
         self.has_failed = False
-        self._connection = ledger.connection
-        self._foreign = ForeignWrites(ledger.connection)
+        self._connection = table.connection
+        self._foreign = ForeignWrites(table.connection)
         self._path = path
         self._guard = guard
         self._saved_for: Fault | None = None
@@ -125,13 +126,14 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="flyte-sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, rank: int, run: "Callable[[Ledger], T]", undo: "Callable[[T], None] | None" = None) -> "asyncio.Future[T]":
+    def submit(
+        self, rank: int, run: "Callable[[ActionTable], T]", undo: "Callable[[T], None] | None" = None
+    ) -> "asyncio.Future[T]":
         """Submit a job; the future is resolved once it is durable, or has failed and changed nothing.
 
         If the future was cancelled in the meantime, the result is passed to `undo`.
         """
-        if self._waiting.qsize() >= self._limit:
-            raise BusyError
+        rules.require_capacity(self._waiting.qsize(), self._limit)
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(Job(rank, run, future, undo))
         return future
@@ -228,7 +230,7 @@ class Writer:
     def _do(self, batch: Sequence[Job]) -> None:
         try:
             if not self._do_together(batch):
-                self.ledger.is_careful = True
+                self.table.check_existing_executions = True
                 self._do_one_by_one(batch)
         except sqlite3.Error as error:
             self.has_failed = True
@@ -240,7 +242,7 @@ class Writer:
             self._undo()
             raise
         finally:
-            self.ledger.is_careful = False
+            self.table.check_existing_executions = False
 
     def _begin(self) -> None:
         """Begin a transaction.
@@ -254,35 +256,35 @@ class Writer:
         if missing:
             self._guard.note_missing(missing)
             self._guard.check()
-        self.ledger.forget()  # its data in memory may be outdated
+        self.table.reload()  # its data in memory may be outdated
 
     def _do_together(self, batch: Sequence[Job]) -> bool:
         """Run all jobs as one.
 
         Return False, with nothing changed, when a single one of them must be undone.
         """
-        ledger = self.ledger
+        table = self.table
         self._begin()
         for job in batch:
-            before = ledger.mark
+            before = table.mark
             try:
-                job.result = job.run(ledger)
+                job.result = job.run(table)
             except Exception as error:  # the worker loop: the error goes to the caller
                 if concerns_all(error):
                     raise
-                if ledger.mark != before:
+                if table.mark != before:
                     self._undo()
                     return False
                 job.error = own_fault(error)
         try:
-            ledger.flush()
+            table.flush()
         except Exception as error:  # it may be one job's fault
             if concerns_all(error):
                 raise
             self._undo()
             return False
         self._commit()
-        ledger.settle()
+        table.on_commit()
         return True
 
     def _do_one_by_one(self, batch: Sequence[Job]) -> None:
@@ -291,17 +293,17 @@ class Writer:
             job.error = None
             self._connection.execute("SAVEPOINT job")
             try:
-                job.result = job.run(self.ledger)
-                self.ledger.flush()
+                job.result = job.run(self.table)
+                self.table.flush()
             except Exception as error:  # the worker loop: the error goes to the caller
                 if concerns_all(error):
                     raise
                 self._connection.execute("ROLLBACK TO job")
-                self.ledger.forget()
+                self.table.on_rollback()
                 job.error = own_fault(error)
             self._connection.execute("RELEASE job")
         self._commit()
-        self.ledger.settle()
+        self.table.on_commit()
 
     def _commit(self) -> None:
         try:
@@ -318,7 +320,7 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         finally:
             if self._guard.fault is None or not self._guard.fault.is_final:  # else no more work is done
-                self.ledger.forget()
+                self.table.on_rollback()
 
 
 def answer(batch: Sequence[Job]) -> None:
@@ -355,7 +357,7 @@ def concerns_all(error: Exception) -> bool:
 def own_fault(error: Exception) -> Exception:
     """Translate an error that one job alone caused."""
     if isinstance(error, sqlite3.IntegrityError):
-        translated: FlyteError = ConflictError(f"It exists already ({error}); nothing was changed.")
+        translated: FlyteError = rules.exists_already(error)
     elif isinstance(error, UNSTORABLE):
         translated = InputError(f"The store cannot keep that: {error}.")
     else:

@@ -6,9 +6,12 @@ from typing import Any
 
 import msgspec
 
-from flyteops.errors import ConflictError, StoreError
+from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
-from flyteops.storage.portable import (
+from flyteops.storage import rules
+from flyteops.storage.postgres.actions import EVENT, lease_of
+from flyteops.storage.postgres.schema import check_to_read
+from flyteops.storage.record import (
     Checkpoint,
     Stored,
     StoredAction,
@@ -22,8 +25,6 @@ from flyteops.storage.portable import (
     StoredVersion,
     kind_of,
 )
-from flyteops.storage.postgres.ledger import EVENT, lease_of
-from flyteops.storage.postgres.schema import check_to_read
 from flyteops.storage.row import (
     attempt_row,
     decode_decisions,
@@ -224,7 +225,7 @@ async def begin(connection: Any) -> Checkpoint:
         return found
     for table in TABLES:
         if await connection.fetchval(f"SELECT EXISTS (SELECT FROM flyte_{table})"):  # noqa: S608 - constant names
-            raise ConflictError("The store is not empty; name one that is.")
+            raise rules.not_empty()
     checkpoint = Checkpoint()
     await connection.execute("INSERT INTO flyte_loading VALUES ($1, $2)", checkpoint.records, checkpoint.checksum)
     return checkpoint
@@ -233,9 +234,7 @@ async def begin(connection: Any) -> Checkpoint:
 async def load(connection: Any, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`."""
     await connection.execute("LOCK TABLE flyte_loading IN EXCLUSIVE MODE")
-    found = await _checkpoint(connection)
-    if found is None:
-        raise ConflictError("Nothing is being loaded into this store.")
+    found = rules.require_loading(await _checkpoint(connection))
     if found.records >= checkpoint.records:
         return
     for kind, some in groupby(records, kind_of):

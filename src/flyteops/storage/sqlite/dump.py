@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from flyteops.errors import ConflictError, StoreError
+from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
+from flyteops.storage import rules
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.storage.portable import (
+from flyteops.storage.record import (
     Checkpoint,
     Stored,
     StoredAction,
@@ -49,8 +50,8 @@ from flyteops.storage.row import (
     to_text,
     version_row,
 )
-from flyteops.storage.sqlite.audit import Audit
-from flyteops.storage.sqlite.ledger import Ledger
+from flyteops.storage.sqlite.actions import ActionTable
+from flyteops.storage.sqlite.queries import Queries
 from flyteops.storage.sqlite.schema import refusal
 from flyteops.storage.sqlite.snapshot import reading
 
@@ -118,7 +119,7 @@ def _parts(records: Iterable[Sized]) -> Iterator[Sequence[Stored]]:
 
 
 def _records(connection: sqlite3.Connection) -> Iterator[Sized]:
-    for pack in Audit(connection).list_packs():
+    for pack in Queries(connection).list_packs():
         yield StoredPack(pack), 0
     # By time, for human readers; by id where that is equal, so that every store gives the same
     # order.
@@ -146,38 +147,36 @@ def _attempts(connection: sqlite3.Connection, action_seq: int) -> list[StoredAtt
 # ---------------------------------------------------------------------------------------------------------------- load
 
 
-def begin(ledger: Ledger) -> Checkpoint:
+def begin(table: ActionTable) -> Checkpoint:
     """See `Store.begin_load`."""
-    ledger.flush()
-    found = find_checkpoint(ledger.connection)
+    table.flush()
+    found = find_checkpoint(table.connection)
     if found is not None:
         return found
-    for table in ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key"):
-        if ledger.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608 - constant names
-            raise ConflictError("The store is not empty; name one that is, or does not exist yet.")
+    for name in ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key"):
+        if table.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is not None:  # noqa: S608 - constant names
+            raise rules.not_empty("name one that is, or does not exist yet")
     checkpoint = Checkpoint()
-    ledger.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
+    table.execute("INSERT INTO loading VALUES (?, ?)", (checkpoint.records, checkpoint.checksum))
     return checkpoint
 
 
-def load(ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+def load(table: ActionTable, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`."""
-    ledger.flush()
-    found = find_checkpoint(ledger.connection)
-    if found is None:
-        raise ConflictError("Nothing is being loaded into this store.")
+    table.flush()
+    found = rules.require_loading(find_checkpoint(table.connection))
     if found.records >= checkpoint.records:
         return
     for kind, some in groupby(records, kind_of):
-        LOADERS[kind](ledger.connection, list(some))
-    ledger.execute("UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum))
-    ledger.forget()  # its knowledge of queues and sequence numbers
+        LOADERS[kind](table.connection, list(some))
+    table.execute("UPDATE loading SET records = ?, checksum = ?", (checkpoint.records, checkpoint.checksum))
+    table.reload()  # its knowledge of queues and sequence numbers
 
 
-def end(ledger: Ledger) -> None:
+def end(table: ActionTable) -> None:
     """See `Store.end_load`."""
-    ledger.flush()
-    ledger.execute("DELETE FROM loading")
+    table.flush()
+    table.execute("DELETE FROM loading")
 
 
 def _load_packs(connection: sqlite3.Connection, records: Sequence[StoredPack]) -> None:

@@ -14,10 +14,10 @@ import bson
 from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
-from flyteops.errors import ConflictError, NotFoundError, UnreadableError
-from flyteops.model import FATAL, Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
+from flyteops.errors import ConflictError, UnreadableError
+from flyteops.model import Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
 from flyteops.ruling import Late
-from flyteops.storage.base import KEPT_KEYS
+from flyteops.storage import rules
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
@@ -49,15 +49,16 @@ from flyteops.storage.mongodb.execution import (
     size_of,
     triggered,
 )
+from flyteops.storage.mongodb.legacy import adopt
 from flyteops.storage.mongodb.queue import Queues, queue_of
-from flyteops.storage.mongodb.takeover import adopt
-from flyteops.storage.row import MICROSECOND, STATES, UNFINISHED, encode_decisions, to_instant, to_microseconds
+from flyteops.storage.row import STATES, encode_decisions, to_instant, to_microseconds
+from flyteops.storage.rules import StateChange
 
-UNSETTLED = 2.0
+ABANDONED_AFTER = 2.0
 """The seconds after which a change begun by one server is completed by others."""
 
 
-class Found(NamedTuple):
+class ActionDocument(NamedTuple):
     """An action as it is in the database, its execution, and values derived from them."""
 
     action: Document
@@ -89,7 +90,7 @@ def record_document(event: Event, decisions: Sequence[Decision], seq: int) -> Do
     return document if encoded is None else {**document, "decisions": encoded}
 
 
-class Ledger:
+class ActionCollection:
     """Keeps events and actions."""
 
     def __init__(self) -> None:
@@ -102,7 +103,7 @@ class Ledger:
         self._last = first + count - 1
         return range(first, first + count)
 
-    def go_on_from(self, number: int) -> None:
+    def continue_after(self, number: int) -> None:
         """Make all numbers larger than one that is in the database."""
         self._last = max(self._last, number)
 
@@ -114,7 +115,7 @@ class Ledger:
         if earlier is not None:
             return earlier
         if is_again and (known := await database.flyte_event.find_one({"_id": event.event_id})) is not None:
-            await self.settle_event(database, known)
+            await self.complete_event(database, known)
             return event.event_id
         await self._refuse_taken(database, outcome.actions, None)
         document, created = self.documents(event, outcome)
@@ -128,15 +129,15 @@ class Ledger:
         except DuplicateKeyError as error:
             earlier = None if key is None else await self._earlier(database, key, event)
             if earlier is None:
-                raise ConflictError(f"There is an event {event.event_id!r} already; nothing was changed.") from error
+                raise rules.taken("event", event.event_id) from error
             return earlier
-        await self.settle_event(database, document)
+        await self.complete_event(database, document)
         return event.event_id
 
     async def _earlier(self, database: Any, key: str, event: Event) -> str | None:
         """Return the event that has the key; remove the key from one that is too old."""
         while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
-            if holder["at"] >= to_microseconds(event.received_at) - KEPT_KEYS // MICROSECOND:
+            if holder["at"] >= rules.oldest_valid_key(to_microseconds(event.received_at)):
                 return str(holder["_id"])
             await database.flyte_event.update_one({"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}})
         return None
@@ -173,13 +174,13 @@ class Ledger:
             database.flyte_execution.find({"_id": {"$in": list(steps)}}, {"actions.index": 1}).to_list(),
         )
         if taken is not None:
-            raise ConflictError(f"There is an action {taken['_id']!r} already; nothing was changed.")
+            raise rules.taken("action", taken["_id"])
         known = {run["_id"]: {member["index"] for member in run["actions"]} for run in [*runs, *([own] if own else [])]}
         for run, indexes in steps.items():
             if known.get(run, set()).intersection(indexes) or len(set(indexes)) < len(indexes):
                 raise ConflictError(f"A step of execution {run!r} has its action already; nothing was changed.")
 
-    async def settle_event(self, database: Any, event: Document) -> None:
+    async def complete_event(self, database: Any, event: Document) -> None:
         """Create the actions of an event, unless that was done."""
         if "todo" not in event:
             return
@@ -212,21 +213,19 @@ class Ledger:
             return True
         if isinstance(decision, Late):
             return await self._keep_late(database, found, request.result, decision.number)
-        if found.state not in UNFINISHED:
-            state = found.progress.state
-            raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
+        rules.require_finishable(found.progress)
         return await self.end(database, found, request.result, decision)
 
-    async def end(self, database: Any, found: Found, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
+    async def end(self, database: Any, found: ActionDocument, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
         """End an action with a result.
 
         Return False, with nothing done, when its execution has changed.
         """
         await self._refuse_taken(database, outcome.actions, found.run)
         now = to_microseconds(result.received_at)
-        state = "FATAL" if result.name == FATAL else "SUCCESS"
+        state = rules.final_state(result)
         event, created = self.documents(result, outcome, found.action)
-        update = moving(found, state, now, is_lost=is_lost)
+        update = transition_update(found, StateChange(state, f"{state} {now}"), now, is_lost=is_lost)
         update["$unset"] = {"flyte.claim": 1}
         others = [each for action_id, each in found.states.items() if action_id != found.progress.action_id]
         own = found.progress.correlation_id
@@ -245,7 +244,7 @@ class Ledger:
             ),
         )
 
-    async def _keep_late(self, database: Any, found: Found, result: Event, number: int) -> bool:
+    async def _keep_late(self, database: Any, found: ActionDocument, result: Event, number: int) -> bool:
         attempts = extra(found.action).get("attempts", ())
         if number > len(attempts) or "late" in attempts[number - 1]:
             return True
@@ -255,7 +254,7 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------------- changes
 
-    async def commit(self, database: Any, found: Found, change: Change) -> bool:
+    async def commit(self, database: Any, found: ActionDocument, change: Change) -> bool:
         """Commit a change and carry it out.
 
         Return False, with nothing done, when the execution has changed.
@@ -299,18 +298,18 @@ class Ledger:
             await self._create(database, triggered(change.created, change.event), change.at, own=run)
         await database.flyte_execution.update_one({"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}})
 
-    async def settle(self, database: Any, *, patience: float = UNSETTLED, limit: int = 100) -> None:
+    async def complete_pending(self, database: Any, *, patience: float = ABANDONED_AFTER, limit: int = 100) -> None:
         """Complete the changes that a server has begun and left, longer ago than `patience`."""
         before = (time.time_ns() // 1000) - int(patience * 1_000_000)
         async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(limit):
-            await self.settle_event(database, event)
+            await self.complete_event(database, event)
         async for run in database.flyte_execution.find({"open": True}, {"pending": 1, "change": 1}).limit(limit):
             if "pending" in run:
                 await self.carry_out(database, run["_id"], run["change"], run["pending"])
 
     # ------------------------------------------------------------------------------------------------------------ looks
 
-    async def find(self, database: Any, action_id: str) -> Found:
+    async def find(self, database: Any, action_id: str) -> ActionDocument:
         """Return the current state of an action.
 
         Raise `NotFoundError`, or `UnreadableError` if it exists and cannot be read.
@@ -318,8 +317,7 @@ class Ledger:
         is_adopted = False
         while True:
             head = await database.action.find_one({"_id": action_id}, {"correlationId": 1, "flyte.seq": 1})
-            if head is None:
-                raise NotFoundError(f"There is no action {action_id!r}.")
+            head = rules.found(head, "action", action_id)
             correlation_id = head.get("correlationId") or ""
             run = await database.flyte_execution.find_one({"_id": correlation_id})
             if run is None or "seq" not in extra(head):
@@ -349,7 +347,7 @@ async def _states(database: Any, run: Document) -> dict[str, str]:
     return {member["id"]: found.get(member["id"], "SUCCESS") for member in run["actions"]}
 
 
-def _found(action: Document, run: Document, states: Mapping[str, str]) -> Found:
+def _found(action: Document, run: Document, states: Mapping[str, str]) -> ActionDocument:
     kept = extra(action)
     action_id, timeout, due = str(action["_id"]), kept.get("timeout"), due_of(action)
     progress = Progress(
@@ -372,20 +370,19 @@ def _found(action: Document, run: Document, states: Mapping[str, str]) -> Found:
         due_at=None if due is None else to_instant(due),
         revision=revision_of(action),
     )
-    return Found(action, run, states, progress)
+    return ActionDocument(action, run, states, progress)
 
 
 def _leases(action_id: str, attempts: Iterable[Mapping[str, Any]]) -> tuple[Lease, ...]:
     return tuple([Lease(number, lease_of(each, action_id, number), "lost" in each) for number, each in enumerate(attempts, 1)])
 
 
-def moving(found: Found, state: str, now: int, *, is_lost: bool = False) -> Document:
+def transition_update(found: ActionDocument, change: StateChange, now: int, *, is_lost: bool = False) -> Document:
     """Return the update that moves an action to a state; if `is_lost`, its last attempt was lost."""
-    shown = shown_state(state, now)
-    word = "NEW" if state == "LATER" else state
+    shown = shown_state(change.state, now)
     update: Document = {
-        "$set": {"state": shown, "flyte.state": state, "flyte.since": now},
-        "$push": {"states": shown, "flyte.states": f"{word} {now}"},
+        "$set": {"state": shown, "flyte.state": change.state, "flyte.since": now},
+        "$push": {"states": shown, "flyte.states": change.entry},
     }
     attempts = extra(found.action).get("attempts", ())
     if is_lost and attempts and "lost" not in attempts[-1]:

@@ -14,18 +14,16 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
+from flyteops.model import Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
 from flyteops.ruling import Late
+from flyteops.storage import rules
 from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
-    LATER,
     MICROSECOND,
     REVISION,
     STATES,
-    UNFINISHED,
     decode_labels,
     decode_strings,
     encode_decisions,
@@ -38,7 +36,7 @@ from flyteops.storage.row import (
     to_microseconds,
     to_text,
 )
-from flyteops.storage.undelivered import Tries
+from flyteops.storage.undelivered import ClaimTokens
 
 EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure"
 
@@ -302,7 +300,7 @@ WHERE {{condition}}
 """  # noqa: S608 - constant SQL
 
 
-class Found(NamedTuple):
+class ActionRow(NamedTuple):
     """An action as it is in the database, and the version of its execution."""
 
     seq: int
@@ -314,7 +312,7 @@ class Found(NamedTuple):
     progress: Progress
 
 
-class Entry(NamedTuple):
+class EventInsert(NamedTuple):
     """An event to be stored with its consequences, and the key that it came with."""
 
     event: Event
@@ -323,7 +321,7 @@ class Entry(NamedTuple):
 
 
 async def record(
-    connection: Any, entries: Sequence[Entry], *, store: int | None = None, is_again: bool = False
+    connection: Any, entries: Sequence[EventInsert], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
 
@@ -348,13 +346,13 @@ async def record(
     return [entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key) for entry in entries]
 
 
-async def _stored(connection: Any, entries: Sequence[Entry]) -> set[str]:
+async def _stored(connection: Any, entries: Sequence[EventInsert]) -> set[str]:
     event_ids = [entry.event.event_id for entry in entries]
     rows = await connection.fetch("SELECT event_id FROM flyte_event WHERE event_id = ANY($1)", event_ids)
     return {event_id for (event_id,) in rows}
 
 
-def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
+def _event_columns(entries: Sequence[EventInsert]) -> tuple[Sequence[object], ...]:
     """Return the events by columns, and the flows with a decision about each."""
     events = [entry.event for entry in entries]
     decisions = [entry.outcome.decisions for entry in entries]
@@ -376,7 +374,7 @@ def _event_columns(entries: Sequence[Entry]) -> tuple[Sequence[object], ...]:
     )
 
 
-def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
+def _action_columns(entries: Sequence[EventInsert], own: Sequence[str | None] | None = None) -> tuple[Sequence[object], ...]:
     """Return actions by columns, and executions to begin or continue, but for each entry's `own`."""
     places = [place for place, entry in enumerate(entries, 1) for _ in entry.outcome.actions]
     actions = [action for entry in entries for action in entry.outcome.actions]
@@ -395,7 +393,7 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
         [action.pack_name for action in actions],
         [to_text(action.pack_labels) for action in actions],
         [action.name for action in actions],
-        ["NEW" if at is None else LATER for at in due],
+        [rules.initial_state(at) for at in due],
         [encode_json(action.context) for action in actions],
         [action.input for action in actions],
         [None if action.timeout is None else action.timeout // MICROSECOND for action in actions],
@@ -407,32 +405,32 @@ def _action_columns(entries: Sequence[Entry], own: Sequence[str | None] | None =
     )
 
 
-class Request(NamedTuple):
-    """The request of a claim; the tokens of its `tries` distinguish it from all others."""
+class ClaimRequest(NamedTuple):
+    """The request of a claim; its `tokens` distinguish it from all others."""
 
     pack: PackRef
     at: datetime
     command: str | None
     limit: int
     seed: bytes
-    tries: Tries
+    tokens: ClaimTokens
 
     @property
-    def kind(self) -> tuple[str, str, str | None]:
+    def batch_key(self) -> tuple[str, str, str | None]:
         """The batch key: claims with equal keys share one statement."""
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
-async def claim(connection: Any, requests: Sequence[Request], *, is_again: bool) -> list[list[Claimed]]:
+async def claim(connection: Any, requests: Sequence[ClaimRequest], *, is_again: bool) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
 
-async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Claimed]:
+async def _claim(connection: Any, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
-    token, before = asked.tries.begin()
+    token, before = asked.tokens.next()
     if is_again:
         rows = await connection.fetch(CLAIMED_BEFORE, now, before, token)
         if rows:
@@ -448,7 +446,7 @@ async def _claim(connection: Any, asked: Request, *, is_again: bool) -> list[Cla
     return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
 
 
-async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequence[Any]:
+async def _claim_readable(connection: Any, asked: ClaimRequest, token: str) -> Sequence[Any]:
     """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
         return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
@@ -459,7 +457,7 @@ async def _claim_readable(connection: Any, asked: Request, token: str) -> Sequen
         return await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
 
 
-async def _claim_from(connection: Any, claims: Claims, asked: Request, token: str, *own: object) -> Sequence[Any]:
+async def _claim_from(connection: Any, claims: Claims, asked: ClaimRequest, token: str, *own: object) -> Sequence[Any]:
     skipping, waiting = claims
     now = to_microseconds(asked.at)
     values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
@@ -473,7 +471,7 @@ async def _claim_from(connection: Any, claims: Claims, asked: Request, token: st
     return rows
 
 
-async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str, str]]:
+async def _readable_kinds(connection: Any, asked: ClaimRequest) -> Sequence[tuple[str, str]]:
     """Return the labels and commands that a pack may take, without help of the database."""
     kinds: list[tuple[str, str]] = []
     for labels, command in await connection.fetch(LIST_KINDS, asked.pack.name):
@@ -485,16 +483,14 @@ async def _readable_kinds(connection: Any, asked: Request) -> Sequence[tuple[str
 
 def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
     action_id, command, input_, attempt, timeout, revision, _ = row
-    if timeout is None:
-        return Claimed(action_id, command, input_, attempt, revision=revision)
-    lease, limit = lease_token(seed, action_id, attempt), timedelta(microseconds=timeout)
-    return Claimed(action_id, command, input_, attempt, lease, limit, to_instant(now + timeout), revision)
+    claimed = Claimed(action_id, command, input_, attempt, revision=revision)
+    return rules.with_lease(claimed, timeout, now, seed)
 
 
-class Ending(NamedTuple):
+class Completion(NamedTuple):
     """An action as it was found, and the result that ends it."""
 
-    found: Found
+    found: ActionRow
     result: Event
     outcome: Outcome
 
@@ -507,28 +503,27 @@ async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again
     rows = await connection.fetch(FIND.format(condition="a.action_id = ANY($1)"), [each.action_id for each in requests])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
     answers: list[bool | Exception] = []
-    endings: dict[int, Ending] = {}
+    completions: dict[int, Completion] = {}
     for place, request in enumerate(requests):
         try:
-            ending = await _decided(connection, request, found.get(request.action_id), is_again=is_again)
+            completion = await _decide(connection, request, found.get(request.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
         except Exception as error:  # any error of a decision goes to its caller
             answers.append(error)
             continue
-        if ending is not None:
-            endings[place] = ending
+        if completion is not None:
+            completions[place] = completion
         answers.append(True)
-    if endings:
-        for place, is_done in zip(endings, await end(connection, list(endings.values())), strict=True):
+    if completions:
+        for place, is_done in zip(completions, await end(connection, list(completions.values())), strict=True):
             answers[place] = is_done
     return answers
 
 
-async def _decided(connection: Any, request: FinishRequest, found: Found | None, *, is_again: bool) -> Ending | None:
-    """Return the ending of an action by the decision, None when nothing is left to be done."""
-    if found is None:
-        raise NotFoundError(f"There is no action {request.action_id!r}.")
+async def _decide(connection: Any, request: FinishRequest, found: ActionRow | None, *, is_again: bool) -> Completion | None:
+    """Return the completion of an action by the decision, None when nothing is left to be done."""
+    found = rules.found(found, "action", request.action_id)
     known = found.progress.result
     if is_again and known is not None and known.event_id == request.result.event_id:
         return None
@@ -536,21 +531,19 @@ async def _decided(connection: Any, request: FinishRequest, found: Found | None,
     if decision is None:
         return None
     if isinstance(decision, Late):
-        await connection.execute(LATE, *_event_columns([Entry(request.result, Outcome())]), found.seq, decision.number)
+        await connection.execute(LATE, *_event_columns([EventInsert(request.result, Outcome())]), found.seq, decision.number)
         return None
-    if found.state not in UNFINISHED:
-        state = found.progress.state
-        raise ConflictError(f"Action {request.action_id!r} is {state}; only a PENDING or UNKNOWN action can be finished.")
-    return Ending(found, request.result, decision)
+    rules.require_finishable(found.progress)
+    return Completion(found, request.result, decision)
 
 
-async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
+async def end(connection: Any, completions: Sequence[Completion]) -> list[bool]:
     """End actions with their results.
 
     False, with nothing done, for one that has changed or whose execution has.
     """
-    entries = [Entry(each.result, each.outcome) for each in endings]
-    found = [each.found for each in endings]
+    entries = [EventInsert(each.result, each.outcome) for each in completions]
+    found = [each.found for each in completions]
     rows = await connection.fetch(
         FINISH,
         *_event_columns(entries),
@@ -560,28 +553,26 @@ async def end(connection: Any, endings: Sequence[Ending]) -> list[bool]:
         [each.attempt for each in found],
         [each.execution_seq for each in found],
         [each.version for each in found],
-        ["FATAL" if each.result.name == FATAL else "SUCCESS" for each in endings],
+        [rules.final_state(each.result) for each in completions],
     )
     done = {place for (place,) in rows}
-    return [place in done for place in range(1, len(endings) + 1)]
+    return [place in done for place in range(1, len(completions) + 1)]
 
 
-async def find(connection: Any, action_id: str, *, locks: bool = False) -> Found:
+async def find(connection: Any, action_id: str, *, locks: bool = False) -> ActionRow:
     """Return the current state of an action; raise `NotFoundError`."""
     statement = FIND.format(condition="a.action_id = $1") + ("FOR UPDATE OF a" if locks else "")
     row = await connection.fetchrow(statement, action_id)
-    if row is None:
-        raise NotFoundError(f"There is no action {action_id!r}.")
-    return await found_of(connection, row)
+    return await found_of(connection, rules.found(row, "action", action_id))
 
 
-async def find_seq(connection: Any, seq: int) -> Found | None:
+async def find_seq(connection: Any, seq: int) -> ActionRow | None:
     """Return the action with this number, locked; None if it no longer exists."""
     row = await connection.fetchrow(FIND.format(condition="a.seq = $1") + "FOR UPDATE OF a", seq)
     return None if row is None else await found_of(connection, row)
 
 
-async def found_of(connection: Any, row: Any) -> Found:
+async def found_of(connection: Any, row: Any) -> ActionRow:
     """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
     progress = Progress(
@@ -604,7 +595,7 @@ async def found_of(connection: Any, row: Any) -> Found:
         due_at=None if row["due_at"] is None else to_instant(row["due_at"]),
         revision=row["revision"],
     )
-    return Found(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
+    return ActionRow(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
 
 
 async def _result(connection: Any, seq: int | None) -> Event | None:

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.mongodb.document import Document, extra
 from flyteops.storage.mongodb.schema import AUDIT_KEPT_FOR
 from flyteops.storage.row import MICROSECOND, to_microseconds
-from flyteops.storage.unused import surplus
+from flyteops.storage.rules import surplus
 
 FOREVER = 2**62
 
@@ -26,7 +27,7 @@ FREE: Document = {"executions": []}
 
 async def purge(database: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
-    before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
+    before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     keys_before = to_microseconds(what.keys_before)
     # Where the original has kept only copies, they are the sole record, and are kept for as long as
     # it keeps them.
@@ -45,8 +46,7 @@ async def purge(database: Any, what: Retention, limit: int) -> Purged:
         over = max(0, await used_bytes(database) - what.max_bytes)
     if over > what.spared_bytes:
         executions, events = await _remove_oldest(database, keys_before, limit)
-    over = 0 if executions or events else over
-    return Purged(executions, events, more=limit in (executions, events, keys), over_bytes=over)
+    return rules.purged(executions, events, keys, limit=limit, excess=over)
 
 
 async def purge_versions(database: Any, what: VersionBound, limit: int) -> PurgedVersions:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from flyteops.errors import NotFoundError
 from flyteops.model import (
     Action,
     ActionState,
@@ -25,9 +24,10 @@ from flyteops.model import (
     Pack,
     has_labels,
 )
+from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, Rows, readable
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     action_of,
     current_of,
     decode_declaration,
@@ -73,7 +73,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     conditions: list[str] = []
     values: list[object] = []
     if which.states is not None:
-        stored = sorted(which.states) + ([LATER] if ActionState.NEW in which.states else [])
+        stored = sorted(which.states) + ([DELAYED] if ActionState.NEW in which.states else [])
         conditions.append(f"a.state {ANY_OF}")
         values.append(msgspec.json.encode(stored).decode())
     if which.flow_name is not None:
@@ -88,7 +88,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     return conditions, values
 
 
-class Audit:
+class Queries:
     """The read-only verbs of the port.
 
     Each belongs inside one transaction, so that it sees one snapshot.
@@ -101,9 +101,8 @@ class Audit:
 
     def get_event(self, event_id: str) -> EventRecord:
         row = self._connection.execute("SELECT seq FROM event WHERE event_id = ?", (event_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"There is no event {event_id!r}.")
-        return self._event_records([row[0]], None)[0]
+        (seq,) = rules.found(row, "event", event_id)
+        return self._event_records([seq], None)[0]
 
     def list_events(self, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
         is_any = which.event_name is None and which.pack_name is None
@@ -171,14 +170,12 @@ class Audit:
 
     def get_execution(self, correlation_id: str) -> Execution:
         row = self._connection.execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"There is no execution {correlation_id!r}.")
-        return self._executions([row[0]])[0]
+        (seq,) = rules.found(row, "execution", correlation_id)
+        return self._executions([seq])[0]
 
     def get_action(self, action_id: str) -> Action:
         row = self._connection.execute("SELECT seq, execution_seq FROM action WHERE action_id = ?", (action_id,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"There is no action {action_id!r}.")
+        row = rules.found(row, "action", action_id)
         with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
             (execution,) = self._executions([row[1]])
             return {action.action_id: action for action in execution.actions}[action_id]
@@ -312,8 +309,7 @@ class Audit:
 
     def get_flow_version(self, uuid: str) -> FlowVersion:
         row = self._connection.execute("SELECT flow, saved_at FROM flow_version WHERE uuid = ?", (uuid,)).fetchone()
-        if row is None:
-            raise NotFoundError(f"There is no flow version {uuid!r}.")
+        row = rules.found(row, "flow version", uuid)
         with readable(f"The flow version {uuid!r}"):
             return FlowVersion(uuid, decode_flow(row[0]), to_instant(row[1]))
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from flyteops.errors import ConflictError, StoreError
 from flyteops.storage.base import Store
-from flyteops.storage.portable import Checkpoint, Stored, Tally, encode_record, kind_of
+from flyteops.storage.record import Checkpoint, Stored, Tally, encode_record, kind_of
 
 Parts = AsyncGenerator[Sequence[Stored], None]
 

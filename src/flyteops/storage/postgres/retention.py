@@ -6,9 +6,10 @@ The server's own vacuum returns the space.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
 from flyteops.storage.row import to_microseconds
-from flyteops.storage.unused import surplus
+from flyteops.storage.rules import FOREVER, surplus
 
 IS_FINISHED = "NOT EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
 
@@ -16,8 +17,6 @@ IS_UNUSED = (
     "NOT EXISTS (SELECT FROM flyte_flow f WHERE f.uuid = v.uuid)"
     " AND NOT EXISTS (SELECT FROM flyte_execution x WHERE x.flow_uuid = v.uuid)"
 )
-
-FOREVER = 2**63 - 1
 
 DELETE_ACTIONS = """
 WITH gone AS (DELETE FROM flyte_action WHERE execution_seq = ANY($1)
@@ -40,7 +39,7 @@ SELECT coalesce(sum(bytes), 0) FROM gone
 
 async def purge(connection: Any, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
-    before, finished_before = to_microseconds(what.before), to_microseconds(max(what.before, what.finished_before))
+    before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     executions, _ = await _remove(connection, await _old(connection, before, limit))
     executions += (await _remove(connection, await _finished(connection, finished_before, limit - executions)))[0]
     events, _ = await _remove_events(connection, finished_before, limit)
@@ -56,8 +55,7 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
         over = max(0, room.size - room.freed - what.max_bytes)
         if over > what.spared_bytes:
             executions, events = await _remove_oldest(connection, limit, room)
-    over = 0 if executions or events else over
-    return Purged(executions, events, more=limit in (executions, events, len(keys)), over_bytes=over)
+    return rules.purged(executions, events, len(keys), limit=limit, excess=over)
 
 
 async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
@@ -147,7 +145,7 @@ async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int,
     event = await connection.fetchval("SELECT min(received_at) FROM flyte_event WHERE referrers = 0")
     if execution is None and event is None:
         return 0, 0
-    if event is None or (execution is not None and execution <= event):
+    if rules.is_execution_older(execution, event):
         executions, freed = await _remove(connection, await _finished(connection, FOREVER, limit))
         await _note_freed(connection, room, freed)
         return executions, 0

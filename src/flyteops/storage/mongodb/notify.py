@@ -41,7 +41,7 @@ MOST = 100
 """The maximum number of waiting actions of one kind to report at a time."""
 
 
-class Wakeup:
+class Notifier:
     """Notifies other servers of available actions, and receives their notifications.
 
     `name` is that of this server.

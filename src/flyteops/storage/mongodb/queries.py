@@ -9,13 +9,14 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from flyteops.errors import NotFoundError, UnreadableError
+from flyteops.errors import UnreadableError
 from flyteops.model import Action, EventRecord, Execution
+from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
-from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, complete, run_of, supply
-from flyteops.storage.row import LATER, readable_decisions, to_microseconds, up_to_page
+from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
+from flyteops.storage.row import DELAYED, readable_decisions, to_microseconds, up_to_page
 
 ENDED = frozenset(["SUCCESS", "FATAL"])
 
@@ -44,8 +45,7 @@ async def list_events(database: Any, which: EventFilter, start: int, limit: int)
 async def get_event(database: Any, event_id: str) -> EventRecord:
     """See `Store.get_event`."""
     document = await database.flyte_event.find_one({"_id": event_id}, {"todo": 0})
-    if document is None:
-        raise NotFoundError(f"There is no event {event_id!r}.")
+    document = rules.found(document, "event", event_id)
     return _record(document, None)
 
 
@@ -109,7 +109,7 @@ async def get_execution(database: Any, correlation_id: str) -> Execution:
     run = await database.flyte_execution.find_one({"_id": correlation_id}, FLEETING)
     found = [] if run is None else await _executions(database, [run])
     if not found:
-        raise NotFoundError(f"There is no execution {correlation_id!r}.")
+        raise rules.missing("execution", correlation_id)
     return found[0]
 
 
@@ -121,7 +121,7 @@ async def get_action(database: Any, action_id: str) -> Action:
             if not await supply(database, [document]):
                 raise UnreadableError(f"The action {action_id!r} in the store cannot be read.")
             return action_of(document)
-    raise NotFoundError(f"There is no action {action_id!r}.")
+    raise rules.missing("action", action_id)
 
 
 async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution]:
@@ -167,7 +167,7 @@ async def list_actions(
 def _query(which: ActionFilter) -> Document:
     query: Document = {}
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([LATER] if "NEW" in which.states else [])
+        stored = [state.value for state in which.states] + ([DELAYED] if "NEW" in which.states else [])
         query["flyte.state"] = {"$in": stored}
     for field, value in (("flowName", which.flow_name), ("packName", which.pack_name)):
         if value is not None:

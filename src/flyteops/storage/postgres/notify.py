@@ -78,7 +78,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     arrived: list[tuple[str, str, str, int]]
 
 
-class Wakeup:
+class Notifier:
     """Notifies other servers of available actions, and receives their notifications.
 
     `connector` bypasses any proxy.

@@ -13,7 +13,7 @@ PROBE = Note("probe", "room", bytes(64 * 1024))
 """The note written and removed again before a database that refused a write is called usable."""
 
 
-def check_room(folder: Path) -> None:
+def check_free_space(folder: Path) -> None:
     """Write a nameless file; raise `UnavailableError` if the disk does not take it."""
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:

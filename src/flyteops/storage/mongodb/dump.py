@@ -8,10 +8,11 @@ from typing import IO, Any
 import msgspec
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 
-from flyteops.errors import ConflictError, StoreError, UnavailableError
+from flyteops.errors import StoreError, UnavailableError
 from flyteops.model import NewAction
+from flyteops.storage import rules
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.storage.due import ATTENDED
+from flyteops.storage.mongodb.actions import ActionCollection, record_document
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.document import (
@@ -28,13 +29,12 @@ from flyteops.storage.mongodb.document import (
 from flyteops.storage.mongodb.execution import create, event_fields, size_of
 from flyteops.storage.mongodb.flow import current_document, history_document, version_of
 from flyteops.storage.mongodb.item import item_document, item_of
-from flyteops.storage.mongodb.ledger import Ledger, record_document
+from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, supply
 from flyteops.storage.mongodb.note import note_document, note_of
 from flyteops.storage.mongodb.pack import pack_document, pack_of
 from flyteops.storage.mongodb.queue import queue_of
 from flyteops.storage.mongodb.schema import VERSION
-from flyteops.storage.mongodb.takeover import CREATED, FOREIGN, supply
-from flyteops.storage.portable import (
+from flyteops.storage.record import (
     KINDS,
     Checkpoint,
     Stored,
@@ -62,6 +62,7 @@ from flyteops.storage.row import (
     to_microseconds,
     to_microseconds_or_none,
 )
+from flyteops.storage.rules import ATTENDED
 
 PART = 500
 """The number of records passed on at a time."""
@@ -297,24 +298,22 @@ async def begin(database: Any) -> Checkpoint:
         return found
     for name in COLLECTIONS:
         if await database[name].find_one({}, {"_id": 1}) is not None:
-            raise ConflictError("The store is not empty; name one that is.")
+            raise rules.not_empty()
     checkpoint = Checkpoint()
     await database.flyte_number.insert_one({"_id": "loading", "records": 0, "checksum": checkpoint.checksum})
     return checkpoint
 
 
-async def load(database: Any, ledger: Ledger, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+async def load(database: Any, actions: ActionCollection, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`.
 
     Records stored before an unwritten checkpoint are stored again, over themselves.
     """
-    found = await _checkpoint(database)
-    if found is None:
-        raise ConflictError("Nothing is being loaded into this store.")
+    found = rules.require_loading(await _checkpoint(database))
     if found.records >= checkpoint.records:
         return
     for kind, some in groupby(records, kind_of):
-        await WRITERS[kind](database, ledger, list(some))
+        await WRITERS[kind](database, actions, list(some))
     await database.flyte_number.update_one(
         {"_id": "loading", "records": found.records},
         {"$set": {"records": checkpoint.records, "checksum": checkpoint.checksum}},
@@ -330,40 +329,40 @@ async def _replace_all(collection: Any, documents: Sequence[Document]) -> None:
     await write_all(collection, [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents])
 
 
-async def _load_packs(database: Any, _ledger: Ledger, records: Sequence[StoredPack]) -> None:
+async def _load_packs(database: Any, _actions: ActionCollection, records: Sequence[StoredPack]) -> None:
     await _replace_all(database.pack, [pack_document(each.pack) for each in records])
 
 
-async def _load_versions(database: Any, _ledger: Ledger, records: Sequence[StoredVersion]) -> None:
+async def _load_versions(database: Any, _actions: ActionCollection, records: Sequence[StoredVersion]) -> None:
     await _replace_all(database.flowHistory, [history_document(each.version) for each in records])
 
 
-async def _load_flows(database: Any, _ledger: Ledger, records: Sequence[StoredFlow]) -> None:
+async def _load_flows(database: Any, _actions: ActionCollection, records: Sequence[StoredFlow]) -> None:
     uuids = [each.uuid for each in records]
     versions = {each["uuid"]: each async for each in database.flowHistory.find({"uuid": {"$in": uuids}})}
     await _replace_all(database.flow, [current_document(versions[each.uuid], each.timetables) for each in records])
 
 
-async def _load_items(database: Any, _ledger: Ledger, records: Sequence[StoredItem]) -> None:
+async def _load_items(database: Any, _actions: ActionCollection, records: Sequence[StoredItem]) -> None:
     await _replace_all(database.datastore, [item_document(each.item) for each in records])
 
 
-async def _load_notes(database: Any, _ledger: Ledger, records: Sequence[StoredNote]) -> None:
+async def _load_notes(database: Any, _actions: ActionCollection, records: Sequence[StoredNote]) -> None:
     await _replace_all(database.flyte_note, [note_document(each.note) for each in records])
 
 
-async def _load_events(database: Any, ledger: Ledger, records: Sequence[StoredEvent]) -> None:
-    numbers = ledger.numbers(len(records))
+async def _load_events(database: Any, actions: ActionCollection, records: Sequence[StoredEvent]) -> None:
+    numbers = actions.numbers(len(records))
     documents = [record_document(each.event, each.decisions, seq) for each, seq in zip(records, numbers, strict=True)]
     await write_all(database.flyte_event, [InsertOne(each) for each in documents])
 
 
-async def _load_actions(database: Any, ledger: Ledger, records: Sequence[StoredAction]) -> None:
+async def _load_actions(database: Any, actions: ActionCollection, records: Sequence[StoredAction]) -> None:
     ids = {each.trigger_id for each in records} | {event_id for each in records for event_id in each.result_ids}
     events = {each["_id"]: event_fields(each) async for each in database.flyte_event.find({"_id": {"$in": sorted(ids)}})}
-    numbers = ledger.numbers(len(records))
+    numbers = actions.numbers(len(records))
     documents = [_loaded(each, events, seq) for each, seq in zip(records, numbers, strict=True)]
-    await ledger.queues.ensure(database, [each.action.address for each in records])
+    await actions.queues.ensure(database, [each.action.address for each in records])
     await create(database, documents)
     for record, document in zip(records, documents, strict=True):
         await write_all(database.flyte_execution, [_entering(record, document)])
@@ -431,7 +430,7 @@ def _referring(record: StoredAction) -> Sequence[UpdateOne]:
     return [UpdateOne({"_id": record.trigger_id}, run), *results]
 
 
-async def _load_keys(database: Any, _ledger: Ledger, records: Sequence[StoredKey]) -> None:
+async def _load_keys(database: Any, _actions: ActionCollection, records: Sequence[StoredKey]) -> None:
     await write_all(database.flyte_event, [UpdateOne({"_id": each.event_id}, {"$set": {"key": each.key}}) for each in records])
 
 

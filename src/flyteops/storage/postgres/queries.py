@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flyteops.errors import NotFoundError
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
+from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
-from flyteops.storage.postgres.ledger import EVENT
+from flyteops.storage.postgres.actions import EVENT
 from flyteops.storage.row import (
-    LATER,
+    DELAYED,
     action_of,
     event_of,
     readable_decisions,
@@ -69,9 +69,8 @@ async def list_events(connection: Any, which: EventFilter, start: int, limit: in
 
 async def get_event(connection: Any, event_id: str) -> EventRecord:
     """See `Store.get_event`."""
-    seq = await connection.fetchval("SELECT seq FROM flyte_event WHERE event_id = $1", event_id)
-    if seq is None:
-        raise NotFoundError(f"There is no event {event_id!r}.")
+    row = await connection.fetchval("SELECT seq FROM flyte_event WHERE event_id = $1", event_id)
+    seq = rules.found(row, "event", event_id)
     return (await event_records(connection, [seq], None))[0]
 
 
@@ -138,17 +137,15 @@ async def _sizes(connection: Any, seqs: Sequence[int]) -> Mapping[int, int]:
 
 async def get_execution(connection: Any, correlation_id: str) -> Execution:
     """See `Store.get_execution`."""
-    seq = await connection.fetchval("SELECT seq FROM flyte_execution WHERE correlation_id = $1", correlation_id)
-    if seq is None:
-        raise NotFoundError(f"There is no execution {correlation_id!r}.")
+    row = await connection.fetchval("SELECT seq FROM flyte_execution WHERE correlation_id = $1", correlation_id)
+    seq = rules.found(row, "execution", correlation_id)
     return (await executions(connection, [seq]))[0]
 
 
 async def get_action(connection: Any, action_id: str) -> Action:
     """See `Store.get_action`."""
-    seq = await connection.fetchval("SELECT execution_seq FROM flyte_action WHERE action_id = $1", action_id)
-    if seq is None:
-        raise NotFoundError(f"There is no action {action_id!r}.")
+    row = await connection.fetchval("SELECT execution_seq FROM flyte_action WHERE action_id = $1", action_id)
+    seq = rules.found(row, "action", action_id)
     with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
         (execution,) = await executions(connection, [seq])
         return {action.action_id: action for action in execution.actions}[action_id]
@@ -196,7 +193,7 @@ async def list_actions(connection: Any, which: ActionFilter, start: int, limit: 
     """See `Store.list_actions`."""
     where = Where()
     if which.states is not None:
-        stored = [state.value for state in which.states] + ([LATER] if ActionState.NEW in which.states else [])
+        stored = [state.value for state in which.states] + ([DELAYED] if ActionState.NEW in which.states else [])
         where.add("a.state = ANY({}::text[])", stored)
     if which.flow_name is not None:
         where.add("x.flow_name = {}", which.flow_name)
