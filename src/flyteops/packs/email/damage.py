@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
-def tolerate(read: Callable[[], T], default: T) -> T:
+def tolerate(read: Callable[[], T], default: D) -> T | D:
     """Read part of a message; return the default if the message is too damaged for that."""
     try:
         return read()
