@@ -41,7 +41,7 @@ coverage: $(VENV)/dev ## run the tests of `make test`, measure their branches, a
 	@$(BIN)/python .ci/coverage
 
 check: $(VENV)/dev ## lint, types, layers: everything but the tests
-	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
+	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy "mypy tests/typing" lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: $(VENV)/dev ## run the tests that take longer, most of them end to end with real processes
 	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "(slow or property) and not postgres and not mongodb and not servers" tests $(ARGS)
