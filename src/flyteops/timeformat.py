@@ -64,7 +64,7 @@ def parse_duration(text: str) -> timedelta:
     """
     parts = list(_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
-        raise ValueError(f"{text[:40]!r} is no duration; write it as 30s, 5m, 1h30m or 2d")
+        raise ValueError(f"{text[:40]!r} is not a duration; write it as 30s, 5m, 1h30m or 2d")
     total = sum((float(part[1]) * (UNITS[part[2]] / UNITS["s"]) for part in parts), 0.0)
     if total > LONGEST / UNITS["s"]:
         raise ValueError(f"{text[:40]!r} is longer than {LONGEST.days} days")

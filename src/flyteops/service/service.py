@@ -136,7 +136,7 @@ class Service:
         self._around = await self._store.look_around()
         if self._around.is_loading:
             raise StoreError(
-                "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
+                "The store is only partly loaded. Wait for `flyte move` or `flyte restore` to finish, or run it again."
             )
         await self._packs.refresh()
         self._packs.served_since = self._clock()

@@ -108,7 +108,7 @@ def misdated(stamp: str, now: datetime, signing: Signing) -> Refusal | None:
         return None
     seconds = f"{signing.window.total_seconds():g}"
     when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-    return Refusal("too-old", f"it was signed {when}, and may be {seconds} s away; if it is not a replay, a clock is wrong")
+    return Refusal("too-old", f"it was signed {when}; the limit is {seconds} s; unless it is a replay, a clock is wrong")
 
 
 TIMESTAMPS: Mapping[str, str] = {
