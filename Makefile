@@ -2,61 +2,66 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# The environment: .venv; with PYTHON=..., one of its own (.venv-3.13) if .venv is of another version.
+VENV := .venv
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ifeq ($(wildcard .venv/bin/python),)
 ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 endif
+else ifdef PYTHON
+ifneq ($(call version,$(PYTHON)),$(call version,.venv/bin/python))
+VENV := .venv-$(call version,$(PYTHON))
 endif
-BIN := .venv/bin
+endif
+BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+QUICK := -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers"
 ARGS ?=
 PACKS ?=
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help run packs test check e2e fuzz backends bench docs lock release docker-run clean
+.PHONY: help run packs test coverage check e2e fuzz backends bench docs lock release docker-run clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: .venv/run packs ## start Flyte with its packs and examples, and chat with it
+run: $(VENV)/run packs ## start Flyte with its packs and examples, and chat with it
 	@$(BIN)/flyte dev $(ARGS)
 
-packs: .venv/run ## install what more packs need: make packs PACKS=slack (or email, matrix; "slack email" for several)
+packs: $(VENV)/run ## install what more packs need: make packs PACKS=slack (or email, matrix; "slack email" for several)
 	@test -z "$(strip $(PACKS))" || $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[$(subst $(space),$(comma),$(strip $(PACKS)))]"
 
-test: .venv/dev ## run the tests that need no other programs (ARGS="-k word" chooses)
-	@$(PYTEST) -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers" $(ARGS)
+test: $(VENV)/dev ## run the tests that need no other programs (ARGS="-k word" chooses; PYTHON=python3.13 is another version)
+	@$(PYTEST) $(QUICK) $(ARGS)
 
-check: .venv/dev ## lint, types, layers: everything but the tests
-	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
+coverage: $(VENV)/dev ## run the tests of `make test`, measure their branches, and hold the measure to its floors
+	@$(PYTEST) $(QUICK) --cov --cov-report= $(ARGS)
+	@$(BIN)/python .ci/coverage
 
-e2e: .venv/dev ## run the tests that take longer, most of them end to end with real processes
+check: $(VENV)/dev ## lint, types, layers: everything but the tests
+	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy "mypy tests/typing" lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
+
+e2e: $(VENV)/dev ## run the tests that take longer, most of them end to end with real processes
 	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "(slow or property) and not postgres and not mongodb and not servers" tests $(ARGS)
 
-backends: .venv/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
+backends: $(VENV)/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
 	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
 
-fuzz: .venv/dev ## give the server inputs that nobody thought of (ARGS="--inputs 100000 --seed 1 --target flow")
+fuzz: $(VENV)/dev ## give the server inputs that nobody thought of (ARGS="--inputs 100000 --seed 1 --target flow")
 	@nice -n 19 $(BIN)/python -m fuzz $(ARGS)
 
-bench: .venv/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
+bench: $(VENV)/dev ## measure speed, memory and start time; prints a table and writes JSON to bench/results
 	@$(BIN)/python -m bench $(ARGS)
 
-docs: .venv/dev ## write the generated reference pages anew
+docs: $(VENV)/dev ## write the generated reference pages anew
 	@$(BIN)/python docs/generate.py $(ARGS)
 
-lock: .venv/dev ## resolve the dependencies anew and write the lock files
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --group build pyproject.toml -o requirements/run.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra server --extra postgres --extra mongodb --extra slack --extra email --extra matrix --group build --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock $(ARGS)
+lock: $(VENV)/dev ## resolve the dependencies anew and write the lock files (ARGS=--upgrade takes newer versions)
+	@PYTHON=$(BIN)/python requirements/lock.sh $(ARGS)
 
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras -c requirements/dev.lock pyproject.toml -o requirements/image.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group build -c requirements/dev.lock -o requirements/build.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group audit -o requirements/audit.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group image -o requirements/hadolint.lock $(ARGS)
-	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --group synapse -o requirements/synapse.lock $(ARGS)
-
-release: .venv/dev ## build and check the wheel and the sdist in dist, and tag the version (ARGS="--check" tags nothing)
+release: $(VENV)/dev ## build and check the wheel and the sdist in dist, and tag the version (ARGS="--check" tags nothing)
 	@.ci/release $(ARGS)
 
 docker-run: ## build the container image and run a server in it, with its data in the volume `flyte`
@@ -64,21 +69,21 @@ docker-run: ## build the container image and run a server in it, with its data i
 	docker run --rm --read-only --publish 127.0.0.1:8080:8080 --volume flyte:/data flyte $(ARGS)
 
 clean: ## remove what was built or installed here; data in .flyte stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .venv-3.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build
 	find src chaos tests bench fuzz examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/python:
+$(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Flyte needs Python 3.11 or later; none was found. Set PYTHON=/path/to/python3." >&2; exit 1; }
-	@echo "Setting up .venv with $$($(PYTHON) --version) ..."
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "This Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 
-.venv/run: requirements/run.lock pyproject.toml chaos/pyproject.toml | .venv/bin/python
+$(VENV)/run: requirements/run.lock pyproject.toml chaos/pyproject.toml | $(VENV)/bin/python
 	@echo "Installing what Flyte needs (once) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . -e ./chaos
 	@touch $@
 
-.venv/dev: requirements/dev.lock .venv/run
+$(VENV)/dev: requirements/dev.lock $(VENV)/run
 	@echo "Installing what the tests need (once) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@

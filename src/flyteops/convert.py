@@ -28,11 +28,11 @@ def read(document: Document, kind: type[T]) -> T:
     with suppress(_TooManyProblemsError):
         value = reader.read(document.value, inspect.type_info(kind), ())
     if reader.problems:
-        raise InputError("The body is not what is expected here.", problems=reader.problems)
+        raise InputError("The body does not have the expected form.", problems=reader.problems)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InputError(f"The body is not what is expected here: {error}.", problems=[Problem("", str(error))]) from error
+        raise InputError(f"The body does not have the expected form: {error}.", problems=[Problem("", str(error))]) from error
 
 
 def kind_of(value: Json) -> str:

@@ -434,7 +434,7 @@ class _YamlReader:
         if text in TRUE or text in FALSE:
             return text in TRUE
         if NOT_A_NUMBER.fullmatch(text):
-            raise self._fault(event, f"{text} is no JSON number; put it in quotes if it is meant as text")
+            raise self._fault(event, f"{text} is not a JSON number; quote it if it is meant as text")
         try:
             return _number(text)
         except ValueError as error:

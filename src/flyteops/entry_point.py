@@ -1,7 +1,11 @@
 """Entry points of installed distributions."""
 
 import re
+from collections.abc import Callable
 from importlib.metadata import Distribution, EntryPoint, distributions
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def find_entry_points(group: str) -> list[EntryPoint]:
@@ -20,17 +24,11 @@ def _first_of_each_name(group: str) -> list[Distribution]:
 
 
 def _entry_points(distribution: Distribution, group: str) -> list[EntryPoint]:
-    try:
-        return list(distribution.entry_points.select(group=group))
-    except Exception:  # what the metadata of others may raise
-        return []
+    return _metadata(lambda: list(distribution.entry_points.select(group=group)), [])
 
 
 def _name(distribution: Distribution) -> str:
-    try:
-        return distribution.name or "without a name"
-    except Exception:  # what the metadata of others may raise
-        return "without a name"
+    return _metadata(lambda: distribution.name, "") or "without a name"
 
 
 def distribution_of(point: EntryPoint) -> str:
@@ -40,7 +38,13 @@ def distribution_of(point: EntryPoint) -> str:
 
 def summary_of(point: EntryPoint) -> str:
     """Return the summary of the distribution of an entry point; nothing if it has none."""
+    distribution = point.dist
+    return "" if distribution is None else " ".join((_metadata(lambda: distribution.metadata["Summary"], "") or "").split())
+
+
+def _metadata(read: Callable[[], T], default: T) -> T:
+    """Read metadata of a distribution; return the default if it is damaged."""
     try:
-        return "" if point.dist is None else " ".join((point.dist.metadata["Summary"] or "").split())
-    except Exception:  # what the metadata of others may raise
-        return ""
+        return read()
+    except Exception:  # finders and metadata are third-party code and data: one distribution must not hide others
+        return default

@@ -82,7 +82,7 @@ class SettingsError(InputError):
 
 
 class UnauthorizedError(FlyteError):
-    """This needs a token.
+    """A token is required.
 
     `error` is the fault of the token that was sent, as named by RFC 6750; None if there was no token.
     """
@@ -101,7 +101,7 @@ class ForbiddenError(FlyteError):
 
 
 class NotFoundError(FlyteError):
-    """There is no such thing."""
+    """Not found."""
 
     code = "not-found"
 
@@ -131,7 +131,7 @@ class UnavailableError(FlyteError):
 
 
 class BusyError(UnavailableError):
-    """There is too much to do at the moment; nothing was changed."""
+    """The server is too busy; nothing was changed."""
 
     code = "busy"
 
@@ -186,7 +186,7 @@ class TemplateRenderError(TemplateError):
 
 
 class TemplateAbort(TemplateRenderError):  # noqa: N818 - it names what happens to the rendering
-    """The template did what ends every rendering."""
+    """The rendering was aborted."""
 
     code = "template-abort"
 

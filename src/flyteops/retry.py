@@ -116,7 +116,7 @@ class Outage:
         if self.reason is None:
             trace = None if isinstance(error, FlyteError) else error
             text = describe(error).removesuffix(".")
-            self._logger.warning("%s failed: %s; trying again until it works", self.what, text, exc_info=trace)
+            self._logger.warning("%s failed: %s; retrying until it succeeds", self.what, text, exc_info=trace)
         else:
             self._logger.debug("%s failed again: %s", self.what, describe(error))
         self.reason = describe(error)
@@ -124,7 +124,7 @@ class Outage:
     def ended(self) -> None:
         """Record a success, or the end of the retries."""
         if self.reason is not None:
-            self._logger.info("%s works again after %d failed tries", self.what, self._failures)
+            self._logger.info("%s works again after %d failed attempts", self.what, self._failures)
         self.given_up()
 
     def given_up(self) -> None:
@@ -173,7 +173,7 @@ async def _uncancelled(call: Callable[[], Awaitable[T]]) -> T:
     except asyncio.CancelledError as error:
         if being_cancelled():
             raise
-        raise UnavailableError("it was cancelled from inside") from error
+        raise UnavailableError("it was cancelled by its own code") from error
 
 
 def retry_after(text: str) -> float:

@@ -124,7 +124,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 NETWORK, STORE, PACKS, LOGGING = "Network", "Store", "Packs", "Logging"
-AUTH = "Who may do what"
+AUTH = "Authentication and authorization"
 STOPS = "How long a server continues to serve after SIGTERM, with /health/ready at 503, before its port closes."
 IDLE = "How long a connection without a request is kept open. A proxy in front must close its idle connections sooner."
 
@@ -137,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_HOST",
             parse_host,
-            "The address to listen on. Without auth, whoever can reach it can run commands in your packs.",
+            "The address to listen on. Without auth, anyone who can connect can run commands in your packs.",
             NETWORK,
             "ADDRESS",
         ),
@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_STORE",
             parse_store,
-            "Where everything is kept: sqlite:/// and a path, which is absolute with one slash more;"
+            "The database: sqlite:/// and a path, which is absolute with one slash more;"
             " postgresql://user:password@host:5432/database or mongodb://user:password@host:27017/flyte,"
             " which several servers may share.",
             STORE,
@@ -298,8 +298,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_DISK",
             parse_disk,
-            "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never."
-            " The log of changes and unused flow versions are bounded first, to an eighth of it each."
+            "Maximum size of the store; beyond it the oldest finished executions and events go earlier, live work never."
+            " The audit log and unused flow versions are bounded first, to an eighth of it each."
             " Looked at every few seconds, so a heavy load may exceed it for so long.",
             STORE,
             "SIZE",
@@ -311,7 +311,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_CHANGE_LOG",
             parse_disk,
-            "How much the log of changes may take; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
+            "Maximum size of the audit log; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
             " where on the log is whole. At most an eighth of FLYTE_MAX_DISK.",
             STORE,
             "SIZE",
@@ -359,7 +359,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_SECRETS_KEYS",
             parse_keys,
-            "The keys themselves, separated by commas; a file is not seen by those who list processes.",
+            "The keys themselves, separated by commas; unlike a file, they are visible in process listings.",
             STORE,
             "KEYS",
             shown="none",
@@ -398,7 +398,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_AUTH",
             parse_auth,
-            "tokens: whoever wants something must show a token of this server's own. They work with an OpenID provider as well.",
+            "tokens: requests require a token created by this server. Works together with an OpenID provider.",
             AUTH,
             "KIND",
             shown="none; off without an OpenID provider",
@@ -409,7 +409,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_ADMIN_TOKEN_PATH",
             parse_path,
-            "Where a server with FLYTE_AUTH=tokens writes an admin's token when there is none.",
+            "Where a server with FLYTE_AUTH=tokens writes the first admin token.",
             AUTH,
             "FILE",
             shown="beside the SQLite file, with .admin-token at its end; else flyte.admin-token",
@@ -420,18 +420,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_AUTH_POLICY_PATH",
             parse_path,
-            "The YAML file that says what needs which claims of a token; needs the issuer and the client id too.",
+            "The YAML file with the claims required for each request; needs the issuer and the client id too.",
             AUTH,
             "FILE",
         ),
     ] = None
     oidc_issuer_url: Annotated[
         str | None,
-        Setting("FLYTE_OIDC_ISSUER_URL", parse_issuer, "The OpenID provider that issues tokens, as they name it.", AUTH, "URL"),
+        Setting(
+            "FLYTE_OIDC_ISSUER_URL",
+            parse_issuer,
+            "The OpenID provider that issues tokens, exactly as in `iss`.",
+            AUTH,
+            "URL",
+        ),
     ] = None
     oidc_issuer_client_id: Annotated[
         str | None,
-        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", parse_text, "Whom tokens must be for: their audience.", AUTH, "ID"),
+        Setting("FLYTE_OIDC_ISSUER_CLIENT_ID", parse_text, "The required audience of tokens.", AUTH, "ID"),
     ] = None
     packs_without_token: Annotated[
         tuple[PackNetwork, ...],
@@ -439,7 +445,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "FLYTE_PACKS_WITHOUT_TOKEN",
             parse_pack_networks,
             "Packs that cannot send a token, each with the addresses from which it needs none, separated by commas:"
-            " Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3. Whoever has such an address may work as that pack.",
+            " Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3. Any client with such an address can act as that pack.",
             AUTH,
             "PACKS",
             shown="none",
@@ -447,7 +453,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     log_level: Annotated[
         str,
-        Setting("LOGLEVEL", parse_log_level, f"What is logged: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),
+        Setting("LOGLEVEL", parse_log_level, f"The log level: {', '.join(LOG_LEVELS)}.", LOGGING, "LEVEL"),
     ] = "info"
     log_file: Annotated[
         str | None,
@@ -525,7 +531,7 @@ def _store_faults(environ: Mapping[str, str], overrides: Mapping[str, str]) -> I
         _given(field, settings[field], environ, overrides) for field in ("store", "mongodb_host")
     ]
     if is_named and is_set:
-        yield Problem(host, f"is set, and so is {store}; both say where everything is kept, so unset one of them")
+        yield Problem(host, f"is set, and so is {store}; both select the database; unset one of them")
 
 
 def table() -> list[tuple[str, Setting]]:
@@ -570,10 +576,10 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "The server reads its settings from the environment; each one is also an option of `flyte serve`, which goes before the",
+        "The server reads its settings from the environment; each one is also an option of `flyte serve`, which overrides the",
         "variable. Blank values count as not given. Times are seconds, or durations such as `1m30s` or `7d`.",
-        "Everything that is wrong is reported at once, and the exit code is 2. A",
-        "`FLYTE_...` variable that nobody knows is pointed out at the start, with the nearest name that exists.",
+        "All errors are reported at once, and the exit code is 2. An",
+        "unknown `FLYTE_...` variable is reported at startup, with the nearest known name.",
         "",
         "Packs read variables of their own, see [the SDK](sdk.md#environment), and so do the [other commands](cli.md).",
     ]

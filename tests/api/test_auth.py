@@ -451,8 +451,8 @@ async def test_others_do_not_wait_while_the_provider_takes_its_time(
     ("discovery", "fault"),
     [
         ({"issuer": "http://other"}, "calls itself 'http://other'; FLYTE_OIDC_ISSUER_URL must be exactly that"),
-        ({"jwks_uri": "file:///etc/passwd"}, "which is less safe than itself"),
-        ({"jwks_uri": 7}, "the answer is not what an OpenID provider says"),
+        ({"jwks_uri": "file:///etc/passwd"}, "which is less secure than the issuer"),
+        ({"jwks_uri": 7}, "unexpected response; is this an OpenID provider?"),
         ({"jwks_uri": "http://127.0.0.1:1/"}, "http://127.0.0.1:1/: "),
         ({"padding": "x" * 2_000_000}, "answers with more than"),
     ],

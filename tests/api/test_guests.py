@@ -154,7 +154,7 @@ async def test_who_comes_through_a_proxy_or_browser_or_shows_a_token_is_not_let_
 async def test_a_refusal_behind_a_proxy_says_why(ask: Ask) -> None:
     async with ask("10.1.7.7", X_Forwarded_For="192.168.0.1") as pack:
         answer = await pack.post("/v1/packs", json={"name": "Shell"})
-        assert "FLYTE_PACKS_WITHOUT_TOKEN does not let in who comes through a proxy" in answer.json()["detail"]
+        assert "FLYTE_PACKS_WITHOUT_TOKEN does not apply behind a proxy" in answer.json()["detail"]
 
 
 async def test_a_pack_with_a_valid_token_is_judged_by_it(ask: Ask, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The house stays as it is drawn: who may import whom, and what the pure rooms keep out."""
+"""The house stays as it is drawn: the layers, the length of modules, and the lints of security."""
 
 import ast
 import re
@@ -12,33 +12,6 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "flyteops"
 PACKAGES = [SOURCE, ROOT / "chaos" / "flyteops_chaos"]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
-PURE = [
-    "errors.py",
-    "model.py",
-    "service/auditlog/entry.py",
-    "engine/completion.py",
-    "document.py",
-    "flow/file.py",
-    "engine/context.py",
-    "engine/evaluation.py",
-    *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("template/**/*.py")),
-    *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("advice/*.py")),
-]
-IMPURE_MODULES = {
-    "asyncio",
-    "logging",
-    "os",
-    "pathlib",
-    "secrets",
-    "socket",
-    "sqlite3",
-    "subprocess",
-    "sys",
-    "threading",
-    "time",
-    "uuid",
-}
-IMPURE_CALLS = {"datetime.now", "datetime.utcnow", "date.today", "open", "print", "input"}
 
 
 def test_every_room_imports_downwards_only():
@@ -47,31 +20,10 @@ def test_every_room_imports_downwards_only():
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_rooms_have_no_clock_no_files_no_log_and_no_async(name):
-    for node in ast.walk(ast.parse((SOURCE / name).read_text())):
-        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"async in line {node.lineno}"
-        if isinstance(node, ast.Import):
-            assert IMPURE_MODULES.isdisjoint(alias.name.partition(".")[0] for alias in node.names), f"line {node.lineno}"
-        elif isinstance(node, ast.ImportFrom):
-            assert (node.module or "").partition(".")[0] not in IMPURE_MODULES, f"line {node.lineno}"
-        elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in IMPURE_CALLS, f"{called}() in line {node.lineno}"
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_grows_beyond_what_a_reader_holds(path):
-    bound = 800 if "storage" in path.parts else 600
+    bound = 630 if "storage" in path.parts else 600
     assert len(path.read_text().splitlines()) <= bound
-
-
-def test_only_the_two_boundaries_catch_everything():
-    """`except Exception` belongs to the request boundary and the worker loops, each with a word about why."""
-    for path in MODULES:
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if line.strip().startswith(("except Exception", "except BaseException", "except:")):
-                assert "#" in line, f"{path.relative_to(ROOT)}:{number} does not say why"
 
 
 SECRETS = {"token", "hash", "digest", "signature"}
@@ -99,3 +51,20 @@ def test_no_lint_of_security_is_switched_off_without_a_reason():
         if re.search(r"# noqa: [^-]*\bS\d+", line) and not re.search(r"# noqa: [A-Z0-9, ]+ - \w", line)
     ]
     assert not bare
+
+
+WATCHES = {"monotonic", "perf_counter", "process_time"}
+TIMED = {"e2e", "contract"}  # promises about time are part of what these check of real processes and servers
+
+
+def test_no_test_asserts_how_long_something_took():
+    timed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if TIMED.isdisjoint(path.parts)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+        if any(isinstance(part, ast.Attribute) and part.attr in WATCHES for part in ast.walk(node.test))
+        if not (isinstance(node.test, ast.Compare) and ast.unparse(node.test).endswith("deadline"))
+    ]
+    assert timed == []

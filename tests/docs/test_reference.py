@@ -1,11 +1,15 @@
 """The reference is complete: what the code knows is on the pages, and the figures are the code's."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from flyteops.cli.store import NOUNS
-from flyteops.model import Command, EventPattern, Flow, Step
+from flyteops.model import Dependencies, Flow
 from flyteops.storage.record import KINDS
 from flyteops.template import DEFAULT_LIMITS
 from flyteops.template.filter import FILTERS
@@ -15,20 +19,64 @@ from flyteops.template.tag import TAGS
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "flow.md").read_text()
 
 
-@pytest.mark.parametrize("name", [*FILTERS, *TAGS])
-def test_every_filter_and_tag_is_on_the_page(name):
-    assert f"`{name}`" in PAGE or f"`{name} " in PAGE
+def section(title: str, page: str = PAGE) -> str:
+    """The text under a heading, up to the next heading."""
+    _, _, after = f"\n{page}".partition(f"\n{title}\n")
+    assert after, f"there is no heading {title!r}"
+    return re.split(r"^#", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def words(text: str) -> set[str]:
+    """What stands in backticks, each up to its first space or parenthesis: `for x in list` is `for`."""
+    return {re.split(r"[ (]", code, maxsplit=1)[0] for code in re.findall(r"`([^`]+)`", text)}
+
+
+def keys_in(table: str) -> set[str]:
+    """The keys in the first column of a table; a cell "`a.b`, `.c`" has the keys `a.b` and `a.c`."""
+    found: set[str] = set()
+    for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE):
+        first, *others = re.findall(r"`([^`]+)`", row)
+        found |= {first, *(first.rpartition(".")[0] + other for other in others)}
+    return found
+
+
+def keys_of(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
+    """The keys that a file may give for a type, down to those that hold no other keys."""
+    for field in msgspec.structs.fields(kind):
+        key = f"{prefix}{field.encode_name}"
+        inner = next((each for each in struct_types(field.type) if each is not Dependencies), None)
+        if inner is None:
+            yield key
+        else:
+            yield from keys_of(inner, f"{key}[]." if key == "steps" else f"{key}.")
+
+
+def struct_types(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for argument in get_args(kind):
+        yield from struct_types(argument)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_filter_is_in_its_section(name):
+    assert name in words(section("### Filters"))
+
+
+@pytest.mark.parametrize("name", TAGS)
+def test_every_tag_is_in_its_section(name):
+    assert name in words(section("### Tags"))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_is_on_the_page(name):
-    assert f"`{name}(" in PAGE
+def test_every_function_is_in_its_section(name):
+    assert name in words(section("### Functions"))
 
 
-@pytest.mark.parametrize("kind", [Flow, Step, EventPattern, Command])
-def test_every_key_of_a_flow_is_on_the_page(kind):
-    for name in kind.__struct_encode_fields__:
-        assert f"{name}`" in PAGE or f"[].{name}." in PAGE
+def test_each_key_of_a_flow_has_a_row_of_its_own_and_each_row_is_of_a_key():
+    table = section("# Flow files and templates")
+    groups = {"steps", "steps[].schedule", "steps[].command.retry"}  # rows about keys that hold other keys
+    assert keys_in(table) == set(keys_of(Flow)) | groups
 
 
 def test_the_limits_on_the_page_are_the_ones_that_hold():

@@ -69,7 +69,7 @@ def flyte(*args, given="", **environ):
 
 def test_the_start_says_who_is_let_in_and_what_is_closed_to_all(server, settings):
     said = "".join(server.lines)
-    assert f"let through by the policy in {settings['FLYTE_AUTH_POLICY_PATH']!r} and tokens of http" in said
+    assert f"authorized by the policy in {settings['FLYTE_AUTH_POLICY_PATH']!r} and tokens of http" in said
     assert "has no entry for " in said
     assert "GET /v1/datastore, PUT /v1/datastore/{key}" in said
     assert "POST /v1/packs/{packId}/events" not in said
@@ -116,7 +116,7 @@ def test_every_fault_of_the_policy_stops_the_start_with_its_line(serve, settings
     code, _, err = serve(**settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "bad.yaml")}).end()
     assert code == 2
     assert [line.partition(" (line ")[2][:1] for line in err.splitlines()[1:]] == ["1", "4", "3"]
-    assert "'GETT' is no HTTP method; did you mean GET?" in err
+    assert "'GETT' is not an HTTP method; did you mean GET?" in err
     code, _, err = serve(**settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "missing.yaml")}).end()
     assert code == 2
     assert "cannot be read: No such file or directory" in err
@@ -128,7 +128,7 @@ def test_a_server_whose_provider_is_away_starts_and_lets_people_in_once_it_is_ba
     try:
         server = serve(**settings)
         url = server.read_until(READY)[1]
-        server.read_until("WARNING .*The keys of the issuer cannot be had: .* answers 503; no token can be verified")
+        server.read_until("WARNING .*The keys of the issuer cannot be fetched: .* answers 503; no token can be verified")
         bearer = {"Authorization": f"Bearer {provider.token()}"}
         assert httpx2.get(f"{url}/v1").status_code == 200
         assert httpx2.get(f"{url}/v1/flows", headers=bearer).status_code == 503
@@ -144,8 +144,8 @@ def test_hup_looks_again_at_the_policy_and_the_keys(serve, provider, settings):
     server = serve(**settings)
     server.read_until_all(READY, "The issuer .* has 2 keys")
     server.process.send_signal(signal.SIGHUP)
-    server.read_until_all("let through by the new auth policy now", "The issuer .* has 2 keys")
-    server.read_until("SIGHUP: looked again at the auth policy and the keys of the issuer")
+    server.read_until_all("The new auth policy is in use", "The issuer .* has 2 keys")
+    server.read_until("SIGHUP: reloaded the auth policy and the keys of the issuer")
     server.process.terminate()
     assert server.end()[0] == 0
 
@@ -160,7 +160,7 @@ def test_a_changed_policy_is_taken_over_and_a_bad_one_is_not(serve, provider, se
     server.read_until("ERROR .*The new auth policy is not used: .*line 2, .* 'method' is not known; did you mean 'methods'")
     assert httpx2.get(f"{url}/v1").status_code == 200
     policy.write_text("- path: /v1/datastore\n")
-    server.read_until("let through by the new auth policy now")
+    server.read_until("The new auth policy is in use")
     assert httpx2.get(f"{url}/v1/datastore").status_code == 200
     assert httpx2.get(f"{url}/v1").status_code == 401
 
@@ -185,7 +185,7 @@ def test_a_decision_is_explained_line_by_line(provider, settings):
 
 @pytest.mark.parametrize(
     ("request_line", "said"),
-    [("GET /v1", "let through"), ("POST /v1", "the policy has no entry for it"), ("GET /v1/flows", "it shows no token")],
+    [("GET /v1", "let through"), ("POST /v1", "the policy has no entry for it"), ("GET /v1/flows", "it has no token")],
 )
 def test_a_decision_without_a_token_is_explained(settings, request_line, said):
     code, out, err = flyte("auth", "check", *request_line.split(), **settings)
@@ -204,4 +204,4 @@ def test_a_decision_can_be_looked_at_without_the_provider(provider, settings):
     why = "the token is not valid: it is not a JSON Web Token, which has three parts"
     assert (code, err) == (1, f"flyte: refused, with 401: {why}\n")
     code, _, err = flyte("auth", "check", "GET", "/v1/flows", FLYTE_JWT="flyte_a_b", **offline)
-    assert (code, "`flyte tokens list` shows whether it is valid" in err) == (1, True)
+    assert (code, "`flyte tokens list` shows its validity" in err) == (1, True)

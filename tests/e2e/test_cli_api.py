@@ -174,8 +174,8 @@ def test_faults_of_chat_commands_are_shown_when_they_are_set(flyte):
     assert (code, out) == (0, "created datastore item chatops\n")
     assert [line.partition("chatops: ")[2] for line in err.splitlines()][:-1] == [
         "commands[0]: Expected `str`, got `int` - at `$.help`",
-        "commands[0]: '{app}' does not begin with a word, so it would be every message",
-        "commands[1]: a command cannot begin with 'help', which means something of its own",
+        "commands[0]: '{app}' does not begin with a word, so it would match every message",
+        "commands[1]: a command cannot begin with 'help', which has a meaning of its own",
     ]
     assert flyte("data", "set", "chatops", "--value", '{"commands": []}')[2] == ""
     assert "chatops" in flyte("data", "set", "chatops", "--value", "no JSON")[2]
@@ -295,7 +295,7 @@ def test_an_event_that_nobody_listens_to_is_told_with_what_comes_nearest(flyte, 
 def test_an_event_for_a_later_step_only_is_told_so(flyte, file):
     flyte("apply", str(file("later", text=FLOW.replace("packName: Shell, name: Output", "packName: Bell, name: Rang"))))
     out = flyte("send-event", "Bell", "Rang", "--register")[1]
-    assert "later / report does, but after other steps" in out
+    assert "later / report does, but depends on other steps" in out
 
 
 @pytest.mark.parametrize("subject", ["no-such-flow", "0123456789abcdef01234567"])
@@ -376,7 +376,7 @@ def test_why_shows_events_that_no_longer_reach_a_flow_because_its_trigger_was_re
     flyte("apply", str(path))
     flyte("send-event", "Chat", "OldName", '{"text": "lost"}', "--register")
     out = flyte("why", "renamed", "--limit", "1")[1]
-    assert "no step listens to event OldName of pack Chat\n  flow renamed is begun by event Replaced of this pack\n" in out
+    assert "no step listens to event OldName of pack Chat\n  flow renamed is started by event Replaced of this pack\n" in out
 
 
 def test_executions_are_listed_by_filters(flyte, file):
@@ -534,7 +534,7 @@ def test_a_chat_through_a_pipe_says_its_lines_and_stays_for_the_answers(url, fly
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert any(re.fullmatch(r"\[#general [\d.]+\] flyte: hello!", line) for line in lines)
-    assert "! there is no /nonsense; /help shows what there is" in lines
+    assert "! unknown command /nonsense; see /help" in lines
 
 
 def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
@@ -554,7 +554,7 @@ def test_a_chat_tells_what_it_did_not_wait_for(url, flyte, file):
         command, env=os.environ | {"FLYTE_API": url}, input="deploy x\n", text=True, capture_output=True, check=False
     )
     assert done.returncode == 1
-    assert "not waited for any longer: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
+    assert "gave up waiting for: slow / deploy: Shell of pack Shell waits for a pack that takes it" in done.stderr
 
 
 def test_answers_that_another_chat_of_the_same_name_took_are_shown_all_the_same(url, flyte):

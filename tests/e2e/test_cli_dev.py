@@ -191,7 +191,7 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
     second = pexpect.spawn(
         sys.executable, ["-m", "flyteops", "dev"], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160)
     )
-    second.expect(rf"A Flyte runs here already \(process {dev.pid}\), so this is one more chat with it")
+    second.expect(rf"Flyte is already running here \(process {dev.pid}\), so this chat joins it")
     second.expect(r"at (http://127.0.0.1:\d+)")
     url = second.match[1]
     second.expect("#general> ")
@@ -203,7 +203,7 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
         assert (done.returncode, done.stdout) == (1, "")
         assert (
             done.stderr
-            == f"flyte: a Flyte runs here already (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
+            == f"flyte: Flyte is already running here (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
         )
 
 
@@ -215,7 +215,7 @@ def test_one_that_runs_here_but_does_not_answer_is_told_with_how_to_end_it(place
         tenancy.tell(f"http://127.0.0.1:{silent.getsockname()[1]}")
         unwell = run(place, stdin=subprocess.DEVNULL)
     assert (beginning.returncode, unwell.returncode) == (1, 1)
-    assert "is just beginning; try again in a moment" in beginning.stderr
+    assert "is still starting; try again in a moment" in beginning.stderr
     assert unwell.stderr.endswith(f"if that lasts, end it with: kill {os.getpid()}\n")
 
 

@@ -37,7 +37,7 @@ def test_a_secret_is_set_used_and_not_shown(tmp_path, monkeypatch, capfd):
         process.stdout.close()
     assert "created datastore item token" in out
     assert "text/plain; charset=utf-8 (secret)" in out
-    assert "only packs get its value, where flows say secret('key')" in out
+    assert "only packs receive its value, where flows use secret('key')" in out
     assert "hunter2" not in out + log
 
 

@@ -117,7 +117,7 @@ def test_a_taken_port_is_one_clear_line(serve):
         port = taken.getsockname()[1]
         code, out, err = serve("--port", str(port)).end()
     assert (code, out) == (1, "")
-    hint = "perhaps a Flyte that runs already; choose one with --port or FLYTE_PORT"
+    hint = "perhaps another Flyte; choose another with --port or FLYTE_PORT"
     assert err == f"flyte: port {port} of 127.0.0.1 is taken by another program, {hint}\n"
 
 
@@ -211,7 +211,7 @@ def test_hup_usr1_and_usr2_leave_the_server_running(serve):
     server = serve()
     url = server.read_until(READY)[1]
     for number, said in (
-        (signal.SIGHUP, "SIGHUP: there is no TLS certificate, auth policy or issuer to load again"),
+        (signal.SIGHUP, "SIGHUP: no TLS certificate, auth policy or issuer to reload"),
         (signal.SIGUSR1, "The log goes to standard error"),
         (signal.SIGUSR2, "SIGUSR2 has no meaning here"),
     ):
@@ -231,7 +231,7 @@ def test_a_server_stops_with_its_terminal(tmp_path):
     log = tmp_path / "log"
     wait_until(lambda: log.exists() and READY.search(log.read_text()))
     os.kill(process, signal.SIGHUP)
-    wait_until(lambda: "SIGHUP: there is no" in log.read_text())
+    wait_until(lambda: "SIGHUP: no " in log.read_text())
     os.close(terminal)
     _, status = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(status) == 0
@@ -244,7 +244,7 @@ def test_after_usr1_the_log_goes_to_the_new_file(serve, tmp_path):
     wait_until(lambda: log.exists() and READY.search(log.read_text()))
     log.rename(tmp_path / "flyte.log.1")
     server.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: log.exists() and "The log file was opened again" in log.read_text())
+    wait_until(lambda: log.exists() and "The log file was reopened" in log.read_text())
     server.process.terminate()
     assert server.end()[0] == 0
     assert log.read_text().rstrip().endswith("flyte.server: stopped")

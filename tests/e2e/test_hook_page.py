@@ -49,7 +49,7 @@ def test_a_person_sees_what_was_called_which_flow_reacted_and_why_a_call_was_ref
     browser.said.clear()  # that the first request was refused, which is why the page asks for a token
     browser.run(f"document.getElementById('token').value = {json.dumps(token)}; document.getElementById('enter').click()")
     browser.wait_for(text_has("accepted"))
-    browser.wait_for(text_has("refused X-Hub-Signature-256 is not what the secret makes of this body"))
+    browser.wait_for(text_has("refused X-Hub-Signature-256 does not match the body"))
     browser.run("document.querySelectorAll('details').forEach((call) => call.open = true)")
     browser.wait_for(text_has("tell / it: ran"))
     shown = browser.run("document.getElementById('hooks').innerText")

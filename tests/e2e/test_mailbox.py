@@ -175,7 +175,7 @@ async def test_the_check_says_how_it_is(mailbox: Post, trusted: str) -> None:
     missing = await why(pack_for(mailbox.url(folder="No%20such"), trusted))
     assert missing.startswith(f"No such of {mailbox.user} at {place} cannot be opened: ")
     not_trusted = await why(email.create({"FLYTE_EMAIL_IMAP_URL": mailbox.url(), "FLYTE_EMAIL_IMAP_PASSWORD": PASSWORD}))
-    assert not_trusted.startswith(f"{place} shows a certificate that is not trusted: ")
+    assert not_trusted.startswith(f"{place} presented a certificate that is not trusted: ")
     assert (await why(pack_for("imap://flyte@127.0.0.1:1/", trusted))).startswith("127.0.0.1:1: ")
 
 

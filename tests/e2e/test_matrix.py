@@ -136,7 +136,7 @@ async def test_commands_talk_in_threads_with_format_and_change_what_they_said(an
         "members": 2,
         "encrypted": False,
     }
-    assert (foreign.name, foreign.payload["error"]) == ("UpdateMessageFailed", "this is no message of the bot")
+    assert (foreign.name, foreign.payload["error"]) == ("UpdateMessageFailed", "this is not a message of the bot")
 
 
 async def test_edits_own_messages_and_notices_are_no_events(ann: Person, bot: Account) -> None:
@@ -287,7 +287,7 @@ async def test_who_may_gives_a_command_and_who_may_not_is_told_in_the_thread(ann
         asked = await bob.say(room_id, "deploy shop 1")
         refusal = await bob.hear_text("you may not use `deploy`")
         await bob.say(room_id, "help")
-        await bob.hear_text("There is nothing that you can ask for here.")
+        await bob.hear_text("No commands are available to you here.")
         await ann.say(room_id, "flyte: help")
         await ann.say(room_id, "DEPLOY 'the shop' 1.2")
         received = await told(tester, "CommandReceived")
@@ -334,7 +334,7 @@ async def test_a_reaction_of_somebody_else_confirms_and_edits_the_question(ann: 
         await ann.say(room_id, "well?")
         await told(tester, "ReceivedMessage", lambda payload: payload["message"] == "well?")  # so the question is asked
         await tester.advance(601)
-        await bob.hear_text("Nobody decided in time: deploy shop 3")
+        await bob.hear_text("Expired without a decision: deploy shop 3")
         expired = await told(tester, "CommandRefused", lambda payload: payload["reason"] == "expired")
     assert settled["content"]["m.relates_to"] == {"rel_type": "m.replace", "event_id": question["event_id"]}
     assert (received["user"]["id"], received["approvedBy"]["id"]) == (ann.id, bob.id)
@@ -496,12 +496,12 @@ async def test_the_check_and_a_wrong_token_are_one_line_and_an_exit_code(server:
     environ = bot.environ(FLYTE_API=server, FLYTE_PACK_HEALTH_PORT="off", **by_file)
     pack = await run_pack(environ, "--check")
     output, _ = await pack.communicate()
-    connected = f"connected to {URL} as {bot.user_id}; nobody can invite it, for FLYTE_MATRIX_INVITES is not set"
+    connected = f"connected to {URL} as {bot.user_id}; it accepts no invitations, as FLYTE_MATRIX_INVITES is not set"
     assert (pack.returncode, output.decode()) == (0, f"Flyte: there is a server at {server}\nMatrix: {connected}\n")
     pack = await run_pack(bot.environ(FLYTE_API=server, FLYTE_MATRIX_HOMESERVER=server), "--check")
     output, _ = await pack.communicate()
     assert pack.returncode == 1
-    assert "Matrix: 127.0.0.1 does not answer as a homeserver does (HTTP 404)\n" in output.decode()
+    assert "Matrix: 127.0.0.1 does not respond like a homeserver (HTTP 404)\n" in output.decode()
     pack = await run_pack(bot.environ(FLYTE_API=server, FLYTE_PACK_HEALTH_PORT="off", FLYTE_MATRIX_TOKEN="syt_no"))
     output, _ = await pack.communicate()
     assert pack.returncode == 1

@@ -102,7 +102,7 @@ async def test_a_pack_that_fails_starts_again_and_the_others_do_not_notice(serve
         assert await result(server, "Do", pack="Fragile") == Event("Done", "done")
         (folder / "break").touch()
         assert "flyte.pack [Fragile]" in await until_logged(process, "the background task work failed")
-        assert "Fragile failed: " in await until_logged(process, "it starts again in")
+        assert "Fragile failed: " in await until_logged(process, "restarting in")
         assert await result(server, "Greet", "Ann", pack="Greeter") == Event("Greeted", "Hello Ann")
         assert await result(server, "Do", pack="Fragile") == Event("Done", "done")
         process.send_signal(signal.SIGINT)
@@ -114,7 +114,7 @@ async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(serve
     (folder / "fragile.py").write_text(FRAGILE)
     server.fake.fail(1000, status=403, on="/v1/packs", pack="Fragile")
     async with program(*RUN, "fragile.py", "greeter.py", api=server.url) as process:
-        await until_logged(process, "Fragile failed: This is not allowed.; it starts again in")
+        await until_logged(process, "Fragile failed: This is not allowed.; restarting in")
         assert await result(server, "Greet", "Ann", pack="Greeter") == Event("Greeted", "Hello Ann")
         process.send_signal(signal.SIGTERM)
         _, stderr = await process.communicate()
@@ -125,10 +125,14 @@ async def test_the_exit_code_tells_of_a_pack_that_does_not_work_at_the_end(serve
 @pytest.mark.parametrize(
     ("arguments", "environ", "told"),
     [
-        (["Shell", "Shell"], {}, ["two packs are called Shell; give one of them another name: --name PACK=NAME"]),
+        (["Shell", "Shell"], {}, ["two packs are called Shell; rename one of them: --name PACK=NAME"]),
         (["Shell", "Ticker", "--name", "X"], {}, ["which pack is X? Write PACK=X."]),
-        (["Shell", "Ticker", "--name", "Chat=X"], {}, ["Chat is none of the packs that are run."]),
-        (["Shell", "Ticker"], {"PACK_NAME": "X"}, ["PACK_NAME would name all of these packs alike: use --name PACK=NAME."]),
+        (["Shell", "Ticker", "--name", "Chat=X"], {}, ["Chat is not one of the packs to run."]),
+        (
+            ["Shell", "Ticker"],
+            {"PACK_NAME": "X"},
+            ["PACK_NAME would give all of these packs the same name; use --name PACK=NAME."],
+        ),
         (["Shell", "no_such.py"], {}, ["there is no file no_such.py"]),
         (
             ["Shell", "Ticker"],

@@ -26,7 +26,7 @@ def start(serve, tmp_path, packs, **settings):
 
 def test_clients_of_every_year_work_without_a_token_at_their_address_and_nowhere_else(serve, tmp_path):
     server, url, admin = start(serve, tmp_path, "T[env=dev,x=y=z]@127.0.0.1, Ticker@127.0.0.0/8")
-    warning = "WARNING .*whoever has an address in 127.0.0.1/32 may work as the pack .* without a token: take its commands"
+    warning = "WARNING .*any client with an address in 127.0.0.1/32 may work as the pack .* without a token: take its commands"
     server.read_until(warning)
     bearer = {"Authorization": f"Bearer {admin['FLYTE_JWT']}"}
     assert httpx2.post(f"{url}/v1/flows", json=FLOW, headers=bearer).status_code == 201

@@ -92,7 +92,7 @@ async def test_a_server_waits_for_a_database_that_is_not_there_yet(postgres, ser
     await prepare(client, server)
     assert await is_accepted(client, server)
     (line,) = server.warnings
-    assert "requests are answered with 503 meanwhile" in line
+    assert "until then, requests get 503" in line
     assert await server.end() == 0
 
 

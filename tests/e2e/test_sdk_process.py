@@ -229,7 +229,7 @@ async def test_sigterm_lets_a_running_command_finish(server: Loopback, greeter: 
         action_id = server.fake.ask("WaitFor", str(pipe))
         assert await printed(process) == "started"
         process.send_signal(signal.SIGTERM)
-        await until_logged(process, "SIGTERM: finishing what is in hand")
+        await until_logged(process, "SIGTERM: finishing work in progress")
         await asyncio.to_thread(pipe.write_text, "goodbye")
         assert await process.wait() == 0
     assert server.fake.results == {action_id: Event("Greeted", "goodbye")}
@@ -310,7 +310,7 @@ async def test_a_pack_that_is_refused_says_why_and_exits_with_1(server: Loopback
     async with program(greeter, api=server.url) as process:
         _, stderr = await process.communicate()
     assert process.returncode == 1
-    assert "Greeter stopped: This needs a token." in stderr.decode()
+    assert "Greeter stopped: A token is required." in stderr.decode()
 
 
 async def test_health_follows_the_connection_to_the_server(server: Loopback, greeter: Path) -> None:

@@ -141,7 +141,7 @@ def test_hup_loads_the_certificate_again_and_says_so(serve, root, tmp_path):
     write_pair(tmp_path, Certificate(issuer=root))
     server.process.send_signal(signal.SIGHUP)
     server.read_until("New connections get the new TLS certificate")
-    server.read_until("SIGHUP: looked again at the TLS certificate")
+    server.read_until("SIGHUP: reloaded the TLS certificate")
     (tmp_path / "root.pem").write_bytes(root.pem)
     assert httpx2.get(f"{url}/health", verify=ssl.create_default_context(cafile=tmp_path / "root.pem")).status_code == 200
     server.process.terminate()
@@ -167,7 +167,7 @@ def test_idle_clients_do_not_delay_the_stop_and_an_answer_under_way_arrives(serv
         head += reading.recv(1)
     began = time.monotonic()
     server.process.terminate()
-    server.read_until("stopping: requests under way")
+    server.read_until("stopping: requests in progress")
     length = int(re.search(rb"content-length: ([0-9]+)", head.lower())[1])
     got = 0
     while got < length:

@@ -38,7 +38,7 @@ def test_from_the_first_start_to_a_pack_that_works_and_a_token_that_is_revoked(s
     assert code == 0
     pack = {"FLYTE_API": server.url, "FLYTE_JWT": text.strip()}
     assert flyte("tokens", "revoke", "first", **admin) == (0, "revoked token first\n", "")
-    assert flyte("tokens", "list", **admin) == (1, "", "flyte: the token is not known; perhaps it was revoked\n")
+    assert flyte("tokens", "list", **admin) == (1, "", "flyte: the token is unknown; it may have been revoked\n")
     admin["FLYTE_JWT"] = ann.strip()
 
     with httpx2.Client(base_url=server.url, headers={"Authorization": f"Bearer {text.strip()}"}) as client:
@@ -59,7 +59,7 @@ def test_from_the_first_start_to_a_pack_that_works_and_a_token_that_is_revoked(s
     assert "admin's token" not in "".join(again.lines)  # there is one, Ann's
     assert flyte("tokens", "revoke", found[1], **admin)[0] == 0
     code, _, err = flyte("packs", "show", "Mine.env.dev", **pack)
-    assert (code, err) == (1, "flyte: the token is not known; perhaps it was revoked\n")
+    assert (code, err) == (1, "flyte: the token is unknown; it may have been revoked\n")
 
 
 def test_packs_of_2022_work_over_tls_with_a_token_and_older_ones_are_told_why_not(serve, tmp_path):

@@ -89,11 +89,11 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(se
         thread.start()
     wait_until(lambda: len(acknowledged) > 50)
     os.kill(workers[0], signal.SIGKILL)
-    parent.read_until(rf"worker \(process {workers[0]}\) has ended by SIGKILL; it is replaced in 0.5 s")
+    parent.read_until(rf"worker \(process {workers[0]}\) exited by SIGKILL; restarting in 0.5 s")
     successor = int(parent.read_until(AT_WORK)[1])
     assert successor not in workers
     os.kill(successor, signal.SIGKILL)
-    parent.read_until(rf"worker \(process {successor}\) has ended by SIGKILL; it is replaced in 1 s")
+    parent.read_until(rf"worker \(process {successor}\) exited by SIGKILL; restarting in 1 s")
     parent.read_until(AT_WORK)
     is_over.set()
     for thread in threads:
@@ -144,8 +144,8 @@ def test_the_port_of_others_is_not_shared_with_them(serve, store):
 
 def replacement(parent, worker):
     """Return the process that replaces a worker, once the parent has noticed that it must be replaced."""
-    parent.read_until(rf"worker \(process {worker}\) has not answered for 10 s; it is killed")
-    parent.read_until(rf"worker \(process {worker}\) has ended by SIGKILL; it is replaced")
+    parent.read_until(rf"worker \(process {worker}\) has not responded for 10 s; killing it")
+    parent.read_until(rf"worker \(process {worker}\) exited by SIGKILL; restarting")
     return int(parent.read_until(AT_WORK)[1])
 
 
@@ -180,9 +180,9 @@ def test_signals_reach_the_workers_and_end_none(serve, store, tmp_path):
     workers = [int(found) for found in re.findall(AT_WORK, log.read_text())]
     log.rename(tmp_path / "flyte.log.1")
     parent.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: log.exists() and log.read_text().count("The log file was opened again") == 3)
+    wait_until(lambda: log.exists() and log.read_text().count("The log file was reopened") == 3)
     parent.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: log.read_text().count("SIGHUP: there is no TLS certificate, auth policy or issuer to load again") == 2)
+    wait_until(lambda: log.read_text().count("SIGHUP: no TLS certificate, auth policy or issuer to reload") == 2)
     parent.process.send_signal(signal.SIGUSR2)
     wait_until(lambda: "SIGUSR2 has no meaning here" in log.read_text())
     assert all(is_there(worker) for worker in workers)

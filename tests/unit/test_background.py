@@ -52,4 +52,4 @@ def test_the_log_has_the_first_failure_with_its_traceback_and_the_recovery(caplo
     first, last = caplog.records
     assert first.levelname == "WARNING"
     assert first.exc_info is not None
-    assert "Timers works again after 3 failed tries" in last.getMessage()
+    assert "Timers works again after 3 failed attempts" in last.getMessage()

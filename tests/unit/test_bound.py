@@ -328,4 +328,4 @@ async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round
     clock.now += timedelta(days=2)
     await service.run_maintenance()
     assert "more than FLYTE_MAX_DISK allows" in service.health.warnings()[0]
-    assert "FLYTE_MAX_DISK allows again" not in caplog.text
+    assert "within FLYTE_MAX_DISK again" not in caplog.text

@@ -90,7 +90,7 @@ async def test_that_a_change_failed_is_written_once_the_store_can_be(store, capl
     with pytest.raises(UnavailableError):
         await service.flows.save(Flow("f"))
     store.save_flow = save_flow
-    assert "was not made; that is written once the store can be" in caplog.text
+    assert "was not made; recording that as soon as the store can be" in caplog.text
     with pytest.raises(UnavailableError):  # nothing is changed without an entry
         await service.data.save(DataItem("k", "text/plain", b"v"))
     assert service.data.list() == []
@@ -156,7 +156,7 @@ async def test_a_server_that_is_killed_between_an_entry_and_its_change_leaves_on
         assert await said(service) == ["flow f created", "flow f updated", "flow f found"]
         (found, tried, first) = await service.audit.list_changes(AuditFilter())
         assert (found.before, found.after, found.who.kind) == (tried.after, first.after, "server")
-        assert f"The flow 'f' is not as change {tried.head} says that it was left" in caplog.text
+        assert f"The flow 'f' does not match change {tried.head}, its last audit entry" in caplog.text
     chain = await check_whole(SqliteStore(path))
     assert [change.seq for change in chain.found] == [3]
 

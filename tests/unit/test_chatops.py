@@ -94,11 +94,11 @@ def test_patterns_find_their_arguments(pattern: str, text: str, arguments: dict[
         ("[deploy] {app}", "does not begin with a word"),
         ("deploy {app", "'{app' is neither a word nor {name}"),
         ("deploy {app} {app}", "{app} is there twice"),
-        ("note {text...} {more}", "{text...} takes all that is left, so nothing can follow it"),
-        ("deploy [{app}", "there is a [ without its ]"),
-        ("deploy {app}]", "there is a ] without its ["),
-        ("deploy [[{app}]]", "brackets are not within brackets"),
-        ("deploy []", "there is nothing in the brackets"),
+        ("note {text...} {more}", "{text...} takes the rest of the line, so nothing can follow it"),
+        ("deploy [{app}", "[ without a closing ]"),
+        ("deploy {app}]", "] without an opening ["),
+        ("deploy [[{app}]]", "brackets cannot be nested"),
+        ("deploy []", "the brackets are empty"),
         ("deploy {a b}", "'{a b}' is neither"),
         ("say 'hello'", "begins with a quote"),
         ("x" * 501, "at most 500 characters"),
@@ -128,14 +128,14 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
             groups=GROUPS,
         )
     assert [str(problem) for problem in failed.value.problems] == [
-        "commands[0]: '{app}' does not begin with a word, so it would be every message",
+        "commands[0]: '{app}' does not begin with a word, so it would match every message",
         "commands[1]: Object contains unknown field `alow`",
         "commands[2]: there is no group 'opps'; there are: ops",
-        "commands[3]: a command cannot begin with 'help', which means something of its own",
+        "commands[3]: a command cannot begin with 'help', which has a meaning of its own",
         "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "commands[6]: there is another command 'fine'; say `name`",
         "commands[7]: Object contains unknown field `user` - at `$.allow`",
-        "commands[8]: '0' leaves no time to confirm",
+        "commands[8]: '0' is too short to confirm",
     ]
     for wrong in ({"commands": [], "comands": []}, [], "text", {"prefix": "flyte"}):
         with pytest.raises(InputError):
@@ -168,8 +168,8 @@ def test_every_fault_of_each_command_is_told_and_of_the_rest_too() -> None:
         "commands[0]: Object contains unknown field `alow`",
         "commands[0]: Expected `str`, got `int` - at `$.help`",
         "commands[0]: Object contains unknown field `user` - at `$.allow`",
-        "commands[0]: '{app}' does not begin with a word, so it would be every message",
-        "commands[1]: a command cannot begin with 'help', which means something of its own",
+        "commands[0]: '{app}' does not begin with a word, so it would match every message",
+        "commands[1]: a command cannot begin with 'help', which has a meaning of its own",
         "commands[1]: there is no group 'opps'; there are: ops",
         "commands[1]: there is no group 'devs'; there are: ops",
         "commands[1]: there is no group 'x'; there are: ops",
@@ -184,7 +184,7 @@ async def test_faults_are_in_the_log_before_anybody_speaks(caplog: pytest.LogCap
         tester.server.data["chatops"] = {"commands": [{"patern": "x"}]}
         await tester.advance(LOOK_AGAIN)
         await settle()
-    assert "not valid: commands[0]: Object contains unknown field `patern`; what was" in caplog.text
+    assert "not valid: commands[0]: Object contains unknown field `patern`; keeping" in caplog.text
 
 
 # ----------------------------------------------------------------------------------------------------------- commands
@@ -247,17 +247,17 @@ def test_help_shows_what_one_may_ask_for_here() -> None:
         {**DEPLOY, "confirm": {}}, NOTE, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte"
     )
     assert replies(hear(declared, "flyte help")) == [
-        "`flyte deploy {app} [{version}]`  Deploys an application. (somebody has to approve it)\n`flyte note {text...}`"
+        "`flyte deploy {app} [{version}]`  Deploys an application. (requires approval)\n`flyte note {text...}`"
     ]
     assert replies(hear(declared, "flyte help note")) == ["`flyte note {text...}`"]
-    assert replies(hear(declared, "flyte help drop")) == ["There is nothing that you can ask for here."]
+    assert replies(hear(declared, "flyte help drop")) == ["No commands are available to you here."]
     assert "drop" in replies(hear(declared, "flyte help", "bob"))[0]
 
 
 def test_a_command_that_lacks_something_is_answered_with_its_usage() -> None:
     declared = catalog(DEPLOY, {"pattern": "drop {database}", "allow": {"users": ["bob"]}}, prefix="flyte")
     assert replies(hear(declared, "flyte deploy")) == [
-        "That is not quite it:\n`flyte deploy {app} [{version}]`  Deploys an application."
+        "Unknown or incomplete command:\n`flyte deploy {app} [{version}]`  Deploys an application."
     ]
     assert hear(declared, "flyte drop") == []
 
@@ -279,7 +279,7 @@ def test_what_begins_with_the_first_word_of_a_command_is_answered_in_any_mode(
 ) -> None:
     deeds = hear(catalog(DEPLOY, {"pattern": "roll back {app}"}, **more), text)
     assert told(deeds) == []
-    assert replies(deeds)[0].startswith(f"That is not quite it:\n{usage}")
+    assert replies(deeds)[0].startswith(f"Unknown or incomplete command:\n{usage}")
 
 
 @pytest.mark.parametrize("text", ["let us deploy shop", "deployed", "'deploy' it", "rolling"])
@@ -294,8 +294,8 @@ def test_of_several_commands_with_one_first_word_the_usage_of_those_that_begin_a
 
 
 def test_help_is_answered_without_commands_where_it_is_for_the_bot() -> None:
-    assert "No commands are declared here yet" in replies(hear(Catalog(), "help", is_addressed=True))[0]
-    assert "No commands are declared here yet" in replies(hear(Catalog(), "help", is_console=True))[0]
+    assert "No commands are declared yet" in replies(hear(Catalog(), "help", is_addressed=True))[0]
+    assert "No commands are declared yet" in replies(hear(Catalog(), "help", is_console=True))[0]
     assert replies(hear(catalog(DEPLOY, prefix="flyte"), "help", is_console=True)) == [
         "`flyte deploy {app} [{version}]`  Deploys an application."
     ]
@@ -426,7 +426,7 @@ def test_a_yes_that_comes_too_late_does_not_count() -> None:
     assert told(at.hear(declared, said("approve k1", "bob"), 300)) == []
     deeds = at.expire("k1")
     assert isinstance(deeds[0], Settle)
-    assert deeds[0].text == "Nobody decided in time: deploy shop"
+    assert deeds[0].text == "Expired without a decision: deploy shop"
     assert [payload.reason for payload in told(deeds)] == ["expired"]
     assert at.expire("k1") == []
 
@@ -434,7 +434,7 @@ def test_a_yes_that_comes_too_late_does_not_count() -> None:
 def test_of_several_questions_the_answer_says_which() -> None:
     at, declared = asked()
     at.hear(declared, said("deploy bank"), 1)
-    assert replies(at.hear(declared, said("approve", "bob"), 2)) == ["Several questions are open here; say which: `k1`, `k2`."]
+    assert replies(at.hear(declared, said("approve", "bob"), 2)) == ["Several questions are open here; give the id: `k1`, `k2`."]
     assert told(at.hear(declared, said("approve k2", "bob"), 3))[0].arguments["app"] == "bank"
     assert told(at.hear(declared, said("approve", "bob"), 4))[0].arguments["app"] == "shop"
 
@@ -446,11 +446,11 @@ def test_of_several_questions_the_answer_says_which() -> None:
         ("refuse", "No question is open in this channel."),
         (
             "approve k9",
-            "There is no open question `k9` in this channel: it was answered, its time is over, or it was asked elsewhere.",
+            "There is no open question `k9` in this channel: it was answered, it expired, or it was asked elsewhere.",
         ),
         (
             "`refuse k9`",
-            "There is no open question `k9` in this channel: it was answered, its time is over, or it was asked elsewhere.",
+            "There is no open question `k9` in this channel: it was answered, it expired, or it was asked elsewhere.",
         ),
     ],
 )
@@ -523,7 +523,7 @@ async def test_in_the_room_a_question_that_nobody_answers_is_over_after_its_time
         await tester.advance(1)
         await settle()
         assert tester.sent[-1].payload["reason"] == "expired"
-    assert room.messages[-1].text == "Nobody decided in time: deploy shop"
+    assert room.messages[-1].text == "Expired without a decision: deploy shop"
 
 
 async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -547,7 +547,7 @@ async def test_what_is_declared_is_read_again_and_what_is_faulty_changes_nothing
         await tester.advance(10)
         await room.say("deploy shop")
         assert names(tester).count("CommandReceived") == 4
-    assert "chatops cannot be used: not valid: commands[1]: Object contains unknown field `patern`; what was" in caplog.text
+    assert "chatops is not valid: not valid: commands[1]: Object contains unknown field `patern`; keeping" in caplog.text
 
 
 async def test_a_channel_is_meant_by_its_name() -> None:

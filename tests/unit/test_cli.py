@@ -113,7 +113,7 @@ def test_broken_distributions_do_not_break_the_help_nor_other_commands(flyte):
     [
         ("fails", "cannot be loaded: RuntimeError: of others"),
         ("exits", "cannot be loaded: SystemExit: 0"),
-        ("other", "cannot be run: json:dumps is not a command of click"),
+        ("other", "cannot be run: json:dumps is not a click command"),
         ("no", "cannot be loaded: AttributeError: module 'json' has no attribute 'no'"),
     ],
 )
@@ -224,7 +224,7 @@ def test_only_packs_with_another_side_have_a_manifest(flyte):
     assert (code, err) == (0, "")
     assert "socket_mode_enabled: true" in out
     code, out, err = flyte("pack", "manifest", "Shell")
-    assert (code, out, err.strip()) == (1, "", "flyte: the pack Shell has no manifest, for it needs none")
+    assert (code, out, err.strip()) == (1, "", "flyte: the pack Shell has no manifest and needs none")
 
 
 @pytest.mark.slow

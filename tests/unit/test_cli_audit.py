@@ -53,7 +53,7 @@ def touch(statement, *values):
 def test_a_store_that_nobody_has_touched_is_as_its_changes_say(flyte, heads):
     code, out, err = flyte("audit", "verify")
     assert (code, err) == (0, "")
-    assert out == f"4 changes are as they were written, and the store is as they say\nthe newest is {heads[-1]}\n"
+    assert out == f"4 changes are unmodified, and the store matches them\nthe newest is {heads[-1]}\n"
     expected = [word for head in heads for word in ("--expect", head.upper())]
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///flyte.db", "--json", *expected)
     assert (code, json.loads(out)) == (
@@ -138,12 +138,12 @@ def test_what_a_server_has_found_stays_to_be_told(flyte, heads, tmp_path):
     asyncio.run(start())
     code, out, err = flyte("audit", "verify")
     assert (code, err) == (0, "")
-    assert out.startswith("change 5 says that a server found datastore motto changed past the log\n5 changes are as they were")
+    assert out.startswith("change 5 recorded that datastore motto changed outside the audit log\n5 changes are unmodified")
 
 
 def test_a_store_that_is_not_there_is_not_made(flyte, tmp_path):
     code, _, err = flyte("audit", "verify")
-    assert (code, "is not there; name the file" in err) == (2, True)
+    assert (code, "does not exist; give the path" in err) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +179,7 @@ def test_a_change_is_shown_by_what_is_different_and_steers_no_terminal():
     ("state", "shown"),
     [
         (ResourceState.of_secret("text/plain", b"e", ""), "+(a secret, encrypted as"),
-        (ResourceState.of("image/png", b"\xff\x00"), "+(2 bytes that are no text, SHA-256 "),
+        (ResourceState.of("image/png", b"\xff\x00"), "+(2 bytes that are not text, SHA-256 "),
         (ResourceState.of("text/plain", b"x" * 70_000), "+(cut here; 70000 bytes in all, SHA-256 "),
         (ResourceState.of("application/json", b'{"a":{"b":[1]}}'), "+  - 1"),
         (ResourceState.of("application/json", b"{no"), "+{no"),
@@ -215,10 +215,10 @@ def test_a_log_that_was_trimmed_is_whole_from_where_on(flyte, tmp_path):
     removed = oldest.seq - 1
     removed_one, kept_one = f"1:{'0' * 64}", f"{removed}:{oldest.previous}"
     code, out, err = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one)
-    assert (code, err) == (1, "flyte: no change given with --expect is in the log any more; note newer ones more often\n")
+    assert (code, err) == (1, "flyte: none of the changes given with --expect is still in the log; note newer ones more often\n")
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--expect", removed_one, "--expect", kept_one)
     assert code == 0
-    assert f"{111 - removed} changes are as they were written" in out
+    assert f"{111 - removed} changes are unmodified" in out
     assert f"the oldest is {oldest.seq}: those up to {removed}:{oldest.previous} were removed to bound the log\n" in out
     assert "change 1 cannot be compared with --expect any more" in out
     code, out, _ = flyte("audit", "verify", "--store", "sqlite:///trimmed.db", "--json", "--expect", f"1:{'0' * 64}")

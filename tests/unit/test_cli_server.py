@@ -52,7 +52,7 @@ async def test_the_housekeeping_goes_on_after_a_failure(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "flyte.server"):
         sweeping = asyncio.create_task(run_maintenance(service, stop))
         await failed.wait()
-    assert "The housekeeping failed: The store is closed; trying again until it works" in caplog.text
+    assert "The housekeeping failed: The store is closed; retrying until it succeeds" in caplog.text
     assert not sweeping.done()
     stop.set()
     await sweeping

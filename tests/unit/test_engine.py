@@ -278,7 +278,7 @@ def test_all_waits_for_every_dependency():
 
 JOIN_STEPS = (a_step("a"), a_step("b"), a_step("c", event="Output", pack="Shell", dependsOn={"all": ["a", "b"]}))
 JOIN = a_flow(*JOIN_STEPS)
-OVER = "it cannot run any more in this execution, in which no action is open"
+OVER = "it can no longer run in this execution, which has no open actions"
 
 
 def test_a_join_whose_last_step_failed_says_that_it_cannot_run_any_more():

@@ -44,7 +44,7 @@ async def test_help_in_the_room_is_answered_with_and_without_commands() -> None:
     room = standing_room()
     async with PackTester(pack_for(room)) as tester:
         await room.say("help")
-        assert "No commands are declared here yet" in room.messages[-1].text
+        assert "No commands are declared yet" in room.messages[-1].text
         tester.server.data["chatops"] = {"prefix": "flyte", "commands": [{"pattern": "deploy {app}"}]}
         await tester.advance(10)
         await room.say("Help")
@@ -349,7 +349,7 @@ async def test_lines_are_said_and_commands_obeyed(tmp_path: Path) -> None:
     general, new = room.channel("general").id, room.channel("new").id
     assert said == [("hello", general), ("there", new), ("yes", new), ("last", new)]
     assert lines[0] == "! that message has no button 'Go'; it has: none"
-    assert lines[1:] == ["! there is no /dance; /help shows what there is"]
+    assert lines[1:] == ["! unknown command /dance; see /help"]
     close()
 
 

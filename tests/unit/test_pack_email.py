@@ -182,7 +182,7 @@ async def test_an_address_beyond_ascii_needs_a_server_that_knows_such() -> None:
     assert "SMTPUTF8" in server.mails[0].options
     async with mail_server() as server:
         event = await send(server, {**LETTER, "to": ["jörg@example.com"]})
-    assert event.payload["error"] == f"{server.place} takes no addresses with letters beyond ASCII (SMTPUTF8)"
+    assert event.payload["error"] == f"{server.place} does not support addresses with non-ASCII letters (SMTPUTF8)"
 
 
 async def test_an_answer_belongs_to_the_thread_of_what_it_answers() -> None:
@@ -206,8 +206,8 @@ async def test_the_sender_may_be_a_setting() -> None:
     [
         ({"to": []}, "to: there is no recipient"),
         ({"to": ["", " "]}, "to: there is no recipient"),
-        ({"from": "a@x.de, b@x.de"}, "from: is not one address"),
-        ({"from": ""}, "from: is not one address"),
+        ({"from": "a@x.de, b@x.de"}, "from: is not a single address"),
+        ({"from": ""}, "from: is not a single address"),
         ({"to": ["ann"]}, "to: 'ann' is not an address such as ann@example.com"),
         ({"to": ["a@x.de;b@x.de"]}, "to: 'a@x.de;b@x.de' is not an address such as ann@example.com"),
         ({"cc": "a@x.de\r\nBcc: b@x.de"}, "cc: 'a@x.de\\r\\nBcc: b@x.de' is not an address such as ann@example.com"),
@@ -298,7 +298,7 @@ async def test_a_message_that_is_refused_is_not() -> None:
 async def test_a_message_that_may_have_been_taken_is_not_sent_twice() -> None:
     async with mail_server(answers={"DATA": ["hang up"]}) as server:
         event = await send(server, LETTER)
-    assert event.payload["error"].startswith(f"{server.place} did not say whether it took the message: ")
+    assert event.payload["error"].startswith(f"{server.place} did not confirm that it accepted the message: ")
     assert server.seen == ["RCPT ann@example.com 250", "DATA han"]
 
 
@@ -356,7 +356,7 @@ async def test_with_tls_required_nothing_goes_over_the_wire_without(certificate:
     async with mail_server(tls_context=tls) as server:
         assert (await send(server, LETTER, FLYTE_EMAIL_TLS="required", **trusted)).name == "EmailSent"
         event = await send(server, LETTER, FLYTE_EMAIL_TLS="required")
-    assert event.payload["error"].startswith(f"{server.place} shows a certificate that is not trusted: ")
+    assert event.payload["error"].startswith(f"{server.place} presented a certificate that is not trusted: ")
 
 
 async def test_tls_from_the_start(certificate: tuple[Any, dict[str, str]]) -> None:
@@ -364,7 +364,7 @@ async def test_tls_from_the_start(certificate: tuple[Any, dict[str, str]]) -> No
     async with mail_server(tls) as server:
         assert (await send(server, LETTER, FLYTE_EMAIL_TLS="implicit", **trusted)).name == "EmailSent"
         event = await send(server, LETTER, FLYTE_EMAIL_TLS="implicit")
-    assert event.payload["error"].startswith(f"{server.place} shows a certificate that is not trusted: ")
+    assert event.payload["error"].startswith(f"{server.place} presented a certificate that is not trusted: ")
 
 
 async def test_a_login_is_told_over_tls_and_nowhere_else(
@@ -401,7 +401,7 @@ def test_wrong_settings_are_told_all_at_once() -> None:
     assert [str(problem) for problem in caught.value.problems] == [
         "FLYTE_EMAIL_TIMEOUT: 'soon' is not a duration such as 30s, 5m or 1h30m",
         "SMTPSERVER: is not set: the mail server, such as mail.example.com:587",
-        "FLYTE_EMAIL_TLS: with a login say required, implicit or off: the password would be told to whoever does not offer TLS",
+        "FLYTE_EMAIL_TLS: with a login, use required, implicit or off: otherwise the password could be sent without TLS",
         "FLYTE_EMAIL_FROM: 'nobody' is not an address such as ann@example.com",
         "FLYTE_EMAIL_RETRIES: '11' is not a number from 0 to 10",
     ]
@@ -436,7 +436,7 @@ def test_a_mailbox_may_be_all_there_is() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("imaps://flyte:s3cret@mail.example.com", "holds a password; that belongs into FLYTE_EMAIL_IMAP_PASSWORD"),
+        ("imaps://flyte:s3cret@mail.example.com", "contains a password; set it in FLYTE_EMAIL_IMAP_PASSWORD"),
         ("imaps://mail.example.com", "'imaps://mail.example.com' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
         ("pop://a@b", "'pop://a@b' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),
         ("imap://a@b:99999", "'imap://a@b:99999' is not a mailbox such as imaps://flyte@mail.example.com/INBOX"),

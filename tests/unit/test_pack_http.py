@@ -137,7 +137,7 @@ async def test_who_asks_is_told_to_the_server_and_to_nobody_else(
         ({"method": "GET /x"}, "'GET /x' is not a method such as GET or POST"),
         ({"method": "CONNECT"}, "'CONNECT' is not a method such as GET or POST"),
         ({"timeout": "soon"}, "'soon' is not a duration such as 30s, 5m or 1h30m"),
-        ({"timeout": 0}, "a timeout of 0 s leaves no time, or more than a day"),
+        ({"timeout": 0}, "a timeout of 0 s must be more than 0 and at most a day"),
         ({"auth": {"bearer": "x", "username": "y"}}, "auth: give either bearer, or username and password"),
     ],
 )
@@ -154,7 +154,7 @@ async def test_an_input_that_does_not_fit_is_fatal_and_says_why(wrong: dict[str,
         ("http:///things", "'http:///things' is not a url such as https://api.example.com/things"),
         ("http://a\n.b/", "the url is not valid: Invalid non-printable ASCII character in URL, '\\n' at position 8."),
         ("http://0177.0.0.1/", "the url is not valid: Invalid IPv4 address: '0177.0.0.1'"),
-        ("http://ann:s3cret@a/", "the url holds a user name or password; give them as auth"),
+        ("http://ann:s3cret@a/", "the url contains a user name or password; use auth instead"),
     ],
 )
 async def test_what_is_no_url_is_told(url: str, why: str) -> None:
@@ -258,7 +258,7 @@ async def test_a_server_that_never_ends_its_answer_is_left() -> None:
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        assert await ask(url, timeout="100ms", retries=0) == failed("there was no whole answer within 0.1 s", url)
+        assert await ask(url, timeout="100ms", retries=0) == failed("no complete response within 0.1 s", url)
 
 
 async def test_a_name_that_nobody_has_is_told() -> None:
@@ -491,7 +491,7 @@ async def test_a_host_that_is_not_on_the_list_is_not_even_looked_up(monkeypatch:
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     event = await ask("https://api.example.com@evil.example:8443/", {"FLYTE_HTTP_ALLOW": "api.example.com"})
-    assert event.payload["error"] == "the url holds a user name or password; give them as auth"
+    assert event.payload["error"] == "the url contains a user name or password; use auth instead"
     event = await ask("https://evil.example/", {"FLYTE_HTTP_ALLOW": "api.example.com"})
     assert event == failed("evil.example:443 is not among the hosts of FLYTE_HTTP_ALLOW", "https://evil.example/")
 
@@ -533,8 +533,8 @@ async def test_proxies_are_used_only_if_asked_for(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        ({}, "flows may ask every host that has a public address"),
-        ({"FLYTE_HTTP_ALLOW": "localhost:9200,*.example.com", **HERE}, "flows may ask localhost, *.example.com"),
+        ({}, "flows may call every host with a public address"),
+        ({"FLYTE_HTTP_ALLOW": "localhost:9200,*.example.com", **HERE}, "flows may call localhost, *.example.com"),
     ],
 )
 async def test_the_check_says_what_flows_may_ask(environ: dict[str, str], says: str) -> None:

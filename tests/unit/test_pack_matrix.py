@@ -54,11 +54,11 @@ def said(body: Any, **content: Any) -> RoomEvent:
         ({}, ["FLYTE_MATRIX_HOMESERVER: is not set", "FLYTE_MATRIX_TOKEN: is not set: the access token of the bot, or "]),
         (
             {"FLYTE_MATRIX_HOMESERVER": "flyte.test", "FLYTE_MATRIX_TOKEN": "a b"},
-            ["'flyte.test' is not an address", "no token has"],
+            ["'flyte.test' is not an address", "a token cannot have"],
         ),
         (
             {**GOOD, "FLYTE_MATRIX_PASSWORD": "x"},
-            ["FLYTE_MATRIX_TOKEN: FLYTE_MATRIX_PASSWORD is set as well", "whose password it is"],
+            ["FLYTE_MATRIX_TOKEN: FLYTE_MATRIX_PASSWORD is set as well", "the user of the password"],
         ),
         ({**GOOD, "FLYTE_MATRIX_TOKEN_FILE": "/nowhere"}, ["FLYTE_MATRIX_TOKEN_FILE: FLYTE_MATRIX_TOKEN is set as well"]),
         ({**GOOD, "FLYTE_MATRIX_TOKEN": "", "FLYTE_MATRIX_TOKEN_FILE": "/nowhere"}, ["cannot read '/nowhere': No such file"]),

@@ -84,10 +84,10 @@ async def test_a_message_whose_answer_got_lost_is_sent_again_as_the_same() -> No
 @pytest.mark.parametrize(
     ("answers", "result"),
     [
-        ([Answer(502, {}, b"<html>Bad Gateway</html>")] * 5, "127.0.0.1 does not answer as a homeserver does (HTTP 502)"),
-        ([Answer(200, {}, b"<html>Welcome</html>")] * 5, "127.0.0.1 does not answer as a homeserver does (HTTP 200)"),
-        ([Answer(302, {"Location": "https://elsewhere.test"})] * 5, "127.0.0.1 does not answer as a homeserver does (HTTP 302)"),
-        ([Answer(404, {}, b"[]")] * 5, "127.0.0.1 does not answer as a homeserver does (HTTP 404)"),
+        ([Answer(502, {}, b"<html>Bad Gateway</html>")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 502)"),
+        ([Answer(200, {}, b"<html>Welcome</html>")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 200)"),
+        ([Answer(302, {"Location": "https://elsewhere.test"})] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 302)"),
+        ([Answer(404, {}, b"[]")] * 5, "127.0.0.1 does not respond like a homeserver (HTTP 404)"),
         ([answer(500, errcode="M_UNKNOWN", error="Internal\nserver  error")] * 5, "M_UNKNOWN: Internal server error"),
     ],
 )
@@ -114,7 +114,7 @@ async def test_a_certificate_is_trusted_when_its_file_is_named(tmp_path: Path) -
     file.write_bytes(certificate.pem)
     homeserver = Homeserver(answer(user_id="@flyte:flyte.test"), answer(displayname="Flyte"))
     async with web(homeserver.reply, server_context(tmp_path, certificate)) as server:
-        with pytest.raises(UnavailableError, match="shows a certificate that is not trusted: self-signed"):
+        with pytest.raises(UnavailableError, match="presented a certificate that is not trusted: self-signed"):
             await homeserver.api(server).identify()
         identity = await homeserver.api(server, ca_cert_file=file).identify()
     assert (identity.user_id, identity.display_name, identity.server) == ("@flyte:flyte.test", "Flyte", "flyte.test")

@@ -301,7 +301,7 @@ async def test_an_answer_that_is_none_is_an_error_that_says_so(slack: Slack) -> 
     async with running(slack) as tester:
         slack.prepare("chat.postMessage", "<html>Bad Gateway</html>", status=502)
         event = await tester.run("SendMessage", {"message": "hi", "channelId": "C1"})
-    assert event.payload["error"] == "the answer of Slack is no use (HTTP 502)"
+    assert event.payload["error"] == "unexpected response of Slack (HTTP 502)"
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ async def test_it_waits_for_slack_to_come_back(slack: Slack, caplog: pytest.LogC
         await slack.happen(HELLO)
         assert len(tester.sent) == 1
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "Slack failed: internal_error; trying again until it works",
-        "the connection to Slack failed: service_unavailable; trying again until it works",
+        "Slack failed: internal_error; retrying until it succeeds",
+        "the connection to Slack failed: service_unavailable; retrying until it succeeds",
     ]
 
 
@@ -410,7 +410,7 @@ def test_the_settings_are_all_looked_at() -> None:
         "RENEW_CONVERSATION_LIST: 'often' is not a number of whole hours",
         "FLYTE_SLACK_OWN_MESSAGES: 'perhaps' is neither true nor false",
     ]
-    with pytest.raises(SettingsError, match="that one belongs into FLYTE_SLACK_APP_TOKEN"):
+    with pytest.raises(SettingsError, match="set it in FLYTE_SLACK_APP_TOKEN"):
         create({"FLYTE_SLACK_TOKEN": "xapp-1"})
     with pytest.raises(SettingsError, match="FLYTE_SLACK_API_URL"):
         create({"FLYTE_SLACK_TOKEN": "xoxb-1", "FLYTE_SLACK_API_URL": "slack.com"})
@@ -425,7 +425,7 @@ async def checked(slack: Slack, **variables: str) -> str:
 async def test_the_check_says_in_one_line_what_is_wrong(slack: Slack) -> None:
     assert await checked(slack) == "well: connected to Acme as flyte"
     assert [method for method, _ in slack.calls] == ["auth.test", "apps.connections.open"]
-    no_events = "; no events, for FLYTE_SLACK_APP_TOKEN is not set"
+    no_events = "; no events, as FLYTE_SLACK_APP_TOKEN is not set"
     assert await checked(slack, FLYTE_SLACK_APP_TOKEN="") == f"well: connected to Acme as flyte{no_events}"
     assert await checked(slack, FLYTE_SLACK_TOKEN="xoxb-no") == "not well: Slack refuses FLYTE_SLACK_TOKEN: invalid_auth"
     assert await checked(slack, FLYTE_SLACK_APP_TOKEN="xapp-no") == "not well: Slack refuses FLYTE_SLACK_APP_TOKEN: invalid_auth"

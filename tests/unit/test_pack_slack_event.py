@@ -473,7 +473,7 @@ async def test_a_button_of_a_question_that_is_no_longer_known_says_so_in_its_pla
     gone = {"blocks": [{}, {"elements": [{"action_id": "flyte.approve", "value": "beef"}]}]}
     async with running(slack) as tester:
         await slack.interact("interactive", press("flyte.approve", "U2", gone))
-        assert slack.called("chat.update")[0]["text"].startswith("This question counts no longer:")
+        assert slack.called("chat.update")[0]["text"].startswith("This question is closed:")
         assert tester.sent == []
 
 

@@ -208,14 +208,14 @@ async def test_a_pack_waits_for_a_server_that_is_not_there_yet(caplog: pytest.Lo
         assert await tester.run("Work") == DONE
     assert len(tester.clock.back_offs) == 5
     assert logged(caplog) == [
-        "registration failed: GET http://flyte.test/v1: connection refused; trying again until it works",
-        "registration works again after 5 failed tries",
+        "registration failed: GET http://flyte.test/v1: connection refused; retrying until it succeeds",
+        "registration works again after 5 failed attempts",
         "Worker is registered at http://flyte.test",
     ]
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(400, "The input is not valid."), (401, "This needs a token."), (403, "This is not allowed.")]
+    ("status", "reason"), [(400, "The input is not valid."), (401, "A token is required."), (403, "This is not allowed.")]
 )
 async def test_a_pack_that_the_server_refuses_ends_with_the_reason(status: int, reason: str) -> None:
     tester = PackTester(worker())
@@ -232,7 +232,7 @@ async def test_a_take_that_fails_is_tried_again_and_logged_once(status: int, cap
         caplog.clear()
         tester.server.fail(4, status=status, on="/take")
         assert await tester.run("Work") == DONE
-    assert [line.split(":")[0] for line in logged(caplog)] == ["take failed", "take works again after 4 failed tries"]
+    assert [line.split(":")[0] for line in logged(caplog)] == ["take failed", "take works again after 4 failed attempts"]
 
 
 @pytest.mark.parametrize("fault", ["status", "disconnect", "lost answer"])
@@ -259,7 +259,7 @@ async def test_a_result_that_nobody_wants_is_dropped_with_a_clear_word(status: i
         await tester.server.until(lambda: sum(call.endswith("/result") for call in tester.server.requests) == tries)
         assert await tester.run("Work") == DONE
     assert len(tester.server.results) == 1
-    assert any(line.startswith("the result of Work was not wanted and is dropped") for line in logged(caplog))
+    assert any(line.startswith("the result of Work was rejected and is dropped") for line in logged(caplog))
 
 
 async def test_a_result_that_is_too_large_is_replaced_by_fatal() -> None:
@@ -365,7 +365,7 @@ async def test_a_pack_that_was_lost_registers_once_however_many_notice_it() -> N
 async def test_a_pack_stops_at_once_while_the_server_is_away() -> None:
     tester = PackTester(worker(), patience=0)
     release = tester.server.hold(on="/v1")
-    with pytest.raises(FlyteError, match="there was not a registration"):
+    with pytest.raises(FlyteError, match="timed out waiting for a registration"):
         await tester.__aenter__()
     await asyncio.wait_for(tester.stop(), timeout=5)
     assert not release.is_set()
@@ -381,7 +381,7 @@ async def test_results_that_could_not_be_handed_in_are_an_error_at_the_end() -> 
         running = asyncio.create_task(session.run())
         await settle()
         session.stop()
-        with pytest.raises(UnavailableError, match="1 results or events could not be handed in"):
+        with pytest.raises(UnavailableError, match="1 results or events could not be delivered"):
             await running
 
 

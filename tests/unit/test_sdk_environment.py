@@ -85,7 +85,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     ) == {
         "FLYTE_API": "is not set: the server's address, such as http://localhost:8080",
         "FLYTE_LABELS": "'broken' is not of the form key=value",
-        "FLYTE_JWT": "is not a token: it holds blanks or letters that no token has",
+        "FLYTE_JWT": "is not a token: it contains characters that a token cannot have",
         "FLYTE_API_TIMEOUT": "'-1' is not a number of whole seconds (0 means no limit)",
         "FLYTE_PACK_HEALTH_PORT": "'99999' is neither a port from 1 to 65535 nor off",
         "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h30m",

@@ -366,7 +366,7 @@ async def test_progress_after_the_end_of_its_command_is_dropped(caplog: pytest.L
         await late[0]
         await tester.advance(0)
         assert tester.sent == [progressed(-1)]
-    assert "progress (Progressed) came after the end of its command and is dropped" in caplog.text
+    assert "progress (Progressed) came after its command ended and is dropped" in caplog.text
 
 
 async def test_progress_of_a_command_that_fails_comes_before_its_result() -> None:

@@ -116,10 +116,10 @@ async def test_a_source_that_fails_is_started_again_after_pauses_that_grow(caplo
             assert most / 2 <= pause <= most
         warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert [record.getMessage() for record in warnings] == [
-            "the source listen failed: ValueError: bang; trying again until it works"
+            "the source listen failed: ValueError: bang; retrying until it succeeds"
         ]
         assert warnings[0].exc_info is not None
-        assert "the source listen works again after 8 failed tries" in caplog.text
+        assert "the source listen works again after 8 failed attempts" in caplog.text
 
 
 async def test_a_listener_that_ends_is_started_again() -> None:
@@ -229,7 +229,7 @@ def test_a_source_that_cannot_work_is_refused_when_it_is_declared() -> None:
 
     with pytest.raises(TypeError, match="a listener that blocks cannot be stopped"):
         pack.source()(block)
-    with pytest.raises(TypeError, match="cannot be asked every 0 s"):
+    with pytest.raises(TypeError, match="cannot be polled every 0 s"):
         pack.source(every=0)(block)
     pack.source(every=1)(block)
     with pytest.raises(InputError, match="block is declared already"):
@@ -309,7 +309,7 @@ async def test_a_task_that_is_cancelled_from_inside_ends_the_pack_with_the_reaso
     async def work() -> None:
         raise asyncio.CancelledError
 
-    with pytest.raises(FlyteError, match="work was cancelled from inside"):
+    with pytest.raises(FlyteError, match="work was cancelled by its own code"):
         async with PackTester(pack) as tester:
             await tester.next_sent()
 
@@ -418,7 +418,7 @@ async def test_a_poller_that_hangs_is_unhealthy_until_it_ends(caplog: pytest.Log
         await tester.advance(60 + 119)
         assert await tester.health() == {}
         await tester.advance(11)
-        assert await tester.health() == {"count": "silent for 130 s: what it waits for does not come, or it hangs"}
+        assert await tester.health() == {"count": "silent for 130 s: it hangs, or the input that it waits for is missing"}
         assert caplog.text.count("the source count has been silent for 120 s") == 1
         go_on.set()
         await tester.advance(0)
@@ -585,7 +585,7 @@ async def test_a_check_that_cancels_itself_does_not_keep_back_the_others() -> No
         raise GeneratorExit
 
     async with PackTester(pack) as tester:
-        assert await tester.health() == {"Net": "it was cancelled from inside", "Generator": "GeneratorExit: "}
+        assert await tester.health() == {"Net": "it was cancelled by its own code", "Generator": "GeneratorExit: "}
 
 
 async def test_health_is_reported_whatever_the_text_of_a_fault_is() -> None:

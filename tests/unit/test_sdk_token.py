@@ -55,10 +55,10 @@ def test_the_token_stands_in_a_file(file: Path) -> None:
     ("content", "problem"),
     [
         (None, "cannot read '{}': No such file or directory"),
-        (b"", "holds no token: it is empty"),
-        (b"\n \n", "holds no token: it is empty"),
-        (b"two words", "is not a token: it holds blanks or letters that no token has"),
-        (b"\xff\xfe", "'{}' holds no text"),
+        (b"", "is empty; expected a token"),
+        (b"\n \n", "is empty; expected a token"),
+        (b"two words", "is not a token: it contains characters that a token cannot have"),
+        (b"\xff\xfe", "'{}' is not text"),
     ],
 )
 def test_a_file_without_a_token_is_reported_at_the_start(file: Path, content: bytes | None, problem: str) -> None:
@@ -114,9 +114,9 @@ def test_a_file_that_is_away_for_a_while_does_not_take_the_token_away(file: Path
     file.write_text("second\n")
     assert token.value == "second"
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
-        f"cannot read {str(file)!r}: No such file or directory; the token from before stays",
-        f"{str(file)!r} holds no token: it is empty; the token from before stays",
-        "there is a token again",
+        f"cannot read {str(file)!r}: No such file or directory; keeping the previous token",
+        f"{str(file)!r} is empty; expected a token; keeping the previous token",
+        "the token is readable again",
     ]
 
 
@@ -154,7 +154,7 @@ async def test_health_says_that_the_token_is_refused() -> None:
         tester.server.fail(2, status=401, on="/result")
         assert await tester.run("Work") == DONE
         assert await health() == {}
-    assert reasons == ["result failed: the server does not accept the token: This needs a token."] * 2
+    assert reasons == ["result failed: the server does not accept the token: A token is required."] * 2
 
 
 def test_a_pack_without_a_token_shows_none() -> None:

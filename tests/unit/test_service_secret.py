@@ -157,7 +157,7 @@ async def test_an_action_whose_secret_is_gone_fails_and_says_so(service):
     assert await service.take("Worker") == []
     execution = (await service.audit.list_executions(ExecutionFilter()))[0]
     assert execution.actions[0].state == FATAL
-    assert b"The secret 'db' cannot be had any more" in execution.actions[0].result.payload
+    assert b"The secret 'db' is no longer available" in execution.actions[0].result.payload
 
 
 async def test_a_secret_outlives_a_restart_and_a_change_of_keys(service, store):

@@ -1,6 +1,5 @@
 """No template, however it is written, costs more than its limits; whoever reaches one is told which and what to do."""
 
-import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,18 +10,17 @@ import pytest
 
 from flyteops import template
 from flyteops.errors import TemplateLimitError
+from tests.support.step import steps_of
 
 SMALL = template.Limits(steps=20_000, output_length=5_000, value_length=2_000, list_length=500)
 
 
 def reach(limit: str, source: str, context: Any = None, limits: template.Limits = SMALL, **runtime: Any) -> TemplateLimitError:
-    """Render, and expect that the limit stops it, with a place and at once."""
-    start = time.perf_counter()
+    """Render, and expect that the limit stops it, with a place. One that does not hold runs into the test's timeout."""
     with pytest.raises(TemplateLimitError, match=rf"\(limit {limit}\)") as raised:
         template.compile(source, limits=limits).render(context or {}, template.Runtime(limits=limits, **runtime))
     assert raised.value.line is not None
     assert raised.value.column is not None
-    assert time.perf_counter() - start < 5
     return raised.value
 
 
@@ -191,19 +189,18 @@ def test_the_memory_of_a_regular_expression_can_be_set() -> None:
     reach("regexp_memory", source, limits=replace(SMALL, regexp_memory=20_000))
 
 
-def test_regular_expressions_take_linear_time() -> None:
-    start = time.perf_counter()
+def test_regular_expressions_do_not_backtrack() -> None:  # one that does would run for longer than a test may
     context = {"s": "a" * 20_000 + "!"}
     assert template.compile("{{ s|match:'^(a+)+$' }}{{ s|match:'(a|aa)+$' }}").render(context) == "FalseFalse"
-    assert time.perf_counter() - start < 5
 
 
-def test_brackets_without_end_take_linear_time() -> None:
-    start = time.perf_counter()
+def test_the_steps_for_brackets_without_end_grow_with_their_number() -> None:
     source = "{{ s|striptags|length }}{{ s|truncatechars_html:9|length }}"
     source += "{% filter length %}{% spaceless %}{{ s }}{% endspaceless %}{% endfilter %}"
-    template.compile(source).render({"s": "<" * 200_000})
-    assert time.perf_counter() - start < 5
+    compiled = template.compile(source)
+    short, long = (steps_of(lambda n=n: compiled.render({"s": "<" * n})) for n in (5_000, 10_000))
+    assert long <= 2.5 * short
+    compiled.render({"s": "<" * 200_000})  # work inside of C is not counted: here it would run for longer than a test may
 
 
 def ticking(step: float) -> Callable[[], float]:

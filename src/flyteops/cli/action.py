@@ -21,9 +21,9 @@ def actions() -> None:
 
 
 @actions.command("list")
-@click.option("--overdue", is_flag=True, help="Only those that somebody should look at: lost, or with a pack for too long.")
+@click.option("--overdue", is_flag=True, help="Only those that need attention: lost, or with a pack for too long.")
 @click.option(
-    "--after", metavar="DURATION", default="1h", show_default=True, help="From when on one without a timeout is overdue."
+    "--after", metavar="DURATION", default="1h", show_default=True, help="Age at which an action without a timeout is overdue."
 )
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those in this state."
@@ -31,7 +31,7 @@ def actions() -> None:
 @click.option("--flow", metavar="NAME", help="Only those of this flow.")
 @click.option("--pack", metavar="NAME", help="Only those for this pack.")
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, the oldest first."
+    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number, oldest first."
 )
 @url_option
 @json_option
@@ -75,7 +75,7 @@ def _row(action: ActionStatusView) -> list[str]:
 @actions.command("resolve")
 @click.argument("action_id", metavar="ID")
 @click.argument("resolution", type=click.Choice(RESOLUTIONS))
-@click.option("--event", metavar="NAME", help="The event that is its result; else Resolved, or FATAL for a failure.")
+@click.option("--event", metavar="NAME", help="The name of the result event; default: Resolved, or FATAL for a failure.")
 @click.option("--payload", metavar="JSON", help="The payload of that event.")
 @url_option
 async def resolve(action_id: str, resolution: str, event: str | None, payload: str | None) -> None:
@@ -90,7 +90,7 @@ async def resolve(action_id: str, resolution: str, event: str | None, payload: s
         try:
             body["payload"] = msgspec.json.decode(payload)
         except msgspec.DecodeError as error:
-            raise click.UsageError(f"--payload is no JSON: {error}", click.get_current_context()) from error
+            raise click.UsageError(f"--payload is not valid JSON: {error}", click.get_current_context()) from error
     async with connect() as client:
         await client.request("POST", path("actions", action_id, "resolution"), json=body)
     done = {"succeeded": "has succeeded", "failed": "has failed", "retry": "is handed out again"}

@@ -76,5 +76,5 @@ def decode(content: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"the answer is not what a Flyte server says: {error}"
+        message = f"unexpected response; is this a Flyte server? {error}"
         raise UnavailableError(message) from error

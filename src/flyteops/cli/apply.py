@@ -36,11 +36,11 @@ class Result(NamedTuple):
 
 @click.command(cls=Command)
 @click.argument("paths", metavar="FILE|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done; also without a server.")
+@click.option("--dry-run", is_flag=True, help="Dry run: only report what would be done; a server is optional.")
 @click.option(
     "--force",
     is_flag=True,
-    help="Save also a flow of which only templates cannot be parsed: their steps fail whenever they should run, the others work.",
+    help="Save a flow even if some templates cannot be parsed: their steps fail when they should run, the others work.",
 )
 @url_option
 @json_option
@@ -109,9 +109,9 @@ def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) 
         for line in _complaints(result):
             click.echo(f"  {line}", err=True)
     for other in collection.others:
-        click.echo(dim(f"left out  {other} is no flow{_as_data(other)}"), err=True)
+        click.echo(dim(f"left out  {other} is not a flow{_as_data(other)}"), err=True)
     if not results:
-        click.echo("flyte: there are no flows in there", err=True)
+        click.echo("flyte: no flows found", err=True)
     elif dry_run:
         click.echo(dim("This was a dry run; nothing was changed."), err=True)
 

@@ -35,17 +35,17 @@ class ChangePage(msgspec.Struct):
 
 
 @audit.command("changes")
-@click.option("--kind", type=click.Choice(get_args(ResourceKind)), help="Only changes of these.")
-@click.option("--name", metavar="NAME", help="Only those of the thing of this name, key or id.")
-@click.option("--who", metavar="WHO", help="Only those by this person or token, by id or name; or by `server`.")
+@click.option("--kind", type=click.Choice(get_args(ResourceKind)), help="Only changes of this kind.")
+@click.option("--name", metavar="NAME", help="Only changes of the resource with this name, key or id.")
+@click.option("--who", metavar="WHO", help="Only changes by this person or token (id or name), or by `server`.")
 @click.option(
-    "--since", metavar="TIME", help="Only those from then on: a duration such as 7d, or a time such as 2026-03-01T12:30."
+    "--since", metavar="TIME", help="Only changes since then: a duration such as 7d, or a time such as 2026-03-01T12:30."
 )
-@click.option("--until", metavar="TIME", help="Only those before then.")
+@click.option("--until", metavar="TIME", help="Only changes before then.")
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many, the newest first."
+    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number, newest first."
 )
-@click.option("--diff", is_flag=True, help="Show what was changed in each.")
+@click.option("--diff", is_flag=True, help="Show the content of each change.")
 @url_option
 @json_option
 async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
@@ -152,7 +152,7 @@ def _lines(state: ResourceState | None, *, is_item: bool) -> Iterator[str]:
     if state.is_secret:
         yield f"(a secret, encrypted as {state.sha256[:16]}...)"
     elif state.text is None:
-        yield f"({state.size} bytes that are no text, SHA-256 {state.sha256})"
+        yield f"({state.size} bytes that are not text, SHA-256 {state.sha256})"
     else:
         yield from _readable(state).splitlines()
     if state.is_cut:

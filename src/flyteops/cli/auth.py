@@ -33,11 +33,14 @@ def auth() -> None:
     "--policy", metavar="FILE", envvar="FLYTE_AUTH_POLICY_PATH", required=True, help="The policy file.  [FLYTE_AUTH_POLICY_PATH]"
 )
 @click.option("--token", metavar="TOKEN", envvar="FLYTE_JWT", help="The token; - reads it from standard input.  [FLYTE_JWT]")
-@click.option("--issuer", metavar="URL", envvar="FLYTE_OIDC_ISSUER_URL", help="Who must have issued it.  [FLYTE_OIDC_ISSUER_URL]")
+@click.option("--issuer", metavar="URL", envvar="FLYTE_OIDC_ISSUER_URL", help="The required issuer.  [FLYTE_OIDC_ISSUER_URL]")
 @click.option(
-    "--audience", metavar="ID", envvar="FLYTE_OIDC_ISSUER_CLIENT_ID", help="Whom it must be for.  [FLYTE_OIDC_ISSUER_CLIENT_ID]"
+    "--audience",
+    metavar="ID",
+    envvar="FLYTE_OIDC_ISSUER_CLIENT_ID",
+    help="The required audience.  [FLYTE_OIDC_ISSUER_CLIENT_ID]",
 )
-@click.option("--offline", is_flag=True, help="Do not fetch the issuer's keys, and so do not look at the signature.")
+@click.option("--offline", is_flag=True, help="Do not fetch the issuer's keys and do not verify the signature.")
 async def check(  # noqa: PLR0913, PLR0917 - an option each
     method: str, path: str, policy: str, token: str | None, issuer: str | None, audience: str | None, offline: bool
 ) -> None:
@@ -55,10 +58,10 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
         click.echo("let through")
         return
     if token is None:
-        raise refused("it shows no token")
+        raise refused("it has no token")
     text = sys.stdin.read().strip() if token == STDIN else token.strip()
     if text.startswith(PREFIX):
-        raise FlyteError("this is a token of a server's own; `flyte tokens list` shows whether it is valid and for whom it is")
+        raise FlyteError("this token was created by a Flyte server; `flyte tokens list` shows its validity and its bearer")
     claims = await _checked(text, issuer, audience, offline=offline)
     for name, values in match.wanted():
         has = f"has {_json(claims[name])}" if name in claims else "has no such claim"
@@ -74,7 +77,7 @@ async def _checked(token: str, issuer: str | None, audience: str | None, *, offl
         parts = read_token(token)
         _show(parts)
         if issuer is None or audience is None:
-            raise click.UsageError("name the --issuer and the --audience, as the server's settings have them")
+            raise click.UsageError("give --issuer and --audience as in the server's settings")
         if offline:
             check_claims(parts.claims, issuer, audience, datetime.now(UTC))
             return parts.claims

@@ -22,9 +22,7 @@ STANDARD = "-"
 
 @click.command(cls=Command)
 @click.argument("file")
-@click.option(
-    "--store", metavar="URL", help="The store to read; else that of `flyte serve` with the same environment, in this folder."
-)
+@click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
 async def backup(file: str, store: str | None) -> None:
     """Write all contents of a store into FILE; - is standard output.
 
@@ -44,7 +42,7 @@ async def backup(file: str, store: str | None) -> None:
 
 @click.command(cls=Command)
 @click.argument("file")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to load it into, which must be empty.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to restore to, which must be empty.")
 async def restore(file: str, target: str) -> None:
     """Load the backup FILE into an empty store of any kind; - is standard input.
 
@@ -79,7 +77,7 @@ def _output(name: str) -> Iterator[BinaryIO]:
     path = Path(name)
     if name == STANDARD:
         if sys.stdout.isatty():
-            raise click.UsageError("a backup is not for terminals; give a file, or direct the output into one")
+            raise click.UsageError("cannot write a backup to a terminal; give a file, or redirect the output")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif path.exists() and not path.is_file():

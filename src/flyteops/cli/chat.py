@@ -33,16 +33,16 @@ AT_WORK = timedelta(seconds=5)
 
 
 @click.command(cls=Command)
-@click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to stand in for, such as Slack.")
+@click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to impersonate, such as Slack.")
 @click.option("--channel", metavar="NAME", default="general", show_default=True, help="The channel to begin in.")
-@click.option("--user", metavar="NAME", help="Who speaks; else whoever is logged in.")
+@click.option("--user", metavar="NAME", help="The name of the speaker; default: the logged-in user.")
 @click.option(
     "--wait",
     metavar="SECONDS",
     type=click.FloatRange(0),
     default=WAIT,
     show_default=True,
-    help="How long to stay after the end of a pipe for what is not finished.",
+    help="How long to wait for unfinished work after the end of piped input.",
 )
 @url_option
 async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
@@ -74,7 +74,7 @@ async def converse(room: Room, name: str, wait: float) -> None:
                     f"Another {clean(name)} is connected: each gets the answers to its own words; what flows send to a"
                     " channel by its name appears in one of the two."
                 )
-            click.echo(f"{place}. /help shows what you can do, Ctrl-D ends.")
+            click.echo(f"{place}. /help lists all commands, Ctrl-D quits.")
             await talk_at_prompt(room, pack, stop)
         else:
             await talk_through_pipe(room, pack, stop, wait)
@@ -183,7 +183,7 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
     await asyncio.sleep(0)  # lets the last messages be shown
     unfinished = [action for action in actions if is_open(action)]
     for action in unfinished:
-        click.echo(f"flyte: not waited for any longer: {clean(open_text(action))}", err=True)
+        click.echo(f"flyte: gave up waiting for: {clean(open_text(action))}", err=True)
     if unfinished:
         click.get_current_context().exit(1)
 

@@ -67,7 +67,9 @@ def _hints(error: FlyteError) -> tuple[str, ...]:
                 "It answers, but TLS failed. FLYTE_CA_CERT_FILE names a file with certificates to trust besides those of the "
                 "system; the address of a server without TLS begins with http://.",
             )
-        return ("Is it running? `flyte serve` starts one, `flyte dev` one to try things; --url or FLYTE_API names another.",)
+        return (
+            "Is it running? `flyte serve` starts one, `flyte dev` one to try things out; --url or FLYTE_API selects another.",
+        )
     return tuple(getattr(error, "drawing", ()))
 
 
@@ -101,10 +103,10 @@ class Group(click.Group):
 def url_option(function: F) -> F:
     """Add `--url`, which may stand before the command as well."""
     return click.option(
-        "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; else FLYTE_API."
+        "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; default: FLYTE_API."
     )(function)
 
 
 def json_option(function: F) -> F:
     """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, errors as well.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, including errors.")(function)

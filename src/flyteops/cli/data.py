@@ -98,7 +98,7 @@ def _show_secret(item: DataItemSummary, *, as_json: bool) -> None:
     click.echo(f"key           {clean(item.key)}\ncontent type  {clean(item.content_type)}")
     if item.description:
         click.echo(f"description   {clean(item.description)}")
-    click.echo("\nIt is a secret: only packs get its value, where flows say secret('key').")
+    click.echo("\nIt is a secret: only packs receive its value, where flows use secret('key').")
 
 
 @data.command("new-key")
@@ -115,9 +115,9 @@ def print_key() -> None:
 @click.argument("key")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--value", metavar="TEXT", help="The value itself, instead of a file.")
-@click.option("--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
-@click.option("--description", metavar="TEXT", help="What the item is for; without this option, the description stays.")
-@click.option("--secret", is_flag=True, help="Encrypt it, and give it to nobody but packs.")
+@click.option("--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
+@click.option("--description", metavar="TEXT", help="A description; without this option, the old one stays.")
+@click.option("--secret", is_flag=True, help="Encrypt the value, and give it to packs only.")
 @url_option
 async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     key: str, file: Path | None, value: str | None, content_type: str | None, description: str | None, secret: bool
@@ -139,7 +139,7 @@ async def set_item(  # noqa: PLR0913, PLR0917 - one for each option
     for problem in problems:
         click.echo(f"warning: {DATA_KEY}: {clean(str(problem))}", err=True)
     if problems:
-        click.echo("warning: the chat packs keep to what was declared before until this is valid", err=True)
+        click.echo("warning: the chat packs use the previous declaration until this is valid", err=True)
 
 
 @data.command("delete")

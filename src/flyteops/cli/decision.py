@@ -36,7 +36,7 @@ def nobody_listens(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator
     """Report that no step was tried for an event, with the nearest steps that would be."""
     yield f"  no step listens to event {clean(name)} of pack {clean(pack_name)}"
     if not flows:
-        yield "  there are no flows; `flyte apply FILE` sends some"
+        yield "  there are no flows; send some with `flyte apply FILE`"
         return
     yield from _nearest(name, pack_name, flows)
 
@@ -44,7 +44,7 @@ def nobody_listens(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator
 def _nearest(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
     waiting = [(flow, step) for flow, step in _steps(flows) if _listens(step, name, pack_name)]
     for flow, step in waiting:
-        yield f"  {clean(_named(flow, step))} does, but after other steps: only results in its own executions reach it"
+        yield f"  {clean(_named(flow, step))} does, but depends on other steps: only results in its own executions reach it"
     triggers = [(flow, step) for flow, step in _steps(flows) if step.is_trigger]
     texts = {f"{step.event.name} of pack {step.event.pack_name}": (flow, step) for flow, step in triggers}
     folded = {text.casefold(): text for text in texts}

@@ -20,9 +20,9 @@ from flyteops.web.audit import AuditEvent
 @click.argument("pack_id")
 @click.argument("event")
 @click.argument("payload", required=False)
-@click.option("--text", is_flag=True, help="Take the payload as text, even if it looks like JSON.")
+@click.option("--text", is_flag=True, help="Send the payload as text, even if it looks like JSON.")
 @click.option("--register", is_flag=True, help="Register the pack first if the server does not know it.")
-@click.option("--why/--no-why", "explain", default=True, show_default=True, help="Tell what was decided about the event.")
+@click.option("--why/--no-why", "explain", default=True, show_default=True, help="Show the decisions about the event.")
 @url_option
 @json_option
 async def send_event(  # noqa: PLR0913, PLR0917 - one for each option

@@ -33,7 +33,7 @@ def executions() -> None:
     "--label", "labels", metavar="KEY=VALUE", multiple=True, help="Only those with an action for packs with this label."
 )
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, the latest first."
+    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=20, show_default=True, help="Maximum number, latest first."
 )
 @url_option
 @json_option
@@ -49,7 +49,7 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
         print_json(content)
         return
     found = decode(content, Runs).flows
-    empty = "No execution matches." if params else "No flow has run yet; `flyte why` tells what became of events."
+    empty = "No execution matches." if params else "No flow has run yet; `flyte why` explains what happened to events."
     print_table(["execution", "flow", "last activity", "steps"], [_row(execution) for execution in found], empty=empty)
 
 

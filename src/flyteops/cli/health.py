@@ -27,9 +27,9 @@ class Answer(msgspec.Struct):
 
 
 @click.command(cls=Command)
-@click.option("--ready", is_flag=True, help="Ask whether it can do its work, the store included, not only whether it answers.")
+@click.option("--ready", is_flag=True, help="Check that the server is ready, including its store, not only that it responds.")
 @click.option(
-    "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; else that of the settings."
+    "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; default: from the settings."
 )
 def health(ready: bool) -> None:
     """Check the health of a server; exit code 0 if healthy, 1 if not, 3 if it cannot be reached.
@@ -61,7 +61,7 @@ def read_answer(text: str) -> Answer:
 def refusal(url: str, status: int, text: str, reasons: Sequence[str]) -> str:
     """Return the error message for a server that is not healthy."""
     if not reasons:
-        return f"{url} answers with {status}: {' '.join(text.split())[:500]}"
+        return f"{url} responded with {status}: {' '.join(text.split())[:500]}"
     return "\n  ".join([f"{url} is not ready:", *map(clean, reasons)])
 
 

@@ -35,30 +35,30 @@ def secret_file_option(function: F) -> F:
     return click.option(
         "--secret-file",
         type=click.Path(path_type=Path, allow_dash=True),
-        help="Take the secret from this file (- is standard input) instead of making one.",
+        help="Read the secret from this file (- is standard input) instead of generating one.",
     )(function)
 
 
 @hooks.command("create")
 @click.argument("name")
 @click.option("--vendor", type=click.Choice(list(VENDORS)), default=GENERIC, show_default=True, help="Who calls.")
-@click.option("--scheme", type=click.Choice(get_args(Scheme)), help="How it proves who it is; else as the vendor does it.")
-@click.option("--header", metavar="NAME", help="The header that has the signature or the secret.")
-@click.option("--prefix", metavar="TEXT", help="What stands before it, such as sha256=.")
-@click.option("--algorithm", metavar="NAME", help="What signs: sha256, sha512 or sha1.")
-@click.option("--encoding", metavar="NAME", help="How the signature is written: hex or base64.")
-@click.option("--timestamp-header", metavar="NAME", help="The header with the time that is signed before the body.")
-@click.option("--username", metavar="NAME", help="The user name that must come with the secret.")
-@click.option("--window", metavar="DURATION", help="How old a signed time may be; else 5m.")
-@click.option("--signed", metavar="PATTERN", help="What is signed, of {timestamp}, {id} and {body}: v0:{timestamp}:{body}.")
-@click.option("--timestamp-prefix", metavar="TEXT", help="What stands before the time in its header, such as t=.")
-@click.option("--timestamp-field", metavar="PATH", help="The field of the signed JSON body with the time.")
-@click.option("--timestamp-format", metavar="NAME", help="How the time is written: seconds, milliseconds or iso8601.")
-@click.option("--secret-encoding", metavar="NAME", help="How the secret stands for the key: text, hex or base64.")
-@click.option("--delivery-header", metavar="NAME", help="The header with the number of a call, by which a retry is known.")
-@click.option("--delivery-field", metavar="PATH", help="The field of the JSON body with that number, such as event.id.")
-@click.option("--secret-limit", type=int, metavar="NUMBER", help="How many secrets may be valid at a time; else 2.")
-@click.option("--description", metavar="TEXT", default="", help="What it is for.")
+@click.option("--scheme", type=click.Choice(get_args(Scheme)), help="How callers authenticate; default: as the vendor does it.")
+@click.option("--header", metavar="NAME", help="The header with the signature or the secret.")
+@click.option("--prefix", metavar="TEXT", help="The prefix of the signature, such as sha256=.")
+@click.option("--algorithm", metavar="NAME", help="The digest: sha256, sha512 or sha1.")
+@click.option("--encoding", metavar="NAME", help="The encoding of the signature: hex or base64.")
+@click.option("--timestamp-header", metavar="NAME", help="The header with the timestamp that is signed with the body.")
+@click.option("--username", metavar="NAME", help="The user name for Basic authentication.")
+@click.option("--window", metavar="DURATION", help="Maximum age of a signed timestamp; default: 5m.")
+@click.option("--signed", metavar="PATTERN", help="The signed content, from {timestamp}, {id} and {body}: v0:{timestamp}:{body}.")
+@click.option("--timestamp-prefix", metavar="TEXT", help="The prefix of the timestamp in its header, such as t=.")
+@click.option("--timestamp-field", metavar="PATH", help="The field of the signed JSON body with the timestamp.")
+@click.option("--timestamp-format", metavar="NAME", help="The format of the timestamp: seconds, milliseconds or iso8601.")
+@click.option("--secret-encoding", metavar="NAME", help="The encoding of the secret: text, hex or base64.")
+@click.option("--delivery-header", metavar="NAME", help="The header with the delivery id, by which repeated calls are detected.")
+@click.option("--delivery-field", metavar="PATH", help="The field of the JSON body with the delivery id, such as event.id.")
+@click.option("--secret-limit", type=int, metavar="NUMBER", help="Maximum number of secrets valid at a time; default: 2.")
+@click.option("--description", metavar="TEXT", default="", help="A description.")
 @secret_file_option
 @url_option
 @json_option
@@ -112,7 +112,9 @@ async def list_hooks(as_json: bool) -> None:
         return
     rows = [[hook.name, hook.vendor, hook.scheme, hook.url, hook.description] for hook in decode(answer.content, HookList).hooks]
     print_table(
-        ["name", "vendor", "scheme", "url", "description"], rows, empty="There are no hooks; `flyte hooks create` makes one."
+        ["name", "vendor", "scheme", "url", "description"],
+        rows,
+        empty="No hooks; create one with `flyte hooks create`.",
     )
 
 
@@ -157,7 +159,7 @@ def hook_words(hook: HookView) -> Iterator[tuple[str, str]]:
 
 @hooks.command("calls")
 @click.argument("name")
-@click.option("--bodies", is_flag=True, help="Show headers and bodies, too.")
+@click.option("--bodies", is_flag=True, help="Also show headers and bodies.")
 @url_option
 @json_option
 async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
@@ -173,7 +175,7 @@ async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
             show_call(call)
         return
     rows = [[ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls]
-    print_table(["when", "from", "outcome", "why, or what it became"], rows, empty=f"Nobody has called {name} yet.")
+    print_table(["when", "from", "outcome", "reason or event"], rows, empty=f"No calls of {name} yet.")
 
 
 def result_of(call: HookCallView) -> str:
@@ -192,10 +194,13 @@ def show_call(call: HookCallView) -> None:
 @hooks.command("test")
 @click.argument("name")
 @click.option(
-    "-f", "--file", type=click.Path(path_type=Path, allow_dash=True), help="The body; - is standard input. Else a JSON object."
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The body; - is standard input. Default: JSON.",
 )
-@click.option("-c", "--content-type", metavar="TYPE", help="Its content type; else what the file's extension says, or JSON.")
-@click.option("--event", metavar="NAME", default="", help="What the vendor calls the event, where a header says it: push.")
+@click.option("-c", "--content-type", metavar="TYPE", help="Its content type; default: from the file extension, or JSON.")
+@click.option("--event", metavar="NAME", default="", help="The vendor's name of the event, if a header carries it: push.")
 @url_option
 @json_option
 async def test_hook(name: str, file: Path | None, content_type: str | None, event: str, as_json: bool) -> None:
@@ -255,9 +260,9 @@ async def last_event(client: Client, name: str) -> str:
 @hooks.command("rotate")
 @click.argument("name")
 @click.option(
-    "--keep-old-for", metavar="DURATION", default=KEEP_OLD, show_default=True, help="How long the present secret stays valid."
+    "--keep-old-for", metavar="DURATION", default=KEEP_OLD, show_default=True, help="How long the current secret stays valid."
 )
-@click.option("--add", is_flag=True, help="Keep the present secrets without an end, as for a second sender.")
+@click.option("--add", is_flag=True, help="Keep the current secrets valid indefinitely, as for a second sender.")
 @secret_file_option
 @url_option
 @json_option

@@ -9,8 +9,8 @@ from flyteops.storage.dump import move as move_all
 
 
 @click.command(cls=Command)
-@click.option("--from", "source", metavar="URL", required=True, help="The store to take everything from; it stays as it is.")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to bring it into, which must be empty.")
+@click.option("--from", "source", metavar="URL", required=True, help="The store to copy from; it is not changed.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to, which must be empty.")
 async def move(source: str, target: str) -> None:
     """Copy all contents of a store into another one, of the same kind or another.
 

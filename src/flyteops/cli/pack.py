@@ -42,10 +42,12 @@ def pack() -> None:
     "known_as",
     metavar="[PACK=]NAME",
     multiple=True,
-    help="What the server knows a pack as; else PACK_NAME, where only one is run, else its own name.",
+    help="The name to register as; default: PACK_NAME, if only one pack is run, else its own name.",
 )
-@click.option("--labels", metavar="KEY=VALUE,...", help="Labels that tell it from others of its name; else FLYTE_LABELS.")
-@click.option("--check", is_flag=True, help="Do not run it, but try what it needs and say how that is; exits with 1 if not well.")
+@click.option(
+    "--labels", metavar="KEY=VALUE,...", help="Labels that distinguish it from others of its name; default: FLYTE_LABELS."
+)
+@click.option("--check", is_flag=True, help="Do not run the pack; check what it needs and report it. Exits with 1 on failure.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @url_option
 @click.pass_context
@@ -62,7 +64,7 @@ def run_pack(  # noqa: PLR0913, PLR0917 - one parameter for each option
     environ = {"FLYTE_API": ctx.meta.get("url"), "FLYTE_LABELS": labels}
     environs = [(name, _environ({**environ, "PACK_NAME": renamed.get(name)})) for name in names]
     if len(names) > 1 and os.environ.get("PACK_NAME", "").strip():
-        raise click.UsageError("PACK_NAME would name all of these packs alike: use --name PACK=NAME.")
+        raise click.UsageError("PACK_NAME would give all of these packs the same name; use --name PACK=NAME.")
     prepared = prepare_all(environs)
     if check:
         ctx.exit(asyncio.run(_check(prepared)))
@@ -84,7 +86,7 @@ def _renamed(names: tuple[str, ...], known_as: tuple[str, ...]) -> dict[str, str
         if not equals and len(names) > 1:
             raise click.BadParameter(f"which pack is {text}? Write PACK={text}.", param_hint="--name")
         if equals and name not in names:
-            raise click.BadParameter(f"{name} is none of the packs that are run.", param_hint="--name")
+            raise click.BadParameter(f"{name} is not one of the packs to run.", param_hint="--name")
         renamed[name if equals else names[0]] = other
     return renamed
 

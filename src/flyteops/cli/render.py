@@ -28,10 +28,10 @@ from flyteops.template import Runtime
     "-f", "--file", type=click.Path(path_type=Path, allow_dash=True), help="Read the template from a file; - is standard input."
 )
 @click.option("--event", metavar="JSON|FILE", help="The event: an object with event, payload and pack.")
-@click.option("--payload", metavar="JSON|TEXT", help="Only the payload of the event; goes before that of --event.")
-@click.option("--context", metavar="KEY=VALUE", multiple=True, help="A value that earlier steps left in the context.")
-@click.option("--data", metavar="KEY=FILE", multiple=True, help="A datastore item; JSON if the file is named so.")
-@click.option("--values", is_flag=True, help="Show the values that the template looked at as well.")
+@click.option("--payload", metavar="JSON|TEXT", help="Only the payload of the event; overrides that of --event.")
+@click.option("--context", metavar="KEY=VALUE", multiple=True, help="A value that earlier steps set in the context.")
+@click.option("--data", metavar="KEY=FILE", multiple=True, help="A datastore item; JSON if the file is named .json.")
+@click.option("--values", is_flag=True, help="Also show the values that the template read.")
 @json_option
 def render(  # noqa: PLR0913, PLR0917 - one for each option
     text: str | None,

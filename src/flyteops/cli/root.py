@@ -55,7 +55,7 @@ COMMANDS = {
     "actions": Entry("action", "actions", "List actions with their states, and resolve lost ones.", SHOW),
     "send-event": Entry("event", "send_event", "Send an event as a pack would, and show the outcome.", SHOW),
     "tokens": Entry("token", "tokens", "Create, list and revoke tokens for packs and people.", SHOW),
-    "hooks": Entry("hook", "hooks", "Let GitHub, Alertmanager and others call, and see their calls.", SHOW),
+    "hooks": Entry("hook", "hooks", "Receive webhooks from GitHub, Alertmanager and others.", SHOW),
     "why": Entry("why", "why", "Show why steps ran or did not run.", SHOW),
     "audit": Entry("audit", "audit", "Show changes and their authors, and detect tampering.", SHOW),
     "auth": Entry("auth", "auth", "Explain the decisions of an auth policy.", MORE),
@@ -86,7 +86,7 @@ def _load(point: "EntryPoint") -> click.Command:
     except (Exception, SystemExit) as error:  # code of others
         raise click.ClickException(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(command, click.Command):
-        raise click.ClickException(f"{what} cannot be run: {point.value} is not a command of click")
+        raise click.ClickException(f"{what} cannot be run: {point.value} is not a click command")
     return command
 
 
@@ -161,14 +161,14 @@ def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     cls=Root,
     name="flyte",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="`flyte dev` is the place to begin. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 server not reachable.",
+    epilog="Start with `flyte dev`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 server not reachable.",
 )
 @click.option(
     "--url",
     metavar="URL",
     expose_value=False,
     callback=remember_url,
-    help="The server's address; else FLYTE_API, else http://127.0.0.1:8080.",
+    help="The server's address; default: FLYTE_API, else http://127.0.0.1:8080.",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=print_version, help="Show the version and exit."

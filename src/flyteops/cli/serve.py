@@ -28,9 +28,9 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=Command)
 @setting_options
-@click.option("--fd", type=int, hidden=True, help="Serve on a socket that listens already, as file descriptor.")
+@click.option("--fd", type=int, hidden=True, help="Serve on an open listening socket, given as a file descriptor.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
-@click.option("--worker", is_flag=True, hidden=True, help="Share the port with others, and say when it listens.")
+@click.option("--worker", is_flag=True, hidden=True, help="Share the port with other processes, and report when it listens.")
 def serve(fd: int | None, attached: bool, worker: bool, **given: str | None) -> None:
     """Run the server until SIGTERM or SIGINT.
 

@@ -113,7 +113,7 @@ async def _unheard(client: Client, flow: Flow, heard: set[str]) -> list[SilentEv
     found = []
     for pack_name in list(packs)[:MOST_KINDS]:
         awaited = sorted({step.event.name for step in triggers if step.event.pack_name == pack_name})
-        line = f"  flow {clean(flow.name)} is begun by event {clean(' or '.join(awaited))} of this pack"
+        line = f"  flow {clean(flow.name)} is started by event {clean(' or '.join(awaited))} of this pack"
         for event in await _events(client, packName=pack_name):
             is_near = not heard or event.event in heard or get_close_matches(event.event, awaited, n=1, cutoff=0.75)
             if event.action_id is None and not event.decisions and is_near:

@@ -50,7 +50,7 @@ def checked_store(option: str, environ: Mapping[str, str], url: str | None, *, m
 
 def _faults(url: str, must_be_there: bool) -> list[str]:
     if must_be_there and not is_there(url):
-        return ["is not there; name the file that the database is in"]
+        return ["does not exist; give the path of the database file"]
     return list(store_faults(url))
 
 

@@ -20,9 +20,9 @@ def tokens() -> None:
 
 
 @tokens.command("create")
-@click.option("--pack", metavar="NAME", help="For the pack of this name.")
+@click.option("--pack", metavar="NAME", help="For the pack with this name.")
 @click.option("--label", "pairs", metavar="KEY=VALUE", multiple=True, help="A label that the pack has; may be repeated.")
-@click.option("--admin", is_flag=True, help="For a person or program that may do everything.")
+@click.option("--admin", is_flag=True, help="For a person or program with full access.")
 @click.option(
     "--item",
     "items",
@@ -30,8 +30,8 @@ def tokens() -> None:
     multiple=True,
     help="A datastore item that the pack may read if it declares it; may be repeated. Without it, chatops.",
 )
-@click.option("--expires", metavar="DURATION", help="How long it is valid, such as 90d; else until it is revoked.")
-@click.option("--description", metavar="TEXT", default="", help="What or whom it is for.")
+@click.option("--expires", metavar="DURATION", help="How long it is valid, such as 90d; default: until it is revoked.")
+@click.option("--description", metavar="TEXT", default="", help="A description.")
 @url_option
 @json_option
 async def create_token(  # noqa: PLR0913, PLR0917 - an option each
@@ -88,7 +88,7 @@ async def list_tokens(as_json: bool) -> None:
         print_json(answer.content)
         return
     rows = [_row(token) for token in decode(answer.content, TokenList).tokens]
-    empty = "There are no tokens; `flyte tokens create` makes one."
+    empty = "No tokens; create one with `flyte tokens create`."
     print_table(["id", "for", "last used", "expires", "description"], rows, empty=empty)
 
 

@@ -27,7 +27,7 @@ def upload() -> None:
 
 @upload.command("flow")
 @click.option("-f", "--filename", "file", required=True, type=click.Path(path_type=Path, allow_dash=True), help="The flow file.")
-@click.option("-c", "--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
+@click.option("-c", "--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
 @url_option
 async def upload_flow(file: Path, content_type: str | None) -> None:
     """Upload a flow."""
@@ -42,9 +42,9 @@ async def upload_flow(file: Path, content_type: str | None) -> None:
 
 @upload.command("datastore")
 @click.option("-f", "--filename", "file", required=True, type=click.Path(path_type=Path, allow_dash=True), help="The file.")
-@click.option("-n", "--name", metavar="KEY", help="The key; else the file's name without its extension.")
-@click.option("-d", "--description", metavar="TEXT", help="What the item is for; without this option, the description stays.")
-@click.option("-c", "--content-type", metavar="TYPE", help="The content type; else what the file's extension says.")
+@click.option("-n", "--name", metavar="KEY", help="The key; default: the file's name without its extension.")
+@click.option("-d", "--description", metavar="TEXT", help="A description; without this option, the old one stays.")
+@click.option("-c", "--content-type", metavar="TYPE", help="The content type; default: from the file extension.")
 @url_option
 async def upload_datastore(file: Path, name: str | None, description: str | None, content_type: str | None) -> None:
     """Upload a datastore item."""

@@ -21,9 +21,7 @@ PAUSE = 2.0
 
 
 @click.command("verify", cls=Command)
-@click.option(
-    "--store", metavar="URL", help="The store to read; else that of `flyte serve` with the same environment, in this folder."
-)
+@click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
 @click.option(
     "--expect",
     "expected",
@@ -57,7 +55,7 @@ async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) ->
     # A rewritten log can begin behind all changes that were noted: then it is not known to be the same.
     is_unproven = bool(anchors) and len(chain.unverifiable) == len(anchors)
     if is_unproven:
-        message = "flyte: no change given with --expect is in the log any more; note newer ones more often"
+        message = "flyte: none of the changes given with --expect is still in the log; note newer ones more often"
         click.echo(message, err=True)
     if chain.fault is not None or differences or is_unproven:
         click.get_current_context().exit(1)
@@ -74,14 +72,14 @@ def _anchors(expected: tuple[str, ...]) -> Mapping[int, str]:
 
 def _print(chain: ChainVerifier, differences: list[Difference]) -> None:
     for change in chain.found:
-        click.echo(f"change {change.seq} says that a server found {clean(' '.join(change.resource))} changed past the log")
+        click.echo(f"change {change.seq} recorded that {clean(' '.join(change.resource))} changed outside the audit log")
     if chain.fault is not None:
         click.echo(f"flyte: {clean(str(chain.fault))}", err=True)
         return
     for difference in differences:
         click.echo(f"flyte: {clean(_told(difference))}", err=True)
     if not differences:
-        click.echo(f"{chain.seq - chain.base.seq:,} changes are as they were written, and the store is as they say")
+        click.echo(f"{chain.seq - chain.base.seq:,} changes are unmodified, and the store matches them")
     if chain.base.seq:
         click.echo(f"the oldest is {chain.base.seq + 1}: those up to {chain.base.head} were removed to bound the log")
     for number in chain.unverifiable:
@@ -98,7 +96,7 @@ def _told(difference: Difference) -> str:
             return f"{name} is not in the store, but {said} said that it is"
         return f"{name} is in the store, but not as {said} said"
     if entry is None:
-        return f"{name} is in the store, but no change says how it came there"
+        return f"{name} is in the store, but no change recorded its creation"
     if difference.state is None:
         return f"{name} is not in the store, but {_by(entry)} says that it is"
     return f"{name} is in the store, but not as {_by(entry)} says"

@@ -31,7 +31,7 @@ EVENT_ID = re.compile(r"[0-9a-f]{24}")
     type=click.IntRange(1, 1000),
     default=10,
     show_default=True,
-    help="How many events, the newest first.",
+    help="Maximum number of events, newest first.",
 )
 @url_option
 @json_option

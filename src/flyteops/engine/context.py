@@ -83,7 +83,7 @@ def _parsed(item: DataItem) -> Json:
     try:
         return decode_json(item.value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise TemplateError(f"datastore item {item.key!r} is declared as {item.content_type}, but is no JSON: {error}") from error
+        raise TemplateError(f"datastore item {item.key!r} is declared {item.content_type}, but is not JSON: {error}") from error
 
 
 class Moment:

@@ -340,7 +340,7 @@ def _check_names(step: Step, labels: Mapping[str, str]) -> None:
 
 
 def _hopeless(decision: Decision) -> Decision:
-    detail = f"{decision.detail}; it cannot run any more in this execution, in which no action is open"
+    detail = f"{decision.detail}; it can no longer run in this execution, which has no open actions"
     return msgspec.structs.replace(decision, detail=detail)
 
 

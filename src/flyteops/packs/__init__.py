@@ -66,7 +66,7 @@ def manifest(name: str) -> str:
     folders = [] if spec is None else spec.submodule_search_locations or []
     file = next((file for folder in folders if (file := Path(folder) / "manifest.yaml").is_file()), None)
     if file is None:
-        message = f"the pack {name} has no manifest, for it needs none"
+        message = f"the pack {name} has no manifest and needs none"
         raise NotFoundError(message)
     return file.read_text(encoding="utf-8")
 
@@ -105,7 +105,7 @@ def prepare_all(environs: Sequence[tuple[str, Mapping[str, str]]]) -> list[tuple
     ids = [_id(pack, environment) for pack, environment in found]
     twice = next((each for each in ids if ids.count(each) > 1), None)
     if twice is not None:
-        message = f"two packs are called {twice}; give one of them another name: --name PACK=NAME"
+        message = f"two packs are called {twice}; rename one of them: --name PACK=NAME"
         raise InputError(message)
     return found
 
@@ -144,7 +144,7 @@ def _made(announced: Announced, name: str, environ: Mapping[str, str]) -> Pack:
     pack: object = announced if isinstance(announced, Pack) else announced(environ)
     if isinstance(pack, Pack):
         return pack
-    message = f"{name} makes no Pack, but {type(pack).__name__}"
+    message = f"{name} returns {type(pack).__name__}, not a Pack"
     raise TypeError(message)
 
 

@@ -47,7 +47,7 @@ def find_announced(place: str) -> Announced:
         return as_announced(found, place)
     packs = _packs(module)
     if len(packs) > 1:
-        message = f"{where} has several packs; say which: {' or '.join(f'{where}:{each}' for each in packs)}"
+        message = f"{where} has several packs; choose one: {' or '.join(f'{where}:{each}' for each in packs)}"
         raise FlyteError(message)
     found = next(iter(packs.values()), None) or getattr(module, "create", None)
     if found is None:
@@ -78,7 +78,7 @@ def _module(where: str) -> ModuleType:
         sys.path.insert(0, folder)  # for modules beside it
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        message = f"{where} is no Python file"
+        message = f"{where} is not a Python file"
         raise NotFoundError(message)
     module = module_from_spec(spec)
     sys.modules[path.stem] = module

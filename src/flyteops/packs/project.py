@@ -154,7 +154,9 @@ class Project(msgspec.Struct, frozen=True):
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", plain).lower())
         if all(map(str.isdecimal, words)):
-            message = f"{name!r} has no letters from a to z, which a module needs; take such a name, and change it in `Pack(…)`"
+            message = (
+                f"{name!r} has no letters from a to z, which a module name needs; choose such a name, and change it in `Pack(…)`"
+            )
             raise InputError(message)
         return cls(name, "-".join(words), _module("_".join(words)))
 

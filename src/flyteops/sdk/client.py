@@ -365,13 +365,13 @@ class Client:
         try:
             return await self._http.request(method, url, headers={**shown, **headers}, extensions=extensions, **options)
         except httpx2.TimeoutException as error:
-            message = f"{method} {url}: no answer in time"
+            message = f"{method} {url}: timed out"
             raise UnavailableError(message) from error
         except (httpx2.TransportError, httpx2.DecodingError, ssl.SSLError) as error:
             message = f"{method} {url}: {tls_fault(error, url) or str(error) or type(error).__name__}"
             raise UnavailableError(message) from error
         except (httpx2.InvalidURL, ValueError) as error:
-            message = f"{url!r} is not a usable address: {error}"
+            message = f"{url!r} is not a valid URL: {error}"
             raise InputError(message) from error
 
 
@@ -393,7 +393,7 @@ def _decode(answer: httpx2.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"{answer.request.method} {answer.url}: the answer is not what a Flyte server says: {error}"
+        message = f"{answer.request.method} {answer.url}: unexpected response; is this a Flyte server? {error}"
         raise UnavailableError(message) from error
 
 

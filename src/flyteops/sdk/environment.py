@@ -98,7 +98,7 @@ class Reader:
         except OSError as error:
             self.problems.append(Problem(f"{name}_FILE", f"cannot read {path!r}: {error.strerror or error}"))
         except UnicodeDecodeError:
-            self.problems.append(Problem(f"{name}_FILE", f"{path!r} holds no text"))
+            self.problems.append(Problem(f"{name}_FILE", f"{path!r} is not text"))
         except ValueError as error:
             self.problems.append(Problem(f"{name}_FILE", str(error)))
         return default
@@ -194,10 +194,10 @@ def api_url(text: str) -> str:
 def token(text: str) -> str:
     """Read a token."""
     if not text.strip():
-        message = "holds no token: it is empty"
+        message = "is empty; expected a token"
         raise ValueError(message)
     if not re.fullmatch(r"[\x21-\x7e]+", text.strip()):
-        message = "is not a token: it holds blanks or letters that no token has"
+        message = "is not a token: it contains characters that a token cannot have"
         raise ValueError(message)
     return text.strip()
 

@@ -74,7 +74,7 @@ class Execution:
 
     def _give_up(self) -> None:
         if not self._outcome.done():
-            LOGGER.warning("%s goes on although it was cancelled; FATAL is its result: %s", self.command, self._broken_off)
+            LOGGER.warning("%s continues although it was cancelled; its result is FATAL: %s", self.command, self._broken_off)
             self._outcome.set_result(failed(self._broken_off or ""))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -127,7 +127,7 @@ class Execution:
         if self._earlier is not None:
             if not self._earlier.is_over:
                 LOGGER.warning(
-                    "%s was handed out again while an earlier attempt still runs in this pack; the new one waits for its end",
+                    "%s was handed out again while an earlier attempt still runs in this pack; waiting for its end",
                     self.command,
                 )
             event = await self._earlier._settled()  # noqa: SLF001 - another of this class
@@ -151,7 +151,7 @@ class Execution:
             return failed(describe(error))
         if self._broken_off is None:
             return failed(f"{self.command} was cancelled by itself")
-        LOGGER.warning("%s was broken off: %s", self.command, self._broken_off)
+        LOGGER.warning("%s was cancelled: %s", self.command, self._broken_off)
         return failed(self._broken_off)
 
 

@@ -102,7 +102,7 @@ class _Member:
         delay = _BACKOFF.delay(failures, random.random())  # noqa: S311 - no secret
         trace = None if isinstance(self.fault, FlyteError) else self.fault
         reason = "it ended" if self.fault is None else describe(self.fault)
-        LOGGER.error("%s failed: %s; it starts again in %.1f s", self.name, reason, delay, exc_info=trace)
+        LOGGER.error("%s failed: %s; restarting in %.1f s", self.name, reason, delay, exc_info=trace)
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await stop.wait()

@@ -46,7 +46,7 @@ def _outcome(outcome: Health | BaseException) -> Health:
     if isinstance(outcome, Health):
         return outcome
     if isinstance(outcome, asyncio.CancelledError):
-        return Health(healthy=False, status="it was cancelled from inside")
+        return Health(healthy=False, status="it was cancelled by its own code")
     return Health(healthy=False, status=describe(outcome))
 
 
@@ -122,7 +122,7 @@ async def _listen(endpoint: Endpoint, report: Report) -> asyncio.Server | None:
         else:
             _log_place(endpoint, port)
             return server
-    LOGGER.warning("no health endpoint on port %s of %s: %s; the pack goes on without", endpoint.port, endpoint.host, fault)
+    LOGGER.warning("no health endpoint on port %s of %s: %s; continuing without", endpoint.port, endpoint.host, fault)
     return None
 
 

@@ -53,7 +53,7 @@ class Items:
             name = self._declaration.name
             if key in self._declaration.items:
                 raise
-            message = f"{error.message} The pack has to declare what it reads: Pack({name!r}, items=[{key!r}])."
+            message = f"{error.message} The pack must declare the items it reads: Pack({name!r}, items=[{key!r}])."
             raise UnauthorizedError(message, error=error.error) from error
 
     async def _get_own(self, url: str, registration: Registration) -> httpx2.Response:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 from uuid import uuid4
 
@@ -38,10 +39,8 @@ class Presence:
     async def keep(self) -> None:
         """Report that this instance is connected, until cancelled."""
         while True:
-            try:
+            with _best_effort("presence could not be reported: %s"):
                 self.others = await self._registered(lambda registration: self._report(registration, "live"))
-            except Exception as error:  # also of the client's libraries: nothing depends on it
-                LOGGER.debug("the server was not told that the pack is connected: %s", error)
             self.reported.set()
             await self._clock.sleep(EVERY)
 
@@ -52,11 +51,17 @@ class Presence:
         """
         if registration is None:
             return
-        try:
+        with _best_effort("the stop of the pack could not be reported: %s"):
             async with asyncio.timeout(FAREWELL):
                 await self._report(registration, "stopped")
-        except Exception as error:  # also of the client's libraries: nothing depends on it
-            LOGGER.debug("the server was not told that the pack stops: %s", error)
 
     async def _report(self, registration: Registration, status: Literal["live", "stopped"]) -> int:
         return await self._client.report(registration, self.instance, status)
+
+
+@contextmanager
+def _best_effort(message: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # also of the client's libraries: the pack works without its reports
+        LOGGER.debug(message, error)

@@ -71,7 +71,7 @@ class Program:
 
     def _on_signal(self, number: signal.Signals, stop: asyncio.Event, serving: asyncio.Future[None]) -> None:
         if not stop.is_set():
-            LOGGER.info("%s: finishing what is in hand; once more breaks it off", number.name)
+            LOGGER.info("%s: finishing work in progress; press again to abort", number.name)
             stop.set()
             return
         self._broken_off = 128 + number

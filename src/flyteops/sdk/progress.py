@@ -29,7 +29,7 @@ class Progress:
         After the end of the command it is dropped.
         """
         if self._is_over:
-            LOGGER.warning("progress (%s) came after the end of its command and is dropped", event.name)
+            LOGGER.warning("progress (%s) came after its command ended and is dropped", event.name)
             return
         self._sending = self._sending or asyncio.create_task(self._send_all())
         await self._waiting.put(event)

@@ -42,7 +42,7 @@ class Returns:
         try:
             await self._client.give_back(action)
         except ConflictError as error:
-            LOGGER.info("%s is not with this pack any more: %s", action.command, error)
+            LOGGER.info("%s no longer belongs to this pack: %s", action.command, error)
         except FlyteError as error:
             LOGGER.debug("%s cannot be given back: %s", action.command, error)
             return False

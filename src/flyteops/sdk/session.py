@@ -127,7 +127,7 @@ class Session:
         if self._failure is not None:
             raise self._failure
         if self._undelivered:
-            message = f"{self._undelivered} results or events could not be handed in before the pack stopped"
+            message = f"{self._undelivered} results or events could not be delivered before the pack stopped"
             raise UnavailableError(message)
 
     async def _stop_with(self, stop: asyncio.Event) -> None:
@@ -240,7 +240,7 @@ class Session:
         async with self._registering:
             if self._registration is not lost:
                 return
-            LOGGER.warning("the server does not know %s any more; registering it again", self.declaration.name)
+            LOGGER.warning("the server no longer knows %s; registering again", self.declaration.name)
             outage = self._outages["registration"]
             try:
                 self._registration = await self._client.register(self.declaration.registration())
@@ -264,7 +264,7 @@ class Session:
         try:
             return await call(self._registration or registration)
         except NotFoundError as error:
-            message = f"the server does not know the pack although it was registered again: {error}"
+            message = f"the server does not know the pack, although it was just registered again: {error}"
             raise UnavailableError(message) from error
 
     # --------------------------------------------------------------------------------------------------------- work
@@ -275,7 +275,7 @@ class Session:
         if self._registration is not None and self._registration.presence_url is not None:
             work["reporting that the pack is connected"] = self.presence.keep
         tasks = {self._begin_background(name, task) for name, task in work.items()}
-        polls = {self._begin_background("asking for work", self._poll)} if self.declaration.commands else set()
+        polls = {self._begin_background("polling for actions", self._poll)} if self.declaration.commands else set()
         self._background = tasks | polls
         try:
             await self._stop.wait()
@@ -304,8 +304,8 @@ class Session:
         except (asyncio.CancelledError, GeneratorExit):
             if self._stop.is_set() or being_cancelled():
                 raise
-            LOGGER.exception("%s was cancelled from inside; the pack stops", name)
-            self._failure = FlyteError(f"{name} was cancelled from inside")
+            LOGGER.exception("%s was cancelled by its own code; the pack stops", name)
+            self._failure = FlyteError(f"{name} was cancelled by its own code")
             self.stop()
         except BaseException as error:  # third-party code
             LOGGER.exception("%s failed; the pack stops", name)
@@ -461,11 +461,11 @@ class Session:
             try:
                 await self._client.heartbeat(action)
             except ConflictError as error:
-                LOGGER.warning("%s was lost to others and is broken off: %s", action.command, error)
-                execution.break_off(f"{action.command} was broken off, for the server had given it to others")
+                LOGGER.warning("%s was lost and is cancelled: %s", action.command, error)
+                execution.break_off(f"{action.command} was cancelled because the server had given it to another pack")
                 return
             except Exception as error:  # also of the client's libraries: the next one may arrive
-                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
+                LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
     async def _hand_in(self, action: Action, event: Event) -> bool:
         """Deliver a result until it is accepted or definitely refused.
@@ -476,7 +476,7 @@ class Session:
             return await self._complete(action, event)
         except InputError as error:
             reason = describe(error).removesuffix(".")
-            LOGGER.error("the result of %s was refused: %s; FATAL is sent instead", action.command, reason)
+            LOGGER.error("the result of %s was refused: %s; sending FATAL instead", action.command, reason)
             return await self._hand_in_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
 
     async def _hand_in_refused(self, action: Action, reason: str) -> bool:
@@ -497,7 +497,7 @@ class Session:
             raise
         except FlyteError as error:
             outage.given_up()
-            LOGGER.error("the result of %s was not wanted and is dropped: %s", action.command, describe(error))
+            LOGGER.error("the result of %s was rejected and is dropped: %s", action.command, describe(error))
             return not isinstance(error, ConflictError)
         return True
 

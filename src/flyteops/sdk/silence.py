@@ -32,7 +32,7 @@ class Silence:
         """The reason why it does not count as working."""
         if not self._is_too_long:
             return None
-        return f"silent for {self._clock.monotonic() - self._heard_at:.0f} s: what it waits for does not come, or it hangs"
+        return f"silent for {self._clock.monotonic() - self._heard_at:.0f} s: it hangs, or the input that it waits for is missing"
 
     def end(self) -> None:
         """Record a sign of life."""
@@ -72,7 +72,7 @@ class Silence:
                 await self._clock.sleep(left)
                 continue
             self._is_too_long = True
-            LOGGER.warning("the source %s has been silent for %g s; health reports it until it is heard of", self._name, limit)
+            LOGGER.warning("the source %s has been silent for %g s; health reports it until it is active", self._name, limit)
             self._heard.clear()
             await self._heard.wait()
 

@@ -53,7 +53,7 @@ def make_source(
 ) -> Source:
     """Return a source for any function of a suitable kind; raise `TypeError` for others."""
     if every is not None and every <= 0:
-        message = f"{full_name(function)} cannot be asked every {every} s"
+        message = f"{full_name(function)} cannot be polled every {every} s"
         raise TypeError(message)
     if timeout is not None and timeout <= 0:
         message = f"{full_name(function)} cannot have the timeout {timeout}; it must be more than 0 seconds"
@@ -198,7 +198,7 @@ class Keeper:
 def _foreign(error: BaseException) -> BaseException:
     """Return the error; for a cancellation, which comes from a library, an `UnavailableError`."""
     if isinstance(error, asyncio.CancelledError):
-        wrapped = UnavailableError("it was cancelled from inside")
+        wrapped = UnavailableError("it was cancelled by its own code")
         wrapped.__cause__ = error
         return wrapped
     return error

@@ -55,7 +55,7 @@ def _about_certificate(error: ssl.SSLCertVerificationError) -> str:
     if code == _NOT_YET_VALID:
         return "the certificate of the server is not valid yet; correct the clock of this computer, or wait"
     if code in _OTHER_NAME:
-        return f"the certificate of the server is for another name ({message}); use a name that it has, or get one for this name"
+        return f"the certificate of the server is for another name ({message}); use a name from it, or get one for this name"
     if code in _UNKNOWN_AUTHORITY:
         return (
             f"the certificate of the server is not from an authority that this computer trusts ({message}); "

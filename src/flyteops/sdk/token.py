@@ -45,19 +45,19 @@ class Token:
         except OSError as error:
             self._complain(f"cannot read {str(file)!r}: {error.strerror or error}")
         except UnicodeDecodeError:
-            self._complain(f"{str(file)!r} holds no text")
+            self._complain(f"{str(file)!r} is not text")
         except ValueError as error:
             self._complain(f"{str(file)!r} {error}")
         else:
             self._state = state
             if self._fault is not None:
-                LOGGER.info("FLYTE_JWT_FILE: there is a token again")
+                LOGGER.info("FLYTE_JWT_FILE: the token is readable again")
             self._fault = None
 
     def _complain(self, fault: str) -> None:
         """Log a fault once; the previous token stays."""
         if fault != self._fault:
-            LOGGER.warning("FLYTE_JWT_FILE: %s; the token from before stays", fault)
+            LOGGER.warning("FLYTE_JWT_FILE: %s; keeping the previous token", fault)
         self._fault = fault
 
 

@@ -108,7 +108,7 @@ class LoopWatch:
             try:
                 await client.heartbeat(action)
             except FlyteError as error:
-                LOGGER.debug("the server did not hear that %s is in hand: %s", action.command, describe(error))
+                LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
     def _hint(self, passed: float) -> str:
         """Return the name of the blocking code; the first time, log it with advice.

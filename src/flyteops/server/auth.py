@@ -118,9 +118,7 @@ class Access:
         """Write an admin's token to the configured path if auth is by tokens without an admin."""
         if self._settings.auth is None or self._tokens.has_admin():
             tokens = self._tokens.list()
-            LOGGER.info(
-                "%d tokens of this server are known, %d of them of admins", len(tokens), sum(each.is_admin for each in tokens)
-            )
+            LOGGER.info("This server has %d tokens, %d of them for admins", len(tokens), sum(each.is_admin for each in tokens))
             return
         token, text = self._tokens.make(TokenRequest(is_admin=True, description="made at a start without an admin"), FIRST)
         # The file comes first: a stored token that is written nowhere would lock everybody out for
@@ -130,7 +128,7 @@ class Access:
             await self._tokens.add(token)
         except ConflictError:
             self._secret.drop()
-            LOGGER.info("Another server has made the first admin's token at this moment; its log says where it is")
+            LOGGER.info("Another server is creating the first admin token; its log says where it is")
             return
         self._secret.keep()
         LOGGER.warning(
@@ -171,32 +169,32 @@ class Access:
             loop.failed(InputError(reason), is_logged=True)
         else:
             loop.succeeded()
-            LOGGER.info("Requests are let through by the new auth policy now")
+            LOGGER.info("The new auth policy is in use")
             warn_of_gaps(self.gate.policy)
 
 
 def announce_access(settings: Settings, *, is_local: bool) -> None:
     """Log the ways of access, and warnings about them."""
     if not is_local and not settings.has_tls:
-        LOGGER.warning("Tokens go over the network unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
+        LOGGER.warning("Tokens are sent unencrypted: set FLYTE_TLS_CERT_PATH, or put a proxy with TLS in front.")
     if settings.auth is not None:
-        LOGGER.info("Requests are let through with tokens of this server: `flyte tokens` makes, lists and revokes them")
+        LOGGER.info("Requests are authorized by tokens of this server: `flyte tokens` creates, lists and revokes them")
     warn_of_guests(settings)
     if settings.oidc_issuer_url is None or settings.auth_policy_path is None:
         return
     LOGGER.info(
-        "Requests are let through by the policy in %r and tokens of %s", settings.auth_policy_path, settings.oidc_issuer_url
+        "Requests are authorized by the policy in %r and tokens of %s", settings.auth_policy_path, settings.oidc_issuer_url
     )
     issuer = urlsplit(settings.oidc_issuer_url)
     if issuer.scheme == "http" and issuer.hostname not in LOCAL:
-        LOGGER.warning("The keys of the issuer come unencrypted, so whoever is in between can forge tokens; use https.")
+        LOGGER.warning("The keys of the issuer are fetched unencrypted, so tokens can be forged on the way; use https.")
     warn_of_gaps(load_policy(settings.auth_policy_path))
 
 
 def warn_of_guests(settings: Settings) -> None:
     """Log the packs that are admitted without a token, with the networks of their addresses."""
     for pack in settings.packs_without_token:
-        reach = "everybody" if pack.network.prefixlen == 0 else f"whoever has an address in {pack.network}"
+        reach = "everybody" if pack.network.prefixlen == 0 else f"any client with an address in {pack.network}"
         LOGGER.warning(
             "FLYTE_PACKS_WITHOUT_TOKEN: %s may work as the pack %s without a token: take its commands, with the secrets in"
             " them, and send its events.",
@@ -212,8 +210,11 @@ def warn_of_gaps(policy: Policy) -> None:
     if gaps:
         missing = ", ".join(gaps)
         LOGGER.warning(
-            "The auth policy has no entry for %d of %d requests; nobody may make them: %s", len(gaps), len(routes), missing
+            "The auth policy has no entry for %d of %d requests, which are refused: %s",
+            len(gaps),
+            len(routes),
+            missing,
         )
     maker = policy.find("POST", "/v1/tokens")
     if maker is not None and maker.is_open:
-        LOGGER.warning("The auth policy lets everybody make admin tokens (POST /v1/tokens); give that entry claims.")
+        LOGGER.warning("The auth policy lets anyone create admin tokens (POST /v1/tokens); add claims to that entry.")

@@ -47,7 +47,7 @@ def _store_faults(settings: Settings) -> Iterator[Problem]:
 
 def _worker_faults(settings: Settings) -> Iterator[Problem]:
     if settings.workers > 1 and not is_shared(settings.store):
-        fault = f"{settings.workers} server processes cannot share {shown(settings.store)!r}, for SQLite is for one server"
+        fault = f"{settings.workers} server processes cannot share {shown(settings.store)!r}, because SQLite is for one server"
         yield Problem("FLYTE_WORKERS", f"{fault}; name a PostgreSQL or MongoDB database by FLYTE_STORE, or leave this at 1")
 
 

@@ -132,5 +132,5 @@ async def stop_server(server: Server, service: Service, stop: asyncio.Event, hur
             async with asyncio.timeout(delay):
                 await hurried.wait()
     service.end_long_polls()
-    LOGGER.info("stopping: requests under way have %d s to end", GRACE)
+    LOGGER.info("stopping: requests in progress have %d s to finish", GRACE)
     server.should_exit = True

@@ -83,6 +83,6 @@ def reopen() -> None:
         if isinstance(handler, WatchedFileHandler):
             with handler.lock or nullcontext():
                 handler.reopenIfNeeded()
-            LOGGER.info("The log file was opened again")
+            LOGGER.info("The log file was reopened")
             return
-    LOGGER.info("The log goes to standard error; there is no file to open again")
+    LOGGER.info("The log goes to standard error; there is no log file to reopen")

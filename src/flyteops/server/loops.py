@@ -67,9 +67,9 @@ async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access
         if access is not None:
             names += await access.reload()
         if names:
-            LOGGER.info("SIGHUP: looked again at %s", " and ".join(names))
+            LOGGER.info("SIGHUP: reloaded %s", " and ".join(names))
         else:
-            LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
+            LOGGER.info("SIGHUP: no TLS certificate, auth policy or issuer to reload")
 
 
 async def run_maintenance(service: Service, stop: asyncio.Event) -> None:

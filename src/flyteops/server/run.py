@@ -158,7 +158,7 @@ async def work(settings: Settings, store: Store, service: Service, access: "Acce
     try:
         if not service.is_started:
             await persist(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
-            LOGGER.info("The store is there now: %s", contents(settings, service))
+            LOGGER.info("The store is available now: %s", contents(settings, service))
     except BaseException:  # on any failure, requests could never be served
         stop.set()
         raise
@@ -240,7 +240,7 @@ def contents(settings: Settings, service: Service) -> str:
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
     """Log the server's address, and its contents or the reason why its store is `away`."""
-    store = f"store {contents(settings, service)}" if not away else "its store is not there yet"
+    store = f"store {contents(settings, service)}" if not away else "its store is not available yet"
     LOGGER.info("Flyte %s listens on %s (process %d); %s", __version__, address_of(listener, settings), os.getpid(), store)
     warn_of(away)
 
@@ -248,7 +248,7 @@ def announce(settings: Settings, listener: socket.socket, service: Service, away
 def announce_worker(listener: socket.socket, service: Service, away: str) -> None:
     """Listen from now on, and report that to the parent and the log."""
     listener.listen(BACKLOG)
-    LOGGER.info("worker (process %d) is at work with %d flows and %d packs", os.getpid(), len(service.flows), len(service.packs))
+    LOGGER.info("worker (process %d) is ready with %d flows and %d packs", os.getpid(), len(service.flows), len(service.packs))
     warn_of(away)
     os.write(1, AT_WORK)
 
@@ -256,7 +256,7 @@ def announce_worker(listener: socket.socket, service: Service, away: str) -> Non
 def warn_of(away: str) -> None:
     """Log the reason why the store is unavailable, if it is."""
     if away:
-        LOGGER.warning("%s It is tried again until it can be; requests are answered with 503 meanwhile.", away)
+        LOGGER.warning("%s Retrying until it is available; until then, requests get 503.", away)
 
 
 def warn(settings: Settings, listener: socket.socket) -> None:
@@ -272,6 +272,6 @@ def warn(settings: Settings, listener: socket.socket) -> None:
             listener.getsockname()[0],
         )
     if settings.packs_without_token and not settings.has_auth:
-        LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so nobody needs a token.")
+        LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so no token is required.")
     for problem in unknown_variables(os.environ):
         LOGGER.warning("%s", problem)

@@ -55,10 +55,10 @@ def reserve_port(host: str, port: int) -> socket.socket:
 def _refusal(host: str, port: int, error: OSError) -> FlyteError:
     match error.errno:
         case errno.EADDRINUSE:
-            taken = f"Port {port} of {host} is taken by another program, perhaps a Flyte that runs already"
-            return PortTakenError(f"{taken}; choose one with --port or FLYTE_PORT.")
+            taken = f"Port {port} of {host} is in use by another program, perhaps another Flyte"
+            return PortTakenError(f"{taken}; choose another with --port or FLYTE_PORT.")
         case errno.EACCES:
-            fault = f"{port} may not be listened on by this user; give one above 1023"
+            fault = f"{port} cannot be opened by this user; choose a port above 1023"
             return SettingsError(problems=[Problem("FLYTE_PORT", fault)])
         case errno.EADDRNOTAVAIL:
             fault = f"{host!r} is not an address of this computer; give one such as 127.0.0.1 or 0.0.0.0"

@@ -79,7 +79,7 @@ def _read_key(path: str) -> Any:
         return load_pem_private_key(data, password=None)
     except TypeError as error:
         raise ValueError(
-            "is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`, and let nobody but the server read it"
+            "is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`, and make it readable by the server only"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("holds no private key in PEM format") from error

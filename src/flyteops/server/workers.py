@@ -107,7 +107,7 @@ class Workers:
                 process.terminate()
 
     def _reload(self) -> None:
-        LOGGER.info("SIGHUP: %d workers load their certificates, policies and keys again", len(self._heard))
+        LOGGER.info("SIGHUP: %d workers reload their certificates, policies and keys", len(self._heard))
         self._signal(signal.SIGHUP)
 
     def _reopen(self) -> None:
@@ -145,7 +145,7 @@ class Workers:
             if self._stop.is_set():
                 return
             delay = LEAST_DELAY if clock() - began >= SOON else min(max(2 * delay, LEAST_DELAY), MOST_DELAY)
-            LOGGER.error("worker (process %d) has ended %s; it is replaced in %g s", process.pid, _how(code), delay)
+            LOGGER.error("worker (process %d) exited %s; restarting in %g s", process.pid, _how(code), delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stop.wait()
@@ -183,7 +183,7 @@ class Workers:
             # If this process itself was stopped meanwhile, there may be lines that it had no time
             # to read.
             if clock() < began + limit + BEAT:
-                LOGGER.error("worker (process %d) has not answered for %g s; it is killed", process.pid, limit)
+                LOGGER.error("worker (process %d) has not responded for %g s; killing it", process.pid, limit)
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 return b""
@@ -194,7 +194,7 @@ class Workers:
             async with asyncio.timeout(deadline):
                 await asyncio.gather(*keeping)
         except TimeoutError:
-            LOGGER.error("%d workers did not end within %g s and are killed", len(self._processes), deadline)
+            LOGGER.error("%d workers did not stop within %g s; killing them", len(self._processes), deadline)
             for process in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()

@@ -64,7 +64,7 @@ class AuditLogBound:
         # exceed the bound.
         if (length >= too_much or len(entries) >= AT_ONCE) and await self._changes.trim(entries):
             LOGGER.info(
-                "Changes %d to %d are removed, so that the log of changes takes no more than %d bytes",
+                "Changes %d to %d are removed, so that the audit log takes no more than %d bytes",
                 entries[0].seq,
                 entries[-1].seq,
                 limit,
@@ -83,11 +83,11 @@ class AuditLogBound:
         """
         if base == self._trusted:
             return True
-        loop = self._loop("Trusting the base of the log of changes", LOGGER)
+        loop = self._loop("Trusting the base of the audit log", LOGGER)
         if not await self._changes.has_entry_of(base):
             loop.failed(
                 StoreError(
-                    f"No entry of the log of changes says that those up to {base.seq} were removed. All entries stay for"
+                    f"No entry of the audit log records that those up to {base.seq} were removed. All entries stay for"
                     " `flyte audit verify`."
                 )
             )
@@ -121,7 +121,7 @@ class AuditLogBound:
 
         The newest entries, and entries after a damaged one, are not among them.
         """
-        loop = self._loop("Bounding the log of changes", LOGGER)
+        loop = self._loop("Bounding the audit log", LOGGER)
         chain = ChainVerifier()
         chain.begin(base.note)
         entries: list[AuditEntry] = []

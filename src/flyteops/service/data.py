@@ -55,7 +55,7 @@ class DataRegistry:
         check("The datastore item", _faults(item))
         async with self._changes.exclusive():
             if item.key in (self._items if item.is_secret else self._vault):
-                raise ConflictError(f"Delete {item.key!r} first: what is shown and what is secret do not replace each other.")
+                raise ConflictError(f"Delete {item.key!r} first: an item cannot change between secret and readable.")
             if item.is_secret:
                 return await self._vault.save(item, by, keeps_description=keeps_description)
             known = self._items.get(item.key)
@@ -76,7 +76,7 @@ class DataRegistry:
     def get(self, key: str) -> DataItem:
         """Return an item; raise `ForbiddenError` for a secret, and `NotFoundError`."""
         if key in self._vault:
-            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs get its value, in what flows ask of them.")
+            raise ForbiddenError(f"The datastore item {key!r} is a secret: only packs receive its value, in inputs.")
         if key not in self._items:
             raise NotFoundError(f"There is no datastore item {key!r}.")
         return self._items[key]

@@ -255,7 +255,7 @@ class FlowRegistry:
         try:
             self._old.add(prepare(await self._store.get_flow_version(uuid)))
         except NotFoundError:
-            LOGGER.warning("There is no version %r of a flow that an execution began with; it does not go on.", uuid)
+            LOGGER.warning("There is no version %r of a flow that an execution began with; it cannot continue.", uuid)
             self._gone.add(uuid)
         except UnavailableError:
             raise

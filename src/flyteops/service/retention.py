@@ -61,7 +61,7 @@ class RetentionTask:
         if self._over_bytes and not before:
             LOGGER.warning("%s", self.warnings()[0])
         elif before and not self._over_bytes:
-            LOGGER.info("The store takes no more than FLYTE_MAX_DISK allows again")
+            LOGGER.info("The store is within FLYTE_MAX_DISK again")
 
 
 async def _purge(store: Store, what: Retention) -> int | None:

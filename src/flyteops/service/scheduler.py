@@ -71,7 +71,7 @@ class Scheduler:
         if abs(ahead) > CLOCK_TOLERANCE:
             fault = f"The clock of this server and that of its store differ by {abs(ahead).total_seconds():.0f} s; set it right."
             if not self.clock_fault:
-                LOGGER.warning("%s Until then, nothing is done by this server when its time comes.", fault)
+                LOGGER.warning("%s Until then, this server processes no timers.", fault)
         self.clock_fault = fault
 
     async def advance(self) -> datetime | None:

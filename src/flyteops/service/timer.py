@@ -76,7 +76,10 @@ class AbsenceDetector:
         """Record that this server is running now."""
         now = self._monotonic()
         if self._seen_at is not None and now - self._seen_at > AWAY_AFTER.total_seconds():
-            LOGGER.warning("This server was not at work for %.0f s; leases begin anew unless another was", now - self._seen_at)
+            LOGGER.warning(
+                "This server was not running for %.0f s; leases are renewed unless another was",
+                now - self._seen_at,
+            )
             self.is_back = True
         self._seen_at = now
 

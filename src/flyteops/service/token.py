@@ -220,7 +220,7 @@ class TokenRegistry:
         # Compared in constant time, also for an unknown id.
         is_known = hmac.compare_digest(UNKNOWN if token is None else token.hash, sha256(text.encode()).hexdigest())
         if token is None or not is_known:
-            raise UnauthorizedError("The token is not known; perhaps it was revoked.", error="invalid_token")
+            raise UnauthorizedError("The token is unknown; it may have been revoked.", error="invalid_token")
         now = self._clock()
         if not token.is_valid_at(now):
             raise UnauthorizedError("The token has expired.", error="invalid_token")
@@ -238,11 +238,11 @@ class TokenRegistry:
 
 def _faults(order: TokenRequest) -> Iterable[Problem]:
     if order.is_admin == bool(order.pack_name.strip()):
-        yield Problem("pack", "say the name of a pack, or that it is for an admin; not both")
+        yield Problem("pack", "give either the name of a pack, or admin; not both")
     if order.labels and order.is_admin:
-        yield Problem("labels", "belong to a pack; an admin has none")
+        yield Problem("labels", "are for a pack token; an admin token has none")
     if order.items is not None and order.is_admin:
-        yield Problem("items", "belong to a pack; an admin may read every item")
+        yield Problem("items", "are for a pack token; an admin may read every item")
     yield from name_problems({f"items[{index}]": key for index, key in enumerate(order.items or ())})
     if len(order.description) > LONGEST_TEXT:
         yield Problem("description", f"must have at most {LONGEST_TEXT} characters")

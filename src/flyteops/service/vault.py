@@ -106,7 +106,7 @@ class Vault:
             else:
                 secrets[key] = Secret.of(item, value, sealed.token)
         for key in sorted(locked.keys() - self._locked.keys()):
-            LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; what needs it fails.", key)
+            LOGGER.warning("The secret %r cannot be decrypted with the keys that this server has; steps that need it fail.", key)
         self._states, self._secrets, self._locked = states, secrets, locked
         if self._encryptor is not None:
             await self._load_code_key(self._encryptor)
@@ -256,7 +256,7 @@ class Vault:
         if name in self._locked:
             raise UnavailableError(f"The secret {name!r} cannot be used: {self._why_locked}.")
         if name not in self._secrets:
-            raise UnavailableError(f"The secret {name!r} cannot be had any more.")
+            raise UnavailableError(f"The secret {name!r} is no longer available.")
         written = SECRET_FORMS[found[2].decode()](self._secrets[name].value)
         return msgspec.json.encode(written)[1:-1]
 

@@ -12,7 +12,7 @@ from flyteops.web.part import GREATEST_LIMIT
 from flyteops.web.query import GREATEST
 
 PAGE = (
-    Parameter("start", "how many to leave out", {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": 0}),
+    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": 0}),
     Parameter(
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most; 0 means as many as that",
@@ -101,7 +101,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         outcomes={
             200: Success("An action, or a list of them; post each result to its link.", wire.ActionView, wire.ActionList),
-            204: Success("There is nothing to do."),
+            204: Success("No action is available."),
         },
         errors=(400, 404, 503),
     ),
@@ -137,7 +137,7 @@ OPERATIONS: tuple[Operation, ...] = (
             LEASE,
             Parameter("revision", "what the link has if the action has no time limit", {"type": "integer"}),
         ),
-        outcomes={204: Success("Others get the action.")},
+        outcomes={204: Success("The action is available to others again.")},
         errors=(404, 409),
     ),
     Operation(
@@ -150,7 +150,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("state", "states, separated by commas: NEW, PENDING, UNKNOWN, SUCCESS, FATAL"),
             Parameter("flowName", "the name of the flow"),
             Parameter("packName", "the name of the pack that the action is for"),
-            Parameter("overdue", "only those that somebody should look at", {"type": "boolean", "default": False}),
+            Parameter("overdue", "only those that need attention", {"type": "boolean", "default": False}),
             Parameter(
                 "after",
                 "after how many seconds one without a time limit is overdue",
@@ -487,7 +487,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=own.revoke_token,
         name="revokeToken",
         tag="token",
-        outcomes={204: Success("The token is not valid any more.")},
+        outcomes={204: Success("The token is revoked.")},
         errors=(404,),
     ),
     Operation(
@@ -540,7 +540,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=hook.delete_hook,
         name="deleteHook",
         tag="hook",
-        outcomes={204: Success("Nobody can call it any more.")},
+        outcomes={204: Success("The hook is deleted.")},
         errors=(404,),
     ),
     Operation(

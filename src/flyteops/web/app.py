@@ -24,20 +24,18 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 LOGGER = logging.getLogger(__name__)
 
 REFUSAL = problem(
-    Fault(403, "foreign-origin", "This is not allowed to the pages of other web sites."),
-    "Whoever runs the server can allow the pages of that origin with FLYTE_ALLOWED_ORIGINS, such as https://ops.example.com.",
+    Fault(403, "foreign-origin", "Requests from other web sites are not allowed."),
+    "The operator can allow that origin with FLYTE_ALLOWED_ORIGINS, such as https://ops.example.com.",
 )
 
 WRONG_HOST = problem(
-    Fault(403, "foreign-host", "This server is not the host that was asked for."),
+    Fault(403, "foreign-host", "The Host header does not name this server."),
     "It listens on this computer alone, without auth, and goes by localhost, an address, or a name without a domain. "
     "For a proxy in front of it, add the outside address to FLYTE_ALLOWED_ORIGINS, such as https://flyte.example.com, or let the "
     "proxy send a local Host and the outside one as X-Forwarded-Host.",
 )
 
-NOTHING_HERE = problem(
-    Fault(404, "not-found", "There is no such thing."), "Nothing is at this address; GET /v1 tells where everything is."
-)
+NOTHING_HERE = problem(Fault(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources.")
 
 
 def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> "Api | Doorstep":
@@ -88,7 +86,7 @@ class Api:
             await self._reply(call, send)
             is_lost = False
         except ConnectionError:
-            LOGGER.debug("A client went away before it got its answer")
+            LOGGER.debug("A client disconnected before its response")
         finally:
             await call.end(is_lost=is_lost)
 
@@ -110,7 +108,7 @@ class Api:
             call.set_params(params)
             reply = NOTHING_HERE if resource is None else await resource.reply(call)
         except DisconnectedError:
-            LOGGER.debug("A client went away in the middle of a request")
+            LOGGER.debug("A client disconnected during a request")
             return
         except Exception as error:  # the request boundary: nothing may pass it
             reply = reply_to(error)

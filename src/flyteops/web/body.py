@@ -76,7 +76,7 @@ def _told_in_full(call: Call, body: bytes) -> Happening:
     except InputError as error:
         problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
     if problems:
-        raise InputError(f"The body is not what is expected here: {problems[0]}.", problems=problems)
+        raise InputError(f"The body does not have the expected form: {problems[0]}.", problems=problems)
     payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(body)
     return Happening(event.event, payload, created_at, nanosecond, event.failure)
 
@@ -138,11 +138,11 @@ def resolution(document: Document) -> Resolved:
     told = read(document, Resolved)
     problems = []
     if told.resolution == "retry" and (told.event is not None or told.payload is not UNSET):
-        problems.append(document.problem((), "what is to be handed out again has no event and no payload yet"))
+        problems.append(document.problem((), "an action to be retried takes no event and no payload"))
     if told.resolution == "failed" and told.event not in (None, FATAL):
         problems.append(document.problem(("event",), f"must be {FATAL} or left out: a failure has that name"))
     if told.resolution == "succeeded" and told.event in ("", FATAL):
-        problems.append(document.problem(("event",), "must be the name of an event that tells of success"))
+        problems.append(document.problem(("event",), "must be the name of an event that means success"))
     if problems:
         raise InputError(f"The resolution is not valid: {problems[0].message}.", problems=problems)
     return told
@@ -160,12 +160,12 @@ def declaration(document: Document) -> PackDeclaration:
     """
     pack = read(document, PackDeclaration)
     problems = [
-        document.problem(("links", index, "rel"), f"{link.rel!r} is a relation that the server itself gives to a pack's links")
+        document.problem(("links", index, "rel"), f"{link.rel!r} is a relation reserved for the server's own links")
         for index, link in enumerate(pack.links)
         if collides(link.rel)
     ]
     if problems:
-        raise InputError("A link of the pack would be taken for one of the server's.", problems=problems)
+        raise InputError("A link of the pack has a relation reserved for the server.", problems=problems)
     return pack
 
 

@@ -308,9 +308,9 @@ def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
             f" `flyte hooks rotate {hook.name} --secret-file FILE`; until then only test calls are accepted."
         )
     if hook.signing.scheme == "none":
-        yield "Whoever knows the address can call it: with the scheme none, nothing says who it is."
+        yield "Anyone who knows the address can call it: the scheme none does not authenticate callers."
     elif not all(kept.is_sealed for kept in hook.secrets):
-        yield "The secret is in the store as it is: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE."
+        yield "The secret is stored unencrypted: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE."
 
 
 async def list_hooks(call: Call) -> Reply:

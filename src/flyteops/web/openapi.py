@@ -35,7 +35,7 @@ REASONS: Mapping[int, str] = {
     400: "The input is not valid; `problems` lists every fault.",
     401: "The server has auth switched on, and the request shows no token that allows this.",
     403: "The page of another web site may not do this; and nobody is given a secret.",
-    404: "There is no such thing.",
+    404: "Not found.",
     409: "The current state does not allow this.",
     413: "The body is too large.",
     500: "Something went wrong in the server.",

@@ -9,7 +9,7 @@ import msgspec
 from flyteops.web.exchange import Call, Reply
 from flyteops.web.problem import Fault, problem
 
-NOT_ALLOWED = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
+NOT_ALLOWED = Fault(405, "method-not-allowed", "Method not allowed.")
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
@@ -89,7 +89,7 @@ class Resource:
             await call.read(keep=False)
             return Reply(200, headers=((b"allow", self._allow + b", OPTIONS"),))
         if found is None:
-            detail = f"{call.scope['method']} is not among what this resource allows: {self._allow.decode()}."
+            detail = f"{call.scope['method']} is not allowed here; allowed: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))
         handler, wants_body, needs_store = found
         if wants_body is not None:

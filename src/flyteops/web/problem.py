@@ -62,7 +62,7 @@ def reply_to(error: Exception) -> Reply:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status == 500 or not isinstance(error, FlyteError):
         logger.error("A request failed", exc_info=error)
-        return problem(INTERNAL, "The log of the server says what.")
+        return problem(INTERNAL, "See the server log.")
     fault = Fault(status, error.code, (type(error).__doc__ or "").splitlines()[0])
     detail = str(error) if isinstance(error, TemplateError) else error.message
     return problem(fault, detail, problems=error.problems, headers=tuple(_headers(error)))
@@ -78,7 +78,7 @@ def _headers(error: FlyteError) -> Iterator[tuple[bytes, bytes]]:
 def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
     if len(problems) <= MAX_PROBLEMS:
         return problems
-    return [*problems[:MAX_PROBLEMS], Problem("", "there are more problems than these; mend them first")]
+    return [*problems[:MAX_PROBLEMS], Problem("", "more problems were found; fix these first")]
 
 
 def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Reply:

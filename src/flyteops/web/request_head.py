@@ -20,12 +20,12 @@ MAX_FIELDS = 256
 
 BAD_REQUEST = Fault(400, "bad-request", "This is not an HTTP request.")
 BAD_HOST = Fault(400, "bad-host", "The request does not name its host as HTTP requires.")
-NO_TUNNEL = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
+NO_TUNNEL = Fault(405, "method-not-allowed", "Method not allowed.")
 TOO_SLOW = Fault(408, "too-slow", "The request took too long to come.")
 TARGET_TOO_LONG = Fault(414, "target-too-long", "The path and query are too long.")
 HEAD_TOO_LARGE = Fault(431, "head-too-large", "The headers of the request are too large.")
 UNKNOWN_CODING = Fault(501, "unknown-coding", "The transfer coding of the body is not supported.")
-TURNED_AWAY = Fault(503, "busy", "There is too much to do at the moment; nothing was changed.")
+TURNED_AWAY = Fault(503, "busy", "The server is too busy; nothing was changed.")
 OTHER_VERSION = Fault(505, "other-version", "This version of HTTP is not supported.")
 
 DETAILS = {

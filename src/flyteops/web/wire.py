@@ -61,7 +61,7 @@ class EventText(Struct, rename="camel", forbid_unknown_fields=True):
 class PresenceReport(Struct):
     """The report of an instance of a pack: that it is connected, or that it stops."""
 
-    instance: Annotated[str, Meta(min_length=1, max_length=100, description="what tells it from others of the same pack")]
+    instance: Annotated[str, Meta(min_length=1, max_length=100, description="distinguishes it from others of the same pack")]
     status: Literal["live", "stopped"] = "live"
 
 

@@ -61,7 +61,7 @@ async def follow(
             async with connect() as client:
                 actions = begun(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
         except FlyteError as error:  # without the right to read the history, the chat shows its own answers only
-            LOGGER.debug("answers that another chat took cannot be looked for: %s", error)
+            LOGGER.debug("cannot look for answers taken by another chat: %s", error)
             continue
         post_what_others_showed(room, pack, actions)
 

@@ -43,13 +43,13 @@ NOT_PASSED_ON = (
 
 @click.command(cls=Command)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port of the server; else 8080, or any free one if that is taken."
+    "--port", type=click.IntRange(0, 65535), help="The port of the server; default: 8080, or any free port if that is taken."
 )
 @click.option(
     "--flows",
     metavar="DIRECTORY",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Where flow files are; else ./examples if there is one.",
+    help="The folder of flow files; default: ./examples if it exists.",
 )
 @click.option("--pack", "more_packs", metavar="NAME", multiple=True, help="Another installed pack to run; may be repeated.")
 @click.option(
@@ -58,7 +58,7 @@ NOT_PASSED_ON = (
     type=click.FloatRange(0),
     default=10.0,
     show_default=True,
-    help="How long to stay after the end of a pipe for what is not finished.",
+    help="How long to wait for unfinished work after the end of piped input.",
 )
 async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...], wait: float) -> None:
     """Start everything on this computer, and chat with it.
@@ -108,9 +108,9 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
     from flyteops.cli.chat import converse, is_interactive  # noqa: PLC0415
     from flyteops.packs.chat import Room  # noqa: PLC0415
 
-    runs = f"a Flyte runs here already (process {tenant.process_id})"
+    runs = f"Flyte is already running here (process {tenant.process_id})"
     if not tenant.url:
-        message = f"{runs}, and is just beginning; try again in a moment"
+        message = f"{runs}, but is still starting; try again in a moment"
         raise FlyteError(message)
     click.get_current_context().meta["url"] = tenant.url
     try:
@@ -122,7 +122,7 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
     if not (is_plain and is_interactive()):
         message = f"{runs}, at {tenant.url}; to talk to it: flyte chat --url {tenant.url}"
         raise FlyteError(message)
-    click.echo(f"{runs[0].upper()}{runs[1:]}, so this is one more chat with it; it goes on when you leave.")
+    click.echo(f"{runs[0].upper()}{runs[1:]}, so this chat joins it; it keeps running when you leave.")
     await converse(Room(), "Chat", wait)
 
 
@@ -136,7 +136,7 @@ def own_directory() -> Path:
         if stat.S_IMODE(directory.stat().st_mode) & 0o077:
             directory.chmod(0o700)
     except OSError as error:
-        message = f"cannot make a private directory .flyte here: {error.strerror}; go to one of your own first"
+        message = f"cannot make a private directory .flyte here: {error.strerror}; run this in a folder of your own"
         raise FlyteError(message) from error
     return directory
 
@@ -154,7 +154,7 @@ def _listen(port: int | None) -> socket.socket:
             raise
     listener = open_listener(HOST, 0)
     port = listener.getsockname()[1]
-    click.echo(f"Port {PORT} is taken by another program, so this server is on port {port}.", err=True)
+    click.echo(f"Port {PORT} is in use by another program, so this server uses port {port}.", err=True)
     click.echo(f"In other terminals: export FLYTE_API=http://{HOST}:{port}", err=True)
     return listener
 

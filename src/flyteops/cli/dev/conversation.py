@@ -82,9 +82,9 @@ class Talk:
                 else:
                     self.thread = thread
             case "/channel" | "/me" | "/react" | "/press":
-                raise NotFoundError(f"{word} needs more; /help shows what")
+                raise NotFoundError(f"{word} needs an argument; see /help")
             case _:
-                raise NotFoundError(f"there is no {word}; /help shows what there is")
+                raise NotFoundError(f"unknown command {word}; see /help")
 
     async def _say(self, text: str, thread: str) -> None:
         saying = asyncio.ensure_future(self.room.say(text, channel=self.channel, thread=thread))

@@ -121,5 +121,5 @@ def greeting(desk: Desk, flows: Sequence[Flow]) -> str:
     if words:
         lines.append("  try    " + "   or   ".join(click.style(each, fg="green") for each in words[:3]))
     if is_interactive():
-        lines.append("  /help shows what else you can do here; Ctrl-D ends everything.")
+        lines.append("  /help lists all commands; Ctrl-D stops everything.")
     return "\n".join(lines)

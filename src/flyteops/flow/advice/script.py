@@ -104,7 +104,7 @@ def _of_script(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Pat
 
 
 def _about_raw(output: template.Output, finding: Finding | None) -> str:
-    start = f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may be commands of whoever sent it;"
+    start = f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may hold commands from its sender;"
     if finding is not None and finding.place in _NO_QUOTING:
         return f"{start} {_BY_ENV}"
     return f"{start} write {{{{ {output.shown}|shellquote }}}}, without quotes around it"
@@ -235,7 +235,7 @@ _LIKE_SHELLS = frozenset(
 def _of_program(argument: _Argument, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for output in argument.compiled.outputs:
         if origins.prints_outside(argument.compiled, output):
-            yield argument.path, f"{{{{ {output.shown} }}}} lets whoever sent it choose which program runs; name the program"
+            yield argument.path, f"{{{{ {output.shown} }}}} lets the sender choose which program runs; name the program"
 
 
 def _of_plain(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
@@ -254,4 +254,4 @@ def _of_environment(env: Mapping[str, Json], path: Path, origins: _Origins) -> I
             compiled = template.compile(source)
             yield from _of_plain(source, at, origins)
             if name in POWERFUL and any(origins.prints_outside(compiled, output) for output in compiled.outputs):
-                yield at, f"{name} decides which programs run; a value from an event lets whoever sent it choose them"
+                yield at, f"{name} decides which programs run; a value from an event lets its sender choose them"

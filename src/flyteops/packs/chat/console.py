@@ -74,7 +74,7 @@ class Console:
                 timestamp, _, button = rest.strip().partition(" ")
                 await self._room.press(button.strip(), timestamp)
             case _ if word.startswith("/"):
-                message = f"there is no {word}; /help shows what there is"
+                message = f"unknown command {word}; see /help"
                 raise NotFoundError(message)
             case _:
                 await self._room.say(line, channel=self._channel)

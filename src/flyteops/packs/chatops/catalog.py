@@ -131,7 +131,7 @@ class _Examiner:
             self._report(where, str(error))
             return None
         if pattern.opening[0].casefold() in RESERVED:
-            self._report(where, f"a command cannot begin with {pattern.opening[0]!r}, which means something of its own")
+            self._report(where, f"a command cannot begin with {pattern.opening[0]!r}, which has a meaning of its own")
             return None
         return pattern
 
@@ -146,7 +146,7 @@ class _Examiner:
             self._report(where, str(error))
             return None
         if within <= 0:
-            self._report(where, f"{given.within!r} leaves no time to confirm")
+            self._report(where, f"{given.within!r} is too short to confirm")
         return Confirmation(by, within, given.by_self)
 
     def _people(self, where: str, rule: _Rule | _Confirm, groups: dict[str, list[str]]) -> list[str] | None:

@@ -15,7 +15,7 @@ from flyteops.packs.chatops.typed import is_same, without_code_marks
 HELP = Pattern.parse("help [{command...}]")
 APPROVE, REFUSE = Pattern.parse("approve [{question}]"), Pattern.parse("refuse [{question}]")
 
-NO_COMMANDS = "No commands are declared here yet: they are in the datastore item `chatops`. Flows hear what is said in any case."
+NO_COMMANDS = "No commands are declared yet: declare them in the datastore item `chatops`. Flows still receive all messages."
 
 _LONGEST_ID = 40
 
@@ -117,7 +117,7 @@ class Desk:
         question = self._questions.expire(question_id)
         if question is None:
             return []
-        return [Settle(question, f"Nobody decided in time: {question.request.text}"), _refused(question.request, "expired")]
+        return [Settle(question, f"Expired without a decision: {question.request.text}"), _refused(question.request, "expired")]
 
     def _hear_answer(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
         for pattern, is_yes in ((APPROVE, True), (REFUSE, False)):
@@ -169,12 +169,12 @@ def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> l
     if asked is not None and catalog.commands:
         wanted = [each for each in allowed if each.pattern.begins(asked["command"])] if asked["command"] else allowed
         lines = [_help(catalog.prefix, command) for command in wanted]
-        return [Reply("\n".join(lines) or "There is nothing that you can ask for here.", said.channel_id, said.thread)]
+        return [Reply("\n".join(lines) or "No commands are available to you here.", said.channel_id, said.thread)]
     meant = [each for each in allowed if each.pattern.is_meant(text)]
     if not meant:
         return []
     closer = [each for each in meant if each.pattern.begins(text)]
-    lines = ["That is not quite it:", *(_help(catalog.prefix, command) for command in closer or meant)]
+    lines = ["Unknown or incomplete command:", *(_help(catalog.prefix, command) for command in closer or meant)]
     return [Reply("\n".join(lines), said.channel_id, said.thread)]
 
 
@@ -184,11 +184,11 @@ def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question
         return []
     ids = ", ".join(f"`{each.id}`" for each in asked)
     if name:
-        why = "it was answered, its time is over, or it was asked elsewhere"
+        why = "it was answered, it expired, or it was asked elsewhere"
         text = f"There is no open question `{_shown(name)}` in this channel: {why}."
         text += f" Open here: {ids}." if ids else ""
     else:
-        text = f"Several questions are open here; say which: {ids}." if ids else "No question is open in this channel."
+        text = f"Several questions are open here; give the id: {ids}." if ids else "No question is open in this channel."
     return [Reply(text, said.channel_id, said.thread)]
 
 
@@ -198,7 +198,7 @@ def _shown(name: str) -> str:
 
 def _help(prefix: str, command: Command) -> str:
     usage = f"`{prefix} {command.pattern}`" if prefix else f"`{command.pattern}`"
-    approval = "" if command.confirmation is None else " (somebody has to approve it)"
+    approval = "" if command.confirmation is None else " (requires approval)"
     return f"{usage}  {command.help}{approval}".rstrip()
 
 

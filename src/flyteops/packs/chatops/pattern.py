@@ -207,28 +207,28 @@ def _groups(text: str) -> Iterator[tuple[bool, tuple[Part, ...]]]:
     while place < len(text):
         piece = _PIECE.match(text, place)
         if piece is None:
-            message = f"{text[place:]!r} is neither a word nor {{name}}, {{name:one|two}}, {{name...}} or [what may be absent]"
+            message = f"{text[place:]!r} is neither a word nor {{name}}, {{name:one|two}}, {{name...}} or [optional words]"
             raise InputError(message)
         place = piece.end()
         if piece["open"] or piece["close"]:
             if is_open is bool(piece["open"]):
-                raise InputError("brackets are not within brackets" if is_open else "there is a ] without its [")
+                raise InputError("brackets cannot be nested" if is_open else "] without an opening [")
             if is_open and not parts:
-                raise InputError("there is nothing in the brackets")
+                raise InputError("the brackets are empty")
             if parts:
                 yield is_open, tuple(parts)
             parts, is_open = [], not is_open
         elif not piece["blank"]:
             parts.append(_part(piece))
     if is_open:
-        raise InputError("there is a [ without its ]")
+        raise InputError("[ without a closing ]")
     if parts:
         yield False, tuple(parts)
 
 
 def _part(piece: re.Match[str]) -> Part:
     if piece["word"] and piece["word"][0] in typed.OPENING:
-        message = f"{piece['word']!r} begins with a quote; quotes are for those who type"
+        message = f"{piece['word']!r} begins with a quote; quotes are for typed arguments only"
         raise InputError(message)
     if piece["word"]:
         return Part(text=piece["word"])
@@ -238,7 +238,7 @@ def _part(piece: re.Match[str]) -> Part:
 
 def _examine(pattern: Pattern, text: str) -> None:
     if not pattern.groups or not pattern.opening:
-        message = f"{text!r} does not begin with a word, so it would be every message"
+        message = f"{text!r} does not begin with a word, so it would match every message"
         raise InputError(message)
     names = pattern.names
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -246,7 +246,7 @@ def _examine(pattern: Pattern, text: str) -> None:
         raise InputError(message)
     *others, _ = [part for _, parts in pattern.groups for part in parts]
     if rest := next((part for part in others if part.is_rest), None):
-        message = f"{rest} takes all that is left, so nothing can follow it"
+        message = f"{rest} takes the rest of the line, so nothing can follow it"
         raise InputError(message)
 
 

@@ -24,7 +24,7 @@ READ_AGAIN = 10.0
 LOOK_AGAIN = 3600.0
 """Seconds between checks for faults while nobody posts a message."""
 
-GONE = "This question counts no longer: it was answered, its time is over, or the bot was started anew. Ask again."
+GONE = "This question is closed: it was answered, it expired, or the bot restarted. Send the command again."
 
 
 class Voice(Protocol):
@@ -115,7 +115,7 @@ class ChatOps:
         except FlyteError as error:
             fault = f"not valid: {error}" if isinstance(error, InputError) else str(error)
         if fault and fault != self._fault:
-            LOGGER.error("the datastore item %s cannot be used: %s; what was declared before stays", DATA_KEY, fault)
+            LOGGER.error("the datastore item %s is not valid: %s; keeping the previous declaration", DATA_KEY, fault)
         elif self._fault and not fault:
             LOGGER.info("the datastore item %s can be used again", DATA_KEY)
         self._fault = fault
@@ -165,4 +165,4 @@ class ChatOps:
         try:
             await speak()
         except FlyteError as error:
-            LOGGER.warning("the chat does not take an answer: %s", error)
+            LOGGER.warning("the chat rejected an answer: %s", error)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from email.message import EmailMessage
 
+from flyteops.packs.email.damage import tolerate
 from flyteops.packs.email.header import read_mailboxes
 from flyteops.packs.email.word import raw_decoded
 
@@ -81,11 +82,7 @@ def _is_report(part: EmailMessage) -> bool:
 
 def _method(part: EmailMessage) -> str:
     """Return the method of a calendar entry, "" if it has none."""
-    try:
-        said = str(part.get_param("method", "") or "")
-        content = part.get_payload(decode=True)
-    except Exception:  # some broken headers break the parser of the standard library
-        return ""
+    said, content = tolerate(lambda: (str(part.get_param("method", "") or ""), part.get_payload(decode=True)), ("", None))
     if not said and isinstance(content, bytes) and (found := _METHOD.search(content[:_LONGEST])):
         said = found[1].decode("ascii", "replace")
     return said.strip().casefold()

@@ -82,7 +82,7 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
     references = reader.ids("references", listed(asked.references))
     files = [reader.file(f"attachments[{number}]", file) for number, file in enumerate(asked.attachments or [])]
     if len(senders) != 1 and not reader.problems:
-        reader.problems.append(Problem("from", "is not one address"))
+        reader.problems.append(Problem("from", "is not a single address"))
     if not [*to, *cc, *bcc] and not reader.problems:
         reader.problems.append(Problem("to", "there is no recipient"))
     reader.finish()

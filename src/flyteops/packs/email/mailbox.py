@@ -139,7 +139,7 @@ class Mailbox:
                 message = f"{server.place} cannot be opened: {_said(error)}"
                 raise FlyteError(message) from error
         if not selected.get(b"READ-WRITE") or _SEEN not in selected.get(b"PERMANENTFLAGS", [_SEEN]):
-            message = f"{server.place} is read-only, so that nothing in it can be marked as read"
+            message = f"{server.place} is read-only, so messages cannot be marked as read"
             raise FlyteError(message)
         self._validity = int(selected[b"UIDVALIDITY"])
 
@@ -150,7 +150,7 @@ class Mailbox:
         if client.has_capability("STARTTLS"):
             client.starttls(context)
         elif not ipaddress.ip_address(client.socket().getpeername()[0]).is_loopback:
-            message = f"{server.host}:{server.port} does not offer STARTTLS; the password is not sent without"
+            message = f"{server.host}:{server.port} does not offer STARTTLS; the password is not sent unencrypted"
             raise FlyteError(message)
 
     def _unread(self) -> list[int]:
@@ -207,7 +207,7 @@ class Mailbox:
         except (IMAPClientError, OSError, ValueError) as error:
             certificate = untrusted(error)
             if certificate is not None:
-                message = f"{server.host}:{server.port} shows a certificate that is not trusted: {certificate.verify_message}"
+                message = f"{server.host}:{server.port} presented a certificate that is not trusted: {certificate.verify_message}"
                 raise FlyteError(message) from error
             message = f"{server.host}:{server.port}: {_said(error)}"
             raise UnavailableError(message) from error

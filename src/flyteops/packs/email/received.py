@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from flyteops.packs.email import charset, header
 from flyteops.packs.email.automatic import is_automatic
+from flyteops.packs.email.damage import tolerate
 from flyteops.packs.email.filename import safe_filename
 from flyteops.packs.email.fold import id_parts
 from flyteops.packs.email.html import LONGEST, html_text
@@ -97,10 +99,7 @@ def _parse(content: bytes) -> EmailMessage | None:
     boundaries = content.count(b"boundary=")
     if boundaries > _MOST_BOUNDARIES or (boundaries and content.count(b"\n--") > _MOST_DELIMITERS):
         return None
-    try:
-        message: Any = message_from_bytes(content, policy=_POLICY)
-    except Exception:  # the parser of the standard library fails in many ways
-        return None
+    message = tolerate(lambda: message_from_bytes(content, policy=_POLICY), None)
     return message if isinstance(message, EmailMessage) else None
 
 
@@ -154,20 +153,18 @@ def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:
 
 
 def _content(part: EmailMessage) -> bytes:
-    try:
-        if part.is_multipart():
-            return b"".join(each.as_bytes() for each in part.get_payload())  # type: ignore[union-attr]
-        content = part.get_payload(decode=True)
-    except Exception:  # a parsed message cannot always be written again
-        return b""
+    content = tolerate(lambda: _raw_content(part), b"")
     return content if isinstance(content, bytes) else b""
 
 
+def _raw_content(part: EmailMessage) -> object:
+    if part.is_multipart():
+        return b"".join(each.as_bytes() for each in part.get_payload())  # type: ignore[union-attr]
+    return part.get_payload(decode=True)
+
+
 def _text(part: EmailMessage) -> str:
-    try:
-        name = part.get_content_charset() or ""
-    except Exception:  # some broken headers break the parser of the standard library
-        name = ""
+    name = tolerate(part.get_content_charset, None) or ""
     return charset.decode(_content(part), name).replace("\r\n", "\n")
 
 
@@ -186,10 +183,7 @@ def _filename(part: EmailMessage) -> str:
         # The older interface keeps the bytes of a name, and its declared charset.
         plain = Message()
         plain["X"] = raw_decoded(_raw_header(part, name))
-        try:
-            value = plain.get_param(parameter, "", header="X")
-        except Exception:  # as in _text
-            value = ""
+        value = tolerate(partial(plain.get_param, parameter, "", header="X"), "")
         if isinstance(value, tuple):
             value = charset.decode(value[2].encode("latin-1", "replace"), value[0] or "")
         if value:
@@ -198,10 +192,7 @@ def _filename(part: EmailMessage) -> str:
 
 
 def _disposition(part: EmailMessage) -> str | None:
-    try:
-        return part.get_content_disposition()
-    except Exception:  # as in _text
-        return None
+    return tolerate(part.get_content_disposition, None)
 
 
 def _date(text: str) -> datetime | None:

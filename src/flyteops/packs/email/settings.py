@@ -51,7 +51,7 @@ def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServ
     user = reader.read("FLYTE_EMAIL_USER", str.strip, None)
     tls = reader.read("FLYTE_EMAIL_TLS", _tls, "offered" if user is None else "required")
     if user is not None and tls == "offered":
-        message = "with a login say required, implicit or off: the password would be told to whoever does not offer TLS"
+        message = "with a login, use required, implicit or off: otherwise the password could be sent without TLS"
         reader.problems.append(Problem("FLYTE_EMAIL_TLS", message))
     password = reader.read("FLYTE_EMAIL_PASSWORD", str, "")
     return SmtpServer(
@@ -80,7 +80,7 @@ def _mailbox(text: str) -> ImapServer:
     except ValueError as error:
         raise ValueError(message) from error
     if url.password is not None:
-        message = "holds a password; that belongs into FLYTE_EMAIL_IMAP_PASSWORD"
+        message = "contains a password; set it in FLYTE_EMAIL_IMAP_PASSWORD"
         raise ValueError(message)
     if not port or not url.hostname or not url.username or url.query or url.fragment:
         raise ValueError(message)

@@ -94,7 +94,7 @@ class Delivery:
         options = [f"SIZE={len(self._content)}"] if smtp.supports_extension("size") else []
         if self._letter.needs_utf8:
             if not smtp.supports_extension("smtputf8"):
-                message = f"{self._server.place} takes no addresses with letters beyond ASCII (SMTPUTF8)"
+                message = f"{self._server.place} does not support addresses with non-ASCII letters (SMTPUTF8)"
                 raise FlyteError(message)
             options.append("SMTPUTF8")
         return options
@@ -111,7 +111,7 @@ class Delivery:
             await smtp.data(self._content)
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError) as error:
             # A retry would send it twice if it was accepted after all.
-            message = f"{self._server.place} did not say whether it took the message: {one_line(str(error))}"
+            message = f"{self._server.place} did not confirm that it accepted the message: {one_line(str(error))}"
             raise FlyteError(message) from error
 
 
@@ -166,7 +166,7 @@ def _told(server: SmtpServer, error: Exception) -> FlyteError:
     """Return the error with a one-line message."""
     certificate = untrusted(error)
     if certificate is not None:
-        return FlyteError(f"{server.place} shows a certificate that is not trusted: {certificate.verify_message}")
+        return FlyteError(f"{server.place} presented a certificate that is not trusted: {certificate.verify_message}")
     if isinstance(error, aiosmtplib.SMTPAuthenticationError) and not _passes(error.code):
         return ForbiddenError(f"{server.place} refuses the login of {server.user}: {error.code} {one_line(error.message)}")
     if isinstance(error, aiosmtplib.SMTPResponseException):

@@ -74,7 +74,7 @@ class Exchange:
             async with asyncio.timeout(self._timeout):
                 answer = await self._follow()
         except TimeoutError as error:
-            raise self._failure(f"there was no whole answer within {self._timeout:g} s", may_pass=True) from error
+            raise self._failure(f"no complete response within {self._timeout:g} s", may_pass=True) from error
         except httpx2.HTTPError as error:
             raise self._fault(error) from error
         if answer.status in _PASSING and self._asked.repeatable:
@@ -116,7 +116,7 @@ class Exchange:
         if certificate is not None:
             return FlyteError(f"the certificate is not trusted: {certificate.verify_message}")
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and not self._heard:
-            return UnavailableError(str(error) or f"there was no connection within {_CONNECT_TIMEOUT:g} s")
+            return UnavailableError(str(error) or f"no connection within {_CONNECT_TIMEOUT:g} s")
         return self._failure(str(error) or type(error).__name__, may_pass=isinstance(error, _FAULTS))
 
     def _failure(self, message: str, *, may_pass: bool) -> FlyteError:

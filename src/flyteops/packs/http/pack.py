@@ -99,8 +99,8 @@ async def _look_up(allowed: AllowList) -> str:
     if faults:
         raise UnavailableError("; ".join(faults))
     if not allowed.hosts:
-        return "flows may ask every host that has a public address"
-    return f"flows may ask {', '.join(pattern.host for pattern in allowed.hosts)}"
+        return "flows may call every host with a public address"
+    return f"flows may call {', '.join(pattern.host for pattern in allowed.hosts)}"
 
 
 def _proxies(text: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
         if isinstance(self.timeout, str):
             self.timeout = seconds(self.timeout)
         if self.timeout is not None and not 0 < self.timeout <= 86400:
-            message = f"a timeout of {self.timeout:g} s leaves no time, or more than a day"
+            message = f"a timeout of {self.timeout:g} s must be more than 0 and at most a day"
             raise ValueError(message)
 
     @property
@@ -102,7 +102,7 @@ def _url(text: str) -> httpx2.URL:
         message = f"the url is not valid: {error}"
         raise InputError(message) from error
     if url.userinfo:
-        message = "the url holds a user name or password; give them as auth"
+        message = "the url contains a user name or password; use auth instead"
         raise InputError(message)
     if url.scheme not in ("http", "https") or not url.host:
         message = f"{text!r} is not a url such as https://api.example.com/things"

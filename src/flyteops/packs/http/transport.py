@@ -70,7 +70,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 def target(url: httpx2.URL) -> tuple[str, int]:
     """Return the host of a URL, in its canonical form, and the port."""
     if url.scheme not in _PORTS or not url.host:
-        message = f"{url.scheme}://{url.host} is no place on the web"
+        message = f"{url.scheme}://{url.host} is not an HTTP URL"
         raise httpx2.UnsupportedProtocol(message)
     return canonical_host(url.raw_host.decode("ascii")), url.port or _PORTS[url.scheme]
 
@@ -83,7 +83,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a host name"
         message = f"{host} cannot be resolved: {reason}"
         raise httpx2.ConnectError(message) from error
     return list(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))

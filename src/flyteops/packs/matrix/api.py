@@ -219,9 +219,9 @@ class Api:
     def _unreachable(self, error: Exception) -> UnavailableError:
         certificate = untrusted(error)
         if certificate is not None:
-            reason = f"shows a certificate that is not trusted: {certificate.verify_message}"
+            reason = f"presented a certificate that is not trusted: {certificate.verify_message}"
         elif isinstance(error, httpx2.TimeoutException):
-            reason = "does not answer in time"
+            reason = "timed out"
         else:
             reason = f"cannot be reached: {str(error) or type(error).__name__}"
         return UnavailableError(f"{self._account.homeserver} {reason}")
@@ -240,7 +240,7 @@ def _read(answer: httpx2.Response) -> dict[str, Any]:
 def _refusal(answer: httpx2.Response, data: dict[str, Any]) -> FlyteError:
     status, word = answer.status_code, data.get("errcode")
     if not isinstance(word, str) or status < 400:  # a proxy, say, while the homeserver is away
-        message = f"{answer.request.url.host} does not answer as a homeserver does (HTTP {status})"
+        message = f"{answer.request.url.host} does not respond like a homeserver (HTTP {status})"
         return UnavailableError(message)
     message = " ".join(f"{word}: {data.get('error') or status}".split())[:_LONGEST_TEXT]
     if status == 429:

@@ -112,7 +112,7 @@ class Listener:
         except (InputError, NotFoundError) as error:
             if since == present:
                 raise
-            LOGGER.warning("the homeserver cannot go on where the pack stopped, so what was said since is left out: %s", error)
+            LOGGER.warning("the homeserver cannot go on where the pack stopped, so messages since then are skipped: %s", error)
             return News(present)
 
     async def _sync(self, wait: float, choice: str, **place: str) -> News:
@@ -120,7 +120,7 @@ class Listener:
         try:
             return msgspec.convert(answer, News)
         except msgspec.ValidationError as error:
-            message = f"the homeserver tells something that this pack cannot read: {error}"
+            message = f"unexpected response of the homeserver: {error}"
             raise UnavailableError(message) from error
 
     async def _kept(self) -> str:
@@ -164,9 +164,9 @@ class Listener:
                 try:
                     await self._take_event(event, room_id, people)
                 except FlyteError as error:
-                    LOGGER.error("%s in %s comes to nothing: %s", event.event_id, room_id, error)
+                    LOGGER.error("%s in %s is dropped: %s", event.event_id, room_id, error)
                 except Exception:  # one event that this pack cannot read must not keep back those behind it
-                    LOGGER.exception("%s in %s cannot be read and comes to nothing", event.event_id, room_id)
+                    LOGGER.exception("%s in %s cannot be read and is dropped", event.event_id, room_id)
                 self._remember(event)
 
     def _remember(self, event: RoomEvent) -> None:
@@ -216,7 +216,7 @@ class Listener:
                 await self._take_reaction(event, room_id, people)
             case "m.room.encrypted" if room_id not in self._told_unread:
                 self._told_unread.add(room_id)
-                LOGGER.warning("what is said in %s is not read: %s", room_id, ENCRYPTED)
+                LOGGER.warning("messages in %s are not read: %s", room_id, ENCRYPTED)
 
     async def _take_message(self, event: RoomEvent, room_id: str, people: People) -> None:
         received = read_message(event, room_id, people)
@@ -269,7 +269,7 @@ class Listener:
         It does so when the bot joins, or the room becomes encrypted.
         """
         if await self._rooms.is_encrypted(room_id):
-            LOGGER.warning("the bot is of no use in %s: %s", room_id, ENCRYPTED)
+            LOGGER.warning("the bot cannot work in %s: %s", room_id, ENCRYPTED)
             notice = message(Text(f"I cannot help here: {ENCRYPTED}.", is_notice=True))
             await self._api.send(room_id, "m.room.message", notice, f"encrypted.{event.event_id}")
 
@@ -288,13 +288,13 @@ class Listener:
             try:
                 await (self._accept(invitation) if accepted else self._decline(invitation))
             except FlyteError as error:
-                LOGGER.warning("the invitation of %s to %s came to nothing: %s", invitation.inviter, room_id, error)
+                LOGGER.warning("the invitation of %s to %s failed: %s", invitation.inviter, room_id, error)
                 accepted = False
             user = People(self._own, {}).user(invitation.inviter)
             try:
                 await self._pack.send(self._event(Invited(room_id, invitation.room_name, user, accepted)))
             except (InputError, ConflictError) as error:
-                LOGGER.error("Flyte does not take the invitation to %s: %s", room_id, error)
+                LOGGER.error("Flyte rejected the invitation to %s: %s", room_id, error)
 
     async def _accept(self, invitation: Invitation) -> None:
         LOGGER.info("%s invites the bot to %s", invitation.inviter, invitation.room_id)

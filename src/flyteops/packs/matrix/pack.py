@@ -114,7 +114,7 @@ class Matrix:
         # users' messages.
         found = await self._api.get("rooms", room_id, "event", event_id)
         if found.get("sender") != (await self._api.identity()).user_id or found.get("type") != "m.room.message":
-            raise InputError("this is no message of the bot")
+            raise InputError("this is not a message of the bot")
         await self._api.send(room_id, "m.room.message", edit(text, event_id))
 
     async def react(self, channel_id: str, event_id: str, key: str) -> None:
@@ -165,5 +165,5 @@ async def _try(settings: Settings, device_id: str) -> str:
 
 
 def _greeting(identity: Identity, settings: Settings) -> str:
-    nobody = "" if settings.invites.names else "; nobody can invite it, for FLYTE_MATRIX_INVITES is not set"
+    nobody = "" if settings.invites.names else "; it accepts no invitations, as FLYTE_MATRIX_INVITES is not set"
     return f"connected to {settings.account.homeserver} as {identity.user_id}{nobody}"

@@ -85,7 +85,7 @@ def _account(reader: Reader) -> Account:
         message = f"is not set: the access token of the bot, {USED_BY}"
         reader.problems.append(Problem("FLYTE_MATRIX_TOKEN", message))
     if account.password and not account.user:
-        reader.problems.append(Problem("FLYTE_MATRIX_USER", "is not set: whose password it is"))
+        reader.problems.append(Problem("FLYTE_MATRIX_USER", "is not set: the user of the password"))
     return account
 
 

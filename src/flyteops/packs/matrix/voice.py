@@ -35,7 +35,7 @@ class Voice:
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision, with two reactions to press, and return the id of the question."""
-        asked = message(Text(f"{text}\n{APPROVE} or {REFUSE} here do as well."), thread=thread)
+        asked = message(Text(f"{text}\n{APPROVE} or {REFUSE} work here as well."), thread=thread)
         event_id = await self._api.send(channel_id, "m.room.message", asked)
         self._questions[event_id] = question_id
         if len(self._questions) > _MOST_QUESTIONS:
@@ -44,7 +44,7 @@ class Voice:
             for key in (APPROVE, REFUSE):
                 await self._api.send(channel_id, "m.reaction", reaction(event_id, key))
         except FlyteError as error:
-            LOGGER.warning("the question has no reactions to press: %s", error)
+            LOGGER.warning("the question has no reactions: %s", error)
         return event_id
 
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:

@@ -169,7 +169,7 @@ async def _answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
 def _refusal(answer: Any) -> FlyteError:
     data = _object(getattr(answer, "data", None))
     status = getattr(answer, "status_code", 0)
-    reason = str(data.get("error") or ("ratelimited" if status == 429 else f"the answer of Slack is no use (HTTP {status})"))
+    reason = str(data.get("error") or ("ratelimited" if status == 429 else f"unexpected response of Slack (HTTP {status})"))
     message = ": ".join([reason, *_details(data)])
     if reason == "ratelimited":
         return BusyError(message)

@@ -92,9 +92,9 @@ class Intake:
             try:
                 await self._send(occurrence.payload(people), occurrence.key)
             except FlyteError as error:
-                LOGGER.error("Flyte does not take %s: %s", occurrence.key, error)
+                LOGGER.error("Flyte rejected %s: %s", occurrence.key, error)
                 return isinstance(error, InputError)
             except Exception:  # there is no caller left to report it
-                LOGGER.exception("%s cannot be handed on", occurrence.key)
+                LOGGER.exception("%s cannot be delivered", occurrence.key)
                 return False
             return True

@@ -154,7 +154,7 @@ class _Listener:
                 self._identity = await persist(self._api.identify, pause=pause, outage=self._outage)
             LOGGER.info("%s", _greeting(self._identity))
             if self._settings.app_token is None:
-                LOGGER.warning("commands work, but nothing that happens in Slack becomes an event: set FLYTE_SLACK_APP_TOKEN")
+                LOGGER.warning("commands work, but no events are received from Slack: set FLYTE_SLACK_APP_TOKEN")
                 await asyncio.Event().wait()
             self._open_spool(self._identity)
             self._resume()
@@ -170,7 +170,7 @@ class _Listener:
         if identity is None:
             raise UnavailableError(self._outage.reason or "not connected yet")
         if self._settings.app_token is None:
-            return f"{_greeting(identity)}; no events, for FLYTE_SLACK_APP_TOKEN is not set"
+            return f"{_greeting(identity)}; no events, as FLYTE_SLACK_APP_TOKEN is not set"
         if self._is_running and self._connection.trouble is not None:
             raise UnavailableError(self._connection.trouble)
         return _greeting(identity)
@@ -192,7 +192,7 @@ class _Listener:
         if folder is msgspec.UNSET:
             folder = default_folder(self._environ, f"{identity.team} {identity.user_id}")
         if folder is None:
-            LOGGER.info("what happens in Slack while Flyte is away is lost if this pack is killed: set FLYTE_SLACK_SPOOL")
+            LOGGER.info("events from Slack are lost if this pack is killed while Flyte is unavailable: set FLYTE_SLACK_SPOOL")
         else:
             self._spool = Spool(folder)
             self._intake = Intake(self._directory, self._send, self._spool)
@@ -205,7 +205,7 @@ class _Listener:
             for occurrence in (each for each in found if each.key == spooled.key):
                 self._intake.resume(occurrence)
         if kept:
-            LOGGER.info("going on with %d that an earlier run had in hand", len(kept))
+            LOGGER.info("resuming %d events of an earlier run", len(kept))
 
     async def _take(self, request: SocketModeRequest) -> bool:
         taken = []
@@ -287,7 +287,7 @@ def _naming(variable: str) -> Iterator[None]:
 
 def _bot_token(text: str) -> str:
     if text.strip().startswith("xapp-"):
-        raise ValueError("is an app-level token; that one belongs into FLYTE_SLACK_APP_TOKEN")
+        raise ValueError("is an app-level token; set it in FLYTE_SLACK_APP_TOKEN")
     return token(text)
 
 

@@ -47,7 +47,7 @@ class Spool:
                 if spooled.key not in self._files:
                     self._files[spooled.key] = await asyncio.to_thread(self._write, spooled)
             except OSError as error:
-                message = "%s cannot be kept in %s: %s; Slack is asked to send it again"
+                message = "%s cannot be kept in %s: %s; waiting for Slack to send it again"
                 LOGGER.error(message, spooled.key, self._folder, error)
                 return False
         return True
@@ -72,7 +72,7 @@ class Spool:
             try:
                 spooled = msgspec.json.decode(path.read_bytes(), type=Spooled)
             except (OSError, msgspec.DecodeError) as error:
-                LOGGER.error("%s cannot be read, and is left there: %s", path, error)
+                LOGGER.error("%s cannot be read, and is kept: %s", path, error)
                 continue
             self._files[spooled.key] = path
             yield spooled

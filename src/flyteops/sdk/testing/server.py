@@ -233,7 +233,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         declared: PackDeclaration = read(posted, PackDeclaration)
         problems = [Problem("name", "must not be empty")] if not declared.name.strip() else []
         problems += [
-            Problem(f"links[{index}].rel", f"{link.rel!r} is a relation that the server itself gives to a pack's links")
+            Problem(f"links[{index}].rel", f"{link.rel!r} is a relation reserved for the server's own links")
             for index, link in enumerate(declared.links)
             if link.rel in ("self", "up") or link.rel.endswith(_OWN_RELATIONS)
         ]
@@ -329,7 +329,7 @@ def _told(body: bytes) -> Event:
 
 
 def _nothing_here() -> NotFoundError:
-    return NotFoundError("Nothing is at this address; GET /v1 tells where everything is.")
+    return NotFoundError("Unknown path; GET /v1 lists the resources.")
 
 
 def _link(href: str, rel: str) -> dict[str, str]:

@@ -104,7 +104,7 @@ class PackTester:
         if self._serving is not None and self._serving.done():
             serving, self._serving = self._serving, None
             serving.result()
-        message = f"there was not {what} within {self._patience:g} s"
+        message = f"timed out waiting for {what} after {self._patience:g} s"
         raise FlyteError(message)
 
 

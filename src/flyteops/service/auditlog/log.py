@@ -183,7 +183,7 @@ class AuditLog:
                 return await self._put(change)
             except ConflictError:
                 self._head = None
-        raise BusyError("The log of changes is written by too many at once; nothing was changed.")
+        raise BusyError("Too many servers write the audit log at once; nothing was changed.")
 
     async def _put(self, change: AuditEntry) -> AuditEntry:
         """Write an entry after the newest one known here.
@@ -211,7 +211,7 @@ class AuditLog:
             try:
                 return open_base(note)
             except ValueError:  # with an older base, or none, nothing is removed: the first entry does not follow it
-                LOGGER.warning("The base %r of the log of changes is damaged; look with `flyte audit verify`", note.key)
+                LOGGER.warning("The base %r of the audit log is damaged; check it with `flyte audit verify`", note.key)
         return AuditBase()
 
     async def has_entry_of(self, base: AuditBase) -> bool:
@@ -252,7 +252,7 @@ class AuditLog:
         try:
             await self._pay()
         except FlyteError:
-            LOGGER.warning("Change %s was not made; that is written once the store can be", change.head)
+            LOGGER.warning("Change %s was not made; recording that as soon as the store can be", change.head)
         else:
             await self._agree(change)
 
@@ -298,7 +298,7 @@ class AuditLog:
             states = {thing: state for thing, state in states.items() if thing in said}
         for thing, entry, state, _ in compare_states(said, states):
             if entry is not None:
-                LOGGER.warning("The %s %r is not as change %s says that it was left", *thing, entry.head)
+                LOGGER.warning("The %s %r does not match change %s, its last audit entry", *thing, entry.head)
             await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
 
     def _is_under_way(self, change: AuditEntry) -> bool:
@@ -382,5 +382,5 @@ def _read(notes: Iterable[Note]) -> list[AuditEntry]:
         try:
             changes.append(open_entry(note))
         except ValueError:
-            LOGGER.warning("Entry %r of the log of changes cannot be read; look with `flyte audit verify`", note.key)
+            LOGGER.warning("Entry %r of the audit log cannot be read; check it with `flyte audit verify`", note.key)
     return changes

@@ -72,7 +72,7 @@ def read_content(request: HookRequest) -> Content:
     if is_xml or media_type.startswith("text/"):
         text = _text(request.body, {**(_xml_charset(request.body) if is_xml else {}), **parameters})
         return Content(media_type, text, msgspec.Raw(msgspec.json.encode(text)))
-    raise InputError(f"The content type {media_type!r} is none of JSON, lines of JSON, {FORM}, XML and text.")
+    raise InputError(f"The content type {media_type!r} is not supported; send JSON, lines of JSON, {FORM}, XML or text.")
 
 
 def _xml_charset(body: bytes) -> Mapping[str, str]:
@@ -108,7 +108,7 @@ def _media_type(header: str) -> tuple[str, Mapping[str, str]]:
 def _text(body: bytes, parameters: Mapping[str, str]) -> str:
     charset = parameters.get("charset", "utf-8").lower()
     if charset not in CHARSETS:
-        raise InputError(f"The charset {charset!r} is none that hooks know.")
+        raise InputError(f"The charset {charset!r} is not supported.")
     try:
         return body.removeprefix(BOM).decode(charset) if charset.startswith("utf") else body.decode(charset)
     except UnicodeDecodeError as error:

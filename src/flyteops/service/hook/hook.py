@@ -145,7 +145,7 @@ class HookSpec(Struct, frozen=True, kw_only=True):
         """Return the hook, yet without a secret; raise `InputError` with every fault."""
         problems = list(self._faults())
         if problems:
-            raise InputError(f"There cannot be such a hook: {problems[0]}.", problems=problems)
+            raise InputError(f"The hook is not valid: {problems[0]}.", problems=problems)
         return Hook(
             name=self.name,
             vendor=self._vendor_name,
@@ -186,7 +186,7 @@ class HookSpec(Struct, frozen=True, kw_only=True):
 def _signing_faults(signing: Signing) -> Iterable[Problem]:
     needs_header = signing.scheme in ("hmac", "header")
     if bool(signing.header) is not needs_header:
-        yield Problem("header", "must be said" if needs_header else f"is of no use to the scheme {signing.scheme}")
+        yield Problem("header", "is required" if needs_header else f"does not apply to the scheme {signing.scheme}")
     for path, name in (
         ("header", signing.header),
         ("timestampHeader", signing.timestamp_header),
@@ -198,7 +198,7 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
         if field and FIELD.fullmatch(field) is None:
             yield Problem(path, "must be the path of a field in a JSON body, such as event.id")
     if not timedelta(0) < signing.window <= LONGEST_WINDOW:
-        yield Problem("window", f"must be longer than nothing and {format_duration(LONGEST_WINDOW)} at most")
+        yield Problem("window", f"must be more than 0 and at most {format_duration(LONGEST_WINDOW)} at most")
     if not 1 <= signing.secret_limit <= MOST_SECRETS:
         yield Problem("secretLimit", f"must be 1 to {MOST_SECRETS}")
     yield from _useless_settings(signing)
@@ -211,15 +211,15 @@ def _useless_settings(signing: Signing) -> Iterable[Problem]:
     if signing.scheme != "hmac":
         for name in ("timestamp_header", "signed", "timestamp_prefix", "timestamp_field", "timestamp_format", "secret_encoding"):
             if getattr(signing, name) != getattr(DEFAULTS, name):
-                yield Problem(_camel(name), f"is of no use to the scheme {signing.scheme}")
+                yield Problem(_camel(name), f"does not apply to the scheme {signing.scheme}")
     elif signing.timestamp_prefix and not signing.timestamp_header:
-        yield Problem("timestampPrefix", "is of no use without timestampHeader")
+        yield Problem("timestampPrefix", "requires timestampHeader")
     if signing.username and signing.scheme != "authorization":
-        yield Problem("username", f"is of no use to the scheme {signing.scheme}")
+        yield Problem("username", f"does not apply to the scheme {signing.scheme}")
     if signing.scheme == "standard":
         for name in ("delivery_header", "delivery_field"):
             if getattr(signing, name):
-                yield Problem(_camel(name), "is of no use to the scheme standard, whose webhook-id is signed")
+                yield Problem(_camel(name), "does not apply to the scheme standard, whose webhook-id is signed")
 
 
 def _camel(name: str) -> str:
@@ -241,7 +241,7 @@ def _word_faults(signing: Signing) -> Iterable[Problem]:
 def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
     """Yield the faults of a given secret."""
     if signing.scheme == "none":
-        yield Problem("secret", "is of no use to the scheme none")
+        yield Problem("secret", "does not apply to the scheme none")
     elif not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET or not (secret.isascii() and secret.isprintable()):
         yield Problem("secret", f"must be {SHORTEST_SECRET} to {LONGEST_SECRET} printable ASCII characters")
     elif secret.strip() != secret:

@@ -27,7 +27,7 @@ from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.hooks")
 
-REFUSED = "The call was not accepted: there is no such hook, or it does not let you in. Who may, sees why: on the page /hooks."
+REFUSED = "The call was not accepted: the hook does not exist or rejected the credentials. Operators see why on the page /hooks."
 """The answer to every refused caller, so that it does not reveal which hooks exist."""
 
 NOBODY = Signing(scheme="hmac", header="X-Signature-256")
@@ -126,7 +126,7 @@ class HookReceiver:
         def judge() -> VerifiedCall | Rejection:
             if not known and hook.secrets:
                 return Rejection(
-                    "no-secret", "no key of this server opens the secret of the hook; rotate it, or give the server the key"
+                    "no-secret", "no key of this server decrypts the secret of the hook; rotate the secret, or configure the key"
                 )
             return verify_call(hook, known, request, now)
 
@@ -173,7 +173,7 @@ class HookReceiver:
         try:
             return await self.receive(name, request, "flyte hooks test")
         except UnauthorizedError as error:
-            raise InputError("The hook does not let the call in; its last calls say why.") from error
+            raise InputError("The hook rejected the call; its last calls show the reason.") from error
 
 
 def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str, now: datetime) -> HookCall:

@@ -184,10 +184,10 @@ class HookRegistry:
         async with self._changes.exclusive():
             known = self.get(name)
             if not known.secrets:
-                raise ConflictError(f"The hook {name!r} lets everybody call; it has no secret.")
+                raise ConflictError(f"The hook {name!r} accepts all callers; it has no secret.")
             problems = [] if secret is None else list(secret_faults(known.signing, secret))
             if problems:
-                raise InputError(f"This cannot be the secret: {problems[0]}.", problems=problems)
+                raise InputError(f"The secret is not valid: {problems[0]}.", problems=problems)
             made = new_secret(known.signing) if secret is None else None
             limit = known.signing.secret_limit
             before = [each for each in known.secrets if each.is_valid_at(now)]

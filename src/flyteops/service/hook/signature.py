@@ -76,7 +76,7 @@ def pattern_faults(signing: Signing) -> Iterable[str]:
     if "{" in rest or "}" in rest or not set(names) <= {"timestamp", "id", "body"}:
         yield "has other placeholders than {timestamp}, {id} and {body}"
     if names.count("body") != 1:
-        yield "must have {body} once, since only what is signed can be believed"
+        yield "must have {body} once, since only signed content can be trusted"
     if names.count("timestamp") != bool(signing.timestamp_header):
         yield "must have {timestamp} once if there is a timestampHeader, and only then"
     if names.count("id") > bool(signing.delivery_header):
@@ -95,7 +95,7 @@ def is_one_of(given: str, expected: Sequence[str]) -> bool:
 
 def wrong_signature(header: str) -> Rejection:
     """Return the refusal of a signature that no secret makes."""
-    return Rejection("bad-signature", f"{header} is not what the secret makes of this body: another secret, or a changed body")
+    return Rejection("bad-signature", f"{header} does not match the body: the secret differs, or the body was changed")
 
 
 def _signed_parts(signing: Signing, request: HookRequest) -> _Signed | Rejection:

@@ -108,7 +108,7 @@ def check_timestamp(stamp: str, now: datetime, signing: Signing) -> Rejection | 
         return None
     seconds = f"{signing.window.total_seconds():g}"
     when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-    return Rejection("too-old", f"it was signed {when}, and may be {seconds} s away; if it is not a replay, a clock is wrong")
+    return Rejection("too-old", f"it was signed {when}; the limit is {seconds} s; unless it is a replay, a clock is wrong")
 
 
 TIMESTAMPS: Mapping[str, str] = {

@@ -15,10 +15,10 @@ from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims, Match, Policy
 from flyteops.web.link import Headers
 
-HOW = "This needs a token, as `Authorization: Bearer TOKEN`; packs and the command `flyte` take it from the variable FLYTE_JWT."
+HOW = "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it from the variable FLYTE_JWT."
 
 
-DIRECTLY = " FLYTE_PACKS_WITHOUT_TOKEN does not let in who comes through a proxy: the server sees the address of the proxy alone."
+DIRECTLY = " FLYTE_PACKS_WITHOUT_TOKEN does not apply behind a proxy: the server only sees the address of the proxy."
 
 
 class Admission(NamedTuple):
@@ -74,7 +74,7 @@ class Gate:
         if guest is not None:
             return Admission(guest)
         if match is None:
-            raise UnauthorizedError("This is not for anybody: the server's auth policy has no entry for it.")
+            raise UnauthorizedError("Not allowed: the server's auth policy has no entry for this request.")
         if text is None:
             is_behind_proxy = self._guests is not None and self._guests.is_behind_proxy(headers, client)
             raise UnauthorizedError(HOW + (DIRECTLY if is_behind_proxy else ""))

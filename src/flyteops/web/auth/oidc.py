@@ -71,7 +71,7 @@ class Issuer:
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.url = url
         self.keys: list[Key] | None = None
-        self.fault = "it was not asked yet"
+        self.fault = "not fetched yet"
         self._monotonic = monotonic
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -128,7 +128,7 @@ class Issuer:
         except IssuerAwayError as error:
             if not self.fault or self.keys is None:
                 kept = "no token can be verified" if self.keys is None else "the keys known so far stay in use"
-                LOGGER.warning("The keys of the issuer cannot be had: %s; %s. It is tried again.", error.message, kept)
+                LOGGER.warning("The keys of the issuer cannot be fetched: %s; %s. Retrying.", error.message, kept)
             self.fault = error.message
         else:
             if self.fault:
@@ -144,7 +144,7 @@ async def fetch_keys(url: str) -> list[Key]:
             if discovery.issuer != url:
                 raise IssuerAwayError(f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be exactly that")
             if urlsplit(discovery.jwks_uri).scheme not in ("https", urlsplit(url).scheme):
-                raise IssuerAwayError(f"{url} has its keys at {discovery.jwks_uri!r}, which is less safe than itself")
+                raise IssuerAwayError(f"{url} has its keys at {discovery.jwks_uri!r}, which is less secure than the issuer")
             keys = read_keys((await _get(client, discovery.jwks_uri, _KeySet)).keys)
     except TimeoutError as error:
         raise IssuerAwayError(f"{url} has not answered within {2 * PATIENCE:g} s") from error
@@ -165,7 +165,7 @@ async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
                     raise IssuerAwayError(f"{url} answers with more than {LARGEST} bytes")
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise IssuerAwayError(f"{url}: the answer is not what an OpenID provider says: {error}") from error
+        raise IssuerAwayError(f"{url}: unexpected response; is this an OpenID provider? {error}") from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         raise IssuerAwayError(f"{url}: {str(error) or type(error).__name__}") from error
 

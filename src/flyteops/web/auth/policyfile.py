@@ -30,9 +30,7 @@ def read_policy(data: bytes) -> Policy:
             entry = reader.read(value)
             problems += reader.problems
             if not reader.problems and (earlier := policy.add(entry)) is not None:
-                message = (
-                    f"is about some of the same requests as the entry in line {earlier.line}; make them one, or name the methods"
-                )
+                message = f"overlaps with the entry in line {earlier.line}; merge them, or name the methods"
                 problems.append(document.problem((index, "path"), message))
     if problems:
         raise InputError("The auth policy is not valid.", problems=problems)
@@ -83,19 +81,21 @@ class _EntryReader:
         if value is None:
             return ()
         if not isinstance(value, list) or not value:
-            self._complain("must be a list of methods such as [GET, POST]; left out, all are meant", "methods")
+            self._complain("must be a list of methods such as [GET, POST]; the default is all methods", "methods")
             return ()
         for index, method in enumerate(value):
             if method not in METHODS:
                 near = get_close_matches(str(method).upper(), METHODS, n=1)
-                self._complain(f"{method!r} is no HTTP method" + (f"; did you mean {near[0]}?" if near else ""), "methods", index)
+                self._complain(
+                    f"{method!r} is not a method of HTTP" + (f"; did you mean {near[0]}?" if near else ""), "methods", index
+                )
         return [str(method) for method in value]
 
     def _claims(self, value: Json, path: str) -> Mapping[str, Sequence[str]]:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self._complain(f"must be claims with the values that let through, not {kind_of(value)}", "claims")
+            self._complain(f"must be claims with their accepted values, not {kind_of(value)}", "claims")
             return {}
         names = Entry(path).names
         claims = {}

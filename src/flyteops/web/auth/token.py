@@ -175,7 +175,7 @@ def check_claims(claims: Claims, issuer: str, audience: str, now: datetime) -> N
     ends, begins = _number(claims, "exp"), _number(claims, "nbf")
     leeway = int(LEEWAY.total_seconds())  # a whole number, since the others may be of any size
     if ends is None:
-        raise invalid("it has no end (exp)")
+        raise invalid("it has no expiry (exp)")
     if ends + leeway <= now.timestamp():
         raise invalid("it has expired")
     if begins is not None and begins - leeway > now.timestamp():

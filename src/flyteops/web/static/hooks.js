@@ -109,7 +109,7 @@ async function show() {
   if (found === shown) return; // do not redraw while a user reads or selects text
   shown = found;
   const views = hooks.map((hook, index) => hookView(hook, answers[index].calls));
-  if (!views.length) views.push(element("p", "There are no hooks; `flyte hooks create` makes one.", "dim"));
+  if (!views.length) views.push(element("p", "There are no hooks; create one with `flyte hooks create`.", "dim"));
   byId("hooks").replaceChildren(...views);
 }
 

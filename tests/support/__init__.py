@@ -1,0 +1,1 @@
+"""What tests share: clocks, builders, waiters and counters, one of each."""
