@@ -8,7 +8,7 @@ from flyteops.errors import ConflictError
 from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.due import Desk, first_of
+from flyteops.storage.due import CLOCK_SLACK, Desk, first_of
 from flyteops.storage.row import LATER, MICROSECOND, UNFINISHED, to_instant, to_microseconds
 from flyteops.storage.sqlite.ledger import Ledger
 from flyteops.storage.sqlite.waiting import Found
@@ -56,7 +56,9 @@ def renew(ledger: Ledger, at: datetime) -> None:
     """See `Store.renew_leases`."""
     ledger.flush()
     ledger.execute(
-        "UPDATE action SET due_at = ? + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", (to_microseconds(at),)
+        "UPDATE action SET due_at = :at + timeout WHERE state = 'PENDING'"
+        " AND (due_at <= :at + timeout OR due_at > :at + timeout + :slack)",
+        {"at": to_microseconds(at), "slack": CLOCK_SLACK},
     )
 
 
