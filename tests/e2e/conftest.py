@@ -2,12 +2,19 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from tests.e2e.server import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Let processes take SIGINT, which a shell ignores for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start_server(folder, **environment):

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.e2e.server import READY, Server
-from tests.provider import Provider, jwk, serving
+from tests.provider import Provider, serving
 
 pytestmark = pytest.mark.slow
 
@@ -99,11 +99,12 @@ def test_a_pack_works_with_its_token_and_not_as_another(server, provider):
         assert client.get("/v1/flows").status_code == 401
 
 
-def test_no_token_gets_into_the_log(server, provider):
+def test_no_token_gets_into_the_log(serve, provider, settings):
     token = provider.token(groups=["other"])
-    httpx2.get(f"{server.url}/v1/flows", headers={"Authorization": f"Bearer {token}"})
-    httpx2.get(f"{server.url}/v1/flows", headers={"Authorization": f"Bearer {token[:-9]}"})
-    provider.keys = [*provider.keys, jwk("RSA2", kid="marker")]
+    server = serve(LOGLEVEL="debug", **settings)
+    url = server.read_until(READY)[1]
+    httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {token}"})
+    httpx2.get(f"{url}/v1/flows", headers={"Authorization": f"Bearer {token[:-9]}"})
     server.process.terminate()
     _, _, said = server.end()
     assert "DEBUG" in said

@@ -227,6 +227,7 @@ def test_a_server_stops_with_its_terminal(tmp_path):
     environ |= {"FLYTE_STORE": f"sqlite:///{tmp_path}/flyte.db", "FLYTE_PORT": "0", "LOGFILE": str(tmp_path / "log")}
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if `nohup` has started the tests
         os.execve(sys.executable, [sys.executable, "-m", "flyteops", "serve"], environ)
     log = tmp_path / "log"
     wait_until(lambda: log.exists() and READY.search(log.read_text()))

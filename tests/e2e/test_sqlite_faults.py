@@ -55,10 +55,13 @@ def events_in(path):
 
 
 class Senders:
-    """Threads that send events, and keep the ids of those that were acknowledged and all that was answered."""
+    """Threads that send events.
+
+    They keep the ids of those that were acknowledged, the time when the last of these was sent, and all status codes.
+    """
 
     def __init__(self, url):
-        self.url, self.ids, self.codes = url, [], set()
+        self.url, self.ids, self.codes, self.last_accepted_at = url, [], set(), 0.0
         self._is_over = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(4)]
 
@@ -76,10 +79,12 @@ class Senders:
     def _send(self):
         with httpx2.Client(base_url=self.url) as client:
             while not self._is_over.is_set():
+                sent_at = time.monotonic()
                 answer = client.post("/v1/packs/P/events", json={"event": "E", "payload": "x" * 500})
                 self.codes.add(answer.status_code)
                 if answer.status_code == 202:
                     self.ids.append(answer.headers["location"].rpartition("/")[2])
+                    self.last_accepted_at = max(self.last_accepted_at, sent_at)
 
 
 def removed(path):
@@ -107,9 +112,9 @@ def test_a_server_under_load_refuses_all_once_its_file_is_gone(tmp_path, server,
     with Senders(url) as senders:
         harm(path)
         wait_until(lambda: readiness(url)[0] == 503)
-        known = len(senders.ids)
+        gone_at = time.monotonic()
         time.sleep(0.5)
-        assert len(senders.ids) == known
+    assert senders.last_accepted_at < gone_at
     assert senders.codes == {202, 503}
     code, reason, _ = readiness(url)
     assert code == 503

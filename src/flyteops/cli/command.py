@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
@@ -15,8 +15,12 @@ from flyteops.cli.root import missing_module, remember_url
 from flyteops.errors import FlyteError, SettingsError, UnavailableError
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 USAGE, UNREACHABLE = 2, 3
+
+CANCEL_AGAIN = 1.0
+"""Seconds after which an interrupted command that has not ended is cancelled again."""
 
 
 class Failure(click.ClickException):
@@ -79,13 +83,31 @@ def _exit_code(error: FlyteError) -> int:
     return UNREACHABLE if isinstance(error, UnavailableError) else 1
 
 
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine; when interrupted, end it, and discard its result or error.
+
+    `asyncio.run` cancels only once, which anyio loses at the moment when a connection is made.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN)
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved
+        raise
+    return task.result()
+
+
 class Command(click.Command):
     """A command whose function may be a coroutine function, and may raise the errors of Flyte."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            return asyncio.run(result) if inspect.iscoroutine(result) else result
+            return asyncio.run(interruptible(result)) if inspect.iscoroutine(result) else result
         except FlyteError as error:
             raise Failure(error) from error
         except ModuleNotFoundError as error:

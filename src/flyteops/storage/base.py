@@ -542,7 +542,8 @@ class Store(ABC):
 
         Return whether they were restarted. With `if_unattended_for`, restart them only when no
         server has been active for longer than that, by the store's own clock. A store that is not
-        shared counts as unattended from its opening on.
+        shared counts as unattended from its opening on. A lease that began less than a second
+        after `at` is not shortened.
         """
 
     # ------------------------------------------------------------------------------------------------------------ audit

@@ -127,6 +127,16 @@ class AsideContract(StoreCase):
             assert (await store.advance(minutes(25), Ruling(Ask()))).done == 1
             assert (await store.advance(minutes(26), Ruling())).next_at == minutes(30)
 
+    async def test_a_lease_that_began_while_the_others_were_about_to_begin_anew_is_not_shortened(self) -> None:
+        sample = Sample()
+        begun = minutes(20) + timedelta(milliseconds=300)
+        async with self.connect() as store:
+            await start(store, sample.action(timeout=LIMIT), sample.action(timeout=LIMIT))
+            await claim(store)
+            await claim(store, begun)
+            assert await store.renew_leases(minutes(20))
+            assert (await store.advance(minutes(25), Ruling(Ask()))).next_at == begun + LIMIT
+
     async def test_leases_go_on_while_a_server_is_at_work(self) -> None:
         sample = Sample()
         async with self.connect() as store:

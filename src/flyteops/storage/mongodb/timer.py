@@ -189,8 +189,9 @@ async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None
     if is_away:
         leased: Document = {"flyte.state": "PENDING", "flyte.due": {"$lt": NEVER}}
         for timeout in await database.action.distinct("flyte.timeout", leased):
-            anew = {"$set": {"flyte.due": to_microseconds(at) + timeout}}
-            await database.action.update_many({**leased, "flyte.timeout": timeout}, anew)
+            due = to_microseconds(at) + timeout
+            other = [{"flyte.due": {"$lte": due}}, {"flyte.due": {"$gt": due + CLOCK_SLACK}}]
+            await database.action.update_many({**leased, "flyte.timeout": timeout, "$or": other}, {"$set": {"flyte.due": due}})
     await database.flyte_note.replace_one(which, {**document, "value": str(now).encode()}, upsert=True)
     return is_away
 

@@ -63,7 +63,10 @@ async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | No
     is_away = if_unattended_for is None or has_been_away(known, now, if_unattended_for)
     if is_away:
         await connection.execute(
-            "UPDATE flyte_action SET due_at = $1 + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", to_microseconds(at)
+            "UPDATE flyte_action SET due_at = $1 + timeout WHERE state = 'PENDING'"
+            " AND (due_at <= $1 + timeout OR due_at > $1 + timeout + $2)",
+            to_microseconds(at),
+            CLOCK_SLACK,
         )
     await connection.execute(
         "INSERT INTO flyte_note VALUES ($1, '', $2) ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",

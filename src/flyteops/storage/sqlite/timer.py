@@ -9,7 +9,7 @@ from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
-from flyteops.storage.rules import StateChange, TimerBatch, first_of
+from flyteops.storage.rules import CLOCK_SLACK, StateChange, TimerBatch, first_of
 from flyteops.storage.sqlite.action_row import ActionRow
 from flyteops.storage.sqlite.actions import ActionTable
 
@@ -53,7 +53,11 @@ def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, c
 def renew(table: ActionTable, at: datetime) -> None:
     """See `Store.renew_leases`."""
     table.flush()
-    table.execute("UPDATE action SET due_at = ? + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", (to_microseconds(at),))
+    table.execute(
+        "UPDATE action SET due_at = :at + timeout WHERE state = 'PENDING'"
+        " AND (due_at <= :at + timeout OR due_at > :at + timeout + :slack)",
+        {"at": to_microseconds(at), "slack": CLOCK_SLACK},
+    )
 
 
 def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
