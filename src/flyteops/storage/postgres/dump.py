@@ -9,7 +9,7 @@ import msgspec
 from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
 from flyteops.storage import rules
-from flyteops.storage.postgres.actions import EVENT, lease_of
+from flyteops.storage.postgres.actions import lease_of
 from flyteops.storage.postgres.schema import check_to_read
 from flyteops.storage.record import (
     Checkpoint,
@@ -56,6 +56,8 @@ PART = 500
 """The number of records passed on at a time."""
 
 TABLES = ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key")
+
+EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure"
 
 ACTIONS = """
 SELECT a.seq, a.action_id, e.correlation_id, e.flow_name, e.flow_uuid, a.step_id, a.step_index, a.command, a.pack_name, a.labels,

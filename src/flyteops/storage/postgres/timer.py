@@ -16,17 +16,17 @@ from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
 from flyteops.storage.postgres.pool import LOST
-from flyteops.storage.row import DELAYED, MICROSECOND, decode_labels, to_instant, to_microseconds
+from flyteops.storage.row import MICROSECOND, decode_labels, to_instant, to_microseconds
 from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.postgres", "timer")
 
 OWN_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """The server's errors about a statement and its values.
 
 All other errors concern the whole transaction.
 """
-
-DUE_STEPS = "FROM flyte_timetable t JOIN flyte_flow f ON f.name = t.flow_name WHERE true"
-"""Steps with a time of their own, of the current versions of their flows."""
 
 
 async def extend(connection: Any, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -37,7 +37,7 @@ async def extend(connection: Any, action_id: str, at: datetime, check: Check) ->
     if found.timeout is None:
         return None
     due_at = to_microseconds(at) + found.timeout
-    await connection.execute("UPDATE flyte_action SET due_at = $1 WHERE seq = $2", due_at, found.seq)
+    await connection.execute(SQL.extend_lease, due_at, found.seq)
     return to_instant(due_at)
 
 
@@ -50,23 +50,21 @@ async def release(connection: Any, action_id: str, at: datetime, check: Check, *
     if counts:
         await _lose(connection, found, now)
     else:
-        await connection.execute("DELETE FROM flyte_attempt WHERE action_seq = $1 AND number = $2", found.seq, found.attempt)
-        await connection.execute("UPDATE flyte_action SET attempt = attempt - 1 WHERE seq = $1", found.seq)
+        await connection.execute(SQL.undo_attempt, found.seq, found.attempt)
+        await connection.execute(SQL.uncount_attempt, found.seq)
     await _change(connection, found, rules.released(now), now)
     return found.progress.address
 
 
 async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
     """See `Store.renew_leases`. Servers that do this at the same time wait for each other."""
-    known = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = '' FOR UPDATE", ATTENDED)
-    now = await connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    known = await connection.fetchval(SQL.last_activity, ATTENDED)
+    now = await connection.fetchval(SQL.now)
     is_away = if_unattended_for is None or has_been_away(known, now, if_unattended_for)
     if is_away:
-        await connection.execute(
-            "UPDATE flyte_action SET due_at = $1 + timeout WHERE state = 'PENDING' AND due_at IS NOT NULL", to_microseconds(at)
-        )
+        await connection.execute(SQL.renew_leases, to_microseconds(at))
     await connection.execute(
-        "INSERT INTO flyte_note VALUES ($1, '', $2) ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+        SQL.set_last_activity,
         ATTENDED,
         str(now).encode(),
     )
@@ -104,25 +102,16 @@ async def _alone(connection: Any, batch: TimerBatch, key: TimerKey) -> AsyncIter
 
 
 async def _shift(connection: Any, now: int, by: int) -> None:
-    await connection.execute("UPDATE flyte_action SET due_at = due_at + $1 WHERE due_at IS NOT NULL", by)
-    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
-    # intended from now on.
-    for state, length in (("PENDING", "timeout"), (DELAYED, "wait")):
-        await connection.execute(
-            f"UPDATE flyte_action SET due_at = $1 + {length}"  # noqa: S608 - constant SQL
-            f" WHERE due_at > $1 AND state = '{state}' AND due_at > $1 + {length} + $2",
-            now,
-            CLOCK_SLACK,
-        )
+    await connection.execute(SQL.shift_timers, by)
+    for statement in (SQL.shorten_leases, SQL.shorten_delays):
+        await connection.execute(statement, now, CLOCK_SLACK)
 
 
 async def _make_available(connection: Any, now: int, batch: TimerBatch) -> list[Address]:
     """Make actions NEW that may be taken from now on; return their addresses."""
     rows = await connection.fetch(
-        "SELECT seq, action_id, pack_name, labels, command FROM flyte_action WHERE due_at <= $1 AND state = $2"
-        " ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED",
+        SQL.due_delays,
         now,
-        DELAYED,
         batch.read_limit,
     )
     arrived = {
@@ -130,14 +119,13 @@ async def _make_available(connection: Any, now: int, batch: TimerBatch) -> list[
         for seq, _, pack_name, labels, command in batch.select(rows, lambda row: TimerKey(row[1]))
     }
     if arrived:
-        await connection.execute("UPDATE flyte_action SET state = 'NEW', due_at = NULL WHERE seq = ANY($1)", list(arrived))
+        await connection.execute(SQL.end_delays, list(arrived))
     return list(arrived.values())
 
 
 async def _rule_on_lost(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
-        "SELECT seq, action_id FROM flyte_action WHERE due_at <= $1 AND state = 'PENDING'"
-        " ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        SQL.due_leases,
         now,
         batch.read_limit,
     )
@@ -167,8 +155,7 @@ async def _apply(connection: Any, found: ActionRow, ruling: Repeat | Ask | Fail,
 
 async def _fire(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS}"
-        " AND t.next_at <= $1 ORDER BY t.next_at LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
+        SQL.due_schedules,
         now,
         batch.read_limit,
     )
@@ -179,7 +166,7 @@ async def _fire(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
             if firing.event is not None:
                 await record(connection, [EventInsert(firing.event, firing.outcome)])
             await connection.execute(
-                "UPDATE flyte_timetable SET next_at = $1 WHERE flow_name = $2 AND step_index = $3",
+                SQL.set_next_run,
                 None if firing.next_at is None else to_microseconds(firing.next_at),
                 flow_name,
                 step_index,
@@ -195,11 +182,9 @@ def _step_key(row: Sequence[Any]) -> TimerKey:
 
 async def _next_at(connection: Any, batch: TimerBatch) -> datetime | None:
     aside = batch.excluded
-    actions = await connection.fetch(
-        "SELECT action_id, due_at FROM flyte_action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT $1", len(aside) + 1
-    )
+    actions = await connection.fetch(SQL.next_actions, len(aside) + 1)
     steps = await connection.fetch(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT $1",
+        SQL.next_schedules,
         len(aside) + 1,
     )
     times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]
@@ -208,7 +193,7 @@ async def _next_at(connection: Any, batch: TimerBatch) -> datetime | None:
 
 async def _lose(connection: Any, found: ActionRow, now: int) -> None:
     await connection.execute(
-        "UPDATE flyte_attempt SET lost_at = $1 WHERE action_seq = $2 AND number = $3 AND lost_at IS NULL",
+        SQL.lose_attempt,
         now,
         found.seq,
         found.attempt,
@@ -217,7 +202,7 @@ async def _lose(connection: Any, found: ActionRow, now: int) -> None:
 
 async def _change(connection: Any, found: ActionRow, change: StateChange, now: int) -> None:
     await connection.execute(
-        "UPDATE flyte_action SET state = $1, since = $2, states = states || $3, due_at = $4, wait = $5 WHERE seq = $6",
+        SQL.change_state,
         change.state,
         now,
         f",{change.entry}",
@@ -225,6 +210,4 @@ async def _change(connection: Any, found: ActionRow, change: StateChange, now: i
         change.wait,
         found.seq,
     )
-    await connection.execute(
-        "UPDATE flyte_execution SET changed_at = greatest(changed_at, $1) WHERE seq = $2", now, found.execution_seq
-    )
+    await connection.execute(SQL.touch_execution, now, found.execution_seq)
