@@ -10,7 +10,7 @@ is still the one that it was based on.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
@@ -18,6 +18,7 @@ from flyteops.model import Event, Lease, Outcome, PackRef, Progress, Sibling, ha
 from flyteops.ruling import Late
 from flyteops.storage import rules
 from flyteops.storage.base import KEPT_KEYS, Claimed, Decide, lease_token
+from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import (
     MICROSECOND,
@@ -77,7 +78,7 @@ class EventInsert(NamedTuple):
 
 
 async def record(
-    connection: Any, entries: Sequence[EventInsert], *, store: int | None = None, is_again: bool = False
+    connection: Connection, entries: Sequence[EventInsert], *, store: int | None = None, is_again: bool = False
 ) -> list[str | None]:
     """See `Store.record`; stores all entries or none.
 
@@ -108,7 +109,7 @@ async def record(
     return [entry.event.event_id if entry.event.event_id in done else earlier.get(entry.key) for entry in entries]
 
 
-async def _stored(connection: Any, entries: Sequence[EventInsert]) -> set[str]:
+async def _stored(connection: Connection, entries: Sequence[EventInsert]) -> set[str]:
     event_ids = [entry.event.event_id for entry in entries]
     rows = await connection.fetch(SQL.stored_events, event_ids)
     return {event_id for (event_id,) in rows}
@@ -183,20 +184,20 @@ class ClaimRequest(NamedTuple):
         return self.pack.id, to_text(self.pack.labels), self.command
 
 
-async def claim(connection: Any, requests: Sequence[ClaimRequest], *, is_again: bool) -> list[list[Claimed]]:
+async def claim(connection: Connection, requests: Sequence[ClaimRequest], *, is_again: bool) -> list[list[Claimed]]:
     """See `Store.claim`; those of one kind at once, and the first caller gets the oldest."""
     asked = requests[0]._replace(limit=sum(each.limit for each in requests), at=max(each.at for each in requests))
     found = iter(await _claim(connection, asked, is_again=is_again))
     return [list(islice(found, each.limit)) for each in requests]
 
 
-async def _claim(connection: Any, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
+async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
     now = to_microseconds(asked.at)
     token, before = asked.tokens.next()
     if is_again:
-        rows = await connection.fetch(SQL.claimed_before, now, before, token)
-        if rows:
-            return [_claimed(row, now, asked.seed) for row in rows]
+        earlier = await connection.fetch(SQL.claimed_before, now, before, token)
+        if earlier:
+            return [_claimed(row, now, asked.seed) for row in earlier]
     pack = asked.pack
     labels = pack.labels
     if 2 ** len(labels) <= MOST_SUBSETS:
@@ -208,7 +209,7 @@ async def _claim(connection: Any, asked: ClaimRequest, *, is_again: bool) -> lis
     return [_claimed(row, now, asked.seed) for row in rows if row[-1]]
 
 
-async def _claim_readable(connection: Any, asked: ClaimRequest, token: str) -> Sequence[Any]:
+async def _claim_readable(connection: Connection, asked: ClaimRequest, token: str) -> Sequence[Row]:
     """Claim for a pack with many labels, by comparing them with those of all waiting actions."""
     try:
         return await _claim_from(connection, CLAIM_READABLE, asked, token, to_text(asked.pack.labels), asked.command)
@@ -219,11 +220,11 @@ async def _claim_readable(connection: Any, asked: ClaimRequest, token: str) -> S
         return await _claim_from(connection, CLAIM_LISTED, asked, token, labels, commands)
 
 
-async def _claim_from(connection: Any, claims: Claims, asked: ClaimRequest, token: str, *own: object) -> Sequence[Any]:
+async def _claim_from(connection: Connection, claims: Claims, asked: ClaimRequest, token: str, *own: object) -> Sequence[Row]:
     skipping, waiting = claims
     now = to_microseconds(asked.at)
     values = (asked.pack.name, *own, asked.limit, now, token, asked.seed, asked.pack.id)
-    rows: Sequence[Any] = await connection.fetch(skipping, *values)
+    rows: Sequence[Row] = await connection.fetch(skipping, *values)
     for _ in range(LOOKS):
         if not rows or rows[0][-1]:
             break
@@ -233,7 +234,7 @@ async def _claim_from(connection: Any, claims: Claims, asked: ClaimRequest, toke
     return rows
 
 
-async def _readable_kinds(connection: Any, asked: ClaimRequest) -> Sequence[tuple[str, str]]:
+async def _readable_kinds(connection: Connection, asked: ClaimRequest) -> Sequence[tuple[str, str]]:
     """Return the labels and commands that a pack may take, without help of the database."""
     kinds: list[tuple[str, str]] = []
     for labels, command in await connection.fetch(SQL.list_kinds, asked.pack.name):
@@ -243,7 +244,7 @@ async def _readable_kinds(connection: Any, asked: ClaimRequest) -> Sequence[tupl
     return kinds
 
 
-def _claimed(row: Sequence[Any], now: int, seed: bytes) -> Claimed:
+def _claimed(row: Row, now: int, seed: bytes) -> Claimed:
     action_id, command, input_, attempt, timeout, revision, _ = row
     claimed = Claimed(action_id, command, input_, attempt, revision=revision)
     return rules.with_lease(claimed, timeout, now, seed)
@@ -265,7 +266,7 @@ class FinishRequest(NamedTuple):
     decide: Decide
 
 
-async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception | None]:
+async def finish(connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception | None]:
     """See `Store.finish`; None where another server was faster, and it must be decided again."""
     rows = await connection.fetch(SQL.find_all_by_id, [request.action_id for request in requests])
     found = {row["action_id"]: await found_of(connection, row) for row in rows}
@@ -288,7 +289,9 @@ async def finish(connection: Any, requests: Sequence[FinishRequest], *, is_again
     return answers
 
 
-async def _decide(connection: Any, request: FinishRequest, found: ActionRow | None, *, is_again: bool) -> bool | Completion:
+async def _decide(
+    connection: Connection, request: FinishRequest, found: ActionRow | None, *, is_again: bool
+) -> bool | Completion:
     """Return the ending of an action by the decision, or whether a result was processed already."""
     found = rules.found(found, "action", request.action_id)
     known = found.progress.result
@@ -304,7 +307,7 @@ async def _decide(connection: Any, request: FinishRequest, found: ActionRow | No
     return Completion(found, request.result, ruling)
 
 
-async def end(connection: Any, completions: Sequence[Completion]) -> list[bool]:
+async def end(connection: Connection, completions: Sequence[Completion]) -> list[bool]:
     """End actions with their results.
 
     False, with nothing done, for one that has changed or whose execution has.
@@ -326,19 +329,19 @@ async def end(connection: Any, completions: Sequence[Completion]) -> list[bool]:
     return [place in done for place in range(1, len(completions) + 1)]
 
 
-async def find(connection: Any, action_id: str, *, locks: bool = False) -> ActionRow:
+async def find(connection: Connection, action_id: str, *, locks: bool = False) -> ActionRow:
     """Return the current state of an action; raise `NotFoundError`."""
     row = await connection.fetchrow(SQL.lock_by_id if locks else SQL.find_by_id, action_id)
     return await found_of(connection, rules.found(row, "action", action_id))
 
 
-async def find_seq(connection: Any, seq: int) -> ActionRow | None:
+async def find_seq(connection: Connection, seq: int) -> ActionRow | None:
     """Return the action with this number, locked; None if it no longer exists."""
     row = await connection.fetchrow(SQL.lock_by_seq, seq)
     return None if row is None else await found_of(connection, row)
 
 
-async def found_of(connection: Any, row: Any) -> ActionRow:
+async def found_of(connection: Connection, row: Row) -> ActionRow:
     """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
     progress = Progress(
@@ -364,13 +367,14 @@ async def found_of(connection: Any, row: Any) -> ActionRow:
     return ActionRow(row["seq"], row["execution_seq"], row["state"], row["attempt"], row["timeout"], row["version"], progress)
 
 
-async def _result(connection: Any, seq: int | None) -> Event | None:
+async def _result(connection: Connection, seq: int | None) -> Event | None:
     if seq is None:
         return None
-    return event_of(await connection.fetchrow(SQL.event, seq))
+    row = await connection.fetchrow(SQL.event, seq)
+    return None if row is None else event_of(row)
 
 
-async def _leases(connection: Any, seq: int, action_id: str) -> tuple[Lease, ...]:
+async def _leases(connection: Connection, seq: int, action_id: str) -> tuple[Lease, ...]:
     rows = await connection.fetch(SQL.leases, seq)
     return tuple([Lease(number, lease_of(seed, lease, action_id, number), is_lost) for number, seed, lease, is_lost in rows])
 

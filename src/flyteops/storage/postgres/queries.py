@@ -1,11 +1,11 @@
 """Queries for people: executions, actions and events. Each verb runs in one snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import (
     DELAYED,
     action_of,
@@ -47,7 +47,7 @@ class Where:
         return " AND ".join(self._conditions) or "TRUE"
 
 
-async def list_events(connection: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+async def list_events(connection: Connection, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
     """See `Store.list_events`."""
     where = Where()
     page, order = SQL.event_page, "v.seq"
@@ -67,14 +67,14 @@ async def list_events(connection: Any, which: EventFilter, start: int, limit: in
     return Page(await event_records(connection, kept, which.flow_name), is_cut=len(kept) < len(sizes))
 
 
-async def get_event(connection: Any, event_id: str) -> EventRecord:
+async def get_event(connection: Connection, event_id: str) -> EventRecord:
     """See `Store.get_event`."""
     row = await connection.fetchval(SQL.event_seq, event_id)
     seq = rules.found(row, "event", event_id)
     return (await event_records(connection, [seq], None))[0]
 
 
-async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
+async def event_records(connection: Connection, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
     """Return these events in this order, with the decisions of the flow (None: of all flows)."""
     events = await read_events(connection, seqs)
     rows = await connection.fetch(
@@ -90,13 +90,13 @@ async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | N
     return [records[seq] for seq in seqs]
 
 
-async def read_events(connection: Any, seqs: Iterable[int]) -> dict[int, Event]:
+async def read_events(connection: Connection, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these numbers, by number."""
     rows = await connection.fetch(SQL.events, list(seqs))
     return {row[0]: event_of(tuple(row)[1:]) for row in rows}
 
 
-async def list_executions(connection: Any, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+async def list_executions(connection: Connection, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
     """See `Store.list_executions`."""
     where, action = Where(), Where()
     if which.flow_name is not None:
@@ -121,7 +121,7 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
     return Page(await executions(connection, kept), is_cut=len(kept) < len(seqs))
 
 
-async def _sizes(connection: Any, seqs: Sequence[int]) -> Mapping[int, int]:
+async def _sizes(connection: Connection, seqs: Sequence[int]) -> Mapping[int, int]:
     rows = await connection.fetch(
         SQL.execution_sizes,
         seqs,
@@ -129,14 +129,14 @@ async def _sizes(connection: Any, seqs: Sequence[int]) -> Mapping[int, int]:
     return {seq: int(size) for seq, size in rows}
 
 
-async def get_execution(connection: Any, correlation_id: str) -> Execution:
+async def get_execution(connection: Connection, correlation_id: str) -> Execution:
     """See `Store.get_execution`."""
     row = await connection.fetchval(SQL.execution_seq, correlation_id)
     seq = rules.found(row, "execution", correlation_id)
     return (await executions(connection, [seq]))[0]
 
 
-async def get_action(connection: Any, action_id: str) -> Action:
+async def get_action(connection: Connection, action_id: str) -> Action:
     """See `Store.get_action`."""
     row = await connection.fetchval(SQL.action_place, action_id)
     seq = rules.found(row, "action", action_id)
@@ -145,7 +145,7 @@ async def get_action(connection: Any, action_id: str) -> Action:
         return {action.action_id: action for action in execution.actions}[action_id]
 
 
-async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:
+async def executions(connection: Connection, seqs: Sequence[int]) -> list[Execution]:
     """Return these executions, in this order, all actions and events included."""
     heads = {row[0]: (row[1], row[2], row[3]) for row in await connection.fetch(SQL.executions, list(seqs))}
     rows = await connection.fetch(
@@ -161,7 +161,7 @@ async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:
     return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
 
 
-async def _attempts(connection: Any, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
+async def _attempts(connection: Connection, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
     if not action_seqs:
         return {}
     rows = await connection.fetch(
@@ -176,7 +176,7 @@ async def _attempts(connection: Any, action_seqs: Sequence[int]) -> Mapping[int,
     return found
 
 
-async def list_actions(connection: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+async def list_actions(connection: Connection, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
     """See `Store.list_actions`."""
     where = Where()
     if which.states is not None:

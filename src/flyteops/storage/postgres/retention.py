@@ -4,10 +4,11 @@ The server's own vacuum returns the space.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.statements import load_statements
@@ -15,7 +16,7 @@ from flyteops.storage.statements import load_statements
 SQL = load_statements("flyteops.storage.postgres", "retention")
 
 
-async def purge(connection: Any, what: Retention, limit: int) -> Purged:
+async def purge(connection: Connection, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     executions, _ = await _remove(connection, await _old(connection, before, limit))
@@ -35,7 +36,7 @@ async def purge(connection: Any, what: Retention, limit: int) -> Purged:
     return rules.purged(executions, events, len(keys), limit=limit, excess=over)
 
 
-async def purge_versions(connection: Any, what: VersionBound, limit: int) -> PurgedVersions:
+async def purge_versions(connection: Connection, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     await connection.execute(SQL.mark_versions_used)
     await connection.execute(
@@ -48,7 +49,7 @@ async def purge_versions(connection: Any, what: VersionBound, limit: int) -> Pur
     return PurgedVersions(len(chosen), left)
 
 
-async def used_bytes(connection: Any) -> int:
+async def used_bytes(connection: Connection) -> int:
     """Return the bytes that the tables take, of which some may be free for new rows."""
     found: int = await connection.fetchval(SQL.used_bytes)
     return int(found or 0)
@@ -61,7 +62,7 @@ class _Room(NamedTuple):
     freed: int
 
 
-async def _room(connection: Any, max_bytes: int) -> _Room:
+async def _room(connection: Connection, max_bytes: int) -> _Room:
     """Return the space in use and free.
 
     PostgreSQL does not shrink a table when rows are removed, but reuses their space for new ones,
@@ -77,12 +78,12 @@ async def _room(connection: Any, max_bytes: int) -> _Room:
     return _Room(size, max(0, freed - max(0, then - size)))
 
 
-async def _note_freed(connection: Any, room: _Room, more: int) -> None:
+async def _note_freed(connection: Connection, room: _Room, more: int) -> None:
     for name, value in (("freed", room.freed + more), ("sizeThen", room.size)):
         await connection.execute(SQL.set_freed_bytes, name, value)
 
 
-async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
+async def _old(connection: Connection, before: int, limit: int) -> Sequence[int]:
     rows = await connection.fetch(
         SQL.old_executions,
         before,
@@ -91,7 +92,7 @@ async def _old(connection: Any, before: int, limit: int) -> Sequence[int]:
     return [seq for (seq,) in rows]
 
 
-async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
+async def _finished(connection: Connection, before: int, limit: int) -> Sequence[int]:
     rows = await connection.fetch(
         SQL.finished_executions,
         before,
@@ -100,7 +101,7 @@ async def _finished(connection: Any, before: int, limit: int) -> Sequence[int]:
     return [seq for (seq,) in rows]
 
 
-async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int, int]:
+async def _remove_oldest(connection: Connection, limit: int, room: _Room) -> tuple[int, int]:
     """Remove the oldest finished executions, or events that led to none.
 
     Return the number of each.
@@ -118,7 +119,7 @@ async def _remove_oldest(connection: Any, limit: int, room: _Room) -> tuple[int,
     return 0, events
 
 
-async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
+async def _remove(connection: Connection, seqs: Sequence[int]) -> tuple[int, int]:
     """Remove executions with their actions; events are removed with their last reference.
 
     Return their number and bytes.
@@ -130,7 +131,7 @@ async def _remove(connection: Any, seqs: Sequence[int]) -> tuple[int, int]:
     return len(seqs), int(freed) + 300 * len(seqs)
 
 
-async def _remove_events(connection: Any, before: int, limit: int) -> tuple[int, int]:
+async def _remove_events(connection: Connection, before: int, limit: int) -> tuple[int, int]:
     rows = await connection.fetch(
         SQL.delete_events,
         before,

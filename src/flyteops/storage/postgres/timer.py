@@ -3,10 +3,9 @@
 Each verb is one transaction. Servers that do this at the same time skip rows locked by others.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 import asyncpg
 
@@ -15,6 +14,7 @@ from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
+from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import MICROSECOND, decode_labels, to_instant, to_microseconds
 from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
@@ -29,7 +29,7 @@ All other errors concern the whole transaction.
 """
 
 
-async def extend(connection: Any, action_id: str, at: datetime, check: Check) -> datetime | None:
+async def extend(connection: Connection, action_id: str, at: datetime, check: Check) -> datetime | None:
     """See `Store.extend`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
@@ -41,7 +41,7 @@ async def extend(connection: Any, action_id: str, at: datetime, check: Check) ->
     return to_instant(due_at)
 
 
-async def release(connection: Any, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+async def release(connection: Connection, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
     """See `Store.release`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
@@ -56,7 +56,7 @@ async def release(connection: Any, action_id: str, at: datetime, check: Check, *
     return found.progress.address
 
 
-async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
+async def renew(connection: Connection, at: datetime, if_unattended_for: timedelta | None) -> bool:
     """See `Store.renew_leases`. Servers that do this at the same time wait for each other."""
     known = await connection.fetchval(SQL.last_activity, ATTENDED)
     now = await connection.fetchval(SQL.now)
@@ -71,7 +71,7 @@ async def renew(connection: Any, at: datetime, if_unattended_for: timedelta | No
     return is_away
 
 
-async def advance(connection: Any, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
+async def advance(connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
     """See `Store.advance`."""
     now = to_microseconds(at)
     if shift is not None:
@@ -92,7 +92,7 @@ def concerns_all(error: Exception) -> bool:
 
 
 @asynccontextmanager
-async def _alone(connection: Any, batch: TimerBatch, key: TimerKey) -> AsyncIterator[None]:
+async def _alone(connection: Connection, batch: TimerBatch, key: TimerKey) -> AsyncIterator[None]:
     """Undo the changes made inside if it fails, and continue with the other timers."""
     try:
         async with connection.transaction():
@@ -101,13 +101,13 @@ async def _alone(connection: Any, batch: TimerBatch, key: TimerKey) -> AsyncIter
         batch.fail(key, error)
 
 
-async def _shift(connection: Any, now: int, by: int) -> None:
+async def _shift(connection: Connection, now: int, by: int) -> None:
     await connection.execute(SQL.shift_timers, by)
     for statement in (SQL.shorten_leases, SQL.shorten_delays):
         await connection.execute(statement, now, CLOCK_SLACK)
 
 
-async def _make_available(connection: Any, now: int, batch: TimerBatch) -> list[Address]:
+async def _make_available(connection: Connection, now: int, batch: TimerBatch) -> list[Address]:
     """Make actions NEW that may be taken from now on; return their addresses."""
     rows = await connection.fetch(
         SQL.due_delays,
@@ -123,7 +123,7 @@ async def _make_available(connection: Any, now: int, batch: TimerBatch) -> list[
     return list(arrived.values())
 
 
-async def _rule_on_lost(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
+async def _rule_on_lost(connection: Connection, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
         SQL.due_leases,
         now,
@@ -138,7 +138,7 @@ async def _rule_on_lost(connection: Any, now: int, batch: TimerBatch) -> list[Ou
     return outcomes
 
 
-async def _apply(connection: Any, found: ActionRow, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
+async def _apply(connection: Connection, found: ActionRow, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
     """Apply the ruling on a lost action.
 
     Return None when its execution has changed meanwhile: it is still due, and ruled on again.
@@ -153,7 +153,7 @@ async def _apply(connection: Any, found: ActionRow, ruling: Repeat | Ask | Fail,
     return Outcome()
 
 
-async def _fire(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
+async def _fire(connection: Connection, now: int, batch: TimerBatch) -> list[Outcome]:
     rows = await connection.fetch(
         SQL.due_schedules,
         now,
@@ -175,12 +175,12 @@ async def _fire(connection: Any, now: int, batch: TimerBatch) -> list[Outcome]:
     return outcomes
 
 
-def _step_key(row: Sequence[Any]) -> TimerKey:
+def _step_key(row: Row) -> TimerKey:
     flow_name, flow_uuid, step_index, *_ = row
     return TimerKey(flow_name, flow_uuid, step_index)
 
 
-async def _next_at(connection: Any, batch: TimerBatch) -> datetime | None:
+async def _next_at(connection: Connection, batch: TimerBatch) -> datetime | None:
     aside = batch.excluded
     actions = await connection.fetch(SQL.next_actions, len(aside) + 1)
     steps = await connection.fetch(
@@ -191,7 +191,7 @@ async def _next_at(connection: Any, batch: TimerBatch) -> datetime | None:
     return first_of(times + [row[3] for row in steps if _step_key(row) not in aside])
 
 
-async def _lose(connection: Any, found: ActionRow, now: int) -> None:
+async def _lose(connection: Connection, found: ActionRow, now: int) -> None:
     await connection.execute(
         SQL.lose_attempt,
         now,
@@ -200,7 +200,7 @@ async def _lose(connection: Any, found: ActionRow, now: int) -> None:
     )
 
 
-async def _change(connection: Any, found: ActionRow, change: StateChange, now: int) -> None:
+async def _change(connection: Connection, found: ActionRow, change: StateChange, now: int) -> None:
     await connection.execute(
         SQL.change_state,
         change.state,
