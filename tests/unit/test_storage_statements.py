@@ -80,4 +80,4 @@ def test_every_statement_is_used_and_every_used_one_exists(path: Path) -> None:
 
 
 def test_there_are_files_of_both_databases() -> None:
-    assert {path.parts[-3] for path in FILES} >= {"sqlite"}
+    assert {path.parts[-3] for path in FILES} == {"sqlite", "postgres"}

@@ -1,7 +1,7 @@
 """Conversion of values to columns and back, for every database that has columns."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -175,7 +175,7 @@ def created_at_of(text: str | None) -> datetime | None:
         return None
 
 
-def event_of(columns: Sequence[Any]) -> Event:
+def event_of(columns: Iterable[Any]) -> Event:
     """Return an event from its columns.
 
     These are id, name, pack's id, name and labels, payload, times of receipt and creation, and
@@ -200,7 +200,7 @@ def failure_column(event: Event) -> bool | None:
 
 
 def action_of(
-    columns: Sequence[Any],
+    columns: Iterable[Any],
     head: tuple[str, str, str],
     trigger: Event,
     result: Event | None,
@@ -229,7 +229,7 @@ def action_of(
     )
 
 
-def status_of(columns: Sequence[Any]) -> ActionStatus:
+def status_of(columns: Iterable[Any]) -> ActionStatus:
     """Return the status of an action from its columns."""
     action_id, name, pack_name, labels, correlation_id, flow_name, step_id, states, attempt, due_at = columns
     transitions = readable_transitions(states)
@@ -249,19 +249,19 @@ def status_of(columns: Sequence[Any]) -> ActionStatus:
     )
 
 
-def stored_version_of(columns: Sequence[Any]) -> StoredVersion:
+def stored_version_of(columns: Iterable[Any]) -> StoredVersion:
     """Return the version of a flow for another store from its uuid, text and time."""
     uuid, flow, saved_at = columns
     return StoredVersion(FlowVersion(uuid, decode_flow(flow), to_instant(saved_at)))
 
 
-def timetable_of(columns: Sequence[Any]) -> Timetable:
+def timetable_of(columns: Iterable[Any]) -> Timetable:
     """Return a timetable from its step's index and id, rule and next time."""
     step_index, step_id, rule, next_at = columns
     return Timetable(step_index, step_id, rule, to_instant_or_none(next_at))
 
 
-def stored_attempt_of(columns: Sequence[Any], lease: str) -> StoredAttempt:
+def stored_attempt_of(columns: Iterable[Any], lease: str) -> StoredAttempt:
     """Return an attempt for another store from its columns.
 
     These are number, pack's id, times of taking and loss, and the late event's id.
@@ -270,7 +270,7 @@ def stored_attempt_of(columns: Sequence[Any], lease: str) -> StoredAttempt:
     return StoredAttempt(number, lease, pack_id, to_instant(taken_at), to_instant_or_none(lost_at), late_id)
 
 
-def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
+def stored_action_of(columns: Iterable[Any], attempts: Sequence[StoredAttempt]) -> StoredAction:
     """Return an action for another store from its columns.
 
     These are its own, those of its execution, and the ids of its events.
@@ -303,24 +303,24 @@ def stored_action_of(columns: Sequence[Any], attempts: Sequence[StoredAttempt]) 
     )
 
 
-def name_of(columns: Sequence[Any]) -> str:
+def name_of(columns: Iterable[Any]) -> str:
     """Return the first column, which identifies a row."""
-    return str(columns[0])
+    return str(next(iter(columns)))
 
 
-def pack_of(columns: Sequence[Any]) -> Pack:
+def pack_of(columns: Iterable[Any]) -> Pack:
     """Return a pack from its id, declaration and time of last contact."""
     _, declaration, last_seen_at = columns
     return decode_declaration(declaration).seen(to_instant(last_seen_at))
 
 
-def current_of(columns: Sequence[Any]) -> FlowVersion:
+def current_of(columns: Iterable[Any]) -> FlowVersion:
     """Return the current version of a flow from its name, uuid, text and time."""
     _, uuid, flow, saved_at = columns
     return FlowVersion(uuid, decode_flow(flow), to_instant(saved_at))
 
 
-def item_of(columns: Sequence[Any]) -> DataItem:
+def item_of(columns: Iterable[Any]) -> DataItem:
     """Return a datastore item from its key, content type, value and description."""
     key, content_type, value, description = columns
     item = {"key": key, "content_type": content_type, "value": value, "description": description}

@@ -41,7 +41,8 @@ UNFINISHED = frozenset([ActionState.PENDING, ActionState.UNKNOWN])
 CLOCK_SLACK = 1_000_000
 """The microseconds by which a timer on a shared store may be too long without being shortened after
 a change of the clock: it may have begun between the reading of the clock and the change, or at a
-server whose clock is ahead, and would be over too early otherwise."""
+server whose clock is ahead, and would be over too early otherwise. The same for a lease, on any
+store, when all leases are restarted."""
 
 ATTENDED = "attended"
 """The kind of the note with the last server activity on a shared store, by the store's clock."""

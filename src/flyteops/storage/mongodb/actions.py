@@ -22,7 +22,6 @@ from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import (
-    Document,
     action_document,
     address_of,
     context_of,
@@ -37,6 +36,7 @@ from flyteops.storage.mongodb.document import (
     shown_state,
     state_of,
 )
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import (
     Change,
     begin,
@@ -109,7 +109,7 @@ class ActionCollection:
 
     # ---------------------------------------------------------------------------------------------------------- events
 
-    async def record(self, database: Any, event: Event, outcome: Outcome, key: str | None, *, is_again: bool) -> str:
+    async def record(self, database: Database, event: Event, outcome: Outcome, key: str | None, *, is_again: bool) -> str:
         """See `Store.record`. `is_again`: it may have been done before, by this very event."""
         earlier = None if key is None else await self._earlier(database, key, event)
         if earlier is not None:
@@ -134,7 +134,7 @@ class ActionCollection:
         await self.complete_event(database, document)
         return event.event_id
 
-    async def _earlier(self, database: Any, key: str, event: Event) -> str | None:
+    async def _earlier(self, database: Database, key: str, event: Event) -> str | None:
         """Return the event that has the key; remove the key from one that is too old."""
         while (holder := await database.flyte_event.find_one({"key": key}, {"at": 1})) is not None:
             if holder["at"] >= rules.oldest_valid_key(to_microseconds(event.received_at)):
@@ -162,7 +162,7 @@ class ActionCollection:
             document["action"] = action["_id"]
         return document, created
 
-    async def _refuse_taken(self, database: Any, actions: Sequence[NewAction], own: Document | None) -> None:
+    async def _refuse_taken(self, database: Database, actions: Sequence[NewAction], own: Document | None) -> None:
         """Raise `ConflictError` when one of the actions cannot be created."""
         if not actions:
             return
@@ -180,7 +180,7 @@ class ActionCollection:
             if known.get(run, set()).intersection(indexes) or len(set(indexes)) < len(indexes):
                 raise ConflictError(f"A step of execution {run!r} has its action already; nothing was changed.")
 
-    async def complete_event(self, database: Any, event: Document) -> None:
+    async def complete_event(self, database: Database, event: Document) -> None:
         """Create the actions of an event, unless that was done."""
         if "todo" not in event:
             return
@@ -188,7 +188,7 @@ class ActionCollection:
         await self._create(database, triggered(created, event), event["at"])
         await database.flyte_event.update_one({"_id": event["_id"]}, {"$unset": {"open": 1, "todo": 1}})
 
-    async def _create(self, database: Any, actions: Sequence[Document], at: int, own: str | None = None) -> None:
+    async def _create(self, database: Database, actions: Sequence[Document], at: int, own: str | None = None) -> None:
         """Create actions; those of the `own` execution are already entered there."""
         if not actions:
             return
@@ -199,7 +199,7 @@ class ActionCollection:
 
     # ---------------------------------------------------------------------------------------------------------- results
 
-    async def finish(self, database: Any, request: FinishRequest, *, is_again: bool) -> bool:
+    async def finish(self, database: Database, request: FinishRequest, *, is_again: bool) -> bool:
         """Apply a result as `Store.finish` does; see its decision.
 
         Return False when another server was faster, and it must be decided again.
@@ -216,7 +216,9 @@ class ActionCollection:
         rules.require_finishable(found.progress)
         return await self.end(database, found, request.result, decision)
 
-    async def end(self, database: Any, found: ActionDocument, result: Event, outcome: Outcome, *, is_lost: bool = False) -> bool:
+    async def end(
+        self, database: Database, found: ActionDocument, result: Event, outcome: Outcome, *, is_lost: bool = False
+    ) -> bool:
         """End an action with a result.
 
         Return False, with nothing done, when its execution has changed.
@@ -244,7 +246,7 @@ class ActionCollection:
             ),
         )
 
-    async def _keep_late(self, database: Any, found: ActionDocument, result: Event, number: int) -> bool:
+    async def _keep_late(self, database: Database, found: ActionDocument, result: Event, number: int) -> bool:
         attempts = extra(found.action).get("attempts", ())
         if number > len(attempts) or "late" in attempts[number - 1]:
             return True
@@ -254,7 +256,7 @@ class ActionCollection:
 
     # ---------------------------------------------------------------------------------------------------------- changes
 
-    async def commit(self, database: Any, found: ActionDocument, change: Change) -> bool:
+    async def commit(self, database: Database, found: ActionDocument, change: Change) -> bool:
         """Commit a change and carry it out.
 
         Return False, with nothing done, when the execution has changed.
@@ -280,7 +282,7 @@ class ActionCollection:
         await self.carry_out(database, found.run["_id"], version + 1, body)
         return True
 
-    async def carry_out(self, database: Any, run: str, number: int, body: bytes) -> None:
+    async def carry_out(self, database: Database, run: str, number: int, body: bytes) -> None:
         """Carry out a change, as far as that was not done."""
         change = decoded(body)
         update = {**change.update, "$set": {**change.update.get("$set", {}), "flyte.change": number}}
@@ -298,7 +300,7 @@ class ActionCollection:
             await self._create(database, triggered(change.created, change.event), change.at, own=run)
         await database.flyte_execution.update_one({"_id": run, "change": number}, {"$unset": {"pending": 1, "open": 1}})
 
-    async def complete_pending(self, database: Any, *, patience: float = ABANDONED_AFTER, limit: int = 100) -> None:
+    async def complete_pending(self, database: Database, *, patience: float = ABANDONED_AFTER, limit: int = 100) -> None:
         """Complete the changes that a server has begun and left, longer ago than `patience`."""
         before = (time.time_ns() // 1000) - int(patience * 1_000_000)
         async for event in database.flyte_event.find({"open": True, "seq": {"$lte": before}}).limit(limit):
@@ -309,7 +311,7 @@ class ActionCollection:
 
     # ------------------------------------------------------------------------------------------------------------ looks
 
-    async def find(self, database: Any, action_id: str) -> ActionDocument:
+    async def find(self, database: Database, action_id: str) -> ActionDocument:
         """Return the current state of an action.
 
         Raise `NotFoundError`, or `UnreadableError` if it exists and cannot be read.
@@ -335,7 +337,7 @@ class ActionCollection:
                     return _found(action, run, {**states, action_id: state_of(action)})
 
 
-async def _states(database: Any, run: Document) -> dict[str, str]:
+async def _states(database: Database, run: Document) -> dict[str, str]:
     """Return the states of an execution's actions; that of the copy for those no longer kept."""
     fields = {"state": 1, "flyte.state": 1}
     found = {each["_id"]: state_of(each) async for each in database.action.find({"correlationId": run["_id"]}, fields)}

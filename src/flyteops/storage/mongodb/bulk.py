@@ -6,11 +6,13 @@ from typing import Any
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError
 
+from flyteops.storage.mongodb.driver import MongoCollection
+
 DUPLICATE = 11000
 """The server's code for a duplicate key."""
 
 
-async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
+async def write_all(collection: MongoCollection, changes: Sequence[Any]) -> bool:
     """Carry out all of the changes, except inserts of existing documents.
 
     Return whether there were any of these.
@@ -26,7 +28,7 @@ async def write_all(collection: Any, changes: Sequence[Any]) -> bool:
     return False
 
 
-async def insert_new(collection: Any, documents: Sequence[Mapping[str, Any]]) -> set[str]:
+async def insert_new(collection: MongoCollection, documents: Sequence[Mapping[str, Any]]) -> set[str]:
     """Insert documents, except existing ones; return the ids of these."""
     if not documents:
         return set()

@@ -32,6 +32,7 @@ from flyteops.errors import (
     UnavailableError,
 )
 from flyteops.storage import rules
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.url import OriginalUrl
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 UNKNOWN_COMMAND = 59
 
 
-async def ask_server(database: Any) -> dict[str, Any]:
+async def ask_server(database: Database) -> dict[str, Any]:
     """Return the server's description of itself, including its time."""
     try:
         told: dict[str, Any] = await database.command("hello", codec_options=OPTIONS)
@@ -111,7 +112,7 @@ class Client:
         self._name = name
         self._limit = limit
         self._client: AsyncMongoClient[dict[str, Any]] | None = None
-        self._database: Any = None
+        self._database: Database | None = None
         self._under_way = 0
         self.warning = ""
         self._idle = asyncio.Event()
@@ -147,7 +148,7 @@ class Client:
             await self._let_go()
             raise StoreError(f"MongoDB {version[0]}.{version[1]} is too old; {OLDEST[0]}.{OLDEST[1]} or later is needed.")
 
-    async def _chosen(self, client: Any, named: str) -> Any:
+    async def _chosen(self, client: AsyncMongoClient[Document], named: str) -> Database:
         """Return the database of the original, unless it is empty and the named one is not.
 
         Earlier versions of this server used the named database.
@@ -178,11 +179,11 @@ class Client:
         if client is not None:
             await client.close()
 
-    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Run work on the database, once."""
         return await self._run(work, [])
 
-    async def _run(self, work: Callable[[Any], Awaitable[T]], sent: list[str]) -> T:
+    async def _run(self, work: Callable[[Database], Awaitable[T]], sent: list[str]) -> T:
         database = rules.require_open(self._database)
         self.gate()
         rules.require_capacity(self._under_way, self._limit)
@@ -198,7 +199,7 @@ class Client:
             self._under_way -= 1
             self._idle.set()
 
-    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+    async def repeat(self, work: Callable[[Database, bool], Awaitable[T]]) -> T:
         """Run work, and repeat it when its connection was lost, with True as its second argument.
 
         It must detect a repeat.
@@ -217,14 +218,14 @@ class Client:
                 is_again = True
             await asyncio.sleep(0.05)
 
-    async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Run work that may be repeated."""
         return await self.repeat(lambda database, _again: work(database))
 
-    async def stream(self, work: Callable[[Any], AsyncIterator[T]]) -> AsyncIterator[T]:
+    async def stream(self, work: Callable[[Database], AsyncIterator[T]]) -> AsyncIterator[T]:
         """Yield the items of `work`."""
         try:
-            async for each in work(self._database):
+            async for each in work(rules.require_open(self._database)):
                 yield each
         except FAULTS as error:
             raise self.refusal(error) from error
@@ -258,7 +259,7 @@ class Client:
         return FlyteError(f"{self._name} does not understand this server: {said}.")
 
 
-async def _holds_something(database: Any) -> bool:
+async def _holds_something(database: Database) -> bool:
     """Return whether a database holds data of Flyte; False if it may not be inspected."""
     try:
         return any([await database[name].find_one({}, {"_id": 1}) for name in ("flow", "pack", "action", "datastore")])
@@ -266,7 +267,7 @@ async def _holds_something(database: Any) -> bool:
         return False
 
 
-async def _once(work: Callable[[Any, bool], Awaitable[T]], is_again: bool, database: Any) -> T:
+async def _once(work: Callable[[Database, bool], Awaitable[T]], is_again: bool, database: Database) -> T:
     return await work(database, is_again)
 
 

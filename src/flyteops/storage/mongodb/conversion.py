@@ -21,7 +21,8 @@ from flyteops.errors import UnavailableError
 from flyteops.model import PackRef, has_labels
 from flyteops.storage.base import ActionFilter, ExecutionFilter
 from flyteops.storage.mongodb.client import Client, ask_server
-from flyteops.storage.mongodb.document import Document, labels_of, microseconds_of, state_of
+from flyteops.storage.mongodb.document import labels_of, microseconds_of, state_of
+from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.head import AT_ONCE, batches, completed, read_groups
 from flyteops.storage.mongodb.legacy import (
     CREATED,
@@ -92,7 +93,7 @@ class Conversion:
     `prepare` runs before the first pass, for example to create indexes.
     """
 
-    def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, client: Client, queues: Queues, name: str, prepare: Callable[[Database], Any] | None = None) -> None:
         self._client, self._queues, self._name, self._prepare = client, queues, name, prepare
         self._progress: ConversionState | None = None
         self._entered = 0
@@ -102,14 +103,14 @@ class Conversion:
         self.is_done = True
         self.has_foreign = False
 
-    async def look(self, database: Any) -> None:
+    async def look(self, database: Database) -> None:
         """Determine whether data of the original exists, and whether it must be converted."""
         found = [await each.find_one(FOREIGN, {"_id": 1}) for each in (database.action, database.audit)]
         self.has_foreign = any(found)
         self.is_done = not self.has_foreign or await _is_up_to_date(database)
         self._queues.is_converting = not self.is_done
 
-    async def is_complete(self, database: Any) -> bool:
+    async def is_complete(self, database: Database) -> bool:
         """Return whether all executions are converted, including later ones of the original."""
         if not self.is_done:
             return False
@@ -160,7 +161,7 @@ class Conversion:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    async def finish(self, database: Any) -> None:
+    async def finish(self, database: Database) -> None:
         """Convert everything, or wait until another server has; then nothing is left to do."""
         if self._prepare is not None:
             await self._prepare(database)
@@ -179,7 +180,7 @@ class Conversion:
         if self._entered:
             LOGGER.info("%d executions of an earlier server were taken over", self._entered)
 
-    async def _convert(self, database: Any) -> bool:
+    async def _convert(self, database: Database) -> bool:
         """Convert everything; return False when it was stopped."""
         try:
             note = await _note(database)
@@ -199,7 +200,7 @@ class Conversion:
             await asyncio.gather(asyncio.shield(release), return_exceptions=True)
         return True
 
-    async def _has_lease(self, database: Any, **fields: Any) -> bool:
+    async def _has_lease(self, database: Database, **fields: Any) -> bool:
         """Acquire or keep the lease, and note the progress.
 
         Return False when another server has it.
@@ -213,7 +214,7 @@ class Conversion:
             return False
         return True
 
-    async def _pass(self, database: Any, note: Mapping[str, Any], since: int | None) -> int:
+    async def _pass(self, database: Database, note: Mapping[str, Any], since: int | None) -> int:
         """Convert everything, in the order of executions, from the end of an earlier pass.
 
         Return the time of the latest change. `since` is kept until the conversion has ended.
@@ -246,7 +247,7 @@ class Conversion:
                 self._entered / clock.passed(),
             )
 
-    async def _enter(self, database: Any, batch: Sequence[Group]) -> None:
+    async def _enter(self, database: Database, batch: Sequence[Group]) -> None:
         if len(self._flows) > MOST_FLOWS:
             self._flows.clear()
         entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)
@@ -254,7 +255,7 @@ class Conversion:
         if again:
             await self._adopt(database, again, patience=inf)
 
-    async def _catch_up(self, database: Any, newest: int) -> int:
+    async def _catch_up(self, database: Database, newest: int) -> int:
         """Convert changes by the original since the last conversion.
 
         Return the time of the latest change.
@@ -269,7 +270,7 @@ class Conversion:
 
     # ----------------------------------------------------------------------------------------- conversion on demand
 
-    async def _adopt(self, database: Any, runs: Collection[str], *, patience: float = PATIENCE) -> None:
+    async def _adopt(self, database: Database, runs: Collection[str], *, patience: float = PATIENCE) -> None:
         """Convert these executions first; raise `UnavailableError` when that takes longer."""
         until, waiting = time.monotonic() + patience, list(runs)
         for start in range(0, len(waiting), AT_ONCE):
@@ -281,12 +282,12 @@ class Conversion:
             entered = await adopt(database, self._queues, waiting[start : start + AT_ONCE])
             self._entered += entered  # on a line of its own, as others count meanwhile
 
-    async def for_each(self, database: Any, runs: Sequence[str]) -> None:
+    async def for_each(self, database: Database, runs: Sequence[str]) -> None:
         """Convert these executions."""
         if not self.is_done:
             await self._adopt(database, runs)
 
-    async def for_action(self, database: Any, action_id: str) -> None:
+    async def for_action(self, database: Database, action_id: str) -> None:
         """Convert the execution of an action."""
         if self.is_done:
             return
@@ -296,7 +297,7 @@ class Conversion:
                 await self._adopt(database, [run_of(found)])
                 return
 
-    async def for_claim(self, database: Any, pack: PackRef, command: str | None, limit: int) -> None:
+    async def for_claim(self, database: Database, pack: PackRef, command: str | None, limit: int) -> None:
         """Convert the oldest actions that a pack may take."""
         if self.is_done:
             return
@@ -311,7 +312,7 @@ class Conversion:
             reach *= 10
         await self._adopt(database, list(runs)[: max(limit, AT_ONCE)])
 
-    async def for_actions(self, database: Any, which: ActionFilter, count: int) -> None:
+    async def for_actions(self, database: Database, which: ActionFilter, count: int) -> None:
         """Convert the oldest actions that a list requests."""
         if self.is_done or count <= 0:
             return
@@ -328,7 +329,7 @@ class Conversion:
             found = await _first(cursor, count, began_at)
         await self._adopt(database, await _lacking(database, found.actions))
 
-    async def for_executions(self, database: Any, which: ExecutionFilter, count: int) -> None:
+    async def for_executions(self, database: Database, which: ExecutionFilter, count: int) -> None:
         """Convert the executions with the latest activity that a list requests."""
         if self.is_done or count <= 0:
             return
@@ -376,7 +377,7 @@ class _Clock:
         return True
 
 
-async def _note(database: Any) -> Document:
+async def _note(database: Database) -> Document:
     return await database.flyte_number.find_one({"_id": NOTE}) or {}
 
 
@@ -396,7 +397,7 @@ def _since(at: int) -> Document:
     return {**FOREIGN, "states.time": {"$gt": to_instant(at)}}
 
 
-async def _is_up_to_date(database: Any) -> bool:
+async def _is_up_to_date(database: Database) -> bool:
     """Return whether everything was converted, and the original has changed nothing since."""
     note = await _note(database)
     if "newest" not in note:
@@ -412,7 +413,9 @@ class _First(NamedTuple):
     last: int | None
 
 
-async def _first(cursor: Any, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None) -> _First:
+async def _first(
+    cursor: Cursor, count: int, time_of: Callable[[Document], int], labels: Mapping[str, str] | None = None
+) -> _First:
     """Return the actions of a cursor's first executions, in the order of time.
 
     All that are as late as the last are included.
@@ -436,7 +439,7 @@ def _changed_at(document: Document) -> int:
     return microseconds_of(state.get("time")) if isinstance(state, dict) else 0
 
 
-async def _lacking(database: Any, actions: Actions) -> list[str]:
+async def _lacking(database: Database, actions: Actions) -> list[str]:
     """Return executions that are unknown, lack one of these actions, or have an unfinished one."""
     runs, known = list(actions), dict[str, set[str]]()
     for start in range(0, len(runs), AT_ONCE):

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
 from flyteops.storage.base import ActionStatus, lease_token
+from flyteops.storage.mongodb.driver import Document
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
 from flyteops.storage.row import (
     DELAYED,
@@ -29,8 +30,6 @@ from flyteops.storage.row import (
     to_microseconds,
     to_text,
 )
-
-Document = dict[str, Any]
 
 ZERO = datetime(1, 1, 1, tzinfo=UTC)
 """The time that stands for none, as in Go."""

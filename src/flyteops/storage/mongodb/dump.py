@@ -17,7 +17,6 @@ from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.conversion import Conversion
 from flyteops.storage.mongodb.document import (
     NEVER,
-    Document,
     action_document,
     action_of,
     event_of,
@@ -26,6 +25,7 @@ from flyteops.storage.mongodb.document import (
     member_of,
     shown_state,
 )
+from flyteops.storage.mongodb.driver import Database, Document, MongoCollection
 from flyteops.storage.mongodb.execution import create, event_fields, size_of
 from flyteops.storage.mongodb.flow import current_document, history_document, version_of
 from flyteops.storage.mongodb.item import item_document, item_of
@@ -81,7 +81,7 @@ decode_records = msgspec.json.Decoder(list[Stored]).decode
 # -------------------------------------------------------------------------------------------------------------- export
 
 
-async def export(database: Any, *, conversion: Conversion, partly: bool) -> AsyncIterator[Sequence[Stored]]:
+async def export(database: Database, *, conversion: Conversion, partly: bool) -> AsyncIterator[Sequence[Stored]]:
     """See `Store.export`. The data of the original is converted first.
 
     A standalone server has no snapshots: everything is read until two consecutive reads are the
@@ -103,7 +103,7 @@ async def export(database: Any, *, conversion: Conversion, partly: bool) -> Asyn
     raise UnavailableError("The database changes faster than it can be read; stop the servers that use it meanwhile.")
 
 
-async def _check_to_read(database: Any, *, partly: bool) -> None:
+async def _check_to_read(database: Database, *, partly: bool) -> None:
     found = await database.flyte_number.find_one({"_id": "schema"})
     if found is None:
         raise StoreError("There is nothing of Flyte in the database that this version has opened; start a server on it first.")
@@ -113,7 +113,7 @@ async def _check_to_read(database: Any, *, partly: bool) -> None:
         raise StoreError("The database is loaded in part only; end what was begun.")
 
 
-async def _spool(database: Any, spool: IO[bytes]) -> Checkpoint:
+async def _spool(database: Database, spool: IO[bytes]) -> Checkpoint:
     """Write everything into a file, a part in each line; return the checkpoint of all that only changes with work.
 
     A server that has nothing to do still notes every few seconds that it is running, which must not count as a change.
@@ -145,13 +145,13 @@ def _unspooled(spool: IO[bytes]) -> Iterator[Sequence[Stored]]:
     return map(decode_records, spool)
 
 
-async def _packs(database: Any) -> AsyncIterator[Stored]:
+async def _packs(database: Database) -> AsyncIterator[Stored]:
     packs = [pack_of(document) async for document in database.pack.find({})]
     for pack in sorted(packs, key=lambda pack: (pack.name, pack.id)):
         yield StoredPack(pack)
 
 
-async def _versions(database: Any) -> AsyncIterator[Stored]:
+async def _versions(database: Database) -> AsyncIterator[Stored]:
     heads = [each async for each in database.flowHistory.find({}, {"uuid": 1, "flyte.savedAt": 1})]
     for head in sorted(heads, key=lambda each: (extra(each).get("savedAt", 0), each["uuid"])):
         document = await database.flowHistory.find_one({"_id": head["_id"]})
@@ -159,7 +159,7 @@ async def _versions(database: Any) -> AsyncIterator[Stored]:
             yield StoredVersion(version_of(document))
 
 
-async def _flows(database: Any) -> AsyncIterator[Stored]:
+async def _flows(database: Database) -> AsyncIterator[Stored]:
     documents = [each async for each in database.flow.find({}, {"name": 1, "uuid": 1, "flyte.timetables": 1})]
     for each in sorted(documents, key=lambda each: str(each["name"])):
         rows = sorted(extra(each).get("timetables", ()), key=lambda row: int(row["stepIndex"]))
@@ -167,19 +167,19 @@ async def _flows(database: Any) -> AsyncIterator[Stored]:
         yield StoredFlow(each["name"], each["uuid"], tuple(tables))
 
 
-async def _items(database: Any) -> AsyncIterator[Stored]:
+async def _items(database: Database) -> AsyncIterator[Stored]:
     for head in sorted([each["_id"] async for each in database.datastore.find({}, {"_id": 1})]):
         document = await database.datastore.find_one({"_id": head})
         if document is not None:
             yield StoredItem(item_of(document))
 
 
-async def _notes(database: Any) -> AsyncIterator[Stored]:
+async def _notes(database: Database) -> AsyncIterator[Stored]:
     async for document in database.flyte_note.find({}).sort([("kind", 1), ("key", 1)]):
         yield StoredNote(note_of(document))
 
 
-async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
+async def _documents(database: Database, which: Document) -> AsyncIterator[Document]:
     """Yield the kept actions, oldest first, beginning with the original's copies without an action."""
     async for run in database.flyte_execution.find({"isArchived": True}, {"_id": 1}).sort("seq", 1):
         documents = await database.audit.find({"correlationId": run["_id"], **which}).to_list()
@@ -191,7 +191,7 @@ async def _documents(database: Any, which: Document) -> AsyncIterator[Document]:
         yield document
 
 
-async def _supplied(database: Any, documents: AsyncIterator[Document]) -> AsyncIterator[Document]:
+async def _supplied(database: Database, documents: AsyncIterator[Document]) -> AsyncIterator[Document]:
     """Yield actions of the original with Flyte's additional data."""
     part: list[Document] = []
     async for document in documents:
@@ -221,7 +221,7 @@ def _seq(document: Document) -> int:
     return int(extra(document)["seq"])
 
 
-async def _events(database: Any) -> AsyncIterator[Stored]:
+async def _events(database: Database) -> AsyncIterator[Stored]:
     # The original keeps events in actions only.
     foreign = {"$or": [{"trigger.flyte.id": None}, {"result.name": {"$gt": ""}, "result.flyte.id": None}]}
     async for document in _documents(database, foreign):
@@ -234,12 +234,12 @@ async def _events(database: Any) -> AsyncIterator[Stored]:
         yield StoredEvent(event_of(document, document["_id"]), decisions)
 
 
-async def _actions(database: Any) -> AsyncIterator[Stored]:
+async def _actions(database: Database) -> AsyncIterator[Stored]:
     async for document in _documents(database, {}):
         yield _stored_action(document)
 
 
-async def _keys(database: Any) -> AsyncIterator[Stored]:
+async def _keys(database: Database) -> AsyncIterator[Stored]:
     keys = [each async for each in database.flyte_event.find({"key": {"$gt": ""}}, {"key": 1, "at": 1})]
     for each in sorted(keys, key=lambda each: str(each["key"])):
         yield StoredKey(each["key"], each["_id"], to_instant(each["at"]))
@@ -286,12 +286,12 @@ def _stored_attempt(action_id: str, number: int, each: Mapping[str, Any]) -> Sto
 # ---------------------------------------------------------------------------------------------------------------- load
 
 
-async def _checkpoint(database: Any) -> Checkpoint | None:
+async def _checkpoint(database: Database) -> Checkpoint | None:
     found = await database.flyte_number.find_one({"_id": "loading"})
     return None if found is None else Checkpoint(found["records"], found["checksum"])
 
 
-async def begin(database: Any) -> Checkpoint:
+async def begin(database: Database) -> Checkpoint:
     """See `Store.begin_load`."""
     found = await _checkpoint(database)
     if found is not None:
@@ -304,7 +304,7 @@ async def begin(database: Any) -> Checkpoint:
     return checkpoint
 
 
-async def load(database: Any, actions: ActionCollection, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+async def load(database: Database, actions: ActionCollection, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`.
 
     Records stored before an unwritten checkpoint are stored again, over themselves.
@@ -320,44 +320,44 @@ async def load(database: Any, actions: ActionCollection, records: Sequence[Store
     )
 
 
-async def end(database: Any) -> None:
+async def end(database: Database) -> None:
     """See `Store.end_load`."""
     await database.flyte_number.delete_one({"_id": "loading"})
 
 
-async def _replace_all(collection: Any, documents: Sequence[Document]) -> None:
+async def _replace_all(collection: MongoCollection, documents: Sequence[Document]) -> None:
     await write_all(collection, [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents])
 
 
-async def _load_packs(database: Any, _actions: ActionCollection, records: Sequence[StoredPack]) -> None:
+async def _load_packs(database: Database, _actions: ActionCollection, records: Sequence[StoredPack]) -> None:
     await _replace_all(database.pack, [pack_document(each.pack) for each in records])
 
 
-async def _load_versions(database: Any, _actions: ActionCollection, records: Sequence[StoredVersion]) -> None:
+async def _load_versions(database: Database, _actions: ActionCollection, records: Sequence[StoredVersion]) -> None:
     await _replace_all(database.flowHistory, [history_document(each.version) for each in records])
 
 
-async def _load_flows(database: Any, _actions: ActionCollection, records: Sequence[StoredFlow]) -> None:
+async def _load_flows(database: Database, _actions: ActionCollection, records: Sequence[StoredFlow]) -> None:
     uuids = [each.uuid for each in records]
     versions = {each["uuid"]: each async for each in database.flowHistory.find({"uuid": {"$in": uuids}})}
     await _replace_all(database.flow, [current_document(versions[each.uuid], each.timetables) for each in records])
 
 
-async def _load_items(database: Any, _actions: ActionCollection, records: Sequence[StoredItem]) -> None:
+async def _load_items(database: Database, _actions: ActionCollection, records: Sequence[StoredItem]) -> None:
     await _replace_all(database.datastore, [item_document(each.item) for each in records])
 
 
-async def _load_notes(database: Any, _actions: ActionCollection, records: Sequence[StoredNote]) -> None:
+async def _load_notes(database: Database, _actions: ActionCollection, records: Sequence[StoredNote]) -> None:
     await _replace_all(database.flyte_note, [note_document(each.note) for each in records])
 
 
-async def _load_events(database: Any, actions: ActionCollection, records: Sequence[StoredEvent]) -> None:
+async def _load_events(database: Database, actions: ActionCollection, records: Sequence[StoredEvent]) -> None:
     numbers = actions.numbers(len(records))
     documents = [record_document(each.event, each.decisions, seq) for each, seq in zip(records, numbers, strict=True)]
     await write_all(database.flyte_event, [InsertOne(each) for each in documents])
 
 
-async def _load_actions(database: Any, actions: ActionCollection, records: Sequence[StoredAction]) -> None:
+async def _load_actions(database: Database, actions: ActionCollection, records: Sequence[StoredAction]) -> None:
     ids = {each.trigger_id for each in records} | {event_id for each in records for event_id in each.result_ids}
     events = {each["_id"]: event_fields(each) async for each in database.flyte_event.find({"_id": {"$in": sorted(ids)}})}
     numbers = actions.numbers(len(records))
@@ -430,7 +430,7 @@ def _referring(record: StoredAction) -> Sequence[UpdateOne]:
     return [UpdateOne({"_id": record.trigger_id}, run), *results]
 
 
-async def _load_keys(database: Any, _actions: ActionCollection, records: Sequence[StoredKey]) -> None:
+async def _load_keys(database: Database, _actions: ActionCollection, records: Sequence[StoredKey]) -> None:
     await write_all(database.flyte_event, [UpdateOne({"_id": each.event_id}, {"$set": {"key": each.key}}) for each in records])
 
 

@@ -9,7 +9,6 @@ nothing is left half done by a server that was killed.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import bson
 import msgspec
@@ -19,7 +18,8 @@ from flyteops.errors import TooLargeError
 from flyteops.model import Address
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
-from flyteops.storage.mongodb.document import Document, extra, member_of
+from flyteops.storage.mongodb.document import extra, member_of
+from flyteops.storage.mongodb.driver import Database, Document
 
 LARGEST = 16 * 1024 * 1024 - 128 * 1024
 """The maximum size of a document, with room for later additions."""
@@ -90,7 +90,7 @@ def check_size(size: int) -> None:
         )
 
 
-async def begin(database: Any, actions: Sequence[Document], at: int) -> list[Document]:
+async def begin(database: Database, actions: Sequence[Document], at: int) -> list[Document]:
     """Enter new actions into their executions; return those that may be created.
 
     Those are all, unless a step has an action already.
@@ -121,19 +121,19 @@ def _beginning(members: Sequence[Document], at: int) -> UpdateOne:
     )
 
 
-async def create(database: Any, actions: Sequence[Document]) -> None:
+async def create(database: Database, actions: Sequence[Document]) -> None:
     """Create actions that do not exist yet, and their copies."""
     await write_all(database.action, [InsertOne(action) for action in actions])
     await mirror(database, actions)
 
 
-async def touch(database: Any, actions: Sequence[Document], at: int) -> None:
+async def touch(database: Database, actions: Sequence[Document], at: int) -> None:
     """Update the executions of actions, and the copies, after changes to the actions."""
     activity = [UpdateOne({"_id": action["correlationId"]}, {"$max": {"changedAt": at}}) for action in actions]
     await asyncio.gather(write_all(database.flyte_execution, activity), mirror(database, actions))
 
 
-async def mirror(database: Any, actions: Sequence[Document]) -> None:
+async def mirror(database: Database, actions: Sequence[Document]) -> None:
     """Copy actions to the audit, unless the existing copy is newer."""
     copies = [
         ReplaceOne({"_id": action["_id"], f"states.{len(action['states']) - 1}": {"$exists": False}}, action, upsert=True)

@@ -14,7 +14,8 @@ from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
 from flyteops.ruling import Timetable
 from flyteops.storage import rules
 from flyteops.storage.base import readable
-from flyteops.storage.mongodb.document import Document, extra
+from flyteops.storage.mongodb.document import extra
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
 
@@ -100,7 +101,7 @@ def current_document(version: Document, timetables: Sequence[Timetable]) -> Docu
     return {**version, "_id": object_id(version["name"]), "flyte": {**extra(version), "timetables": rows}}
 
 
-async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
+async def save_flow(database: Database, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
     """See `Store.save_flow`.
 
     First the version is stored, and then made current with its timetables in one operation.
@@ -120,7 +121,7 @@ async def save_flow(database: Any, version: FlowVersion, timetables: Sequence[Ti
     raise BusyError
 
 
-async def _make_current(database: Any, body: Document, timetables: Sequence[Timetable]) -> bool:
+async def _make_current(database: Database, body: Document, timetables: Sequence[Timetable]) -> bool:
     name = body["name"]
     current = await database.flow.find_one({"name": name}, {"uuid": 1, "flyte.timetables": 1})
     before = [] if current is None else extra(current).get("timetables", [])
@@ -151,13 +152,13 @@ def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | No
     }
 
 
-async def list_flows(database: Any) -> Sequence[Document]:
+async def list_flows(database: Database) -> Sequence[Document]:
     """Return the documents of the current versions, by name."""
     found: list[Document] = await database.flow.find({}).to_list()
     return sorted(found, key=lambda each: str(each.get("name")))
 
 
-async def find_version(database: Any, uuid: str) -> FlowVersion | None:
+async def find_version(database: Database, uuid: str) -> FlowVersion | None:
     """Return a version of a flow, None without a readable one."""
     for collection in (database.flowHistory, database.flow):
         document = await collection.find_one({"uuid": uuid})
@@ -170,7 +171,7 @@ async def find_version(database: Any, uuid: str) -> FlowVersion | None:
     return None
 
 
-async def get_version(database: Any, uuid: str) -> FlowVersion:
+async def get_version(database: Database, uuid: str) -> FlowVersion:
     """See `Store.get_flow_version`."""
     for collection in (database.flowHistory, database.flow):
         document = await collection.find_one({"uuid": uuid})
@@ -180,14 +181,14 @@ async def get_version(database: Any, uuid: str) -> FlowVersion:
     raise rules.missing("flow version", uuid)
 
 
-async def delete_flow(database: Any, name: str, *, is_again: bool) -> None:
+async def delete_flow(database: Database, name: str, *, is_again: bool) -> None:
     """See `Store.delete_flow`."""
     done = await database.flow.delete_many({"name": name})
     if not done.deleted_count and not is_again:
         raise rules.missing("flow", name)
 
 
-async def set_next(database: Any, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:
+async def set_next(database: Database, flow: ObjectId, uuid: str, row: Document, next_at: datetime | None) -> bool:
     """Set the next due time of a step, unless another server has."""
     done = await database.flow.update_one(
         {"_id": flow, "uuid": uuid, "flyte.timetables": row},

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any
 
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.driver import Cursor, Database, Document, MongoCollection
 from flyteops.storage.mongodb.legacy import HEAD, OPEN, Group, run_of
 
 AT_ONCE = 250
@@ -16,7 +15,7 @@ READ_AT_ONCE = 500
 BY_EXECUTION = [("correlationId", 1)]
 
 
-async def read_groups(database: Any, which: Document) -> AsyncGenerator[Group, None]:
+async def read_groups(database: Database, which: Document) -> AsyncGenerator[Group, None]:
     """Yield the heads of actions by execution, from both collections side by side.
 
     Copies have the identifying fields only.
@@ -34,14 +33,14 @@ async def read_groups(database: Any, which: Document) -> AsyncGenerator[Group, N
             await stream.close()
 
 
-def _by_execution(cursor: Any) -> Any:
+def _by_execution(cursor: Cursor) -> Cursor:
     return cursor.sort(BY_EXECUTION).hint(BY_EXECUTION).batch_size(READ_AT_ONCE)
 
 
 class _Stream:
     """Documents in the order of their executions; the next part is prefetched."""
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._part: Sequence[Document] = ()
         self._next = 0
@@ -91,12 +90,12 @@ async def batches(groups: AsyncIterator[Group]) -> AsyncIterator[list[Group]]:
         yield batch
 
 
-async def completed(database: Any, batch: Sequence[Group]) -> list[Group]:
+async def completed(database: Database, batch: Sequence[Group]) -> list[Group]:
     """Return a batch with heads of copies without an action, and the whole of unfinished actions."""
     return await _with_open_actions(database, await _with_copies(database, batch))
 
 
-async def _with_copies(database: Any, batch: Sequence[Group]) -> list[Group]:
+async def _with_copies(database: Database, batch: Sequence[Group]) -> list[Group]:
     alone: list[str] = []
     for group in batch:
         known = {each["_id"] for each in group.live}
@@ -105,7 +104,7 @@ async def _with_copies(database: Any, batch: Sequence[Group]) -> list[Group]:
     return [Group(each.run, each.live, _replaced(each.copies, found)) for each in batch] if found else list(batch)
 
 
-async def _with_open_actions(database: Any, batch: Sequence[Group]) -> list[Group]:
+async def _with_open_actions(database: Database, batch: Sequence[Group]) -> list[Group]:
     still_open = {group.run: group for group in batch if any(map(_is_open, (*group.live, *group.copies)))}
     for run, group in still_open.items():
         live = await _by_id(database.action, [each["_id"] for each in group.live])
@@ -119,7 +118,7 @@ def _is_open(document: Document) -> bool:
     return isinstance(state, dict) and state.get("value") in OPEN
 
 
-async def _by_id(collection: Any, keys: Sequence[str], fields: Document | None = None) -> dict[str, Document]:
+async def _by_id(collection: MongoCollection, keys: Sequence[str], fields: Document | None = None) -> dict[str, Document]:
     if not keys:
         return {}
     return {each["_id"]: each async for each in collection.find({"_id": {"$in": list(keys)}}, fields)}

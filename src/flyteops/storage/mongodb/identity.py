@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 
 from flyteops.errors import UnavailableError
 from flyteops.storage.mongodb.client import FORBIDDEN, Client
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.dump import COLLECTIONS
 
 LOGGER = logging.getLogger("flyte.store")
@@ -57,11 +57,11 @@ class Identity:
         """Start again, as another store."""
         self._fault = ""
 
-    async def has_marked_queues(self, database: Any) -> bool:
+    async def has_marked_queues(self, database: Database) -> bool:
         """Return whether the queues are those of an earlier start."""
         return bool(await _mark_of_queues(database))
 
-    async def begin(self, database: Any) -> None:
+    async def begin(self, database: Database) -> None:
         """Mark the collections, unless they are marked, and remember their marks."""
         if not await _marks_of_events(database):
             try:
@@ -97,7 +97,7 @@ class Identity:
             if await self._client.read(_mark_of_queues) != self._mark_of_queues:
                 self._lose()
 
-    async def look_at_all(self, database: Any) -> None:
+    async def look_at_all(self, database: Database) -> None:
         """Check all marks and collections, also those without writes; raise as `confirm` does."""
         found, events, queues = await asyncio.gather(
             _collections(database), _marks_of_events(database), _mark_of_queues(database)
@@ -129,7 +129,7 @@ def _retrieve(look: "asyncio.Task[None]") -> None:
 # Both are sent as commands, which go to the primary regardless of the URL's read preference.
 
 
-async def _marks_of_events(database: Any) -> frozenset[str]:
+async def _marks_of_events(database: Database) -> frozenset[str]:
     try:
         told: Document = await database.command("listIndexes", "flyte_event")
     except OperationFailure as error:
@@ -140,12 +140,12 @@ async def _marks_of_events(database: Any) -> frozenset[str]:
     return frozenset(name for name in names if name.startswith(MARK))
 
 
-async def _mark_of_queues(database: Any) -> str:
+async def _mark_of_queues(database: Database) -> str:
     told: Document = await database.command("find", "flyte_queue", filter={"_id": MARK}, limit=1)
     return "".join(str(each["mark"]) for each in told["cursor"]["firstBatch"])
 
 
-async def _collections(database: Any) -> Mapping[str, Any]:
+async def _collections(database: Database) -> Mapping[str, Any]:
     """Return the collections by name, with an id that differs after re-creation, if available."""
     try:
         told: Document = await database.command("listCollections", filter={"name": {"$in": list(NAMES)}})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyteops.model import DataItem
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.driver import Document
 from flyteops.storage.row import item_of as read_item
 
 

@@ -16,13 +16,13 @@ from flyteops.model import Flow
 from flyteops.storage.mongodb.bulk import insert_new, write_all
 from flyteops.storage.mongodb.document import (
     NEVER,
-    Document,
     address_of,
     extra,
     member_of,
     state_of,
     states_of,
 )
+from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.execution import document_size
 from flyteops.storage.mongodb.flow import find_version
 from flyteops.storage.mongodb.queue import Queues, queue_of
@@ -67,7 +67,7 @@ class Group(NamedTuple):
         return found if len(found) == 1 else sorted(found, key=lambda each: (began_at(each), str(each["_id"])))
 
 
-async def adopt(database: Any, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
+async def adopt(database: Database, queues: Queues, runs: Sequence[str], *, marks: bool = False) -> int:
     """Take over executions with all of their actions; return the number of new ones.
 
     With `marks`, all of their actions get the `flyte` field, also those that have ended.
@@ -101,7 +101,7 @@ def run_of(document: Mapping[str, Any]) -> str:
 
 
 async def enter(  # noqa: PLR0913 - two by keyword
-    database: Any, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
+    database: Database, queues: Queues, groups: Sequence[Group], flows: Flows, *, marks: bool = False, is_partial: bool = False
 ) -> tuple[int, list[str]]:
     """Enter executions of which all actions are given.
 
@@ -129,7 +129,7 @@ async def enter(  # noqa: PLR0913 - two by keyword
     return sum(entry.known is None for entry in kept), sorted(lost)
 
 
-def _known(database: Any, runs: Sequence[str]) -> Any:
+def _known(database: Database, runs: Sequence[str]) -> Cursor:
     fields = {"actions.id": 1, "actions.index": 1, "actions.seq": 1, "version": 1}
     return database.flyte_execution.find({"_id": {"$in": list(runs)}}, fields)
 
@@ -197,7 +197,7 @@ def _foreign(documents: Iterable[Document]) -> list[str]:
     return [each["_id"] for each in documents if "seq" not in extra(each)]
 
 
-async def _load_flows(database: Any, groups: Sequence[Group], flows: Flows) -> None:
+async def _load_flows(database: Database, groups: Sequence[Group], flows: Flows) -> None:
     """Add the versions of flows that executions began with."""
     for uuid in {each.get("flowUUID") or "" for group in groups for each in (*group.live, *group.copies)}:
         if uuid not in flows:
@@ -269,7 +269,7 @@ def _step_index(document: Mapping[str, Any], flow: Flow | None, taken: set[int])
     return min([0, *taken]) - 1
 
 
-async def supply(database: Any, documents: Sequence[Document]) -> list[Document]:
+async def supply(database: Database, documents: Sequence[Document]) -> list[Document]:
     """Derive the `flyte` field for actions read without it; leave out those that cannot be read.
 
     Nothing is stored.
@@ -290,7 +290,7 @@ def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bo
     return True
 
 
-async def _extend(database: Any, entry: _Entry, version: int) -> bool:
+async def _extend(database: Database, entry: _Entry, version: int) -> bool:
     """Add the rest of its actions to a known execution.
 
     Return False if it has changed meanwhile.
@@ -307,7 +307,7 @@ async def _extend(database: Any, entry: _Entry, version: int) -> bool:
     return bool(done.modified_count)
 
 
-async def _mark(database: Any, queues: Queues, entries: Sequence[_Entry]) -> None:
+async def _mark(database: Database, queues: Queues, entries: Sequence[_Entry]) -> None:
     """Store the `flyte` field in actions that do not have it.
 
     The larger of two documents is the one with the larger value of the first field that differs,
@@ -332,7 +332,7 @@ def is_over(documents: Iterable[Document]) -> bool:
     return all(state_of(each) in STATES and STATES[state_of(each)].is_finished for each in documents)
 
 
-async def look_again(database: Any, queues: Queues) -> None:
+async def look_again(database: Database, queues: Queues) -> None:
     """Update the `flyte` fields of known actions that the original has changed.
 
     Covers executions that were not finished at that time.

@@ -1,13 +1,12 @@
 """Notes of the servers as documents."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
 from flyteops.model import Note
 from flyteops.storage import rules
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.driver import Database, Document
 
 
 def note_document(note: Note) -> Document:
@@ -24,7 +23,7 @@ def _id(kind: str, key: str) -> str:
     return f"{kind}\n{key}"
 
 
-async def save_note(database: Any, note: Note, *, replaces: bool, is_again: bool) -> None:
+async def save_note(database: Database, note: Note, *, replaces: bool, is_again: bool) -> None:
     """See `Store.save_note`."""
     document = note_document(note)
     if replaces:
@@ -37,7 +36,7 @@ async def save_note(database: Any, note: Note, *, replaces: bool, is_again: bool
             raise rules.taken(note.kind, note.key) from error
 
 
-async def list_notes(database: Any, kind: str, *, after: str | None, limit: int | None, backwards: bool) -> Sequence[Note]:
+async def list_notes(database: Database, kind: str, *, after: str | None, limit: int | None, backwards: bool) -> Sequence[Note]:
     """See `Store.list_notes`."""
     which: Document = {"kind": kind}
     if after is not None:
@@ -48,14 +47,14 @@ async def list_notes(database: Any, kind: str, *, after: str | None, limit: int 
     return [note_of(document) for document in await cursor.to_list()]
 
 
-async def delete_note(database: Any, kind: str, key: str, *, is_again: bool) -> None:
+async def delete_note(database: Database, kind: str, key: str, *, is_again: bool) -> None:
     """See `Store.delete_note`."""
     done = await database.flyte_note.delete_one({"_id": _id(kind, key)})
     if not done.deleted_count and not is_again:
         raise rules.missing(kind, key)
 
 
-async def delete_notes(database: Any, kind: str, *, until: str, limit: int) -> int:
+async def delete_notes(database: Database, kind: str, *, until: str, limit: int) -> int:
     """See `Store.delete_notes`."""
     if limit <= 0:  # no bound, as the server understands it
         return 0

@@ -8,7 +8,6 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
@@ -17,7 +16,7 @@ from flyteops.background import BackgroundLoop
 from flyteops.model import Address
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import Client
-from flyteops.storage.mongodb.document import Document
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.queue import address_of, queue_of
 from flyteops.storage.mongodb.schema import changed
 
@@ -88,7 +87,7 @@ class Notifier:
             arrived, self._arrived = self._arrived, Counter()
             changes = [UpdateOne({"_id": key}, {"$inc": {"arrived": count}}) for key, count in arrived.items()]
 
-            async def write(database: Any, changes: Sequence[UpdateOne] = changes) -> None:
+            async def write(database: Database, changes: Sequence[UpdateOne] = changes) -> None:
                 await write_all(database.flyte_queue, changes)
                 await changed(database, "arrived")
 
@@ -96,7 +95,7 @@ class Notifier:
             await self._round(NOTIFYING, write)
             await self._rest(GATHERING)
 
-    async def _round(self, name: str, work: Callable[[Any], Awaitable[None]]) -> None:
+    async def _round(self, name: str, work: Callable[[Database], Awaitable[None]]) -> None:
         """Run one round of a loop, and report its outcome."""
         try:
             await self._client.run(work)
@@ -114,7 +113,7 @@ class Notifier:
             await self._round(SEARCHING, self._look_once)
             await self._rest(LOOKING)
 
-    async def _look_once(self, database: Any) -> None:
+    async def _look_once(self, database: Database) -> None:
         found = await database.flyte_number.find_one({"_id": "arrived"})
         number = 0 if found is None else found["value"]
         if number != self._number:
@@ -136,11 +135,12 @@ class Notifier:
             await self._round(WATCHING, self._watch_once)
             await self._rest(WATCHING_AGAIN)
 
-    async def _watch_once(self, database: Any) -> None:
+    async def _watch_once(self, database: Database) -> None:
         changes = [{"$match": {"operationType": {"$in": ["insert", "update"]}}}]
-        look = {"full_document": "updateLookup", "max_await_time_ms": int(LOOKING * 1000)}
         try:
-            opened = await database.flyte_queue.watch(changes, **look)
+            opened = await database.flyte_queue.watch(
+                changes, full_document="updateLookup", max_await_time_ms=int(LOOKING * 1000)
+            )
         except OperationFailure as error:
             if not self._has_no_streams:
                 LOGGER.info("The database offers no change streams (%s); it is looked at every %g s.", error.code, LOOKING)

@@ -11,7 +11,8 @@ from flyteops.model import Pack, PackDeclaration
 from flyteops.storage import rules
 from flyteops.storage.base import Rows
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.document import Document, extra, microseconds_of
+from flyteops.storage.mongodb.document import extra, microseconds_of
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import decode_declaration, encode_json, to_instant, to_microseconds
 
@@ -49,25 +50,25 @@ def pack_of(document: Mapping[str, Any]) -> Pack:
     return _declared(document).seen(to_instant(seen_at))
 
 
-async def save_pack(database: Any, pack: Pack) -> None:
+async def save_pack(database: Database, pack: Pack) -> None:
     """See `Store.save_pack`."""
     document = pack_document(pack)
     await database.pack.replace_one({"_id": document["_id"]}, document, upsert=True)
 
 
-async def find_pack(database: Any, pack_id: str) -> Pack | None:
+async def find_pack(database: Database, pack_id: str) -> Pack | None:
     """See `Store.find_pack`."""
     document = await database.pack.find_one({"_id": pack_id})
     return None if document is None else pack_of(document)
 
 
-async def list_packs(database: Any) -> Rows[Pack]:
+async def list_packs(database: Database) -> Rows[Pack]:
     """See `Store.list_packs`."""
     rows = Rows.read(await database.pack.find({}).to_list(), lambda document: str(document["_id"]), pack_of)
     return Rows(sorted(rows, key=lambda pack: (pack.name, pack.id)), rows.unreadable)
 
 
-async def delete_pack(database: Any, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool) -> bool:
+async def delete_pack(database: Database, pack_id: str, unless_seen_since: datetime | None, *, is_again: bool) -> bool:
     """See `Store.delete_pack`; return whether it was deleted."""
     while True:
         document = await database.pack.find_one({"_id": pack_id}, {"lastSeen": 1, "flyte.seenAt": 1})
@@ -85,7 +86,7 @@ async def delete_pack(database: Any, pack_id: str, unless_seen_since: datetime |
             return True
 
 
-async def touch_packs(database: Any, seen: Mapping[str, datetime]) -> None:
+async def touch_packs(database: Database, seen: Mapping[str, datetime]) -> None:
     """See `Store.touch_packs`."""
     changes = [
         UpdateOne({"_id": key, "lastSeen": {"$lt": at}}, {"$set": {"lastSeen": at, "flyte.seenAt": to_microseconds(at)}})

@@ -5,7 +5,6 @@ their copies in `audit`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
@@ -14,7 +13,8 @@ from flyteops.model import Action, EventRecord, Execution
 from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page
 from flyteops.storage.mongodb.client import OPTIONS
-from flyteops.storage.mongodb.document import Document, action_of, event_of, extra, pairs_of, status_of
+from flyteops.storage.mongodb.document import action_of, event_of, extra, pairs_of, status_of
+from flyteops.storage.mongodb.driver import Cursor, Database, Document
 from flyteops.storage.mongodb.legacy import CREATED, FOREIGN, complete, run_of, supply
 from flyteops.storage.row import DELAYED, readable_decisions, to_microseconds, up_to_page
 
@@ -30,7 +30,7 @@ FLEETING = {"pending": 0}
 """The fields of an execution that are not read."""
 
 
-async def list_events(database: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+async def list_events(database: Database, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
     """See `Store.list_events`."""
     wanted = {"flows": which.flow_name, "name": which.event_name, "pack.name": which.pack_name}
     query = {field: value for field, value in wanted.items() if value is not None}
@@ -42,7 +42,7 @@ async def list_events(database: Any, which: EventFilter, start: int, limit: int)
     return Page(records, is_cut=len(kept) < len(found))
 
 
-async def get_event(database: Any, event_id: str) -> EventRecord:
+async def get_event(database: Database, event_id: str) -> EventRecord:
     """See `Store.get_event`."""
     document = await database.flyte_event.find_one({"_id": event_id}, {"todo": 0})
     document = rules.found(document, "event", event_id)
@@ -56,14 +56,14 @@ def _record(document: Document, flow_name: str | None) -> EventRecord:
     return EventRecord(event_of(document, document["_id"]), decisions, document.get("action"))
 
 
-async def _page(cursor: Any, start: int, limit: int) -> list[Document]:
+async def _page(cursor: Cursor, start: int, limit: int) -> list[Document]:
     if limit <= 0:  # no bound, as the server understands it
         return []
     found: list[Document] = await cursor.skip(start).limit(limit).to_list()
     return found
 
 
-async def list_executions(database: Any, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+async def list_executions(database: Database, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
     """See `Store.list_executions`."""
     query: Document = {"actions": {"$ne": []}}
     if which.flow_name is not None:
@@ -83,7 +83,7 @@ async def list_executions(database: Any, which: ExecutionFilter, start: int, lim
     return Page(await _executions(database, runs[: len(kept)]), is_cut=len(kept) < len(runs))
 
 
-async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
+async def _sizes(database: Database, runs: Sequence[Document]) -> list[int]:
     uuids = list({run["flowUUID"] for run in runs})
     flows = database.flowHistory.find({"uuid": {"$in": uuids}}, {"uuid": 1, "flyte.bytes": 1})
     of_flow = {each["uuid"]: extra(each).get("bytes", 0) async for each in flows}
@@ -91,7 +91,7 @@ async def _sizes(database: Any, runs: Sequence[Document]) -> list[int]:
     return [run.get("bytes", 0) + unsized.get(run["_id"], 0) + of_flow.get(run["flowUUID"], 0) for run in runs]
 
 
-async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str, int]:
+async def _actual_sizes(database: Database, runs: Sequence[Document]) -> Mapping[str, int]:
     """Return the actual sizes of executions ended by the original, without decoding them."""
     sizes: dict[str, int] = {}
     for collection, is_archived in ((database.action, False), (database.audit, True)):
@@ -104,7 +104,7 @@ async def _actual_sizes(database: Any, runs: Sequence[Document]) -> Mapping[str,
     return sizes
 
 
-async def get_execution(database: Any, correlation_id: str) -> Execution:
+async def get_execution(database: Database, correlation_id: str) -> Execution:
     """See `Store.get_execution`."""
     run = await database.flyte_execution.find_one({"_id": correlation_id}, FLEETING)
     found = [] if run is None else await _executions(database, [run])
@@ -113,7 +113,7 @@ async def get_execution(database: Any, correlation_id: str) -> Execution:
     return found[0]
 
 
-async def get_action(database: Any, action_id: str) -> Action:
+async def get_action(database: Database, action_id: str) -> Action:
     """See `Store.get_action`."""
     for collection in (database.action, database.audit):
         document = await collection.find_one({"_id": action_id})
@@ -124,7 +124,7 @@ async def get_action(database: Any, action_id: str) -> Action:
     raise rules.missing("action", action_id)
 
 
-async def _executions(database: Any, runs: Sequence[Document]) -> list[Execution]:
+async def _executions(database: Database, runs: Sequence[Document]) -> list[Execution]:
     """Return these executions, in this order, with all of their actions that are kept."""
     which = {"correlationId": {"$in": [run["_id"] for run in runs]}}
     documents = {each["_id"]: each async for each in database.action.find(which)}
@@ -145,7 +145,7 @@ def _execution(run: Document, documents: Mapping[str, Document]) -> Execution:
 
 
 async def list_actions(
-    database: Any, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
+    database: Database, which: ActionFilter, start: int, limit: int, *, has_foreign: bool
 ) -> Sequence[ActionStatus]:
     """See `Store.list_actions`. `has_foreign`: there may be actions that the original has ended."""
     query, reach = _query(which), min(start + max(limit, 0), MOST)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pymongo import UpdateOne
 
@@ -15,8 +15,9 @@ from flyteops.model import Address, PackRef, has_labels
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed
 from flyteops.storage.mongodb.bulk import write_all
-from flyteops.storage.mongodb.document import Document, extra, input_of, revision_of, shown_state
 from flyteops.storage.mongodb.document import address_of as address_of_action
+from flyteops.storage.mongodb.document import extra, input_of, revision_of, shown_state
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import touch
 from flyteops.storage.row import DELAYED, read_queue, subsets, to_microseconds, to_text
 from flyteops.storage.undelivered import ClaimTokens
@@ -75,7 +76,7 @@ class Queues:
         self.is_converting = False
         self._touched: dict[str, float] = {}
 
-    async def ensure(self, database: Any, addresses: Iterable[Address]) -> None:
+    async def ensure(self, database: Database, addresses: Iterable[Address]) -> None:
         """Create missing queues of the addresses. Must precede any action put there."""
         now = time.time()
         wanted = {queue_of(address): address for address in addresses}
@@ -101,7 +102,7 @@ class Queues:
         await write_all(database.flyte_queue, changes)
         self._touched.update(dict.fromkeys(missing, now))
 
-    async def restore(self, database: Any) -> None:
+    async def restore(self, database: Database) -> None:
         """Have a queue for each action that is not finished, after the queues were dropped."""
         which = {"flyte.state": {"$in": ["NEW", *(state.value for state in rules.UNFINISHED)]}}
         for key in await database.action.distinct("flyte.queue", which):
@@ -109,7 +110,7 @@ class Queues:
             if found is not None:
                 await self.ensure(database, [address_of_action(found)])
 
-    async def remove_unused(self, database: Any) -> None:
+    async def remove_unused(self, database: Database) -> None:
         """Remove queues that are empty and were not used for long."""
         before = int(time.time() - KEPT_FOR.total_seconds())
         async for queue in database.flyte_queue.find({"usedAt": {"$lt": before}}, {"_id": 1}).limit(100):
@@ -119,7 +120,7 @@ class Queues:
             else:
                 await database.flyte_queue.update_one({"_id": queue["_id"]}, {"$set": {"usedAt": int(time.time())}})
 
-    async def claim(self, database: Any, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
+    async def claim(self, database: Database, asked: ClaimRequest, *, is_again: bool) -> list[Claimed]:
         """See `Store.claim`."""
         queues = await matching(database, asked.pack, asked.command)
         now = to_microseconds(asked.at)
@@ -136,7 +137,7 @@ class Queues:
         return [_claimed(document, asked.seed, now) for document in taken]
 
 
-async def matching(database: Any, pack: PackRef, command: str | None) -> list[str]:
+async def matching(database: Database, pack: PackRef, command: str | None) -> list[str]:
     """Return the queues that the pack may take from."""
     which: Document = {"packName": pack.name}
     if 2 ** len(pack.labels) <= MOST_SUBSETS:
@@ -157,7 +158,7 @@ def waiting_in(queues: Sequence[str], pack_name: str | None = None) -> Document:
     return which if pack_name is None else {**which, "packName": pack_name}
 
 
-async def _take(database: Any, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
+async def _take(database: Database, queues: Sequence[str], change: Document, pack_name: str | None) -> Document | None:
     """Hand out the oldest action in the queues, which are all for the given pack name, if any."""
     parts = [queues[start : start + AT_ONCE] for start in range(0, len(queues), AT_ONCE)]
     while True:
@@ -191,7 +192,7 @@ def _handing_out(asked: ClaimRequest, token: str, now: int) -> Document:
     }
 
 
-async def _taken_before(database: Any, queues: Sequence[str], before: Sequence[str], token: str) -> list[Document]:
+async def _taken_before(database: Database, queues: Sequence[str], before: Sequence[str], token: str) -> list[Document]:
     """Return the actions taken by tries whose answers were lost.
 
     They get the present token: later takes with an old one are undelivered.
@@ -202,7 +203,7 @@ async def _taken_before(database: Any, queues: Sequence[str], before: Sequence[s
     return found
 
 
-async def claimed_with(database: Any, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
+async def claimed_with(database: Database, tokens: Sequence[str]) -> Sequence[tuple[str, int]]:
     """Return the actions that were claimed with one of these tokens, and their revisions."""
     which = {"flyte.state": "PENDING", "flyte.claim": {"$in": list(tokens)}}
     found = database.action.find(which, {"flyte.states": 1})

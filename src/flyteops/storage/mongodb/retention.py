@@ -6,7 +6,8 @@ from typing import Any
 
 from flyteops.storage import rules
 from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBound
-from flyteops.storage.mongodb.document import Document, extra
+from flyteops.storage.mongodb.document import extra
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.schema import AUDIT_KEPT_FOR
 from flyteops.storage.row import MICROSECOND, to_microseconds
 from flyteops.storage.rules import surplus
@@ -25,7 +26,7 @@ FREE: Document = {"executions": []}
 """The filter of unreferenced events."""
 
 
-async def purge(database: Any, what: Retention, limit: int) -> Purged:
+async def purge(database: Database, what: Retention, limit: int) -> Purged:
     """Remove at most `limit` executions, events and keys; `more` when there may be more."""
     before, finished_before = to_microseconds(what.before), rules.finished_limit(what)
     keys_before = to_microseconds(what.keys_before)
@@ -49,7 +50,7 @@ async def purge(database: Any, what: Retention, limit: int) -> Purged:
     return rules.purged(executions, events, keys, limit=limit, excess=over)
 
 
-async def purge_versions(database: Any, what: VersionBound, limit: int) -> PurgedVersions:
+async def purge_versions(database: Database, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     current = {each.get("uuid") async for each in database.flow.find({}, {"uuid": 1})}
     fields = {"uuid": 1, "flyte.bytes": 1, "flyte.savedAt": 1, UNUSED: 1}
@@ -74,24 +75,24 @@ async def purge_versions(database: Any, what: VersionBound, limit: int) -> Purge
     return PurgedVersions(len(chosen), left)
 
 
-async def _mark(database: Any, versions: Sequence[Any], change: Document) -> None:
+async def _mark(database: Database, versions: Sequence[Any], change: Document) -> None:
     for start in range(0, len(versions), MARKED_AT_ONCE):
         await database.flowHistory.update_many({"_id": {"$in": versions[start : start + MARKED_AT_ONCE]}}, change)
 
 
-async def used_bytes(database: Any) -> int:
+async def used_bytes(database: Database) -> int:
     """Return the size of all documents before compression, which shrinks with each removal."""
     return int((await database.command("dbStats"))["dataSize"])
 
 
-async def _oldest(database: Any, which: Document, limit: int) -> Sequence[str]:
+async def _oldest(database: Database, which: Document, limit: int) -> Sequence[str]:
     if limit <= 0:
         return []
     cursor = database.flyte_execution.find(which, {"_id": 1}).sort([("changedAt", 1), ("seq", 1)]).limit(limit)
     return [run["_id"] for run in await cursor.to_list()]
 
 
-async def _remove(database: Any, runs: Sequence[str]) -> int:
+async def _remove(database: Database, runs: Sequence[str]) -> int:
     """Remove executions with all their data; their own documents last, so that the rest is found."""
     if runs:
         for collection in (database.action, database.audit):
@@ -103,7 +104,7 @@ async def _remove(database: Any, runs: Sequence[str]) -> int:
     return len(runs)
 
 
-async def _remove_events(database: Any, before: int, keys_before: int, limit: int) -> int:
+async def _remove_events(database: Database, before: int, keys_before: int, limit: int) -> int:
     which = {**FREE, "at": {"$lt": before}, "$or": [{"key": None}, {"at": {"$lt": keys_before}}]}
     ids = [each["_id"] for each in await database.flyte_event.find(which, {"_id": 1}).sort("at", 1).limit(limit).to_list()]
     if ids:
@@ -111,7 +112,7 @@ async def _remove_events(database: Any, before: int, keys_before: int, limit: in
     return len(ids)
 
 
-async def _remove_keys(database: Any, before: int, limit: int) -> int:
+async def _remove_keys(database: Database, before: int, limit: int) -> int:
     which = {"key": {"$gt": ""}, "at": {"$lt": before}}
     ids = [each["_id"] for each in await database.flyte_event.find(which, {"_id": 1}).limit(limit).to_list()]
     if ids:
@@ -119,7 +120,7 @@ async def _remove_keys(database: Any, before: int, limit: int) -> int:
     return len(ids)
 
 
-async def _remove_oldest(database: Any, keys_before: int, limit: int) -> tuple[int, int]:
+async def _remove_oldest(database: Database, keys_before: int, limit: int) -> tuple[int, int]:
     """Remove the oldest finished executions, or events that led to none.
 
     Return the number of each.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pymongo.errors import OperationFailure
 
 from flyteops.errors import StoreError
+from flyteops.storage.mongodb.driver import Database, MongoCollection
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -83,7 +84,7 @@ def indexes(keep_for: timedelta) -> Sequence[Index]:
     )
 
 
-async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False) -> None:
+async def prepare(database: Database, keep_for: timedelta, *, is_large: bool = False) -> None:
     """Create all indexes, and check the version.
 
     Raise `StoreError` if it was used by a newer Flyte. When the collections of the original are
@@ -103,7 +104,7 @@ async def prepare(database: Any, keep_for: timedelta, *, is_large: bool = False)
     await database.flyte_number.update_one({"_id": "schema"}, {"$max": {"value": VERSION}}, upsert=True)
 
 
-async def make_indexes(database: Any, keep_for: timedelta, *, without: Collection[str] = ()) -> None:
+async def make_indexes(database: Database, keep_for: timedelta, *, without: Collection[str] = ()) -> None:
     """Create all indexes, except those of some collections."""
     known: dict[str, Mapping[str, Any]] = {}
     for index in indexes(keep_for):
@@ -114,7 +115,7 @@ async def make_indexes(database: Any, keep_for: timedelta, *, without: Collectio
         await _ensure(database, index, known[index.collection])
 
 
-async def _known(collection: Any) -> Mapping[str, Any]:
+async def _known(collection: MongoCollection) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = await collection.index_information()
     except OperationFailure:
@@ -122,7 +123,7 @@ async def _known(collection: Any) -> Mapping[str, Any]:
     return found
 
 
-async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None:
+async def _ensure(database: Database, index: Index, known: Mapping[str, Any]) -> None:
     collection = database[index.collection]
     wanted = list(index.keys)
     for name, options in known.items():
@@ -132,7 +133,7 @@ async def _ensure(database: Any, index: Index, known: Mapping[str, Any]) -> None
     await collection.create_index(wanted, **index.options)
 
 
-async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, Any]) -> None:
+async def _adjust(database: Database, index: Index, name: str, options: Mapping[str, Any]) -> None:
     """Update an existing index to its declared options."""
     found = {option: options[option] for option in CHOICES if options.get(option) not in (False, None)}
     if found == index.options:
@@ -152,6 +153,6 @@ async def _adjust(database: Any, index: Index, name: str, options: Mapping[str, 
     await database[index.collection].create_index(list(index.keys), **index.options)
 
 
-async def changed(database: Any, what: str) -> None:
+async def changed(database: Database, what: str) -> None:
     """Note changes of flows, items, packs or notes, or arrived actions, for other servers to see."""
     await database.flyte_number.update_one({"_id": what}, {"$inc": {"value": 1}}, upsert=True)

@@ -51,6 +51,7 @@ from flyteops.storage.mongodb import dump, flow, note, pack, queries, retention
 from flyteops.storage.mongodb.actions import ActionCollection
 from flyteops.storage.mongodb.client import Client, ask_server
 from flyteops.storage.mongodb.conversion import Conversion
+from flyteops.storage.mongodb.driver import Database
 from flyteops.storage.mongodb.identity import Identity
 from flyteops.storage.mongodb.item import item_document, item_of
 from flyteops.storage.mongodb.legacy import look_again
@@ -116,7 +117,7 @@ class MongoStore(Store):
         self._undelivered.start()
         self._conversion.start(self._loop("Taking over the executions of an earlier server"))
 
-    async def _prepare(self, database: Any) -> None:
+    async def _prepare(self, database: Database) -> None:
         await self._conversion.look(database)
         await prepare(database, self._keep_for, is_large=not self._conversion.is_done)
         if not await self._identity.has_marked_queues(database) and await _has_open_executions(database):
@@ -128,7 +129,7 @@ class MongoStore(Store):
         await self._actions.complete_pending(database, patience=0)
         await look_again(database, self._actions.queues)
 
-    async def _make_indexes(self, database: Any) -> None:
+    async def _make_indexes(self, database: Database) -> None:
         await make_indexes(database, self._keep_for)
 
     def warnings(self) -> Sequence[str]:
@@ -153,7 +154,7 @@ class MongoStore(Store):
         self._tell = tell
 
     async def look_around(self) -> Surroundings:
-        async def look(database: Any) -> Surroundings:
+        async def look(database: Database) -> Surroundings:
             around = await _look_around(database)
             await self._identity.look_at_all(database)
             return around
@@ -163,15 +164,15 @@ class MongoStore(Store):
     async def ping(self) -> None:
         await self._write(lambda database: database.flyte_number.update_one({"_id": "ping"}, {"$inc": {"value": 1}}, upsert=True))
 
-    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def _write(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Run work that may be repeated."""
         return await self._whole(self._client.read(work))
 
-    async def _repeat(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+    async def _repeat(self, work: Callable[[Database, bool], Awaitable[T]]) -> T:
         """Run work that can detect whether it was done before."""
         return await self._whole(self._client.repeat(work))
 
-    async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def _get(self, work: Callable[[Database], Awaitable[T]]) -> T:
         """Read a record by its name."""
         try:
             return await self._client.read(work)
@@ -211,7 +212,7 @@ class MongoStore(Store):
         return task
 
     async def _until_done(
-        self, work: Callable[[Any, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
+        self, work: Callable[[Database, bool], Awaitable[T | None]], fills_queues: Callable[[], bool] = lambda: False
     ) -> T:
         """Run work on an action until no other server was faster.
 
@@ -232,7 +233,7 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ packs
 
     async def save_pack(self, pack_: Pack) -> None:
-        async def save(database: Any) -> None:
+        async def save(database: Database) -> None:
             await pack.save_pack(database, pack_)
             await changed(database, "packs")
 
@@ -245,7 +246,7 @@ class MongoStore(Store):
         return await self._client.read(pack.list_packs)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        async def delete(database: Any, again: bool) -> None:
+        async def delete(database: Database, again: bool) -> None:
             if await pack.delete_pack(database, pack_id, unless_seen_since, is_again=again):
                 await changed(database, "packs")
 
@@ -259,7 +260,7 @@ class MongoStore(Store):
     async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
         check_timetables(version, timetables)
 
-        async def save(database: Any, again: bool) -> None:
+        async def save(database: Database, again: bool) -> None:
             await flow.save_flow(database, version, timetables, is_again=again)
             await changed(database, "flows")
 
@@ -270,14 +271,14 @@ class MongoStore(Store):
         return Rows.read(documents, lambda document: str(document.get("name")), flow.version_of)
 
     async def list_current(self) -> Mapping[str, str]:
-        async def look(database: Any) -> Mapping[str, str]:
+        async def look(database: Database) -> Mapping[str, str]:
             flows = database.flow.find({}, {"name": 1, "uuid": 1})
             return {str(each.get("name")): str(each.get("uuid")) async for each in flows}
 
         return await self._client.read(look)
 
     async def delete_flow(self, name: str) -> None:
-        async def delete(database: Any, again: bool) -> None:
+        async def delete(database: Database, again: bool) -> None:
             await flow.delete_flow(database, name, is_again=again)
             await changed(database, "flows")
 
@@ -289,7 +290,7 @@ class MongoStore(Store):
     # -------------------------------------------------------------------------------------------------------- datastore
 
     async def save_item(self, item: DataItem) -> bool:
-        async def save(database: Any) -> bool:
+        async def save(database: Database) -> bool:
             document = item_document(item)
             done = await database.datastore.replace_one({"_id": item.key}, document, upsert=True)
             await changed(database, "items")
@@ -298,14 +299,14 @@ class MongoStore(Store):
         return await self._write(save)
 
     async def list_items(self) -> Rows[DataItem]:
-        async def look(database: Any) -> Sequence[Any]:
+        async def look(database: Database) -> Sequence[Any]:
             documents = await database.datastore.find({}).to_list()
             return sorted(documents, key=lambda document: str(document["_id"]))
 
         return Rows.read(await self._client.read(look), lambda document: str(document["_id"]), item_of)
 
     async def delete_item(self, key: str) -> None:
-        async def delete(database: Any, again: bool) -> None:
+        async def delete(database: Database, again: bool) -> None:
             done = await database.datastore.delete_one({"_id": key})
             if not done.deleted_count and not again:
                 raise missing("datastore item", key)
@@ -316,7 +317,7 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ notes
 
     async def save_note(self, note_: Note, *, replaces: bool = True) -> None:
-        async def save(database: Any, again: bool) -> None:
+        async def save(database: Database, again: bool) -> None:
             await note.save_note(database, note_, replaces=replaces, is_again=again)
             await changed(database, "notes")
 
@@ -328,7 +329,7 @@ class MongoStore(Store):
         return await self._client.read(partial(note.list_notes, kind=kind, after=after, limit=limit, backwards=backwards))
 
     async def delete_note(self, kind: str, key: str) -> None:
-        async def delete(database: Any, again: bool) -> None:
+        async def delete(database: Database, again: bool) -> None:
             await note.delete_note(database, kind, key, is_again=again)
             await changed(database, "notes")
 
@@ -340,7 +341,7 @@ class MongoStore(Store):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
-        async def write(database: Any, again: bool) -> str:
+        async def write(database: Database, again: bool) -> str:
             return await self._actions.record(database, event, outcome, key, is_again=again)
 
         event_id = await self._repeat(write)
@@ -364,7 +365,7 @@ class MongoStore(Store):
             raise
 
     async def _claim(self, asked: ClaimRequest) -> list[Claimed]:
-        async def write(database: Any, again: bool) -> list[Claimed]:
+        async def write(database: Database, again: bool) -> list[Claimed]:
             await self._conversion.for_claim(database, asked.pack, asked.command, asked.limit)
             return await self._actions.queues.claim(database, asked, is_again=again)
 
@@ -398,7 +399,7 @@ class MongoStore(Store):
     async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
         request = FinishRequest(action_id, result, decide)
 
-        async def write(database: Any, again: bool) -> bool | None:
+        async def write(database: Database, again: bool) -> bool | None:
             return await self._actions.finish(database, request, is_again=again) or None
 
         await self._until_done(write, lambda: bool(request.actions))
@@ -407,7 +408,7 @@ class MongoStore(Store):
         return request.decision
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
-        async def write(database: Any, _again: bool) -> tuple[datetime | None] | None:
+        async def write(database: Database, _again: bool) -> tuple[datetime | None] | None:
             return await self._timer.extend(database, action_id, at, check)
 
         return (await self._until_done(write))[0]
@@ -418,7 +419,7 @@ class MongoStore(Store):
         return address
 
     async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
-        async def write(database: Any, _again: bool) -> Address | None:
+        async def write(database: Database, _again: bool) -> Address | None:
             return await self._timer.release(database, action_id, at, check, counts=counts)
 
         return await self._until_done(write)
@@ -432,7 +433,7 @@ class MongoStore(Store):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
-        async def work(database: Any) -> Advanced:
+        async def work(database: Database) -> Advanced:
             return await self._timer.advance(database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
@@ -440,7 +441,7 @@ class MongoStore(Store):
         return advanced
 
     async def renew_leases(self, at: datetime, *, if_unattended_for: timedelta | None = None) -> bool:
-        async def work(database: Any) -> bool:
+        async def work(database: Database) -> bool:
             return await renew(database, at, if_unattended_for)
 
         return await self._write(work)
@@ -448,7 +449,7 @@ class MongoStore(Store):
     # ------------------------------------------------------------------------------------------------------------ audit
 
     async def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
-        async def read(database: Any) -> Page[Execution]:
+        async def read(database: Database) -> Page[Execution]:
             await self._conversion.for_executions(database, which, start + limit)
             page = await queries.list_executions(database, which, start, limit)
             if self._conversion.is_done:
@@ -459,21 +460,21 @@ class MongoStore(Store):
         return await self._client.read(read)
 
     async def get_execution(self, correlation_id: str) -> Execution:
-        async def read(database: Any) -> Execution:
+        async def read(database: Database) -> Execution:
             await self._conversion.for_each(database, [correlation_id])
             return await queries.get_execution(database, correlation_id)
 
         return await self._get(read)
 
     async def get_action(self, action_id: str) -> Action:
-        async def read(database: Any) -> Action:
+        async def read(database: Database) -> Action:
             await self._conversion.for_action(database, action_id)
             return await queries.get_action(database, action_id)
 
         return await self._get(read)
 
     async def list_actions(self, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
-        async def read(database: Any) -> Sequence[ActionStatus]:
+        async def read(database: Database) -> Sequence[ActionStatus]:
             await self._conversion.for_actions(database, which, start + limit)
             has_foreign = self._conversion.has_foreign
             return await queries.list_actions(database, which, start, limit, has_foreign=has_foreign)
@@ -489,7 +490,7 @@ class MongoStore(Store):
     # ---------------------------------------------------------------------------------------------------------- growth
 
     async def purge(self, what: Retention, *, limit: int = 1000) -> Purged:
-        async def work(database: Any) -> Purged:
+        async def work(database: Database) -> Purged:
             await self._actions.complete_pending(database)
             if not self._conversion.is_done:  # the oldest ones may not be known yet
                 return Purged(0, 0, more=False)
@@ -499,7 +500,7 @@ class MongoStore(Store):
         return await self._write(work)
 
     async def purge_versions(self, what: VersionBound, *, limit: int = 100) -> PurgedVersions:
-        async def work(database: Any) -> PurgedVersions:
+        async def work(database: Database) -> PurgedVersions:
             if not await self._conversion.is_complete(database):  # unconverted executions refer to versions, too
                 return PurgedVersions(0, 0)
             return await retention.purge_versions(database, what, limit)
@@ -525,7 +526,7 @@ class MongoStore(Store):
         await self._write(partial(dump.load, actions=self._actions, records=records, checkpoint=checkpoint))
 
     async def end_load(self) -> None:
-        async def end(database: Any) -> None:
+        async def end(database: Database) -> None:
             await dump.end(database)
             for name in NUMBERS:
                 await changed(database, name)
@@ -533,11 +534,11 @@ class MongoStore(Store):
         await self._write(end)
 
 
-async def _has_open_executions(database: Any) -> bool:
+async def _has_open_executions(database: Database) -> bool:
     return await database.flyte_execution.find_one({"isFinished": False}, {"_id": 1}) is not None
 
 
-async def _look_around(database: Any) -> Surroundings:
+async def _look_around(database: Database) -> Surroundings:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
     told = await ask_server(database)
     known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
 
@@ -14,7 +14,8 @@ from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
 from flyteops.storage.mongodb.actions import ActionCollection, ActionDocument, transition_update
 from flyteops.storage.mongodb.client import ask_server
-from flyteops.storage.mongodb.document import NEVER, Document, address_of, extra
+from flyteops.storage.mongodb.document import NEVER, address_of, extra
+from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.execution import Change
 from flyteops.storage.mongodb.flow import set_next
 from flyteops.storage.mongodb.note import note_document
@@ -47,7 +48,7 @@ class Timer:
     def __init__(self, actions: ActionCollection) -> None:
         self._actions = actions
 
-    async def extend(self, database: Any, action_id: str, at: datetime, check: Check) -> tuple[datetime | None] | None:
+    async def extend(self, database: Database, action_id: str, at: datetime, check: Check) -> tuple[datetime | None] | None:
         """See `Store.extend`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
@@ -58,7 +59,7 @@ class Timer:
         done = await self._actions.commit(database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}}))
         return (to_instant(due_at),) if done else None
 
-    async def release(self, database: Any, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address | None:
+    async def release(self, database: Database, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address | None:
         """See `Store.release`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
@@ -75,7 +76,7 @@ class Timer:
             address if await self._actions.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
         )
 
-    async def advance(self, database: Any, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
+    async def advance(self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
         """See `Store.advance`.
 
         All rulings come first, so that a rule that ends the verb leaves everything unchanged.
@@ -100,7 +101,7 @@ class Timer:
                     done += 1
         return Advanced(done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed))
 
-    async def _make_available(self, database: Any, now: int, batch: TimerBatch) -> list[Address]:
+    async def _make_available(self, database: Database, now: int, batch: TimerBatch) -> list[Address]:
         """Make actions NEW that may be taken from now on; return their addresses."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
@@ -125,7 +126,7 @@ class Timer:
                 arrived.append(address)
         return arrived
 
-    async def _lost(self, database: Any, now: int, batch: TimerBatch) -> list[LostAction]:
+    async def _lost(self, database: Database, now: int, batch: TimerBatch) -> list[LostAction]:
         ruled = []
         which = {"flyte.state": "PENDING", "flyte.due": {"$lte": now}}
         due = await database.action.find(which, {"_id": 1}).sort("flyte.due", 1).to_list(batch.read_limit)
@@ -140,7 +141,7 @@ class Timer:
                 batch.fail(_action_key(action), error)
         return ruled
 
-    async def _apply(self, database: Any, ruled: LostAction, now: int) -> list[Address] | None:
+    async def _apply(self, database: Database, ruled: LostAction, now: int) -> list[Address] | None:
         """Apply the ruling on a lost action.
 
         Return None when it or its execution has changed, and must be ruled on again.
@@ -159,7 +160,7 @@ class Timer:
         change = Change(found.progress.action_id, now, update, addresses=addresses)
         return [] if await self._actions.commit(database, found, change) else None
 
-    async def _fire(self, database: Any, fired: DueRun) -> list[Address] | None:
+    async def _fire(self, database: Database, fired: DueRun) -> list[Address] | None:
         """Record the event of a due step, once for any number of servers; None if another has."""
         flow, row, _, firing = fired
         is_first = True
@@ -175,7 +176,7 @@ class Timer:
         return rules.available_actions(firing.outcome)
 
 
-async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None) -> bool:
+async def renew(database: Database, at: datetime, if_unattended_for: timedelta | None) -> bool:
     """See `Store.renew_leases`.
 
     The note is written last, so that no server rules on a lease before all were restarted.
@@ -196,12 +197,12 @@ async def renew(database: Any, at: datetime, if_unattended_for: timedelta | None
     return is_away
 
 
-async def _now(database: Any) -> int:
+async def _now(database: Database) -> int:
     """Return the time by the clock of the database."""
     return to_microseconds((await ask_server(database))["localTime"])
 
 
-async def _shift(database: Any, now: int, by: int) -> None:
+async def _shift(database: Database, now: int, by: int) -> None:
     timed = {"flyte.state": {"$in": ["PENDING", DELAYED]}, "flyte.due": {"$lt": NEVER}}
     if by:
         await database.action.update_many(timed, {"$inc": {"flyte.due": by}})
@@ -219,11 +220,15 @@ def concerns_all(error: Exception) -> bool:
     return isinstance(error, (PyMongoError, BusyError)) and not isinstance(error, OWN_FAULTS)
 
 
+def _flow_key(flow: Document, row: Document) -> TimerKey:
+    return TimerKey(str(flow.get("name")), str(flow.get("uuid")), row["stepIndex"])
+
+
 def _action_key(action: Document) -> TimerKey:
     return TimerKey(str(action["_id"]))
 
 
-async def _due(database: Any, now: int, batch: TimerBatch) -> Sequence[DueRun]:
+async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueRun]:
     found: list[tuple[Document, Document, DueStep]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
     async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(batch.read_limit):
@@ -241,7 +246,7 @@ async def _due(database: Any, now: int, batch: TimerBatch) -> Sequence[DueRun]:
     return fired
 
 
-async def _next_at(database: Any, batch: TimerBatch) -> datetime | None:
+async def _next_at(database: Database, batch: TimerBatch) -> datetime | None:
     aside = batch.excluded
     times = []
     for state in (DELAYED, "PENDING"):
@@ -251,6 +256,6 @@ async def _next_at(database: Any, batch: TimerBatch) -> datetime | None:
     fields = {"name": 1, "uuid": 1, "flyte.timetables": 1}
     async for flow in database.flow.find({"flyte.timetables.nextAt": {"$gt": -NEVER}}, fields):
         for row in flow["flyte"]["timetables"]:
-            if TimerKey(flow.get("name"), flow.get("uuid"), row.get("stepIndex")) not in aside:
+            if _flow_key(flow, row) not in aside:
                 times.append(row.get("nextAt"))
     return first_of(times)

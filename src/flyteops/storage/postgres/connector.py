@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from flyteops.storage.conninfo import Conninfo, Host, Keepalive
+from flyteops.storage.postgres.driver import Connection, Row
 
 STATEMENT_SECONDS = 15.0
 """The seconds that a statement may take before the server counts as not answering."""
@@ -57,7 +58,7 @@ class Connector:
         """The maximum duration of `connect`."""
         return self.conninfo.connect_timeout * len(self._hosts)
 
-    async def connect(self, *, statement_cache_size: int = 0) -> Any:
+    async def connect(self, *, statement_cache_size: int = 0) -> "asyncpg.Connection[Row]":
         """Return a new connection; raise the last host's error."""
         *others, last = list(self._hosts)
         for host in others:
@@ -65,21 +66,22 @@ class Connector:
                 return await self._connect_first(host, statement_cache_size)
         return await self._connect_first(last, statement_cache_size)
 
-    async def _connect_first(self, host: Host | None, statement_cache_size: int) -> Any:
+    async def _connect_first(self, host: Host | None, statement_cache_size: int) -> "asyncpg.Connection[Row]":
         connection = await self._connect_to(host, statement_cache_size)
         self._hosts.sort(key=lambda each: each is not host)
         return connection
 
-    async def _connect_to(self, host: Host | None, statement_cache_size: int) -> Any:
+    async def _connect_to(self, host: Host | None, statement_cache_size: int) -> "asyncpg.Connection[Row]":
         conninfo = self.conninfo
-        place = {} if host is None else {"host": host.name, "port": host.port}
+        options: dict[str, Any] = dict(conninfo.driver)
+        if host is not None:
+            options |= {"host": host.name, "port": host.port}
+        if conninfo.uses_system_roots:
+            options["ssl"] = system_context(conninfo)
         startup = dict(conninfo.startup) | (dict(conninfo.settings) if self._pools_transactions else {})
-        tls = {"ssl": system_context(conninfo)} if conninfo.uses_system_roots else {}
-        connection = await asyncpg.connect(
+        connection: asyncpg.Connection[Row] = await asyncpg.connect(
             None if conninfo.uses_system_roots else conninfo.tls_uri or None,
-            **place,
-            **tls,
-            **conninfo.driver,
+            **options,
             user=conninfo.user,
             password=conninfo.password,
             database=conninfo.database,
@@ -103,7 +105,7 @@ class Connector:
         return "SELECT " + ", ".join(calls)
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[Any]:
+    async def opened(self) -> AsyncIterator["asyncpg.Connection[Row]"]:
         """Yield a connection that is closed at the end in any case."""
         connection = await self.connect()
         try:
@@ -131,7 +133,7 @@ class Connector:
                 return True  # the proxy lets one transaction wait for the end of the other
 
 
-async def is_proxied(connection: Any) -> bool:
+async def is_proxied(connection: Connection) -> bool:
     """Return whether the server process differs from the one announced when connecting."""
     return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
 
@@ -150,9 +152,10 @@ def system_context(conninfo: Conninfo) -> ssl.SSLContext:
     return context
 
 
-def keep_alive(connection: Any, keepalive: Keepalive) -> None:
+def keep_alive(connection: "asyncpg.Connection[Row]", keepalive: Keepalive) -> None:
     """Set the TCP keepalive options of a connection, as far as the system has them."""
-    transport = connection._transport  # noqa: SLF001 - the driver has no other way to its socket
+    # The driver has no other way to its socket.
+    transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
     number = transport.get_extra_info("socket").fileno()
     with socket.socket(fileno=os.dup(number)) as own:
         if own.family not in (socket.AF_INET, socket.AF_INET6):

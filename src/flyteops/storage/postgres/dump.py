@@ -9,7 +9,8 @@ import msgspec
 from flyteops.errors import StoreError
 from flyteops.model import DataItem, Note
 from flyteops.storage import rules
-from flyteops.storage.postgres.actions import EVENT, lease_of
+from flyteops.storage.postgres.actions import lease_of
+from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.schema import check_to_read
 from flyteops.storage.record import (
     Checkpoint,
@@ -56,6 +57,8 @@ PART = 500
 """The number of records passed on at a time."""
 
 TABLES = ("pack", "flow_version", "flow", "data_item", "note", "event", "action", "event_key")
+
+EVENT = "event_id, name, pack_id, pack_name, labels, payload, received_at, created_at, failure"
 
 ACTIONS = """
 SELECT a.seq, a.action_id, e.correlation_id, e.flow_name, e.flow_uuid, a.step_id, a.step_index, a.command, a.pack_name, a.labels,
@@ -123,7 +126,7 @@ WHERE v.event_id = referred.event_id
 # -------------------------------------------------------------------------------------------------------------- export
 
 
-async def export(connection: Any, *, partly: bool) -> AsyncIterator[Sequence[Stored]]:
+async def export(connection: Connection, *, partly: bool) -> AsyncIterator[Sequence[Stored]]:
     """See `Store.export`."""
     await check_to_read(connection)
     if not partly and await _checkpoint(connection) is not None:
@@ -143,10 +146,10 @@ async def export(connection: Any, *, partly: bool) -> AsyncIterator[Sequence[Sto
             yield await read(connection, names)
 
 
-async def _parts(connection: Any, statement: str) -> AsyncIterator[list[Any]]:
+async def _parts(connection: Connection, statement: str) -> AsyncIterator[list[Any]]:
     """Yield the names of rows, as many at a time as may be read together, given their lengths."""
     cursor = await connection.cursor(statement)
-    waiting: list[Any] = []
+    waiting: list[Row] = []
     while rows := await cursor.fetch(PART):
         waiting += rows
         while len(waiting) >= PART:
@@ -155,21 +158,21 @@ async def _parts(connection: Any, statement: str) -> AsyncIterator[list[Any]]:
         yield _cut(waiting)
 
 
-def _cut(waiting: list[Any]) -> list[Any]:
+def _cut(waiting: list[Row]) -> list[Any]:
     some = waiting[:PART]
     names = up_to_page([name for name, _ in some], dict(map(tuple, some)))
     del waiting[: len(names)]
     return list(names)
 
 
-async def _versions(connection: Any, uuids: Sequence[str]) -> Sequence[Stored]:
+async def _versions(connection: Connection, uuids: Sequence[str]) -> Sequence[Stored]:
     rows = await connection.fetch(
         "SELECT uuid, flow, saved_at FROM flyte_flow_version WHERE uuid = ANY($1) ORDER BY saved_at, uuid", uuids
     )
     return [stored_version_of(row) for row in rows]
 
 
-async def _flows(connection: Any, names: Sequence[str]) -> Sequence[Stored]:
+async def _flows(connection: Connection, names: Sequence[str]) -> Sequence[Stored]:
     rows = await connection.fetch(
         "SELECT flow_name, step_index, step_id, rule, next_at FROM flyte_timetable WHERE flow_name = ANY($1) ORDER BY 1, 2", names
     )
@@ -178,14 +181,14 @@ async def _flows(connection: Any, names: Sequence[str]) -> Sequence[Stored]:
     return [StoredFlow(name, uuid, tuple(timetables.get(name, ()))) for name, uuid in found]
 
 
-async def _items(connection: Any, keys: Sequence[str]) -> Sequence[Stored]:
+async def _items(connection: Connection, keys: Sequence[str]) -> Sequence[Stored]:
     rows = await connection.fetch(
         "SELECT key, content_type, value, description FROM flyte_data_item WHERE key = ANY($1) ORDER BY key", keys
     )
     return [StoredItem(DataItem(*row)) for row in rows]
 
 
-async def _notes(connection: Any, names: Sequence[tuple[str, str]]) -> Sequence[Stored]:
+async def _notes(connection: Connection, names: Sequence[tuple[str, str]]) -> Sequence[Stored]:
     rows = await connection.fetch(
         "SELECT kind, key, value FROM flyte_note JOIN unnest($1::text[], $2::text[]) AS n (kind, key) USING (kind, key)"
         " ORDER BY kind, key",
@@ -194,12 +197,12 @@ async def _notes(connection: Any, names: Sequence[tuple[str, str]]) -> Sequence[
     return [StoredNote(Note(*row)) for row in rows]
 
 
-async def _events(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
+async def _events(connection: Connection, seqs: Sequence[int]) -> Sequence[Stored]:
     rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608 - constant SQL, bound values
     return [StoredEvent(event_of(event), () if decisions is None else decode_decisions(decisions)) for *event, decisions in rows]
 
 
-async def _actions(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
+async def _actions(connection: Connection, seqs: Sequence[int]) -> Sequence[Stored]:
     attempts: dict[int, list[StoredAttempt]] = {}
     rows = await connection.fetch(ACTIONS, seqs)
     ids = {row[0]: row[1] for row in rows}
@@ -209,7 +212,7 @@ async def _actions(connection: Any, seqs: Sequence[int]) -> Sequence[Stored]:
     return [stored_action_of(columns, attempts.get(seq, ())) for seq, *columns in rows]
 
 
-async def _keys(connection: Any, keys: Sequence[str]) -> Sequence[Stored]:
+async def _keys(connection: Connection, keys: Sequence[str]) -> Sequence[Stored]:
     rows = await connection.fetch("SELECT key, event_id, kept_at FROM flyte_event_key WHERE key = ANY($1) ORDER BY key", keys)
     return [StoredKey(key, event_id, to_instant(at)) for key, event_id, at in rows]
 
@@ -217,7 +220,7 @@ async def _keys(connection: Any, keys: Sequence[str]) -> Sequence[Stored]:
 # ---------------------------------------------------------------------------------------------------------------- load
 
 
-async def begin(connection: Any) -> Checkpoint:
+async def begin(connection: Connection) -> Checkpoint:
     """See `Store.begin_load`."""
     await connection.execute("LOCK TABLE flyte_loading IN EXCLUSIVE MODE")
     found = await _checkpoint(connection)
@@ -231,7 +234,7 @@ async def begin(connection: Any) -> Checkpoint:
     return checkpoint
 
 
-async def load(connection: Any, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
+async def load(connection: Connection, records: Sequence[Stored], checkpoint: Checkpoint) -> None:
     """See `Store.load`."""
     await connection.execute("LOCK TABLE flyte_loading IN EXCLUSIVE MODE")
     found = rules.require_loading(await _checkpoint(connection))
@@ -242,37 +245,37 @@ async def load(connection: Any, records: Sequence[Stored], checkpoint: Checkpoin
     await connection.execute("UPDATE flyte_loading SET records = $1, checksum = $2", checkpoint.records, checkpoint.checksum)
 
 
-async def _checkpoint(connection: Any) -> Checkpoint | None:
+async def _checkpoint(connection: Connection) -> Checkpoint | None:
     row = await connection.fetchrow("SELECT records, checksum FROM flyte_loading")
     return None if row is None else Checkpoint(*row)
 
 
-async def _load_packs(connection: Any, records: Sequence[StoredPack]) -> None:
+async def _load_packs(connection: Connection, records: Sequence[StoredPack]) -> None:
     await connection.executemany("INSERT INTO flyte_pack VALUES ($1, $2, $3, $4)", [pack_row(record.pack) for record in records])
 
 
-async def _load_versions(connection: Any, records: Sequence[StoredVersion]) -> None:
+async def _load_versions(connection: Connection, records: Sequence[StoredVersion]) -> None:
     rows = [version_row(record.version) for record in records]
     await connection.executemany("INSERT INTO flyte_flow_version VALUES ($1, $2, $3, $4)", rows)
 
 
-async def _load_flows(connection: Any, records: Sequence[StoredFlow]) -> None:
+async def _load_flows(connection: Connection, records: Sequence[StoredFlow]) -> None:
     await connection.executemany("INSERT INTO flyte_flow VALUES ($1, $2)", [(record.name, record.uuid) for record in records])
     rows = [row for record in records for row in timetable_rows(record)]
     await connection.executemany("INSERT INTO flyte_timetable VALUES ($1, $2, $3, $4, $5)", rows)
 
 
-async def _load_items(connection: Any, records: Sequence[StoredItem]) -> None:
+async def _load_items(connection: Connection, records: Sequence[StoredItem]) -> None:
     rows = [(item.key, item.content_type, item.description, item.value) for item in (record.item for record in records)]
     await connection.executemany("INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4)", rows)
 
 
-async def _load_notes(connection: Any, records: Sequence[StoredNote]) -> None:
+async def _load_notes(connection: Connection, records: Sequence[StoredNote]) -> None:
     rows = [msgspec.structs.astuple(record.note) for record in records]
     await connection.executemany("INSERT INTO flyte_note VALUES ($1, $2, $3)", rows)
 
 
-async def _load_events(connection: Any, records: Sequence[StoredEvent]) -> None:
+async def _load_events(connection: Connection, records: Sequence[StoredEvent]) -> None:
     events = [
         (
             event.event_id,
@@ -292,7 +295,7 @@ async def _load_events(connection: Any, records: Sequence[StoredEvent]) -> None:
     await connection.execute(LOAD_EVENTS, *_columns(events, 10), *_columns(flows, 2))
 
 
-async def _load_actions(connection: Any, records: Sequence[StoredAction]) -> None:
+async def _load_actions(connection: Connection, records: Sequence[StoredAction]) -> None:
     await connection.executemany(LOAD_EXECUTIONS, [execution_row(record) for record in records])
     await connection.execute(LOAD_ACTIONS, *_columns([_action_row(record) for record in records], 18))
     attempts = [attempt_row(record, each) for record in records for each in record.attempts]
@@ -326,15 +329,15 @@ def _action_row(record: StoredAction) -> tuple[object, ...]:
     )
 
 
-async def _load_keys(connection: Any, records: Sequence[StoredKey]) -> None:
+async def _load_keys(connection: Connection, records: Sequence[StoredKey]) -> None:
     await connection.executemany("INSERT INTO flyte_event_key VALUES ($1, $2, $3)", [key_row(record) for record in records])
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Row]]:
     return [[row[index] for row in rows] for index in range(width)]
 
 
-LOADERS: Mapping[str, Callable[[Any, Sequence[Any]], Awaitable[None]]] = {
+LOADERS: Mapping[str, Callable[[Connection, Sequence[Any]], Awaitable[None]]] = {
     "pack": _load_packs,
     "version": _load_versions,
     "flow": _load_flows,

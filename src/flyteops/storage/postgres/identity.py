@@ -6,9 +6,9 @@ stores events, and wherever a record is not found.
 """
 
 import re
-from typing import Any
 
 from flyteops.errors import UnavailableError
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.schema import MIGRATIONS, NUMBERS
 
 TABLES = tuple(re.findall(r"CREATE TABLE (flyte_\w+)", " ".join((NUMBERS, *MIGRATIONS))))
@@ -23,13 +23,13 @@ FAULT = (
 )
 
 
-async def read_identity(connection: Any) -> int | None:
+async def read_identity(connection: Connection) -> int | None:
     """Return the number that distinguishes the store from all others."""
     found: int | None = await connection.fetchval(NUMBER)
     return found
 
 
-async def check_tables(connection: Any) -> None:
+async def check_tables(connection: Connection) -> None:
     """Raise `UnavailableError` if tables are missing."""
     rows = await connection.fetch("SELECT t FROM unnest($1::text[]) t WHERE to_regclass(t) IS NULL", list(TABLES))
     if rows:

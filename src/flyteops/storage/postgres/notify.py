@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -18,6 +17,7 @@ from flyteops.background import BackgroundLoop
 from flyteops.errors import FlyteError, StoreError
 from flyteops.model import Address
 from flyteops.storage.postgres.connector import Connector
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
 from flyteops.storage.row import decode_labels, read_queue, to_text
 
@@ -202,9 +202,9 @@ class Notifier:
         except TimeoutError:
             raise StoreError(NOT_ARRIVING) from None
 
-    def _receive(self, _connection: Any, _pid: int, _channel: str, text: str) -> None:
+    def _receive(self, _connection: Connection, _pid: int, _channel: str, text: object) -> None:
         try:
-            message = msgspec.json.decode(text, type=Message)
+            message = msgspec.json.decode(str(text), type=Message)
         except msgspec.MsgspecError:
             return  # from another program
         if message.sender == self._name:

@@ -5,13 +5,14 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
 from flyteops.errors import BusyError, FlyteError, InputError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.storage import rules
 from flyteops.storage.postgres.connector import Connector, is_proxied
+from flyteops.storage.postgres.driver import Connection, Row
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ HINTS = (
 """Messages of errors that waiting does not fix, and the advice to give."""
 
 
-async def _leave(_connection: Any) -> None:
+async def _leave(_connection: Connection) -> None:
     """Reset nothing, as no setting is made: the driver's own reset would double the round trips."""
 
 
@@ -96,11 +97,11 @@ class Pool:
         self._size = size
         self._limit = limit
         self._prepares = prepares
-        self._pool: Any = None
+        self._pool: asyncpg.Pool[Row] | None = None
         self._under_way = 0
         self._idle = asyncio.Event()
 
-    async def open(self, prepare: Callable[[Any], Awaitable[None]]) -> None:
+    async def open(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
         """Connect, and run `prepare` in a transaction before anything else.
 
         Raise `StoreError` for a fault that an operator must fix, `UnavailableError` for one that
@@ -125,11 +126,11 @@ class Pool:
             raise self.refusal_to_open(error) from error
         self._pool = pool
 
-    async def _connect(self, *_: object, **__: object) -> Any:
+    async def _connect(self, *_: object, **__: object) -> "asyncpg.Connection[Row]":
         # A statement cache is of no use behind a proxy that hands out another connection each time.
         return await self._connector.connect(statement_cache_size=200 if self._prepares else 0)
 
-    async def _check_proxy(self, connection: Any) -> None:
+    async def _check_proxy(self, connection: Connection) -> None:
         """Raise `StoreError` if a proxy pools transactions and the direct address is unknown."""
         if not self._prepares:
             return
@@ -152,7 +153,7 @@ class Pool:
         except (*LOST, asyncpg.PostgresError):
             pool.terminate()
 
-    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run work that needs a connection, once.
 
         Raise `LostError` when it is unknown whether it was done.
@@ -173,7 +174,7 @@ class Pool:
             self._under_way -= 1
             self._idle.set()
 
-    async def _once(self, pool: Any, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def _once(self, pool: "asyncpg.Pool[Row]", work: Callable[[Connection], Awaitable[T]]) -> T:
         has_begun = False
         try:
             async with self._connection(pool) as connection:
@@ -187,11 +188,11 @@ class Pool:
             raise LostError(str(error) or type(error).__name__) from error
 
     @asynccontextmanager
-    async def _connection(self, pool: Any) -> AsyncIterator[Any]:
+    async def _connection(self, pool: "asyncpg.Pool[Row]") -> AsyncIterator[Connection]:
         async with pool.acquire(timeout=max(CONNECT_SECONDS, self._connector.seconds)) as connection:
             yield connection
 
-    async def _done(self, work: Callable[[Any], Awaitable[T]], connection: Any) -> T:
+    async def _done(self, work: Callable[[Connection], Awaitable[T]], connection: Connection) -> T:
         try:
             return await work(connection)
         except LOST as error:
@@ -203,7 +204,7 @@ class Pool:
                 await connection.execute("SELECT")
             raise
 
-    async def repeat(self, work: Callable[[Any, bool], Awaitable[T]], *, changes: bool = True) -> T:
+    async def repeat(self, work: Callable[[Connection, bool], Awaitable[T]], *, changes: bool = True) -> T:
         """Run work, and repeat it when its connection was lost, with True as its second argument.
 
         Work must detect whether it was done before. Raise `OutcomeUnknownError` when it `changes`
@@ -234,17 +235,17 @@ class Pool:
             " comes with the same Idempotency-Key is stored once."
         )
 
-    async def read(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run read-only work in one snapshot."""
 
-        async def look(connection: Any, _again: bool) -> T:
+        async def look(connection: Connection, _again: bool) -> T:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return await work(connection)
 
         return await self.repeat(look, changes=False)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Any]:
+    async def snapshot(self) -> AsyncIterator[Connection]:
         """Yield a separate connection for reading one snapshot.
 
         It may be used for any duration, and the pool need not be open.
@@ -258,23 +259,23 @@ class Pool:
         except (asyncpg.PostgresError, *LOST) as error:
             raise self.refusal(error) from error
 
-    async def rows(self, statement: str, *values: object) -> Sequence[Any]:
+    async def rows(self, statement: str, *values: object) -> Sequence[Row]:
         """Return the rows of one statement that may be repeated."""
 
-        async def look(connection: Any, _again: bool) -> Sequence[Any]:
-            rows: Sequence[Any] = await connection.fetch(statement, *values)
+        async def look(connection: Connection, _again: bool) -> Sequence[Row]:
+            rows: Sequence[Row] = await connection.fetch(statement, *values)
             return rows
 
         return await self.repeat(look, changes=False)
 
-    async def transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run work in a transaction that may be repeated as a whole."""
         return await self.transaction_once(lambda connection, _again: work(connection))
 
-    async def transaction_once(self, work: Callable[[Any, bool], Awaitable[T]]) -> T:
+    async def transaction_once(self, work: Callable[[Connection, bool], Awaitable[T]]) -> T:
         """Run work in a transaction; if told that it is repeated, it may have been done before."""
 
-        async def change(connection: Any, again: bool) -> T:
+        async def change(connection: Connection, again: bool) -> T:
             async with connection.transaction():
                 return await work(connection, again)
 

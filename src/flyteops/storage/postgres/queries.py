@@ -1,12 +1,11 @@
 """Queries for people: executions, actions and events. Each verb runs in one snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from flyteops.model import Action, ActionState, Attempt, Event, EventRecord, Execution
 from flyteops.storage import rules
 from flyteops.storage.base import ActionFilter, ActionStatus, EventFilter, ExecutionFilter, Page, readable
-from flyteops.storage.postgres.actions import EVENT
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.row import (
     DELAYED,
     action_of,
@@ -18,6 +17,9 @@ from flyteops.storage.row import (
     to_text,
     up_to_page,
 )
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.postgres", "queries")
 
 CONTAINS = r"CASE WHEN a.labels !~ '(^|[^\\])(\\\\)*\\u0000' THEN a.labels::jsonb @> {}::jsonb END"
 """Whether labels contain others.
@@ -45,21 +47,19 @@ class Where:
         return " AND ".join(self._conditions) or "TRUE"
 
 
-async def list_events(connection: Any, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
+async def list_events(connection: Connection, which: EventFilter, start: int, limit: int) -> Page[EventRecord]:
     """See `Store.list_events`."""
     where = Where()
-    origin = "flyte_event v"
+    page, order = SQL.event_page, "v.seq"
     if which.flow_name is not None:
-        origin = "flyte_flow_event f JOIN flyte_event v ON v.seq = f.event_seq"
+        page, order = SQL.flow_event_page, "f.event_seq"
         where.add("f.flow_name = {}", which.flow_name)
     if which.event_name is not None:
         where.add("v.name = {}", which.event_name)
     if which.pack_name is not None:
         where.add("v.pack_name = {}", which.pack_name)
-    order = "v.seq" if which.flow_name is None else "f.event_seq"
     rows = await connection.fetch(
-        "SELECT v.seq, length(v.payload) + coalesce(length(v.decisions), 0)"  # noqa: S608 - constant SQL
-        f" FROM {origin} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
+        f"{page} WHERE {where} ORDER BY {order} DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
     sizes: dict[int, int] = dict(map(tuple, rows))
@@ -67,19 +67,18 @@ async def list_events(connection: Any, which: EventFilter, start: int, limit: in
     return Page(await event_records(connection, kept, which.flow_name), is_cut=len(kept) < len(sizes))
 
 
-async def get_event(connection: Any, event_id: str) -> EventRecord:
+async def get_event(connection: Connection, event_id: str) -> EventRecord:
     """See `Store.get_event`."""
-    row = await connection.fetchval("SELECT seq FROM flyte_event WHERE event_id = $1", event_id)
+    row = await connection.fetchval(SQL.event_seq, event_id)
     seq = rules.found(row, "event", event_id)
     return (await event_records(connection, [seq], None))[0]
 
 
-async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
+async def event_records(connection: Connection, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
     """Return these events in this order, with the decisions of the flow (None: of all flows)."""
     events = await read_events(connection, seqs)
     rows = await connection.fetch(
-        "SELECT v.seq, v.decisions, a.action_id FROM flyte_event v LEFT JOIN flyte_action a ON a.seq = v.action_seq"
-        " WHERE v.seq = ANY($1)",
+        SQL.decisions,
         list(seqs),
     )
     records = {}
@@ -91,17 +90,17 @@ async def event_records(connection: Any, seqs: Sequence[int], flow_name: str | N
     return [records[seq] for seq in seqs]
 
 
-async def read_events(connection: Any, seqs: Iterable[int]) -> dict[int, Event]:
+async def read_events(connection: Connection, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these numbers, by number."""
-    rows = await connection.fetch(f"SELECT seq, {EVENT} FROM flyte_event WHERE seq = ANY($1)", list(seqs))  # noqa: S608 - constant SQL, bound values
+    rows = await connection.fetch(SQL.events, list(seqs))
     return {row[0]: event_of(tuple(row)[1:]) for row in rows}
 
 
-async def list_executions(connection: Any, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
+async def list_executions(connection: Connection, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
     """See `Store.list_executions`."""
     where, action = Where(), Where()
     if which.flow_name is not None:
-        where.add("x.flow_name = {}", which.flow_name)
+        where.add("e.flow_name = {}", which.flow_name)
     for condition, value in (
         ("a.step_id = {}", which.step_id),
         ("a.command = {}", which.action_name),
@@ -112,10 +111,9 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
             action.values = where.values
             action.add(condition, value)
     if str(action) != "TRUE":
-        where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = x.seq AND {action})")
+        where.add(f"EXISTS (SELECT FROM flyte_action a WHERE a.execution_seq = e.seq AND {action})")
     rows = await connection.fetch(
-        f"SELECT x.seq FROM flyte_execution x WHERE {where}"  # noqa: S608 - constant SQL
-        f" ORDER BY x.changed_at DESC, x.seq DESC LIMIT {limit:d} OFFSET {start:d}",
+        f"{SQL.execution_page} WHERE {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
     seqs = [seq for (seq,) in rows]
@@ -123,45 +121,35 @@ async def list_executions(connection: Any, which: ExecutionFilter, start: int, l
     return Page(await executions(connection, kept), is_cut=len(kept) < len(seqs))
 
 
-async def _sizes(connection: Any, seqs: Sequence[int]) -> Mapping[int, int]:
+async def _sizes(connection: Connection, seqs: Sequence[int]) -> Mapping[int, int]:
     rows = await connection.fetch(
-        "SELECT a.execution_seq, coalesce(max(length(v.flow)), 0)"
-        " + sum(length(a.input) + length(a.context) + length(t.payload) + coalesce(length(r.payload), 0))"
-        " FROM flyte_action a JOIN flyte_event t ON t.seq = a.trigger_seq LEFT JOIN flyte_event r ON r.seq = a.result_seq"
-        " JOIN flyte_execution x ON x.seq = a.execution_seq LEFT JOIN flyte_flow_version v ON v.uuid = x.flow_uuid"
-        " WHERE a.execution_seq = ANY($1) GROUP BY 1",
+        SQL.execution_sizes,
         seqs,
     )
     return {seq: int(size) for seq, size in rows}
 
 
-async def get_execution(connection: Any, correlation_id: str) -> Execution:
+async def get_execution(connection: Connection, correlation_id: str) -> Execution:
     """See `Store.get_execution`."""
-    row = await connection.fetchval("SELECT seq FROM flyte_execution WHERE correlation_id = $1", correlation_id)
+    row = await connection.fetchval(SQL.execution_seq, correlation_id)
     seq = rules.found(row, "execution", correlation_id)
     return (await executions(connection, [seq]))[0]
 
 
-async def get_action(connection: Any, action_id: str) -> Action:
+async def get_action(connection: Connection, action_id: str) -> Action:
     """See `Store.get_action`."""
-    row = await connection.fetchval("SELECT execution_seq FROM flyte_action WHERE action_id = $1", action_id)
+    row = await connection.fetchval(SQL.action_place, action_id)
     seq = rules.found(row, "action", action_id)
     with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
         (execution,) = await executions(connection, [seq])
         return {action.action_id: action for action in execution.actions}[action_id]
 
 
-async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:
+async def executions(connection: Connection, seqs: Sequence[int]) -> list[Execution]:
     """Return these executions, in this order, all actions and events included."""
-    heads = {
-        row[0]: (row[1], row[2], row[3])
-        for row in await connection.fetch(
-            "SELECT seq, correlation_id, flow_name, flow_uuid FROM flyte_execution WHERE seq = ANY($1)", list(seqs)
-        )
-    }
+    heads = {row[0]: (row[1], row[2], row[3]) for row in await connection.fetch(SQL.executions, list(seqs))}
     rows = await connection.fetch(
-        "SELECT execution_seq, trigger_seq, result_seq, action_id, command, pack_name, labels, input, step_id, step_index,"
-        " context, states, due_at, seq, timeout FROM flyte_action WHERE execution_seq = ANY($1) ORDER BY seq",
+        SQL.actions,
         list(seqs),
     )
     events = await read_events(connection, {seq for row in rows for seq in tuple(row)[1:3] if seq is not None})
@@ -173,12 +161,11 @@ async def executions(connection: Any, seqs: Sequence[int]) -> list[Execution]:
     return [Execution(*heads[seq], tuple(actions[seq])) for seq in seqs]
 
 
-async def _attempts(connection: Any, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
+async def _attempts(connection: Connection, action_seqs: Sequence[int]) -> Mapping[int, Sequence[Attempt]]:
     if not action_seqs:
         return {}
     rows = await connection.fetch(
-        "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM flyte_attempt"
-        " WHERE action_seq = ANY($1) ORDER BY action_seq, number",
+        SQL.attempts,
         action_seqs,
     )
     late = await read_events(connection, [row["late_seq"] for row in rows if row["late_seq"] is not None])
@@ -189,14 +176,14 @@ async def _attempts(connection: Any, action_seqs: Sequence[int]) -> Mapping[int,
     return found
 
 
-async def list_actions(connection: Any, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
+async def list_actions(connection: Connection, which: ActionFilter, start: int, limit: int) -> Sequence[ActionStatus]:
     """See `Store.list_actions`."""
     where = Where()
     if which.states is not None:
         stored = [state.value for state in which.states] + ([DELAYED] if ActionState.NEW in which.states else [])
         where.add("a.state = ANY({}::text[])", stored)
     if which.flow_name is not None:
-        where.add("x.flow_name = {}", which.flow_name)
+        where.add("e.flow_name = {}", which.flow_name)
     if which.pack_name is not None:
         where.add("a.pack_name = {}", which.pack_name)
     if which.overdue_since is not None:
@@ -204,9 +191,7 @@ async def list_actions(connection: Any, which: ActionFilter, start: int, limit: 
         where.add("a.state IN ('PENDING', 'UNKNOWN')")
         where.add("(a.state = 'UNKNOWN' OR a.due_at <= {} OR a.since < {})", now, to_microseconds(which.overdue_since))
     rows = await connection.fetch(
-        "SELECT a.action_id, a.command, a.pack_name, a.labels, x.correlation_id, x.flow_name, a.step_id, a.states,"  # noqa: S608 - constant SQL, bound values
-        " a.attempt, a.due_at FROM flyte_action a JOIN flyte_execution x ON x.seq = a.execution_seq"
-        f" WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
+        f"{SQL.action_page} WHERE {where} ORDER BY a.seq LIMIT {limit:d} OFFSET {start:d}",
         *where.values,
     )
     return [status_of(row) for row in rows]

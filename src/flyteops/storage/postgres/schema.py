@@ -7,11 +7,11 @@ JSON is kept as it is written, as bytes: `jsonb` would lose large numbers.
 """
 
 import logging
-from typing import Any
 
 import asyncpg
 
 from flyteops.errors import StoreError
+from flyteops.storage.postgres.driver import Connection
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -216,7 +216,7 @@ class UndoError(Exception):
     """Ends a transaction whose work was only to be inspected."""
 
 
-async def migrate(connection: Any) -> None:
+async def migrate(connection: Connection) -> None:
     """Create the tables or bring them up to date, one server at a time; part of a transaction.
 
     Raise `StoreError` if they are newer than this version, or have been altered.
@@ -244,7 +244,7 @@ async def migrate(connection: Any) -> None:
     await _check(connection)
 
 
-async def _check_encoding(connection: Any, *, is_new: bool) -> None:
+async def _check_encoding(connection: Connection, *, is_new: bool) -> None:
     """Refuse to begin in a database that cannot hold all names; warn about one in use."""
     encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
     if encoding in ENCODINGS:
@@ -260,7 +260,7 @@ async def _check_encoding(connection: Any, *, is_new: bool) -> None:
     )
 
 
-async def check_to_read(connection: Any) -> None:
+async def check_to_read(connection: Connection) -> None:
     """Raise `StoreError` unless the tables exist in the form that this version knows."""
     found = None
     if await connection.fetchval(OURS) is not None:
@@ -272,7 +272,7 @@ async def check_to_read(connection: Any) -> None:
         raise StoreError(f"The database was written by {age} Flyte (schema {found}, this one knows {len(MIGRATIONS)}).")
 
 
-async def _check(connection: Any) -> None:
+async def _check(connection: Connection) -> None:
     """Compare the tables with the migrations' result, built where only this transaction sees it."""
     found = dict(map(tuple, await connection.fetch(FACTS)))
     try:

@@ -55,6 +55,7 @@ from flyteops.storage.finish import FinishRequest
 from flyteops.storage.postgres import actions, dump, queries, retention, timer
 from flyteops.storage.postgres.batch import Batcher
 from flyteops.storage.postgres.connector import Connector
+from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.identity import NUMBER, check_identity, check_tables, read_identity
 from flyteops.storage.postgres.notify import Notifier
 from flyteops.storage.postgres.pool import Pool
@@ -143,7 +144,7 @@ class PostgresStore(Store):
         self._notifier.start()
         self._undelivered.start()
 
-    async def _prepare(self, connection: Any) -> None:
+    async def _prepare(self, connection: Connection) -> None:
         await migrate(connection)
         self._identity = await read_identity(connection)
 
@@ -192,14 +193,14 @@ class PostgresStore(Store):
         return Surroundings(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
-        async def write(connection: Any, _again: bool) -> None:
+        async def write(connection: Connection, _again: bool) -> None:
             await connection.execute("UPDATE flyte_number SET value = value WHERE name = 'schema'")
             check_identity(await read_identity(connection), self._identity, self._shown)
             await check_tables(connection)
 
         await self._whole(self._pool.repeat(write, changes=False))
 
-    async def _get(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def _get(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Read a record by its name."""
         try:
             return await self._pool.read(work)
@@ -213,7 +214,7 @@ class PostgresStore(Store):
         Return the number of changed rows, as the server reports it.
         """
 
-        async def write(connection: Any, _again: bool) -> str:
+        async def write(connection: Connection, _again: bool) -> str:
             status: str = await connection.execute(statement, *values)
             return status
 
@@ -245,7 +246,7 @@ class PostgresStore(Store):
 
     async def save_pack(self, pack: Pack) -> None:
 
-        async def save(connection: Any) -> None:
+        async def save(connection: Connection) -> None:
             await connection.execute(
                 "INSERT INTO flyte_pack VALUES ($1, $2, $3, $4) ON CONFLICT (pack_id) DO UPDATE"
                 " SET name = excluded.name, declaration = excluded.declaration, last_seen_at = excluded.last_seen_at",
@@ -264,7 +265,7 @@ class PostgresStore(Store):
         return Rows.read(rows, name_of, pack_of)
 
     async def delete_pack(self, pack_id: str, *, unless_seen_since: datetime | None = None) -> None:
-        async def delete(connection: Any, again: bool) -> None:
+        async def delete(connection: Connection, again: bool) -> None:
             seen_at = await connection.fetchval("SELECT last_seen_at FROM flyte_pack WHERE pack_id = $1 FOR UPDATE", pack_id)
             if seen_at is None:
                 _miss("pack", pack_id, again)
@@ -301,7 +302,7 @@ class PostgresStore(Store):
         return dict(map(tuple, await self._pool.rows("SELECT name, uuid FROM flyte_flow")))
 
     async def delete_flow(self, name: str) -> None:
-        async def delete(connection: Any, again: bool) -> None:
+        async def delete(connection: Connection, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_flow WHERE name = $1 RETURNING name", name) is None:
                 _miss("flow", name, again)
             await connection.execute("DELETE FROM flyte_timetable WHERE flow_name = $1", name)
@@ -320,7 +321,7 @@ class PostgresStore(Store):
     # -------------------------------------------------------------------------------------------------------- datastore
 
     async def save_item(self, item: DataItem) -> bool:
-        async def save(connection: Any) -> bool:
+        async def save(connection: Connection) -> bool:
             is_new: bool = await connection.fetchval(
                 "INSERT INTO flyte_data_item VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET"
                 " content_type = excluded.content_type, description = excluded.description, value = excluded.value"
@@ -340,7 +341,7 @@ class PostgresStore(Store):
         return Rows.read(rows, name_of, item_of)
 
     async def delete_item(self, key: str) -> None:
-        async def delete(connection: Any, again: bool) -> None:
+        async def delete(connection: Connection, again: bool) -> None:
             if await connection.fetchval("DELETE FROM flyte_data_item WHERE key = $1 RETURNING key", key) is None:
                 _miss("datastore item", key, again)
             await _changed(connection, "items")
@@ -353,7 +354,7 @@ class PostgresStore(Store):
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         statement = f"INSERT INTO flyte_note VALUES ($1, $2, $3) ON CONFLICT (kind, key) {conflict} RETURNING key"  # noqa: S608 - constant SQL, bound values
 
-        async def save(connection: Any, again: bool) -> None:
+        async def save(connection: Connection, again: bool) -> None:
             await _changed(connection, "notes")
             if await connection.fetchval(statement, note.kind, note.key, note.value) is None:
                 kept = await connection.fetchval("SELECT value FROM flyte_note WHERE kind = $1 AND key = $2", note.kind, note.key)
@@ -375,7 +376,7 @@ class PostgresStore(Store):
         return [Note(kind, *row) for row in rows]
 
     async def delete_note(self, kind: str, key: str) -> None:
-        async def delete(connection: Any, again: bool) -> None:
+        async def delete(connection: Connection, again: bool) -> None:
             await _changed(connection, "notes")
             statement = "DELETE FROM flyte_note WHERE kind = $1 AND key = $2 RETURNING key"
             if await connection.fetchval(statement, kind, key) is None:
@@ -400,7 +401,7 @@ class PostgresStore(Store):
         self._announce(outcome)
         return event_id
 
-    async def _record(self, connection: Any, entries: Sequence[actions.EventInsert], *, is_again: bool) -> Sequence[str]:
+    async def _record(self, connection: Connection, entries: Sequence[actions.EventInsert], *, is_again: bool) -> Sequence[str]:
         event_ids = await actions.record(connection, entries, store=self._identity, is_again=is_again)
         stored = [event_id for event_id in event_ids if event_id is not None]
         if len(stored) < len(entries):
@@ -412,7 +413,7 @@ class PostgresStore(Store):
         """Return a function that runs a ledger verb for many, and detects if it was done before."""
 
         async def work(questions: Sequence[Any]) -> Sequence[T]:
-            async def write(connection: Any, again: bool) -> Sequence[T]:
+            async def write(connection: Connection, again: bool) -> Sequence[T]:
                 return await verb(connection, questions, is_again=again)
 
             return await self._pool.repeat(write)
@@ -494,7 +495,7 @@ class PostgresStore(Store):
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
     ) -> Advanced:
-        async def advance(connection: Any) -> Advanced:
+        async def advance(connection: Connection) -> Advanced:
             return await timer.advance(connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift)
 
         advanced = await self._whole(self._pool.transaction(advance))
@@ -547,7 +548,7 @@ class PostgresStore(Store):
         await self._whole(self._pool.transaction(partial(dump.load, records=records, checkpoint=checkpoint)))
 
     async def end_load(self) -> None:
-        async def end(connection: Any) -> None:
+        async def end(connection: Connection) -> None:
             await connection.execute("DELETE FROM flyte_loading")
             for what in ("flows", "items", "packs"):
                 await _changed(connection, what)
@@ -555,7 +556,7 @@ class PostgresStore(Store):
         await self._whole(self._pool.transaction(end))
 
 
-async def _changed(connection: Any, what: str) -> None:
+async def _changed(connection: Connection, what: str) -> None:
     """Note that flows, items, packs or notes have changed, for other servers to see."""
     await connection.execute("UPDATE flyte_number SET value = value + 1 WHERE name = $1", what)
 
@@ -566,7 +567,7 @@ def _miss(noun: str, key: str, again: bool) -> None:
         raise missing(noun, key)
 
 
-async def _save_flow(connection: Any, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+async def _save_flow(connection: Connection, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
     flow = version.flow
     await _changed(connection, "flows")  # first, as concurrent servers that save flows wait for its row
     if again and await connection.fetchval("SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid):

@@ -43,29 +43,21 @@ from flyteops.storage.row import (
     to_microseconds,
     up_to_page,
 )
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.sqlite", "queries")
 
 FEW = 2000
 """The number of matches up to which they are sorted; beyond, walking in order is faster."""
-
-SINCE = "CAST(substr(states, length(rtrim(states, '0123456789')) + 1) AS INTEGER)"
-"""SQL for the time of an action's last change of state: the end of `states`."""
-
-ANY_OF = "IN (SELECT value FROM json_each(?))"
 
 
 def _json(numbers: Iterable[int]) -> str:
     return msgspec.json.encode(list(numbers)).decode()
 
 
-EVENT_COLUMNS = "v.seq, v.event_id, s.name, s.pack_id, s.pack_name, s.labels, v.payload, v.received_at, v.created_at, v.failure"
-
-
 def read_events(connection: sqlite3.Connection, seqs: Iterable[int]) -> dict[int, Event]:
     """Return the events with these sequence numbers, by number."""
-    rows = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM event v JOIN source s ON s.source_id = v.source_id WHERE v.seq {ANY_OF}",  # noqa: S608 - constant SQL, bound values
-        (_json(seqs),),
-    )
+    rows = connection.execute(SQL.events, (_json(seqs),))
     return {row[0]: event_of(row[1:]) for row in rows}
 
 
@@ -74,7 +66,7 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
     values: list[object] = []
     if which.states is not None:
         stored = sorted(which.states) + ([DELAYED] if ActionState.NEW in which.states else [])
-        conditions.append(f"a.state {ANY_OF}")
+        conditions.append(f"a.state IN {SQL.numbers}")
         values.append(msgspec.json.encode(stored).decode())
     if which.flow_name is not None:
         conditions.append("e.flow_name = ?")
@@ -83,9 +75,13 @@ def _conditions(which: ActionFilter) -> tuple[list[str], list[object]]:
         conditions.append("q.pack_name = ?")
         values.append(which.pack_name)
     if which.overdue_since is not None:
-        conditions.append(f"(a.state = 'UNKNOWN' OR (a.state = 'PENDING' AND (a.due_at <= ? OR {SINCE} < ?)))")
+        conditions.append(SQL.is_overdue)
         values.extend([0 if which.now is None else to_microseconds(which.now), to_microseconds(which.overdue_since)])
     return conditions, values
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 class Queries:
@@ -100,7 +96,7 @@ class Queries:
     # ---------------------------------------------------------------------------------------------------------- events
 
     def get_event(self, event_id: str) -> EventRecord:
-        row = self._connection.execute("SELECT seq FROM event WHERE event_id = ?", (event_id,)).fetchone()
+        row = self._connection.execute(SQL.event_seq, (event_id,)).fetchone()
         (seq,) = rules.found(row, "event", event_id)
         return self._event_records([seq], None)[0]
 
@@ -111,42 +107,41 @@ class Queries:
             seqs = self._newest_of(sources, start, limit)
         else:
             seqs = self._walk_events(which.flow_name, sources, start, limit)
-        sizes = self._sizes("SELECT seq, length(payload) + ifnull(length(decisions), 0) FROM event", "seq", seqs)
+        sizes = self._sizes(SQL.event_sizes, seqs)
         kept = up_to_page(seqs, sizes)
         return Page(self._event_records(kept, which.flow_name), is_cut=len(kept) < len(seqs))
 
-    def _sizes(self, selection: str, key: str, seqs: Sequence[int]) -> dict[int, int]:
-        rows = self._connection.execute(f"{selection} WHERE {key} {ANY_OF} GROUP BY 1", (_json(seqs),))
+    def _sizes(self, statement: str, seqs: Sequence[int]) -> dict[int, int]:
+        rows = self._connection.execute(statement, (_json(seqs),))
         return dict(rows.fetchall())
 
     def _sources(self, which: EventFilter) -> list[int]:
         rows = self._connection.execute(
-            "SELECT source_id FROM source WHERE name = ifnull(?, name) AND pack_name = ifnull(?, pack_name)",
+            SQL.sources,
             (which.event_name, which.pack_name),
         )
         return [row[0] for row in rows]
 
     def _newest_of(self, sources: Sequence[int], start: int, limit: int) -> list[int]:
         """Merge the newest events of each source."""
-        statement = "SELECT seq FROM event WHERE source_id = ? ORDER BY seq DESC LIMIT ?"
-        newest = (row[0] for source_id in sources for row in self._connection.execute(statement, (source_id, start + limit)))
+        newest = (
+            row[0] for source_id in sources for row in self._connection.execute(SQL.newest_events, (source_id, start + limit))
+        )
         return heapq.nlargest(start + limit, newest)[start:]
 
     def _walk_events(self, flow_name: str | None, sources: Sequence[int] | None, start: int, limit: int) -> list[int]:
         conditions = []
         values: list[object] = []
-        origin = "event v"
+        page, order, source = SQL.event_page, "v.seq", "+v.source_id"
         if flow_name is not None:
-            origin = "flow_event f CROSS JOIN event v ON v.seq = f.event_seq"
+            page, order, source = SQL.flow_event_page, "f.event_seq", "v.source_id"
             conditions.append("f.flow_name = ?")
             values.append(flow_name)
         if sources is not None:
-            conditions.append(f"v.source_id {ANY_OF}" if flow_name is not None else f"+v.source_id {ANY_OF}")
+            conditions.append(f"{source} IN {SQL.numbers}")
             values.append(_json(sources))
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        order = "v.seq" if flow_name is None else "f.event_seq"
         rows = self._connection.execute(
-            f"SELECT v.seq FROM {origin} {where} ORDER BY {order} DESC LIMIT ? OFFSET ?",  # noqa: S608 - constant SQL
+            f"{page} {_where(conditions)} ORDER BY {order} DESC LIMIT ? OFFSET ?",
             (*values, limit, start),
         )
         return [row[0] for row in rows]
@@ -154,8 +149,7 @@ class Queries:
     def _event_records(self, seqs: Sequence[int], flow_name: str | None) -> list[EventRecord]:
         events = read_events(self._connection, seqs)
         rows = self._connection.execute(
-            "SELECT v.seq, v.decisions, a.action_id FROM event v LEFT JOIN action a ON a.seq = v.action_seq"  # noqa: S608 - constant SQL, bound values
-            f" WHERE v.seq {ANY_OF}",
+            SQL.decisions,
             (_json(seqs),),
         )
         records = {}
@@ -169,12 +163,12 @@ class Queries:
     # ---------------------------------------------------------------------------------------------------------- executions
 
     def get_execution(self, correlation_id: str) -> Execution:
-        row = self._connection.execute("SELECT seq FROM execution WHERE correlation_id = ?", (correlation_id,)).fetchone()
+        row = self._connection.execute(SQL.execution_seq, (correlation_id,)).fetchone()
         (seq,) = rules.found(row, "execution", correlation_id)
         return self._executions([seq])[0]
 
     def get_action(self, action_id: str) -> Action:
-        row = self._connection.execute("SELECT seq, execution_seq FROM action WHERE action_id = ?", (action_id,)).fetchone()
+        row = self._connection.execute(SQL.action_place, (action_id,)).fetchone()
         row = rules.found(row, "action", action_id)
         with readable(f"The action {action_id!r}"):  # a row that it needs may be missing
             (execution,) = self._executions([row[1]])
@@ -182,16 +176,7 @@ class Queries:
 
     def list_executions(self, which: ExecutionFilter, start: int, limit: int) -> Page[Execution]:
         seqs = self._page_of_executions(which, start, limit)
-        # The length of a column is in its row's header: none of the potentially long data is read
-        # for it.
-        sizes = self._sizes(
-            "SELECT a.execution_seq, ifnull(length(v.flow), 0)"
-            " + sum(length(a.input) + length(a.context) + length(t.payload) + ifnull(length(r.payload), 0))"
-            " FROM action a JOIN event t ON t.seq = a.trigger_seq LEFT JOIN event r ON r.seq = a.result_seq"
-            " JOIN execution e ON e.seq = a.execution_seq LEFT JOIN flow_version v ON v.uuid = e.flow_uuid",
-            "a.execution_seq",
-            seqs,
-        )
+        sizes = self._sizes(SQL.execution_sizes, seqs)
         kept = up_to_page(seqs, sizes)
         return Page(self._executions(kept), is_cut=len(kept) < len(seqs))
 
@@ -202,19 +187,12 @@ class Queries:
         if which.flow_name is not None:
             conditions.append("e.flow_name = ?")
             values.append(which.flow_name)
-        if queues is not None and self._are_few(queues):
-            step = "" if which.step_id is None else "AND step_id = ?"
-            conditions.append(f"e.seq IN (SELECT execution_seq FROM action WHERE queue_id {ANY_OF} {step})")  # noqa: S608 - constant SQL, bound values
-            values.extend([_json(queues)] if which.step_id is None else [_json(queues), which.step_id])
-        elif queues is not None or which.step_id is not None:
-            step = "" if which.step_id is None else "AND a.step_id = ?"
-            queue = "" if queues is None else f"AND a.queue_id {ANY_OF}"
-            conditions.append(f"EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq {step} {queue})")  # noqa: S608 - constant SQL, bound values
-            values.extend([] if which.step_id is None else [which.step_id])
-            values.extend([] if queues is None else [_json(queues)])
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        condition, more = self._step_condition(which.step_id, queues)
+        if condition is not None:
+            conditions.append(condition)
+            values.extend(more)
         rows = self._connection.execute(
-            f"SELECT e.seq FROM execution e {where} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",  # noqa: S608 - constant SQL, bound values
+            f"{SQL.execution_page} {_where(conditions)} ORDER BY e.changed_at DESC, e.seq DESC LIMIT ? OFFSET ?",
             (*values, limit, start),
         )
         return [row[0] for row in rows]
@@ -225,31 +203,39 @@ class Queries:
             return None
         wanted = which.action_pack_labels or {}
         rows = self._connection.execute(
-            "SELECT queue_id, labels FROM queue WHERE command = ifnull(?, command) AND pack_name = ifnull(?, pack_name)",
+            SQL.queues,
             (which.action_name, which.action_pack_name),
         )
         return [queue_id for queue_id, labels in rows if not wanted or has_labels(decode_labels(labels), wanted)]
 
+    def _step_condition(self, step_id: str | None, queues: Sequence[int] | None) -> tuple[str | None, Sequence[object]]:
+        """Return the condition for the step and queue of one action, and its values."""
+        if queues is None:
+            return (None, ()) if step_id is None else (SQL.has_step, (step_id,))
+        numbers = _json(queues)
+        if self._are_few(queues):
+            if step_id is None:
+                return SQL.in_few_queues, (numbers,)
+            return SQL.in_few_queues_with_step, (numbers, step_id)
+        if step_id is None:
+            return SQL.has_queue, (numbers,)
+        return SQL.has_step_in_queue, (step_id, numbers)
+
     def _are_few(self, queues: Sequence[int]) -> bool:
-        found = self._connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM action WHERE queue_id {ANY_OF} LIMIT ?)",  # noqa: S608 - constant SQL, bound values
-            (_json(queues), FEW + 1),
-        )
-        return bool(found.fetchone()[0] <= FEW)
+        (count,) = self._connection.execute(SQL.count_actions, (_json(queues), FEW + 1)).fetchone()
+        return bool(count <= FEW)
 
     def _executions(self, seqs: Sequence[int]) -> list[Execution]:
         """Return the executions with these numbers, in that order, with all actions and events."""
         heads = {
             row[0]: (row[1], row[2], row[3])
             for row in self._connection.execute(
-                f"SELECT seq, correlation_id, flow_name, flow_uuid FROM execution WHERE seq {ANY_OF}",  # noqa: S608 - constant SQL, bound values
+                SQL.executions,
                 (_json(seqs),),
             )
         }
         rows = self._connection.execute(
-            "SELECT a.execution_seq, a.trigger_seq, a.result_seq, a.action_id, q.command, q.pack_name, q.labels, a.input,"  # noqa: S608 - constant SQL, bound values
-            " a.step_id, a.step_index, a.context, a.states, a.due_at, a.seq, a.timeout"
-            f" FROM action a JOIN queue q ON q.queue_id = a.queue_id WHERE a.execution_seq {ANY_OF} ORDER BY a.seq",
+            SQL.actions,
             (_json(seqs),),
         ).fetchall()
         events = read_events(self._connection, {seq for row in rows for seq in row[1:3] if seq is not None})
@@ -264,8 +250,7 @@ class Queries:
         if not action_seqs:
             return {}
         rows = self._connection.execute(
-            "SELECT action_seq, number, pack_id, taken_at, lost_at, late_seq FROM attempt"  # noqa: S608 - constant SQL
-            f" WHERE action_seq {ANY_OF} ORDER BY action_seq, number",
+            SQL.attempts,
             (_json(action_seqs),),
         ).fetchall()
         late = read_events(self._connection, [row[-1] for row in rows if row[-1] is not None])
@@ -279,11 +264,8 @@ class Queries:
 
     def list_actions(self, which: ActionFilter, start: int, limit: int) -> list[ActionStatus]:
         conditions, values = _conditions(which)
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._connection.execute(
-            "SELECT a.action_id, q.command, q.pack_name, q.labels, e.correlation_id, e.flow_name, a.step_id, a.states, a.attempt,"  # noqa: S608 - constant SQL, bound values
-            " a.due_at FROM action a JOIN queue q ON q.queue_id = a.queue_id JOIN execution e ON e.seq = a.execution_seq"
-            f" {where} ORDER BY a.seq LIMIT ? OFFSET ?",
+            f"{SQL.action_page} {_where(conditions)} ORDER BY a.seq LIMIT ? OFFSET ?",
             (*values, limit, start),
         )
         return [status_of(row) for row in rows]
@@ -291,45 +273,44 @@ class Queries:
     # ------------------------------------------------------------------------------------------ packs, flows and datastore
 
     def find_pack(self, pack_id: str) -> Pack | None:
-        row = self._connection.execute("SELECT declaration, last_seen_at FROM pack WHERE pack_id = ?", (pack_id,)).fetchone()
+        row = self._connection.execute(SQL.pack, (pack_id,)).fetchone()
         return None if row is None else decode_declaration(row[0]).seen(to_instant(row[1]))
 
     def list_packs(self) -> Rows[Pack]:
-        rows = self._connection.execute("SELECT pack_id, declaration, last_seen_at FROM pack ORDER BY name, pack_id")
+        rows = self._connection.execute(SQL.packs)
         return Rows.read(rows, name_of, pack_of)
 
     def list_flows(self) -> Rows[FlowVersion]:
-        rows = self._connection.execute(
-            "SELECT f.name, f.uuid, v.flow, v.saved_at FROM flow f LEFT JOIN flow_version v ON v.uuid = f.uuid ORDER BY f.name"
-        )
+        rows = self._connection.execute(SQL.flows)
         return Rows.read(rows, name_of, current_of)
 
     def list_current(self) -> dict[str, str]:
-        return dict(self._connection.execute("SELECT name, uuid FROM flow").fetchall())
+        return dict(self._connection.execute(SQL.current_versions).fetchall())
 
     def get_flow_version(self, uuid: str) -> FlowVersion:
-        row = self._connection.execute("SELECT flow, saved_at FROM flow_version WHERE uuid = ?", (uuid,)).fetchone()
+        row = self._connection.execute(SQL.flow_version, (uuid,)).fetchone()
         row = rules.found(row, "flow version", uuid)
         with readable(f"The flow version {uuid!r}"):
             return FlowVersion(uuid, decode_flow(row[0]), to_instant(row[1]))
 
     def list_items(self) -> Rows[DataItem]:
-        rows = self._connection.execute("SELECT key, content_type, value, description FROM data_item ORDER BY key")
+        rows = self._connection.execute(SQL.items)
         return Rows.read(rows, name_of, item_of)
 
     def is_loading(self) -> bool:
-        return self._connection.execute("SELECT 1 FROM loading").fetchone() is not None
+        return self._connection.execute(SQL.loading).fetchone() is not None
 
     def list_notes(self, kind: str, after: str | None, limit: int | None, *, backwards: bool) -> list[Note]:
-        sign, direction = ("<", "DESC") if backwards else (">", "ASC")
-        # With "?2 IS NULL OR" in it, the search would begin at the first key each time.
-        behind = "" if after is None else f"AND key {sign} ?2"
+        if after is None:
+            statement = SQL.notes_backwards if backwards else SQL.notes
+        else:
+            statement = SQL.notes_before if backwards else SQL.notes_after
         rows = self._connection.execute(
-            f"SELECT key, value FROM note WHERE kind = ?1 {behind} ORDER BY key {direction} LIMIT ?3",  # noqa: S608 - constant SQL, bound values
+            statement,
             (kind, after, -1 if limit is None else limit),
         )
         return [Note(kind, *row) for row in rows]
 
     def find_nothing(self) -> None:
         """Read as little as possible, to check that reading works."""
-        self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        self._connection.execute(SQL.nothing).fetchone()

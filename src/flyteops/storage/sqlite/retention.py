@@ -7,16 +7,12 @@ from flyteops.storage.base import Purged, PurgedVersions, Retention, VersionBoun
 from flyteops.storage.row import decode_decisions, to_microseconds
 from flyteops.storage.rules import FOREVER, surplus
 from flyteops.storage.sqlite.actions import ActionTable
+from flyteops.storage.statements import load_statements
+
+SQL = load_statements("flyteops.storage.sqlite", "retention")
 
 VACUUM_PAGES = 256
 """The number of free pages returned to the file system in one step."""
-
-IS_FINISHED = "NOT EXISTS (SELECT 1 FROM action a WHERE a.execution_seq = e.seq AND a.state NOT IN ('SUCCESS', 'FATAL'))"
-
-
-IS_UNUSED = (
-    "uuid NOT IN (SELECT uuid FROM flow) AND NOT EXISTS (SELECT 1 FROM execution WHERE execution.flow_uuid = flow_version.uuid)"
-)
 
 
 def purge(table: ActionTable, what: Retention, limit: int) -> Purged:
@@ -38,16 +34,14 @@ def purge(table: ActionTable, what: Retention, limit: int) -> Purged:
 def purge_versions(table: ActionTable, what: VersionBound, limit: int) -> PurgedVersions:
     """See `Store.purge_versions`."""
     table.flush()
-    table.execute(f"UPDATE flow_version SET unused_since = NULL WHERE unused_since IS NOT NULL AND NOT ({IS_UNUSED})")  # noqa: S608 - constant SQL
+    table.execute(SQL.mark_versions_used)
     table.execute(
-        f"UPDATE flow_version SET unused_since = ? WHERE unused_since IS NULL AND {IS_UNUSED}",  # noqa: S608 - constant SQL
+        SQL.mark_versions_unused,
         (to_microseconds(what.at),),
     )
-    unused = table.execute(
-        "SELECT uuid, length(flow), unused_since FROM flow_version WHERE unused_since IS NOT NULL ORDER BY saved_at, uuid"
-    )
+    unused = table.execute(SQL.unused_versions)
     chosen, left = surplus(unused, what, limit)
-    table.connection.executemany("DELETE FROM flow_version WHERE uuid = ?", [(uuid,) for uuid in chosen])
+    table.connection.executemany(SQL.delete_version, [(uuid,) for uuid in chosen])
     return PurgedVersions(len(chosen), left)
 
 
@@ -65,7 +59,7 @@ def vacuum(table: ActionTable) -> int:
 
 
 def _old(table: ActionTable, before: int, limit: int) -> Sequence[int]:
-    rows = table.execute("SELECT seq FROM execution WHERE changed_at < ? ORDER BY changed_at LIMIT ?", (before, limit))
+    rows = table.execute(SQL.old_executions, (before, limit))
     return [seq for (seq,) in rows]
 
 
@@ -76,8 +70,7 @@ def _finished(table: ActionTable, before: int, limit: int) -> Sequence[int]:
     once they are.
     """
     rows = table.execute(
-        "SELECT e.seq, e.changed_at FROM execution e WHERE e.changed_at >= ? AND e.changed_at < ?"  # noqa: S608 - constant SQL
-        f" AND {IS_FINISHED} ORDER BY e.changed_at LIMIT ?",
+        SQL.finished_executions,
         (table.finished_from, before, limit),
     ).fetchall()
     if len(rows) == limit:
@@ -93,10 +86,10 @@ def _remove_oldest(table: ActionTable, limit: int) -> tuple[int, int]:
     Return the number of each.
     """
     execution = table.execute(
-        f"SELECT min(e.changed_at) FROM execution e WHERE e.changed_at >= ? AND {IS_FINISHED}",  # noqa: S608 - constant SQL
+        SQL.oldest_finished_execution,
         (table.finished_from,),
     ).fetchone()[0]
-    event = table.execute("SELECT min(received_at) FROM event WHERE referrers = 0").fetchone()[0]
+    event = table.execute(SQL.oldest_free_event).fetchone()[0]
     if execution is None and event is None:
         return 0, 0
     if rules.is_execution_older(execution, event):
@@ -109,42 +102,35 @@ def _remove(table: ActionTable, seqs: Sequence[int]) -> int:
     queue_ids: set[int] = set()
     referred: list[tuple[int]] = []
     for seq in seqs:
-        actions = table.execute(
-            "DELETE FROM action WHERE execution_seq = ? RETURNING queue_id, trigger_seq, result_seq, seq, timeout", (seq,)
-        ).fetchall()
+        actions = table.execute(SQL.delete_actions, (seq,)).fetchall()
         for queue_id, trigger_seq, result_seq, action_seq, timeout in actions:
             queue_ids.add(queue_id)
             late = () if timeout is None else _remove_attempts(table, action_seq)
             referred += [(event_seq,) for event_seq in (trigger_seq, result_seq, *late) if event_seq is not None]
-    table.connection.executemany("UPDATE event SET referrers = referrers - 1 WHERE seq = ?", referred)
-    table.connection.executemany("DELETE FROM execution WHERE seq = ?", [(seq,) for seq in seqs])
+    table.connection.executemany(SQL.release_event, referred)
+    table.connection.executemany(SQL.delete_execution, [(seq,) for seq in seqs])
     table.in_flight.clear()
     table.queues.drop_unused(queue_ids)
     return len(seqs)
 
 
 def _remove_attempts(table: ActionTable, action_seq: int) -> Iterable[int | None]:
-    rows = table.execute("DELETE FROM attempt WHERE action_seq = ? RETURNING late_seq", (action_seq,)).fetchall()
+    rows = table.execute(SQL.delete_attempts, (action_seq,)).fetchall()
     return [late_seq for (late_seq,) in rows]
 
 
 def _remove_events(table: ActionTable, before: int, limit: int) -> int:
-    # Ordered by time like the index, so that the oldest are removed first.
     found = table.execute(
-        "DELETE FROM event WHERE seq IN"
-        " (SELECT seq FROM event WHERE referrers = 0 AND received_at < ? ORDER BY received_at LIMIT ?)"
-        " RETURNING seq, source_id, decisions",
+        SQL.delete_events,
         (before, limit),
     ).fetchall()
     for seq, _, decisions in found:
         if decisions is not None:
             rows = {(decision.flow_name, seq) for decision in decode_decisions(decisions)}
-            table.connection.executemany("DELETE FROM flow_event WHERE flow_name = ? AND event_seq = ?", rows)
+            table.connection.executemany(SQL.delete_flow_event, rows)
     table.sources.drop_unused({source_id for _, source_id, _ in found})
     return len(found)
 
 
 def _remove_keys(table: ActionTable, before: int, limit: int) -> int:
-    return table.execute(
-        "DELETE FROM event_key WHERE key IN (SELECT key FROM event_key WHERE kept_at < ? LIMIT ?)", (before, limit)
-    ).rowcount
+    return table.execute(SQL.delete_keys, (before, limit)).rowcount

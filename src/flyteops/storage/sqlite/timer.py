@@ -8,13 +8,13 @@ from flyteops.model import Address, Outcome
 from flyteops.ruling import Ask, DueStep, Fail, Repeat
 from flyteops.storage import rules
 from flyteops.storage.base import Advanced, Check, TimerKey
-from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
+from flyteops.storage.row import MICROSECOND, to_instant, to_microseconds
 from flyteops.storage.rules import CLOCK_SLACK, StateChange, TimerBatch, first_of
 from flyteops.storage.sqlite.action_row import ActionRow
 from flyteops.storage.sqlite.actions import ActionTable
+from flyteops.storage.statements import load_statements
 
-DUE_STEPS = "FROM timetable t JOIN flow f ON f.name = t.flow_name WHERE true"
-"""Steps with a time of their own, of the current versions of their flows."""
+SQL = load_statements("flyteops.storage.sqlite", "timer")
 
 
 def extend(table: ActionTable, action_id: str, at: datetime, check: Check) -> datetime | None:
@@ -27,7 +27,7 @@ def extend(table: ActionTable, action_id: str, at: datetime, check: Check) -> da
     if found.timeout is None:
         return None
     due_at = to_microseconds(at) + found.timeout
-    table.execute("UPDATE action SET due_at = ? WHERE seq = ?", (due_at, found.seq))
+    table.execute(SQL.extend_lease, (due_at, found.seq))
     return to_instant(due_at)
 
 
@@ -42,8 +42,8 @@ def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, c
     if counts:
         _lose(table, found, now)
     else:
-        table.execute("DELETE FROM attempt WHERE action_seq = ? AND number = ?", (found.seq, found.attempt))
-        table.execute("UPDATE action SET attempt = attempt - 1 WHERE seq = ?", (found.seq,))
+        table.execute(SQL.undo_attempt, (found.seq, found.attempt))
+        table.execute(SQL.uncount_attempt, (found.seq,))
     _change(table, found, rules.released(now), now)
     table.in_flight.discard(action_id)
     table.queues.make_available([found.queue_id])
@@ -53,11 +53,7 @@ def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, c
 def renew(table: ActionTable, at: datetime) -> None:
     """See `Store.renew_leases`."""
     table.flush()
-    table.execute(
-        "UPDATE action SET due_at = :at + timeout WHERE state = 'PENDING'"
-        " AND (due_at <= :at + timeout OR due_at > :at + timeout + :slack)",
-        {"at": to_microseconds(at), "slack": CLOCK_SLACK},
-    )
+    table.execute(SQL.renew_leases, {"at": to_microseconds(at), "slack": CLOCK_SLACK})
 
 
 def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
@@ -91,27 +87,22 @@ def _alone(table: ActionTable, batch: TimerBatch, key: TimerKey) -> Iterator[Non
 
 
 def _shift(table: ActionTable, now: int, by: int) -> None:
-    table.execute("UPDATE action SET due_at = due_at + ? WHERE due_at IS NOT NULL", (by,))
-    # Regardless of the clock when it was taken or began to wait, nothing may take longer than
-    # intended from now on.
-    for state, length in (("PENDING", "timeout"), (DELAYED, "wait")):
-        table.execute(
-            f"UPDATE action SET due_at = ? + {length} WHERE due_at > ? AND state = ? AND due_at > ? + {length}",  # noqa: S608 - constant SQL, bound values
-            (now, now, state, now),
-        )
+    table.execute(SQL.shift_timers, (by,))
+    table.execute(SQL.shorten_leases, (now,))
+    table.execute(SQL.shorten_delays, (now,))
 
 
 def _make_available(table: ActionTable, now: int, batch: TimerBatch) -> list[int]:
     """Make actions NEW that may be taken from now on; return their queues."""
     rows = table.execute(
-        "SELECT seq, action_id, queue_id FROM action WHERE due_at <= ? AND state = ? ORDER BY due_at LIMIT ?",
-        (now, DELAYED, batch.read_limit),
+        SQL.due_delays,
+        (now, batch.read_limit),
     ).fetchall()
     queue_ids = []
     for seq, action_id, queue_id in batch.select(rows, lambda row: TimerKey(row[1])):
         with _alone(table, batch, TimerKey(action_id)):
             table.queues.address(queue_id)
-            table.execute("UPDATE action SET state = 'NEW', due_at = NULL WHERE seq = ?", (seq,))
+            table.execute(SQL.end_delay, (seq,))
             queue_ids.append(queue_id)
     table.queues.make_available(queue_ids)
     return queue_ids
@@ -119,7 +110,7 @@ def _make_available(table: ActionTable, now: int, batch: TimerBatch) -> list[int
 
 def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
     rows = table.execute(
-        "SELECT seq, action_id FROM action WHERE due_at <= ? AND state = 'PENDING' ORDER BY due_at LIMIT ?",
+        SQL.due_leases,
         (now, batch.read_limit),
     ).fetchall()
     outcomes = []
@@ -144,7 +135,7 @@ def _apply(table: ActionTable, found: ActionRow, ruling: Repeat | Ask | Fail, no
 
 def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
     rows = table.execute(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.rule, t.next_at {DUE_STEPS} AND t.next_at <= ? ORDER BY t.next_at LIMIT ?",
+        SQL.due_schedules,
         (now, batch.read_limit),
     ).fetchall()
     outcomes = []
@@ -155,20 +146,16 @@ def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
                 table.record(firing.event, firing.outcome)
             due_at = None if firing.next_at is None else to_microseconds(firing.next_at)
             table.flush()
-            table.execute(
-                "UPDATE timetable SET next_at = ? WHERE flow_name = ? AND step_index = ?", (due_at, flow_name, step_index)
-            )
+            table.execute(SQL.set_next_run, (due_at, flow_name, step_index))
             outcomes.append(firing.outcome)
     yield from outcomes
 
 
 def _next_at(table: ActionTable, batch: TimerBatch) -> datetime | None:
     aside = batch.excluded
-    actions = table.execute(
-        "SELECT action_id, due_at FROM action WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?", (len(aside) + 1,)
-    )
+    actions = table.execute(SQL.next_actions, (len(aside) + 1,))
     steps = table.execute(
-        f"SELECT t.flow_name, f.uuid, t.step_index, t.next_at {DUE_STEPS} AND t.next_at IS NOT NULL ORDER BY t.next_at LIMIT ?",
+        SQL.next_schedules,
         (len(aside) + 1,),
     )
     times = [due_at for action_id, due_at in actions if TimerKey(action_id) not in aside]
@@ -176,14 +163,12 @@ def _next_at(table: ActionTable, batch: TimerBatch) -> datetime | None:
 
 
 def _lose(table: ActionTable, found: ActionRow, now: int) -> None:
-    table.execute(
-        "UPDATE attempt SET lost_at = ? WHERE action_seq = ? AND number = ? AND lost_at IS NULL", (now, found.seq, found.attempt)
-    )
+    table.execute(SQL.lose_attempt, (now, found.seq, found.attempt))
 
 
 def _change(table: ActionTable, found: ActionRow, change: StateChange, now: int) -> None:
     table.execute(
-        "UPDATE action SET state = ?, states = states || ?, due_at = ?, wait = ? WHERE seq = ?",
+        SQL.change_state,
         (change.state, f",{change.entry}", change.due_at, change.wait, found.seq),
     )
     table.buffer.touch(found.execution_seq, now)
