@@ -16,9 +16,9 @@ from uvicorn.server import ServerState
 
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import App, create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
+from flyteops.web.http.connection import Connection
 from fuzz import sample
 from fuzz.mutation import mutated, reshaped
 from fuzz.target import Check, Target

@@ -20,9 +20,9 @@ import uvicorn
 from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
+from flyteops.web.http.connection import Connection
 from tests.shared import PLACES
 
 BASE = "http://flyte.test"

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flyteops.service import Order, Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock, running
 from tests.provider import PRIVATE, Provider, jwk
 

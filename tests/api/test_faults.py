@@ -15,8 +15,8 @@ from flyteops import errors
 from flyteops.errors import BusyError, FlyteError, OutcomeUnknownError, Problem, UnavailableError
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.problem import STATUS, reply_to
 from flyteops.web.app import create_app
-from flyteops.web.problem import STATUS, reply_to
 
 
 class Faulty(SqliteStore):

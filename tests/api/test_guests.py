@@ -8,12 +8,12 @@ import pytest
 
 from flyteops.network import parse_pack_networks
 from flyteops.service import Order, Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.guest import Guests
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Entry, Policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE
 
 PACKS = "Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3, Ldap[*]@fd00::/8, Shell@10.9.0.0/16"

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock
 from tests.api.test_hooks import JSON, Create, calls, create, events, hex_of, service
 

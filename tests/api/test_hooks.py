@@ -19,10 +19,10 @@ from flyteops.service.hook.record import KEPT
 from flyteops.service.seal import Seals
 from flyteops.service.state import survey
 from flyteops.storage.base import Store
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock, Server
 
 JSON = {"Content-Type": "application/json"}

@@ -9,12 +9,12 @@ from flyteops.errors import InputError
 from flyteops.service import Order, Service
 from flyteops.service.seal import Seals
 from flyteops.storage.base import Store
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock
 
 

@@ -15,9 +15,9 @@ from flyteops.packs.matrix import create as create_matrix
 from flyteops.packs.slack import create as create_slack
 from flyteops.sdk import Environment, Event, Pack
 from flyteops.service import Order, Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE
 
 Run = Callable[..., contextlib.AbstractAsyncContextManager[asyncio.Event]]

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
-from flyteops.web.exchange import Call, Options
-from flyteops.web.part import part_of
-from flyteops.web.wire import Answer
+from flyteops.web.api.part import part_of
+from flyteops.web.api.request import Call, Options
+from flyteops.web.api.schemas.wire import Answer
 from tests.api.conftest import Clock
 
 BASE = "http://flyte.test"

@@ -13,10 +13,10 @@ import pytest
 
 from flyteops.model import DataItem
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.cycle import Cycle
-from flyteops.web.exchange import Options
+from flyteops.web.http.connection import Connection
+from flyteops.web.http.exchange import Cycle
 from tests.api.conftest import Server, Wire, running
 
 Make = Callable[..., Awaitable[dict[str, Any]]]

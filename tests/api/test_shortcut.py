@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from flyteops.model import PackDeclaration
 from flyteops.service import Order, Service
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Options
 from tests.api.conftest import Clock, Server, Wire, running
 
 LIMIT = 20_000
@@ -238,7 +238,7 @@ async def test_by_which_name_the_server_is_known_is_heard_for_each_request(twins
 
 
 async def test_any_number_of_different_headers_is_known(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flyteops.web.shortcut.HEADS_KEPT", 3)
+    monkeypatch.setattr("flyteops.web.http.shortcut.HEADS_KEPT", 3)
     for number in range(10):
         assert (await twins.ask(request(EVENTS, EVENT, f"X-Request-Id: {number}")))[0] == 202
     assert twins.short.counted == 0

@@ -13,11 +13,11 @@ from flyteops.model import Note
 from flyteops.service import Order, Service
 from flyteops.storage.base import Store
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import uncovered
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock
 
 LABELS = {"env": "staging"}

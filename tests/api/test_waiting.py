@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
-from flyteops.web.exchange import Call, Options
+from flyteops.web.api.request import Call, Options
 from tests.api.conftest import Clock, Server
 
 Make = Callable[..., Awaitable[dict[str, Any]]]

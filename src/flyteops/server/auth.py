@@ -14,7 +14,7 @@ from flyteops.server.watch import Watch
 from flyteops.service import Order, TokenBook
 from flyteops.settings import Settings
 from flyteops.storage import path_of
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.guest import Find, Guests

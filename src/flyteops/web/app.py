@@ -7,17 +7,17 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 
 from flyteops.service import Service
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.guard import Guard
+from flyteops.web.api.openapi import describe
+from flyteops.web.api.operation import Operation, Resource
+from flyteops.web.api.page import hooks_page, swagger_page
+from flyteops.web.api.problem import Fault, problem, reply_to
+from flyteops.web.api.request import Call, DisconnectedError, Options, Reply, Scope
+from flyteops.web.api.router import Router
+from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
-from flyteops.web.guard import Guard
-from flyteops.web.openapi import describe
-from flyteops.web.operation import Operation, Resource
-from flyteops.web.page import hooks_page, swagger_page
-from flyteops.web.problem import Fault, problem, reply_to
-from flyteops.web.route import Router
-from flyteops.web.shortcut import Shortcut
-from flyteops.web.traffic import Traffic
+from flyteops.web.http.shortcut import Shortcut
+from flyteops.web.http.traffic import Traffic
 
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 

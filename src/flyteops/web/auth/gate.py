@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 from flyteops.errors import UnauthorizedError
 from flyteops.service import Token, TokenBook
 from flyteops.service.token import PREFIX, READABLE
+from flyteops.web.api.link import Headers
 from flyteops.web.auth.guest import Guest, Guests
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims, Match, Policy
-from flyteops.web.link import Headers
 
 HOW = "This needs a token, as `Authorization: Bearer TOKEN`; packs and the command `flyte` take it from the variable FLYTE_JWT."
 

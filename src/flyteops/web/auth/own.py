@@ -12,11 +12,11 @@ from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Order, Service, Token
 from flyteops.timeformat import format_timestamp, parse_duration
+from flyteops.web.api.body import in_document
+from flyteops.web.api.link import Site, token_path
+from flyteops.web.api.request import Call, Reply
+from flyteops.web.api.schemas.wire import Answer, Timestamp
 from flyteops.web.auth.policy import AS_PACK, Entry, Policy
-from flyteops.web.body import in_document
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.link import Site, token_path
-from flyteops.web.wire import Answer, Timestamp
 
 PACK, ADMIN = "pack", "admin"
 

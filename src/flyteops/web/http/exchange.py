@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from flyteops.errors import BusyError
-from flyteops.web.exchange import CLOSE, Scope
-from flyteops.web.problem import reply_to
-from flyteops.web.traffic import Traffic
+from flyteops.web.api.problem import reply_to
+from flyteops.web.api.request import CLOSE, Scope
+from flyteops.web.http.traffic import Traffic
 
 LOGGER = logging.getLogger("flyte.web")
 

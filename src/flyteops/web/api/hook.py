@@ -23,10 +23,10 @@ from flyteops.service.hook.signing import (
 )
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.timeformat import format_duration, format_timestamp, parse_duration
-from flyteops.web.body import in_document
-from flyteops.web.exchange import LARGE, Call, HeaderList, Reply
-from flyteops.web.link import Site, event_path, hook_path
-from flyteops.web.wire import Answer, Timestamp
+from flyteops.web.api.body import in_document
+from flyteops.web.api.link import Site, event_path, hook_path
+from flyteops.web.api.request import LARGE, Call, HeaderList, Reply
+from flyteops.web.api.schemas.wire import Answer, Timestamp
 
 KEEP_OLD = "1d"
 """Time for which the previous secret stays valid, unless the request gives another."""

@@ -16,16 +16,16 @@ import httptools
 from flyteops.errors import InputError
 from flyteops.model import Happening
 from flyteops.service import Service
+from flyteops.web.api.body import idempotency_key, told_plainly
+from flyteops.web.api.guard import Guard
+from flyteops.web.api.handlers import ACCEPTED, DONE, accepted_event
+from flyteops.web.api.link import Headers, Site, base_of
+from flyteops.web.api.problem import reply_to
+from flyteops.web.api.request import LARGE, Options, Reply, is_yaml, wants_yaml
+from flyteops.web.api.schemas.wire import ActionView
 from flyteops.web.auth.gate import Gate
-from flyteops.web.body import idempotency_key, told_plainly
-from flyteops.web.cycle import PIECE, Line, head_of, write_rest
-from flyteops.web.exchange import LARGE, Options, Reply, is_yaml, wants_yaml
-from flyteops.web.guard import Guard
-from flyteops.web.handler import ACCEPTED, DONE, accepted_event
-from flyteops.web.link import Headers, Site, base_of
-from flyteops.web.problem import reply_to
-from flyteops.web.request_head import HOST
-from flyteops.web.wire import ActionView
+from flyteops.web.http.exchange import PIECE, Line, head_of, write_rest
+from flyteops.web.http.request_head import HOST
 
 SEGMENT = rb"[\w.~-]{1,500}"
 

@@ -18,12 +18,12 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from flyteops.errors import BusyError
-from flyteops.web.cycle import STATUS_LINES, Cycle
-from flyteops.web.exchange import BREAK_OFF, WAITS
-from flyteops.web.outlet import Outlet, Patience
-from flyteops.web.peer import bound_unsent
-from flyteops.web.problem import RETRY_AFTER_SECONDS, Fault, problem
-from flyteops.web.request_head import (
+from flyteops.web.api.problem import RETRY_AFTER_SECONDS, Fault, problem
+from flyteops.web.api.request import BREAK_OFF, WAITS
+from flyteops.web.http.exchange import STATUS_LINES, Cycle
+from flyteops.web.http.outlet import Outlet, Patience
+from flyteops.web.http.peer import bound_unsent
+from flyteops.web.http.request_head import (
     DETAILS,
     HEAD_TOO_LARGE,
     MAX_FIELDS,
@@ -40,8 +40,8 @@ from flyteops.web.request_head import (
     read_head,
     without_upgrade,
 )
-from flyteops.web.shortcut import Errand, Shortcut
-from flyteops.web.traffic import Traffic, Transfer
+from flyteops.web.http.shortcut import Errand, Shortcut
+from flyteops.web.http.traffic import Traffic, Transfer
 
 HEAD, BODY = "head", "body"
 

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from flyteops.web.link import Headers
+from flyteops.web.api.link import Headers
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -17,13 +17,13 @@ from flyteops.service import Service, Token
 from flyteops.service.token import EVERY_ITEM
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter, Page
 from flyteops.timeformat import format_timestamp
-from flyteops.web import audit, wire
+from flyteops.web.api.body import data_item, declaration, happening, idempotency_key, in_document, presence, resolution
+from flyteops.web.api.link import Site, event_path, flow_path, item_path, pack_path
+from flyteops.web.api.part import GREATEST_LIMIT, part_of
+from flyteops.web.api.query import Query
+from flyteops.web.api.request import LARGE, Call, HeaderList, Reply, encode
+from flyteops.web.api.schemas import audit, wire
 from flyteops.web.auth.guest import Guest
-from flyteops.web.body import data_item, declaration, happening, idempotency_key, in_document, presence, resolution
-from flyteops.web.exchange import LARGE, Call, HeaderList, Reply, encode
-from flyteops.web.link import Site, event_path, flow_path, item_path, pack_path
-from flyteops.web.part import GREATEST_LIMIT, part_of
-from flyteops.web.query import Query
 
 LOGGER = logging.getLogger("flyte.auth")
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.web.exchange import Call, encode
-from flyteops.web.query import Query
-from flyteops.web.wire import Answer
+from flyteops.web.api.query import Query
+from flyteops.web.api.request import Call, encode
+from flyteops.web.api.schemas.wire import Answer
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Answer)

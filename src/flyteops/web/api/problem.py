@@ -19,8 +19,8 @@ from flyteops.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from flyteops.web.exchange import HeaderList, Reply
-from flyteops.web.wire import ProblemDetails
+from flyteops.web.api.request import HeaderList, Reply
+from flyteops.web.api.schemas.wire import ProblemDetails
 
 logger = logging.getLogger(__name__)
 

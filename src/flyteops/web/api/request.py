@@ -14,13 +14,13 @@ from flyteops.document import to_yaml
 from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service, Token
 from flyteops.service.token import EVERY_ITEM
+from flyteops.web.api.link import Headers, Site, base_of
+from flyteops.web.api.query import Query
+from flyteops.web.api.schemas.wire import Answer
 from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.principal import author_of
-from flyteops.web.link import Headers, Site, base_of
-from flyteops.web.query import Query
-from flyteops.web.traffic import Traffic, Transfer
-from flyteops.web.wire import Answer
+from flyteops.web.http.traffic import Traffic, Transfer
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flyteops.errors import NotFoundError
-from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.web.api.request import Call, HeaderList, Reply
 
 HTML = b"text/html; charset=utf-8"
 CONTENT_TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8", ".png": b"image/png"}

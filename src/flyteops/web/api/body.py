@@ -12,10 +12,10 @@ from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, pars
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.timeformat import parse_nanosecond, parse_timestamp
-from flyteops.web.exchange import LARGE, Call, size_text
-from flyteops.web.link import Headers, collides
-from flyteops.web.multipart import Part, parse_form
-from flyteops.web.wire import EventBody, EventText, PresenceReport, Resolved
+from flyteops.web.api.link import Headers, collides
+from flyteops.web.api.request import LARGE, Call, size_text
+from flyteops.web.api.schemas.wire import EventBody, EventText, PresenceReport, Resolved
+from flyteops.web.http.multipart import Part, parse_form
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 

@@ -7,10 +7,10 @@ from flyteops.change import Change
 from flyteops.errors import NotFoundError
 from flyteops.model import Link
 from flyteops.service import ChangeFilter
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.handler import following_of, page_of
-from flyteops.web.link import Site
-from flyteops.web.wire import Answer
+from flyteops.web.api.handlers import following_of, page_of
+from flyteops.web.api.link import Site
+from flyteops.web.api.request import Call, Reply
+from flyteops.web.api.schemas.wire import Answer
 
 LONGEST_NUMBER = 12
 

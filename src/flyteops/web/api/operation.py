@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.problem import Fault, problem
+from flyteops.web.api.problem import Fault, problem
+from flyteops.web.api.request import Call, Reply
 
 NOT_ALLOWED = Fault(405, "method-not-allowed", "This cannot be done with the resource.")
 
