@@ -189,7 +189,7 @@ class Impatient(Connection):
 async def taking_bytes(service: Service) -> AsyncIterator[Ask]:
     """Serve connections."""
     app = create_app(service, OPTIONS)
-    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, proxy_headers=False)
     config.load()
     await call(app, "POST", "/v1/packs", [(b"content-type", b"application/json")], b'{"name": "P"}')
     loop, state = asyncio.get_running_loop(), ServerState()

@@ -10,7 +10,7 @@ from flyteops.network import parse_pack_networks
 from flyteops.service import Order, Service
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.guest import Guests
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Entry, Policy
@@ -27,7 +27,7 @@ def ask(service: Service, options: Options) -> Ask:
 
     def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
         guests = Guests(parse_pack_networks(packs), service.get_pack)
-        app = create_app(service, options, Gate(service.tokens, policy, guests=guests) if address else None)
+        app = create_app(service, options, Authenticator(service.tokens, policy, guests=guests) if address else None)
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx2.AsyncClient(transport=transport, base_url=BASE, headers={"User-Agent": "Go-http-client/1.1"} | named)

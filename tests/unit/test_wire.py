@@ -8,8 +8,8 @@ from flyteops.timeformat import format_timestamp, parse_timestamp
 from flyteops.web.api import handlers
 from flyteops.web.api.guard import is_own
 from flyteops.web.api.link import base_of, collides, segment
+from flyteops.web.api.media import wants_yaml
 from flyteops.web.api.query import Query
-from flyteops.web.api.request import wants_yaml
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,39 @@
-"""One request on a connection and its answer, in terms of ASGI: the app's `receive` and `send`.
+"""A request on a connection, and its response.
 
-Most requests are small and received as a whole when the app begins, and most answers are one write.
+Most requests are small and received as a whole when they are handled, and most responses are one
+write.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 
 from flyteops.errors import BusyError
-from flyteops.web.api.problem import reply_to
-from flyteops.web.api.request import CLOSE, Scope
+from flyteops.web.api.problem import response_to
+from flyteops.web.api.request import DisconnectedError, Head, Request, Server, Variable
+from flyteops.web.api.response import Message
 from flyteops.web.http.traffic import Traffic
 
 LOGGER = logging.getLogger("flyte.web")
-
-Message = Mapping[str, Any]
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 GO_AHEAD = STATUS_LINES[100] + b"\r\n"
 
-FAILURE: Message = {"status": 500, "headers": ((b"content-length", b"0"), CLOSE)}
-
 PIECE = 65_536
-"""Bytes of an answer that are written at once; of a larger one, no more than two such pieces wait
+"""Bytes of a response that are written at once; of a larger one, no more than two such pieces wait
 in the transport."""
+
+
+class App(Protocol):
+    """The application that handles requests."""
+
+    async def respond(self, request: Request) -> Message | None:
+        """Return the response; None if the client has gone. Raise nothing."""
 
 
 class Line(Protocol):
@@ -37,12 +42,14 @@ class Line(Protocol):
     transport: asyncio.Transport
     flow: FlowControl
     traffic: Traffic
+    peer: tuple[str, int] | None
+    local: Server
     is_half_closed: bool
     """Whether the client has closed its sending side, or has gone."""
 
     @property
     def common(self) -> bytes:
-        """The header lines that every answer has."""
+        """The header lines that every response has."""
 
     @property
     def may_skip_body(self) -> bool:
@@ -67,216 +74,170 @@ class Line(Protocol):
         """Go on with the next request, as this one has been answered."""
 
 
-class Cycle:
-    """A request and its answer.
+class Exchange(Request):
+    """A request on a connection, and its response.
 
-    `is_whole`: the request has been received up to its end. `is_gone`: the client has left.
-    `is_begun`: some of the answer has been written; `is_over`: all of it. Without `keep_alive` the
-    connection ends with the answer.
+    `is_begun`: some of the response has been written; `is_over`: all of it. Without `keep_alive`
+    the connection ends with the response. `accepts_interim`: the client reads interim responses
+    (1xx) at any time. `missing`: the bytes of the body that have not been received by the time the
+    request is made as a whole.
     """
 
-    __slots__ = (
-        "_awaits_go_ahead",
-        "_body",
-        "_flow",
-        "_has_news",
-        "_line",
-        "_start",
-        "_transport",
-        "_waiter",
-        "is_begun",
-        "is_gone",
-        "is_over",
-        "is_whole",
-        "keep_alive",
-        "scope",
-    )
+    accepts_interim = True
+    missing = 0
+    is_begun = False
+    is_over = False
+    _awaits_go_ahead = False
+    _has_news = False
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, line: Line, scope: Scope, *, keep_alive: bool, awaits_go_ahead: bool) -> None:
-        self.scope = scope
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request
+        self,
+        line: Line,
+        method: str,
+        path: str,
+        query_string: bytes,
+        head: Head,
+        variable: Variable,
+        body: bytes | None,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        """`body` is given if all of it has been received."""
+        super().__init__(method, path, query_string, head, variable, line.peer, body)
         self.keep_alive = keep_alive
-        self.is_whole = self.is_gone = self.is_begun = self.is_over = False
         self._line = line
-        self._transport = line.transport
-        self._flow = line.flow
-        self._awaits_go_ahead = awaits_go_ahead
-        self._body = b""
-        self._has_news = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._start = FAILURE
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
+    def expect_go_ahead(self) -> None:
+        """Send an interim response before the body is received: the client waits for it."""
+        self._awaits_go_ahead = True
+
+    def supply(self, body: bytes) -> None:
+        """Add the missing part of the body, before the request is handled."""
+        self._received += body
+        self.missing = 0
+
     def add(self, body: bytes) -> None:
-        """Add a part of the body; if the app does not keep up, pause reading."""
-        self._body = self._body + body if self._body else body
-        if len(self._body) > HIGH_WATER_LIMIT:
-            self._flow.pause_reading()
-        self._tell()
+        """Add a part of the body; if the handler does not keep up, pause reading."""
+        self._received = self._received + body if self._received else body
+        if len(self._received) > HIGH_WATER_LIMIT:
+            self._line.flow.pause_reading()
+        self._notify()
 
     def complete(self) -> None:
         """Note that the request has come to its end."""
         self.is_whole = True
-        self._tell()
+        self._notify()
 
     def leave(self) -> None:
-        """Note that the client has gone."""
-        self.is_gone = True
-        self._tell()
+        super().leave()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._has_news = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def receive(self) -> Message:
-        """Return the part of the body received since the last call; wait if there is none."""
-        if self._awaits_go_ahead and not (self.is_begun or self.is_whole or self._has_news or self._transport.is_closing()):
-            self._transport.write(GO_AHEAD)
+    async def receive(self) -> bytes:
+        line = self._line
+        if self._awaits_go_ahead and not (self.is_begun or self.is_whole or self._has_news or line.transport.is_closing()):
+            line.transport.write(GO_AHEAD)
         self._awaits_go_ahead = False
-        while not self._has_news:
-            self._line.read_on()
+        while not (self._has_news or self.is_gone):
+            line.read_on()
             if not self._has_news:
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-        if self.is_gone or self.is_over:
-            return {"type": "http.disconnect"}
+        if self.is_gone:
+            raise DisconnectedError
         self._has_news = False
-        body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+        body, self._received = self._received, b""
+        return body
+
+    def watch_client(self) -> None:
+        self._line.read_on()
+
+    @property
+    def break_off(self) -> Callable[[], None]:
+        return self._line.break_off
 
     # ----------------------------------------------------------------------------------------------------------- answering
 
-    async def run(self, app: Any) -> None:
-        """Run the app.
-
-        Log an exception that it should never raise, and answer with status 500 or break the answer
-        off.
-        """
+    async def run(self, app: App) -> None:
+        """Have the request handled, and write the response; undo the work if it does not arrive."""
+        is_lost = True
         try:
-            await app(self.scope, self.receive, self.send)
+            response = await app.respond(self)
+            if response is not None:
+                if not self._send_at_once(response):
+                    await self._send_in_pieces(response)
+                is_lost = False
         except ConnectionError:
             LOGGER.debug("A client went away before its answer was sent")
-        except Exception:  # the request boundary of last resort
-            LOGGER.exception("A request failed")
-        except BaseException:  # the server stops and waits no longer
-            self._transport.close()
+        except BaseException:  # the server stops and waits no longer, or has an error of its own
+            self._line.transport.close()
             raise
-        if not (self.is_over or self.is_gone):
-            self._fail()
+        finally:
+            if is_lost:
+                await self.undo()
 
-    def _fail(self) -> None:
-        if self.is_begun:
-            self._line.break_off()
-        else:
-            self._start = FAILURE
-            self._write_first(b"")
-            self._end()
+    def _send_at_once(self, response: Message) -> bool:
+        """Write a small response to a client that reads; return False if it takes more than that."""
+        line = self._line
+        if self.is_gone or line.flow.write_paused or line.is_half_closed or len(response.body) > PIECE:
+            return False
+        self._write_first(response, b"" if self.method == "HEAD" else response.body)
+        self._end()
+        return True
 
-    async def send(self, message: Message) -> None:
-        """Send an ASGI message.
+    async def _send_in_pieces(self, response: Message) -> None:
+        """Write a response as fast as the client reads.
 
-        The head is held back until the body, or a part of it, can go out with it. Raise
-        `ConnectionResetError` if the client has gone, or did not receive the answer.
+        Raise `ConnectionResetError` if it has gone, or did not receive the response.
         """
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
-        if len(body) > PIECE:
-            await self._write_large(body)
-        else:
-            await self._be_ready()
-            self._write_first(body)
-        if not message.get("more_body", False):
-            if self._line.is_half_closed and not await self._line.has_arrived():
-                self._line.break_off()
-                raise ConnectionResetError
-            self._end()
+        line = self._line
+        transfer = line.traffic.begin(line.break_off)
+        try:
+            if self.method == "GET" and len(response.body) > PIECE:
+                transfer.hold(len(response.body))
+        except BusyError as error:
+            response = response_to(error).message(self.head)
+        body = b"" if self.method == "HEAD" else response.body
+        try:
+            await self._wait_for_reader()
+            self._write_first(response, body[:PIECE])
+            for begin in range(PIECE, len(body), PIECE):
+                await self._wait_for_reader()
+                line.transport.write(body[begin : begin + PIECE])
+        finally:
+            transfer.end()
+        if line.is_half_closed and not await line.has_arrived():
+            line.break_off()
+            raise ConnectionResetError
+        self._end()
 
-    async def _be_ready(self) -> None:
+    async def _wait_for_reader(self) -> None:
         """Wait until the client has read enough of the earlier writes.
 
         Raise `ConnectionResetError` if it has gone.
         """
-        if self._flow.write_paused and not self.is_gone:
-            await self._flow.drain()
-        if self.is_gone:
+        if self._line.flow.write_paused and not self.is_gone:
+            await self._line.flow.drain()
+        if self.is_gone or (self.is_begun and self._line.transport.is_closing()):
             raise ConnectionResetError
 
-    async def _write_large(self, body: bytes) -> None:
-        transfer = self._line.traffic.begin(self._line.break_off)
-        try:
-            if self.scope["method"] == "GET":
-                transfer.hold(len(body))
-        except BusyError as error:
-            reply = reply_to(error)
-            content_type, body = reply.text()
-            self._start = {"status": reply.status, "headers": reply.head(content_type, body)}
-        try:
-            await self._be_ready()
-            self._write_first(body[:PIECE])
-            await write_rest(self._line, body, self)
-        finally:
-            transfer.end()
-
-    def _write_first(self, body: bytes) -> None:
-        """Write a part of the body, with the head if it is the first."""
-        if not self.is_begun:
-            body = self._head(self._start["status"], self._start["headers"]) + body
-            self.is_begun = True
-        self._transport.write(body)
+    def _write_first(self, response: Message, body: bytes) -> None:
+        """Write the head, with the first part of the body."""
+        line = self._line
+        self.keep_alive = self.keep_alive and not response.closes and (self.is_whole or line.may_skip_body)
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.is_begun = True
+        line.transport.write(b"".join((STATUS_LINES[response.status], line.common, response.head, end, body)))
 
     def _end(self) -> None:
         self.is_over = True
-        self._tell()
         if not self.keep_alive:
             self._line.hang_up(is_whole=self.is_whole)
         self._line.end()
-
-    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        kept = []
-        is_delimited = status == HTTPStatus.NO_CONTENT
-        for header in headers:
-            if header[0] == b"content-length":
-                is_delimited = True
-            elif header == CLOSE:
-                self.keep_alive = False
-                continue
-            kept.append(header)
-        # Only the end of the connection shows the end of a body of unknown length.
-        self.keep_alive = self.keep_alive and is_delimited and (self.is_whole or self._line.may_skip_body)
-        return head_of(status, self._line.common, kept, keep_alive=self.keep_alive)
-
-
-class Recipient(Protocol):
-    """The recipient of an answer."""
-
-    is_gone: bool
-
-
-async def write_rest(line: Line, data: bytes, to: Recipient) -> None:
-    """Write the bytes after the first piece, as fast as the client reads.
-
-    Raise `ConnectionResetError` if it has gone.
-    """
-    for begin in range(PIECE, len(data), PIECE):
-        if line.flow.write_paused:
-            await line.flow.drain()
-        if to.is_gone or line.transport.is_closing():
-            raise ConnectionResetError
-        line.transport.write(data[begin : begin + PIECE])
-
-
-def head_of(status: int, common: bytes, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-    """Return the head of an answer, `common` being header lines.
-
-    Raise `ValueError` for a value with line breaks.
-    """
-    lines = [STATUS_LINES[status], common]
-    for name, value in headers:
-        if b"\n" in value or b"\r" in value:
-            raise ValueError(f"the header {name.decode()} would be more than one")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-    return b"".join(lines)
