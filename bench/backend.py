@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 from pymongo import AsyncMongoClient
 
-from bench.client import Timings, Worker, connect
+from bench.client import LegacyWorker, Timings, connect
 from bench.fill import fill, plan_of_take
 from bench.load import EVENT, prepare
 from bench.server import Server, scratch
@@ -92,7 +92,7 @@ async def cycles(servers: Sequence[Server], connections: int, seconds: float) ->
     """
     timings, event = Timings(), msgspec.json.encode(EVENT)
     ports = [servers[number % len(servers)].port for number in range(connections)]
-    workers = [Worker(await connect(port), timings, event, repeat(0)) for port in ports]
+    workers = [LegacyWorker(await connect(port), timings, event, repeat(0)) for port in ports]
     cpu, began = sum(server.cpu() for server in servers), time.perf_counter()
     await asyncio.gather(*(worker.run(began + seconds) for worker in workers))
     took, done = time.perf_counter() - began, sum(worker.cycles for worker in workers)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-Figures = dict[str, float]
+Figures = dict[str, Any]
+"""Numbers, and names of what was measured."""
+
 Found = Figures | list[Figures]
 
 
@@ -16,9 +18,14 @@ class Goal(NamedTuple):
     figure: Callable[[Mapping[str, Any]], float]
 
 
-def at(connections: int, name: str) -> Callable[[Mapping[str, Any]], float]:
+def at(connections: int, name: str, client: str = "legacy") -> Callable[[Mapping[str, Any]], float]:
     """Return a function that looks up a figure of cycles with ten flows."""
-    return lambda found: next(row for row in found["cycles"] if row["connections"] == connections)[name]
+
+    def look_up(found: Mapping[str, Any]) -> float:
+        figure: float = next(row for row in found["cycles"] if (row["client"], row["connections"]) == (client, connections))[name]
+        return figure
+
+    return look_up
 
 
 def of(part: str, name: str) -> Callable[[Mapping[str, Any]], float]:
@@ -28,6 +35,8 @@ def of(part: str, name: str) -> Callable[[Mapping[str, Any]], float]:
 GOALS = (
     Goal("cycles/s, 32 connections", True, 3_000, at(32, "cycles_per_s")),
     Goal("cycles/s, 128 connections", True, 4_000, at(128, "cycles_per_s")),
+    Goal("CPU of a cycle of the SDK, times an old client's, 32 connections", False, 1.1, at(32, "cpu_ratio", "sdk")),
+    Goal("CPU of a cycle of the SDK, times an old client's, 128 connections", False, 1.1, at(128, "cpu_ratio", "sdk")),
     Goal("p99 of events, ms, 32 connections", False, 15, at(32, "event_p99_ms")),
     Goal("p99 of takes, ms, 32 connections", False, 15, at(32, "take_p99_ms")),
     Goal("p99 of results, ms, 32 connections", False, 15, at(32, "result_p99_ms")),
@@ -63,7 +72,11 @@ def goal_table(goals: list[dict[str, Any]]) -> str:
 def table(rows: list[Figures]) -> str:
     """Return rows of figures as aligned text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return aligned([names, *([f"{row[name]:.2f}".removesuffix(".00") if name in row else "" for name in names] for row in rows)])
+    return aligned([names, *([_cell(row.get(name, "")) for name in names] for row in rows)])
+
+
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}".removesuffix(".00")
 
 
 def aligned(lines: list[Any]) -> str:

@@ -7,7 +7,7 @@ from math import inf
 
 import msgspec
 
-from bench.client import Connection, Timings, Worker, connect
+from bench.client import CLIENTS, Connection, Timings, connect
 from bench.server import Server
 from flyteops.model import Happening
 from flyteops.service import Service
@@ -50,11 +50,14 @@ async def expect(connection: Connection, path: str, body: object, status: int) -
         raise RuntimeError(f"{path} answered {answer}")
 
 
-async def cycles(server: Server, connections: int, seconds: float, at_most: float = inf) -> dict[str, float]:
-    """Run full cycles and return the rate and the latencies in milliseconds."""
+async def cycles(
+    server: Server, connections: int, seconds: float, at_most: float = inf, client: str = "legacy"
+) -> dict[str, float]:
+    """Run full cycles of a kind of client; return the rate and the latencies in milliseconds."""
     timings = Timings()
     tickets = repeat(0) if at_most == inf else iter(range(int(at_most)))
-    workers = [Worker(await connect(server.port), timings, msgspec.json.encode(EVENT), tickets) for _ in range(connections)]
+    event, kind = msgspec.json.encode(EVENT), CLIENTS[client]
+    workers = [kind(await connect(server.port), timings, event, tickets) for _ in range(connections)]
     cpu, began = server.cpu(), time.perf_counter()
     await asyncio.gather(*(worker.run(began + seconds) for worker in workers))
     took = time.perf_counter() - began

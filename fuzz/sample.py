@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flyteops.document import parse_yaml, to_yaml
 from flyteops.model import Json
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.routes import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```yaml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

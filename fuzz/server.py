@@ -16,9 +16,9 @@ from uvicorn.server import ServerState
 
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import App, create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
+from flyteops.web.http.connection import Connection
 from fuzz import sample
 from fuzz.mutation import mutated, reshaped
 from fuzz.target import Check, Target
@@ -189,7 +189,7 @@ class Impatient(Connection):
 async def taking_bytes(service: Service) -> AsyncIterator[Ask]:
     """Serve connections."""
     app = create_app(service, OPTIONS)
-    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, proxy_headers=False)
     config.load()
     await call(app, "POST", "/v1/packs", [(b"content-type", b"application/json")], b'{"name": "P"}')
     loop, state = asyncio.get_running_loop(), ServerState()

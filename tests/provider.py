@@ -74,7 +74,7 @@ def serving(provider: Provider) -> Iterator[Provider]:
     ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
-        async with running(provider) as server:
+        async with running(provider, http="httptools") as server:
             provider.url = f"http://127.0.0.1:{server.port}"
             end = asyncio.Event()
             ends.append((asyncio.get_running_loop(), end))

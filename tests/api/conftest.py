@@ -20,9 +20,10 @@ import uvicorn
 from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
-from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
+from flyteops.web.api.request import Head, Options, Request, Variable
+from flyteops.web.api.response import Message
+from flyteops.web.app import Application, create_app
+from flyteops.web.http.connection import Connection
 from tests.shared import PLACES
 
 BASE = "http://flyte.test"
@@ -219,6 +220,35 @@ class Server:
                 async with asyncio.timeout(5):
                     while self.connection_count:  # noqa: ASYNC110 - nothing tells it
                         await asyncio.sleep(0.001)
+
+
+class Asked(Request):
+    """A request without a body or a connection."""
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(method, path, b"", Head({}, ("http", ("flyte.test", 80))), Variable(), None, b"")
+
+    async def receive(self) -> bytes:
+        raise NotImplementedError
+
+    def watch_client(self) -> None:
+        pass
+
+
+class Wrapped:
+    """An application inside another, which sees each request."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self.reader = app.reader
+        self.traffic = app.traffic
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """As uvicorn expects of an application; the server itself calls `respond`."""
+        raise NotImplementedError
+
+    async def respond(self, request: Request) -> Message | None:
+        return await self._app.respond(request)
 
 
 class _Uvicorn(uvicorn.Server):

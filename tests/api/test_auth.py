@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flyteops.service import Service, TokenRequest
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock, running
 from tests.provider import PRIVATE, Provider, jwk
 
@@ -53,7 +53,7 @@ class Stopwatch:
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
     provider = Provider()
-    async with running(provider) as server:
+    async with running(provider, http="httptools") as server:
         provider.url = f"http://127.0.0.1:{server.port}"
         yield provider
 
@@ -77,7 +77,7 @@ def now() -> Clock:
 
 @pytest.fixture
 async def api(service: Service, issuer: Issuer, options: Options, now: Clock) -> AsyncIterator[httpx2.AsyncClient]:
-    gate = Gate(service.tokens, read_policy(POLICY), Verifier(issuer, "flyte", clock=now))
+    gate = Authenticator(service.tokens, read_policy(POLICY), Verifier(issuer, "flyte", clock=now))
     transport = httpx2.ASGITransport(create_app(service, options, gate))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client

@@ -16,8 +16,8 @@ from flyteops.errors import BusyError, FlyteError, OutcomeUnknownError, Problem,
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.sqlite.schema import BUSY_TIMEOUT
+from flyteops.web.api.problem import STATUS, response_to
 from flyteops.web.app import create_app
-from flyteops.web.problem import STATUS, reply_to
 
 
 class Faulty(SqliteStore):
@@ -120,7 +120,9 @@ def every_error(kind: type[FlyteError] = FlyteError) -> list[type[FlyteError]]:
 
 @pytest.mark.parametrize("kind", every_error())
 def test_every_error_has_a_status_and_tells_its_code(kind: type[FlyteError]) -> None:
-    reply = reply_to(kind("words", problems=[Problem("a", "b")]) if not issubclass(kind, errors.TemplateError) else kind("words"))
+    reply = response_to(
+        kind("words", problems=[Problem("a", "b")]) if not issubclass(kind, errors.TemplateError) else kind("words")
+    )
     expected = next(STATUS[base] for base in kind.__mro__ if base in STATUS)
     assert reply.status == expected
     assert isinstance(reply.value, bytes)

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE
 
 Make = Callable[..., Awaitable[dict[str, Any]]]

@@ -8,12 +8,12 @@ import pytest
 
 from flyteops.network import parse_pack_networks
 from flyteops.service import Service, TokenRequest
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.guest import Guests
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Entry, Policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE
 
 PACKS = "Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3, Ldap[*]@fd00::/8, Shell@10.9.0.0/16"
@@ -27,7 +27,7 @@ def ask(service: Service, options: Options) -> Ask:
 
     def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
         guests = Guests(parse_pack_networks(packs), service.packs.get)
-        app = create_app(service, options, Gate(service.tokens, policy, guests=guests) if address else None)
+        app = create_app(service, options, Authenticator(service.tokens, policy, guests=guests) if address else None)
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx2.AsyncClient(transport=transport, base_url=BASE, headers={"User-Agent": "Go-http-client/1.1"} | named)

@@ -10,10 +10,10 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
-from flyteops.web.outlet import Patience
+from flyteops.web.http.connection import Connection
+from flyteops.web.http.outlet import Patience
 from tests.api.conftest import Server, Wire, running
 from tests.api.test_server import FLOW, STEP, request
 

@@ -9,8 +9,8 @@ import pytest
 
 from flyteops.document import parse_yaml
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE
 from tests.api.test_hooks import JSON, by_standard, signed_by
 from tests.docs.blocks import blocks_of

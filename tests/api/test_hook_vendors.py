@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Options
+from flyteops.web.auth.authenticator import Authenticator
 from tests.api.conftest import BASE, Clock
 from tests.api.test_hooks import JSON, Create, calls, create, events, hex_of, service
 
@@ -420,7 +420,7 @@ async def test_with_auth_only_admins_resend(service: Service, options: Options, 
     await api.post("/v1/hooks/open", content=b"{}", headers=JSON)
     (event,) = await events(api)
     async with httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(create_app(service, options, Gate(service.tokens))), base_url=BASE
+        transport=httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens))), base_url=BASE
     ) as vendor:
         assert (await vendor.post(f"/v1/hooks/open/calls/{event['id']}/resend")).status_code == 401
     assert len(await events(api)) == 1

@@ -19,10 +19,10 @@ from flyteops.service.encryption import Encryptor
 from flyteops.service.hook.record import KEPT
 from flyteops.service.hook.registry import PACK
 from flyteops.storage.base import Store
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock, Server
 
 JSON = {"Content-Type": "application/json"}
@@ -342,7 +342,7 @@ async def test_with_auth_others_may_call_and_nothing_else(
     service: Service, options: Options, api: httpx2.AsyncClient, create: Create
 ) -> None:
     hook = await create("github", "github")
-    transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens)))
+    transport = httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as vendor:
         headers = by_github(hook["secret"], PUSH)
         assert (await vendor.post("/v1/hooks/github", content=PUSH, headers=headers)).status_code == 202
@@ -368,7 +368,7 @@ async def test_a_policy_file_decides_about_calls_as_about_everything(
 ) -> None:
     hook = await create("github", "github")
     for policy, status in ((b"- path: /v1\n", 401), (b"- path: /v1/hooks/:hook\n  methods: [POST]\n", 202)):
-        transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens, read_policy(policy))))
+        transport = httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens, read_policy(policy))))
         async with httpx2.AsyncClient(transport=transport, base_url=BASE) as vendor:
             answer = await vendor.post("/v1/hooks/github", content=PUSH, headers=by_github(hook["secret"], PUSH))
             assert answer.status_code == status
@@ -695,7 +695,7 @@ async def test_with_auth_a_put_needs_an_admin_whatever_it_says_and_other_methods
     hook = await create("g", "grafana")
     before = await shown(api, "g")
     _, admin = await service.tokens.create(TokenRequest(is_admin=True))
-    transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens)))
+    transport = httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         signed = {**JSON, "X-Grafana-Alerting-Signature": hex_of(hook["secret"], GRAFANA_ALERT)}
         assert (await client.put("/v1/hooks/g", content=GRAFANA_ALERT, headers=signed)).status_code == 401

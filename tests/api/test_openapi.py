@@ -12,8 +12,8 @@ import yaml
 
 from flyteops.document import to_yaml
 from flyteops.packs.chatops.message import ReceivedMessage, User
-from flyteops.web.api import OPERATIONS
-from flyteops.web.openapi import describe
+from flyteops.web.api.openapi import describe
+from flyteops.web.api.routes import OPERATIONS
 
 DESCRIPTION = describe(OPERATIONS)
 

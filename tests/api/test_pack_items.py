@@ -9,12 +9,12 @@ from flyteops.errors import InputError
 from flyteops.service import Service, TokenRequest
 from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import Store
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock
 
 
@@ -26,7 +26,7 @@ class Claimed:
         return {name: value}
 
 
-def asking(service: Service, options: Options, gate: Gate | None, token: str = "") -> httpx2.AsyncClient:
+def asking(service: Service, options: Options, gate: Authenticator | None, token: str = "") -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     transport = httpx2.ASGITransport(create_app(service, options, gate))
     return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=headers)
@@ -46,7 +46,7 @@ async def statuses(client: httpx2.AsyncClient, *paths: str) -> list[int]:
 async def test_a_pack_reads_what_it_declares_with_its_token(service: Service, options: Options) -> None:
     await fill(service, options, "chatops", "teams")
     _, token = await service.tokens.create(TokenRequest(pack_name="Slack"))
-    async with asking(service, options, Gate(service.tokens), token) as client:
+    async with asking(service, options, Authenticator(service.tokens), token) as client:
         answer = await client.post("/v1/packs", json={"name": "Slack", "items": ["chatops", "chatops"]})
         assert answer.json()["items"] == ["chatops"]
         (link,) = [link["href"] for link in answer.json()["links"] if link["rel"].endswith("pack/item")]
@@ -65,7 +65,7 @@ async def test_a_pack_that_declares_everything_reads_what_its_token_names(servic
         (("*",), [200, 200, 200, 404, 404]),
     ):
         _, token = await service.tokens.create(TokenRequest(pack_name="Slack", items=allowed))
-        async with asking(service, options, Gate(service.tokens), token) as client:
+        async with asking(service, options, Authenticator(service.tokens), token) as client:
             assert (await client.post("/v1/packs", json={"name": "Slack", "items": items})).status_code == 201
             assert await statuses(client, *paths) == expected
 
@@ -75,7 +75,7 @@ async def test_a_pack_does_not_read_what_it_has_not_declared_or_by_another_addre
     _, token = await service.tokens.create(TokenRequest(pack_name="Slack"))
     async with asking(service, options, None) as anybody:
         await anybody.post("/v1/packs", json={"name": "Other", "items": ["chatops"]})
-    async with asking(service, options, Gate(service.tokens), token) as client:
+    async with asking(service, options, Authenticator(service.tokens), token) as client:
         await client.post("/v1/packs", json={"name": "Slack"})
         answer = await client.get("/v1/packs/Slack/datastore/chatops")
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -91,7 +91,7 @@ async def test_a_key_with_a_slash_is_one_key(service: Service, options: Options)
         form = {"value": (None, b"1", "application/json")}
         await client.put("/v1/datastore/a%2Fb", files=form)
     _, token = await service.tokens.create(TokenRequest(pack_name="P", items=("a/b",)))
-    async with asking(service, options, Gate(service.tokens), token) as client:
+    async with asking(service, options, Authenticator(service.tokens), token) as client:
         answer = await client.post("/v1/packs", json={"name": "P", "items": ["a/b"]})
         (link,) = [link["href"] for link in answer.json()["links"] if link["rel"].endswith("pack/item")]
         assert (await client.get(link)).json() == 1
@@ -105,7 +105,7 @@ async def test_a_secret_is_not_given_to_a_pack_that_declares_it(store: Store, cl
         form: Any = {"value": (None, b"hush", "text/plain"), "secret": (None, b"true")}
         assert (await client.put("/v1/datastore/chatops", files=form)).status_code == 201
     _, token = await service.tokens.create(TokenRequest(pack_name="Slack", items=("*",)))
-    async with asking(service, options, Gate(service.tokens), token) as client:
+    async with asking(service, options, Authenticator(service.tokens), token) as client:
         await client.post("/v1/packs", json={"name": "Slack", "items": ["chatops"]})
         answer = await client.get("/v1/packs/Slack/datastore/chatops")
         assert (answer.status_code, b"hush" in answer.content) == (403, False)
@@ -137,7 +137,7 @@ async def test_the_policy_says_which_items_packs_may_declare(
     service: Service, options: Options, pack: str, expected: list[int]
 ) -> None:
     await fill(service, options, "chatops", "teams")
-    gate = Gate(service.tokens, read_policy(POLICY), Claimed())
+    gate = Authenticator(service.tokens, read_policy(POLICY), Claimed())
     async with asking(service, options, gate, f"pack={pack}" if pack != "Other" else "pack=Slack") as client:
         await client.post("/v1/packs", json={"name": pack, "items": ["chatops", "teams"]})
         paths = [f"/v1/packs/{pack}/datastore/{key}" for key in ("chatops", "teams")]

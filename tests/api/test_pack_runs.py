@@ -15,9 +15,9 @@ from flyteops.packs.matrix import create as create_matrix
 from flyteops.packs.slack import create as create_slack
 from flyteops.sdk import Environment, Event, Pack
 from flyteops.service import Service, TokenRequest
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Options
+from flyteops.web.auth.authenticator import Authenticator
 from tests.api.conftest import BASE
 
 Run = Callable[..., contextlib.AbstractAsyncContextManager[asyncio.Event]]
@@ -29,7 +29,7 @@ def run(service: Service, options: Options) -> Run:
 
     @contextlib.asynccontextmanager
     async def run(pack: Pack, token: str | None = None, **labels: str) -> AsyncIterator[asyncio.Event]:
-        app = create_app(service, options, None if token is None else Gate(service.tokens))
+        app = create_app(service, options, None if token is None else Authenticator(service.tokens))
         environment = Environment(api=BASE, token=token, labels=labels, health_port=None, poll_interval=0.01)
         ready, stop = asyncio.Event(), asyncio.Event()
 

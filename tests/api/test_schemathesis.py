@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from flyteops.web.api import OPERATIONS
-from flyteops.web.openapi import describe
+from flyteops.web.api.openapi import describe
+from flyteops.web.api.routes import OPERATIONS
 from tests.e2e.server import READY, Server
 
 EXAMPLES = int(os.environ.get("FLYTE_FUZZ_EXAMPLES", "12"))

@@ -13,11 +13,13 @@ import pytest
 
 from flyteops.model import DataItem
 from flyteops.service import Service
-from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.cycle import Cycle
-from flyteops.web.exchange import Options
-from tests.api.conftest import Server, Wire, running
+from flyteops.web.api.operation import Operation
+from flyteops.web.api.request import Options, Request
+from flyteops.web.api.response import Message, Response
+from flyteops.web.app import Application, create_app
+from flyteops.web.http.connection import Connection
+from flyteops.web.http.exchange import Exchange
+from tests.api.conftest import Server, Wire, Wrapped, running
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -134,15 +136,15 @@ async def test_a_client_that_leaves_in_the_middle_of_a_take_gets_no_action(
 
 def app_is_done(server: Server, left: asyncio.Event) -> None:
     """Set the event when the app has dealt with the next request."""
-    app = server.config.app
 
-    async def watched(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await app(scope, receive, send)
-        finally:
-            left.set()
+    class Watched(Wrapped):
+        async def respond(self, request: Request) -> Message | None:
+            try:
+                return await super().respond(request)
+            finally:
+                left.set()
 
-    server.config.loaded_app = watched
+    server.config.loaded_app = Watched(server.config.app)
 
 
 @pytest.mark.parametrize(
@@ -314,56 +316,45 @@ async def rested(server: Server, answers: list[str]) -> int:
 
 def count_answers(server: Server) -> list[str]:
     """Return a list that grows by the path of each request that the app begins to answer."""
-    app, paths = server.config.app, []
+    paths = []
 
-    async def counted(scope: Any, receive: Any, send: Any) -> None:
-        paths.append(scope["path"])
-        await app(scope, receive, send)
+    class Counted(Wrapped):
+        async def respond(self, request: Request) -> Message | None:
+            paths.append(request.path)
+            return await super().respond(request)
 
-    server.config.loaded_app = counted
+    server.config.loaded_app = Counted(server.config.app)
     return paths
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-async def test_an_app_that_fails_is_an_error_of_the_server(
-    server: Server, caplog: pytest.LogCaptureFixture, is_late: bool
-) -> None:
-    async def failing(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
-        if is_late:
-            await send({"type": "http.response.body", "body": b"o", "more_body": True})
-        raise RuntimeError("oh")
+def app_of(service: Service, response: Response | Exception) -> Application:
+    """Return an application whose only operation returns that response, or fails with that error."""
 
-    server.config.loaded_app = failing
-    wire = await server.connect()
-    await wire.send(request("GET", "/v1"))
-    said = await wire.rest()
-    assert said.endswith(b"\r\n\r\no") if is_late else said.startswith(b"HTTP/1.1 500 ")
-    assert "A request failed" in caplog.text
+    async def handler(request: Request) -> Response:
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    operation = Operation(method="GET", path="/v1", handler=handler, name="it", tag="it", outcomes={})
+    return Application(service, Options(), [operation])
 
 
-async def test_a_header_of_two_lines_is_not_sent(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"location", b"/\r\nset-cookie: a=b")]})
-        await send({"type": "http.response.body", "body": b""})
+async def test_a_handler_that_fails_is_an_error_of_the_server(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(app_of(service, RuntimeError("oh"))) as server:
+        wire = await server.connect()
+        for _ in range(2):  # the connection goes on
+            status, _, body = await wire.ask(request("GET", "/v1"))
+            assert (status, json.loads(body)["code"], b"oh" in body) == (500, "internal", False)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["A request failed"] * 2
+    assert "RuntimeError: oh" in caplog.text
 
-    server.config.loaded_app = app
-    wire = await server.connect()
-    status, headers, _ = await wire.ask(request("GET", "/v1"))
+
+async def test_a_header_of_two_lines_is_not_sent(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(app_of(service, Response(200, headers=((b"location", b"/\r\nset-cookie: a=b"),)))) as server:
+        wire = await server.connect()
+        status, headers, _ = await wire.ask(request("GET", "/v1"))
     assert (status, "set-cookie" in headers) == (500, False)
     assert "the header location would be more than one" in caplog.text
-
-
-async def test_an_answer_in_parts_of_unknown_length_ends_with_the_connection(server: Server) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"o", "more_body": True})
-        await send({"type": "http.response.body", "body": b"h"})
-
-    server.config.loaded_app = app
-    wire = await server.connect()
-    await wire.send(request("GET", "/v1"))
-    assert (await wire.rest()).endswith(b"connection: close\r\n\r\noh")
 
 
 class Impatient(Connection):
@@ -425,13 +416,13 @@ async def test_a_request_that_takes_its_time_after_it_came_is_not_given_up(impat
 
 def app_waits(server: Server, seconds: float) -> None:
     """Let the app take longer than a client may."""
-    app = server.config.app
 
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(seconds)
-        await app(scope, receive, send)
+    class Slow(Wrapped):
+        async def respond(self, request: Request) -> Message | None:
+            await asyncio.sleep(seconds)
+            return await super().respond(request)
 
-    server.config.loaded_app = slow
+    server.config.loaded_app = Slow(server.config.app)
 
 
 async def test_requests_leave_nothing_to_the_collector_of_garbage(server: Server, register: Make, save_flow: Make) -> None:
@@ -474,18 +465,18 @@ async def ask_once(server: Server) -> None:
             pass
 
 
-async def test_a_flood_of_requests_is_not_read_faster_than_it_is_answered() -> None:
+async def test_a_flood_of_requests_is_not_read_faster_than_it_is_answered(service: Service) -> None:
     most = answered = 0
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal most, answered
-        answered += 1
-        if answered % 1_000 == 1:
-            most = max(most, sum(isinstance(each, Cycle) for each in gc.get_objects()))
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+    class Counting(Wrapped):
+        async def respond(self, request: Request) -> Message | None:
+            nonlocal most, answered
+            answered += 1
+            if answered % 1_000 == 1:
+                most = max(most, sum(isinstance(each, Exchange) for each in gc.get_objects()))
+            return Message(204, b"", b"", closes=False)
 
-    async with running(app) as server:
+    async with running(Counting(create_app(service))) as server:
         wire = await server.connect()
         await wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 50_000)
         for _ in range(500):

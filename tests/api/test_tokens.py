@@ -13,11 +13,11 @@ from flyteops.model import Note
 from flyteops.service import Service, TokenRequest
 from flyteops.storage.base import Store
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import uncovered
-from flyteops.web.exchange import Options
 from tests.api.conftest import BASE, Clock
 
 LABELS = {"env": "staging"}
@@ -25,7 +25,7 @@ LABELS = {"env": "staging"}
 
 def asking(service: Service, options: Options, token: str | None) -> httpx2.AsyncClient:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    transport = httpx2.ASGITransport(create_app(service, options, Gate(service.tokens)))
+    transport = httpx2.ASGITransport(create_app(service, options, Authenticator(service.tokens)))
     return httpx2.AsyncClient(transport=transport, base_url=BASE, headers=headers)
 
 

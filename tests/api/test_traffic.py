@@ -13,11 +13,11 @@ import pytest
 from flyteops.errors import BusyError
 from flyteops.model import DataItem, Happening
 from flyteops.service import Service
-from flyteops.web.app import Api, create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
-from flyteops.web.outlet import Patience
-from flyteops.web.traffic import LOG_EVERY, WARNED_FOR, YOUNG, Limit, Traffic
+from flyteops.web.api.request import Options
+from flyteops.web.app import Application, create_app
+from flyteops.web.http.connection import Connection
+from flyteops.web.http.outlet import Patience
+from flyteops.web.http.traffic import LOG_EVERY, WARNED_FOR, YOUNG, Limit, Traffic
 from tests.api.conftest import Server, Wire, running
 from tests.api.test_server import request
 
@@ -101,9 +101,11 @@ class Impatient(Connection):
 
 
 @contextlib.asynccontextmanager
-async def serving(service: Service, *, http: type[Connection] = Connection, **options: Any) -> AsyncIterator[tuple[Server, Api]]:
+async def serving(
+    service: Service, *, http: type[Connection] = Connection, **options: Any
+) -> AsyncIterator[tuple[Server, Application]]:
     app = create_app(service, Options(max_body_bytes=100_000, **options))
-    assert isinstance(app, Api)
+    assert isinstance(app, Application)
     async with running(app, http=http) as server:
         yield server, app
 

@@ -10,8 +10,7 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
-from flyteops.web.exchange import Call, Options
-from tests.api.conftest import Clock, Server
+from tests.api.conftest import Asked, Clock, Server
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -71,7 +70,7 @@ async def test_what_a_client_that_has_gone_was_waiting_for_goes_to_others(
     assert (await waiting.answer())[0] == 200
 
 
-async def test_what_was_found_in_the_moment_the_server_gives_up_waiting_is_handed_back(service: Service) -> None:
+async def test_what_was_found_in_the_moment_the_server_gives_up_waiting_is_handed_back() -> None:
     """As when it is made to stop while somebody waits: what was being waited for has ended, and nobody has looked yet."""
     arrived, handed_back = asyncio.Event(), []
 
@@ -82,9 +81,7 @@ async def test_what_was_found_in_the_moment_the_server_gives_up_waiting_is_hande
     async def undo(found: list[int]) -> None:
         handed_back.append(found)
 
-    scope = {"method": "POST", "path": TAKE, "headers": [], "query_string": b""}
-    call = Call(service, Options(), scope, asyncio.Event().wait)
-    waiting = asyncio.create_task(call.deliver(wait(), undo, waits=True))
+    waiting = asyncio.create_task(Asked("POST", TAKE).deliver(wait(), undo, waits=True))
     await asyncio.sleep(0)
     arrived.set()
     await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from flyteops.sdk import Environment
 from flyteops.server.http import GRACE
 from flyteops.server.workers import DEADLINE
 from flyteops.settings import Settings, table
-from flyteops.web.handler import LONGEST_WAIT
+from flyteops.web.api.handlers import LONGEST_WAIT
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
 from flyteops.web.auth.policy import uncovered
 from flyteops.web.auth.policyfile import read_policy

@@ -17,8 +17,8 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.testing import FakeServer
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.exchange import Options
 
 BASE = "http://flyte.test"
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.routes import OPERATIONS
 from tests.e2e.browser import QUIET, chromium
 
 pytestmark = pytest.mark.slow

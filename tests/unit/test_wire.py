@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from flyteops.timeformat import format_timestamp, parse_timestamp
-from flyteops.web import handler
-from flyteops.web.exchange import wants_yaml
-from flyteops.web.guard import is_own
-from flyteops.web.link import base_of, collides, segment
-from flyteops.web.query import Query
+from flyteops.web.api import handlers
+from flyteops.web.api.guard import is_own
+from flyteops.web.api.link import base_of, collides, segment
+from flyteops.web.api.media import wants_yaml
+from flyteops.web.api.query import Query
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_a_broken_host_owns_no_origin(host: str) -> None:
 
 @pytest.mark.parametrize(("query", "page"), [(b"", (0, 50)), (b"start=7&limit=1000", (7, 1000)), (b"limit=1001", (0, 1000))])
 def test_a_page_has_fifty_entries_and_a_thousand_at_most(query: bytes, page: tuple[int, int]) -> None:
-    assert handler.page_of(Query(query)) == page
+    assert handlers.page_of(Query(query)) == page

@@ -9,7 +9,7 @@ from flyteops.cli.api import connect, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, local_time, print_json, print_table
 from flyteops.timeformat import parse_duration
-from flyteops.web.audit import ActionStatusList, ActionStatusView
+from flyteops.web.api.schemas.audit import ActionStatusList, ActionStatusView
 
 STATES = ("NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL")
 RESOLUTIONS = ("succeeded", "failed", "retry")

@@ -13,7 +13,7 @@ from flyteops.cli.output import clean
 from flyteops.errors import FlyteError, UnauthorizedError
 from flyteops.server.auth import load_policy
 from flyteops.service.token import PREFIX
-from flyteops.web.app import normal_path
+from flyteops.web.api.request import normal_path
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policy import Claims, Match
 from flyteops.web.auth.token import Parts, check_claims, read_token
@@ -49,7 +49,7 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
     The claims of the token are shown, its signature is not. The exit code is 0 if the request is
     let through, and 1 if not.
     """
-    match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode()))
+    match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode().decode("latin-1")))
     say("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
     if match is None:
         raise refused("the policy has no entry for it")

@@ -23,7 +23,7 @@ from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
 from flyteops.sdk import Environment
 from flyteops.server.signals import stop_on_signal
-from flyteops.web.wire import PackView
+from flyteops.web.api.schemas.wire import PackView
 
 WAIT = 10.0
 """Seconds for flows that were begun from a pipe to end."""

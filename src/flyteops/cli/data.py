@@ -18,7 +18,7 @@ from flyteops.errors import InputError, Problem
 from flyteops.model import DataItem
 from flyteops.packs.chatops.catalog import DATA_KEY, read_catalog
 from flyteops.sdk.client import Client
-from flyteops.web.wire import DataItemList, DataItemSummary
+from flyteops.web.api.schemas.wire import DataItemList, DataItemSummary
 
 CONTENT_TYPES = {
     ".json": "application/json",

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, value_text
 from flyteops.model import Flow, Step
-from flyteops.web.audit import AuditEvent, DecisionView
+from flyteops.web.api.schemas.audit import AuditEvent, DecisionView
 
 SHOWN = 300
 """The number of characters shown of a value."""

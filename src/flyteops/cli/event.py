@@ -13,7 +13,7 @@ from flyteops.cli.why import verdict
 from flyteops.errors import NotFoundError
 from flyteops.model import Json
 from flyteops.sdk.client import Client
-from flyteops.web.audit import AuditEvent
+from flyteops.web.api.schemas.audit import AuditEvent
 
 
 @click.command("send-event", cls=Command)

@@ -10,7 +10,7 @@ from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.sdk.client import Client
-from flyteops.web.audit import EventView, RunAction, RunView
+from flyteops.web.api.schemas.audit import EventView, RunAction, RunView
 
 
 class Runs(msgspec.Struct):

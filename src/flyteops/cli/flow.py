@@ -10,7 +10,7 @@ from flyteops.cli.api import connect, decode, fetch, get_all, path
 from flyteops.cli.command import Group, json_option, url_option
 from flyteops.cli.output import print_json, print_table
 from flyteops.model import Flow
-from flyteops.web.wire import FlowList
+from flyteops.web.api.schemas.wire import FlowList
 
 
 @click.group(cls=Group)

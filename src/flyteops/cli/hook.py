@@ -15,8 +15,8 @@ from flyteops.errors import NotFoundError
 from flyteops.sdk.client import Client
 from flyteops.service.hook.signing import Scheme
 from flyteops.service.hook.vendor import GENERIC, VENDORS
-from flyteops.web.audit import AuditEvent
-from flyteops.web.hook import KEEP_OLD, HookCallList, HookCallView, HookList, HookOrder, HookView, NewHook, RotationOrder
+from flyteops.web.api.hook import KEEP_OLD, HookCallList, HookCallView, HookList, HookOrder, HookView, NewHook, RotationOrder
+from flyteops.web.api.schemas.audit import AuditEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 

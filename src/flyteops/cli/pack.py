@@ -21,7 +21,7 @@ from flyteops.sdk.client import Client
 from flyteops.sdk.declaration import Check
 from flyteops.sdk.group import run_packs
 from flyteops.sdk.health import Endpoint, run_checks
-from flyteops.web.wire import PackList, PackView
+from flyteops.web.api.schemas.wire import PackList, PackView
 
 LIVE = timedelta(minutes=2)
 """The longest time since a running pack was last seen."""

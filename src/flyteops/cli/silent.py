@@ -11,7 +11,7 @@ from flyteops.cli.output import clean, dim
 from flyteops.errors import NotFoundError
 from flyteops.model import Flow
 from flyteops.sdk.client import Client
-from flyteops.web.audit import AuditAction, AuditEvent, AuditEventList, ExecutionList
+from flyteops.web.api.schemas.audit import AuditAction, AuditEvent, AuditEventList, ExecutionList
 
 MOST_LOOKED_AT = 100
 """The number of events of one name or pack, and of executions of the flow, that are searched."""

@@ -15,8 +15,8 @@ from flyteops.cli.silent import merged, silent_events
 from flyteops.errors import NotFoundError
 from flyteops.model import Flow
 from flyteops.sdk.client import Client
-from flyteops.web.audit import AuditEvent, AuditEventList
-from flyteops.web.wire import FlowList, PackList, PackView
+from flyteops.web.api.schemas.audit import AuditEvent, AuditEventList
+from flyteops.web.api.schemas.wire import FlowList, PackList, PackView
 
 EVENT_ID = re.compile(r"[0-9a-f]{24}")
 

@@ -14,9 +14,9 @@ from flyteops.server.watch import Watch
 from flyteops.service import TokenRegistry, TokenRequest
 from flyteops.settings import Settings
 from flyteops.storage import path_of
-from flyteops.web.api import OPERATIONS
+from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
-from flyteops.web.auth.gate import Gate
+from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.guest import Find, Guests
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policy import Policy, uncovered
@@ -108,11 +108,11 @@ class Access:
         self._path = settings.auth_policy_path
         self._secret = SecretFile(Path(settings.admin_token_path or default_path(settings.store)))
         guests = Guests(settings.packs_without_token, find_pack) if settings.packs_without_token else None
-        self.gate = Gate(tokens, guests=guests)
+        self.gate = Authenticator(tokens, guests=guests)
         if self._issuer is not None and self._path is not None:
             self._watch = Watch(self._path)
             verifier = Verifier(self._issuer, settings.oidc_issuer_client_id or "")
-            self.gate = Gate(tokens, load_policy(self._path), verifier, guests)
+            self.gate = Authenticator(tokens, load_policy(self._path), verifier, guests)
 
     async def make_first_token(self) -> None:
         """Write an admin's token to the configured path if auth is by tokens without an admin."""

@@ -5,7 +5,7 @@ import errno
 import os
 import resource
 
-from flyteops.web.traffic import Traffic
+from flyteops.web.http.traffic import Traffic
 
 LOOK_EVERY = 1.0
 """Seconds between two checks for a full table of open files."""

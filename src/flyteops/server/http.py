@@ -15,10 +15,10 @@ from flyteops.server.loops import background
 from flyteops.server.socket import BACKLOG
 from flyteops.service import Service
 from flyteops.settings import Settings
+from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
-from flyteops.web.connection import Connection
-from flyteops.web.exchange import Options
-from flyteops.web.traffic import Traffic
+from flyteops.web.http.connection import Connection
+from flyteops.web.http.traffic import Traffic
 
 if TYPE_CHECKING:
     from flyteops.server.auth import Access

@@ -1,25 +1,23 @@
-"""The web app: API v1, its description and its page, behind the guard."""
+"""The application: API v1, its description and its pages, behind the guard and the authenticator."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from starlette.middleware.cors import CORSMiddleware
-
 from flyteops.service import Service
-from flyteops.web.api import OPERATIONS
-from flyteops.web.auth.gate import Gate
-from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
-from flyteops.web.guard import Guard
-from flyteops.web.openapi import describe
-from flyteops.web.operation import Operation, Resource
-from flyteops.web.page import hooks_page, swagger_page
-from flyteops.web.problem import Fault, problem, reply_to
-from flyteops.web.route import Router
-from flyteops.web.shortcut import Shortcut
-from flyteops.web.traffic import Traffic
-
-App = Callable[[Scope, Any, Any], Awaitable[None]]
+from flyteops.web import asgi
+from flyteops.web.api.guard import CrossOrigin, Guard
+from flyteops.web.api.openapi import describe
+from flyteops.web.api.operation import Handler, Operation, Resource
+from flyteops.web.api.page import hooks_page, swagger_page
+from flyteops.web.api.problem import Fault, problem, response_to
+from flyteops.web.api.request import DisconnectedError, Options, Request
+from flyteops.web.api.response import Message, Response
+from flyteops.web.api.router import Router
+from flyteops.web.api.routes import OPERATIONS
+from flyteops.web.auth.authenticator import Authenticator
+from flyteops.web.http.reader import WholeRequestReader
+from flyteops.web.http.traffic import Traffic
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,93 +36,106 @@ WRONG_HOST = problem(
 NOTHING_HERE = problem(Fault(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources.")
 
 
-def create_app(service: Service, options: Options | None = None, gate: Gate | None = None) -> "Api | Doorstep":
-    """Return the app that serves a started service; it neither starts nor stops it.
+def create_app(service: Service, options: Options | None = None, authenticator: Authenticator | None = None) -> "Application":
+    """Return the application that serves a started service; it neither starts nor stops it.
 
-    Without a gate, every request is admitted.
+    Without an authenticator, every request is admitted.
     """
-    options = options or Options()
-    local_names = options.is_local and gate is None
-    guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger", "/hooks"]), local_names=local_names)
-    api = Api(service, options, [*OPERATIONS, *about()], guard, gate)
-    if not options.allowed_origins:
-        return api
-    cors = CORSMiddleware(
-        api,
-        allow_origins=sorted(options.allowed_origins),
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["Location"],
-    )
-    return Doorstep(cors, guard, api)
+    return Application(service, options or Options(), [*OPERATIONS, *about()], authenticator)
 
 
-class Api:
-    """The ASGI app.
+class Application:
+    """Responds to requests: authorize, find the resource, perform its operation.
 
-    One function from the request to the reply, since every request pays for each call in between.
+    One function from the request to the response, since every request pays for each call in
+    between.
     """
 
     def __init__(
-        self, service: Service, options: Options, operations: Iterable[Operation], guard: Guard, gate: Gate | None
+        self, service: Service, options: Options, operations: Iterable[Operation], authenticator: Authenticator | None = None
     ) -> None:
         self._service = service
         self._options = options
-        self._guard = guard
-        self._gate = gate
+        self._authenticator = authenticator
+        local_names = options.is_local and authenticator is None
+        self._guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger", "/hooks"]), local_names=local_names)
+        self._cross_origin = CrossOrigin(options.allowed_origins) if options.allowed_origins else None
+        self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
-        self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
-        self.shortcut = Shortcut(service, options, guard, gate)
         self._find = Router({path: Resource(methods) for path, methods in by_path.items()}).find
+        self.reader: WholeRequestReader | None = WholeRequestReader(self.reads_body, options.max_body_bytes)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        call = Call(self._service, self._options, scope, receive, self.traffic)
-        is_lost = True
-        try:
-            await self._reply(call, send)
-            is_lost = False
-        except ConnectionError:
-            LOGGER.debug("A client disconnected before its response")
-        finally:
-            await call.end(is_lost=is_lost)
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """Handle a request that another server has received (ASGI)."""
+        await asgi.serve(self, scope, receive, send)
 
-    async def _reply(self, call: Call, send: Any) -> None:
-        scope = call.scope
-        path = normal_path(scope["raw_path"])
-        if self._guard.refuses(scope["method"], path, call.headers):
-            await REFUSAL.send(call.headers, send)
-            return
-        if self._guard.misses(call.headers):
-            await WRONG_HOST.send(call.headers, send)
-            return
+    def reads_body(self, method: str, path: str) -> bool:
+        """Return whether a request is handled once its whole body has been received."""
+        resource, _ = self._find(path)
+        return resource is not None and resource.allows(method)
+
+    async def respond(self, request: Request) -> Message | None:
+        """Return the response to a request; None if its client has gone."""
+        more = b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
         try:
-            if self._gate is not None:
-                call.has_auth = True
-                admitted = await self._gate.admit(scope["method"], path, call.headers, scope.get("client"))
-                call.bearer, call.items = admitted
-            resource, params = self._find(path)
-            call.set_params(params)
-            reply = NOTHING_HERE if resource is None else await resource.reply(call)
+            early = self._early(request, more)
+            if early is not None:
+                return early
+            request.service, request.options, request.traffic = self._service, self._options, self.traffic
+            if self._authenticator is not None:
+                await self._authorize(request, self._authenticator)
+            response = await self._route(request)(request)
+            request.release()
+            if request.head.wants_yaml:
+                response = await response.in_format(request.head)
+            return response.message(request.head, more)
         except DisconnectedError:
             LOGGER.debug("A client disconnected during a request")
-            return
+            return None
         except Exception as error:  # the request boundary: nothing may pass it
-            reply = reply_to(error)
-        call.release()
-        await reply.send(call.headers, send)
+            response = response_to(error)
+        request.release()
+        return response.message(request.head, more)
+
+    def _early(self, request: Request, more: bytes) -> Message | None:
+        """Return the response to a request that is refused for its origin or host, or asks about these."""
+        head = request.head
+        if head.is_of_page:
+            if self._guard.is_cross_site(request.method, request.path, head.fields):
+                return REFUSAL.message(head)
+            if self._cross_origin is not None and self._cross_origin.is_preflight(request):
+                return self._cross_origin.preflight(request).message(head)
+        return WRONG_HOST.message(head, more) if self._guard.is_wrong_host(head.fields) else None
+
+    async def _authorize(self, request: Request, authenticator: Authenticator) -> None:
+        request.has_auth = True
+        admission = await authenticator.authorize(request.method, request.path, request.headers, request.peer)
+        request.bearer, request.items = admission
+
+    def _route(self, request: Request) -> Handler:
+        """Return the handler of a request; that of one that is still being received waits for the rest."""
+        resource, params = self._find(request.path)
+        if params:
+            request.set_params(params)
+        return nothing_here if resource is None else resource.handler_of(request)
+
+
+async def nothing_here(_request: Request) -> Response:
+    """Respond at an address without a resource."""
+    return NOTHING_HERE
 
 
 class Description:
     """The OpenAPI document, made once."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._document = describe(operations)
+        self._document: dict[str, Any] = describe(operations)
 
-    async def get(self, call: Call) -> Reply:
+    async def get(self, request: Request) -> Response:
         """Describe the API (OpenAPI)."""
-        return Reply(200, self._document)
+        return Response(200, self._document)
 
 
 def about() -> Iterable[Operation]:
@@ -138,25 +149,3 @@ def about() -> Iterable[Operation]:
         ("/hooks/{name}", hooks.file),
     ):
         yield Operation(method="GET", path=path, handler=handler, name=path, tag="info", outcomes={}, needs_store=False)
-
-
-class Doorstep:
-    """Refuses requests from other web sites before they are answered with the CORS permissions."""
-
-    def __init__(self, app: App, guard: Guard, api: Api) -> None:
-        self.shortcut = api.shortcut
-        self.traffic = api.traffic
-        self._app = app
-        self._guard = guard
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        headers = dict(scope["headers"])
-        if self._guard.refuses(scope["method"], normal_path(scope["raw_path"]), headers):
-            await REFUSAL.send(headers, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def normal_path(raw_path: bytes) -> str:
-    """Return the path in the form of routes: as sent, with one leading and no trailing slash."""
-    return "/" + raw_path.decode("latin-1").strip("/")

@@ -13,7 +13,7 @@ from flyteops.errors import FlyteError, NotFoundError
 from flyteops.model import PackRef
 from flyteops.packs.chat import Channel, Room, Spoken
 from flyteops.sdk.client import Client
-from flyteops.web.audit import AuditAction, ExecutionList, ExecutionView
+from flyteops.web.api.schemas.audit import AuditAction, ExecutionList, ExecutionView
 
 LOGGER = logging.getLogger("flyte.chat")
 

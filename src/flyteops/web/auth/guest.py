@@ -6,8 +6,8 @@ from typing import NamedTuple
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import Pack, PackDeclaration, pack_id
 from flyteops.network import PackNetwork, address_of
+from flyteops.web.api.link import Headers
 from flyteops.web.auth.policy import AS_PACK, Entry, Policy
-from flyteops.web.link import Headers
 
 POLICY = Policy([Entry("/v1", ["GET"]), Entry("/v1/packs", ["POST"]), *(Entry(path, [method]) for path, method in AS_PACK)])
 """The requests that such packs make."""

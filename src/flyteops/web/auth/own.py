@@ -12,11 +12,12 @@ from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Service, Token, TokenRequest
 from flyteops.timeformat import format_timestamp, parse_duration
+from flyteops.web.api.body import in_document
+from flyteops.web.api.link import Site, token_path
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import Response
+from flyteops.web.api.schemas.wire import Answer, Timestamp
 from flyteops.web.auth.policy import AS_PACK, Entry, Policy
-from flyteops.web.body import in_document
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.link import Site, token_path
-from flyteops.web.wire import Answer, Timestamp
 
 PACK, ADMIN = "pack", "admin"
 
@@ -117,32 +118,32 @@ def order_of(document: Document) -> TokenRequest:
     )
 
 
-async def create_token(call: Call) -> Reply:
+async def create_token(request: Request) -> Response:
     """Make a token for a pack or for an admin.
 
     The answer has the token itself, this once only. A pack's token lets it register as itself, send
     its events, take and complete its actions, and read the datastore items that it declares, as far
     as the token names them. An admin's token allows everything.
     """
-    token, text = await call.service.tokens.create(await in_document(call, order_of), call.author)
-    headers = (call.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
-    return Reply(201, TokenView.of(token, call.service, call.site, text), headers=headers)
+    token, text = await request.service.tokens.create(await in_document(request, order_of), request.author)
+    headers = (request.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
+    return Response(201, TokenView.of(token, request.service, request.site, text), headers=headers)
 
 
-async def list_tokens(call: Call) -> Reply:
+async def list_tokens(request: Request) -> Response:
     """List the tokens, the oldest first."""
-    return Reply(200, TokenList.of(call.service.tokens.list(), call.service, call.site))
+    return Response(200, TokenList.of(request.service.tokens.list(), request.service, request.site))
 
 
-async def get_token(call: Call) -> Reply:
+async def get_token(request: Request) -> Response:
     """Show a token: its bearer and when it was used."""
-    return Reply(200, TokenView.of(call.service.tokens.get(call.params["tokenId"]), call.service, call.site))
+    return Response(200, TokenView.of(request.service.tokens.get(request.params["tokenId"]), request.service, request.site))
 
 
-async def revoke_token(call: Call) -> Reply:
+async def revoke_token(request: Request) -> Response:
     """Revoke a token.
 
     Other servers on the same store refuse it within a second.
     """
-    await call.service.tokens.revoke(call.params["tokenId"], call.author)
-    return Reply(204)
+    await request.service.tokens.revoke(request.params["tokenId"], request.author)
+    return Response(204)

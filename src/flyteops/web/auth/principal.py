@@ -3,9 +3,9 @@
 from flyteops.model import pack_id
 from flyteops.service import Token
 from flyteops.service.auditlog.entry import Actor, Author, Origin
+from flyteops.web.api.link import Headers
 from flyteops.web.auth.guest import Guest
 from flyteops.web.auth.policy import Claims
-from flyteops.web.link import Headers
 
 LONGEST = 200
 """Maximum number of characters that are kept of a text from the client."""

@@ -1,6 +1,6 @@
-"""The gate in front of the API: a request is admitted by its path, its method and its token alone.
+"""The authenticator in front of the API: it admits a request by its path, its method and its token alone.
 
-The gate decides before anything looks up the resource, so that an unauthorized client does not
+It decides before anything looks up the resource, so that an unauthorized client does not
 learn whether it exists.
 """
 
@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 from flyteops.errors import UnauthorizedError
 from flyteops.service import Token, TokenRegistry
 from flyteops.service.token import PREFIX, READABLE
+from flyteops.web.api.link import Headers
 from flyteops.web.auth.guest import Guest, Guests
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims, Match, Policy
-from flyteops.web.link import Headers
 
 HOW = "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it from the variable FLYTE_JWT."
 
@@ -38,7 +38,7 @@ class Verifier(Protocol):
         """Return the claims of a token; raise `UnauthorizedError` if it is not valid."""
 
 
-class Gate:
+class Authenticator:
     """Admits the requests that its policy, or a token of our own, allows.
 
     `policy` may be replaced at any time. Without a policy and a verifier for other tokens, only
@@ -57,7 +57,7 @@ class Gate:
         self._tokens = tokens
         self._verifier = verifier
 
-    async def admit(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Admission:
+    async def authorize(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Admission:
         """Return the credentials of a request: its token if needed, its claims, or its address.
 
         Raise `UnauthorizedError` if the request is not allowed.

@@ -7,10 +7,11 @@ from flyteops.errors import NotFoundError
 from flyteops.model import Link
 from flyteops.service import AuditFilter
 from flyteops.service.auditlog.entry import AuditEntry
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.handler import following_of, page_of
-from flyteops.web.link import Site
-from flyteops.web.wire import Answer
+from flyteops.web.api.handlers import following_of, page_of
+from flyteops.web.api.link import Site
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import Response
+from flyteops.web.api.schemas.wire import Answer
 
 LONGEST_NUMBER = 12
 
@@ -26,13 +27,13 @@ class ChangeList(Answer, kw_only=True):
         return cls(changes=list(changes), links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following))
 
 
-async def list_changes(call: Call) -> Reply:
+async def list_changes(request: Request) -> Response:
     """List the changes and their authors, newest first.
 
     The log has every change of a flow, a datastore item, a pack or a token, and the resolutions of
     actions by people. An answer that would be longer than 16 MiB is cut, and has a link `next`.
     """
-    with call.query() as query:
+    with request.query() as query:
         which = AuditFilter(
             kind=query.text("kind"),
             name=query.text("name"),
@@ -41,13 +42,13 @@ async def list_changes(call: Call) -> Reply:
             until=query.instant("until"),
         )
         start, limit = page_of(query)
-    changes = await call.service.audit.list_changes(which, start, limit)
-    return Reply(200, ChangeList.of(changes, call.site, following_of(query, start, changes)))
+    changes = await request.service.audit.list_changes(which, start, limit)
+    return Response(200, ChangeList.of(changes, request.site, following_of(query, start, changes)))
 
 
-async def get_change(call: Call) -> Reply:
+async def get_change(request: Request) -> Response:
     """Show an entry of the log of changes."""
-    text = call.params["seq"]
+    text = request.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise NotFoundError("Changes have numbers.")
-    return Reply(200, await call.service.audit.get_change(int(text)))
+    return Response(200, await request.service.audit.get_change(int(text)))

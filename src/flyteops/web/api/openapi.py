@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from flyteops import __version__
-from flyteops.web import wire
-from flyteops.web.operation import Operation, Parameter, Success
+from flyteops.web.api.operation import Operation, Parameter, Success
+from flyteops.web.api.schemas import wire
 
 Node = dict[str, Any]
 

@@ -10,8 +10,8 @@ from flyteops.engine.failure import has_failed
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
 from flyteops.storage.base import ActionStatus
 from flyteops.timeformat import format_timestamp
-from flyteops.web.link import Site
-from flyteops.web.wire import Answer, Timestamp
+from flyteops.web.api.link import Site
+from flyteops.web.api.schemas.wire import Answer, Timestamp
 
 StateName = Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
 OutcomeName = Literal["SUCCEEDED", "FAILED"]

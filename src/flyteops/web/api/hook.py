@@ -23,10 +23,11 @@ from flyteops.service.hook.signing import (
 )
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.timeformat import format_duration, format_timestamp, parse_duration
-from flyteops.web.body import in_document
-from flyteops.web.exchange import LARGE, Call, HeaderList, Reply
-from flyteops.web.link import Site, event_path, hook_path
-from flyteops.web.wire import Answer, Timestamp
+from flyteops.web.api.body import in_document
+from flyteops.web.api.link import Site, event_path, hook_path
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import LARGE, HeaderList, Response
+from flyteops.web.api.schemas.wire import Answer, Timestamp
 
 KEEP_OLD = "1d"
 """Time for which the previous secret stays valid, unless the request gives another."""
@@ -119,15 +120,15 @@ class HookView(Answer, kw_only=True):
 
     @classmethod
     def of(cls, hook: Hook, site: Site, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
-        signing, path = hook.signing, hook_path(hook.name)
-        settings: dict[str, Any] = {name: getattr(signing, name) for name in SETTINGS}
-        if signing.scheme != "hmac":
+        scheme, path = hook.signing, hook_path(hook.name)
+        settings: dict[str, Any] = {name: getattr(scheme, name) for name in SETTINGS}
+        if scheme.scheme != "hmac":
             settings |= {"algorithm": "", "encoding": ""}
         return NewHook(
             **settings,
             name=hook.name,
             vendor=hook.vendor,
-            window=format_duration(signing.window),
+            window=format_duration(scheme.window),
             description=hook.description,
             url=site.base + path,
             created_at=format_timestamp(hook.created_at),
@@ -246,17 +247,16 @@ def _duration(document: Document, name: str, text: str) -> timedelta:
 # ----------------------------------------------------------------------------------------------------------------- calls
 
 
-def _request(call: Call) -> HookRequest:
-    headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in call.headers.items()}
-    return HookRequest(headers, call.scope["query_string"], call.body, call.options.max_body_bytes)
+def _signed(request: Request) -> HookRequest:
+    headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in request.all_headers.items()}
+    return HookRequest(headers, request.query_string, request.body, request.options.max_body_bytes)
 
 
-def _peer(call: Call) -> str:
-    client = call.scope.get("client")
-    return client[0] if client else ""
+def _peer(request: Request) -> str:
+    return request.peer[0] if request.peer else ""
 
 
-async def call_hook(call: Call) -> Reply:
+async def call_hook(request: Request) -> Response:
     """Call a hook, as GitHub, Alertmanager or others do.
 
     The caller needs no token of this server: a signature or a secret, as the hook requires, admits
@@ -264,41 +264,41 @@ async def call_hook(call: Call) -> Reply:
     already accepted within the last day is answered alike, and makes no event. 401 means that there
     is no such hook or that it does not admit the caller; its last calls show why.
     """
-    await _read(call)
-    return await _receive(call)
+    await _read(request)
+    return await _receive(request)
 
 
-async def _read(call: Call) -> None:
+async def _read(request: Request) -> None:
     try:
-        await call.read(keep=True)
+        await request.read(keep=True)
     except TooLargeError as error:
-        call.service.hook_receiver.reject(call.params["hookName"], _request(call), _peer(call), error)
+        request.service.hook_receiver.reject(request.params["hookName"], _signed(request), _peer(request), error)
         raise
 
 
-async def _receive(call: Call) -> Reply:
-    received = await call.service.hook_receiver.receive(call.params["hookName"], _request(call), _peer(call))
+async def _receive(request: Request) -> Response:
+    received = await request.service.hook_receiver.receive(request.params["hookName"], _signed(request), _peer(request))
     if received.challenge:
-        return Reply(200, {"challenge": received.challenge})
-    return Reply(202, headers=(call.site.location(event_path(received.event_id)),))
+        return Response(200, {"challenge": received.challenge})
+    return Response(202, headers=(request.site.location(event_path(received.event_id)),))
 
 
 # ------------------------------------------------------------------------------------------------------------ management
 
 
-async def create_hook(call: Call) -> Reply:
+async def create_hook(request: Request) -> Response:
     """Make a hook.
 
     The answer has the address for its vendor and the secret, this once only, unless the secret was
     given.
     """
-    hook, made = await call.service.hooks.create(await in_document(call, wish_of), call.author)
-    return _with_secret(201, hook, made, call.site, call.site.location(hook_path(hook.name)))
+    hook, made = await request.service.hooks.create(await in_document(request, wish_of), request.author)
+    return _with_secret(201, hook, made, request.site, request.site.location(hook_path(hook.name)))
 
 
-def _with_secret(status: int, hook: Hook, made: str | None, site: Site, *headers: tuple[bytes, bytes]) -> Reply:
+def _with_secret(status: int, hook: Hook, made: str | None, site: Site, *headers: tuple[bytes, bytes]) -> Response:
     """Return the answer with a new secret, which is shown this once."""
-    return Reply(status, HookView.of(hook, site, made, tuple(_warnings(hook, made))), headers=(*headers, *NOT_KEPT))
+    return Response(status, HookView.of(hook, site, made, tuple(_warnings(hook, made))), headers=(*headers, *NOT_KEPT))
 
 
 def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
@@ -313,17 +313,17 @@ def _warnings(hook: Hook, made: str | None) -> Iterable[str]:
         yield "The secret is stored unencrypted: this server has no key for secrets; set FLYTE_SECRETS_KEY_FILE."
 
 
-async def list_hooks(call: Call) -> Reply:
+async def list_hooks(request: Request) -> Response:
     """List the hooks, by name."""
-    return Reply(200, HookList.of(call.service.hooks.list(), call.site))
+    return Response(200, HookList.of(request.service.hooks.list(), request.site))
 
 
-async def get_hook(call: Call) -> Reply:
+async def get_hook(request: Request) -> Response:
     """Show a hook, without its secret."""
-    return Reply(200, HookView.of(call.service.hooks.get(call.params["hookName"]), call.site))
+    return Response(200, HookView.of(request.service.hooks.get(request.params["hookName"]), request.site))
 
 
-async def put_hook(call: Call) -> Reply:
+async def put_hook(request: Request) -> Response:
     """Update a hook, or call it if the body is not the definition of a hook.
 
     A definition is an object with fields of a hook only. One that names the vendor is complete:
@@ -331,22 +331,22 @@ async def put_hook(call: Call) -> Reply:
     leaves out. A hook keeps its name and secrets. Any other body, and any request that is signed as
     the hook demands, is a call of the hook, as by POST, and changes nothing about it.
     """
-    await _read(call)
-    document = _definition(call)
-    if document is not None and not call.service.hook_receiver.is_signed(call.params["hookName"], _request(call)):
-        return await _update(call, document)
+    await _read(request)
+    document = _definition(request)
+    if document is not None and not request.service.hook_receiver.is_signed(request.params["hookName"], _signed(request)):
+        return await _update(request, document)
     try:
-        return await _receive(call)
+        return await _receive(request)
     except UnauthorizedError as error:
         raise UnauthorizedError(f"{error.message} {HOW_TO_UPDATE}") from error
 
 
-def _definition(call: Call) -> Document | None:
+def _definition(request: Request) -> Document | None:
     """Return the body if it is the definition of a hook, or None if it must be a call."""
-    if len(call.body) >= LARGE:
+    if len(request.body) >= LARGE:
         return None
     try:
-        document = parse_yaml(call.body) if call.is_yaml else parse_json(call.body)
+        document = parse_yaml(request.body) if request.head.is_yaml else parse_json(request.body)
     except InputError:
         return None
     fields = document.value
@@ -355,67 +355,67 @@ def _definition(call: Call) -> Document | None:
     return document if any(name.casefold() in WANTED_FIELDS for name in fields) else None
 
 
-async def _update(call: Call, document: Document) -> Reply:
-    call.service.check_started()
+async def _update(request: Request, document: Document) -> Response:
+    request.service.check_started()
     spec = wish_of(document)
-    name = call.params["hookName"]
+    name = request.params["hookName"]
     if spec.name not in ("", name):
         problem = document.problem(("name",), f"must be {name!r} or left out: a hook keeps its name")
         raise InputError("A hook keeps its name.", problems=[problem])
-    hook = await call.service.hooks.update(replace(spec, name=name), call.author)
-    return Reply(200, HookView.of(hook, call.site))
+    hook = await request.service.hooks.update(replace(spec, name=name), request.author)
+    return Response(200, HookView.of(hook, request.site))
 
 
-async def delete_hook(call: Call) -> Reply:
+async def delete_hook(request: Request) -> Response:
     """Remove a hook with its last calls.
 
     The events of its calls stay in the audit.
     """
-    await call.service.hooks.delete(call.params["hookName"], call.author)
-    return Reply(204)
+    await request.service.hooks.delete(request.params["hookName"], request.author)
+    return Response(204)
 
 
-async def rotate_hook(call: Call) -> Reply:
+async def rotate_hook(request: Request) -> Response:
     """Give a hook another secret.
 
     The present one stays valid for a day, or as long as `keepOldFor` says, so that there is time to
     configure the new one at the vendor.
     """
-    secret, keep_for = await in_document(call, rotation_of)
-    hook, made = await call.service.hooks.rotate(call.params["hookName"], secret, keep_for, call.author)
-    return _with_secret(200, hook, made, call.site)
+    secret, keep_for = await in_document(request, rotation_of)
+    hook, made = await request.service.hooks.rotate(request.params["hookName"], secret, keep_for, request.author)
+    return _with_secret(200, hook, made, request.site)
 
 
-async def list_hook_calls(call: Call) -> Reply:
+async def list_hook_calls(request: Request) -> Response:
     """Show the last calls of a hook, and why some were refused.
 
     The last 20 accepted and the last 20 refused calls are kept, without secrets. Other servers on
     the same store add theirs within a few seconds.
     """
-    hook = call.service.hooks.get(call.params["hookName"])
-    calls = await call.service.hooks.calls.list(hook.name)
+    hook = request.service.hooks.get(request.params["hookName"])
+    calls = await request.service.hooks.calls.list(hook.name)
     path = f"{hook_path(hook.name)}/calls"
-    links = call.site.around(path, hook_path(hook.name), "/hook")
-    return Reply(200, HookCallList(calls=[HookCallView.of(each, call.site) for each in calls], links=links))
+    links = request.site.around(path, hook_path(hook.name), "/hook")
+    return Response(200, HookCallList(calls=[HookCallView.of(each, request.site) for each in calls], links=links))
 
 
-async def test_hook(call: Call) -> Reply:
-    """Call a hook with this body, signed as its vendor would.
+async def test_hook(request: Request) -> Response:
+    """Request a hook with this body, signed as its vendor would.
 
     The server makes the call itself, so this does not test the connection from the vendor to the
     server. The event is a real one.
     """
-    content_type = call.headers.get(b"content-type", b"").decode("latin-1")
-    event = call.query().text("event") or ""
-    received = await call.service.hook_receiver.send_test(call.params["hookName"], call.body, content_type, event)
-    return Reply(200, HookCallView.of(received, call.site))
+    content_type = request.headers.get(b"content-type", b"").decode("latin-1")
+    event = request.query().text("event") or ""
+    received = await request.service.hook_receiver.send_test(request.params["hookName"], request.body, content_type, event)
+    return Response(200, HookCallView.of(received, request.site))
 
 
-async def resend_hook_call(call: Call) -> Reply:
+async def resend_hook_call(request: Request) -> Response:
     """Send a call again: a new event with the same payload, and `resentFrom`.
 
     A call that its vendor sends again makes no event, since its delivery id is known; this is for
     flows that were corrected.
     """
-    name, event_id = call.params["hookName"], call.params["eventId"]
-    return Reply(200, HookCallView.of(await call.service.hook_receiver.resend(name, event_id), call.site))
+    name, event_id = request.params["hookName"], request.params["eventId"]
+    return Response(200, HookCallView.of(await request.service.hook_receiver.resend(name, event_id), request.site))

@@ -13,7 +13,13 @@ from collections.abc import Container, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from flyteops.web.link import Headers
+from flyteops.web.api.link import Headers
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import Response
+
+VARYING = b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+
+ALLOWED_METHODS = (b"GET", b"POST", b"PUT", b"DELETE")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -32,7 +38,7 @@ class Guard:
         self._allowed_names = frozenset(urlsplit(origin).hostname for origin in self._allowed_origins)
         self._known_host = b""
 
-    def misses(self, headers: Headers) -> bool:
+    def is_wrong_host(self, headers: Headers) -> bool:
         """Return whether a request is for a host that is not this server."""
         host = headers.get(b"host", b"")
         if not self._local_names or not host or host == self._known_host:
@@ -43,9 +49,53 @@ class Guard:
         self._known_host = host
         return False
 
-    def refuses(self, method: str, path: str, headers: Headers) -> bool:
+    def is_cross_site(self, method: str, path: str, headers: Headers) -> bool:
         """Return whether a request comes from a foreign page and does more than follow a link."""
         return is_foreign(headers, self._allowed_origins) and not leads_to_page(method, path, headers, self._pages)
+
+
+class CrossOrigin:
+    """The permissions that browsers ask for on behalf of pages of other origins (CORS)."""
+
+    def __init__(self, allowed_origins: Iterable[str]) -> None:
+        self._allowed_origins = frozenset(origin.encode() for origin in allowed_origins)
+
+    def permissions(self, headers: Headers) -> bytes:
+        """Return the header lines of a response, for a page of the request's origin to read it."""
+        origin = headers.get(b"origin")
+        if origin is None:
+            return b"vary: Origin\r\n"
+        exposed = b"access-control-expose-headers: Location\r\n"
+        if origin in self._allowed_origins:
+            exposed += b"access-control-allow-origin: %b\r\n" % origin
+        return exposed + b"vary: Origin\r\n"
+
+    def is_preflight(self, request: Request) -> bool:
+        """Return whether a browser asks before it sends the request of a page."""
+        headers = request.headers
+        return request.method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+
+    def preflight(self, request: Request) -> Response:
+        """Return the response to a preflight request."""
+        asked = request.headers
+        headers = [
+            (b"vary", VARYING),
+            (b"access-control-allow-methods", b", ".join(ALLOWED_METHODS)),
+            (b"access-control-max-age", b"600"),
+        ]
+        failures = []
+        if asked[b"origin"] in self._allowed_origins:
+            headers.append((b"access-control-allow-origin", asked[b"origin"]))
+        else:
+            failures.append("origin")
+        if asked[b"access-control-request-method"] not in ALLOWED_METHODS:
+            failures.append("method")
+        if b"access-control-request-headers" in asked:
+            headers.append((b"access-control-allow-headers", asked[b"access-control-request-headers"]))
+        if b"access-control-request-private-network" in asked:
+            failures.append("private-network")
+        text = f"Disallowed CORS {', '.join(failures)}" if failures else "OK"
+        return Response(400 if failures else 200, text.encode(), b"text/plain; charset=utf-8", tuple(headers))
 
 
 def is_foreign(headers: Headers, allowed_origins: Container[str]) -> bool:

@@ -8,8 +8,6 @@ everything that Flyte does for it.
 import asyncio
 from asyncio import TimerHandle, Transport
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
 
 import httptools
 from uvicorn import Config
@@ -18,12 +16,13 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from flyteops.errors import BusyError
-from flyteops.web.cycle import STATUS_LINES, Cycle
-from flyteops.web.exchange import BREAK_OFF, WAITS
-from flyteops.web.outlet import Outlet, Patience
-from flyteops.web.peer import bound_unsent
-from flyteops.web.problem import RETRY_AFTER_SECONDS, Fault, problem
-from flyteops.web.request_head import (
+from flyteops.web.api.problem import RETRY_AFTER_SECONDS, Fault, problem
+from flyteops.web.api.request import Head, normal_path, split_fields
+from flyteops.web.http.exchange import STATUS_LINES, Exchange
+from flyteops.web.http.outlet import Outlet, Patience
+from flyteops.web.http.peer import bound_unsent
+from flyteops.web.http.reader import WholeRequestReader
+from flyteops.web.http.request_head import (
     DETAILS,
     HEAD_TOO_LARGE,
     MAX_FIELDS,
@@ -40,12 +39,9 @@ from flyteops.web.request_head import (
     read_head,
     without_upgrade,
 )
-from flyteops.web.shortcut import Errand, Shortcut
-from flyteops.web.traffic import Traffic, Transfer
+from flyteops.web.http.traffic import Traffic, Transfer
 
 HEAD, BODY = "head", "body"
-
-ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 PIECE = 4_096
 """Bytes that are parsed at once, unless they are all of one body: so few that they hold few requests that have to wait."""
@@ -71,7 +67,6 @@ class Connection(asyncio.Protocol):
 
     # Attribute lookup in a dictionary would be slower: with so many attributes, it costs a request some percent.
     __slots__ = (
-        "_about",
         "_answered",
         "_app",
         "_awaits_go_ahead",
@@ -80,6 +75,7 @@ class Connection(asyncio.Protocol):
         "_deadline",
         "_fault",
         "_framing",
+        "_half",
         "_held",
         "_idle_since",
         "_idle_timer",
@@ -87,10 +83,10 @@ class Connection(asyncio.Protocol):
         "_missing",
         "_outlet",
         "_read",
+        "_reader",
         "_reads_no_more",
         "_rest",
         "_server",
-        "_shortcut",
         "_stage",
         "_timed_stage",
         "_timer",
@@ -129,8 +125,10 @@ class Connection(asyncio.Protocol):
         """Prepare for a connection; called by uvicorn's server, with these names."""
         self.loop = _loop or asyncio.get_running_loop()
         self._app = config.loaded_app
-        self._shortcut: Shortcut | None = getattr(self._app, "shortcut", None)
-        self.traffic: Traffic = getattr(self._app, "traffic", None) or Traffic()
+        self._reader: WholeRequestReader | None = self._app.reader
+        self.traffic: Traffic = self._app.traffic
+        # A request without the second part of its body, and its bytes.
+        self._half: Exchange | None = None
         self._held = b""
         self._server = server_state
         self._common_of: list[tuple[bytes, bytes]] = []
@@ -150,9 +148,9 @@ class Connection(asyncio.Protocol):
         self._reads_no_more = False
         self.is_half_closed = False
         # The request whose body is being read, the one being answered, and those that wait.
-        self._read: Cycle | None = None
-        self._answered: Cycle | Errand | None = None
-        self._waiting: deque[Cycle | Refusal] = deque()
+        self._read: Exchange | None = None
+        self._answered: Exchange | None = None
+        self._waiting: deque[Exchange | Refusal] = deque()
         # Times and timers.
         self._idle_since = 0.0
         self._idle_timer: TimerHandle | None = None
@@ -169,17 +167,7 @@ class Connection(asyncio.Protocol):
         bound_unsent(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
         self.peer = get_remote_addr(transport)
-        self.local = scheme, server = "https" if is_ssl(transport) else "http", get_local_addr(transport)
-        self._about = {
-            "type": "http",
-            "asgi": ASGI,
-            "http_version": "1.1",
-            "server": server,
-            "client": self.peer,
-            "scheme": scheme,
-            "root_path": "",
-            "extensions": {BREAK_OFF: self.break_off},
-        }
+        self.local = "https" if is_ssl(transport) else "http", get_local_addr(transport)
         self._idle_since = self.loop.time()
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._close_if_idle)
         if len(self._server.connections) > self.traffic.max_connections:
@@ -203,15 +191,15 @@ class Connection(asyncio.Protocol):
         if self._answered is not None:
             self._answered.leave()
         self._waiting.clear()
+        self._let_go()
         self._keep(b"")
-        self._about = {}  # it refers back to this connection, as does the parser
         self.flow.resume_writing()
-        del self.parser
+        del self.parser  # they refer to each other
 
     def eof_received(self) -> bool | None:
         """Keep answering a client that has closed its sending side only: it waits for the answers to its whole requests."""
-        if self._held:
-            self._read_held()
+        if self._half is not None:
+            self._parse(self._let_go())
         if self._read is not None and self._waiting and self._read is self._waiting[-1]:
             self._waiting.pop()  # the rest of this request will never arrive
             self._read = self._stage = None
@@ -231,8 +219,8 @@ class Connection(asyncio.Protocol):
 
     def _may_probe(self) -> bool:
         """Whether an interim response may be written now: only while a request waits, so no others must expect one."""
-        cycle = self._answered
-        return isinstance(cycle, Cycle) and cycle.scope.get(WAITS, False) and cycle.scope["http_version"] == "1.1"
+        request = self._answered
+        return request is not None and request.is_waiting and request.accepts_interim
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -250,32 +238,43 @@ class Connection(asyncio.Protocol):
         if self._rest:
             self._keep(self._rest + data)
             return
-        held, self._held = self._held, b""
-        if held:
-            data, self._stage = held + data, None
-        if not self._goes_the_short_way(data, is_second=bool(held)):
-            self._parse(data)
+        if not (self._read_second_part(data) if self._half is not None else self._read_whole(data)):
+            self._parse(self._let_go() + data)
         elif self._stage is not None or self._timer is not None:
             self._mind_the_time()
 
-    def _goes_the_short_way(self, data: bytes, *, is_second: bool) -> bool:
-        """Start a request on the shortcut; wait for its second part, as many clients send head and body apart."""
-        if self._shortcut is None or self._stage is not None or self._answered is not None or self.flow.write_paused:
+    def _read_whole(self, data: bytes) -> bool:
+        """Begin a request that is here as a whole; wait for its second part, as many clients send head and body apart."""
+        if self._reader is None or self._stage is not None or self._answered is not None or self.flow.write_paused:
             return False
-        found = self._shortcut.find(data, self)
-        if isinstance(found, Errand):
-            self._unread = self._framing = 0
-            self._answered = found
-            self._start(found.run())
-        elif found and not is_second:
-            self._held, self._stage = data, BODY
+        found = self._reader.read(data, self)
+        if found is None:
+            return False
+        if found.missing:
+            self._half, self._held, self._stage = found, data, BODY
         else:
-            return False
+            self._begin_whole(found)
         return True
 
-    def _read_held(self) -> None:
-        data, self._held, self._stage = self._held, b"", None
-        self._parse(data)
+    def _read_second_part(self, data: bytes) -> bool:
+        request = self._half
+        if request is None or request.missing != len(data):
+            return False
+        self._let_go()
+        request.supply(data)
+        self._begin_whole(request)
+        return True
+
+    def _begin_whole(self, request: Exchange) -> None:
+        self._unread = self._framing = self._missing = 0
+        self._answer(request)
+
+    def _let_go(self) -> bytes:
+        """Return the bytes that were held until the rest of their request arrived."""
+        held = self._held
+        if self._half is not None:
+            self._half, self._held, self._stage = None, b"", None
+        return held
 
     def read_on(self) -> None:
         """Resume reading after a pause."""
@@ -391,33 +390,36 @@ class Connection(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------- answering
 
-    def _begun(self) -> Cycle:
-        """Return the cycle of the request whose head has been read; it is answered now, or after those before it."""
+    def _begun(self) -> Exchange:
+        """Return the request whose head has been read; it is handled now, or after those before it."""
         version = self.parser.get_http_version()
         try:
             target = read_head(version, self.url, self.headers)
         except HeadError as error:
             self._fault = error.fault
             raise
-        scope = {
-            **self._about,
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "path": target.path.decode("ascii"),
-            "raw_path": target.path,
-            "query_string": target.query,
-            "headers": self.headers,
-        }
         self._missing = _body_length(self.headers)
+        fields, variable = split_fields(self.headers)
         is_modern = version != "1.0"
-        keep_alive = is_modern and self.parser.should_keep_alive()
-        cycle = Cycle(self, scope, keep_alive=keep_alive, awaits_go_ahead=self._awaits_go_ahead and is_modern)
+        exchange = Exchange(
+            self,
+            self.parser.get_method().decode("ascii"),
+            normal_path(target.path.decode("ascii")),
+            target.query,
+            Head(fields, self.local),
+            variable,
+            None,
+            keep_alive=is_modern and self.parser.should_keep_alive(),
+        )
+        exchange.accepts_interim = is_modern
+        if self._awaits_go_ahead and is_modern:
+            exchange.expect_go_ahead()
         if self._answered is None:
-            self._answer(cycle)
+            self._answer(exchange)
         else:
             self.flow.pause_reading()
-            self._waiting.append(cycle)
-        return cycle
+            self._waiting.append(exchange)
+        return exchange
 
     @property
     def common(self) -> bytes:
@@ -433,12 +435,9 @@ class Connection(asyncio.Protocol):
         """Whether so little is missing of the body being read that the rest can be skipped."""
         return self._missing is not None and self._missing <= self.most_skipped
 
-    def _answer(self, cycle: Cycle) -> None:
-        self._answered = cycle
-        self._start(cycle.run(self._app))
-
-    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(answering)
+    def _answer(self, request: Exchange) -> None:
+        self._answered = request
+        task = self.loop.create_task(request.run(self._app))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
@@ -460,8 +459,8 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close the connection after the requests received so far are answered; called by uvicorn's server."""
-        if self._held:
-            self._read_held()
+        if self._half is not None:
+            self._parse(self._let_go())
         last = self._waiting[-1] if self._waiting else self._answered
         if last is None:
             self._outlet.close()
@@ -517,7 +516,7 @@ class Connection(asyncio.Protocol):
         """Stop reading, and send the fault after the answers to earlier requests; an answer that has begun is broken off."""
         self._stop_timer()
         self._reads_no_more = True
-        self._held = b""
+        self._let_go()
         self._keep(b"")
         self._stage = self._missing = None
         unfinished, self._read = self._read, None

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from flyteops.storage.base import PAGE_BYTES
-from flyteops.web.exchange import Call, encode
-from flyteops.web.query import Query
-from flyteops.web.wire import Answer
+from flyteops.web.api.query import Query
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import encode
+from flyteops.web.api.schemas.wire import Answer
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Answer)
@@ -21,13 +22,13 @@ class Part(NamedTuple, Generic[View]):
     following: str | None
 
 
-def part_of(call: Call, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> Part[View]:
+def part_of(request: Request, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> Part[View]:
     """Return the part of a list that a request asks for by `start` and `limit`.
 
     Without a limit, all items from there on. A part is cut when it would be longer than
     `most_bytes`, but never before its first item.
     """
-    with call.query() as query:
+    with request.query() as query:
         start = query.number("start", 0, least=0)
         limit = _limit(query)
     views: list[View] = []

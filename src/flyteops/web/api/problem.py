@@ -19,8 +19,8 @@ from flyteops.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from flyteops.web.exchange import HeaderList, Reply
-from flyteops.web.wire import ProblemDetails
+from flyteops.web.api.response import HeaderList, Response
+from flyteops.web.api.schemas.wire import ProblemDetails
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Fault(NamedTuple):
 INTERNAL = Fault(500, "internal", "Something went wrong in the server.")
 
 
-def reply_to(error: Exception) -> Reply:
+def response_to(error: Exception) -> Response:
     """Return the reply for an error; an unexpected one is described in the log only."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     if status == 500 or not isinstance(error, FlyteError):
@@ -81,7 +81,7 @@ def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
     return [*problems[:MAX_PROBLEMS], Problem("", "more problems were found; fix these first")]
 
 
-def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Reply:
+def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Response:
     """Return problem details as JSON, the format that every client of errors reads."""
     details = ProblemDetails(
         type=f"urn:flyte:problem:{fault.code}",
@@ -91,4 +91,4 @@ def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), head
         code=fault.code,
         problems=_shown(problems),
     )
-    return Reply(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)
+    return Response(fault.status, msgspec.json.encode(details), PROBLEM_JSON, headers)

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyteops.web.exchange import Call, Reply
-from flyteops.web.problem import Fault, problem
+from flyteops.web.api.problem import Fault, problem
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import Response
 
 NOT_ALLOWED = Fault(405, "method-not-allowed", "Method not allowed.")
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Success(msgspec.Struct, frozen=True):
@@ -82,18 +83,34 @@ class Resource:
             self._handlers["HEAD"] = self._handlers["GET"]
         self._allow = ", ".join(sorted(self._handlers)).encode()
 
-    async def reply(self, call: Call) -> Reply:
+    def allows(self, method: str) -> bool:
+        """Return whether there is an operation for the method."""
+        return method in self._handlers
+
+    def handler_of(self, request: Request) -> Handler:
+        """Return the handler of a request that has been received as a whole, or one that receives the rest first."""
+        found = self._handlers.get(request.method)
+        if found is None or not request.is_whole:
+            return self.respond
+        handler, wants_body, needs_store = found
+        if wants_body is not None:
+            request.take_body(keep=wants_body)
+        if needs_store:
+            request.service.check_started()
+        return handler
+
+    async def respond(self, request: Request) -> Response:
         """Perform the operation of the request, once it has been received as a whole."""
-        found = self._handlers.get(call.scope["method"])
-        if found is None and call.scope["method"] == "OPTIONS":
-            await call.read(keep=False)
-            return Reply(200, headers=((b"allow", self._allow + b", OPTIONS"),))
+        found = self._handlers.get(request.method)
+        if found is None and request.method == "OPTIONS":
+            await request.read(keep=False)
+            return Response(200, headers=((b"allow", self._allow + b", OPTIONS"),))
         if found is None:
-            detail = f"{call.scope['method']} is not allowed here; allowed: {self._allow.decode()}."
+            detail = f"{request.method} is not allowed here; allowed: {self._allow.decode()}."
             return problem(NOT_ALLOWED, detail, headers=((b"allow", self._allow),))
         handler, wants_body, needs_store = found
         if wants_body is not None:
-            await call.read(keep=wants_body)
+            await request.read(keep=wants_body)
         if needs_store:
-            call.service.check_started()
-        return await handler(call)
+            request.service.check_started()
+        return await handler(request)

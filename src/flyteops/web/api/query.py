@@ -53,7 +53,10 @@ class Query:
 
     def text(self, *names: str) -> str | None:
         """Return the first of these fields that is given."""
-        return next((self._fields[name] for name in names if name in self._fields), None)
+        for name in names if self._fields else ():
+            if name in self._fields:
+                return self._fields[name]
+        return None
 
     def number(self, name: str, default: int, *, least: int, most: int = GREATEST) -> int:
         """Return a whole number."""

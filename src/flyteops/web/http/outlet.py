@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from flyteops.web.cycle import GO_AHEAD
-from flyteops.web.peer import is_reset, unacknowledged
+from flyteops.web.http.exchange import GO_AHEAD
+from flyteops.web.http.peer import is_reset, unacknowledged
 
 MOST_DISCARDED = 256 * 1024 * 1024
 """Maximum number of bytes that are dropped while the client still sends after the last answer."""

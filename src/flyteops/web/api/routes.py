@@ -4,19 +4,19 @@ from typing import Any, get_args
 
 from flyteops.model import Flow, PackDeclaration
 from flyteops.service.auditlog.entry import AuditEntry, ResourceKind
-from flyteops.web import audit, change, handler, hook, wire
+from flyteops.web.api import change, handlers, hook, query
+from flyteops.web.api.handlers import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
+from flyteops.web.api.operation import Operation, Parameter, Success
+from flyteops.web.api.part import GREATEST_LIMIT
+from flyteops.web.api.schemas import audit, wire
 from flyteops.web.auth import own
-from flyteops.web.handler import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
-from flyteops.web.operation import Operation, Parameter, Success
-from flyteops.web.part import GREATEST_LIMIT
-from flyteops.web.query import GREATEST
 
 PAGE = (
-    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": 0}),
+    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": query.GREATEST, "default": 0}),
     Parameter(
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most; 0 means as many as that",
-        {"type": "integer", "minimum": 0, "maximum": GREATEST, "default": DEFAULT_LIMIT},
+        {"type": "integer", "minimum": 0, "maximum": query.GREATEST, "default": DEFAULT_LIMIT},
     ),
 )
 
@@ -25,7 +25,7 @@ PART = (
     Parameter(
         "limit",
         f"how many to return, {GREATEST_LIMIT} at most; without it, all",
-        {"type": "integer", "minimum": 1, "maximum": GREATEST},
+        {"type": "integer", "minimum": 1, "maximum": query.GREATEST},
     ),
 )
 
@@ -71,7 +71,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/events",
-        handler=handler.send_event,
+        handler=handlers.send_event,
         name="sendEvent",
         tag="event",
         body=wire.EventBody,
@@ -82,7 +82,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/actions/take",
-        handler=handler.take_action,
+        handler=handlers.take_action,
         name="takeAction",
         tag="action",
         query=(
@@ -108,7 +108,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/actions/{actionId}/result",
-        handler=handler.complete_action,
+        handler=handlers.complete_action,
         name="actionResult",
         tag="actionResult",
         body=wire.EventBody,
@@ -120,7 +120,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/actions/{actionId}/heartbeat",
-        handler=handler.heartbeat,
+        handler=handlers.heartbeat,
         name="actionHeartbeat",
         tag="actionHeartbeat",
         query=(LEASE,),
@@ -130,7 +130,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/actions/{actionId}/return",
-        handler=handler.give_back_action,
+        handler=handlers.give_back_action,
         name="returnAction",
         tag="action",
         query=(
@@ -143,7 +143,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/actions",
-        handler=handler.list_actions,
+        handler=handlers.list_actions,
         name="listActions",
         tag="action",
         query=(
@@ -164,7 +164,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/actions/{actionId}/resolution",
-        handler=handler.resolve_action,
+        handler=handlers.resolve_action,
         name="resolveAction",
         tag="action",
         body=wire.Resolved,
@@ -175,7 +175,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/",
-        handler=handler.get_root,
+        handler=handlers.get_root,
         name="root",
         tag="info",
         needs_store=False,
@@ -184,7 +184,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1",
-        handler=handler.get_index,
+        handler=handlers.get_index,
         name="v1",
         tag="info",
         needs_store=False,
@@ -193,7 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/health",
-        handler=handler.get_health,
+        handler=handlers.get_health,
         name="health",
         tag="info",
         needs_store=False,
@@ -203,7 +203,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/health/live",
-        handler=handler.get_liveness,
+        handler=handlers.get_liveness,
         name="healthLive",
         tag="info",
         needs_store=False,
@@ -212,7 +212,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/health/ready",
-        handler=handler.get_readiness,
+        handler=handlers.get_readiness,
         name="healthReady",
         tag="info",
         needs_store=False,
@@ -224,7 +224,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/health/problems",
-        handler=handler.list_problems,
+        handler=handlers.list_problems,
         name="listHealthProblems",
         tag="info",
         outcomes={200: Success("What is set aside, the longest first.", wire.HealthProblemList)},
@@ -232,7 +232,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs",
-        handler=handler.register_pack,
+        handler=handlers.register_pack,
         name="registerPack",
         tag="pack",
         body=PackDeclaration,
@@ -243,7 +243,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/packs",
-        handler=handler.list_packs,
+        handler=handlers.list_packs,
         name="listPacks",
         tag="pack",
         query=PART,
@@ -253,7 +253,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/packs/{packId}",
-        handler=handler.get_pack,
+        handler=handlers.get_pack,
         name="getPack",
         tag="pack",
         outcomes={200: Success("The pack.", wire.PackView)},
@@ -262,7 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/packs/{packId}/datastore/{key}",
-        handler=handler.get_pack_item,
+        handler=handlers.get_pack_item,
         name="getPackItem",
         tag="pack",
         outcomes={200: Success("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
@@ -271,7 +271,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/packs/{packId}/presence",
-        handler=handler.report_presence,
+        handler=handlers.report_presence,
         name="reportPresence",
         tag="pack",
         body=wire.PresenceReport,
@@ -282,7 +282,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="DELETE",
         path="/v1/packs/{packId}",
-        handler=handler.delete_pack,
+        handler=handlers.delete_pack,
         name="deletePack",
         tag="pack",
         outcomes={204: Success("The pack is forgotten; what it did stays in the audit.")},
@@ -291,7 +291,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="POST",
         path="/v1/flows",
-        handler=handler.save_flow,
+        handler=handlers.save_flow,
         name="saveFlow",
         tag="flow",
         body=Flow,
@@ -302,7 +302,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/flows",
-        handler=handler.list_flows,
+        handler=handlers.list_flows,
         name="listFlows",
         tag="flow",
         query=PART,
@@ -312,7 +312,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/flows/{flowName}",
-        handler=handler.get_flow,
+        handler=handlers.get_flow,
         name="getFlow",
         tag="flow",
         outcomes={200: Success("The flow as it was posted.", wire.FlowView)},
@@ -321,7 +321,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="DELETE",
         path="/v1/flows/{flowName}",
-        handler=handler.delete_flow,
+        handler=handlers.delete_flow,
         name="deleteFlow",
         tag="flow",
         outcomes={204: Success("The flow is deleted; executions of it go on.")},
@@ -330,7 +330,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/datastore",
-        handler=handler.list_items,
+        handler=handlers.list_items,
         name="listDatastoreItems",
         tag="datastore",
         query=PART,
@@ -340,7 +340,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="PUT",
         path="/v1/datastore/{key}",
-        handler=handler.save_item,
+        handler=handlers.save_item,
         name="saveDatastoreItem",
         tag="datastore",
         body=wire.DataItemForm,
@@ -350,7 +350,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/datastore/{key}",
-        handler=handler.get_item,
+        handler=handlers.get_item,
         name="getDatastoreItem",
         tag="datastore",
         outcomes={200: Success("The bytes as they were stored, with their content type.", bytes, media_type="*/*")},
@@ -359,7 +359,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="DELETE",
         path="/v1/datastore/{key}",
-        handler=handler.delete_item,
+        handler=handlers.delete_item,
         name="deleteDatastoreItem",
         tag="datastore",
         outcomes={204: Success("The item is deleted.")},
@@ -368,7 +368,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/audit/flows",
-        handler=handler.list_executions,
+        handler=handlers.list_executions,
         name="findFlows",
         tag="flowAudit",
         query=EXECUTION_FILTER,
@@ -378,7 +378,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/audit/flows/{correlationId}",
-        handler=handler.get_execution,
+        handler=handlers.get_execution,
         name="getFlowExecution",
         tag="flowAudit",
         outcomes={200: Success("The execution with all its actions.", audit.ExecutionView)},
@@ -387,7 +387,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/executions",
-        handler=handler.list_runs,
+        handler=handlers.list_runs,
         name="listExecutions",
         tag="execution",
         query=EXECUTION_FILTER,
@@ -397,7 +397,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/executions/{executionId}",
-        handler=handler.get_run,
+        handler=handlers.get_run,
         name="getExecution",
         tag="execution",
         outcomes={200: Success("The execution with all its actions.", audit.RunView)},
@@ -406,7 +406,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/audit/events",
-        handler=handler.list_events,
+        handler=handlers.list_events,
         name="findEvents",
         tag="eventAudit",
         query=(
@@ -421,7 +421,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/v1/audit/events/{eventId}",
-        handler=handler.get_event,
+        handler=handlers.get_event,
         name="getEvent",
         tag="eventAudit",
         outcomes={200: Success("The event with all decisions about it.", audit.AuditEvent)},

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flyteops.errors import NotFoundError
-from flyteops.web.exchange import Call, HeaderList, Reply
+from flyteops.web.api.request import Request
+from flyteops.web.api.response import HeaderList, Response
 
 HTML = b"text/html; charset=utf-8"
 CONTENT_TYPES = {".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8", ".png": b"image/png"}
@@ -25,14 +26,14 @@ class Page:
 
     def __init__(self, page: Path, files: Iterable[Path], *, styles: bytes = b"'self'") -> None:
         headers = _headers(styles)
-        self._page = Reply(200, page.read_bytes(), HTML, headers)
-        self._files = {file.name: Reply(200, file.read_bytes(), CONTENT_TYPES[file.suffix], headers) for file in files}
+        self._page = Response(200, page.read_bytes(), HTML, headers)
+        self._files = {file.name: Response(200, file.read_bytes(), CONTENT_TYPES[file.suffix], headers) for file in files}
 
-    async def page(self, call: Call) -> Reply:
+    async def page(self, request: Request) -> Response:
         return self._page
 
-    async def file(self, call: Call) -> Reply:
-        name = call.params["name"]
+    async def file(self, request: Request) -> Response:
+        name = request.params["name"]
         if name not in self._files:
             raise NotFoundError(f"There is no file {name!r} for the page.")
         return self._files[name]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import httptools
 
-from flyteops.web.problem import Fault
+from flyteops.web.api.problem import Fault
 
 HeaderLines = list[tuple[bytes, bytes]]
 

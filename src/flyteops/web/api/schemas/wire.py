@@ -14,7 +14,7 @@ from flyteops.errors import Problem
 from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
 from flyteops.storage.base import Claimed
 from flyteops.timeformat import format_timestamp
-from flyteops.web.link import Site
+from flyteops.web.api.link import Site
 
 if TYPE_CHECKING:  # the command line reads answers without the server's dependencies
     from flyteops.service import HealthProblem

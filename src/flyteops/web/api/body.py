@@ -12,10 +12,11 @@ from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, pars
 from flyteops.errors import InputError, Problem, TooLargeError
 from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
 from flyteops.timeformat import parse_nanosecond, parse_timestamp
-from flyteops.web.exchange import LARGE, Call, size_text
-from flyteops.web.link import Headers, collides
-from flyteops.web.multipart import Part, parse_form
-from flyteops.web.wire import EventBody, EventText, PresenceReport, Resolved
+from flyteops.web.api.link import collides
+from flyteops.web.api.request import Request, size_text
+from flyteops.web.api.response import LARGE
+from flyteops.web.api.schemas.wire import EventBody, EventText, PresenceReport, Resolved
+from flyteops.web.http.multipart import Part, parse_form
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 
@@ -25,43 +26,49 @@ LONGEST_KEY = 255
 
 T = TypeVar("T")
 
-decode_any = msgspec.json.Decoder().decode
-decode_event = msgspec.json.Decoder(EventText).decode
-decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(EventText).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-async def happening(call: Call) -> Happening:
-    """Return the event in the body; raise `InputError`."""
-    if len(call.body) >= LARGE:
-        return await asyncio.to_thread(_happening, call)
-    return _happening(call)
+def parse_event(request: Request) -> Happening:
+    """Return the event in the body; raise `InputError` with all of its errors."""
+    return event_of_yaml(request.body) if request.head.is_yaml else event_of_json(request.body)
 
 
-def _happening(call: Call) -> Happening:
-    body = call.body
-    told = None if call.is_yaml else told_plainly(body)
-    if told is None and not call.is_yaml:
-        body = first_json(mended_json(body))
-        told = told_plainly(body)
-    return told or _told_in_full(call, body)
+async def parse_large_event(request: Request) -> Happening:
+    """Return the event in a large body, which is read in a thread; raise `InputError`."""
+    return await asyncio.to_thread(parse_event, request)
 
 
-def told_plainly(body: bytes) -> Happening | None:
+def event_of_json(body: bytes) -> Happening:
+    """Return the event in a JSON body; raise `InputError` with all of its errors."""
+    event = decode_event(body)
+    if event is None:
+        fixed = first_json(mended_json(body))
+        event = decode_event(fixed) or _event(_json(body), lambda _: _payload_text(fixed))
+    return event
+
+
+def event_of_yaml(body: bytes) -> Happening:
+    """Return the event in a YAML body; raise `InputError` with all of its errors."""
+    return _event(_yaml(body), lambda event: msgspec.json.encode(event.payload))
+
+
+def decode_event(body: bytes) -> Happening | None:
     """Return the event if its body has the common form, or None if it needs a closer look."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
     try:
-        decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
-        text = decode_event(body)
+        _decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
+        text = _decode_text(body)
         created_at = parse_timestamp(text.created_at, "createdAt")
         return Happening(text.event, bytes(text.payload), created_at, parse_nanosecond(text.created_at), text.failure)
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
 
-def _told_in_full(call: Call, body: bytes) -> Happening:
-    """Return the event; raise `InputError` with all of its errors."""
-    document = _document(call)
+def _event(document: Document, payload: Callable[[EventBody], bytes]) -> Happening:
     problems: list[Problem] = []
     event = EventBody("")
     created_at, nanosecond = None, 0
@@ -77,8 +84,7 @@ def _told_in_full(call: Call, body: bytes) -> Happening:
         problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
     if problems:
         raise InputError(f"The body does not have the expected form: {problems[0]}.", problems=problems)
-    payload = msgspec.json.encode(event.payload) if call.is_yaml else _payload_text(body)
-    return Happening(event.event, payload, created_at, nanosecond, event.failure)
+    return Happening(event.event, payload(event), created_at, nanosecond, event.failure)
 
 
 def _given(value: Json, name: str) -> Json:
@@ -88,15 +94,17 @@ def _given(value: Json, name: str) -> Json:
 
 
 def _payload_text(body: bytes) -> bytes:
-    fields = decode_fields(body)
+    fields = _decode_fields(body)
     folded = {key.casefold(): text for key, text in reversed(fields.items())}
     return bytes(fields.get("payload", folded.get("payload", Raw(b"null"))))
 
 
-def _document(call: Call) -> Document:
-    if not call.is_yaml:
-        return _json(call.body)
-    document = parse_yaml(call.body)
+def _document(request: Request) -> Document:
+    return _yaml(request.body) if request.head.is_yaml else _json(request.body)
+
+
+def _yaml(body: bytes) -> Document:
+    document = parse_yaml(body)
     try:
         msgspec.json.encode(document.value)
     except (ValueError, OverflowError, RecursionError) as error:
@@ -115,9 +123,8 @@ def _json(body: bytes) -> Document:
     return parse_json(first)
 
 
-def idempotency_key(headers: Headers) -> str | None:
+def idempotency_key(key: bytes | None) -> str | None:
     """Return the key that identifies an event that is sent again; raise `InputError`."""
-    key = headers.get(b"idempotency-key")
     if key is None:
         return None
     if not key.strip() or len(key) > LONGEST_KEY or not key.isascii():
@@ -126,11 +133,11 @@ def idempotency_key(headers: Headers) -> str | None:
     return key.decode()
 
 
-async def in_document(call: Call, use: Callable[[Document], T]) -> T:
+async def in_document(request: Request, use: Callable[[Document], T]) -> T:
     """Return the result of `use` for the body; a large body is read in a thread."""
-    if len(call.body) >= LARGE:
-        return await asyncio.to_thread(lambda: use(_document(call)))
-    return use(_document(call))
+    if len(request.body) >= LARGE:
+        return await asyncio.to_thread(lambda: use(_document(request)))
+    return use(_document(request))
 
 
 def resolution(document: Document) -> Resolved:
@@ -176,17 +183,17 @@ class Given(NamedTuple):
     has_description: bool
 
 
-def data_item(call: Call) -> Given:
+def data_item(request: Request) -> Given:
     """Return the datastore item in a form; raise `InputError`."""
-    form = parse_form(call.headers.get(b"content-type", b""), call.body)
+    form = parse_form(request.headers.get(b"content-type", b""), request.body)
     value = form.get("value")
     if value is None:
         raise InputError("The form has no part 'value'.", problems=[Problem("value", "is missing")])
-    if len(value.value) > call.options.max_body_bytes:
-        raise TooLargeError(f"The value is larger than the {size_text(call.options.max_body_bytes)} that this server accepts.")
+    if len(value.value) > request.options.max_body_bytes:
+        raise TooLargeError(f"The value is larger than the {size_text(request.options.max_body_bytes)} that this server accepts.")
     description = form.get("description")
     item = DataItem(
-        key=call.params["key"],
+        key=request.params["key"],
         content_type=_content_type(value.content_type),
         value=value.value,
         description="" if description is None else _text(description.value),

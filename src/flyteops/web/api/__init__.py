@@ -1,0 +1,1 @@
+"""API v1: its routes, handlers and schemas."""

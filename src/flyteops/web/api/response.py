@@ -1,0 +1,86 @@
+"""A response: as handlers return it, and as the bytes of its head and body."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from flyteops.document import to_yaml
+from flyteops.service.auditlog.entry import AuditEntry
+from flyteops.web.api.media import JSON, YAML
+from flyteops.web.api.request import Head
+from flyteops.web.api.schemas.wire import Answer
+
+HeaderList = tuple[tuple[bytes, bytes], ...]
+
+LARGE = 64 * 1024
+"""Size in bytes from which slow reading and writing is done in a thread, so that others need not
+wait."""
+
+encode = msgspec.json.Encoder().encode
+
+
+class Message(NamedTuple):
+    """A response in bytes; `head` are its header lines.
+
+    If it `closes`, the connection ends with it.
+    """
+
+    status: int
+    head: bytes
+    body: bytes
+    closes: bool
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A response to a request.
+
+    `value` is written in the format that the client asks for; bytes go out as they are.
+    """
+
+    status: int
+    value: Answer | AuditEntry | bytes | dict[str, Any] | None = None
+    content_type: bytes = b""
+    headers: HeaderList = ()
+
+    async def in_format(self, head: Head) -> "Response":
+        """Return the response in the format that a request with this head asks for, if it is not JSON."""
+        if not head.wants_yaml or self.value is None or isinstance(self.value, bytes):
+            return self
+        body = encode(self.value)
+        value = msgspec.json.decode(body)
+        text = to_yaml(value) if len(body) < LARGE else await asyncio.to_thread(to_yaml, value)
+        return msgspec.structs.replace(self, value=text, content_type=YAML)
+
+    def message(self, head: Head, more: bytes = b"") -> Message:
+        """Return the message for a request with that head; `more` are further header lines.
+
+        Raise `ValueError` for a header of several lines.
+        """
+        value = self.value
+        if value is None or isinstance(value, bytes):
+            content_type, body = self.content_type, value or b""
+        else:
+            content_type, body = JSON, encode(value)
+        lines = more + header_lines(self.headers) if self.headers else more
+        if self.status != 204:
+            lines += b"content-length: %d\r\n" % len(body)
+        if content_type and self.status != 204:
+            lines += b"content-type: %b\r\nx-content-type-options: nosniff\r\n" % _checked(content_type)
+        closes = self.status >= 400 and b"expect" in head.fields  # the client now holds back the body: it will never arrive
+        return Message(self.status, lines, body, closes)
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return header lines.
+
+    Raise `ValueError` for a value with line breaks.
+    """
+    return b"".join([b"%b: %b\r\n" % (name, _checked(value, name)) for name, value in headers])
+
+
+def _checked(value: bytes, name: bytes = b"content-type") -> bytes:
+    if b"\n" in value or b"\r" in value:
+        raise ValueError(f"the header {name.decode()} would be more than one")
+    return value

@@ -1,0 +1,1 @@
+"""HTTP/1.1 over sockets: bytes become requests, responses become bytes, within bounds."""
