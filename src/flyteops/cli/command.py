@@ -82,7 +82,7 @@ def _exit_code(error: FlyteError) -> int:
 class Command(click.Command):
     """A command whose function may be a coroutine function, and may raise the errors of Flyte."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             result = super().invoke(ctx)
             return asyncio.run(result) if inspect.iscoroutine(result) else result

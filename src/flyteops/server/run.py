@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flyteops import __version__
 from flyteops.errors import FlyteError, UnavailableError
@@ -31,6 +31,7 @@ from flyteops.storage.base import Store
 if TYPE_CHECKING:
     from flyteops.server.auth import Access
     from flyteops.server.tls import Tls
+    from flyteops.service.seal import Seals
 
 
 LOGGER = logging.getLogger("flyte.server")
@@ -164,7 +165,7 @@ async def work(settings: Settings, store: Store, service: Service, access: "Acce
     await asyncio.gather(sweep(service, stop), service.keep_time(), *([keep_current(service)] if service.is_shared else []))
 
 
-def make_service(settings: Settings, store: Any) -> Service:
+def make_service(settings: Settings, store: Store) -> Service:
     """Return the use cases on a store, with the real clock and real randomness."""
     housekeeping = Housekeeping(
         keep_for=settings.keep_for,
@@ -198,7 +199,7 @@ def tune_interpreter() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
-def make_seals(settings: Settings) -> Any:
+def make_seals(settings: Settings) -> "Seals | None":
     """Return the encryption of secrets; None without keys."""
     keys = keys_of(settings)
     if not keys:

@@ -264,9 +264,10 @@ class ChangeLog:
         while True:
             try:
                 await self._settle()
-                return
             except ConflictError:  # another server has written an entry meanwhile, perhaps the same
                 self._head = None
+            else:
+                return
 
     async def sweep(self) -> None:
         """Write postponed entries, and regularly record changes that a dead server did not make."""
