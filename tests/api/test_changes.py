@@ -15,7 +15,8 @@ from flyteops.service.seal import Seals
 from flyteops.service.state import survey
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
-from tests.api.conftest import BASE, Clock, running
+from tests.api.conftest import BASE, running
+from tests.support.clock import Clock
 
 VALUE = 'hun"ter\\2ä'
 

@@ -23,7 +23,8 @@ from flyteops.web.app import create_app
 from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.policyfile import read_policy
 from flyteops.web.exchange import Options
-from tests.api.conftest import BASE, Clock, Server
+from tests.api.conftest import BASE, Server
+from tests.support.clock import Clock
 
 JSON = {"Content-Type": "application/json"}
 PUSH = b'{"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}}'

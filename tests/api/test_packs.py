@@ -11,7 +11,7 @@ from flyteops.service import Service
 from flyteops.web.exchange import Call, Options
 from flyteops.web.part import part_of
 from flyteops.web.wire import Answer
-from tests.api.conftest import Clock
+from tests.support.clock import Clock
 
 BASE = "http://flyte.test"
 Register = Callable[..., Awaitable[dict[str, Any]]]

@@ -18,7 +18,8 @@ from flyteops.web.auth.gate import Gate
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import uncovered
 from flyteops.web.exchange import Options
-from tests.api.conftest import BASE, Clock
+from tests.api.conftest import BASE
+from tests.support.clock import Clock
 
 LABELS = {"env": "staging"}
 

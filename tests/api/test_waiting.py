@@ -11,7 +11,8 @@ import pytest
 
 from flyteops.service import Service
 from flyteops.web.exchange import Call, Options
-from tests.api.conftest import Clock, Server
+from tests.api.conftest import Server
+from tests.support.clock import Clock
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 

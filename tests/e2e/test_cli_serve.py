@@ -12,15 +12,9 @@ import httpx2
 import pytest
 
 from tests.e2e.server import READY
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
