@@ -54,7 +54,7 @@ class Invocation(msgspec.Struct, frozen=True):
             return name  # the system finds it, from the folder in which it runs
         program = shutil.which(name, path=self.environment().get("PATH", os.defpath))
         if program is None:
-            message = f"there is no program {name!r} on the PATH of the pack"
+            message = f"the program {name!r} is not on the PATH of the pack"
             raise FileNotFoundError(message)
         return os.path.abspath(program)  # noqa: PTH100 - the folder changes before it runs
 

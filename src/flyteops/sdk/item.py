@@ -35,7 +35,7 @@ class Items:
         try:
             return msgspec.json.decode(answer.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
+            message = f"the datastore item {key!r} is not valid JSON: {error}"
             raise InputError(message) from error
 
     async def _get(self, key: str, registration: Registration | None) -> httpx2.Response:

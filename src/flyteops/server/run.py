@@ -262,8 +262,8 @@ def warn(settings: Settings, listener: socket.socket) -> None:
         announce_access(settings, is_local=is_loopback(listener))
     elif not is_loopback(listener):
         LOGGER.warning(
-            "Auth is off and %s can be reached from other computers: whoever reaches it can run commands in the packs."
-            " Switch auth on, set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
+            "Auth is off and %s is reachable from other computers: anyone who can connect can run commands in the packs."
+            " Enable auth, set FLYTE_HOST=127.0.0.1, or restrict network access to trusted people and packs.",
             listener.getsockname()[0],
         )
     if settings.packs_without_token and not settings.has_auth:

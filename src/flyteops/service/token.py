@@ -161,7 +161,7 @@ class TokenBook:
         note = Note(TOKEN, token.token_id, msgspec.json.encode(token))
         async with self._changes.turn():
             if token.token_id in self._tokens:
-                raise ConflictError(f"There is a token {token.token_id!r} already.")
+                raise ConflictError(f"The token {token.token_id!r} already exists.")
             async with self._changes.recorded(by, thing("token", token.token_id), None, token.state):
                 await self._store.save_note(note, replaces=False)
                 self._tokens[token.token_id] = token

@@ -119,7 +119,7 @@ class _Examiner:
             return None
         name = given.name or " ".join(pattern.opening)
         if name in self._names:
-            self._report(where, f"there is another command {name!r}; say `name`")
+            self._report(where, f"another command is called {name!r}; give this one a `name`")
             return None
         self._names.add(name)
         return Command(name, pattern, given.help, permission, confirmation)
