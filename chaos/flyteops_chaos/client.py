@@ -59,7 +59,7 @@ class Client:
         self.history.unexpected[f"{method} {shape} was answered with {answer.status_code}: {answer.text[:200]}"] += 1
 
     async def insist(
-        self, method: str, path: str, *, accept: Callable[[int], bool], url: str | None = None, **options: Any
+        self, method: str, path: str, *, accept: Callable[[int], bool], url: str | None = None, **options: object
     ) -> httpx2.Response:
         """Repeat a call until the server responds with a status that is accepted."""
         while True:
@@ -71,7 +71,7 @@ class Client:
                 pass
             await asyncio.sleep(PAUSE)
 
-    async def get(self, path: str) -> Any:
+    async def get(self, path: str) -> Any:  # noqa: ANN401 - JSON of any form
         """Return the content at a path, as soon as a server returns it."""
         return (await self.insist("GET", path, accept=lambda status: status == 200)).json()
 

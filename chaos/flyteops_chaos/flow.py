@@ -69,7 +69,7 @@ def flows(delay_seconds: float) -> list[dict[str, Any]]:
     return [_work(), _delay(delay_seconds), _join(), version_flow(1), _hook(), _offer()]
 
 
-def _first(kind: str, command: str, step_id: str = "first", **more: Any) -> dict[str, Any]:
+def _first(kind: str, command: str, step_id: str = "first", **more: object) -> dict[str, Any]:
     """Return a step that begins an execution."""
     return {
         "id": step_id,
@@ -79,7 +79,7 @@ def _first(kind: str, command: str, step_id: str = "first", **more: Any) -> dict
     }
 
 
-def _then(command: str, depends_on: Any, event: str, step_id: str) -> dict[str, Any]:
+def _then(command: str, depends_on: object, event: str, step_id: str) -> dict[str, Any]:
     return {
         "id": step_id,
         "dependsOn": depends_on,

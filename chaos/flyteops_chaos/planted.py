@@ -247,7 +247,7 @@ def _change_joins(may_begin: Callable[[Step, engine.Standing], bool]) -> None:
 def never_look_at_the_time(store: Store) -> None:
     """Never process lost actions."""
 
-    async def do_nothing(*_: Any, **__: Any) -> Advanced:
+    async def do_nothing(*_: object, **__: object) -> Advanced:
         return Advanced(0, None)
 
     put_in_place(store, advance=do_nothing)
@@ -315,7 +315,7 @@ def answer_500(store: Store) -> None:
 
 
 def _failing(verb: Callable[..., Any]) -> Callable[..., Any]:
-    async def fail_now_and_then(*values: Any, **options: Any) -> Any:
+    async def fail_now_and_then(*values: object, **options: object) -> object:
         result = await verb(*values, **options)
         if random.random() < 0.01:  # noqa: S311 - not a secret
             raise RuntimeError("a planted fault")
@@ -330,7 +330,7 @@ def log_tracebacks(store: Store) -> None:
 
     async def noisy(*values: Any, **options: Any) -> Advanced:
         try:
-            raise RuntimeError("a planted fault")
+            raise RuntimeError("a planted fault")  # noqa: TRY301 - for its traceback
         except RuntimeError:
             LOGGER.exception("Something failed")
         return await advance(*values, **options)
@@ -351,7 +351,7 @@ def sync_at_checkpoints_only(_store: Store) -> None:
 def _set_synchronous(mode: str) -> None:
     prepare = vars(sqlite)["prepare"]
 
-    def careless(path: Path) -> Any:
+    def careless(path: Path) -> object:
         connection = prepare(path)
         connection.execute(f"PRAGMA synchronous = {mode}")
         return connection

@@ -8,7 +8,7 @@ expanded within bounds.
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 import yaml
@@ -336,10 +336,10 @@ class _YamlReader:
                 builders.pop()
                 self._close(top, builders[-1], event)
             else:
-                self._leaf(event, top)
+                self._leaf(cast("yaml.AliasEvent | yaml.ScalarEvent", event), top)
         return builders[0].value
 
-    def _opened(self, event: Any, top: "_Builder", depth: int) -> "_Builder":
+    def _opened(self, event: yaml.CollectionStartEvent, top: "_Builder", depth: int) -> "_Builder":
         self._check_depth(depth, event)
         if top.wants_key:
             raise self._fault(event, TEMPLATE_HINT)
@@ -350,15 +350,15 @@ class _YamlReader:
         opened.depth = depth - 1
         return opened
 
-    def _check_depth(self, depth: int, event: Any) -> None:
+    def _check_depth(self, depth: int, event: yaml.Event) -> None:
         if depth > MAX_DEPTH:
             raise self._fault(event, f"it is nested deeper than {MAX_DEPTH} levels")
 
-    def _check_tag(self, event: Any, kind: str) -> None:
+    def _check_tag(self, event: yaml.CollectionStartEvent, kind: str) -> None:
         if event.tag not in (None, "!", TAG + kind):
             raise self._fault(event, f"the tag {event.tag.replace(TAG, '!!')} has no meaning here")
 
-    def _close(self, closed: "_Builder", parent: "_Builder", event: Any) -> None:
+    def _close(self, closed: "_Builder", parent: "_Builder", event: yaml.Event) -> None:
         if closed.merged:
             merged = {key: value for source in reversed(closed.merged) for key, value in source.items()}
             closed.value = {**merged, **closed.value}
@@ -367,7 +367,7 @@ class _YamlReader:
         parent.height = max(parent.height, closed.height + 1)
         self._attach(parent, closed.value, event)
 
-    def _leaf(self, event: Any, top: "_Builder") -> None:
+    def _leaf(self, event: yaml.AliasEvent | yaml.ScalarEvent, top: "_Builder") -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise self._fault(event, f"the alias *{event.anchor} has no anchor before it")
@@ -386,7 +386,7 @@ class _YamlReader:
             self._note(top, event)
             self._attach(top, value, event)
 
-    def _set_key(self, top: "_Builder", event: Any) -> None:
+    def _set_key(self, top: "_Builder", event: yaml.ScalarEvent) -> None:
         key = event.value
         if key in top.value:
             raise self._fault(event, f"the key {key!r} is given twice")
@@ -394,7 +394,7 @@ class _YamlReader:
             self._anchors[event.anchor] = _Anchored(key, 1, 0)
         top.key, top.key_is_merge = key, key == "<<" and event.implicit[0]
 
-    def _attach(self, top: "_Builder", value: Json, event: Any) -> None:
+    def _attach(self, top: "_Builder", value: Json, event: yaml.Event) -> None:
         if isinstance(top.value, dict) and top.wants_key:
             if not isinstance(value, str):
                 raise self._fault(event, TEMPLATE_HINT)
@@ -408,16 +408,16 @@ class _YamlReader:
         else:
             top.add(value)
 
-    def _note(self, top: "_Builder", event: Any) -> Places:
+    def _note(self, top: "_Builder", event: yaml.Event) -> Places:
         self._count(1 + len(getattr(event, "value", "")) // ALIASED_TEXT, event)
-        return top.note(Place(event.start_mark.line + 1, event.start_mark.column + 1))
+        return top.note(_place(event))
 
-    def _count(self, nodes: int, event: Any) -> None:
+    def _count(self, nodes: int, event: yaml.Event) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             raise self._fault(event, f"it holds more than {MAX_NODES} values once its aliases are expanded")
 
-    def _scalar(self, event: Any) -> Json:
+    def _scalar(self, event: yaml.ScalarEvent) -> Json:
         if event.tag in ("!", TAG + "str", TAG + "timestamp") or (event.tag is None and not event.implicit[0]):
             return event.value
         if event.tag is not None and event.tag not in {TAG + kind for kind in ("int", "float", "bool", "null")}:
@@ -427,7 +427,7 @@ class _YamlReader:
             raise self._fault(event, f"{value!r} does not fit the tag {event.tag.replace(TAG, '!!')}")
         return value
 
-    def _plain(self, event: Any) -> Json:
+    def _plain(self, event: yaml.ScalarEvent) -> Json:
         text: str = event.value
         if text in NULLS:
             return None
@@ -440,9 +440,13 @@ class _YamlReader:
         except ValueError as error:
             raise self._fault(event, f"the number {text[:20]}... is out of range: {NUMBERS}") from error
 
-    def _fault(self, event: Any, message: str) -> InputError:
-        mark = event.start_mark
-        return _invalid("YAML", message, Place(mark.line + 1, mark.column + 1))
+    def _fault(self, event: yaml.Event, message: str) -> InputError:
+        return _invalid("YAML", message, _place(event))
+
+
+def _place(event: yaml.Event) -> Place:
+    mark = cast("yaml.Mark", event.start_mark)
+    return Place(mark.line + 1, mark.column + 1)
 
 
 def is_nothing(event: yaml.Event) -> bool:
@@ -529,7 +533,7 @@ class _PlainDumper(Dumper):  # type: ignore[misc] # the class is chosen at run t
         return True
 
 
-def _represent_text(dumper: Any, text: str) -> Any:
+def _represent_text(dumper: yaml.Dumper, text: str) -> yaml.ScalarNode:
     style = None
     if LOOKS_LIKE_SOMETHING_ELSE.fullmatch(text):
         style = '"'

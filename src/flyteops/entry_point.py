@@ -46,5 +46,5 @@ def _metadata(read: Callable[[], T], default: T) -> T:
     """Read metadata of a distribution; return the default if it is damaged."""
     try:
         return read()
-    except Exception:  # finders and metadata are third-party code and data: one distribution must not hide others
+    except Exception:  # noqa: BLE001 - finders and metadata are third-party code and data: one distribution must not hide others
         return default

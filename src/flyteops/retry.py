@@ -85,7 +85,7 @@ def _describe(error: BaseException, depth: int) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as fault:  # third-party code, which may do anything
+    except BaseException as fault:  # noqa: BLE001 - third-party code, which may do anything
         return f"(its text cannot be read: {type(fault).__name__})"
 
 

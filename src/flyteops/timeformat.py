@@ -27,14 +27,18 @@ def parse_timestamp(text: str | None, path: str) -> datetime | None:
     """
     if text is None:
         return None
+    if RFC_3339.fullmatch(text) is None:
+        raise _invalid(path)
     try:
-        if RFC_3339.fullmatch(text) is None:
-            raise ValueError(text)
         at = datetime.fromisoformat(text)
         return None if at.astimezone(UTC) == ZERO else at
     except (ValueError, OverflowError) as error:
-        message = "must be a time such as 2026-03-01T12:30:00Z or 2026-03-01T12:30:00.25+02:00"
-        raise InputError(f"{path} {message}.", problems=[Problem(path, message)]) from error
+        raise _invalid(path) from error
+
+
+def _invalid(path: str) -> InputError:
+    message = "must be a time such as 2026-03-01T12:30:00Z or 2026-03-01T12:30:00.25+02:00"
+    return InputError(f"{path} {message}.", problems=[Problem(path, message)])
 
 
 def parse_nanosecond(text: str | None) -> int:

@@ -9,7 +9,6 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,11 @@ from flyteops.web.api.response import Message
 from flyteops.web.app import Application, create_app
 from flyteops.web.http.connection import Connection
 from tests.shared import PLACES
+from tests.support.clock import Clock
 
 BASE = "http://flyte.test"
 
 Place = Callable[[], contextlib.AbstractAsyncContextManager[str]]
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def move(self, by: timedelta) -> None:
-        self.now += by
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from flyteops.model import Event, NewAction, Outcome, PackRef
 from flyteops.storage.base import Store
-from tests.api.conftest import Clock
+from tests.support.clock import Clock
 
 BASE = "http://flyte.test"
 Make = Callable[..., Awaitable[dict[str, Any]]]

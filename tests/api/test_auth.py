@@ -21,8 +21,9 @@ from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.oidc import Issuer, Verifier
 from flyteops.web.auth.policyfile import read_policy
-from tests.api.conftest import BASE, Clock, running
+from tests.api.conftest import BASE, running
 from tests.provider import PRIVATE, Provider, jwk
+from tests.support.clock import Clock
 
 POLICY = dedent(
     """

@@ -15,7 +15,8 @@ from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import Store
 from flyteops.web.app import create_app
-from tests.api.conftest import BASE, Clock, running
+from tests.api.conftest import BASE, running
+from tests.support.clock import Clock
 
 VALUE = 'hun"ter\\2ä'
 

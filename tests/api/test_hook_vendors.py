@@ -16,8 +16,9 @@ from flyteops.service import Service
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
-from tests.api.conftest import BASE, Clock
+from tests.api.conftest import BASE
 from tests.api.test_hooks import JSON, Create, calls, create, events, hex_of, service
+from tests.support.clock import Clock
 
 __all__ = ["create", "service"]  # fixtures
 

@@ -23,7 +23,8 @@ from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.policyfile import read_policy
-from tests.api.conftest import BASE, Clock, Server
+from tests.api.conftest import BASE, Server
+from tests.support.clock import Clock
 
 JSON = {"Content-Type": "application/json"}
 PUSH = b'{"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}}'

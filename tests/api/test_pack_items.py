@@ -15,7 +15,8 @@ from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.policyfile import read_policy
-from tests.api.conftest import BASE, Clock
+from tests.api.conftest import BASE
+from tests.support.clock import Clock
 
 
 class Claimed:

@@ -9,7 +9,8 @@ import pytest
 
 from flyteops.web.api.part import part_of
 from flyteops.web.api.schemas.wire import Answer
-from tests.api.conftest import Asked, Clock
+from tests.api.conftest import Asked
+from tests.support.clock import Clock
 
 BASE = "http://flyte.test"
 Register = Callable[..., Awaitable[dict[str, Any]]]

@@ -9,7 +9,7 @@ import pytest
 
 from flyteops.service import Service
 from flyteops.storage.base import Store
-from tests.api.conftest import Clock
+from tests.support.clock import Clock
 
 Register = Callable[..., Awaitable[dict[str, Any]]]
 SECOND = timedelta(seconds=1)

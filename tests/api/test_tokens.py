@@ -18,7 +18,8 @@ from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
 from flyteops.web.auth.own import OWN_POLICY
 from flyteops.web.auth.policy import uncovered
-from tests.api.conftest import BASE, Clock
+from tests.api.conftest import BASE
+from tests.support.clock import Clock
 
 LABELS = {"env": "staging"}
 

@@ -20,19 +20,12 @@ from flyteops.web.http.outlet import Patience
 from flyteops.web.http.traffic import LOG_EVERY, WARNED_FOR, YOUNG, Limit, Traffic
 from tests.api.conftest import Server, Wire, running
 from tests.api.test_server import request
+from tests.support.clock import Stopwatch
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 
 LARGE = 1_000_000
 READY = request("GET", "/health/ready")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # ------------------------------------------------------------------------------------------------------- the sum of all
@@ -52,7 +45,7 @@ def test_transfers_have_room_up_to_the_limit_and_give_it_back() -> None:
 
 
 def test_the_transfer_that_takes_longest_makes_room_unless_it_has_just_begun() -> None:
-    clock, broken_off = Clock(), []
+    clock, broken_off = Stopwatch(1000.0), []
     traffic = Traffic(max_transfer_bytes=100, clock=clock)
     old, older = traffic.begin(lambda: broken_off.append("first")), traffic.begin(lambda: broken_off.append("second"))
     old.hold(50)
@@ -70,7 +63,7 @@ def test_the_transfer_that_takes_longest_makes_room_unless_it_has_just_begun() -
 
 
 def test_a_transfer_does_not_make_room_for_itself() -> None:
-    clock, broken_off = Clock(), []
+    clock, broken_off = Stopwatch(1000.0), []
     traffic = Traffic(max_transfer_bytes=100, clock=clock)
     only = traffic.begin(lambda: broken_off.append("it"))
     clock.now += YOUNG
@@ -80,7 +73,7 @@ def test_a_transfer_does_not_make_room_for_itself() -> None:
 
 
 def test_a_limit_that_is_reached_often_is_logged_seldom_and_warned_of_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
+    clock = Stopwatch(1000.0)
     limit = Limit("%d clients were sent away", clock)
     assert limit.warning == ""
     for _ in range(1000):
@@ -216,7 +209,7 @@ async def test_bodies_of_many_clients_take_no_more_memory_than_they_may(service:
 async def test_a_slow_body_makes_room_for_others(service: Service) -> None:
     head, body = request("POST", "/v1/packs", b'{"name":"P","links":[%b]}' % (b" " * 90_000)).split(b"\r\n\r\n")
     async with serving(service, max_transfer_bytes=1) as (server, app):  # at least two bodies
-        clock = app.traffic.clock = Clock()
+        clock = app.traffic.clock = Stopwatch(1000.0)
         slow = [await server.connect() for _ in range(2)]
         for wire in slow:
             await wire.send(head + b"\r\n\r\n" + body[:80_000])

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from flyteops.service import Service
-from tests.api.conftest import Asked, Clock, Server
+from tests.api.conftest import Asked, Server
+from tests.support.clock import Clock
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 

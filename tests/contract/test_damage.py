@@ -1,7 +1,7 @@
 """Stores that several servers share, in which something cannot be read."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import asyncpg
 import pymongo
@@ -13,14 +13,7 @@ from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter
 from tests.shared import PLACES
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture(params=PLACES)
@@ -58,7 +51,7 @@ def flow(name: str, command: str) -> Flow:
 
 
 async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -> None:
-    clock = Clock()
+    clock = Clock(datetime.now(UTC))
     async with open_store(url) as store:
         service = Service(store, clock=clock)
         await service.start()
@@ -81,7 +74,7 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
         with pytest.raises(UnreadableError):
             await store.get_flow_version(uuid)
 
-        clock.now += timedelta(seconds=60)
+        clock.forward(seconds=60)
         await other.advance()
         assert [each.event.name for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)] == ["FATAL"]
         assert "action" in {each.kind for each in other.health.problems()}

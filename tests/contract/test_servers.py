@@ -31,25 +31,14 @@ from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES
+from tests.support.clock import Clock
 
 DONE = Happening("Done", b"null")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.begun = self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def steady(self) -> float:
-        """Return the time of a clock that agrees that this much time has passed."""
-        return (self.now - self.begun).total_seconds()
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(datetime.now(UTC))
 
 
 @pytest.fixture(params=PLACES)
@@ -57,7 +46,7 @@ async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterato
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
         keeps = MaintenanceSettings(max_change_log=30_000)
-        services = [Service(store, clock=clock, monotonic=clock.steady, housekeeping=keeps) for store in stores]
+        services = [Service(store, clock=clock, monotonic=clock.monotonic, housekeeping=keeps) for store in stores]
         for service in services:
             await service.start()
         yield services
@@ -74,8 +63,7 @@ async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(servic
     await first.accept_event("Worker", Happening("Said", b"null"))
     await first.advance()
     (action,) = await first.take("Worker")
-    clock.begun += timedelta(hours=3)
-    clock.now += timedelta(hours=3)
+    clock.set(hours=3)
     with pytest.raises(UnavailableError, match="differ"):
         await first.advance()
     assert (await first.audit.list_actions(ActionFilter()))[0].state is ActionState.PENDING
@@ -91,7 +79,7 @@ async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(ser
     for service in services:
         await service.refresh()
     for _ in range(5):
-        clock.now += timedelta(minutes=1)
+        clock.forward(minutes=1)
         await asyncio.gather(*(service.advance() for service in services))
     found = await services[1].audit.list_events(EventFilter(flow_name="minutely"), 0, 100)
     assert len(found) == 5
@@ -99,12 +87,12 @@ async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(ser
 
 
 async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services: list[Service], clock: Clock) -> None:
-    clock.now += timedelta(minutes=10)
+    clock.forward(minutes=10)
     await services[0].refresh()
     with pytest.raises(UnavailableError, match=r"clock .* differ by (5\d\d|600) s"):
         await services[0].advance()
     assert "clock" in (await services[0].health.list_readiness_problems())[0]
-    clock.now = datetime.now(UTC)
+    clock.forward(minutes=-10)
     await services[0].refresh()
     await services[0].advance()
     assert not await services[0].health.list_readiness_problems()
@@ -153,7 +141,7 @@ async def test_a_token_made_or_revoked_at_one_server_is_so_at_the_others_once_th
     await here.refresh()
     assert here.tokens.last_used_at(token.token_id) is not None
     await here.tokens.revoke(token.token_id)
-    clock.now += timedelta(minutes=2)
+    clock.forward(minutes=2)
     there.tokens.check(text)  # it has not heard of that yet
     await there.refresh()
     with pytest.raises(UnauthorizedError):
@@ -269,7 +257,7 @@ async def test_what_a_server_did_not_live_to_change_is_told_by_another(
     await lives.run_maintenance()
     await Service(other._store, clock=clock).start()
     assert (await lives.audit.list_changes(AuditFilter(), 0, 1))[0].action == "updated"  # it may be about to
-    clock.now += timedelta(minutes=2)
+    clock.forward(minutes=2)
     for _ in range(2):
         await lives.run_maintenance()
     found, tried, first = await lives.audit.list_changes(AuditFilter())

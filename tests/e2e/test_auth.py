@@ -117,7 +117,7 @@ def test_every_fault_of_the_policy_stops_the_start_with_its_line(serve, settings
     code, _, err = serve(**settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "bad.yaml")}).end()
     assert code == 2
     assert [line.partition(" (line ")[2][:1] for line in err.splitlines()[1:]] == ["1", "4", "3"]
-    assert "'GETT' is not an HTTP method; did you mean GET?" in err
+    assert "'GETT' is not a method of HTTP; did you mean GET?" in err
     code, _, err = serve(**settings | {"FLYTE_AUTH_POLICY_PATH": str(tmp_path / "missing.yaml")}).end()
     assert code == 2
     assert "cannot be read: No such file or directory" in err

@@ -90,7 +90,7 @@ def still_there(pids):
 
 
 def ready(dev):
-    dev.expect("Ctrl-D ends everything")
+    dev.expect("Ctrl-D stops everything")
     dev.expect("#general> ")
     children = children_of(dev.pid)
     assert len(children) == 3

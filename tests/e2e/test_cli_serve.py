@@ -12,15 +12,9 @@ import httpx2
 import pytest
 
 from tests.e2e.server import READY
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -165,7 +159,7 @@ def test_a_store_that_cannot_be_there_is_a_wrong_setting(serve, tmp_path, store)
 
 def test_being_reachable_for_others_without_auth_is_warned_about(serve):
     server = serve("--host", "0.0.0.0")
-    server.read_until("WARNING .*Auth is off and 0.0.0.0 can be reached from other computers")
+    server.read_until("WARNING .*Auth is off and 0.0.0.0 is reachable from other computers")
     assert "listens on http://127.0.0.1:" in "".join(server.lines)
 
 

@@ -156,7 +156,7 @@ async def test_a_move_that_was_killed_is_gone_on_with(tmp_path):
     assert process.wait() == -signal.SIGKILL
     os.close(terminal)
     code, message = said(flyte(tmp_path, "serve", "--store", "sqlite:///new.db", "--port", "0"))
-    assert (code, "in part only" in message) == (1, True)
+    assert (code, "only partly loaded" in message) == (1, True)
     code, message = said(flyte(tmp_path, "backup", "half", "--store", "sqlite:///new.db"))
     assert (code, "in part only" in message) == (1, True)
     moved = flyte(tmp_path, *command)

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import start_server
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +39,6 @@ def send(url, size=10):
 def readiness(url):
     answer = httpx2.get(f"{url}/health/ready")
     return answer.status_code, " ".join(answer.json().get("reasons", [])), answer.json().get("warnings", [])
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def events_in(path):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.server import READY
 from tests.postgres import URL, place
+from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -50,13 +51,6 @@ def ask(connection, verb):
 
 def is_there(process):
     return Path(f"/proc/{process}").exists()
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_every_worker_gets_its_part_of_the_connections(serve, store):

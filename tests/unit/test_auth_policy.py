@@ -239,7 +239,7 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_line():
         (4, "has the same name twice"),
         (5, "has a level without a name between two slashes"),
         (6, "'get' is not a method of HTTP; did you mean GET?"),
-        (6, "'FETCH' is not an HTTP method; did you mean PATCH?"),
+        (6, "'FETCH' is not a method of HTTP; did you mean PATCH?"),
         (8, "must be a list of texts, numbers or booleans, one at least"),
         (8, "must be a list of texts, numbers or booleans, one at least"),
         (8, "must be a list of texts, numbers or booleans, one at least"),

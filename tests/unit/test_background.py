@@ -6,24 +6,18 @@ import pytest
 
 from flyteops.background import FAILING_AFTER, BackgroundLoops
 from flyteops.errors import UnavailableError
+from tests.support.clock import Stopwatch
 
 LOGGER = logging.getLogger("flyte.test")
 
 
-class Clock:
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def test_a_loop_that_keeps_failing_is_named_with_its_count_and_reason() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     loops = BackgroundLoops(clock)
     loop = loops.loop("The housekeeping", LOGGER)
     loop.failed(ValueError("a bad row"))
     assert loops.problems(essential=False) == []
-    clock.seconds = FAILING_AFTER
+    clock.now = FAILING_AFTER
     loop.failed(UnavailableError("The store is away."))
     [problem] = loops.problems(essential=False)
     assert problem == "The housekeeping has failed 2 times in a row: The store is away."
@@ -33,19 +27,19 @@ def test_a_loop_that_keeps_failing_is_named_with_its_count_and_reason() -> None:
 
 
 def test_a_loop_that_fails_now_and_then_is_not_reported() -> None:
-    clock = Clock()
+    clock = Stopwatch()
     loops = BackgroundLoops(clock)
     loop = loops.loop("Timers", LOGGER, is_essential=True)
     for _ in range(5):
         loop.failed(UnavailableError("away"))
-        clock.seconds += FAILING_AFTER - 1
+        clock.now += FAILING_AFTER - 1
         loop.succeeded()
     assert loops.problems(essential=True) == []
 
 
 def test_the_log_has_the_first_failure_with_its_traceback_and_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    loop = BackgroundLoops(Clock()).loop("Timers", LOGGER)
+    loop = BackgroundLoops(Stopwatch()).loop("Timers", LOGGER)
     for _ in range(3):
         loop.failed(ValueError("a bad row"))
     loop.succeeded()

@@ -15,17 +15,10 @@ from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage.backup import restore_backup, write_backup
 from flyteops.storage.base import ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
+from tests.support.clock import Clock
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BOUND = MaintenanceSettings(max_change_log=40_000)
-
-
-class Clock:
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
 
 
 class Failing(SqliteStore):
@@ -69,7 +62,7 @@ async def empty(tmp_path):
 
 
 async def started(store, housekeeping=BOUND, clock=None):
-    service = Service(store, clock=clock or Clock(), housekeeping=housekeeping)
+    service = Service(store, clock=clock or Clock(NOW), housekeeping=housekeeping)
     await service.start()
     return service
 
@@ -259,18 +252,18 @@ def version(number):
 
 
 async def test_flow_versions_in_the_history_stay_and_unused_ones_go(empty):
-    clock = Clock()
+    clock = Clock(NOW)
     service = await started(empty, MaintenanceSettings(max_old_flows=5000), clock)
     source = await service.packs.register(PackDeclaration("Source"))
     uuids = []
     for number in range(20):
-        clock.now += timedelta(seconds=1)
+        clock.forward(seconds=1)
         uuids.append((await service.flows.save(version(number))).uuid)
         if number == 3:
             await service.accept_event(source.id, Happening("Asked", b"{}"))
     await service.run_maintenance()
     assert (await service.flows.get_version(uuids[0])).description.startswith("000")
-    clock.now += timedelta(hours=2)
+    clock.forward(hours=2)
     await service.run_maintenance()
     (execution,) = await service.audit.list_executions(ExecutionFilter())
     kept = [uuid for uuid in uuids if await is_there(empty, uuid)]
@@ -316,7 +309,7 @@ async def test_that_the_store_is_larger_than_allowed_is_a_warning_until_it_is_no
 @pytest.mark.slow
 async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round(empty, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "flyte.service")
-    clock = Clock()
+    clock = Clock(NOW)
     service = await started(empty, MaintenanceSettings(max_bytes=400_000, keep_for=timedelta(days=1)), clock)
     await service.data.save(DataItem("large", "text/plain", b"x" * 1_000_000))
     await service.run_maintenance()
@@ -325,7 +318,7 @@ async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round
         await service.accept_event(source.id, Happening("Asked", b"{}"))
     monkeypatch.setattr("flyteops.service.retention.PURGE_STEP", 1)
     monkeypatch.setattr("flyteops.service.retention.PURGES_AT_ONCE", 1)
-    clock.now += timedelta(days=2)
+    clock.forward(days=2)
     await service.run_maintenance()
     assert "more than FLYTE_MAX_DISK allows" in service.health.warnings()[0]
     assert "within FLYTE_MAX_DISK again" not in caplog.text

@@ -133,7 +133,7 @@ def test_every_fault_of_what_is_declared_is_told_at_once() -> None:
         "commands[2]: there is no group 'opps'; there are: ops",
         "commands[3]: a command cannot begin with 'help', which has a meaning of its own",
         "commands[4]: 'soon' is not a duration such as 30s, 5m or 1h30m",
-        "commands[6]: there is another command 'fine'; say `name`",
+        "commands[6]: another command is called 'fine'; give this one a `name`",
         "commands[7]: Object contains unknown field `user` - at `$.allow`",
         "commands[8]: '0' is too short to confirm",
     ]

@@ -60,7 +60,7 @@ def test_yaml_is_read_with_the_types_of_json(text, value):
         (b"a: [1, 2", "did not find expected", 2, 1),
         (b"a: *nowhere", "has no anchor", 1, 4),
         (b"a: &x [*x]", "has no anchor", 1, 8),
-        (b"a: .inf", "no JSON number", 1, 4),
+        (b"a: .inf", "not a JSON number", 1, 4),
         (b"a: 1e999", "out of range", 1, 4),
         (b"a: b\n---\nc: d", "more than one document", 2, 1),
         (b"? [a]\n: b", "a key must be text", 1, 3),

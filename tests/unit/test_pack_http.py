@@ -192,7 +192,7 @@ def test_wrong_settings_are_told_all_at_once() -> None:
     assert [str(problem) for problem in caught.value.problems] == [
         "FLYTE_HTTP_ALLOW: 'https://a.example/' is not a host such as api.example.com, *.example.com or localhost:9200",
         "FLYTE_HTTP_ALLOW_ADDRESSES: 10.0.0.1/8 has host bits set; give addresses and networks such as 127.0.0.1,10.0.0.0/8",
-        "FLYTE_HTTP_TIMEOUT: '0' leaves no time",
+        "FLYTE_HTTP_TIMEOUT: '0' is not longer than zero",
         "FLYTE_HTTP_BODY_LIMIT: '1 MB' is not a number of bytes",
         "FLYTE_HTTP_CA_CERT_FILE: cannot read certificates from '/no/such.pem': No such file or directory",
         "FLYTE_HTTP_PROXY: 'proxy:3128' is not an address such as http://localhost:8080",

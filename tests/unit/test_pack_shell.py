@@ -237,7 +237,7 @@ async def test_an_input_may_shorten_the_time_limit_but_not_extend_it() -> None:
 
 async def test_a_program_that_is_not_there_has_the_exit_code_of_shells(tmp_path: Path) -> None:
     event = await run({"argv": ["no-such-program"]})
-    assert event == output(stderr="there is no program 'no-such-program' on the PATH of the pack", exit_code=127)
+    assert event == output(stderr="the program 'no-such-program' is not on the PATH of the pack", exit_code=127)
     assert (await run({"argv": ["/no/such/program"]})).payload["exit_code"] == 127
     (tmp_path / "text").write_text("no program")
     assert (await run({"argv": ["./text"], "cwd": str(tmp_path)})).payload["exit_code"] == 126
@@ -266,7 +266,7 @@ async def test_a_program_that_is_not_there_has_the_exit_code_of_shells(tmp_path:
         ({"script": "ls", "stdin": 3}, ["stdin: must be text"]),
         ({"script": "ls", "cwd": True}, ["cwd: must be text, not a boolean"]),
         ({"script": "ls", "timeout": "soon"}, ["timeout: "]),
-        ({"script": "ls", "timeout": 0}, ["timeout: '0' leaves no time"]),
+        ({"script": "ls", "timeout": 0}, ["timeout: '0' is not longer than zero"]),
         ({"script": "ls", "timeout": True}, ["timeout: must be a length of time such as 30s, not a boolean"]),
     ],
 )
@@ -285,7 +285,7 @@ def test_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         shell.create({"FLYTE_SHELL_TIMEOUT": "0", "FLYTE_SHELL_OUTPUT_LIMIT": "1 MiB"})
     assert [str(problem) for problem in caught.value.problems] == [
-        "FLYTE_SHELL_TIMEOUT: '0' leaves no time",
+        "FLYTE_SHELL_TIMEOUT: '0' is not longer than zero",
         "FLYTE_SHELL_OUTPUT_LIMIT: '1 MiB' is not a number of bytes",
     ]
 

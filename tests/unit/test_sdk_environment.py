@@ -91,7 +91,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         "FLYTE_PACK_POLL_INTERVAL": "'often' is not a duration such as 30s, 5m or 1h30m",
         "FLYTE_PACK_STOP_TIMEOUT": "'soon' is not a duration such as 30s, 5m or 1h30m",
         "FLYTE_CA_CERT_FILE": "cannot read certificates from '/does/not/exist.pem': No such file or directory",
-        "LOGLEVEL": "'loud' is none of debug, info, warning, error, critical",
+        "LOGLEVEL": "'loud' is not one of debug, info, warning, error, critical",
     }
     assert "FLYTE_CA_CERT_FILE" in problems_of({"FLYTE_CA_CERT_FILE": str(tmp_path / "empty.pem")})
 

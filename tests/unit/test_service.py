@@ -15,24 +15,14 @@ from flyteops.service.flow import VersionCache
 from flyteops.service.housekeeping import run_all
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
+from tests.support.clock import Clock
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-class Clock:
-    def __init__(self):
-        self.now = NOON
-
-    def __call__(self):
-        return self.now
-
-    def forward(self, **parts):
-        self.now += timedelta(**parts)
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(NOON)
 
 
 @pytest.fixture
@@ -341,7 +331,7 @@ def test_a_version_larger_than_the_room_is_kept_until_the_next_one():
 
 async def test_a_store_that_is_loaded_in_part_is_not_worked_with(store, clock):
     await store.begin_load()
-    with pytest.raises(StoreError, match="in part only"):
+    with pytest.raises(StoreError, match="only partly loaded"):
         await started(store, clock)
     await store.end_load()
     await started(store, clock)

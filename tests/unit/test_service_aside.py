@@ -16,7 +16,8 @@ from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import AuditFilter, TokenRequest
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
-from tests.unit.test_service_time import DONE, SAID, Clocks, a_step, begin, save, started, taken
+from tests.support.clock import Clock
+from tests.unit.test_service_time import DONE, NOON, SAID, a_step, begin, save, started, taken
 
 ZONE = "Test/Nowhere"
 """A zone that is known only where the test says so."""
@@ -24,7 +25,7 @@ ZONE = "Test/Nowhere"
 
 @pytest.fixture
 def clocks():
-    return Clocks()
+    return Clock(NOON)
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, ca
     found = {each.action_id: each for each in await service.audit.list_actions(ActionFilter())}
     assert found[action.action_id].state is ActionState.PENDING
     assert found[action.action_id].due_at == clocks.now + timedelta(seconds=4)
-    assert "not at work for 9 s" in caplog.text
+    assert "not running for 9 s" in caplog.text
     await service.complete("Worker", action.action_id, DONE, lease=action.lease)
 
 

@@ -16,32 +16,15 @@ from flyteops.service.longpoll import LongPolls
 from flyteops.service.timer import ClockMonitor
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
+from tests.support.clock import Clock
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SAID, DONE = Happening("Said", b"null"), Happening("Done", b'"done"')
 
 
-class Clocks:
-    """A clock on the wall and one that cannot be set."""
-
-    def __init__(self):
-        self.now = NOON
-        self.steady = 0.0
-
-    def wall(self):
-        return self.now
-
-    def forward(self, **parts):
-        self.now += timedelta(**parts)
-        self.steady += timedelta(**parts).total_seconds()
-
-    def set(self, **parts):
-        self.now += timedelta(**parts)
-
-
 @pytest.fixture
 def clocks():
-    return Clocks()
+    return Clock(NOON)
 
 
 @pytest.fixture
@@ -51,7 +34,7 @@ async def store(tmp_path):
 
 
 async def started(store, clocks, secret=b"test"):
-    service = Service(store, clock=clocks.wall, monotonic=lambda: clocks.steady, seeds=SeedSource(secret))
+    service = Service(store, clock=clocks, monotonic=clocks.monotonic, seeds=SeedSource(secret))
     await service.start()
     return service
 

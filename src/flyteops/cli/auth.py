@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 import msgspec
@@ -95,7 +94,7 @@ def _show(parts: Parts) -> None:
         say(f"  {name}", _json(value) + _as_time(name, value))
 
 
-def _as_time(name: str, value: Any) -> str:
+def _as_time(name: str, value: object) -> str:
     if name not in ("exp", "nbf", "iat", "auth_time") or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     try:
@@ -109,7 +108,7 @@ def _wanted(match: Match) -> Iterator[str]:
         yield f"{name} = {' or '.join(map(_json, values))}"
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 

@@ -104,7 +104,7 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
 class Command(click.Command):
     """A command whose function may be a coroutine function, and may raise the errors of Flyte."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             result = super().invoke(ctx)
             return asyncio.run(interruptible(result)) if inspect.iscoroutine(result) else result

@@ -69,7 +69,7 @@ async def _send(client: Client, pack_id: str, body: dict[str, Json], *, register
         answer = await client.request("POST", path("packs", pack_id, "events"), json=body)
     except NotFoundError:
         if not register:
-            message = f"there is no pack {pack_id!r}; `flyte packs list` shows those that registered, --register adds this one"
+            message = f"there is no pack {pack_id!r}; `flyte packs list` shows the registered packs, --register adds it"
             raise NotFoundError(message) from None
         await client.request("POST", path("packs"), json={"name": pack_id, "events": [{"name": body["event"]}], "links": []})
         answer = await client.request("POST", path("packs", pack_id, "events"), json=body)

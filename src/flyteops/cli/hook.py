@@ -253,7 +253,7 @@ async def last_event(client: Client, name: str) -> str:
     calls = (await fetch(client, path("hooks", name, "calls"), HookCallList)).calls
     found = next((call.event_id for call in calls if call.event_id), None)
     if found is None:
-        raise NotFoundError(f"No call of the hook {name!r} was accepted yet.")
+        raise NotFoundError(f"The hook {name!r} has not accepted a call yet.")
     return found
 
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 import msgspec
@@ -64,7 +63,7 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a JSON value, or JSON text, for programs and people alike."""
     text = value if isinstance(value, bytes) else msgspec.json.encode(value)
     click.echo(msgspec.json.format(text, indent=2).decode())

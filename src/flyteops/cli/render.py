@@ -93,7 +93,7 @@ class CaretError(InputError):
         self.drawing = (line, " " * ((problem.column or 1) - 1) + "^")
 
 
-def read_event(event: str | None, payload: str | None) -> Any:
+def read_event(event: str | None, payload: str | None) -> object:
     """Return the event of the context, made from the given parts; missing ones are empty."""
     given = {} if event is None else _object(event)
     pack = given.get("pack") or {}

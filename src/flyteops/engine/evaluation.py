@@ -116,7 +116,7 @@ def _loss(progress: Progress, moment: Moment) -> Event:
     times = "once" if progress.attempt == 1 else f"{progress.attempt} times"
     payload = {
         "reason": "lost",
-        "message": f"{progress.name!r} was handed out {times}, and no pack {progress.pack_name!r} told in time what came of it",
+        "message": f"{progress.name!r} was handed out {times}, and no pack {progress.pack_name!r} reported a result in time",
         "actionId": progress.action_id,
         "attempts": progress.attempt,
     }

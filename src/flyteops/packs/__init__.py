@@ -153,7 +153,7 @@ def _fault(point: EntryPoint) -> str | None:
         _load(point)
     except FlyteError as error:
         return str(error)
-    except (Exception, SystemExit) as error:  # code of others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others
         return f"{type(error).__name__}: {error}"
     return None
 

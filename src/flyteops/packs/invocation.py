@@ -54,12 +54,12 @@ class Invocation(msgspec.Struct, frozen=True):
             return name  # the system finds it, from the folder in which it runs
         program = shutil.which(name, path=self.environment().get("PATH", os.defpath))
         if program is None:
-            message = f"there is no program {name!r} on the PATH of the pack"
+            message = f"the program {name!r} is not on the PATH of the pack"
             raise FileNotFoundError(message)
         return os.path.abspath(program)  # noqa: PTH100 - the folder changes before it runs
 
 
-def read_invocation(value: Any) -> Invocation:
+def read_invocation(value: object) -> Invocation:
     """Return the invocation in an input; raise `InputError` with all of its faults."""
     if value is None or value == "":
         message = "No script supplied to handler"
@@ -108,13 +108,13 @@ class _Reader:
     def _complain(self, path: str, message: str) -> None:
         self._problems.append(Problem(path, message))
 
-    def _checked(self, path: str, text: Any) -> str:
+    def _checked(self, path: str, text: object) -> str:
         if not isinstance(text, str):
             self._complain(path, f"must be text, not {_kind(text)}; put it in quotes")
             return ""
         return text
 
-    def _passed(self, path: str, text: Any) -> str:
+    def _passed(self, path: str, text: object) -> str:
         """Check a text for the system, where a NUL would end it."""
         checked = self._checked(path, text)
         if "\0" in checked:
@@ -167,5 +167,5 @@ def _nearest(key: str) -> str:
     return next(iter(get_close_matches(key.casefold(), KEYS, n=1)), "")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return _KINDS.get(type(value), "text")

@@ -1,13 +1,13 @@
 """The reading of inputs in the way of the original packs."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def read_input(raw: Any, kind: type[T]) -> T:
+def read_input(raw: object, kind: type[T]) -> T:
     """Read an input as the original packs do: keys in any case, and null as an empty object.
 
     Text that spells a number or a boolean is converted where one is expected, because templates

@@ -67,7 +67,7 @@ def create(environ: Mapping[str, str]) -> Pack:
     output = pack.event("Output", payload=Output)
 
     @pack.command("Shell", events=[output])
-    async def shell(script: Any) -> Event:
+    async def shell(script: Any) -> Event:  # noqa: ANN401 - text or an object; see read_invocation
         try:
             invocation = read_invocation(script)
         except InputError as error:

@@ -55,7 +55,7 @@ class _Field(msgspec.Struct, frozen=True):
     required: bool
 
 
-def read(value: Any, kind: Any) -> Any:
+def read(value: object, kind: Any) -> Any:  # noqa: ANN401 - a value of the type, which may be any annotation
     """Convert a value to a type, or raise one `InputError` with a problem for each fault."""
     try:
         return convert(value, kind)
@@ -77,7 +77,7 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def read(self, value: Any, kind: Any, path: str) -> Any:
+    def read(self, value: object, kind: object, path: str) -> object:
         """Return the value in a convertible form; collect problems."""
         kind, may_be_null = _bare(kind)
         if may_be_null and value is None:
@@ -94,7 +94,7 @@ class _Reader:
             return self._whole(read, kind, path)
         return self._plain(value, kind, path, may_be_null=may_be_null)
 
-    def _plain(self, value: Any, kind: Any, path: str, *, may_be_null: bool) -> Any:
+    def _plain(self, value: object, kind: object, path: str, *, may_be_null: bool) -> object:
         if _fits(value, kind):
             return value
         if may_be_null and value == "":
@@ -105,13 +105,13 @@ class _Reader:
         self.problems.extend(_faults(value, kind, path))
         return value
 
-    def _whole(self, value: Any, kind: Any, path: str) -> Any:
+    def _whole(self, value: object, kind: object, path: str) -> object:
         """Return a value whose parts were read; report its own faults if its parts have none."""
         if not self.problems and not _fits(value, kind):
             self.problems.extend(_faults(value, kind, path))
         return value
 
-    def _object(self, value: Any, kind: Any, fields: list[_Field], path: str) -> Any:
+    def _object(self, value: object, kind: object, fields: list[_Field], path: str) -> object:
         if not isinstance(value, dict):
             known = ", ".join(each.key if each.required else f"{each.key}?" for each in fields)
             self.problems.append(Problem(path, f"must be an object with {known or 'any keys'}, not {_named(value)}"))
@@ -129,7 +129,7 @@ class _Reader:
         return self._whole(read, kind, path)
 
 
-def _bare(kind: Any) -> tuple[Any, bool]:
+def _bare(kind: object) -> tuple[Any, bool]:
     """Return a type without `Annotated` and `| None`, and whether it may be null.
 
     `None` is removed only if a single type remains.
@@ -142,7 +142,7 @@ def _bare(kind: Any) -> tuple[Any, bool]:
     return (others[0] if len(others) == 1 else kind), len(others) < len(get_args(kind))
 
 
-def _fields(kind: Any) -> list[_Field] | None:
+def _fields(kind: object) -> list[_Field] | None:
     """Return the fields of a type that is read from an object.
 
     None for others, and for models, which read themselves.
@@ -158,7 +158,7 @@ def _fields(kind: Any) -> list[_Field] | None:
     return [_Field(key, _without_mark(hint), key in required) for key, hint in type_hints(kind).items()]
 
 
-def _without_mark(hint: Any) -> Any:
+def _without_mark(hint: object) -> object:
     return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
@@ -170,7 +170,7 @@ def _keys(fields: list[_Field]) -> set[str]:
     return {each.key for each in fields}
 
 
-def _element(kind: Any) -> Callable[[int], Any] | None:
+def _element(kind: object) -> Callable[[int], Any] | None:
     """Return a function from a place in a list to the type of its element.
 
     None for types that are not lists in JSON.
@@ -191,7 +191,7 @@ def _at(kinds: Sequence[Any]) -> Callable[[int], Any]:
     return lambda place: kinds[place] if place < len(kinds) else Any
 
 
-def _value(kind: Any) -> Callable[[str], Any] | None:
+def _value(kind: object) -> Callable[[str], Any] | None:
     """Return a function from a key to the type of its value.
 
     None for types that are not mappings.
@@ -203,11 +203,11 @@ def _value(kind: Any) -> Callable[[str], Any] | None:
     return lambda _: arguments[-1] if arguments else Any
 
 
-def _without_constraints(kind: Any) -> Any:
+def _without_constraints(kind: object) -> object:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
-def _other_readings(value: Any, kind: Any) -> Iterator[Any]:
+def _other_readings(value: object, kind: object) -> Iterator[Any]:
     """Yield alternative readings of a value.
 
     A number for a member, and the readings of a union's types.
@@ -225,7 +225,7 @@ def _other_readings(value: Any, kind: Any) -> Iterator[Any]:
                 yield read
 
 
-def _parsed(value: Any, kind: type) -> Any:
+def _parsed(value: object, kind: type) -> object:
     """Return the value of a text that is JSON of this kind.
 
     A template cannot render a list or an object in another way.
@@ -239,7 +239,7 @@ def _parsed(value: Any, kind: type) -> Any:
     return found if isinstance(found, kind) else value
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: object) -> bool:
     try:
         convert(value, kind)
     except msgspec.ValidationError:
@@ -247,7 +247,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def _faults(value: Any, kind: Any, path: str) -> list[Problem]:
+def _faults(value: object, kind: object, path: str) -> list[Problem]:
     try:
         convert(value, kind)
     except msgspec.ValidationError as error:
@@ -276,7 +276,7 @@ def _missing(field: _Field, unknown: list[str]) -> str:
     return f"is missing; is {meant[0]} meant for it?" if meant else "is missing"
 
 
-def _told(message: str, value: Any, kind: Any) -> str:
+def _told(message: str, value: object, kind: object) -> str:
     """Return a message of msgspec in the words of a flow's author.
 
     Values, which may be secret, are not repeated.
@@ -299,6 +299,6 @@ def _said(message: str) -> str:
     return f"must be {wanted}{rest}" if got is None else f"must be {wanted}, not {_GOT.get(got, got)}"
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     name = type(value).__name__
     return _GOT.get({"list": "array", "dict": "object"}.get(name, name), "null")

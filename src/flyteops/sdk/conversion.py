@@ -4,9 +4,9 @@ These are the types known to msgspec, and models of pydantic if the pack depends
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol, TypeGuard, cast
 
 import msgspec
 import msgspec.inspect
@@ -25,7 +25,25 @@ _TEXT_TYPES: dict[type, tuple[str, str | None]] = {
 """Classes whose instances are text in JSON, with their description and format in JSON Schema."""
 
 
-def is_model(kind: Any) -> bool:
+class Model(Protocol):
+    """A model of pydantic, as far as it is used."""
+
+    @classmethod
+    def model_json_schema(cls) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        ...
+
+    @classmethod
+    def model_validate(cls, value: object, /) -> object:
+        """Read a value."""
+        ...
+
+    def model_dump(self, *, mode: str, by_alias: bool) -> object:
+        """Return its value."""
+        ...
+
+
+def is_model(kind: object) -> TypeGuard[type[Model]]:
     """Return whether a type is a model of pydantic.
 
     It is recognized by its interface, without an import.
@@ -33,7 +51,7 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and callable(getattr(kind, "model_validate", None))
 
 
-def convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
+def convert(value: object, kind: object, *, strict: bool = False) -> object:
     """Convert a value to a type; raise `msgspec.ValidationError`.
 
     Unless it is `strict`, text may stand for a number, a boolean or null, because a template in a
@@ -44,7 +62,7 @@ def convert(value: Any, kind: Any, *, strict: bool = False) -> Any:
     return msgspec.convert(value, kind, strict=strict, dec_hook=_read_other)
 
 
-def check_type(kind: Any) -> None:
+def check_type(kind: object) -> None:
     """Raise `TypeError` for a type that no value can be converted to, also inside another type."""
     try:
         found = msgspec.inspect.type_info(kind)
@@ -60,7 +78,7 @@ def check_type(kind: Any) -> None:
             raise TypeError(message)
 
 
-def _custom_types(found: Any, seen: set[int]) -> Iterator[Any]:
+def _custom_types(found: object, seen: set[int]) -> Iterator[Any]:
     """Yield the types in msgspec's description of a type that are unknown to it.
 
     The type may contain itself.
@@ -79,7 +97,7 @@ def _custom_types(found: Any, seen: set[int]) -> Iterator[Any]:
                 yield from _custom_types(getattr(found, name), seen)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return a value in JSON form; raise `ValueError` if it cannot be written so."""
     try:
         return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_write_other))
@@ -87,13 +105,13 @@ def plain(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-def schema(kind: Any) -> dict[str, Any] | None:
+def schema(kind: object) -> dict[str, Any] | None:
     """Return a type as JSON Schema; None if it has no useful description."""
     if kind is Any:
         return None
     inner: dict[str, Any] = {}
 
-    def describe(model: Any) -> dict[str, Any]:
+    def describe(model: type) -> dict[str, Any]:
         text_type = _text_type(model)
         if text_type is not None:
             return {"type": "string"} | ({} if text_type[1] is None else {"format": text_type[1]})
@@ -112,13 +130,13 @@ def schema(kind: Any) -> dict[str, Any] | None:
     return described
 
 
-def _text_type(kind: Any) -> tuple[str, str | None] | None:
+def _text_type(kind: object) -> tuple[str, str | None] | None:
     if not isinstance(kind, type):
         return None
     return next((_TEXT_TYPES[each] for each in kind.__mro__ if each in _TEXT_TYPES), None)
 
 
-def _read_text(kind: Any, value: Any, described: str) -> Any:
+def _read_text(kind: Callable[[str], object], value: object, described: str) -> object:
     if isinstance(value, str) and value:  # an empty path would be the current directory
         try:
             return kind(value)
@@ -128,7 +146,7 @@ def _read_text(kind: Any, value: Any, described: str) -> Any:
     raise ValueError(message)
 
 
-def _read_other(kind: Any, value: Any) -> Any:
+def _read_other(kind: type, value: object) -> object:
     text_type = _text_type(kind)
     if text_type is not None:
         return _read_text(kind, value, text_type[0])
@@ -138,10 +156,10 @@ def _read_other(kind: Any, value: Any) -> Any:
     return kind.model_validate(value)
 
 
-def _write_other(value: Any) -> Any:
+def _write_other(value: object) -> object:
     if _text_type(type(value)) is not None:
         return str(value)
     if not is_model(type(value)):
         message = f"there is no way to write a value of the type {type(value).__name__}"
         raise TypeError(message)
-    return value.model_dump(mode="json", by_alias=True)
+    return cast("Model", value).model_dump(mode="json", by_alias=True)

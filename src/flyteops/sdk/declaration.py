@@ -115,7 +115,7 @@ def _help(url: str | None) -> dict[str, Any]:
     return {} if url is None else {"links": [{"href": url, "rel": "help"}]}
 
 
-def _schema(key: str, kind: Any) -> dict[str, Any]:
+def _schema(key: str, kind: object) -> dict[str, Any]:
     """Return a type as JSON Schema, for authors of flows and their tools.
 
     Servers that do not know the key ignore it.
@@ -142,5 +142,5 @@ def results(handler: Handler) -> list[type]:
     return found
 
 
-def _is_record(kind: Any) -> bool:
+def _is_record(kind: object) -> bool:
     return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind) or is_model(kind))

@@ -138,7 +138,7 @@ def positive_seconds(text: str) -> float:
     """Read a duration longer than zero."""
     duration = seconds(text)
     if duration <= 0:
-        message = f"{text!r} leaves no time"
+        message = f"{text!r} is not longer than zero"
         raise ValueError(message)
     return duration
 
@@ -252,7 +252,7 @@ def certificates(text: str) -> Path:
 def _log_level(text: str) -> str:
     level = text.strip().lower()
     if level not in _LOG_LEVELS:
-        message = f"{text!r} is none of {', '.join(_LOG_LEVELS)}"
+        message = f"{text!r} is not one of {', '.join(_LOG_LEVELS)}"
         raise ValueError(message)
     return level
 

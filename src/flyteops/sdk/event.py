@@ -36,7 +36,7 @@ class Event(msgspec.Struct, frozen=True):
 class EventType(Generic[T]):
     """A kind of event that a pack declares; call it with a payload to make an event."""
 
-    def __init__(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> None:
+    def __init__(self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False) -> None:
         try:
             check_type(payload)
         except TypeError as error:
@@ -69,6 +69,6 @@ class EventType(Generic[T]):
         return event
 
 
-def fatal(payload: Any = "") -> Event:
+def fatal(payload: object = "") -> Event:
     """Return the event that means that the command failed badly."""
     return Event(FATAL, payload)

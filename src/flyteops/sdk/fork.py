@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
 
 
@@ -119,7 +119,7 @@ def _signals_of_event_loop() -> set[int]:
     return {number for number in signal.valid_signals() if _is_of_event_loop(signal.getsignal(number))}
 
 
-def _is_of_event_loop(handler: Any) -> bool:
+def _is_of_event_loop(handler: object) -> bool:
     module = getattr(getattr(handler, "func", handler), "__module__", None)
     return isinstance(module, str) and module.partition(".")[0] in ("asyncio", "uvloop")
 

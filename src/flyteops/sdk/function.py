@@ -48,7 +48,7 @@ def awaiting(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
     if inspect.iscoroutinefunction(function):
         return function
 
-    async def run() -> Any:
+    async def run() -> object:
         result = function()
         return await result if inspect.isawaitable(result) else result
 
@@ -73,7 +73,7 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
     return found.replace(parameters=[each for each in found.parameters.values() if each.name not in bound])
 
 
-def type_hints(kind: Any) -> dict[str, Any]:
+def type_hints(kind: object) -> dict[str, Any]:
     """Return the types of the fields of a class.
 
     Raise `TypeError` for names that have no meaning at run time.

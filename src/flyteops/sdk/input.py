@@ -75,7 +75,7 @@ def _check_parameter(handler: Callable[..., Any], parameter: inspect.Parameter) 
         raise TypeError(message) from error
 
 
-def _annotation(parameter: inspect.Parameter) -> Any:
+def _annotation(parameter: inspect.Parameter) -> object:
     return Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
 
 
@@ -90,7 +90,7 @@ def _fields(name: str, parameters: list[inspect.Parameter]) -> type[msgspec.Stru
     return msgspec.defstruct(title, fields, kw_only=True)
 
 
-def _field(parameter: inspect.Parameter) -> Any:
+def _field(parameter: inspect.Parameter) -> object:
     """Return the field for a parameter.
 
     `from_` stands for the key `from`, which cannot be a parameter.

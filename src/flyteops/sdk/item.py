@@ -27,7 +27,7 @@ class Items:
         self._declaration = declaration
         self._register_again = register_again
 
-    async def read(self, key: str, registration: Registration | None) -> Any:
+    async def read(self, key: str, registration: Registration | None) -> Any:  # noqa: ANN401 - JSON of any form
         """Return an item as templates see it."""
         answer = await self._get(key, registration)
         if answer.headers.get("Content-Type", "").partition(";")[0].strip() not in _JSON_TYPES:
@@ -35,7 +35,7 @@ class Items:
         try:
             return msgspec.json.decode(answer.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"the datastore item {key!r} is not the JSON that it says it is: {error}"
+            message = f"the datastore item {key!r} is not valid JSON: {error}"
             raise InputError(message) from error
 
     async def _get(self, key: str, registration: Registration | None) -> httpx2.Response:

@@ -93,8 +93,10 @@ class Pack:
     @overload
     def event(self, name: str, payload: None, *, help_url: str | None = None, failure: bool = False) -> EventType[None]: ...
     @overload
-    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]: ...
-    def event(self, name: str, payload: Any = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]:
+    def event(
+        self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False
+    ) -> EventType[Any]: ...
+    def event(self, name: str, payload: object = Any, *, help_url: str | None = None, failure: bool = False) -> EventType[Any]:
         """Declare an event.
 
         `payload` is any type that msgspec knows, None for an event without a payload. `failure`
@@ -116,7 +118,7 @@ class Pack:
         name: str | None = None,
         *,
         events: Iterable[EventType[Any]] = (),
-        takes: Any = Any,
+        takes: object = Any,
         help_url: str | None = None,
     ) -> Callable[[H], H]:
         """Declare a command; the decorated function gets the input and returns one of `events`.
@@ -288,7 +290,7 @@ class Pack:
             raise
         return session.wait_for(work)
 
-    async def data(self, key: str) -> Any:
+    async def data(self, key: str) -> Any:  # noqa: ANN401 - JSON of any form, which its reader knows
         """Read a datastore item as templates see it: JSON for JSON content types, else text.
 
         It is requested once: raise `NotFoundError` if there is none, `UnavailableError` if the

@@ -63,5 +63,5 @@ class Presence:
 def _best_effort(message: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # also of the client's libraries: the pack works without its reports
+    except Exception as error:  # noqa: BLE001 - also of the client's libraries: the pack works without its reports
         LOGGER.debug(message, error)

@@ -222,7 +222,7 @@ class Session:
     async def _send(self, event: Event) -> None:
         await self.send(event, None)
 
-    async def data(self, key: str) -> Any:
+    async def data(self, key: str) -> Any:  # noqa: ANN401 - JSON of any form
         """Read a datastore item as templates see it."""
         return await self._items.read(key, self._registration)
 
@@ -464,7 +464,7 @@ class Session:
                 LOGGER.warning("%s was lost and is cancelled: %s", action.command, error)
                 execution.break_off(f"{action.command} was cancelled because the server had given it to another pack")
                 return
-            except Exception as error:  # also of the client's libraries: the next one may arrive
+            except Exception as error:  # noqa: BLE001 - also of the client's libraries: the next one may arrive
                 LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
     async def _hand_in(self, action: Action, event: Event) -> bool:

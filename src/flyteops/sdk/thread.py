@@ -85,7 +85,7 @@ def _run(function: Callable[[], T], outcome: Future[T]) -> None:
     process = os.getpid()
     try:
         result = function()
-    except BaseException as error:  # the waiting caller decides
+    except BaseException as error:  # noqa: BLE001 - the waiting caller decides
         end_if_forked(process, failed=True)
         outcome.set_exception(_portable(error))
     else:
@@ -112,7 +112,7 @@ def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     if is_async(function):
         return function
 
-    async def run(*args: Any, **named: Any) -> Any:
+    async def run(*args: Any, **named: Any) -> object:
         result = await in_thread(functools.partial(function, *args, **named))
         return await result if inspect.isawaitable(result) else result
 

@@ -122,9 +122,9 @@ class LoopWatch:
         if name not in self._hinted and not is_of_another_pack:
             self._hinted.add(name)
             LOGGER.warning(
-                "%s has blocked the event loop for %.1f s: meanwhile the pack takes nothing, answers nothing and reports "
-                "no health. Use `def` instead of `async def`, so that it runs in a thread, or await what it waits for. "
-                "It is at:\n%s",
+                "%s has blocked the event loop for %.1f s: meanwhile the pack takes no actions, sends no results and "
+                "reports no health. Use `def` instead of `async def`, so that it runs in a thread, or await the blocking "
+                "call. It is at:\n%s",
                 name,
                 passed,
                 self._place(),

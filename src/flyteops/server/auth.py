@@ -132,7 +132,7 @@ class Access:
             return
         self._secret.keep()
         LOGGER.warning(
-            "There was no admin's token, so one was written to %s, which only this user can read. To use it:"
+            "No admin token existed, so one was written to %s, readable by this user only. To use it:"
             ' export FLYTE_JWT="$(cat %s)". Then make one for each person with `flyte tokens create --admin`, and revoke %r.',
             self._secret.path,
             shlex.quote(str(self._secret.path)),

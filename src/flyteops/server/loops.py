@@ -79,7 +79,7 @@ async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
         try:
             await service.run_maintenance()
             loop.succeeded()
-        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
+        except Exception as error:  # noqa: BLE001 - the housekeeping goes on after any failure; the loop reports it
             loop.failed(error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MAINTENANCE_INTERVAL):
@@ -94,7 +94,7 @@ async def keep_current(service: Service) -> None:
         try:
             await service.refresh()
             loop.succeeded()
-        except Exception as error:  # it goes on after any failure; the loop reports it
+        except Exception as error:  # noqa: BLE001 - it goes on after any failure; the loop reports it
             loop.failed(error)
 
 

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flyteops import __version__
 from flyteops.errors import FlyteError, UnavailableError
@@ -32,6 +32,7 @@ from flyteops.storage.base import Store
 if TYPE_CHECKING:
     from flyteops.server.auth import Access
     from flyteops.server.tls import Tls
+    from flyteops.service.encryption import Encryptor
 
 
 LOGGER = logging.getLogger("flyte.server")
@@ -167,7 +168,7 @@ async def work(settings: Settings, store: Store, service: Service, access: "Acce
     )
 
 
-def make_service(settings: Settings, store: Any) -> Service:
+def make_service(settings: Settings, store: Store) -> Service:
     """Return the use cases on a store, with the real clock and real randomness."""
     housekeeping = MaintenanceSettings(
         keep_for=settings.keep_for,
@@ -201,7 +202,7 @@ def tune_interpreter() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
 
 
-def make_encryptor(settings: Settings) -> Any:
+def make_encryptor(settings: Settings) -> "Encryptor | None":
     """Return the encryption of secrets; None without keys."""
     keys = keys_of(settings)
     if not keys:
@@ -267,8 +268,8 @@ def warn(settings: Settings, listener: socket.socket) -> None:
         announce_access(settings, is_local=is_loopback(listener))
     elif not is_loopback(listener):
         LOGGER.warning(
-            "Auth is off and %s can be reached from other computers: whoever reaches it can run commands in the packs."
-            " Switch auth on, set FLYTE_HOST=127.0.0.1, or make sure that only trusted people and packs get through to it.",
+            "Auth is off and %s is reachable from other computers: anyone who can connect can run commands in the packs."
+            " Enable auth, set FLYTE_HOST=127.0.0.1, or restrict network access to trusted people and packs.",
             listener.getsockname()[0],
         )
     if settings.packs_without_token and not settings.has_auth:

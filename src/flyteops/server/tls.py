@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from flyteops.errors import Problem, SettingsError
@@ -73,7 +74,7 @@ def _read(path: str) -> bytes:
         raise ValueError(f"cannot be read: {error.strerror}; give a PEM file") from error
 
 
-def _read_key(path: str) -> Any:
+def _read_key(path: str) -> PrivateKeyTypes:
     data = _read(path)
     try:
         return load_pem_private_key(data, password=None)
@@ -127,7 +128,7 @@ def _key_faults(certificate: x509.Certificate, which: str) -> Iterator[str]:
         yield f"has a key of {key.key_size} bits {which}, which is too weak; get one with at least {least}"
 
 
-def _match_faults(chain: Sequence[x509.Certificate], key: Any) -> Iterator[str]:
+def _match_faults(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> Iterator[str]:
     own = _encoded(key.public_key())
     matching = [number for number, certificate in enumerate(chain, 1) if _encoded(certificate.public_key()) == own]
     if not matching:
@@ -136,9 +137,8 @@ def _match_faults(chain: Sequence[x509.Certificate], key: Any) -> Iterator[str]:
         yield f"is the key of certificate number {matching[0]}; the server's own certificate must be the first in its file"
 
 
-def _encoded(key: Any) -> bytes:
-    encoded: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return encoded
+def _encoded(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _name(certificate: x509.Certificate) -> str:

@@ -112,7 +112,7 @@ class FlowRegistry:
         for version in versions:
             try:
                 self._current[version.flow.name] = prepare(version)
-            except Exception as error:  # a fault of any kind in one flow must not affect the others
+            except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
@@ -138,7 +138,7 @@ class FlowRegistry:
             self.put(prepare(await self._store.get_flow_version(uuid)))
         except UnavailableError:
             raise
-        except Exception as error:  # a fault of any kind in one flow must not affect the others
+        except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
             self.discard(name)
             failures[name] = error
 
@@ -259,7 +259,7 @@ class FlowRegistry:
             self._gone.add(uuid)
         except UnavailableError:
             raise
-        except Exception as error:  # a fault of any kind in one version must not affect executions of others
+        except Exception as error:  # noqa: BLE001 - a fault of any kind in one version must not affect executions of others
             self._aside.report({key: error})
             return
         self._aside.resolve([key])

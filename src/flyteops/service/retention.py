@@ -47,8 +47,8 @@ class RetentionTask:
         if not self._over_bytes:
             return []
         return [
-            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing is left that may be"
-            " removed: the room is taken by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
+            f"The store takes {self._over_bytes:,} bytes more than FLYTE_MAX_DISK allows, and nothing more may be"
+            " removed: the space is used by unfinished executions (`flyte actions list`), the datastore, or flows and changes of"
             " the last hour. End old actions, or raise the limit."
         ]
 

@@ -161,7 +161,7 @@ class Scheduler:
                 loop.succeeded()
                 self._timer.expect([] if next_at is None else [next_at])
                 await self._rest()
-            except Exception as error:  # timers go on after any failure; the loop reports it
+            except Exception as error:  # noqa: BLE001 - timers go on after any failure; the loop reports it
                 if str(error) != self.clock_fault:
                     self._presence.is_back = True
                     loop.failed(error)

@@ -161,7 +161,7 @@ class TokenRegistry:
         note = Note(TOKEN, token.token_id, msgspec.json.encode(token))
         async with self._changes.exclusive():
             if token.token_id in self._tokens:
-                raise ConflictError(f"There is a token {token.token_id!r} already.")
+                raise ConflictError(f"The token {token.token_id!r} already exists.")
             async with self._changes.record_change(by, resource_key("token", token.token_id), None, token.state):
                 await self._store.save_note(note, replaces=False)
                 self._tokens[token.token_id] = token

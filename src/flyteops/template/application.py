@@ -7,6 +7,7 @@ from flyteops.errors import Problem, TemplateAbort, TemplateError, TemplateLimit
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.template import Template, compile_template
+from flyteops.template.value import Value
 
 JSON = Any
 Fault = TypeVar("Fault", bound=TemplateError)
@@ -101,7 +102,7 @@ def _compiled_text(value: str, path: str, limits: Limits, faults: list[tuple[Tem
     return ValueTemplate(value if template.constant else template, path, constant=template.constant)
 
 
-def _container(value: JSON, parts: Any, path: str, *, constant: bool) -> ValueTemplate:
+def _container(value: JSON, parts: Value, path: str, *, constant: bool) -> ValueTemplate:
     """Keep the value itself where rendering would only copy it."""
     if not constant:
         return ValueTemplate(parts, path, constant=False)

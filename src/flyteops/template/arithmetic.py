@@ -10,6 +10,7 @@ from flyteops.template.value import (
     MAPS,
     TEXTS,
     Struct,
+    Value,
     element,
     equal,
     negated,
@@ -20,21 +21,21 @@ from flyteops.template.value import (
 )
 
 
-def add(left: Any, right: Any) -> Any:
+def add(left: object, right: object) -> object:
     """Add; texts count as numbers."""
     if type(left) is float or type(right) is float:
         return to_float(left) + to_float(right)
     return wrap(to_int(left) + to_int(right))
 
 
-def subtract(left: Any, right: Any) -> Any:
+def subtract(left: object, right: object) -> object:
     """Subtract; texts count as numbers."""
     if type(left) is float or type(right) is float:
         return to_float(left) - to_float(right)
     return wrap(to_int(left) - to_int(right))
 
 
-def multiply(left: Any, right: Any) -> Any:
+def multiply(left: object, right: object) -> object:
     """Multiply; texts count as numbers."""
     if type(left) is float or type(right) is float:
         return to_float(left) * to_float(right)
@@ -50,7 +51,7 @@ def divide_floats(dividend: float, divisor: float) -> float:
     return math.copysign(math.inf, dividend) * math.copysign(1.0, divisor)
 
 
-def divide(left: Any, right: Any) -> Any:
+def divide(left: object, right: object) -> object:
     """Divide; two integers give an integer, cut towards zero."""
     if type(left) is float or type(right) is float:
         return divide_floats(to_float(left), to_float(right))
@@ -61,7 +62,7 @@ def divide(left: Any, right: Any) -> Any:
     return wrap(quotient if (dividend < 0) == (divisor < 0) else -quotient)
 
 
-def remainder(left: Any, right: Any) -> int:
+def remainder(left: object, right: object) -> int:
     """Return the remainder of an integer division; it has the sign of the left side."""
     dividend, divisor = to_int(left), to_int(right)
     if not divisor:
@@ -70,7 +71,7 @@ def remainder(left: Any, right: Any) -> int:
     return -rest if dividend < 0 else rest
 
 
-def power(left: Any, right: Any) -> float:
+def power(left: object, right: object) -> float:
     """Raise to a power; the result is always a float."""
     base, exponent = to_float(left), to_float(right)
     try:
@@ -83,7 +84,7 @@ def power(left: Any, right: Any) -> float:
         return math.copysign(math.inf, base) if exponent % 2 == 1 else math.inf
 
 
-def negative(value: Any) -> Any:
+def negative(value: Value) -> Value:
     """Change the sign of a number."""
     kind = type(value)
     if kind is float:
@@ -93,42 +94,42 @@ def negative(value: Any) -> Any:
     raise TemplateRenderError("Negative sign on a non-number expression")
 
 
-def _pair(left: Any, right: Any) -> tuple[float, float]:
+def _pair(left: object, right: object) -> tuple[float, float]:
     if type(left) is float or type(right) is float:
         return to_float(left), to_float(right)
     return to_int(left), to_int(right)
 
 
-def less(left: Any, right: Any) -> bool:
+def less(left: object, right: object) -> bool:
     """Compare as numbers."""
     a, b = _pair(left, right)
     return a < b
 
 
-def less_equal(left: Any, right: Any) -> bool:
+def less_equal(left: object, right: object) -> bool:
     """Compare as numbers."""
     a, b = _pair(left, right)
     return a <= b
 
 
-def greater(left: Any, right: Any) -> bool:
+def greater(left: object, right: object) -> bool:
     """Compare as numbers."""
     a, b = _pair(left, right)
     return a > b
 
 
-def greater_equal(left: Any, right: Any) -> bool:
+def greater_equal(left: object, right: object) -> bool:
     """Compare as numbers."""
     a, b = _pair(left, right)
     return a >= b
 
 
-def unequal(left: Any, right: Any) -> bool:
+def unequal(left: object, right: object) -> bool:
     """Return whether the values are not `equal`."""
     return not equal(left, right)
 
 
-def contained(item: Any, container: Any) -> bool:
+def contained(item: Value, container: Value) -> bool:
     """Return whether a text, list, map or struct has the item."""
     kind = type(container)
     if kind in TEXTS:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from flyteops.errors import TemplateRenderError
 from flyteops.template.gotime import Time
@@ -12,7 +11,7 @@ from flyteops.template.value import Function, Labels, Struct, element
 def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     *,
     name: str,
-    payload: Any,
+    payload: object,
     pack_id: str,
     pack_name: str,
     pack_labels: Mapping[str, str],
@@ -36,7 +35,7 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     return Struct("execution.Event", fields)
 
 
-def _payload(payload: Any) -> Any:
+def _payload(payload: object) -> object:
     """Return a payload; an invalid value fails where a template reads it, not in every step."""
     try:
         return element(payload)

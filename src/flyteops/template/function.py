@@ -51,7 +51,7 @@ def _base64_decode(state: State, arguments: list[Any]) -> str:
         raise TemplateAbort(f"illegal base64 data: {error}") from None
 
 
-def _datastore(state: State, arguments: list[Any]) -> Any:
+def _datastore(state: State, arguments: list[Any]) -> object:
     key = arguments[0]
     if state.runtime.datastore is None:
         raise TemplateRenderError("there is no datastore here (Runtime.datastore is not given)")

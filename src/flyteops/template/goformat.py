@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from flyteops.template.gotime import Time
-from flyteops.template.value import LISTS, MAPS, TEXTS, Function, Struct, element, float_text, go_type, text, to_bytes
+from flyteops.template.value import LISTS, MAPS, TEXTS, Function, Struct, Value, element, float_text, go_type, text, to_bytes
 
 _VERB = re.compile(r"%([-+# 0]*)([0-9]*)(?:(\.)([0-9]*))?(?:\[([0-9]+)\])?(.)?", re.DOTALL)
 _WIDEST = 1_000_000
@@ -14,7 +13,7 @@ _PREFIX = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
 _QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
 
 
-def sprintf(layout: str, value: Any, check_length: Callable[[int], None], charge: Callable[[int], None]) -> str:
+def sprintf(layout: str, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]) -> str:
     """Print the value in the layout.
 
     `check_length` is called with the lengths of texts before they are made, and `charge` with the
@@ -37,7 +36,7 @@ class _Verb:
 
 
 class _Printer:
-    def __init__(self, value: Any, check_length: Callable[[int], None], charge: Callable[[int], None]) -> None:
+    def __init__(self, value: object, check_length: Callable[[int], None], charge: Callable[[int], None]) -> None:
         self.value = value
         self.used = False
         self.indexed = False
@@ -51,7 +50,7 @@ class _Printer:
             result += f"%!(EXTRA {shown})"
         return result
 
-    def _plain(self, value: Any) -> str:
+    def _plain(self, value: object) -> str:
         match = _VERB.match("%v")
         assert match is not None  # noqa: S101 - for the type checker
         return self.show(_Verb(match), value)
@@ -75,7 +74,7 @@ class _Printer:
         self.check_length(max(verb.width, verb.precision or 0))
         return self.show(verb, self.value)
 
-    def show(self, verb: _Verb, value: Any) -> str:
+    def show(self, verb: _Verb, value: Value) -> str:
         """Print one value, or the items of one."""
         self.charge(2)
         if verb.letter == "T":
@@ -86,13 +85,13 @@ class _Printer:
             return self._valid(verb, text(value))
         return self._bad(verb, value)
 
-    def _bad(self, verb: _Verb, value: Any) -> str:
+    def _bad(self, verb: _Verb, value: object) -> str:
         letter, verb.letter = verb.letter, "v"
         shown = "<nil>" if value is None else f"{go_type(value)}={self.show(verb, value)}"
         verb.letter = letter
         return f"%!{letter}({shown})"
 
-    def _valid(self, verb: _Verb, value: Any) -> str:
+    def _valid(self, verb: _Verb, value: Value) -> str:
         kind = type(value)
         if kind in TEXTS:
             return self._text(verb, value)
@@ -104,7 +103,7 @@ class _Printer:
             return self._float(verb, value)
         return self._parts(verb, value) if kind in _PARTED else self._pad(verb, "<nil>" if value is None else text(value))
 
-    def _parts(self, verb: _Verb, value: Any) -> str:
+    def _parts(self, verb: _Verb, value: Value) -> str:
         if type(value) in LISTS:
             items = [self._inner(verb, element(item)) for item in value]
             result = f"[{' '.join(items)}]"
@@ -117,7 +116,7 @@ class _Printer:
         self.check_length(len(result))
         return result
 
-    def _inner(self, verb: _Verb, value: Any) -> str:
+    def _inner(self, verb: _Verb, value: Value) -> str:
         return "<nil>" if value is None else self.show(verb, value)
 
     def _pad(self, verb: _Verb, shown: str, *, zeros: bool = False) -> str:

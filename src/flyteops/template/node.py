@@ -14,7 +14,7 @@ from flyteops.template.markup import escape
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
 from flyteops.template.state import BIG_TEXT, State
-from flyteops.template.value import LISTS, TEXTS, text, truth
+from flyteops.template.value import LISTS, TEXTS, Value, text, truth
 
 Node = Callable[[State], None]
 Binary = Callable[[Any, Any], Any]
@@ -23,7 +23,7 @@ _SEARCHED = LISTS | TEXTS
 _OPERATORS: dict[str, Binary] = {**COMPARISONS, "^": power}
 
 
-def constant(value: Any) -> Evaluate:
+def constant(value: object) -> Evaluate:
     """Return a literal."""
     return lambda _: value
 
@@ -31,7 +31,7 @@ def constant(value: Any) -> Evaluate:
 def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], source: str, offset: int) -> Evaluate:
     """Apply `not`, then the sign."""
 
-    def evaluate(state: State) -> Any:
+    def evaluate(state: State) -> object:
         value = operand(state)
         try:
             for operator in operators:
@@ -46,7 +46,7 @@ def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], sourc
 def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], source: str) -> Evaluate:
     """Apply operators from left to right."""
 
-    def evaluate(state: State) -> Any:
+    def evaluate(state: State) -> object:
         value = first(state)
         for operator, operand, offset in rest:
             right = operand(state)
@@ -66,7 +66,7 @@ def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int
     """
     steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
 
-    def evaluate(state: State) -> Any:
+    def evaluate(state: State) -> object:
         values = [operand(state) for operand in operands]
         value = values.pop()
         for operator, offset in reversed(steps):
@@ -101,7 +101,7 @@ def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate
 FilterStep = tuple[Callable[[Any, Any, State], Any], Evaluate | None, Any, int]
 
 
-def filter_step(spec: Filter, argument: Evaluate | None, literal: Any, offset: int) -> FilterStep:
+def filter_step(spec: Filter, argument: Evaluate | None, literal: object, offset: int) -> FilterStep:
     """Bind a filter to its argument; a literal one may be prepared once."""
     call = spec.call
     if spec.prepare is not None and argument is None:
@@ -109,7 +109,7 @@ def filter_step(spec: Filter, argument: Evaluate | None, literal: Any, offset: i
     return call, argument, literal, offset
 
 
-def apply_filter(step: FilterStep, value: Any, state: State, source: str) -> Any:
+def apply_filter(step: FilterStep, value: Value, state: State, source: str) -> Value:
     """Run one filter within the limits."""
     call, argument, literal, offset = step
     try:
@@ -130,7 +130,7 @@ def filtered(operand: Evaluate, steps: Sequence[FilterStep], source: str) -> Eva
     if len(steps) == 1:
         return _filtered_once(operand, steps[0], source)
 
-    def evaluate(state: State) -> Any:
+    def evaluate(state: State) -> object:
         value = operand(state)
         for step in steps:
             value = apply_filter(step, value, state, source)
@@ -143,7 +143,7 @@ def _filtered_once(operand: Evaluate, step: FilterStep, source: str) -> Evaluate
     """Apply one filter like `apply_filter`, without the checks that short texts do not need."""
     call, argument, literal, offset = step
 
-    def evaluate(state: State) -> Any:
+    def evaluate(state: State) -> object:
         value = operand(state)
         if type(value) is not str or len(value) > BIG_TEXT:
             return apply_filter(step, value, state, source)
@@ -171,7 +171,7 @@ def text_node(content: str, source: str, offset: int) -> Node:
     return run
 
 
-def printed(value: Any, state: State, *, safe: bool) -> str:
+def printed(value: object, state: State, *, safe: bool) -> str:
     """Return the text of a value as `{{ }}` prints it, with autoescape applied."""
     if type(value) is not str:
         return text(value)

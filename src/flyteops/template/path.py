@@ -16,6 +16,7 @@ from flyteops.template.value import (
     TEXTS,
     Function,
     Struct,
+    Value,
     element,
     go_kind,
     go_type,
@@ -47,7 +48,7 @@ class Part:
     arguments: list[Evaluate] | None = None
 
 
-def invoke(function: Function, arguments: list[Any], state: State, path: str) -> Any:
+def invoke(function: Function, arguments: list[Any], state: State, path: str) -> object:
     """Call a function of a template after checking its arguments as strictly as Go does."""
     parameters = function.parameters
     if parameters is not None:
@@ -65,7 +66,7 @@ def invoke(function: Function, arguments: list[Any], state: State, path: str) ->
     return function.call(state, arguments)
 
 
-def _field(value: Any, name: str, path: str) -> Any:
+def _field(value: Value, name: str, path: str) -> Value:
     kind = type(value)
     if kind in MAPS:
         return element(value.get(name))
@@ -79,7 +80,7 @@ def _field(value: Any, name: str, path: str) -> Any:
     return None
 
 
-def _item(value: Any, index: int, path: str) -> Any:
+def _item(value: Value, index: int, path: str) -> Value:
     kind = type(value)
     if kind in LISTS:
         return element(value[index]) if index < len(value) else None
@@ -89,7 +90,7 @@ def _item(value: Any, index: int, path: str) -> Any:
     raise TemplateRenderError(f"Can't access an index on type {go_kind(value)} (variable {path})")
 
 
-def _called(value: Any, part: Part, state: State, path: str) -> Any:
+def _called(value: object, part: Part, state: State, path: str) -> object:
     if type(value) is Function:
         return invoke(value, [argument(state) for argument in part.arguments or ()], state, path)
     if part.arguments is not None:
@@ -101,7 +102,7 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
     """Compile a path of names only, the form of nearly all paths."""
     path = ".".join((root, *names))
 
-    def read(state: State) -> Any:
+    def read(state: State) -> Value:
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:
@@ -150,7 +151,7 @@ def called_path(parts: Sequence[Part], function: Function | None, source: str, o
     path = ".".join(str(part.name) for part in parts)
     root = str(parts[0].name)
 
-    def walk(value: Any, state: State) -> Any:
+    def walk(value: object, state: State) -> object:
         for position, part in enumerate(parts):
             if position and value is not None:
                 name = part.name
@@ -160,7 +161,7 @@ def called_path(parts: Sequence[Part], function: Function | None, source: str, o
             value = _called(value, part, state, path)
         return value
 
-    def read(state: State) -> Any:
+    def read(state: State) -> Value:
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import re2  # type: ignore[import-untyped]
 
@@ -19,6 +19,14 @@ class RegexpError(Exception):
     """The text is not a regular expression."""
 
 
+class Match(Protocol):
+    """A match, with its groups by number; 0 is all of it."""
+
+    def group(self, number: int, /) -> bytes:
+        """Return the text of a group."""
+        ...
+
+
 class Compiled(Protocol):
     """The part of the interface of RE2's compiled regular expressions that is used."""
 
@@ -30,10 +38,10 @@ class Compiled(Protocol):
     def programsize(self) -> int:
         """Count the instructions."""
 
-    def search(self, text: bytes, /) -> Any:
+    def search(self, text: bytes, /) -> Match | None:
         """Find the first match."""
 
-    def sub(self, repl: Callable[[Any], bytes] | bytes, text: bytes, /) -> bytes:
+    def sub(self, repl: Callable[[Match], bytes] | bytes, text: bytes, /) -> bytes:
         """Replace every match."""
 
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from flyteops.errors import TemplateLimitError, TemplateRenderError
 from flyteops.template.budget import UNBOUNDED
 from flyteops.template.limit import Limits
-from flyteops.template.regexp import Pattern, compile_pattern
+from flyteops.template.regexp import Match, Pattern, compile_pattern
 from flyteops.template.runtime import Runtime
+from flyteops.template.value import Value
 
 CLOCK_INTERVAL = 1_000
 """The number of steps between two checks of the clock."""
@@ -160,17 +161,17 @@ class State:
                 known[source] = pattern
         return pattern
 
-    def search(self, pattern: Pattern, data: bytes) -> Any:
+    def search(self, pattern: Pattern, data: bytes) -> Match | None:
         """Return the first match, unless the search might take too long."""
         self._charge_search(pattern, data)
         return pattern.search(data)
 
-    def replaced(self, pattern: Pattern, replace: Callable[[Any], bytes], data: bytes) -> bytes:
+    def replaced(self, pattern: Pattern, replace: Callable[[Match], bytes], data: bytes) -> bytes:
         """Return the data with every match replaced."""
         self._charge_search(pattern, data)
         is_big = len(data) > BIG_SEARCH
 
-        def count(match: Any) -> bytes:
+        def count(match: Match) -> bytes:
             self.charge(1)
             if is_big:
                 # Each match may be followed by a search through all of the rest.
@@ -202,7 +203,7 @@ class State:
             raise TemplateRenderError("there is no current time here (Runtime.now is not given)")
         return self.runtime.now
 
-    def remember(self, node: object, first: Any) -> Any:
+    def remember(self, node: object, first: Value) -> Value:
         """Return the state of a tag in this rendering; the tag changes it in place."""
         if self.memory is None:
             self.memory = {}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from flyteops.errors import FlyteError, TemplateLimitError, TemplateRenderError
 from flyteops.template.filter import FILTERS
@@ -17,7 +16,7 @@ from flyteops.template.source import located
 from flyteops.template.state import State
 from flyteops.template.tag import TAGS
 from flyteops.template.tag.output import autoescaped
-from flyteops.template.value import clean, element, text
+from flyteops.template.value import Value, clean, element, text
 
 LANGUAGE = Language(TAGS, FILTERS, FUNCTIONS)
 _BEFORE = "{% autoescape off %}"
@@ -154,12 +153,12 @@ def _shown(reading: Reading, context: Mapping[str, object], runtime: Runtime) ->
     try:
         shown = _json(reading.evaluate(state), 0)[:_SHOWN_LENGTH]
         state.settle(0)
-        return shown
     except (FlyteError, RecursionError):
         return "null"
+    return shown
 
 
-def _json(value: Any, depth: int) -> str:
+def _json(value: Value, depth: int) -> str:
     """Write compact JSON, of which only the beginning will be used."""
     value = element(value)
     if value is None or isinstance(value, bool | int | float):
@@ -186,7 +185,7 @@ def _begun(parts: Iterable[str]) -> str:
     return result
 
 
-def _json_number(value: Any) -> str:
+def _json_number(value: object) -> str:
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value)
 
 

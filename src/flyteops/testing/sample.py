@@ -28,7 +28,7 @@ class Sample:
         values: dict[str, Any] = {"event_id": f"event-{next(self._numbers)}", "pack": SENDER, "payload": b'{"message":"hi"}'}
         return Event(**{**values, "name": name, "received_at": at, **fields})
 
-    def action(self, **fields: Any) -> NewAction:
+    def action(self, **fields: object) -> NewAction:
         number = next(self._numbers)
         values: dict[str, Any] = {
             "action_id": f"action-{number}",
@@ -52,7 +52,7 @@ class Sample:
         return FlowVersion(f"uuid-{next(self._numbers)}", Flow(name, description), at)
 
 
-def decision(flow_name: str = "Deploy", **fields: Any) -> Decision:
+def decision(flow_name: str = "Deploy", **fields: object) -> Decision:
     """Return a decision not to run a step of the flow."""
     values: dict[str, Any] = {
         "flow_uuid": f"uuid-of-{flow_name}",

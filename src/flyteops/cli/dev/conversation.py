@@ -99,7 +99,7 @@ class Talk:
         known = {message.timestamp for message in self.room.messages}
         timestamp = by_number.get(which.removeprefix("#"), which)
         if timestamp not in known:
-            raise NotFoundError(f"there is no message {which!r}; the number stands before each message")
+            raise NotFoundError(f"there is no message {which!r}; use the number in front of a message")
         return timestamp
 
     def show(self, message: Message) -> None:

@@ -43,14 +43,14 @@ def _buttons(block: Block) -> Iterator[Button]:
             yield Button(_text(element.get("text")), *(str(each or "") for each in ids))
 
 
-def _is_button(element: Any) -> bool:
+def _is_button(element: object) -> bool:
     return isinstance(element, dict) and element.get("type") == "button"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = value.get("text") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []

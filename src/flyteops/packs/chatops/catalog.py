@@ -82,7 +82,7 @@ class _Examiner:
         self.problems: list[Problem] = []
         self._names: set[str] = set()
 
-    def read(self, where: str, value: Any, kind: type[K]) -> K | None:
+    def read(self, where: str, value: object, kind: type[K]) -> K | None:
         """Read an object field by field, so that each wrong one is reported."""
         if not isinstance(value, dict):
             self._report(where, "Expected `object`")
@@ -103,7 +103,7 @@ class _Examiner:
                 self._report(where, f"Object missing required field `{name}`")
         return msgspec.convert(value, kind) if len(self.problems) == before else None
 
-    def command(self, where: str, value: Any, groups: dict[str, list[str]]) -> Command | None:
+    def command(self, where: str, value: object, groups: dict[str, list[str]]) -> Command | None:
         """Read a command; None if it has a fault."""
         before = len(self.problems)
         given = self.read(where, value, _Command)
@@ -119,7 +119,7 @@ class _Examiner:
             return None
         name = given.name or " ".join(pattern.opening)
         if name in self._names:
-            self._report(where, f"there is another command {name!r}; say `name`")
+            self._report(where, f"another command is called {name!r}; give this one a `name`")
             return None
         self._names.add(name)
         return Command(name, pattern, given.help, permission, confirmation)
@@ -163,7 +163,7 @@ class _Examiner:
         self.problems.append(Problem(where, message))
 
 
-def read_catalog(value: Any) -> Catalog:
+def read_catalog(value: object) -> Catalog:
     """Read the value of the datastore item; raise `InputError` with every fault."""
     examiner = _Examiner()
     file = examiner.read("", value, _File)

@@ -66,7 +66,7 @@ def declare_send_message(pack: Pack, post: Callable[[S], Awaitable[str]], takes:
     sent, not_sent = pack.event("MessageSent", MessageSent), pack.event("SendMessageFailed", SendMessageFailed, failure=True)
 
     @pack.command("SendMessage", events=[sent, not_sent], takes=takes)
-    async def send_message(raw: Any) -> Event:
+    async def send_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
@@ -87,7 +87,7 @@ def _declare_send_rich_message(pack: Pack, chat: Chat) -> None:
     )
 
     @pack.command("SendRichMessage", events=[sent, not_sent], takes=SendRichMessage)
-    async def send_rich_message(raw: Any) -> Event:
+    async def send_rich_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             asked = read_input(raw, SendRichMessage)
         except msgspec.ValidationError as error:
@@ -106,7 +106,7 @@ def declare_update_message(pack: Pack, update: Callable[[U], Awaitable[None]], t
     )
 
     @pack.command("UpdateMessage", events=[updated, not_updated], takes=takes)
-    async def update_message(raw: Any) -> Event:
+    async def update_message(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             asked = read_input(raw, takes)
         except msgspec.ValidationError as error:
@@ -126,7 +126,7 @@ def declare_get_channel_info(pack: Pack, find: Callable[[str], Awaitable[Channel
     found, not_found = pack.event("GetChannelInfoSuccess", tells), pack.event("GetChannelInfoFail", ChannelNotFound, failure=True)
 
     @pack.command("GetChannelInfo", events=[found, not_found], takes=GetChannelInfo)
-    async def get_channel_info(raw: Any) -> Event:
+    async def get_channel_info(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             name = read_input(raw, GetChannelInfo).channel_name or ""
         except msgspec.ValidationError as error:

@@ -11,5 +11,5 @@ def tolerate(read: Callable[[], T], default: D) -> T | D:
     """Read part of a message; return the default if the message is too damaged for that."""
     try:
         return read()
-    except Exception:  # a sender chooses the bytes: no message may stop the mailbox
+    except Exception:  # noqa: BLE001 - a sender chooses the bytes: no message may stop the mailbox
         return default

@@ -25,11 +25,11 @@ _ID_PART = re.compile(r"<[^<>]*>|\([^()]*\)|\S+")
 class LetterPolicy(policy.EmailPolicy):
     """Writes messages that every server can carry."""
 
-    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
+    def header_store_parse(self, name: str, value: object) -> tuple[str, Any]:
         """Keep ids as they are, even if a part of them looks encoded."""
         return (name, value) if name.lower() in _IDS else super().header_store_parse(name, value)
 
-    def fold_binary(self, name: str, value: Any) -> bytes:
+    def fold_binary(self, name: str, value: Any) -> bytes:  # noqa: ANN401 - the base class's
         """Return a header as lines."""
         if name.lower() in _IDS:
             return self._lines(name, id_parts(str(value)))

@@ -55,7 +55,7 @@ def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> N
     sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed, failure=True)
 
     @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
-    async def send_email(raw: Any) -> Event:
+    async def send_email(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             asked = read_input(raw, SendEmail)
         except msgspec.ValidationError as error:

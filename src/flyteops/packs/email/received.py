@@ -31,7 +31,7 @@ _DEEPEST = 20
 class _Policy(policy.EmailPolicy):
     """Reads no more of a header than its beginning."""
 
-    def header_fetch_parse(self, name: str, value: str) -> Any:
+    def header_fetch_parse(self, name: str, value: str) -> Any:  # noqa: ANN401 - the base class's
         return super().header_fetch_parse(name, value[:_LONGEST_HEADER])
 
 

@@ -105,7 +105,7 @@ def _tls(text: str) -> Tls:
     for choice in get_args(Tls):
         if text.strip().lower() == choice:
             return choice  # type: ignore[no-any-return]
-    message = f"{text!r} is none of {', '.join(get_args(Tls))}"
+    message = f"{text!r} is not one of {', '.join(get_args(Tls))}"
     raise ValueError(message)
 
 

@@ -116,11 +116,11 @@ class Api:
         params = {"timeout": str(int(wait * 1000)), "set_presence": "offline", **params}
         return await self._call("GET", ("sync",), params=params, patience=wait, attempts=2)
 
-    async def post(self, *place: str, **body: Any) -> dict[str, Any]:
+    async def post(self, *place: str, **body: object) -> dict[str, Any]:
         """Send a POST request that may be repeated."""
         return await self._call("POST", place, body=body)
 
-    async def put(self, *place: str, **body: Any) -> dict[str, Any]:
+    async def put(self, *place: str, **body: object) -> dict[str, Any]:
         """Send a PUT request."""
         return await self._call("PUT", place, body=body)
 
@@ -130,7 +130,9 @@ class Api:
         answer = await self._call("PUT", ("rooms", room_id, "send", kind, name), body=content)
         return str(answer.get("event_id") or "")
 
-    async def _call(self, method: str, place: tuple[str, ...], *, attempts: int | None = None, **options: Any) -> dict[str, Any]:
+    async def _call(
+        self, method: str, place: tuple[str, ...], *, attempts: int | None = None, **options: object
+    ) -> dict[str, Any]:
         async def attempt() -> dict[str, Any]:
             try:
                 return await self._authorized(method, place, **options)

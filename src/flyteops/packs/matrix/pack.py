@@ -131,7 +131,7 @@ def _declare_react(pack: Pack, bot: Matrix) -> None:
     sent, not_sent = pack.event("ReactionSent", ReactionSent), pack.event("ReactFailed", ReactFailed, failure=True)
 
     @pack.command("React", events=[sent, not_sent], takes=React)
-    async def react(raw: Any) -> Event:
+    async def react(raw: Any) -> Event:  # noqa: ANN401 - any input; the original's rules apply to it
         try:
             asked = read_input(raw, React)
         except msgspec.ValidationError as error:

@@ -129,11 +129,11 @@ class WebApi:
                 break
         return found
 
-    async def post(self, **message: Any) -> dict[str, Any]:
+    async def post(self, **message: object) -> dict[str, Any]:
         """Post a message, and return Slack's answer."""
         return _data(await _answer(self.client.api_call("chat.postMessage", json=message)))
 
-    async def update(self, **message: Any) -> None:
+    async def update(self, **message: object) -> None:
         """Change a message that the app posted."""
         await _answer(self.client.api_call("chat.update", json=message))
 
@@ -166,7 +166,7 @@ async def _answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
         raise UnavailableError(message) from None
 
 
-def _refusal(answer: Any) -> FlyteError:
+def _refusal(answer: object) -> FlyteError:
     data = _object(getattr(answer, "data", None))
     status = getattr(answer, "status_code", 0)
     reason = str(data.get("error") or ("ratelimited" if status == 429 else f"unexpected response of Slack (HTTP {status})"))
@@ -190,5 +190,5 @@ def _data(answer: AsyncSlackResponse) -> dict[str, Any]:
     return _object(answer.data)
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
@@ -110,5 +109,5 @@ class _Socket(SocketModeClient):
     async def connect_to_new_endpoint(self, force: bool = False) -> None:
         self.over.set()
 
-    async def _end(self, _: Any) -> None:
+    async def _end(self, _: object) -> None:
         self.over.set()

@@ -164,7 +164,7 @@ class _Slash(msgspec.Struct):
     trigger_id: str = ""
 
 
-def occurrences(kind: str, envelope_id: str, payload: Any, own: Identity | None) -> Iterator[Occurrence]:
+def occurrences(kind: str, envelope_id: str, payload: dict[str, Any], own: Identity | None) -> Iterator[Occurrence]:
     """Read an envelope; most hold one occurrence, and many hold none for flows.
 
     Messages and actions of the app itself are left out, unless `own` is None. Raise
@@ -295,5 +295,5 @@ def _of_slash(slash: _Slash, envelope_id: str) -> Occurrence:
     )
 
 
-def _read(value: Any, kind: type[T]) -> T:
+def _read(value: object, kind: type[T]) -> T:
     return msgspec.convert(value, kind, strict=False)

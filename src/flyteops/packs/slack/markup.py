@@ -28,7 +28,7 @@ def quiet(text: str, *, links_names: bool = False) -> str:
     return _NAMES.sub(f"@{_JOINER}", shown) if links_names else shown
 
 
-def quiet_blocks(value: Any) -> Any:
+def quiet_blocks(value: Any) -> Any:  # noqa: ANN401 - JSON of Slack's
     """Return blocks with quiet texts: those with markup, in which Slack finds names by itself.
 
     The rest is unchanged. Elements of rich text that mention groups become texts.
@@ -62,7 +62,7 @@ def _quiet_attachment(attachment: dict[str, Any], *, links_names: bool) -> dict[
     return quieted
 
 
-def _quiet_field(field: Any, *, links_names: bool) -> Any:
+def _quiet_field(field: object, *, links_names: bool) -> object:
     if not isinstance(field, dict):
         return field
     texts = {key: field[key] for key in ("title", "value") if isinstance(field.get(key), str)}

@@ -214,7 +214,7 @@ class _Listener:
             taken.append(await self._intake.take(occurrence, spooled))
         return all(taken)
 
-    def _read(self, kind: str, envelope_id: str, payload: Any) -> list[Occurrence]:
+    def _read(self, kind: str, envelope_id: str, payload: dict[str, Any]) -> list[Occurrence]:
         own = None if self._settings.own_messages else self._identity
         try:
             return list(occurrences(kind, envelope_id, payload, own))

@@ -42,7 +42,7 @@ def _attachment_lines(attachment: dict[str, Any], before: Iterable[str]) -> list
     return shown or [_text(attachment.get("image_url"))]
 
 
-def _block_lines(value: Any, deepest: int) -> Iterator[str]:
+def _block_lines(value: object, deepest: int) -> Iterator[str]:
     for block in objects(value):
         match block.get("type"):
             case "rich_text":
@@ -67,7 +67,7 @@ def _label(element: dict[str, Any]) -> str:
     return ""
 
 
-def _rich_lines(value: Any, deepest: int) -> Iterator[str]:
+def _rich_lines(value: object, deepest: int) -> Iterator[str]:
     """Return the lines of rich text: each section has some, and each entry of a list."""
     for element in objects(value):
         inner = objects(element.get("elements"))
@@ -96,19 +96,19 @@ def _file_line(file: dict[str, Any]) -> str:
     return _linked(file.get("title") or file.get("name"), address) or _text(address)
 
 
-def _linked(text: Any, address: Any) -> str:
+def _linked(text: object, address: object) -> str:
     shown, target = _text(text), _text(address)
     return f"{shown} <{target}>" if shown and target else shown
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def objects(value: Any) -> list[dict[str, Any]]:
+def objects(value: object) -> list[dict[str, Any]]:
     """Return the objects of a list; none for other types."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

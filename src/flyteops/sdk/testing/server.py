@@ -86,7 +86,13 @@ class FakeServer(httpx2.AsyncBaseTransport):
     # ------------------------------------------------------------------------------------------------ from the test
 
     def ask(
-        self, command: str, command_input: Any = None, *, pack: str | None = None, timeout: float | None = None, attempts: int = 1
+        self,
+        command: str,
+        command_input: object = None,
+        *,
+        pack: str | None = None,
+        timeout: float | None = None,
+        attempts: int = 1,
     ) -> str:
         """Queue an action, for any pack or the one of a name, and return its id.
 
@@ -316,7 +322,7 @@ def _read_take(query: httpx2.QueryParams) -> tuple[float, int | None]:
     return float(wait), None if most is None else int(most)
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON of any form
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -336,7 +342,7 @@ def _link(href: str, rel: str) -> dict[str, str]:
     return {"href": href, "rel": rel}
 
 
-def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> httpx2.Response:
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> httpx2.Response:
     content_type = {"Content-Type": "application/json; charset=utf-8"}
     return httpx2.Response(status, content=msgspec.json.encode(body), headers={**content_type, **(headers or {})})
 

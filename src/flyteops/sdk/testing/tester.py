@@ -1,9 +1,10 @@
 """The driver of a pack in a test."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
@@ -62,7 +63,7 @@ class PackTester:
             self._serving = None
         await self.stop()
 
-    async def run(self, command: str, command_input: Any = None) -> Event:
+    async def run(self, command: str, command_input: object = None) -> Event:
         """Request a command from the pack, and return the event of its result."""
         action_id = self.server.ask(command, command_input)
         await self._wait(lambda: action_id in self.server.results, f"the result of {command}")
@@ -92,7 +93,7 @@ class PackTester:
         health = {} if self._session is None else await self._session.health()
         return {name: outcome.status for name, outcome in health.items() if not outcome.healthy}
 
-    async def _wait(self, condition: Any, what: str) -> None:
+    async def _wait(self, condition: Callable[[], bool], what: str) -> None:
         waiting = asyncio.create_task(self.server.until(condition))
         watched = {waiting, self._serving} if self._serving is not None else {waiting}
         try:
@@ -113,7 +114,7 @@ async def _serve(session: Session, client: Client) -> None:
         await session.run()
 
 
-def run_command(pack: Pack, command: str, command_input: Any = None) -> Event:
+def run_command(pack: Pack, command: str, command_input: object = None) -> Event:
     """Run one command, and return the event of its result; for tests that are not coroutines."""
 
     async def run() -> Event:

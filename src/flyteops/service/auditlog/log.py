@@ -271,9 +271,10 @@ class AuditLog:
         while True:
             try:
                 await self._settle()
-                return
             except ConflictError:  # another server has written an entry meanwhile, perhaps the same
                 self._head = None
+            else:
+                return
 
     async def run_maintenance(self) -> None:
         """Write postponed entries, and regularly record changes that a dead server did not make."""

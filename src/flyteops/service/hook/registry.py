@@ -148,7 +148,7 @@ class HookRegistry:
             hook = replace(hook, secrets=(self._close(secret, now),))
         async with self._changes.exclusive():
             if hook.name in self._hooks:
-                raise ConflictError(f"There is a hook {hook.name!r} already.")
+                raise ConflictError(f"The hook {hook.name!r} already exists.")
             await self._put(hook, by, is_new=True)
         await self.register(by)
         return hook, made

@@ -1,7 +1,6 @@
 """Filters for chat messages: text is shown literally, without any markup meaning."""
 
 import re
-from typing import Any
 
 from flyteops.template.state import State
 from flyteops.template.value import text
@@ -11,12 +10,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&=:$])")
 _INDENTED = re.compile(r"(?:\A|(?<=[\n\r]))[ \t]+")
 
 
-def quote_slack(value: Any, _argument: Any, _state: State) -> str:
+def quote_slack(value: object, _argument: object, _state: State) -> str:
     """Quote a text for a message in Slack: mentions and links in it are shown literally."""
     return text(value).translate(_SLACK)
 
 
-def quote_md(value: Any, _argument: Any, _state: State) -> str:
+def quote_md(value: object, _argument: object, _state: State) -> str:
     """Quote a text for Markdown: formatting in it is shown literally."""
     return _MARKDOWN.sub(r"\\\1", _INDENTED.sub(_blanks, text(value)))
 

@@ -31,7 +31,7 @@ def _pattern(source: str, state: State) -> Pattern | None:
         return None
 
 
-def match(value: Any, argument: Any, state: State) -> bool:
+def match(value: object, argument: object, state: State) -> bool:
     """Return whether a regular expression matches anywhere in the text.
 
     An invalid one never does.
@@ -39,16 +39,16 @@ def match(value: Any, argument: Any, state: State) -> bool:
     return _matches(_pattern(text(argument), state), text(value), state)
 
 
-def prepare_match(argument: Any) -> Call:
+def prepare_match(argument: object) -> Call:
     """Compile the regular expression at its first use."""
     return _prepared(argument, _matches)
 
 
-def _prepared(argument: Any, use: Callable[[Pattern | None, str, State], Any]) -> Call:
+def _prepared(argument: object, use: Callable[[Pattern | None, str, State], Any]) -> Call:
     source = text(argument)
     patterns: list[Pattern | None] = []
 
-    def call(value: Any, _argument: Any, state: State) -> Any:
+    def call(value: object, _argument: object, state: State) -> object:
         if not patterns:
             patterns.append(_pattern(source, state))
         return use(patterns[0], value if type(value) is str else text(value), state)
@@ -66,17 +66,17 @@ def _extract(pattern: Pattern | None, string: str, state: State) -> str:
     return group.decode()
 
 
-def extract_match(value: Any, argument: Any, state: State) -> str:
+def extract_match(value: object, argument: object, state: State) -> str:
     """Return the text matched by the first group of a regular expression, or the text itself."""
     return _extract(_pattern(text(argument), state), text(value), state)
 
 
-def prepare_extract_match(argument: Any) -> Call:
+def prepare_extract_match(argument: object) -> Call:
     """Compile the regular expression at its first use."""
     return _prepared(argument, _extract)
 
 
-def matches_cron(value: Any, argument: Any, state: State) -> bool:
+def matches_cron(value: object, argument: object, state: State) -> bool:
     """Return whether the cron expression names a time given in the form of RFC 3339."""
     try:
         time = Time.parse(text(value))
@@ -95,17 +95,17 @@ def matches_cron(value: Any, argument: Any, state: State) -> bool:
         raise TemplateRenderError("Invalid Cron Expression") from None
 
 
-def remove_dup_whitespaces(value: Any, _argument: Any, _state: State) -> str:
+def remove_dup_whitespaces(value: object, _argument: object, _state: State) -> str:
     """Replace every run of white space by one blank."""
     return _BLANKS.sub(" ", text(value)).rstrip(" ")
 
 
-def safe_copy_paste(value: Any, _argument: Any, _state: State) -> str:
+def safe_copy_paste(value: object, _argument: object, _state: State) -> str:
     """Replace no-break spaces by blanks."""
     return text(value).replace("\xa0", " ")
 
 
-def shellquote(value: Any, _argument: Any, _state: State) -> str:
+def shellquote(value: object, _argument: object, _state: State) -> str:
     """Make one word for a POSIX shell out of any text."""
     string = text(value)
     if "\0" in string:

@@ -1,24 +1,23 @@
 """Filters on numbers."""
 
 import math
-from typing import Any
 
 from flyteops.errors import TemplateRenderError
 from flyteops.template.state import State
 from flyteops.template.value import NUMBERS, float_text, length, text, to_bytes, to_float, to_int, truncate
 
 
-def as_float(value: Any, _argument: Any, _state: State) -> float:
+def as_float(value: object, _argument: object, _state: State) -> float:
     """Read the value as a float."""
     return to_float(value)
 
 
-def as_integer(value: Any, _argument: Any, _state: State) -> int:
+def as_integer(value: object, _argument: object, _state: State) -> int:
     """Read the value as an integer."""
     return to_int(value)
 
 
-def get_digit(value: Any, argument: Any, _state: State) -> Any:
+def get_digit(value: object, argument: object, _state: State) -> object:
     """Return a digit, counted from the right."""
     data, position = to_bytes(text(value)), to_int(argument)
     if position <= 0 or position > len(data):
@@ -26,7 +25,7 @@ def get_digit(value: Any, argument: Any, _state: State) -> Any:
     return (data[-position] - 48) & 255
 
 
-def floatformat(value: Any, argument: Any, state: State) -> Any:
+def floatformat(value: object, argument: object, state: State) -> object:
     """Print a number with so many decimals.
 
     Without decimals if it is integral and the argument is not positive.
@@ -40,7 +39,7 @@ def floatformat(value: Any, argument: Any, state: State) -> Any:
     return f"{given:.{decimals}f}" if math.isfinite(given) else float_text(given)
 
 
-def pluralize(value: Any, argument: Any, _state: State) -> str:
+def pluralize(value: object, argument: object, _state: State) -> str:
     """Return the ending for one or for many."""
     if type(value) not in NUMBERS:
         raise TemplateRenderError("filter 'pluralize' does only work on numbers")
@@ -52,7 +51,7 @@ def pluralize(value: Any, argument: Any, _state: State) -> str:
     return endings[-1]
 
 
-def divisibleby(value: Any, argument: Any, _state: State) -> bool:
+def divisibleby(value: object, argument: object, _state: State) -> bool:
     """Return whether the number can be divided by the argument."""
     divisor = to_int(argument)
     return divisor != 0 and to_int(value) % divisor == 0

@@ -18,6 +18,7 @@ from flyteops.template.value import (
     Cycle,
     Strings,
     Struct,
+    Value,
     element,
     equal,
     from_bytes,
@@ -189,7 +190,7 @@ _UNTOUCHED = object()
 """The placeholder for the second name's value: only maps have one."""
 
 
-def _passes(found: Any, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+def _passes(found: Value, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
     kind = type(found)
     if kind in TEXTS:
         return _passes_of_text(found, state, backwards=backwards, ordered=ordered)

@@ -5,8 +5,9 @@ would read files are refused.
 """
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import NoReturn
 
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.template.arithmetic import divide_floats
@@ -15,6 +16,7 @@ from flyteops.template.gotime import Time
 from flyteops.template.lexer import KEYWORD, NAME, NUMBER, STRING, SYMBOL, Token
 from flyteops.template.node import FilterStep, Node, apply_filter
 from flyteops.template.parser import Parser
+from flyteops.template.regexp import Match
 from flyteops.template.source import located
 from flyteops.template.state import State
 from flyteops.template.tag.lorem import lorem
@@ -55,7 +57,7 @@ def filter_tag(parser: Parser, opening: Token) -> Node:
     source = parser.source
 
     def run(state: State) -> None:
-        value: Any = joined(state.captured(body))
+        value: object = joined(state.captured(body))
         for step in steps:
             value = apply_filter(step, value, state, source)
         state.write(text(value))
@@ -63,8 +65,8 @@ def filter_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-def _unknown(name: str) -> Any:
-    def call(_value: Any, _argument: Any, _state: State) -> Any:
+def _unknown(name: str) -> Callable[[object, object, State], NoReturn]:
+    def call(_value: object, _argument: object, _state: State) -> NoReturn:
         raise TemplateRenderError(f"Filter with name '{name}' not found.")
 
     return call
@@ -91,10 +93,9 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-def _closed_up(match: Any, state: State) -> bytes:
+def _closed_up(match: Match, state: State) -> bytes:
     state.charge(3)
-    joined_tags: bytes = match.group(1) + match.group(3)
-    return joined_tags
+    return match.group(1) + match.group(3)
 
 
 def autoescape_tag(parser: Parser, opening: Token) -> Node:

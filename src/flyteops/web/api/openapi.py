@@ -116,7 +116,7 @@ def _request_body(operation: Operation) -> Node:
     return {"required": True, "content": {"application/json": media, "application/x-yaml": media}}
 
 
-def _form(kind: Any) -> Node:
+def _form(kind: type) -> Node:
     _, components = msgspec.json.schema_components([kind], ref_template=REF)
     schema: Node = components[kind.__name__]
     schema["properties"]["value"] = {"type": "string", "format": "binary", "minLength": 1}
@@ -152,5 +152,5 @@ def _problem(text: str) -> Node:
     return {"description": text, "content": {"application/problem+json": {"schema": _schema(wire.ProblemDetails)}}}
 
 
-def _schema(kind: Any) -> Node:
+def _schema(kind: type) -> Node:
     return {"$ref": REF.format(name=kind.__name__)}

@@ -83,7 +83,7 @@ class Issuer:
         while True:
             try:
                 await self._ask()
-            except Exception as error:  # the loop goes on after any error
+            except Exception as error:  # noqa: BLE001 - the loop goes on after any error
                 self.fault = f"{type(error).__name__}: {error}"
                 loop.failed(error)
             else:

@@ -125,7 +125,7 @@ def _public(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name in ("kty", "n", "e", "crv", "x", "y")}
 
 
-def _algorithms_of(key: Any) -> Iterator[str]:
+def _algorithms_of(key: object) -> Iterator[str]:
     match key:
         case rsa.RSAPublicKey() if key.key_size >= LEAST_RSA_BITS:
             yield from RSA

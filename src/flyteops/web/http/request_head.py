@@ -21,7 +21,7 @@ MAX_FIELDS = 256
 BAD_REQUEST = Fault(400, "bad-request", "This is not an HTTP request.")
 BAD_HOST = Fault(400, "bad-host", "The request does not name its host as HTTP requires.")
 NO_TUNNEL = Fault(405, "method-not-allowed", "Method not allowed.")
-TOO_SLOW = Fault(408, "too-slow", "The request took too long to come.")
+TOO_SLOW = Fault(408, "too-slow", "The request took too long to arrive.")
 TARGET_TOO_LONG = Fault(414, "target-too-long", "The path and query are too long.")
 HEAD_TOO_LARGE = Fault(431, "head-too-large", "The headers of the request are too large.")
 UNKNOWN_CODING = Fault(501, "unknown-coding", "The transfer coding of the body is not supported.")
@@ -29,14 +29,14 @@ TURNED_AWAY = Fault(503, "busy", "The server is too busy; nothing was changed.")
 OTHER_VERSION = Fault(505, "other-version", "This version of HTTP is not supported.")
 
 DETAILS = {
-    BAD_REQUEST.code: "What came cannot be read as HTTP/1.1; a path must be ASCII, everything else in it percent-encoded.",
+    BAD_REQUEST.code: "The request cannot be parsed as HTTP/1.1; a path must be ASCII, everything else in it percent-encoded.",
     BAD_HOST.code: "HTTP/1.1 requires exactly one Host header: a name or an address, and a port if it is not the usual one.",
-    NO_TUNNEL.code: "CONNECT is for proxies, and this is none.",
+    NO_TUNNEL.code: "CONNECT is not supported: this server is not a proxy.",
     TOO_SLOW.code: "Send the whole request at once; the connection is closed.",
     TARGET_TOO_LONG.code: f"At most {MAX_TARGET} bytes are accepted.",
     HEAD_TOO_LARGE.code: f"At most {MAX_HEAD} bytes in {MAX_FIELDS} lines are accepted.",
     UNKNOWN_CODING.code: "Send the body with Content-Length, or with Transfer-Encoding: chunked and no other coding.",
-    TURNED_AWAY.code: "Too much is under way for other clients.",
+    TURNED_AWAY.code: "The server is busy with other clients.",
     OTHER_VERSION.code: "This server speaks HTTP/1.1 and HTTP/1.0.",
 }
 

@@ -1,0 +1,135 @@
+"""Two servers on one store: each takes over what the other has changed, and does nothing while the clocks differ."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from flyteops.document import Document
+from flyteops.errors import NotFoundError, UnavailableError
+from flyteops.flow.file import read_flow
+from flyteops.model import ActionState, DataItem, Flow, Happening, PackDeclaration
+from flyteops.service import Service
+from flyteops.storage.base import ActionFilter, Surroundings
+from flyteops.storage.sqlite import SqliteStore
+from tests.support.clock import Clock
+
+
+class Shared(SqliteStore):
+    """A real store that says, as those for several servers do, that anything may have changed, and what time it is."""
+
+    is_shared = True
+    looks = 0
+    ahead = timedelta(0)
+    clock = Clock()
+
+    async def look_around(self) -> Surroundings:
+        self.looks += 1
+        return Surroundings(self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead)
+
+
+def a_flow(name: str = "flow", event: str = "Said", **terms: str) -> Flow:
+    command = {"name": "Do", "packName": "Worker", **terms}
+    return read_flow(Document({"name": name, "steps": [{"event": {"name": event, "packName": "Source"}, "command": command}]}))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path, clock):
+    async with Shared(tmp_path / "flyte.db") as store:
+        store.clock = clock
+        yield store
+
+
+async def started(store: Shared, clock: Clock) -> Service:
+    service = Service(store, clock=clock, monotonic=clock.monotonic)
+    await service.start()
+    return service
+
+
+@pytest.fixture
+async def one(store, clock):
+    return await started(store, clock)
+
+
+@pytest.fixture
+async def other(store, clock):
+    return await started(store, clock)
+
+
+async def test_a_flow_that_another_server_saves_replaces_or_deletes_is_taken_over(one, other):
+    for event in ("Said", "Heard"):
+        await one.save_flow(a_flow(event=event))
+        await other.refresh()
+        assert (await other.get_flow("flow")).steps[0].event.name == event
+    await one.delete_flow("flow")
+    await other.refresh()
+    with pytest.raises(NotFoundError):
+        await other.get_flow("flow")
+
+
+async def test_packs_and_items_of_another_server_are_taken_over(one, other):
+    await one.register_pack(PackDeclaration(name="Source"))
+    await one.save_item(DataItem(key="motto", value=b"x", content_type="text/plain"))
+    await other.refresh()
+    assert [pack.id for pack in await other.list_packs()] == ["Source"]
+    assert (await other.get_item("motto")).value == b"x"
+
+
+async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_though_this_server_never_had_it(one, other):
+    for name in ("Source", "Worker"):
+        await one.register_pack(PackDeclaration(name=name))
+    await one.save_flow(a_flow())
+    await one.accept_event("Source", Happening("Said", b"null"))
+    await one.save_flow(a_flow(event="Heard"))
+    await other.refresh()
+    (claimed,) = await other.take("Worker")
+    await other.complete("Worker", claimed.action_id, Happening("Done", b"null"))
+    assert [status.state for status in await other.list_actions(ActionFilter())] == [ActionState.SUCCESS]
+
+
+async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_timers_until_it_is_set(one, store, caplog):
+    store.ahead = timedelta(minutes=10)
+    await one.refresh()
+    with pytest.raises(UnavailableError, match="differ by 600 s; set it right"):
+        await one.advance()
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "The clock of this server and that of its store differ by 600 s; set it right."
+        " Until then, this server processes no timers."
+    ]
+    store.ahead = timedelta(0)
+    await one.refresh()
+    await one.advance()
+
+
+async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(one, clock):
+    for name in ("Source", "Worker"):
+        await one.register_pack(PackDeclaration(name=name))
+    await one.save_flow(a_flow(timeout="1m"))
+    await one.accept_event("Source", Happening("Said", b"null"))
+    await one.take("Worker")
+    await one.advance()
+    clock.set(hours=2)
+    await one.advance()
+    assert [status.state for status in await one.list_actions(ActionFilter())] == [ActionState.PENDING]
+
+
+async def test_a_server_goes_on_if_the_store_was_away_while_it_looked(one, other, store):
+    await one.save_flow(a_flow())
+    get, failed = store.get_flow_version, []
+
+    async def away(uuid):
+        if not failed:
+            failed.append(uuid)
+            raise UnavailableError
+        return await get(uuid)
+
+    store.get_flow_version = away
+    with pytest.raises(UnavailableError):
+        await other.refresh()
+    await other.refresh()
+    assert [flow.name for flow in await other.list_flows()] == ["flow"]
