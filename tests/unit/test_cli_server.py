@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from flyteops.cli.serve import run_maintenance
 from flyteops.errors import SettingsError
+from flyteops.server.loops import run_maintenance
 from flyteops.server.run import make_service
 from flyteops.server.socket import PortTakenError, address_of, is_loopback, open_listener
 from flyteops.settings import Settings

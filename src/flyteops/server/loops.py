@@ -21,6 +21,8 @@ LOGGER = logging.getLogger("flyte.server")
 REFRESH_EVERY = 0.5
 """Seconds between two checks for changes by other servers."""
 
+MAINTENANCE_INTERVAL = 5.0
+
 LOADING_CERTIFICATE = "Loading the TLS certificate"
 """The name of the background loop in readiness reports."""
 
@@ -67,6 +69,20 @@ async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access
             LOGGER.info("SIGHUP: looked again at %s", " and ".join(names))
         else:
             LOGGER.info("SIGHUP: there is no TLS certificate, auth policy or issuer to load again")
+
+
+async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
+    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
+    loop = service.loops.loop("The housekeeping", LOGGER)
+    while not stop.is_set():
+        try:
+            await service.run_maintenance()
+            loop.succeeded()
+        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
+            loop.failed(error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MAINTENANCE_INTERVAL):
+                await stop.wait()
 
 
 async def keep_current(service: Service) -> None:

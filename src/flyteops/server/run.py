@@ -1,7 +1,6 @@
 """The server, assembled from its settings, started and stopped."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -21,7 +20,7 @@ from flyteops.server.descriptors import watch_descriptors
 from flyteops.server.http import Server, make_server, stop_server
 from flyteops.server.keys import keys_of
 from flyteops.server.logs import reopen
-from flyteops.server.loops import background, keep_certificate, keep_current, keep_loading
+from flyteops.server.loops import background, keep_certificate, keep_current, keep_loading, run_maintenance
 from flyteops.server.signals import ignore_usr2, stop_at_end_of_input, stop_on_signal
 from flyteops.server.socket import BACKLOG, address_of, is_loopback, reserve_port
 from flyteops.server.workers import AT_WORK, Workers, tell_parent
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 
 LOGGER = logging.getLogger("flyte.server")
-
-MAINTENANCE_INTERVAL = 5.0
 
 COMING = Backoff(first=0.25, limit=5.0)
 """The pauses between two tries of a store that is unavailable when the server starts."""
@@ -278,17 +275,3 @@ def warn(settings: Settings, listener: socket.socket) -> None:
         LOGGER.warning("FLYTE_PACKS_WITHOUT_TOKEN has no effect: auth is off, so nobody needs a token.")
     for problem in unknown_variables(os.environ):
         LOGGER.warning("%s", problem)
-
-
-async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
-    """Run the housekeeping every few seconds; a failure is logged and retried the next time."""
-    loop = service.loops.loop("The housekeeping", LOGGER)
-    while not stop.is_set():
-        try:
-            await service.run_maintenance()
-            loop.succeeded()
-        except Exception as error:  # the housekeeping goes on after any failure; the loop reports it
-            loop.failed(error)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MAINTENANCE_INTERVAL):
-                await stop.wait()
