@@ -299,7 +299,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "FLYTE_MAX_DISK",
             parse_disk,
             "How much the store may take; beyond it the oldest finished executions and events go earlier, live work never."
-            " The log of changes and unused flow versions are bounded first, to an eighth of it each."
+            " The audit log and unused flow versions are bounded first, to an eighth of it each."
             " Looked at every few seconds, so a heavy load may exceed it for so long.",
             STORE,
             "SIZE",
@@ -311,7 +311,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "FLYTE_MAX_CHANGE_LOG",
             parse_disk,
-            "How much the log of changes may take; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
+            "How much the audit log may take; beyond it, its oldest entries are removed, and `flyte audit verify` says from"
             " where on the log is whole. At most an eighth of FLYTE_MAX_DISK.",
             STORE,
             "SIZE",

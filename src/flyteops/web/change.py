@@ -1,4 +1,4 @@
-"""The log of changes over HTTP."""
+"""The audit log over HTTP."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -16,7 +16,7 @@ LONGEST_NUMBER = 12
 
 
 class ChangeList(Answer, kw_only=True):
-    """Entries of the log of changes, newest first."""
+    """Entries of the audit log, newest first."""
 
     changes: list[AuditEntry]
     links: list[Link]
@@ -46,7 +46,7 @@ async def list_changes(call: Call) -> Reply:
 
 
 async def get_change(call: Call) -> Reply:
-    """Show an entry of the log of changes."""
+    """Show an entry of the audit log."""
     text = call.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise NotFoundError("Changes have numbers.")

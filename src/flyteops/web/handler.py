@@ -221,7 +221,7 @@ async def give_back_action(call: Call) -> Reply:
     """
     with call.query() as query:
         lease, revision = query.text("lease"), query.number("revision", -1, least=0)
-    await call.service.give_back(call.params["packId"], call.params["actionId"], lease, revision)
+    await call.service.return_action(call.params["packId"], call.params["actionId"], lease, revision)
     return DONE
 
 
