@@ -166,7 +166,7 @@ async def test_flow_names_of_any_characters_work_in_addresses(api: httpx2.AsyncC
 
 
 async def versions(api: httpx2.AsyncClient) -> int:
-    """Return how many entries the log of changes has about flows."""
+    """Return how many entries the audit log has about flows."""
     return len((await api.get("/v1/audit/changes", params={"kind": "flow"})).json()["changes"])
 
 

@@ -46,7 +46,7 @@ async def services(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterato
     async with request.param() as url, contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(url)) for _ in range(3)]
         keeps = MaintenanceSettings(max_change_log=30_000)
-        services = [Service(store, clock=clock, monotonic=clock.monotonic, housekeeping=keeps) for store in stores]
+        services = [Service(store, clock=clock, monotonic=clock.monotonic, maintenance=keeps) for store in stores]
         for service in services:
             await service.start()
         yield services
@@ -169,7 +169,7 @@ async def test_of_servers_that_make_the_first_token_at_once_one_does(services: l
 
 
 async def check_log(service: Service) -> ChainVerifier:
-    """Look whether the log of changes is whole, and everything as it says."""
+    """Look whether the audit log is whole, and everything as it says."""
     found = await take_snapshot(service._store)
     assert (found.chain.fault, found.differences()) == (None, [])
     return found.chain

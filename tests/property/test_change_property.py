@@ -1,4 +1,4 @@
-"""Whatever somebody does to one entry of the log of changes, the chain tells."""
+"""Whatever somebody does to one entry of the audit log, the chain tells."""
 
 import json
 from hashlib import sha256

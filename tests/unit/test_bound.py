@@ -1,4 +1,4 @@
-"""The bounds of what grows besides the history, on a real store: the log of changes, and old flow versions."""
+"""The bounds of what grows besides the history, on a real store: the audit log, and old flow versions."""
 
 import asyncio
 import logging
@@ -62,7 +62,7 @@ async def empty(tmp_path):
 
 
 async def started(store, housekeeping=BOUND, clock=None):
-    service = Service(store, clock=clock or Clock(NOW), housekeeping=housekeeping)
+    service = Service(store, clock=clock or Clock(NOW), maintenance=housekeeping)
     await service.start()
     return service
 

@@ -1,4 +1,4 @@
-"""The log of changes when something goes wrong: what fails, what is killed in the middle, and two who write at once."""
+"""The audit log when something goes wrong: what fails, what is killed in the middle, and two who write at once."""
 
 import asyncio
 import logging
@@ -213,7 +213,7 @@ async def test_packs_that_the_server_forgets_by_itself_are_kept(store):
     service = Service(
         store,
         clock=lambda: datetime.now(UTC) + later,
-        housekeeping=MaintenanceSettings(delete_dead_packs=True, dead_packs_at="00:00"),
+        maintenance=MaintenanceSettings(delete_dead_packs=True, dead_packs_at="00:00"),
     )
     await service.start()
     await store.save_pack(PackDeclaration("Dead").seen(NOW.replace(year=2020)))

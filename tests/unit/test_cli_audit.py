@@ -201,7 +201,7 @@ def test_a_time_is_a_duration_before_now_or_a_time_here_or_anywhere(monkeypatch)
 
 async def trimmed_log(path):
     async with SqliteStore(path) as store:
-        service = Service(store, housekeeping=MaintenanceSettings(max_change_log=30_000))
+        service = Service(store, maintenance=MaintenanceSettings(max_change_log=30_000))
         await service.start()
         for number in range(110):
             await service.data.save(DataItem("busy", "text/plain", str(number).encode()))

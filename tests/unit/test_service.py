@@ -12,7 +12,7 @@ from flyteops.flow.file import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
 from flyteops.service import MaintenanceSettings, SeedSource, Service
 from flyteops.service.flow import VersionCache
-from flyteops.service.housekeeping import run_all
+from flyteops.service.maintenance import run_all
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
@@ -33,7 +33,7 @@ async def store(tmp_path):
 
 async def started(store, clock, **housekeeping):
     service = Service(
-        store, clock=clock, monotonic=lambda: 0.0, seeds=SeedSource(b"test"), housekeeping=MaintenanceSettings(**housekeeping)
+        store, clock=clock, monotonic=lambda: 0.0, seeds=SeedSource(b"test"), maintenance=MaintenanceSettings(**housekeeping)
     )
     await service.start()
     return service

@@ -1,4 +1,4 @@
-"""`flyte audit`: the change log with its authors, and its verification."""
+"""`flyte audit`: the audit log with its authors, and its verification."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`flyte audit verify`: the check of the change log, and of the store against it."""
+"""`flyte audit verify`: the check of the audit log, and of the store against it."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ PAUSE = 2.0
 )
 @json_option
 async def verify(store: str | None, expected: tuple[str, ...], as_json: bool) -> None:
-    """Detect tampering with the change log or the store; exits with 1 if there is any.
+    """Detect tampering with the audit log or the store; exits with 1 if there is any.
 
     Reads the store itself, not a server, which may go on working meanwhile. Reports the first
     change that was modified, removed, inserted or moved, and everything in the store that differs

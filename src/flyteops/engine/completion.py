@@ -5,12 +5,16 @@ from typing import Literal
 
 import msgspec
 
+from flyteops.engine.context import Moment
 from flyteops.errors import ConflictError
-from flyteops.model import Action, ActionState, Event, Lease, PackRef, Progress, has_labels
+from flyteops.model import FATAL, Action, ActionState, Event, Lease, PackRef, Progress, has_labels, pack_id
 from flyteops.ruling import Late
 
 Resolution = Literal["succeeded", "failed", "retry"]
 """The outcome of an action that a person reports."""
+
+RESOLVED = "Resolved"
+"""The default event by which a person reports that a command has succeeded."""
 
 UNFINISHED = (ActionState.PENDING, ActionState.UNKNOWN)
 
@@ -65,6 +69,38 @@ def check_may_complete(pack: PackRef, progress: Progress) -> None:
     """Raise `ConflictError` unless this pack could have taken the action."""
     if pack.name != progress.pack_name or not has_labels(pack.labels, progress.pack_labels):
         raise ConflictError(f"Action {progress.action_id!r} is not for pack {pack.id!r}.")
+
+
+def check_may_extend(pack: PackRef, progress: Progress, lease: str | None) -> None:
+    """Raise `ConflictError` unless this attempt of the pack holds the current lease, if any."""
+    check_may_complete(pack, progress)
+    if progress.timeout is not None and shown_lease(progress, lease).number != progress.attempt:
+        raise ConflictError(f"Action {progress.action_id!r} was lost and handed out again.")
+
+
+def check_may_return(pack: PackRef, progress: Progress, lease: str | None, revision: int) -> None:
+    """Raise `ConflictError` unless the action is PENDING, and of this claim of the pack."""
+    check_may_complete(pack, progress)
+    if progress.state is not ActionState.PENDING:
+        raise ConflictError(f"Action {progress.action_id!r} is {progress.state}; only a PENDING action can be given back.")
+    if progress.timeout is None:
+        is_current = revision == progress.revision
+    else:
+        is_current = bool(lease) and shown_lease(progress, lease).number == progress.attempt
+    if not is_current:
+        raise ConflictError(f"Action {progress.action_id!r} was given back or lost, and handed out again.")
+
+
+def result_of(resolution: Resolution, action: Action, name: str | None, payload: bytes | None, moment: Moment) -> Event:
+    """Return the event that an operator reports as the result of an action."""
+    return Event(
+        event_id=moment.new_id(),
+        name=FATAL if resolution == "failed" else name or RESOLVED,
+        pack=PackRef(pack_id(action.pack_name, action.pack_labels), action.pack_name, action.pack_labels),
+        payload=msgspec.json.encode({"resolution": resolution}) if payload is None else payload,
+        received_at=moment.now,
+        failure=resolution == "failed",
+    )
 
 
 def is_same_result(event: Event, earlier: Event) -> bool:

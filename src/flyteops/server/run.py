@@ -185,7 +185,7 @@ def make_service(settings: Settings, store: Store) -> Service:
         clock=utc_now,
         monotonic=steady_seconds,
         seeds=SeedSource(secrets.token_bytes(32)),
-        housekeeping=housekeeping,
+        maintenance=housekeeping,
         encryptor=make_encryptor(settings),
         longest_body=settings.max_body_bytes,
     )

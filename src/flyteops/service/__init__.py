@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flyteops.engine.completion import Resolution
     from flyteops.service.aside import HealthProblem
     from flyteops.service.auditlog.log import AuditFilter
-    from flyteops.service.housekeeping import MaintenanceSettings
+    from flyteops.service.maintenance import MaintenanceSettings
     from flyteops.service.seed import SeedSource, steady_seconds, utc_now
     from flyteops.service.service import Service
     from flyteops.service.token import Token, TokenRegistry, TokenRequest
@@ -33,7 +33,7 @@ __all__ = [
 _MODULES = {
     "AuditFilter": "auditlog.log",
     "HealthProblem": "aside",
-    "MaintenanceSettings": "housekeeping",
+    "MaintenanceSettings": "maintenance",
     "TokenRequest": "token",
     "Resolution": "completion",
     "SeedSource": "seed",

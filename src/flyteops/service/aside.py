@@ -37,7 +37,7 @@ MOST_NAMED = 5
 class SetAsideKey(NamedTuple):
     """The identity of a set-aside entry.
 
-    `kind` is one of those of the change log, or action, schedule or flow version. `place`
+    `kind` is one of those of the audit log, or action, schedule or flow version. `place`
     distinguishes entries of the same name.
     """
 
@@ -143,7 +143,7 @@ class SetAsideEntries:
         return found
 
     def is_unreadable(self, thing: tuple[str, str]) -> bool:
-        """Return whether a resource, as the change log names it, cannot be read."""
+        """Return whether a resource, as the audit log names it, cannot be read."""
         return any((key.kind, key.name) == thing for key in self._problems)
 
     def keys(self, kinds: Iterable[str]) -> Sequence[SetAsideKey]:

@@ -42,7 +42,7 @@ class DataRegistry:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all items except secrets, as entries of the change log record them."""
+        """The states of all items except secrets, as entries of the audit log record them."""
         return {resource_key("datastore", key): item_state(item) for key, item in self._items.items()}
 
     async def save(self, item: DataItem, by: Author = SERVER, *, keeps_description: bool = False) -> bool:

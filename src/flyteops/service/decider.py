@@ -8,7 +8,7 @@ from flyteops.flow.policy import tick_of
 from flyteops.model import Event, Outcome, Progress
 from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
 from flyteops.service.flow import FlowRegistry
-from flyteops.service.missed import MissedRuns
+from flyteops.service.missedrun import MissedRuns
 from flyteops.storage.base import Decide
 
 

@@ -148,7 +148,7 @@ class FlowRegistry:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all flows, as entries of the change log record them."""
+        """The states of all flows, as entries of the audit log record them."""
         return {resource_key("flow", name): flow_state(prepared.version.flow) for name, prepared in self._current.items()}
 
     def state(self, name: str) -> ResourceState | None:

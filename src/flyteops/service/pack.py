@@ -13,7 +13,7 @@ from flyteops.service.aside import PACK, SetAsideEntries, SetAsideKey
 from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import pack_state
-from flyteops.service.housekeeping import MaintenanceSettings
+from flyteops.service.maintenance import MaintenanceSettings
 from flyteops.service.presence import PresenceTracker
 from flyteops.storage.base import Rows, Store
 
@@ -152,7 +152,7 @@ class PackRegistry:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all packs, as entries of the change log record them."""
+        """The states of all packs, as entries of the audit log record them."""
         return {resource_key("pack", pack.id): pack_state(pack) for pack in self._packs.values()}
 
     async def _pack(self, pack_id: str) -> Pack:
@@ -184,17 +184,17 @@ class PackRegistry:
             self._seen = {**seen, **self._seen}
             raise
 
-    async def delete_dead(self, housekeeping: MaintenanceSettings) -> None:
+    async def delete_dead(self, maintenance: MaintenanceSettings) -> None:
         """Remove packs that were not seen for long, once a day."""
         now = self._clock()
         local = now.astimezone()
-        due = f"{local:%H:%M}" >= housekeeping.dead_packs_at
-        if not housekeeping.delete_dead_packs or not due or self._dead_checked_on == local.date():
+        due = f"{local:%H:%M}" >= maintenance.dead_packs_at
+        if not maintenance.delete_dead_packs or not due or self._dead_checked_on == local.date():
             return
         if self._served_since is not None and now - self._served_since < SHOWING_UP:
             return
         self._dead_checked_on = local.date()
-        alive_since = now - housekeeping.dead_after
+        alive_since = now - maintenance.dead_after
         async with self._changes.exclusive():
             if self._store.is_shared:
                 await self.refresh()

@@ -19,14 +19,14 @@ class ClaimReleaser:
         self._store = store
         self._clock = clock
         self._notify = notify
-        self._owed: dict[str, int] = {}
+        self._pending: dict[str, int] = {}
 
     async def release(self, claimed: Iterable[Claimed]) -> None:
         """Make these available to other clients.
 
         Actions lost or completed meanwhile stay as they are.
         """
-        self._owed.update({each.action_id: each.revision for each in claimed})
+        self._pending.update({each.action_id: each.revision for each in claimed})
         await self.retry()
 
     async def retry(self) -> None:
@@ -34,15 +34,15 @@ class ClaimReleaser:
 
         Raise `UnavailableError` if the store does not take them now.
         """
-        while self._owed:
+        while self._pending:
             # Taken out first: releasing the same command twice would take it away from the client
             # that has it by then.
-            action_id, revision = self._owed.popitem()
+            action_id, revision = self._pending.popitem()
             try:
                 address = await self._store.release(action_id, self._clock(), still_claimed(revision), counts=False)
                 self._notify([address])
             except (ConflictError, NotFoundError):
                 continue
             except BaseException:  # on any failure, also a cancelled caller, it still has to be returned
-                self._owed[action_id] = revision
+                self._pending[action_id] = revision
                 raise

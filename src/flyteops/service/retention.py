@@ -2,43 +2,72 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from flyteops.background import BackgroundLoop
 from flyteops.service.auditlog.log import AuditLog
-from flyteops.service.bound import AuditLogBound, FlowVersionBound
-from flyteops.service.housekeeping import MaintenanceSettings, run_all
-from flyteops.storage.base import Retention, Store
+from flyteops.service.auditlog.trimmer import AuditLogTrimmer
+from flyteops.service.maintenance import MaintenanceSettings, run_all
+from flyteops.storage.base import Retention, Store, VersionBound
 
 LOGGER = logging.getLogger("flyte.service")
 
 PURGE_STEP = 1000
 PURGES_AT_ONCE = 50
 
+VERSION_STEP = 500
+"""The number of flow versions removed in one transaction."""
+
+ROUND = timedelta(minutes=10)
+"""The time between two searches for unused flow versions."""
+
+GRACE = timedelta(hours=1)
+"""The time for which a flow version must be unused before it is removed.
+
+Another server may still be evaluating an event with it.
+"""
+
+
+class FlowVersionRetention:
+    """Removes unused flow versions. `excess` is the number of bytes above their bound."""
+
+    def __init__(self, store: Store) -> None:
+        self.excess = 0
+        self._store = store
+        self._next_at: datetime | None = None
+
+    async def run(self, now: datetime, limit: int) -> None:
+        """Remove the oldest unused versions when they take more than `limit` bytes."""
+        if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
+            return
+        left = await self._store.purge_versions(VersionBound(now, now - GRACE, limit), limit=VERSION_STEP)
+        self.excess = max(0, left.unused_bytes - limit)
+        self._next_at = None if left.removed == VERSION_STEP else now + ROUND
+
 
 class RetentionTask:
     """Removes old data, and the oldest when the store is too large.
 
-    The change log and unused flow versions have bounds of their own; the history makes no room for
+    The audit log and unused flow versions have bounds of their own; the history makes no room for
     their excess.
     """
 
     def __init__(
-        self, store: Store, changes: AuditLog, housekeeping: MaintenanceSettings, loop: Callable[..., BackgroundLoop]
+        self, store: Store, changes: AuditLog, maintenance: MaintenanceSettings, loop: Callable[..., BackgroundLoop]
     ) -> None:
         self._store = store
-        self._housekeeping = housekeeping
-        self._log_bound = AuditLogBound(store, changes, loop)
-        self._flow_bound = FlowVersionBound(store)
+        self._maintenance = maintenance
+        self._log_trimmer = AuditLogTrimmer(store, changes, loop)
+        self._version_retention = FlowVersionRetention(store)
         self._over_bytes = 0
 
     async def run(self, now: datetime) -> None:
         """Remove all that may be removed now."""
-        most = self._housekeeping
+        most = self._maintenance
         await run_all(
-            partial(self._log_bound.keep, most.share(most.max_change_log)),
-            partial(self._flow_bound.keep, now, most.share(most.max_old_flows)),
+            partial(self._log_trimmer.trim, most.share(most.max_change_log)),
+            partial(self._version_retention.run, now, most.share(most.max_old_flows)),
             partial(self._purge, now),
         )
 
@@ -53,8 +82,8 @@ class RetentionTask:
         ]
 
     async def _purge(self, now: datetime) -> None:
-        excess = self._log_bound.excess + self._flow_bound.excess
-        before, over = self._over_bytes, await _purge(self._store, self._housekeeping.retention(now, excess))
+        excess = self._log_trimmer.excess + self._version_retention.excess
+        before, over = self._over_bytes, await _purge(self._store, self._maintenance.retention(now, excess))
         if over is None:  # there is more to remove: only the next rounds find out
             return
         self._over_bytes = over

@@ -1,9 +1,4 @@
-"""The service: one object with all use cases.
-
-Flows, packs and datastore items are kept in memory as well, so that an event is evaluated without
-reading the store; changes reach the memory after the store has them and before the caller gets its
-answer.
-"""
+"""The service: the use cases that join its registries, the evaluator and the store."""
 
 import asyncio
 import logging
@@ -19,26 +14,31 @@ import msgspec
 
 from flyteops.background import BackgroundLoops
 from flyteops.engine import evaluate
-from flyteops.engine.completion import Resolution, accept, check_may_complete, is_open, rule_on_result, shown_lease
+from flyteops.engine.completion import (
+    RESOLVED,
+    Resolution,
+    accept,
+    check_may_extend,
+    check_may_return,
+    is_open,
+    result_of,
+    rule_on_result,
+)
 from flyteops.engine.context import Allowance, Moment
 from flyteops.engine.failure import is_failure
 from flyteops.errors import (
-    ConflictError,
     LateError,
     OutcomeUnknownError,
     UnavailableError,
     UnreadableError,
 )
 from flyteops.model import (
-    FATAL,
     Action,
-    ActionState,
     Event,
     Happening,
     Outcome,
     PackRef,
     Progress,
-    pack_id,
 )
 from flyteops.name import check, name_problems, short_key
 from flyteops.ruling import Late
@@ -49,8 +49,8 @@ from flyteops.service.auditlog.snapshot import action_state, resolution_state
 from flyteops.service.decider import Decider
 from flyteops.service.health import Health
 from flyteops.service.hook.receiver import HookReceiver
-from flyteops.service.housekeeping import MaintenanceSettings, run_all
 from flyteops.service.longpoll import LongPolls
+from flyteops.service.maintenance import MaintenanceSettings, run_all
 from flyteops.service.registries import Registries
 from flyteops.service.release import ClaimReleaser
 from flyteops.service.retention import RetentionTask
@@ -65,9 +65,6 @@ if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secre
 LOGGER = logging.getLogger("flyte.service")
 
 T = TypeVar("T")
-
-RESOLVED = "Resolved"
-"""The default event by which a person reports that a command has succeeded."""
 
 
 def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
@@ -85,7 +82,7 @@ class Service:
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         seeds: Callable[[], bytes] | None = None,
-        housekeeping: MaintenanceSettings | None = None,
+        maintenance: MaintenanceSettings | None = None,
         encryptor: "Encryptor | None" = None,
         longest_body: int = 10 * 1024 * 1024,
     ) -> None:
@@ -95,7 +92,7 @@ class Service:
         self._clock = clock = watch.now
         self._monotonic = monotonic
         self._seeds = seeds or SeedSource(os.urandom(32))
-        self._housekeeping = housekeeping or MaintenanceSettings()
+        self._maintenance = maintenance or MaintenanceSettings()
         self.loops = store.loops = BackgroundLoops(monotonic)
         aside = SetAsideEntries(clock, monotonic)
         self._timer = WakeupTimer(clock)
@@ -113,7 +110,7 @@ class Service:
         self._claim_releaser = ClaimReleaser(store, clock, self._long_polls.notify)
         self._decider = Decider(self.flows, self._moment)
         self._scheduler = Scheduler(store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify)
-        self._retention = RetentionTask(store, registries.log, self._housekeeping, self.loops.loop)
+        self._retention = RetentionTask(store, registries.log, self._maintenance, self.loops.loop)
         self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
 
     # --------------------------------------------------------------------------------------------------------- lifecycle
@@ -279,15 +276,9 @@ class Service:
         """
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
+        return await self._store.extend(action_id, now, lambda progress: check_may_extend(sender, progress, lease))
 
-        def check(progress: Progress) -> None:
-            check_may_complete(sender, progress)
-            if progress.timeout is not None and shown_lease(progress, lease).number != progress.attempt:
-                raise ConflictError(f"Action {action_id!r} was lost and handed out again.")
-
-        return await self._store.extend(action_id, now, check)
-
-    async def give_back(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> None:
+    async def return_action(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> None:
         """Return an action that a pack has claimed but not begun, as if it had not been handed out.
 
         The `lease`, or for an action without a time limit the `revision`, is that of the claim. Raise
@@ -295,19 +286,10 @@ class Service:
         """
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
-
-        def check(progress: Progress) -> None:
-            check_may_complete(sender, progress)
-            if progress.state is not ActionState.PENDING:
-                raise ConflictError(f"Action {action_id!r} is {progress.state}; only a PENDING action can be given back.")
-            if progress.timeout is None:
-                is_current = revision == progress.revision
-            else:
-                is_current = bool(lease) and shown_lease(progress, lease).number == progress.attempt
-            if not is_current:
-                raise ConflictError(f"Action {action_id!r} was given back or lost, and handed out again.")
-
-        self._long_polls.notify([await self._store.release(action_id, now, check, counts=False)])
+        address = await self._store.release(
+            action_id, now, lambda progress: check_may_return(sender, progress, lease, revision), counts=False
+        )
+        self._long_polls.notify([address])
 
     async def resolve(
         self,
@@ -339,15 +321,7 @@ class Service:
             self._long_polls.notify([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
             return
         moment = self._moment()
-        sender = PackRef(pack_id(action.pack_name, action.pack_labels), action.pack_name, action.pack_labels)
-        event = Event(
-            event_id=moment.new_id(),
-            name=FATAL if resolution == "failed" else name or RESOLVED,
-            pack=sender,
-            payload=msgspec.json.encode({"resolution": resolution}) if payload is None else payload,
-            received_at=moment.now,
-            failure=resolution == "failed",
-        )
+        event = result_of(resolution, action, name, payload, moment)
         await self._finish(action.action_id, event, moment, is_open)
 
     # ------------------------------------------------------------------------------------------------------------- time
@@ -385,6 +359,6 @@ class Service:
             self.tokens.store_uses,
             self._registries.log.run_maintenance,
             self.hooks.calls.store,
-            partial(self.packs.delete_dead, self._housekeeping),
+            partial(self.packs.delete_dead, self._maintenance),
             partial(self._retention.run, now),
         )

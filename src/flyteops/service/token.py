@@ -65,7 +65,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> ResourceState:
-        """The state, as entries of the change log record it, with a hash of the token's hash."""
+        """The state, as entries of the audit log record it, with a hash of the token's hash."""
         known = {name: value for name, value in msgspec.to_builtins(self).items() if name != "hash"}
         if self.items is None:  # as in the entries about tokens made before `items` existed
             del known["items"]
@@ -129,7 +129,7 @@ class TokenRegistry:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all tokens, as entries of the change log record them."""
+        """The states of all tokens, as entries of the audit log record them."""
         return {resource_key("token", token.token_id): token.state for token in self._tokens.values()}
 
     def make(self, order: TokenRequest, token_id: str | None = None) -> tuple[Token, str]:

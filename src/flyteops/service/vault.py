@@ -54,7 +54,7 @@ class EncryptedSecret(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> ResourceState:
-        """The state, as entries of the change log record it."""
+        """The state, as entries of the audit log record it."""
         return ResourceState.of_secret(self.content_type, self.token.encode(), self.description)
 
 
@@ -100,7 +100,7 @@ class Vault:
         for key, sealed in self._aside.decode(await self._store.list_notes(KIND), EncryptedSecret, ITEM, KIND):
             item = DataItem(key, sealed.content_type, b"", sealed.description, is_secret=True)
             states[key] = sealed.state
-            value = self._open(key, sealed.token)
+            value = self._decrypt(key, sealed.token)
             if value is None:
                 locked[key] = item
             else:
@@ -111,12 +111,12 @@ class Vault:
         if self._encryptor is not None:
             await self._load_code_key(self._encryptor)
 
-    def _open(self, key: str, token: str) -> str | None:
+    def _decrypt(self, key: str, token: str) -> str | None:
         known = self._secrets.get(key)
         if known is not None and known.token == token:
             return known.value
-        opened = None if self._encryptor is None else self._encryptor.decrypt(token.encode())
-        return None if opened is None else opened.decode()
+        decrypted = None if self._encryptor is None else self._encryptor.decrypt(token.encode())
+        return None if decrypted is None else decrypted.decode()
 
     async def _load_code_key(self, encryptor: "Encryptor") -> None:
         if self._code_key:
@@ -136,7 +136,7 @@ class Vault:
         async with self._changes.exclusive():
             for secret in list(self._secrets.values()):
                 if not encryptor.is_current(secret.token.encode()):
-                    await self._seal(encryptor, secret.item, secret.value, SERVER, "rotated")
+                    await self._save_encrypted(encryptor, secret.item, secret.value, SERVER, "rotated")
         for note in await self._store.list_notes(CODE_KIND):
             if self._code_key and not encryptor.is_current(note.value):
                 await self._store.save_note(Note(CODE_KIND, CODE, encryptor.encrypt(self._code_key)))
@@ -144,7 +144,7 @@ class Vault:
     async def save(self, item: DataItem, by: Author, *, keeps_description: bool = False) -> bool:
         """Create or replace a secret; return True if it is new.
 
-        It may keep its present description. Call this in a turn of the change log. Raise
+        It may keep its present description. Call this in a turn of the audit log. Raise
         `InputError` if it cannot be kept as a secret.
         """
         if self._encryptor is None or not self._code_key:
@@ -158,16 +158,16 @@ class Vault:
         item = msgspec.structs.replace(item, value=b"", is_secret=True)
         if known is not None and keeps_description:
             item = msgspec.structs.replace(item, description=known.description)
-        # Also if nothing has changed: otherwise a reader of the change log could find out a value
+        # Also if nothing has changed: otherwise a reader of the audit log could find out a value
         # by guessing it.
-        await self._seal(self._encryptor, item, value, by)
+        await self._save_encrypted(self._encryptor, item, value, by)
         return known is None
 
     def _find(self, key: str) -> DataItem | None:
         """Return a secret without its value, even one that no key decrypts."""
         return self._secrets[key].item if key in self._secrets else self._locked.get(key)
 
-    async def _seal(
+    async def _save_encrypted(
         self, encryptor: "Encryptor", item: DataItem, value: str, by: Author, action: ActionName | None = None
     ) -> None:
         token = encryptor.encrypt(value.encode()).decode()
@@ -180,7 +180,7 @@ class Vault:
             self._locked.pop(item.key, None)
 
     async def delete(self, key: str, by: Author) -> None:
-        """Delete a secret, within a turn of the change log."""
+        """Delete a secret, within a turn of the audit log."""
         async with self._changes.record_change(by, resource_key("datastore", key), self._states.get(key), None):
             await self._store.delete_note(KIND, key)
             for known in (self._states, self._secrets, self._locked):
@@ -188,7 +188,7 @@ class Vault:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all secrets, as entries of the change log record them."""
+        """The states of all secrets, as entries of the audit log record them."""
         return {resource_key("datastore", key): state for key, state in self._states.items()}
 
     def __contains__(self, key: object) -> bool:

@@ -1,4 +1,4 @@
-"""The change log: the entry of a change is stored before the change is made.
+"""The audit log: the entry of a change is stored before the change is made.
 
 So nothing changes without an entry, no matter when a server dies. A change that then fails is
 followed by an entry that says so; where the server died in between, the next start finds the
@@ -51,13 +51,13 @@ States = Callable[[], Mapping[ResourceKey, ResourceState]]
 TRIMMED: ResourceKey = ("log", "changes")
 """The subject of an entry about removed entries."""
 
-AT_ONCE = 50
+PAGE_SIZE = 50
 """The number of entries read at a time."""
 
-MOST_TRIES = 1000
+MAX_TRIES = 1000
 """The number of times that other servers may win the race to write the next entry."""
 
-UNDER_WAY = timedelta(minutes=1)
+SETTLING_TIME = timedelta(minutes=1)
 """The longest time that a change takes.
 
 During it, another server may still be about to apply an entry; the entry is compared with the state
@@ -118,8 +118,8 @@ class AuditLog:
         self._catch_up = catch_up
         self._states = states
         self._head: LogHead | None = None
-        self._owed: list[AuditEntry] = []
-        self._settles_at: datetime | None = None
+        self._pending: list[AuditEntry] = []
+        self._reconcile_at: datetime | None = None
 
     # ------------------------------------------------------------------------------------------------------------ writing
 
@@ -127,10 +127,10 @@ class AuditLog:
     async def exclusive(self) -> AsyncIterator[None]:
         """Wait for the exclusive right to change resources here, and load the changes of others."""
         async with self.lock:
-            await self._look_around()
+            await self._catch_up_if_shared()
             yield
 
-    async def _look_around(self) -> None:
+    async def _catch_up_if_shared(self) -> None:
         if self._store.is_shared:
             await self._catch_up()
 
@@ -147,17 +147,17 @@ class AuditLog:
         if before == after:
             yield
             return
-        await self._pay()
+        await self._write_pending()
         change = await self._append(self._change(by, thing, action or _action(before, after), before, after))
         try:
             yield
         except OutcomeUnknownError:  # the next check compares the entry with the state at that time
-            self._settles_at = self._clock() + UNDER_WAY
+            self._reconcile_at = self._clock() + SETTLING_TIME
             raise
         except Exception:  # any failure means that the change was not made
-            await self._retract(change)
+            await self._record_failure(change)
             raise
-        await self._agree(change)
+        await self._reconcile(change)
 
     def _change(
         self, by: Author, thing: ResourceKey, action: ActionName, before: ResourceState | None, after: ResourceState | None
@@ -178,7 +178,7 @@ class AuditLog:
 
     async def _append(self, change: AuditEntry) -> AuditEntry:
         """Write an entry after the newest one, no matter which server wrote that."""
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 return await self._put(change)
             except ConflictError:
@@ -207,7 +207,7 @@ class AuditLog:
 
     async def base(self) -> AuditBase:
         """Return the record that replaces removed entries."""
-        for note in await self._store.list_notes(BASE, limit=AT_ONCE, backwards=True):
+        for note in await self._store.list_notes(BASE, limit=PAGE_SIZE, backwards=True):
             try:
                 return open_base(note)
             except ValueError:  # with an older base, or none, nothing is removed: the first entry does not follow it
@@ -217,7 +217,7 @@ class AuditLog:
     async def has_entry_of(self, base: AuditBase) -> bool:
         """Return whether an entry says that the base has taken the place of others."""
         after = None
-        while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
+        while notes := await self._store.list_notes(KIND, after=after, limit=PAGE_SIZE, backwards=True):
             if any(change.resource == TRIMMED and change.after == base.state for change in _read(notes)):
                 return True
             after = notes[-1].key
@@ -240,26 +240,26 @@ class AuditLog:
         return True
 
     async def _newest(self) -> LogHead:
-        for note in await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True):
+        for note in await self._store.list_notes(KIND, limit=PAGE_SIZE, backwards=True):
             if KEY.fullmatch(note.key):  # otherwise the note was not written by a server
                 return LogHead(int(note.key), note.value.partition(b"\n")[0].decode(errors="replace"))
         return LogHead(0, NOTHING)
 
-    async def _retract(self, change: AuditEntry) -> None:
+    async def _record_failure(self, change: AuditEntry) -> None:
         """Record that a change was not made, now or as soon as the store can be written again."""
         failed = replace(change, action="failed", before=None, after=change.before, about=change.seq)
-        self._owed.append(replace(failed, time=format_timestamp(self._clock())))
+        self._pending.append(replace(failed, time=format_timestamp(self._clock())))
         try:
-            await self._pay()
+            await self._write_pending()
         except FlyteError:
             LOGGER.warning("Change %s was not made; recording that as soon as the store can be", change.head)
         else:
-            await self._agree(change)
+            await self._reconcile(change)
 
-    async def _pay(self) -> None:
-        while self._owed:
-            await self._append(self._owed[0])
-            del self._owed[0]
+    async def _write_pending(self) -> None:
+        while self._pending:
+            await self._append(self._pending[0])
+            del self._pending[0]
 
     # ----------------------------------------------------------------------------------------------------- reconciliation
 
@@ -270,7 +270,7 @@ class AuditLog:
         """
         while True:
             try:
-                await self._settle()
+                await self._record_differences()
             except ConflictError:  # another server has written an entry meanwhile, perhaps the same
                 self._head = None
             else:
@@ -279,33 +279,35 @@ class AuditLog:
     async def run_maintenance(self) -> None:
         """Write postponed entries, and regularly record changes that a dead server did not make."""
         async with self.exclusive():
-            await self._pay()
-            if self._store.is_shared and self._settles_at is not None and self._clock() >= self._settles_at:
+            await self._write_pending()
+            if self._store.is_shared and self._reconcile_at is not None and self._clock() >= self._reconcile_at:
                 await self.start()
 
-    async def _settle(self) -> None:
-        self._settles_at = self._clock() + UNDER_WAY
+    async def _record_differences(self) -> None:
+        self._reconcile_at = self._clock() + SETTLING_TIME
         self._head = await self._newest()
-        await self._look_around()
+        await self._catch_up_if_shared()
         states = self._states()
-        said: dict[ResourceKey, AuditEntry] = {}
-        for change in _read(await self._store.list_notes(KIND, limit=AT_ONCE, backwards=True)):
-            said.setdefault(change.resource, change)
-        if said:
-            said = {
-                thing: change for thing, change in said.items() if change.kind not in STATELESS and not self._is_under_way(change)
+        recorded: dict[ResourceKey, AuditEntry] = {}
+        for change in _read(await self._store.list_notes(KIND, limit=PAGE_SIZE, backwards=True)):
+            recorded.setdefault(change.resource, change)
+        if recorded:
+            recorded = {
+                thing: change
+                for thing, change in recorded.items()
+                if change.kind not in STATELESS and not self._is_under_way(change)
             }
-            said = {thing: change for thing, change in said.items() if not self._is_unreadable(thing)}
-            states = {thing: state for thing, state in states.items() if thing in said}
-        for thing, entry, state, _ in compare_states(said, states):
+            recorded = {thing: change for thing, change in recorded.items() if not self._is_unreadable(thing)}
+            states = {thing: state for thing, state in states.items() if thing in recorded}
+        for thing, entry, state, _ in compare_states(recorded, states):
             if entry is not None:
                 LOGGER.warning("The %s %r does not match change %s, its last audit entry", *thing, entry.head)
             await self._put(self._change(SERVER, thing, "found", None if entry is None else entry.after, state))
 
     def _is_under_way(self, change: AuditEntry) -> bool:
-        return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + UNDER_WAY
+        return self._store.is_shared and self._clock() < datetime.fromisoformat(change.time) + SETTLING_TIME
 
-    async def _agree(self, change: AuditEntry) -> None:
+    async def _reconcile(self, change: AuditEntry) -> None:
         """Reconcile the last entry with the state if another server changed it at the same time."""
         if not self._store.is_shared:
             return
@@ -324,7 +326,7 @@ class AuditLog:
             if not others and last is change:
                 return
             last = others[-1] if others else last
-            await self._look_around()
+            await self._catch_up_if_shared()
             state = self._states().get(change.resource)
             if state == last.after:
                 return
@@ -340,7 +342,7 @@ class AuditLog:
         found: list[AuditEntry] = []
         length, after = 0, None
         first = key_of((await self.base()).seq + 1)
-        while notes := await self._store.list_notes(KIND, after=after, limit=AT_ONCE, backwards=True):
+        while notes := await self._store.list_notes(KIND, after=after, limit=PAGE_SIZE, backwards=True):
             for note in notes:
                 if note.key < first:  # it is being removed
                     return Page(found)

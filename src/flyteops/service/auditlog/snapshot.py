@@ -1,4 +1,4 @@
-"""Resource snapshots for the change log: as last recorded, and as stored now."""
+"""Resource snapshots for the audit log: as last recorded, and as stored now."""
 
 from collections.abc import Mapping
 from contextlib import aclosing

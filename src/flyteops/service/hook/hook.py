@@ -83,7 +83,7 @@ class Hook(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def state(self) -> ResourceState:
-        """The state, as entries of the change log record it."""
+        """The state, as entries of the audit log record it."""
         known: dict[str, Any] = {
             "vendor": self.vendor,
             "description": self.description,

@@ -59,9 +59,9 @@ FindEvent = Callable[[str], Awaitable[EventRecord]]
 class HookReceiver:
     """Receives calls."""
 
-    def __init__(self, book: HookRegistry, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
+    def __init__(self, hooks: HookRegistry, accept: Accept, clock: Callable[[], datetime], find_event: FindEvent) -> None:
         self._find_event = find_event
-        self._book = book
+        self._hooks = hooks
         self._accept = accept
         self._clock = clock
 
@@ -71,7 +71,7 @@ class HookReceiver:
         They may come from an earlier call. Raise `UnauthorizedError` unless the hook exists and the
         call is genuine, and `InputError` if it cannot be read.
         """
-        hook = self._book.find(name)
+        hook = self._hooks.find(name)
         now = self._clock()
         if hook is None:
             # As much work as for a hook, so that the duration does not reveal whether it exists.
@@ -79,24 +79,24 @@ class HookReceiver:
             LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:LONGEST_NUMBER])
             raise UnauthorizedError(REFUSED)
         note = record_of_call(request, hook.secret_headers, peer, now)
-        judged = self._judge(hook, request, now)
+        verification = self._verification(hook, request, now)
         is_large = len(request.body) >= LARGE or (is_compressed(request) and request.body != b"")
-        verified = await asyncio.to_thread(judged) if is_large else judged()
+        verified = await asyncio.to_thread(verification) if is_large else verification()
         if isinstance(verified, Rejection):
             self._refuse(hook, note("refused", code=verified.code, reason=verified.reason))
             raise _error_of(verified)
         if verified.challenge:
             reason = f"{hook.caller.title} verified the address; this is no event"
             call = replace(note("accepted", reason=reason), challenge=verified.challenge)
-            self._book.calls.add(hook.name, call)
+            self._hooks.calls.add(hook.name, call)
             return call
         try:
-            event_id, is_new = await self._take_in(verified)
+            event_id, is_new = await self._accept_call(verified)
         except FlyteError as error:
             self._refuse(hook, note("refused", code=error.code, reason=error.message))
             raise
         call = note("accepted" if is_new else "repeated", event_id=event_id)
-        self._book.calls.add(hook.name, call)
+        self._hooks.calls.add(hook.name, call)
         return call
 
     def is_signed(self, name: str, request: HookRequest) -> bool:
@@ -104,44 +104,44 @@ class HookReceiver:
 
         Only a hook with a secret allows such a proof.
         """
-        hook = self._book.find(name)
+        hook = self._hooks.find(name)
         if hook is None or hook.signing.scheme == "none":
             return False
-        return isinstance(verify(hook.signing, self._book.secrets_of(hook), request, self._clock()), Proof)
+        return isinstance(verify(hook.signing, self._hooks.secrets_of(hook), request, self._clock()), Proof)
 
     def reject(self, name: str, request: HookRequest, peer: str, error: FlyteError) -> None:
         """Record a call that could not even be received."""
-        hook = self._book.find(name)
+        hook = self._hooks.find(name)
         if hook is not None:
             note = record_of_call(request, hook.secret_headers, peer, self._clock())
             self._refuse(hook, note("refused", code=error.code, reason=error.message, is_whole=False))
 
     def _refuse(self, hook: Hook, call: HookCall) -> None:
         LOGGER.info("A call of the hook %r from %s was refused: %s", hook.name, call.peer, call.reason)
-        self._book.calls.add(hook.name, call)
+        self._hooks.calls.add(hook.name, call)
 
-    def _judge(self, hook: Hook, request: HookRequest, now: datetime) -> Callable[[], VerifiedCall | Rejection]:
-        known = self._book.secrets_of(hook)
+    def _verification(self, hook: Hook, request: HookRequest, now: datetime) -> Callable[[], VerifiedCall | Rejection]:
+        known = self._hooks.secrets_of(hook)
 
-        def judge() -> VerifiedCall | Rejection:
+        def verify_and_read() -> VerifiedCall | Rejection:
             if not known and hook.secrets:
                 return Rejection(
                     "no-secret", "no key of this server decrypts the secret of the hook; rotate the secret, or configure the key"
                 )
             return verify_call(hook, known, request, now)
 
-        return judge
+        return verify_and_read
 
-    async def _take_in(self, verified: VerifiedCall) -> tuple[str, bool]:
+    async def _accept_call(self, verified: VerifiedCall) -> tuple[str, bool]:
         try:
             return await self._accept(PACK, verified.new_event, verified.key)
         except NotFoundError:  # the pack was removed
-            await self._book.register()
+            await self._hooks.register_pack()
             return await self._accept(PACK, verified.new_event, verified.key)
 
     async def resend(self, name: str, event_id: str) -> HookCall:
         """Make another event of an accepted call, with the same payload; raise `NotFoundError`."""
-        self._book.get(name)
+        self._hooks.get(name)
         try:
             event = (await self._find_event(event_id)).event
         except NotFoundError as error:
@@ -153,9 +153,9 @@ class HookReceiver:
         except msgspec.MsgspecError as error:  # a client sent it in the name of the pack
             raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.") from error
         again = payload | {"resentFrom": msgspec.Raw(msgspec.json.encode(event_id))}
-        sent_id, _ = await self._take_in(VerifiedCall(Happening(name, msgspec.json.encode(again)), None))
+        sent_id, _ = await self._accept_call(VerifiedCall(Happening(name, msgspec.json.encode(again)), None))
         call = _resent_call(payload, event_id, sent_id, self._clock())
-        self._book.calls.add(name, call)
+        self._hooks.calls.add(name, call)
         return call
 
     async def send_test(self, name: str, body: bytes, content_type: str, event: str) -> HookCall:
@@ -163,10 +163,10 @@ class HookReceiver:
 
         Raise `NotFoundError`, or as `receive` does.
         """
-        hook = self._book.get(name)
+        hook = self._hooks.get(name)
         number = uuid4()
         headers = {"Content-Type": content_type, "User-Agent": "flyte-hooks-test", **_test_headers(hook, event, number)}
-        known = self._book.secrets_of(hook)
+        known = self._hooks.secrets_of(hook)
         if known:
             headers |= sign(hook.signing, known[0], body, self._clock(), str(number))
         request = HookRequest({header.lower(): value for header, value in headers.items()}, b"", body)

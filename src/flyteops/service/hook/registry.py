@@ -66,7 +66,7 @@ class HookRegistry:
         self._packs = packs
         self._encryptor = encryptor
         self._hooks: dict[str, Hook] = {}
-        self._opened: dict[str, str] = {}
+        self._decrypted: dict[str, str] = {}
         self._is_loaded = False
 
     # -------------------------------------------------------------------------------------------------------- the store
@@ -75,22 +75,22 @@ class HookRegistry:
         """Load the hooks from the store."""
         hooks = [hook for _, hook in self._aside.decode(await self._store.list_notes(HOOK), Hook, aside.HOOK)]
         kept = {each.text: each for hook in hooks for each in hook.secrets}
-        opened = {text: self._opened.get(text) or self._open(each) for text, each in kept.items()}
-        self._opened = {text: secret for text, secret in opened.items() if secret is not None}
+        decrypted = {text: self._decrypted.get(text) or self._decrypt(each) for text, each in kept.items()}
+        self._decrypted = {text: secret for text, secret in decrypted.items() if secret is not None}
         for hook in hooks:
-            if not all(each.text in self._opened for each in hook.secrets) and self._hooks.get(hook.name) != hook:
+            if not all(each.text in self._decrypted for each in hook.secrets) and self._hooks.get(hook.name) != hook:
                 LOGGER.warning("A secret of the hook %r cannot be decrypted with the keys that this server has.", hook.name)
         self._hooks = {hook.name: hook for hook in hooks}
         self.calls.forget_others(self._hooks)
         self._is_loaded = True
 
-    def _open(self, kept: StoredSecret) -> str | None:
+    def _decrypt(self, kept: StoredSecret) -> str | None:
         if not kept.is_sealed:
             return kept.text.partition(".")[2]
-        opened = None if self._encryptor is None else self._encryptor.decrypt(kept.text.encode())
-        return None if opened is None else opened.decode()
+        decrypted = None if self._encryptor is None else self._encryptor.decrypt(kept.text.encode())
+        return None if decrypted is None else decrypted.decode()
 
-    def _close(self, secret: str, now: datetime) -> StoredSecret:
+    def _encrypt(self, secret: str, now: datetime) -> StoredSecret:
         if self._encryptor is None:
             return StoredSecret(text=f"{secrets.token_hex(16)}.{secret}", is_sealed=False, created_at=now)
         return StoredSecret(text=self._encryptor.encrypt(secret.encode()).decode(), is_sealed=True, created_at=now)
@@ -99,21 +99,21 @@ class HookRegistry:
         """Encrypt secrets with the newest key if needed, and register the pack if hooks exist."""
         async with self._changes.exclusive():
             for hook in list(self._hooks.values()):
-                renewed = tuple(self._renewed(each) for each in hook.secrets)
+                renewed = tuple(self._reencrypted(each) for each in hook.secrets)
                 if renewed != hook.secrets:
                     await self._put(replace(hook, secrets=renewed), SERVER, "rotated")
         if self._hooks:
-            await self.register()
+            await self.register_pack()
 
-    def _renewed(self, kept: StoredSecret) -> StoredSecret:
-        if self._encryptor is None or kept.text not in self._opened:
+    def _reencrypted(self, kept: StoredSecret) -> StoredSecret:
+        if self._encryptor is None or kept.text not in self._decrypted:
             return kept
         if kept.is_sealed and self._encryptor.is_current(kept.text.encode()):
             return kept
-        return replace(self._close(self._opened[kept.text], kept.created_at), ends_at=kept.ends_at)
+        return replace(self._encrypt(self._decrypted[kept.text], kept.created_at), ends_at=kept.ends_at)
 
     async def _put(self, hook: Hook, by: Author, action: ActionName | None = None, *, is_new: bool = False) -> None:
-        """Store a hook, within a turn of the change log."""
+        """Store a hook, within a turn of the audit log."""
         known = self._hooks.get(hook.name)
         async with self._changes.record_change(
             by, resource_key("hook", hook.name), None if known is None else known.state, hook.state, action
@@ -121,9 +121,9 @@ class HookRegistry:
             await self._store.save_note(Note(HOOK, hook.name, msgspec.json.encode(hook)), replaces=not is_new)
             self._hooks[hook.name] = hook
             for each in hook.secrets:
-                self._opened[each.text] = self._opened.get(each.text) or self._open(each) or ""
+                self._decrypted[each.text] = self._decrypted.get(each.text) or self._decrypt(each) or ""
 
-    async def register(self, by: Author = SERVER) -> None:
+    async def register_pack(self, by: Author = SERVER) -> None:
         """Register the pack with an event for each hook; without hooks, unregister it."""
         events = tuple(EventDeclaration(name, payload_schema=PAYLOAD_SCHEMA) for name in sorted(self._hooks))
         await self._packs.register(PackDeclaration(PACK, events=events), by)
@@ -132,7 +132,7 @@ class HookRegistry:
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:
-        """The states of all hooks, as entries of the change log record them."""
+        """The states of all hooks, as entries of the audit log record them."""
         return {resource_key("hook", hook.name): hook.state for hook in self._hooks.values()}
 
     async def create(self, spec: HookSpec, by: Author = SERVER) -> tuple[Hook, str | None]:
@@ -145,12 +145,12 @@ class HookRegistry:
         made = new_secret(hook.signing) if spec.secret is None and hook.signing.scheme != "none" else None
         secret = spec.secret or made
         if secret is not None:
-            hook = replace(hook, secrets=(self._close(secret, now),))
+            hook = replace(hook, secrets=(self._encrypt(secret, now),))
         async with self._changes.exclusive():
             if hook.name in self._hooks:
                 raise ConflictError(f"The hook {hook.name!r} already exists.")
             await self._put(hook, by, is_new=True)
-        await self.register(by)
+        await self.register_pack(by)
         return hook, made
 
     async def update(self, spec: HookSpec, by: Author = SERVER) -> Hook:
@@ -163,7 +163,7 @@ class HookRegistry:
             changed = spec.for_update(known).hook(known.created_at)
             if (changed.signing.scheme == "none") is bool(known.secrets) or spec.secret is not None:
                 raise InputError("Secrets are made when a hook is, and rotated; for or from the scheme none, make another hook.")
-            for secret in (self._opened.get(each.text) for each in known.secrets):
+            for secret in (self._decrypted.get(each.text) for each in known.secrets):
                 problems = [] if secret is None else list(secret_faults(changed.signing, secret))
                 if problems:
                     raise InputError(f"The secret of the hook does not fit: it {problems[0].message}.", problems=problems)
@@ -198,7 +198,7 @@ class HookRegistry:
                 )
             if keep_for is not None:
                 before = [_ending(each, now + keep_for) for each in before] if keep_for else []
-            hook = replace(known, secrets=(self._close(secret or made or "", now), *before)[:limit])
+            hook = replace(known, secrets=(self._encrypt(secret or made or "", now), *before)[:limit])
             await self._put(hook, by, "rotated")
         return hook, made
 
@@ -216,7 +216,7 @@ class HookRegistry:
                 self._aside.resolve([unreadable])
         await self.calls.forget(name)
         if self._hooks:
-            await self.register(by)
+            await self.register_pack(by)
         else:
             await self._forget_pack(by)
 
@@ -252,7 +252,7 @@ class HookRegistry:
         """Return the secrets that are valid for callers now, except those that no key decrypts."""
         now = self._clock()
         valid = [each.text for each in hook.secrets if each.is_valid_at(now)]
-        return [self._opened[text] for text in valid if self._opened.get(text)]
+        return [self._decrypted[text] for text in valid if self._decrypted.get(text)]
 
 
 def _ending(kept: StoredSecret, at: datetime) -> StoredSecret:

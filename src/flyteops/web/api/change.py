@@ -1,4 +1,4 @@
-"""The log of changes over HTTP."""
+"""The audit log over HTTP."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -17,7 +17,7 @@ LONGEST_NUMBER = 12
 
 
 class ChangeList(Answer, kw_only=True):
-    """Entries of the log of changes, newest first."""
+    """Entries of the audit log, newest first."""
 
     changes: list[AuditEntry]
     links: list[Link]
@@ -47,7 +47,7 @@ async def list_changes(request: Request) -> Response:
 
 
 async def get_change(request: Request) -> Response:
-    """Show an entry of the log of changes."""
+    """Show an entry of the audit log."""
     text = request.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise NotFoundError("Changes have numbers.")

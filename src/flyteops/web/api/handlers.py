@@ -246,7 +246,7 @@ async def give_back_action(request: Request) -> Response:
     """
     with request.query() as query:
         lease, revision = query.text("lease"), query.number("revision", -1, least=0)
-    await request.service.give_back(request.params["packId"], request.params["actionId"], lease, revision)
+    await request.service.return_action(request.params["packId"], request.params["actionId"], lease, revision)
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""The author of a request and its origin, as recorded in the log of changes."""
+"""The author of a request and its origin, as recorded in the audit log."""
 
 from flyteops.model import pack_id
 from flyteops.service import Token

@@ -1,15 +1,14 @@
-"""Bounds for data besides the history: the change log, and unused flow versions."""
+"""The bound of the audit log: its oldest entries make room for new ones."""
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import StoreError
 from flyteops.service.auditlog.entry import BASE, KEY, KIND, AuditBase, AuditEntry, ChainVerifier, key_of, open_entry
-from flyteops.service.auditlog.log import AT_ONCE, AuditLog
-from flyteops.storage.base import Store, VersionBound
+from flyteops.service.auditlog.log import PAGE_SIZE, AuditLog
+from flyteops.storage.base import Store
 
 if TYPE_CHECKING:
     from flyteops.model import Note
@@ -20,20 +19,11 @@ PAGES = 40
 """The number of pages of entries measured in one round."""
 
 STEP = 500
-"""The number of entries, or flow versions, removed in one transaction."""
-
-ROUND = timedelta(minutes=10)
-"""The time between two searches for unused flow versions."""
-
-GRACE = timedelta(hours=1)
-"""The time for which a flow version must be unused before it is removed.
-
-Another server may still be evaluating an event with it.
-"""
+"""The number of entries removed in one transaction."""
 
 
-class AuditLogBound:
-    """Keeps the change log from growing for ever.
+class AuditLogTrimmer:
+    """Keeps the audit log from growing for ever.
 
     `excess` is the number of bytes above the bound.
     """
@@ -47,7 +37,7 @@ class AuditLogBound:
         self._cleared = -1
         self._trusted = AuditBase()
 
-    async def keep(self, limit: int) -> None:
+    async def trim(self, limit: int) -> None:
         """Measure the log, and remove its oldest entries when it is longer than `limit` bytes."""
         base = await self._changes.base()
         if not await self._is_trusted(base):
@@ -62,7 +52,7 @@ class AuditLogBound:
         entries, length = await self._oldest(base, too_much)
         # Each trim adds an entry and a base, so do not trim for a few entries if the newest alone
         # exceed the bound.
-        if (length >= too_much or len(entries) >= AT_ONCE) and await self._changes.trim(entries):
+        if (length >= too_much or len(entries) >= PAGE_SIZE) and await self._changes.trim(entries):
             LOGGER.info(
                 "Changes %d to %d are removed, so that the audit log takes no more than %d bytes",
                 entries[0].seq,
@@ -113,7 +103,7 @@ class AuditLogBound:
         return False
 
     async def _page(self, seq: int) -> "Sequence[Note]":
-        notes = await self._store.list_notes(KIND, after=key_of(seq), limit=AT_ONCE)
+        notes = await self._store.list_notes(KIND, after=key_of(seq), limit=PAGE_SIZE)
         return [note for note in notes if KEY.fullmatch(note.key)]
 
     async def _oldest(self, base: AuditBase, too_much: int) -> tuple[Sequence[AuditEntry], int]:
@@ -126,7 +116,7 @@ class AuditLogBound:
         chain.begin(base.note)
         entries: list[AuditEntry] = []
         length = 0
-        while length < too_much and chain.seq < self._to - AT_ONCE:
+        while length < too_much and chain.seq < self._to - PAGE_SIZE:
             page = await self._page(chain.seq)
             if not page:  # another server has removed them
                 break
@@ -137,7 +127,7 @@ class AuditLogBound:
                     return entries, length
                 entries.append(open_entry(note))
                 length += len(note.value)
-                if length >= too_much or chain.seq >= self._to - AT_ONCE:
+                if length >= too_much or chain.seq >= self._to - PAGE_SIZE:
                     break
         loop.succeeded()
         return entries, length
@@ -150,20 +140,3 @@ class AuditLogBound:
             while await self._store.delete_notes(kind, until=key_of(max(last, 0)), limit=STEP) == STEP:
                 pass
         self._cleared = base.seq
-
-
-class FlowVersionBound:
-    """Removes unused flow versions. `excess` is the number of bytes above their bound."""
-
-    def __init__(self, store: Store) -> None:
-        self.excess = 0
-        self._store = store
-        self._next_at: datetime | None = None
-
-    async def keep(self, now: datetime, limit: int) -> None:
-        """Remove the oldest unused versions when they take more than `limit` bytes."""
-        if self._next_at is not None and self._next_at - ROUND <= now < self._next_at:
-            return
-        left = await self._store.purge_versions(VersionBound(now, now - GRACE, limit), limit=STEP)
-        self.excess = max(0, left.unused_bytes - limit)
-        self._next_at = None if left.removed == STEP else now + ROUND

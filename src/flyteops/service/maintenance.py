@@ -1,4 +1,4 @@
-"""Housekeeping settings: retention, size bounds, and the removal of dead packs."""
+"""Settings of the maintenance: retention, size bounds, and the removal of dead packs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class MaintenanceSettings:
     Durations are `timedelta`, `dead_packs_at` is local wall time. Finished data is kept for
     `keep_finished_for`, all other data for `keep_for`; with `max_bytes`, finished data is removed
     earlier when the store takes more. `max_change_log` and `max_old_flows` are bytes, too: of the
-    change log, and of unused flow versions. Neither takes more than an eighth of `max_bytes`.
+    audit log, and of unused flow versions. Neither takes more than an eighth of `max_bytes`.
     """
 
     keep_for: timedelta = timedelta(seconds=31_557_600)
