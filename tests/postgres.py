@@ -40,9 +40,11 @@ async def place(url: str = URL) -> AsyncIterator[str]:
 async def execute(*statements: str, url: str = URL) -> None:
     """Run statements one after the other on one connection."""
     connection = await asyncpg.connect(url)
-    for statement in statements:
-        await connection.execute(statement)
-    await connection.close()
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @contextlib.asynccontextmanager

@@ -112,6 +112,35 @@ async def test_labels_that_are_damaged_keep_no_pack_from_other_queues(caplog: py
                 await asyncio.sleep(0.01)
 
 
+async def test_an_old_database_with_an_unknown_state_is_refused_and_left_as_it_is() -> None:
+    action = SAMPLE.action()
+    async with place() as url:
+        async with PostgresStore(url) as store:
+            await start(store, action)
+            with pytest.raises(asyncpg.CheckViolationError):
+                await execute("UPDATE flyte_action SET state = 'PAUSED'", url=url)
+        await execute(
+            "ALTER TABLE flyte_action DROP CONSTRAINT flyte_action_known_state",
+            "UPDATE flyte_number SET value = value - 1 WHERE name = 'schema'",
+            "UPDATE flyte_action SET state = 'PAUSED'",
+            url=url,
+        )
+        with pytest.raises(StoreError, match=f"'{action.action_id}' has the unknown state 'PAUSED'; nothing was changed"):
+            await PostgresStore(url).open()
+        await execute("UPDATE flyte_action SET state = 'NEW'", url=url)
+        async with PostgresStore(url) as store:
+            assert await take(store) == action.action_id
+
+
+async def test_a_constraint_that_was_dropped_is_missed() -> None:
+    async with place() as url:
+        async with PostgresStore(url):
+            pass
+        await execute("ALTER TABLE flyte_action DROP CONSTRAINT flyte_action_known_state", url=url)
+        with pytest.raises(StoreError, match="constraint flyte_action_known_state is missing"):
+            await PostgresStore(url).open()
+
+
 @pytest.mark.slow
 async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     name = f"test_{secrets.token_hex(6)}"

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from flyteops.errors import BusyError, InputError, SettingsError, StoreError, UnavailableError
-from flyteops.model import DataItem, Outcome
+from flyteops.errors import BusyError, ConflictError, InputError, SettingsError, StoreError, UnavailableError
+from flyteops.model import ActionState, DataItem, Outcome
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
+from flyteops.storage.row import STATES
 from flyteops.storage.sqlite import SqliteStore, schema
 from flyteops.storage.sqlite.catalog import Catalog
 from flyteops.storage.sqlite.log import LONG
@@ -557,3 +558,47 @@ async def test_a_database_of_the_first_version_goes_on(path: Path, monkeypatch: 
         actions = (await store.get_execution("run")).actions
         assert {action.state.value for action in actions} == {"SUCCESS"}
         assert actions[0].trigger.failure is msgspec.UNSET
+
+
+def old_file(path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """Write a file of the version before states were checked, with an action in this state."""
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:8])
+        connection = schema.prepare(path)
+    connection.execute(
+        "INSERT INTO action (action_id, execution_seq, step_index, step_id, queue_id, trigger_seq, state, states, context,"
+        " input) VALUES ('a1', 1, 0, 'first', 1, 1, ?, 'NEW 1', X'7b7d', X'31')",
+        (state,),
+    )
+    connection.close()
+
+
+async def test_a_state_that_nobody_knows_is_not_stored(store: SqliteStore) -> None:
+    sample = Sample()
+    action = sample.action()
+    await store.record(sample.event(), creating(action))
+    with pytest.raises(ConflictError, match="known_state"):
+        await store._write(OTHER, lambda table: table.execute("UPDATE action SET state = 'PAUSED'"))
+    assert (await store.get_action(action.action_id)).state is ActionState.NEW
+
+
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_an_old_file_with_known_states_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    old_file(path, monkeypatch, state)
+    connection = schema.prepare(path)
+    found = connection.execute("SELECT state, is_finished FROM action").fetchall()
+    connection.close()
+    assert found == [(state, state in {"SUCCESS", "FATAL"})]
+
+
+def test_an_old_file_with_an_unknown_state_is_refused_and_left_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_file(path, monkeypatch, "PAUSED")
+    with pytest.raises(StoreError, match=r"'a1' .* has the unknown state 'PAUSED'; nothing was changed"):
+        schema.prepare(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (8,)
+    assert connection.execute("SELECT action_id, state FROM action").fetchall() == [("a1", "PAUSED")]
+    connection.execute("UPDATE action SET state = 'FATAL'")
+    connection.commit()
+    connection.close()
+    schema.prepare(path).close()

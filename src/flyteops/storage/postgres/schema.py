@@ -12,6 +12,7 @@ import asyncpg
 
 from flyteops.errors import StoreError
 from flyteops.storage.postgres.driver import Connection
+from flyteops.storage.row import STATES as KNOWN_STATES
 
 LOGGER = logging.getLogger("flyte.store")
 
@@ -180,7 +181,23 @@ IDENTITY = """
 INSERT INTO flyte_number VALUES ('store', (random() * 9007199254740992)::bigint);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, LOADING, NOTES, AUTOVACUUM, WAITING_BY_LABELS, FAILURE, UNUSED_VERSIONS, IDENTITY)
+# The known states of an action. All rows are checked, and no server works meanwhile.
+STATES = """
+ALTER TABLE flyte_action ADD CONSTRAINT flyte_action_known_state
+  CHECK (state IN ('NEW', 'LATER', 'PENDING', 'UNKNOWN', 'SUCCESS', 'FATAL'));
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    FIRST,
+    LOADING,
+    NOTES,
+    AUTOVACUUM,
+    WAITING_BY_LABELS,
+    FAILURE,
+    UNUSED_VERSIONS,
+    IDENTITY,
+    STATES,
+)
 """The statements that lead from version n to n + 1.
 
 They are never changed once released, only appended to.
@@ -202,6 +219,10 @@ SELECT 'column ' || c.relname || '.' || a.attname, format_type(a.atttypid, a.att
 FROM ours JOIN pg_class c ON c.relnamespace = ours.oid AND c.relkind = 'r'
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE starts_with(c.relname, 'flyte_')
+UNION ALL
+SELECT 'constraint ' || k.conname, pg_get_constraintdef(k.oid)
+FROM ours JOIN pg_class c ON c.relnamespace = ours.oid JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c'
 WHERE starts_with(c.relname, 'flyte_')
 UNION ALL
 SELECT 'right to ' || what || ' in ' || c.relname, has_table_privilege(c.oid, what)::text
@@ -238,10 +259,27 @@ async def migrate(connection: Connection) -> None:
             f"The database was written by a newer Flyte (schema {found}, this one knows {len(MIGRATIONS)})."
             " Install that version, or name another database."
         )
-    for statements in MIGRATIONS[found:]:
-        await connection.execute(statements)
+    if found < len(MIGRATIONS):
+        await _bring_up_to_date(connection, found)
     await connection.execute("UPDATE flyte_number SET value = $1 WHERE name = 'schema'", len(MIGRATIONS))
     await _check(connection)
+
+
+async def _bring_up_to_date(connection: Connection, found: int) -> None:
+    try:
+        async with connection.transaction():
+            for statements in MIGRATIONS[found:]:
+                await connection.execute(statements)
+    except asyncpg.CheckViolationError as error:
+        row = await connection.fetchrow(
+            "SELECT action_id, state FROM flyte_action WHERE state <> ALL($1) LIMIT 1", list(KNOWN_STATES)
+        )
+        if row is None:
+            raise
+        raise StoreError(
+            f"The action {row['action_id']!r} has the unknown state {row['state']!r}; nothing was changed. Another program has"
+            " written it: correct it there, or restore a backup."
+        ) from error
 
 
 async def _check_encoding(connection: Connection, *, is_new: bool) -> None:

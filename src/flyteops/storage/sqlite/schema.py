@@ -8,7 +8,10 @@ Instants used for sorting are integers, microseconds since the epoch; an event's
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from flyteops.errors import StoreError, UnavailableError
+from flyteops.storage.row import STATES as KNOWN_STATES
 
 APPLICATION_ID = 0x466C7974
 """``Flyt`` in ASCII; identifies the database to Flyte and to `file`."""
@@ -207,7 +210,31 @@ UNUSED_VERSIONS = (
     "CREATE INDEX execution_by_version ON execution (flow_uuid)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, TIME, WAIT, LOADING, NOTES, GENERATION, FAILURE, UNUSED_VERSIONS)
+# The known states of an action. SQLite adds a constraint to an existing table only with a column,
+# and then checks all rows; a virtual one takes no space. With IN instead of OR, each write of a row
+# would take twice as long.
+STATES = (
+    """
+    ALTER TABLE action ADD COLUMN is_finished INTEGER
+      GENERATED ALWAYS AS (state = 'SUCCESS' OR state = 'FATAL') VIRTUAL
+      CONSTRAINT known_state CHECK (
+        state = 'SUCCESS' OR state = 'PENDING' OR state = 'NEW' OR state = 'LATER' OR state = 'FATAL'
+        OR state = 'UNKNOWN'
+      )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    FIRST,
+    TIME,
+    WAIT,
+    LOADING,
+    NOTES,
+    GENERATION,
+    FAILURE,
+    UNUSED_VERSIONS,
+    STATES,
+)
 """The statements that lead from version n to n + 1.
 
 They are never changed once released, only appended to.
@@ -227,7 +254,7 @@ def prepare(path: Path) -> sqlite3.Connection:
         connection = connect(path)
         _check(connection, path)
         _configure(connection, path)
-        _migrate(connection)
+        _migrate(connection, path)
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
@@ -327,7 +354,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA cache_size = -16384")
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -336,10 +363,23 @@ def _migrate(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {version + 1}")
             connection.execute("COMMIT")
-        except BaseException:  # all of a migration, or nothing
+        except BaseException as error:  # all of a migration, or nothing
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if str(error).startswith("CHECK constraint failed"):
+                raise _unknown_state(connection, path) from error
             raise
+
+
+def _unknown_state(connection: sqlite3.Connection, path: Path) -> StoreError:
+    known = msgspec.json.encode(list(KNOWN_STATES)).decode()
+    action_id, state = connection.execute(
+        "SELECT action_id, state FROM action WHERE state NOT IN (SELECT value FROM json_each(?)) LIMIT 1", (known,)
+    ).fetchone()
+    return StoreError(
+        f"The action {action_id!r} in {str(path)!r} has the unknown state {state!r}; nothing was changed. Another program has"
+        " written it: correct it there, or restore a backup."
+    )
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
