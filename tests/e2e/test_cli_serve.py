@@ -16,7 +16,7 @@ from tests.e2e.server import READY
 pytestmark = pytest.mark.slow
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -28,7 +28,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -40,7 +40,7 @@ def readiness(url):
     return answer.status_code, " ".join(answer.json().get("reasons", [])), answer.json().get("warnings", [])
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -52,7 +52,7 @@ def is_there(process):
     return Path(f"/proc/{process}").exists()
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
