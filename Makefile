@@ -17,10 +17,20 @@ endif
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 QUICK := -n 2 --dist worksteal -m "not slow and not postgres and not mongodb and not servers"
+# Every worker and every server that a test starts would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+# Thousands of tests have a store in a file; in memory, a sync takes no time. Only where there is plenty.
+IN_MEMORY := $(shell test -w /dev/shm && df -kP /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 { print "TMPDIR=/dev/shm" }')
 ARGS ?=
 PACKS ?=
 comma := ,
 space := $(subst ,, )
+
+# The tests with these markers, in two processes; then those that need the machine for themselves. With ARGS, a pass may have none.
+define in_two_passes
+@FLYTE_TEST_THOROUGH=1 $(PYTEST) -n 2 --dist loadfile -m "($(1)) and not alone" tests $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "($(1)) and alone" tests $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+endef
 
 .PHONY: help run packs test coverage check e2e fuzz backends bench docs lock release docker-run clean
 
@@ -34,20 +44,20 @@ packs: $(VENV)/run ## install what more packs need: make packs PACKS=slack (or e
 	@test -z "$(strip $(PACKS))" || $(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[$(subst $(space),$(comma),$(strip $(PACKS)))]"
 
 test: $(VENV)/dev ## run the tests that need no other programs (ARGS="-k word" chooses; PYTHON=python3.13 is another version)
-	@$(PYTEST) $(QUICK) $(ARGS)
+	@$(IN_MEMORY) $(PYTEST) $(QUICK) $(ARGS)
 
 coverage: $(VENV)/dev ## run the tests of `make test`, measure their branches, and hold the measure to its floors
-	@$(PYTEST) $(QUICK) --cov --cov-report= $(ARGS)
+	@$(IN_MEMORY) $(PYTEST) $(QUICK) --cov --cov-report= $(ARGS)
 	@$(BIN)/python .ci/coverage
 
 check: $(VENV)/dev ## lint, types, layers: everything but the tests
 	@failed=0; for tool in "ruff format --check ." "ruff check ." mypy "mypy tests/typing" lint-imports; do $(BIN)/$$tool || failed=1; done; exit $$failed
 
 e2e: $(VENV)/dev ## run the tests that take longer, most of them end to end with real processes
-	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "(slow or property) and not postgres and not mongodb and not servers" tests $(ARGS)
+	$(call in_two_passes,(slow or property) and not postgres and not mongodb and not servers)
 
 backends: $(VENV)/dev ## run the tests that need other servers: FLYTE_TEST_POSTGRES, _MONGODB, _OIDC, _IMAP and _MATRIX name them
-	@FLYTE_TEST_THOROUGH=1 $(PYTEST) -m "postgres or mongodb or servers" tests $(ARGS)
+	$(call in_two_passes,postgres or mongodb or servers)
 
 fuzz: $(VENV)/dev ## give the server inputs that nobody thought of (ARGS="--inputs 100000 --seed 1 --target flow")
 	@nice -n 19 $(BIN)/python -m fuzz $(ARGS)

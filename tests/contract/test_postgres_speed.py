@@ -14,7 +14,7 @@ from flyteops.storage.postgres import PostgresStore
 from flyteops.testing.sample import NOTHING, WORKER, Sample, creating
 from tests.postgres import place
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def server(tmp_path):
     process, url = start_server(tmp_path)
     yield url
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
 
 

@@ -35,5 +35,5 @@ class Server:
 
     def end(self):
         """Wait for the end; return exit code and everything that was said."""
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, "".join(self.lines) + err

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.node import Node
 from tests.shared import PLACES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
 
 TIMEOUT, AWAY = 3, 5
 FLOW = {

@@ -9,7 +9,7 @@ from tests.e2e.mishap import prepare, send
 from tests.e2e.node import Node
 from tests.shared import PLACES
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 
 async def drop(url):

@@ -87,6 +87,7 @@ def in_threads(*work):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_the_write_ahead_log_stays_small_however_much_is_read_meanwhile(tmp_path):
     log, sizes, over = tmp_path / "flyte.db-wal", [], threading.Event()
@@ -115,6 +116,7 @@ def test_the_write_ahead_log_stays_small_however_much_is_read_meanwhile(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_has_answered(tmp_path):
     events, results = [], []

@@ -11,7 +11,7 @@ from tests.e2e.mishap import Mishap, is_told_at_once, prepare, send, wait_for
 from tests.e2e.node import Node
 from tests.shared import PLACES
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 SERVERS = 3
 

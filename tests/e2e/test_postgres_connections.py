@@ -13,7 +13,7 @@ from tests.e2e.mishap import is_told_at_once, prepare, wait_for
 from tests.e2e.node import Node, only_line
 from tests.postgres import bouncer, database, execute, place, url_of
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
 
 EVENT = {"event": "Asked", "payload": {}}
 

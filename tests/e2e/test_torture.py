@@ -47,6 +47,7 @@ WORDS = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 async def test_every_promise_is_kept_whatever_is_set_for_other_servers(tmp_path, monkeypatch):
     monkeypatch.setenv("FLYTE_AUTH", "tokens")
@@ -60,6 +61,7 @@ TRIES = {3: 3, 4: 6, 5: 12}
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found(tmp_path, bug):
@@ -84,6 +86,7 @@ def is_about(bug: str, fault: str) -> bool:
     return any(each in fault for each in ((words,) if isinstance(words, str) else words))
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("place", PLACES)
 async def test_every_promise_is_kept_by_several_servers(place):
@@ -94,6 +97,7 @@ async def test_every_promise_is_kept_by_several_servers(place):
 
 
 @pytest.mark.postgres
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", PLANTED)
 async def test_a_planted_fault_is_found_in_several_servers(tmp_path, bug):
@@ -117,12 +121,14 @@ async def run_command(*arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 async def test_nothing_that_was_acknowledged_is_lost_when_the_power_fails(tmp_path):
     assert await PowerLoss(tmp_path, seed=1).run() == []
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("bug", CARELESS)
 async def test_a_server_that_does_not_sync_is_found(tmp_path, bug):
