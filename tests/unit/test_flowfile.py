@@ -190,14 +190,14 @@ def test_types_cron_zones_and_durations_are_reported_in_one_round():
         "steps[0].schedule.timeZone (line 3, column 46): 'Europe/Berln' is not a time zone",
         "did you mean 'Europe/Berlin'?",
         "must be all, last or skip, not 'lst'; did you mean 'last'?",
-        "steps[0].delay (line 4, column 12): '5 minutes' is no duration",
+        "steps[0].delay (line 4, column 12): '5 minutes' is not a duration",
         "Filter 'uper' does not exist; did you mean 'upper'?",
         "'packName' is missing; the key 'packNam' is not known, did you mean 'packName'?",
         "steps[0].command.name (line 6, column 33): must be text, not a number",
-        "'10x' is no duration",
+        "'10x' is not a duration",
         "not 'fial'; did you mean 'fail'?",
         "steps[0].command.retry.attempts (line 6, column 82): must be a whole number",
-        "'1 h' is no duration",
+        "'1 h' is not a duration",
     ):
         assert words in found
 
