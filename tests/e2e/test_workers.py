@@ -18,7 +18,7 @@ from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(180)]
 
-AT_WORK = r"worker \(process (\d+)\) is at work"
+AT_WORK = r"worker \(process (\d+)\) is ready with"
 
 
 @pytest.fixture

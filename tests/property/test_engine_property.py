@@ -1,16 +1,14 @@
 """Properties of the evaluator that hold for any flow, event and course of an execution."""
 
-from datetime import UTC, datetime
-
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
 from flyteops.engine.context import Moment
-from flyteops.model import ActionState, Command, Event, EventPattern, Flow, FlowVersion, PackRef, Progress, Sibling, Step
+from flyteops.model import ActionState, Command, EventPattern, Flow, FlowVersion, Progress, Sibling, Step
+from tests.support.flow import NOON as NOW
+from tests.support.flow import an_event
 
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
 IDS = ["", "a", "b", "c", "d"]
 NAMES = ["X", "Y"]
 TEMPLATES = ["true", "false", "", "maybe", "{{ Event.Payload == 'x' }}", "{{ Event.Payload|extractMatch:'(' }}", "{{ 1/0 }}"]
@@ -27,15 +25,11 @@ flows = st.builds(Flow, name=st.sampled_from(["f", "g"]), steps=st.lists(steps, 
 payloads = st.sampled_from([None, "x", 5, {"a": [1]}])
 
 
-def an_event(name, pack, payload):
-    return Event(event_id="e", name=name, pack=PackRef(pack, pack), payload=msgspec.json.encode(payload), received_at=NOW)
-
-
 def a_moment(seed=b"s"):
     return Moment(now=NOW, seed=seed, datastore={}.__getitem__, monotonic=lambda: 0.0)
 
 
-events = st.builds(an_event, st.sampled_from(NAMES), st.sampled_from(NAMES), payloads)
+events = st.builds(an_event, st.sampled_from(NAMES), payloads, st.sampled_from(NAMES))
 
 
 def prepared(flow):

@@ -415,7 +415,7 @@ def test_rows_for_programs_are_whole(monkeypatch, capsys):
 
 @pytest.mark.parametrize("options", [("--content-type", "application/json"), ("--content-type", "TEXT/JSON; charset=utf-8")])
 @pytest.mark.parametrize(
-    ("value", "place"), [('{"a": 1,}', "line 1, column 9"), ("", "line 1, column 1"), ("[NaN]", "NaN is not JSON")]
+    ("value", "place"), [('{"a": }', "line 1, column 7"), ("", "line 1, column 1"), ("[NaN]", "NaN is not JSON")]
 )
 def test_a_value_that_is_not_the_json_that_it_is_declared_as_is_refused(flyte, options, value, place):
     code, _, error = flyte("data", "set", "config", "--value", value, *options, "--url", NOBODY)

@@ -10,20 +10,14 @@ from flyteops.document import Document
 from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
 from flyteops.engine.context import Moment, Snapshot
 from flyteops.flow.file import read_flow
-from flyteops.model import ActionState, DataItem, Event, FlowVersion, PackRef, Progress, Sibling, pack_id
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+from flyteops.model import ActionState, DataItem, FlowVersion, Progress, Sibling
+from tests.support.flow import NOON as NOW
+from tests.support.flow import an_event
 
 
 def a_moment(items=()):
     snapshot = Snapshot({item.key: item for item in items})
     return Moment(now=NOW, seed=b"seed", datastore=snapshot, monotonic=lambda: 0.0)
-
-
-def an_event(name="Said", payload=None, pack="Chat", labels=None):
-    labels = labels or {}
-    sender = PackRef(pack_id(pack, labels), pack, labels)
-    return Event(event_id="e1", name=name, pack=sender, payload=msgspec.json.encode(payload), received_at=NOW)
 
 
 def a_step(step_id="", event="Said", pack="Chat", command="Shell", command_pack="Shell", labels=None, event_labels=None, **more):

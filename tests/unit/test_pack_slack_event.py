@@ -368,7 +368,7 @@ async def test_an_event_that_flyte_refuses_is_told_in_the_log_and_stops_nothing(
         await slack.happen(HELLO)
         await slack.happen({**HELLO, "ts": "1.9"})
         assert len(tester.sent) == 1
-    assert "Flyte does not take message.C1.1700000001.000100: The input is not valid." in caplog.text
+    assert "Flyte rejected message.C1.1700000001.000100: The input is not valid." in caplog.text
 
 
 # -------------------------------------------------------------------------------------------- buttons, slash commands

@@ -288,7 +288,7 @@ async def test_an_action_is_never_worked_on_twice_at_once_in_one_pack(caplog: py
         await tester.advance(0)
         tester.server.fail(2, status=503, on="/heartbeat")
         await tester.advance(31)  # lost, handed out once more, and the first attempt cancelled
-        assert "waits for its end" in caplog.text
+        assert "waiting for its end" in caplog.text
         go_on.set()
         await tester.server.until(lambda: action_id in tester.server.results)
         assert tester.server.results[action_id] == DONE  # of the first attempt, by the lease of the second

@@ -1,14 +1,12 @@
 """The use cases, on a real store with a clock that the test turns."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import pytest
 
-from flyteops.document import Document
 from flyteops.engine import prepare
 from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
-from flyteops.flow.file import read_flow
 from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
 from flyteops.service import MaintenanceSettings, SeedSource, Service
 from flyteops.service.flow import VersionCache
@@ -16,8 +14,7 @@ from flyteops.service.maintenance import run_all
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
-
-NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+from tests.support.flow import NOON, a_flow
 
 
 @pytest.fixture
@@ -42,10 +39,6 @@ async def started(store, clock, **housekeeping):
 @pytest.fixture
 async def service(store, clock):
     return await started(store, clock)
-
-
-def a_flow(*steps, name="flow"):
-    return read_flow(Document({"name": name, "steps": list(steps)}))
 
 
 def a_step(step_id, event, pack, depends_on=None, **command):

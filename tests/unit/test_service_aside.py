@@ -17,7 +17,8 @@ from flyteops.service import AuditFilter, TokenRequest
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
-from tests.unit.test_service_time import DONE, NOON, SAID, a_step, begin, save, started, taken
+from tests.support.flow import NOON, a_step
+from tests.unit.test_service_time import DONE, SAID, begin, save, started, taken
 
 ZONE = "Test/Nowhere"
 """A zone that is known only where the test says so."""

@@ -5,14 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from flyteops.document import Document
 from flyteops.errors import NotFoundError, UnavailableError
-from flyteops.flow.file import read_flow
-from flyteops.model import ActionState, DataItem, Flow, Happening, PackDeclaration
+from flyteops.model import ActionState, DataItem, Happening, PackDeclaration
 from flyteops.service import Service
 from flyteops.storage.base import ActionFilter, Surroundings
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
+from tests.support.flow import a_flow, a_step
 
 
 class Shared(SqliteStore):
@@ -26,11 +25,6 @@ class Shared(SqliteStore):
     async def look_around(self) -> Surroundings:
         self.looks += 1
         return Surroundings(self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead)
-
-
-def a_flow(name: str = "flow", event: str = "Said", **terms: str) -> Flow:
-    command = {"name": "Do", "packName": "Worker", **terms}
-    return read_flow(Document({"name": name, "steps": [{"event": {"name": event, "packName": "Source"}, "command": command}]}))
 
 
 @pytest.fixture
@@ -63,7 +57,7 @@ async def other(store, clock):
 
 async def test_a_flow_that_another_server_saves_replaces_or_deletes_is_taken_over(one, other):
     for event in ("Said", "Heard"):
-        await one.save_flow(a_flow(event=event))
+        await one.save_flow(a_flow(a_step(event=event)))
         await other.refresh()
         assert (await other.get_flow("flow")).steps[0].event.name == event
     await one.delete_flow("flow")
@@ -83,9 +77,9 @@ async def test_packs_and_items_of_another_server_are_taken_over(one, other):
 async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_though_this_server_never_had_it(one, other):
     for name in ("Source", "Worker"):
         await one.register_pack(PackDeclaration(name=name))
-    await one.save_flow(a_flow())
+    await one.save_flow(a_flow(a_step()))
     await one.accept_event("Source", Happening("Said", b"null"))
-    await one.save_flow(a_flow(event="Heard"))
+    await one.save_flow(a_flow(a_step(event="Heard")))
     await other.refresh()
     (claimed,) = await other.take("Worker")
     await other.complete("Worker", claimed.action_id, Happening("Done", b"null"))
@@ -109,7 +103,7 @@ async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_
 async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(one, clock):
     for name in ("Source", "Worker"):
         await one.register_pack(PackDeclaration(name=name))
-    await one.save_flow(a_flow(timeout="1m"))
+    await one.save_flow(a_flow(a_step(terms={"timeout": "1m"})))
     await one.accept_event("Source", Happening("Said", b"null"))
     await one.take("Worker")
     await one.advance()
@@ -119,7 +113,7 @@ async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forwar
 
 
 async def test_a_server_goes_on_if_the_store_was_away_while_it_looked(one, other, store):
-    await one.save_flow(a_flow())
+    await one.save_flow(a_flow(a_step()))
     get, failed = store.get_flow_version, []
 
     async def away(uuid):

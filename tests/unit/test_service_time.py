@@ -7,9 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from flyteops.document import Document
 from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
-from flyteops.flow.file import read_flow
 from flyteops.model import ActionState, Happening, PackDeclaration
 from flyteops.service import SeedSource, Service
 from flyteops.service.longpoll import LongPolls
@@ -17,8 +15,8 @@ from flyteops.service.timer import ClockMonitor
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
+from tests.support.flow import NOON, a_flow, a_step
 
-NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SAID, DONE = Happening("Said", b"null"), Happening("Done", b'"done"')
 
 
@@ -44,13 +42,8 @@ async def service(store, clocks):
     return await started(store, clocks)
 
 
-def a_step(step_id="work", event="Said", pack="Source", *, terms=None, **more):
-    command = {"name": "Do", "packName": "Worker", **(terms or {})}
-    return {"id": step_id, "event": {"name": event, "packName": pack}, "command": command} | more
-
-
 async def save(service, *steps, name="flow"):
-    await service.flows.save(read_flow(Document({"name": name, "steps": list(steps)})))
+    await service.flows.save(a_flow(*steps, name=name))
 
 
 async def begin(service, *steps):
