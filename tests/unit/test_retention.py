@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from flyteops.service import Housekeeping, Service
+from flyteops.service import MaintenanceSettings, Service
 from flyteops.service.retention import PURGES_AT_ONCE
 from flyteops.storage.base import Purged, Retention
 from flyteops.storage.sqlite import SqliteStore
@@ -34,7 +34,7 @@ async def store(tmp_path):
 
 @pytest.fixture
 async def service(store):
-    service = Service(store, clock=Clock(), housekeeping=Housekeeping(max_bytes=100_000_000, keep_for=timedelta(days=1)))
+    service = Service(store, clock=Clock(), maintenance=MaintenanceSettings(max_bytes=100_000_000, keep_for=timedelta(days=1)))
     await service.start()
     return service
 
@@ -42,21 +42,21 @@ async def service(store):
 async def test_a_store_that_stays_too_large_is_told_of_until_it_is_small_enough(service, store, caplog):
     caplog.set_level(logging.INFO)
     store.over_bytes = 5_000
-    await service.sweep()
-    await service.sweep()
-    (warning,) = service.warnings()
+    await service.run_maintenance()
+    await service.run_maintenance()
+    (warning,) = service.health.warnings()
     assert warning.startswith("The store takes 5,000 bytes more than FLYTE_MAX_DISK allows, and nothing more may be removed")
-    assert service.warnings(details=False)[0].startswith("The store needs attention")
+    assert service.health.warnings(details=False)[0].startswith("The store needs attention")
     assert caplog.text.count("5,000 bytes more") == 1
     store.over_bytes = 0
-    await service.sweep()
-    assert service.warnings() == []
+    await service.run_maintenance()
+    assert service.health.warnings() == []
     assert "The store is within FLYTE_MAX_DISK again" in caplog.text
 
 
 async def test_while_there_is_more_to_remove_nothing_is_told(service, store):
     store.over_bytes, store.steps = 5_000, 2 * PURGES_AT_ONCE
-    await service.sweep()
-    assert (store.asked, service.warnings()) == (PURGES_AT_ONCE, [])
-    await service.sweep()
-    assert len(service.warnings()) == 1
+    await service.run_maintenance()
+    assert (store.asked, service.health.warnings()) == (PURGES_AT_ONCE, [])
+    await service.run_maintenance()
+    assert len(service.health.warnings()) == 1

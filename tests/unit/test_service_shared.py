@@ -57,33 +57,33 @@ async def other(store, clock):
 
 async def test_a_flow_that_another_server_saves_replaces_or_deletes_is_taken_over(one, other):
     for event in ("Said", "Heard"):
-        await one.save_flow(a_flow(a_step(event=event)))
+        await one.flows.save(a_flow(a_step(event=event)))
         await other.refresh()
-        assert (await other.get_flow("flow")).steps[0].event.name == event
-    await one.delete_flow("flow")
+        assert (other.flows.get("flow")).steps[0].event.name == event
+    await one.flows.delete("flow")
     await other.refresh()
     with pytest.raises(NotFoundError):
-        await other.get_flow("flow")
+        other.flows.get("flow")
 
 
 async def test_packs_and_items_of_another_server_are_taken_over(one, other):
-    await one.register_pack(PackDeclaration(name="Source"))
-    await one.save_item(DataItem(key="motto", value=b"x", content_type="text/plain"))
+    await one.packs.register(PackDeclaration(name="Source"))
+    await one.data.save(DataItem(key="motto", value=b"x", content_type="text/plain"))
     await other.refresh()
-    assert [pack.id for pack in await other.list_packs()] == ["Source"]
-    assert (await other.get_item("motto")).value == b"x"
+    assert [pack.id for pack in await other.packs.list()] == ["Source"]
+    assert (other.data.get("motto")).value == b"x"
 
 
 async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_though_this_server_never_had_it(one, other):
     for name in ("Source", "Worker"):
-        await one.register_pack(PackDeclaration(name=name))
-    await one.save_flow(a_flow(a_step()))
+        await one.packs.register(PackDeclaration(name=name))
+    await one.flows.save(a_flow(a_step()))
     await one.accept_event("Source", Happening("Said", b"null"))
-    await one.save_flow(a_flow(a_step(event="Heard")))
+    await one.flows.save(a_flow(a_step(event="Heard")))
     await other.refresh()
     (claimed,) = await other.take("Worker")
     await other.complete("Worker", claimed.action_id, Happening("Done", b"null"))
-    assert [status.state for status in await other.list_actions(ActionFilter())] == [ActionState.SUCCESS]
+    assert [status.state for status in await other.audit.list_actions(ActionFilter())] == [ActionState.SUCCESS]
 
 
 async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_timers_until_it_is_set(one, store, caplog):
@@ -102,18 +102,18 @@ async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_
 
 async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(one, clock):
     for name in ("Source", "Worker"):
-        await one.register_pack(PackDeclaration(name=name))
-    await one.save_flow(a_flow(a_step(terms={"timeout": "1m"})))
+        await one.packs.register(PackDeclaration(name=name))
+    await one.flows.save(a_flow(a_step(terms={"timeout": "1m"})))
     await one.accept_event("Source", Happening("Said", b"null"))
     await one.take("Worker")
     await one.advance()
     clock.set(hours=2)
     await one.advance()
-    assert [status.state for status in await one.list_actions(ActionFilter())] == [ActionState.PENDING]
+    assert [status.state for status in await one.audit.list_actions(ActionFilter())] == [ActionState.PENDING]
 
 
 async def test_a_server_goes_on_if_the_store_was_away_while_it_looked(one, other, store):
-    await one.save_flow(a_flow(a_step()))
+    await one.flows.save(a_flow(a_step()))
     get, failed = store.get_flow_version, []
 
     async def away(uuid):
@@ -126,4 +126,4 @@ async def test_a_server_goes_on_if_the_store_was_away_while_it_looked(one, other
     with pytest.raises(UnavailableError):
         await other.refresh()
     await other.refresh()
-    assert [flow.name for flow in await other.list_flows()] == ["flow"]
+    assert [flow.name for flow in other.flows.list()] == ["flow"]

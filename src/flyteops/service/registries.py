@@ -55,7 +55,7 @@ class Registries:
         self._counters = await self._store.look_around()
         if self._counters.is_loading:
             raise StoreError(
-                "The store is loaded in part only. Let the `flyte move` or `flyte restore` end first, or begin it again."
+                "The store is only partly loaded. Wait for `flyte move` or `flyte restore` to finish, or run it again."
             )
         await self.packs.load()
         await self.flows.load()
