@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from flyteops.storage.portable import KINDS
+from flyteops.storage.record import KINDS
 
 from flyteops.model import ActionState, Decision
 

@@ -246,7 +246,7 @@ class Rows(tuple[T, ...]):
         for row in rows:
             try:
                 items.append(read(row))
-            except Exception as error:  # rows may hold anything, as others can write to the database
+            except Exception as error:  # noqa: BLE001 - rows may hold anything, as others can write to the database
                 unreadable.append(Unreadable(name_of(row), error))
         return cls(items, unreadable)
 

@@ -160,7 +160,7 @@ def _readable_context(text: bytes) -> dict[str, str]:
         return {}
 
 
-def _readable_instant(microseconds: Any) -> datetime | None:
+def _readable_instant(microseconds: int | None) -> datetime | None:
     try:
         return None if microseconds is None else to_instant(microseconds)
     except (TypeError, OverflowError):

@@ -149,7 +149,7 @@ class Undelivered:
                 with suppress(ConflictError, NotFoundError):  # that claim is over
                     await self._release(action_id, revision, self._at)
                 del self._claims[action_id]
-        except Exception as error:  # the loop goes on after any error
+        except Exception as error:  # noqa: BLE001 - the loop goes on after any error
             self._loop(RETURNING).failed(error)
         else:
             self._loop(RETURNING).succeeded()

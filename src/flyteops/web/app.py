@@ -94,7 +94,7 @@ class Application:
         except DisconnectedError:
             LOGGER.debug("A client disconnected during a request")
             return None
-        except Exception as error:  # the request boundary: nothing may pass it
+        except Exception as error:  # noqa: BLE001 - the request boundary: nothing may pass it
             response = response_to(error)
         request.release()
         return response.message(request.head, more)

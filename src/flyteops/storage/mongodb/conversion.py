@@ -152,7 +152,7 @@ class Conversion:
             try:
                 await self._client.run(self.finish)
                 loop.succeeded()
-            except Exception as error:  # after any error it is retried; the loop reports it
+            except Exception as error:  # noqa: BLE001 - after any error it is retried; the loop reports it
                 loop.failed(error)
                 await self._rest(RETRY_AFTER)
 

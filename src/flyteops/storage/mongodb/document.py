@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
 from flyteops.storage.base import ActionStatus, lease_token
-from flyteops.storage.mongodb.driver import Document
+from flyteops.storage.mongodb.driver import Document, Value
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
 from flyteops.storage.row import (
     DELAYED,
@@ -65,7 +65,7 @@ def revision_of(action: Mapping[str, Any]) -> int:
     return len(extra(action).get("states") or ()) - 1
 
 
-def microseconds_of(value: Any, exact: int | None = None) -> int:
+def microseconds_of(value: Value, exact: int | None = None) -> int:
     """Return the microseconds of a time: the exact ones, if they are of the same millisecond.
 
     Old servers, imports and repairs by hand have left times as text, as milliseconds, and as
@@ -75,7 +75,7 @@ def microseconds_of(value: Any, exact: int | None = None) -> int:
     return exact if exact is not None and exact // 1000 == at // 1000 else at
 
 
-def _microseconds_of(value: Any) -> int:
+def _microseconds_of(value: Value) -> int:
     if isinstance(value, datetime):
         return to_microseconds(value)
     if isinstance(value, str):
@@ -141,7 +141,7 @@ def event_of(document: Mapping[str, Any], otherwise: str) -> Event:
     )
 
 
-def _created_at(value: Any, kept: Mapping[str, Any]) -> datetime | None:
+def _created_at(value: Value, kept: Mapping[str, Any]) -> datetime | None:
     if "createdAt" in kept:
         return None if kept["createdAt"] == NOT_GIVEN else created_at_of(kept["createdAt"])
     if isinstance(value, str):

@@ -6,6 +6,9 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 
+Value: TypeAlias = Any
+"""A JSON or BSON value of any kind, distinguished at run time."""
+
 Document: TypeAlias = dict[str, Any]
 """A document, whose fields may hold anything, as others can write to the database."""
 

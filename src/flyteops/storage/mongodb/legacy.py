@@ -182,7 +182,7 @@ def _entry(group: Group, known: Mapping[str, Any] | None, flows: Flows) -> _Entr
         ids = {member["id"] for member in members}
         missing = [each for each in documents if each["_id"] not in ids]
         entry = _Entry(group, documents, known, missing, foreign, _execution(group, documents))
-    except Exception as error:  # the documents may hold anything; an error concerns this execution alone
+    except Exception as error:  # noqa: BLE001 - the documents may hold anything; an error concerns this execution alone
         LOGGER.warning(
             "Execution %r of an earlier server cannot be read and is left as it is: %s: %s",
             group.run,
@@ -284,7 +284,7 @@ async def supply(database: Database, documents: Sequence[Document]) -> list[Docu
 def _is_supplied(document: Document, members: Sequence[Mapping[str, Any]]) -> bool:
     try:
         complete([document], members, None)
-    except Exception as error:  # the document may hold anything
+    except Exception as error:  # noqa: BLE001 - the document may hold anything
         LOGGER.warning("Action %r of an earlier server cannot be read: %s: %s", document["_id"], type(error).__name__, error)
         return False
     return True

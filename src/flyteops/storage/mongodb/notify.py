@@ -100,7 +100,7 @@ class Notifier:
         try:
             await self._client.run(work)
             self._loop(name).succeeded()
-        except Exception as error:  # the loop goes on after any error
+        except Exception as error:  # noqa: BLE001 - the loop goes on after any error
             self._loop(name).failed(error)
 
     async def _rest(self, seconds: float) -> None:

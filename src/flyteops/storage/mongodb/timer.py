@@ -93,7 +93,7 @@ class Timer:
         for key, carry_out in work:
             try:
                 outcome = await carry_out()
-            except Exception as error:  # any error concerns this timer alone, or is raised again
+            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
                 batch.fail(key, error)
             else:
                 if outcome is not None:
@@ -119,7 +119,7 @@ class Timer:
                     {"_id": action["_id"], "flyte.state": DELAYED, "flyte.due": kept["due"]},
                     {"$set": {"flyte.state": "NEW", "flyte.due": kept.get("timeout", NEVER)}},
                 )
-            except Exception as error:  # any error concerns this timer alone, or is raised again
+            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
                 batch.fail(_action_key(action), error)
                 continue
             if changed.modified_count:
@@ -137,7 +137,7 @@ class Timer:
                     ruled.append(LostAction(each, batch.lost(each.progress)))
             except NotFoundError:
                 continue
-            except Exception as error:  # any error concerns this timer alone, or is raised again
+            except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
                 batch.fail(_action_key(action), error)
         return ruled
 
@@ -241,7 +241,7 @@ async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueR
     for flow, row, step in batch.select(found, lambda each: step_key(each[2])):
         try:
             fired.append(DueRun(flow, row, step, batch.due(step)))
-        except Exception as error:  # any error concerns this timer alone, or is raised again
+        except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
             batch.fail(step_key(step), error)
     return fired
 

@@ -8,11 +8,13 @@ with a dollar sign. Such a text is kept in addition, and takes precedence.
 import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
+
+from flyteops.storage.mongodb.driver import Value
 
 DEEPEST = 60
 """The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
@@ -26,7 +28,7 @@ WHOLE = 1e21
 class Kept(NamedTuple):
     """A value as BSON, and its exact text; None when the value alone determines it."""
 
-    value: Any
+    value: Value
     exact: str | None
 
 
@@ -40,7 +42,7 @@ def of_json(text: bytes) -> Kept:
     return Kept(value, None if to_json(value) == text else exact)
 
 
-def json_of(value: Any, exact: str | None) -> bytes:
+def json_of(value: Value, exact: str | None) -> bytes:
     """Return the JSON text that was kept."""
     return to_json(value) if exact is None else exact.encode(errors="surrogateescape")
 
@@ -51,7 +53,7 @@ def of_strings(strings: Mapping[str, str]) -> Kept:
     return Kept(value, None if value == strings else msgspec.json.encode(strings).decode())
 
 
-def strings_of(value: Any, exact: str | None) -> dict[str, str]:
+def strings_of(value: Value, exact: str | None) -> dict[str, str]:
     """Return labels or a context; values other than text become JSON."""
     if exact is not None:
         return msgspec.json.decode(exact, type=dict[str, str])
@@ -60,12 +62,12 @@ def strings_of(value: Any, exact: str | None) -> dict[str, str]:
     return {key: each if isinstance(each, str) else to_json(each).decode() for key, each in value.items()}
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: Value) -> bytes:
     """Return a BSON value as compact JSON."""
     return msgspec.json.encode(from_bson(value))
 
 
-def to_bson(value: Any, depth: int = 0) -> Any:
+def to_bson(value: Value, depth: int = 0) -> Value:
     """Return the nearest BSON value for a JSON value."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value if SMALLEST <= value <= LARGEST else _float(value)
@@ -94,7 +96,7 @@ def _float(value: int) -> float | str:
         return str(value)
 
 
-def from_bson(value: Any) -> Any:
+def from_bson(value: Value) -> Value:
     """Return the JSON value of a BSON value, including types that only other programs write."""
     if isinstance(value, dict):
         return {key: from_bson(each) for key, each in value.items()}
@@ -115,7 +117,7 @@ def _number(value: float) -> int | float | None:
     return int(value) if value.is_integer() and abs(value) < WHOLE else value
 
 
-def _foreign(value: Any) -> Any:
+def _foreign(value: Value) -> Value:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, bytes):

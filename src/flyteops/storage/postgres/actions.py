@@ -273,7 +273,7 @@ async def finish(connection: Connection, requests: Sequence[FinishRequest], *, i
             completion = await _decide(connection, request, found.get(request.action_id), is_again=is_again)
         except (*LOST, asyncpg.PostgresError):
             raise
-        except Exception as error:  # any error of a decision goes to its caller
+        except Exception as error:  # noqa: BLE001 - any error of a decision goes to its caller
             answers.append(error)
             continue
         if completion is not None:

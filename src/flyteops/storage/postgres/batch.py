@@ -94,5 +94,5 @@ class Batcher(Generic[Q, A]):
             return [(await self._answers([request]))[0] for request in requests]
         except FlyteError as error:
             return [type(error)(error.message) for _ in requests]
-        except Exception as error:  # the error goes to the callers, and the batches go on
+        except Exception as error:  # noqa: BLE001 - the error goes to the callers, and the batches go on
             return [error for _ in requests]

@@ -130,7 +130,7 @@ class Notifier:
                 for text in self._messages(arrived):
                     await self._pool.rows("SELECT pg_notify($1, $2)", CHANNEL, text)
                 self._loop(NOTIFYING).succeeded()
-            except Exception as error:  # the loop goes on after any error: servers that are not notified poll
+            except Exception as error:  # noqa: BLE001 - the loop goes on after any error: servers that are not notified poll
                 self._loop(NOTIFYING).failed(error)
             await asyncio.sleep(GATHERING)
 
@@ -157,7 +157,7 @@ class Notifier:
                 self._loop(LISTENING).failed(error)
             except (*LOST, asyncpg.PostgresError, ValueError) as error:
                 self._loop(LISTENING).failed(self._pool.refusal(error))
-            except Exception as error:  # the loop goes on after any error
+            except Exception as error:  # noqa: BLE001 - the loop goes on after any error
                 self._loop(LISTENING).failed(error)
             self._set_listening(False)
             await asyncio.sleep(LOOKING)
@@ -222,7 +222,7 @@ class Notifier:
             try:
                 await self._look_once()
                 self._loop(SEARCHING).succeeded()
-            except Exception as error:  # the loop goes on after any error
+            except Exception as error:  # noqa: BLE001 - the loop goes on after any error
                 self._loop(SEARCHING).failed(error)
 
     async def _look_once(self) -> None:

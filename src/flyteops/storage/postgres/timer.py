@@ -97,7 +97,7 @@ async def _alone(connection: Connection, batch: TimerBatch, key: TimerKey) -> As
     try:
         async with connection.transaction():
             yield
-    except Exception as error:  # any error concerns this timer alone, or is raised again
+    except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
         batch.fail(key, error)
 
 

@@ -286,7 +286,7 @@ def prepare_to_read(path: Path) -> sqlite3.Connection:
     try:
         _check(connection, path)
         if _pragma(connection, "user_version") != len(MIGRATIONS):
-            raise StoreError(f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server on it once.")
+            raise StoreError(f"{str(path)!r} is empty or was written by an older Flyte. Start this one's server on it once.")  # noqa: TRY301 - the file is released on any error
     except BaseException:  # on any error, release the file
         connection.close()
         raise

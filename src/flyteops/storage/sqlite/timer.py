@@ -79,7 +79,7 @@ def _alone(table: ActionTable, batch: TimerBatch, key: TimerKey) -> Iterator[Non
         yield
         # The next one may be of the same execution.
         table.flush()
-    except Exception as error:  # any error concerns this timer alone, or is raised again
+    except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
         batch.fail(key, error)
         table.execute("ROLLBACK TO timer")
         table.on_rollback()

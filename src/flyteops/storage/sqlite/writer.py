@@ -153,7 +153,7 @@ class Writer:
             batch.sort(key=attrgetter("rank"))
             try:
                 self._do_guarded(batch)
-            except BaseException as error:  # the worker loop: the thread survives any error of a job
+            except BaseException as error:  # noqa: BLE001 - the worker loop: the thread survives any error of a job
                 fail(batch, error, self._path)
             try:
                 self._loop.call_soon_threadsafe(answer, batch)
