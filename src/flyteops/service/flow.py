@@ -16,7 +16,7 @@ from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey
 from flyteops.service.auditlog.entry import SERVER, UNREADABLE, Author, ResourceKey, ResourceState, resource_key
 from flyteops.service.auditlog.log import AuditLog
 from flyteops.service.auditlog.snapshot import flow_state
-from flyteops.storage.base import NotLoadedError, Rows, Store
+from flyteops.storage.base import NotLoadedError, Store
 
 LOGGER = logging.getLogger("flyte.service")
 
@@ -102,11 +102,12 @@ class FlowRegistry:
     def __len__(self) -> int:
         return len(self._current)
 
-    def begin(self, versions: Rows[FlowVersion]) -> None:
-        """Begin with these; set aside those that cannot be read.
+    async def load(self) -> None:
+        """Load the current versions of all flows; set aside those that cannot be read.
 
         The faulty steps of a flow report why they fail.
         """
+        versions = await self._store.list_flows()
         failures = {each.name: each.error for each in versions.unreadable}
         self._current = {}
         for version in versions:
@@ -116,10 +117,6 @@ class FlowRegistry:
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
         self._aside.replace(FLOW, failures)
-
-    async def load(self) -> None:
-        """Load the current versions of all flows."""
-        self.begin(await self._store.list_flows())
 
     async def refresh(self) -> None:
         """Load current versions that other servers have saved, and drop deleted flows."""

@@ -35,7 +35,7 @@ def _timer(key: SetAsideKey) -> TimerKey:
 class Scheduler:
     """Processes the due timers of a store, waking up by `timer`.
 
-    `announce` is called with the addresses of available actions; `clock_fault` is the reason why
+    `notify` is called with the addresses of available actions; `clock_fault` is the reason why
     timers are not processed, "" while they are.
     """
 
@@ -47,7 +47,7 @@ class Scheduler:
         flows: FlowRegistry,
         decider: Decider,
         aside: SetAsideEntries,
-        announce: Callable[[Iterable[Address]], None],
+        notify: Callable[[Iterable[Address]], None],
     ) -> None:
         self._store = store
         self._clock, self._clock_watch, self._monotonic = watch.now, watch, watch.monotonic
@@ -56,7 +56,7 @@ class Scheduler:
         self._decider = decider
         self._timer = timer
         self._presence = AbsenceDetector(self._monotonic)
-        self._announce = announce
+        self._notify = notify
         self.clock_fault = ""
 
     def check_clock(self, now: datetime | None) -> None:
@@ -93,7 +93,7 @@ class Scheduler:
             # zero.
             is_moved, shift = bool(shift), timedelta(0) if shift else None
             self._clock_watch.settle()
-            self._announce(advanced.arrived)
+            self._notify(advanced.arrived)
             failures = {self._aside_key(each.key): each.error for each in advanced.failed}
             self._aside.report(failures)
             failed |= failures.keys()
@@ -132,7 +132,7 @@ class Scheduler:
         return SetAsideKey(SCHEDULE, f"{key.name}/{step or key.step_index}", key)
 
     def _watch_presence(self) -> None:
-        """Detect an absence if checks are regular: `advance` alone may be called at any time."""
+        """Detect an absence if checks are regular: timers may be processed at any time."""
         if self._presence.is_kept:
             self._presence.record_presence()
 
