@@ -20,6 +20,7 @@ PURE = [
     "flow/file.py",
     "engine/context.py",
     "engine/evaluation.py",
+    "storage/rules.py",
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("template/**/*.py")),
     *(str(p.relative_to(SOURCE)) for p in SOURCE.glob("advice/*.py")),
 ]
