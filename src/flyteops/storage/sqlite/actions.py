@@ -120,8 +120,7 @@ class ActionTable:
         last = self._last_execution
         executions = [self._execution_seq(each, now) for each in outcome.actions]
         own, action_seq = (None, None) if action is None else (action.execution_seq, action.seq)
-        continued = [seq for seq in executions if seq <= last and seq != own]
-        if continued:
+        if executions and (continued := [seq for seq in executions if seq <= last and seq != own]):
             self._continue(continued, now)
         self._last_event += 1
         row = EventRow(self._last_event, source_id, now, action_seq, len(actions) + (action_seq is not None))

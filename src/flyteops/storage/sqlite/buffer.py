@@ -114,7 +114,10 @@ class WriteBuffer:
     def add_action(self, action: NewAction, place: Placement, trigger: EventRow, timeout: int | None) -> int | None:
         """Add an action that an event creates; return its due time."""
         now = trigger.received_at
-        due_at = None if action.not_before is None else to_microseconds(action.not_before)
+        state, due_at, wait = "NEW", None, None
+        if action.not_before is not None:
+            due_at = to_microseconds(action.not_before)
+            state, wait = rules.initial_state(due_at), rules.wait_until(due_at, now)
         self._actions.append(
             (
                 place.seq,
@@ -124,13 +127,13 @@ class WriteBuffer:
                 action.step_id,
                 place.queue_id,
                 trigger.seq,
-                rules.initial_state(due_at),
+                state,
                 f"NEW {now}",
                 place.context,
                 action.input,
                 timeout,
                 due_at,
-                rules.wait_until(due_at, now),
+                wait,
             )
         )
         self._dirty.add(place.execution_seq)
