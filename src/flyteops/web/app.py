@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
@@ -11,7 +12,7 @@ from flyteops.web.api import OPERATIONS
 from flyteops.web.auth.gate import Gate
 from flyteops.web.exchange import Call, DisconnectedError, Options, Reply, Scope
 from flyteops.web.guard import Guard
-from flyteops.web.openapi import describe
+from flyteops.web.openapi import Node, describe
 from flyteops.web.operation import Operation, Resource
 from flyteops.web.page import hooks_page, swagger_page
 from flyteops.web.problem import Fault, problem, reply_to
@@ -119,10 +120,14 @@ class Api:
 
 
 class Description:
-    """The OpenAPI document, made once."""
+    """The OpenAPI document, made by the first request for it."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._document = describe(operations)
+        self._operations = operations
+
+    @cached_property
+    def _document(self) -> Node:
+        return describe(self._operations)
 
     async def get(self, call: Call) -> Reply:
         """Describe the API (OpenAPI)."""
