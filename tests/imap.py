@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from imapclient import IMAPClient
 
+from tests.late import let_in
+
 URL = os.environ.get("FLYTE_TEST_IMAP", "")
 PASSWORD = "s3cret"
 
@@ -72,6 +74,7 @@ class Wire:
     connections: int = 0
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
     _carrying: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _is_over: bool = False
 
     def cut(self) -> None:
         for writer in self._writers:
@@ -79,7 +82,10 @@ class Wire:
         self._writers.clear()
 
     def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry what comes on a new connection."""
+        """Carry what comes on a new connection; close one that was accepted too late."""
+        if self._is_over:
+            writer.transport.abort()
+            return
         self._writers.append(writer)
         task = asyncio.create_task(self._carry(reader, writer))
         self._carrying.add(task)
@@ -87,12 +93,13 @@ class Wire:
 
     async def end(self) -> None:
         """Carry no more, also of connections that had just begun."""
+        self._is_over = True
         carrying = [*self._carrying]
         for task in carrying:
             task.cancel()
         await asyncio.gather(*carrying, return_exceptions=True)
         self.cut()
-        await asyncio.sleep(0)  # lets the transports close
+        await let_in()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parts = urlsplit(self.url)
@@ -120,5 +127,4 @@ async def wire(*missing: bytes, url: str = URL) -> AsyncIterator[Wire]:
         try:
             yield carried
         finally:
-            server.close()
             await carried.end()

@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import asyncpg
 
+from tests.late import let_in
+
 URL = os.environ.get("FLYTE_TEST_POSTGRES", "")
 
 
@@ -82,6 +84,7 @@ async def forgetful(url: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
         host, port = listener.sockets[0].getsockname()
         yield url_of(url, host=f"{host}:{port}"), forget
         assert not will_forget
+        await let_in()
     await asyncio.gather(*tasks, return_exceptions=True)  # else connections would be left to the garbage collector
 
 

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+from tests.late import let_in
+
 
 class Relay:
     """Stands between a store and its database. `url` leads through it."""
@@ -45,6 +47,7 @@ class Relay:
             self.url = self._address._replace(netloc=f"{account}{at}{host}:{port}").geturl()
             yield self
             self.deliver()
+            await let_in()
             for writer in list(self._writers):
                 writer.close()
         # A connection that the end of the test cut short would be left to the garbage collector, which complains.

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from functools import cached_property
 
 from flyteops.service import Service
 from flyteops.web import asgi
 from flyteops.web.api.guard import CrossOrigin, Guard
-from flyteops.web.api.openapi import describe
+from flyteops.web.api.openapi import Node, describe
 from flyteops.web.api.operation import Handler, Operation, Resource
 from flyteops.web.api.page import hooks_page, swagger_page
 from flyteops.web.api.problem import Fault, problem, response_to
@@ -128,10 +128,14 @@ async def nothing_here(_request: Request) -> Response:
 
 
 class Description:
-    """The OpenAPI document, made once."""
+    """The OpenAPI document, made by the first request for it."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._document: dict[str, Any] = describe(operations)
+        self._operations = operations
+
+    @cached_property
+    def _document(self) -> Node:
+        return describe(self._operations)
 
     async def get(self, request: Request) -> Response:
         """Describe the API (OpenAPI)."""
