@@ -10,6 +10,9 @@ ifndef PYTHON
 PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 endif
 else ifdef PYTHON
+ifeq ($(call version,$(PYTHON)),)
+$(error $(PYTHON) cannot be run; set PYTHON=/path/to/python3)
+endif
 ifneq ($(call version,$(PYTHON)),$(call version,.venv/bin/python))
 VENV := .venv-$(call version,$(PYTHON))
 endif

@@ -80,7 +80,7 @@ def test_people_are_told_in_one_line_that_they_need_a_token_and_get_in_with_one(
     environ = {"FLYTE_API": server.url}
     code, out, err = flyte("flows", "list", **environ)
     assert (code, out) == (1, "")
-    assert err.startswith("flyte: this needs a token")
+    assert err.startswith("flyte: a token is required")
     assert "FLYTE_JWT" in err
     assert err.count("\n") == 1
     code, _, err = flyte("flows", "list", FLYTE_JWT=provider.token(exp=1), **environ)

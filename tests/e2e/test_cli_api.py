@@ -95,7 +95,7 @@ def test_apply_tells_every_problem_with_its_place_and_applies_the_others(flyte, 
     assert re.search(r"^failed +- ", out, re.MULTILINE)
     assert f"{tmp_path}/bad.yaml:3:12: steps[0].event" in err
     assert f"{tmp_path}/bad.yaml:4:44: steps[0].command.input: in the template, line 1, column 6: " in err
-    assert f"left out  {tmp_path}/teams.json is no flow" in err
+    assert f"left out  {tmp_path}/teams.json is not a flow" in err
     assert flyte("flows", "show", "good")[0] == 0
     assert flyte("flows", "show", "bad")[0] == 1
 

@@ -110,7 +110,7 @@ def test_a_message_runs_a_command_in_another_process_and_the_answer_appears(dev)
     dev.send("/channel lab\r")
     dev.expect("#lab> ")
     dev.send("/nonsense\r")
-    dev.expect("! there is no /nonsense")
+    dev.expect("! unknown command /nonsense")
     dev.sendeof()
     dev.expect(pexpect.EOF)
     dev.close()
@@ -191,7 +191,7 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
     second = pexpect.spawn(
         sys.executable, ["-m", "flyteops", "dev"], cwd=str(place), encoding="utf-8", timeout=30, dimensions=(40, 160)
     )
-    second.expect(rf"Flyte is already running here \(process {dev.pid}\), so this chat joins it")
+    second.expect(rf"A Flyte server is already running here \(process {dev.pid}\), so this chat joins it")
     second.expect(r"at (http://127.0.0.1:\d+)")
     url = second.match[1]
     second.expect("#general> ")
@@ -203,7 +203,7 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
         assert (done.returncode, done.stdout) == (1, "")
         assert (
             done.stderr
-            == f"flyte: Flyte is already running here (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
+            == f"flyte: a Flyte server is already running here (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
         )
 
 
@@ -223,7 +223,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(place):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(place, "--port", str(taken.getsockname()[1]), stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is taken by another program, .*\n", done.stderr)
+    assert re.fullmatch(r"flyte: port \d+ of 127.0.0.1 is in use by another program, .*\n", done.stderr)
 
 
 def test_a_prompt_without_what_it_needs_says_so_before_anything_else(place):

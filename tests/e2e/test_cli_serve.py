@@ -112,7 +112,7 @@ def test_a_taken_port_is_one_clear_line(serve):
         code, out, err = serve("--port", str(port)).end()
     assert (code, out) == (1, "")
     hint = "perhaps another Flyte; choose another with --port or FLYTE_PORT"
-    assert err == f"flyte: port {port} of 127.0.0.1 is taken by another program, {hint}\n"
+    assert err == f"flyte: port {port} of 127.0.0.1 is in use by another program, {hint}\n"
 
 
 def test_a_store_that_another_server_holds_is_one_clear_line(serve):

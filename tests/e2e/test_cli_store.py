@@ -141,7 +141,7 @@ async def test_what_cannot_be_written_or_read_is_one_clear_line(tmp_path):
     assert (code, message) == (1, "flyte: 'missing' cannot be read: No such file or directory\n")
     code, message = said(flyte(tmp_path, "backup", "file", "--store", "sqlite:///missing.db"))
     assert code == 2
-    assert "--store: 'sqlite:///missing.db' is not there" in message
+    assert "--store: 'sqlite:///missing.db' does not exist" in message
     assert not (tmp_path / "missing.db").exists()
 
 

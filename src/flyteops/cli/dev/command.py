@@ -108,7 +108,7 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
     from flyteops.cli.chat import converse, is_interactive  # noqa: PLC0415
     from flyteops.packs.chat import Room  # noqa: PLC0415
 
-    runs = f"Flyte is already running here (process {tenant.process_id})"
+    runs = f"a Flyte server is already running here (process {tenant.process_id})"
     if not tenant.url:
         message = f"{runs}, but is still starting; try again in a moment"
         raise FlyteError(message)
