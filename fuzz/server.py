@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.web.api.request import Options
-from flyteops.web.app import App, create_app
+from flyteops.web.app import Application, create_app
 from flyteops.web.http.connection import Connection
 from fuzz import sample
 from fuzz.mutation import mutated, reshaped
@@ -115,7 +115,9 @@ def bodies() -> st.SearchStrategy[Any]:
     return st.one_of([about(request) for request in sample.requests()])
 
 
-async def call(app: App, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> tuple[int, bytes]:
+async def call(
+    app: Application, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes = b""
+) -> tuple[int, bytes]:
     """Call the app like the server below it; return the checked status and body of its response."""
     sent: list[dict[str, Any]] = []
     messages = [{"type": "http.request", "body": body}]

@@ -9,7 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from flyteops.model import Happening
 from flyteops.service import Service
+from flyteops.web.api.request import DisconnectedError
 from tests.api.conftest import Asked, Server
 from tests.support.clock import Clock
 
@@ -71,25 +73,33 @@ async def test_what_a_client_that_has_gone_was_waiting_for_goes_to_others(
     assert (await waiting.answer())[0] == 200
 
 
-async def test_what_was_found_in_the_moment_the_server_gives_up_waiting_is_handed_back() -> None:
-    """As when it is made to stop while somebody waits: what was being waited for has ended, and nobody has looked yet."""
-    arrived, handed_back = asyncio.Event(), []
-
-    async def wait() -> list[int]:
-        await arrived.wait()
-        return [1]
-
-    async def undo(found: list[int]) -> None:
-        handed_back.append(found)
-
-    waiting = asyncio.create_task(Asked("POST", TAKE).deliver(wait(), undo, waits=True))
-    await asyncio.sleep(0)
-    arrived.set()
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert handed_back == [[1]]
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.usefixtures("_pack")
+async def test_an_action_that_is_found_while_the_wait_is_given_up_goes_to_others(
+    service: Service, save_flow: Make, is_gone: bool
+) -> None:
+    """The server stops, or the client leaves, at any time between the event and the response."""
+    await save_flow("f", STEP)
+    ended = set()
+    for steps in (*range(12), None):
+        request = Asked("POST", TAKE)
+        work = service.take("P", wait=timedelta(seconds=30))
+        waiting = asyncio.create_task(request.deliver(work, service.hand_back, waits=True))
+        await someone_waits(service)
+        await service.accept_event("P", Happening("E", b"null"))
+        for _ in range(steps or 0):
+            await asyncio.sleep(0)
+        if steps is None:  # the work is done, its response is not sent yet
+            await asyncio.wait([waiting])
+        if is_gone:
+            request.leave()
+        else:
+            waiting.cancel()
+        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+        ended.add(type(outcome))
+        await request.undo()
+        assert len(await service.take("P", limit=2, wait=timedelta(seconds=10))) == 1
+    assert ended == {DisconnectedError if is_gone else asyncio.CancelledError, list}
 
 
 @pytest.mark.usefixtures("_pack")

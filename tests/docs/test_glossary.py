@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from flyteops.storage.record import KINDS
 
 from flyteops.model import ActionState, Decision
+from flyteops.storage.record import KINDS
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "reference" / "glossary.md"

@@ -57,8 +57,9 @@ class Application:
         self._service = service
         self._options = options
         self._authenticator = authenticator
-        local_names = options.is_local and authenticator is None
-        self._guard = Guard(options.allowed_origins, pages=frozenset(["/", "/swagger", "/hooks"]), local_names=local_names)
+        self._has_local_names = options.is_local and authenticator is None
+        pages = frozenset(["/", "/swagger", "/hooks"])
+        self._guard = Guard(options.allowed_origins, pages, local_names=self._has_local_names)
         self._cross_origin = CrossOrigin(options.allowed_origins) if options.allowed_origins else None
         self.traffic = Traffic(options.max_connections, max(options.max_transfer_bytes, 2 * options.max_body_bytes))
         by_path: dict[str, dict[str, Operation]] = {}
@@ -80,9 +81,10 @@ class Application:
         """Return the response to a request; None if its client has gone."""
         more = b"" if self._cross_origin is None else self._cross_origin.permissions(request.headers)
         try:
-            early = self._early(request, more)
-            if early is not None:
-                return early
+            if request.head.is_of_page or self._has_local_names:
+                early = self._early(request, more)
+                if early is not None:
+                    return early
             request.service, request.options, request.traffic = self._service, self._options, self.traffic
             if self._authenticator is not None:
                 await self._authorize(request, self._authenticator)

@@ -3,9 +3,8 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -158,9 +157,9 @@ class Request(ABC):
 
     def leave(self) -> None:
         """Note that the client has gone."""
-        self.is_gone = True
-        if self._cancel is not None:
+        if self._cancel is not None and not self.is_gone:
             self._cancel()
+        self.is_gone = True
 
     # ---------------------------------------------------------------------------------------------- the handler's side
 
@@ -244,10 +243,10 @@ class Request(ABC):
     async def deliver(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]], *, waits: bool) -> T:
         """Return the result of the work; `undo` it if it does not reach the client.
 
-        Work that waits is cancelled when the client disconnects. Raise `DisconnectedError` if the
-        client has gone by the end of the work.
+        Work that waits is cancelled when the client disconnects; it undoes itself what it has done
+        by then. Raise `DisconnectedError` if the client has gone by the end of the work.
         """
-        result = await (self._do_while_connected(work, undo) if waits else work)
+        result = await (self._do_while_connected(work) if waits else work)
         if result:
             if self.is_gone:
                 await undo(result)
@@ -255,21 +254,16 @@ class Request(ABC):
             self._undo = partial(undo, result)
         return result
 
-    async def _do_while_connected(self, work: Awaitable[T], undo: Callable[[T], Awaitable[None]]) -> T:
-        working = asyncio.ensure_future(work)
-        self._cancel, self.is_waiting = working.cancel, True
+    async def _do_while_connected(self, work: Awaitable[T]) -> T:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cancel, self.is_waiting = task.cancel, True
+        self.watch_client()
         try:
-            self.watch_client()
-            if self.is_gone:
-                working.cancel()
-            return await working
+            return await work
         except asyncio.CancelledError as error:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await undo(await working)
-            if self.is_gone:
+            if self.is_gone and not task.uncancel():
                 raise DisconnectedError from error
-            raise
+            raise  # the server stops
         finally:
             self._cancel, self.is_waiting = None, False
 

@@ -1,7 +1,6 @@
 """A response: as handlers return it, and as the bytes of its head and body."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,21 +62,13 @@ class Response(msgspec.Struct, frozen=True):
             content_type, body = self.content_type, value or b""
         else:
             content_type, body = JSON, encode(value)
-        lines = more + header_lines(self.headers) if self.headers else more
-        if self.status != 204:
-            lines += b"content-length: %d\r\n" % len(body)
+        lines = more if self.status == 204 else b"%bcontent-length: %d\r\n" % (more, len(body))
+        for name, field in self.headers:
+            lines = b"%b%b: %b\r\n" % (lines, name, _checked(field, name))
         if content_type and self.status != 204:
-            lines += b"content-type: %b\r\nx-content-type-options: nosniff\r\n" % _checked(content_type)
+            lines = b"%bcontent-type: %b\r\nx-content-type-options: nosniff\r\n" % (lines, _checked(content_type))
         closes = self.status >= 400 and b"expect" in head.fields  # the client now holds back the body: it will never arrive
         return Message(self.status, lines, body, closes)
-
-
-def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return header lines.
-
-    Raise `ValueError` for a value with line breaks.
-    """
-    return b"".join([b"%b: %b\r\n" % (name, _checked(value, name)) for name, value in headers])
 
 
 def _checked(value: bytes, name: bytes = b"content-type") -> bytes:

@@ -253,7 +253,8 @@ class Connection(asyncio.Protocol):
         if found.missing:
             self._half, self._held, self._stage = found, data, BODY
         else:
-            self._begin_whole(found)
+            self._unread = self._framing = self._missing = 0
+            self._answer(found)
         return True
 
     def _read_second_part(self, data: bytes) -> bool:
@@ -262,12 +263,9 @@ class Connection(asyncio.Protocol):
             return False
         self._let_go()
         request.supply(data)
-        self._begin_whole(request)
-        return True
-
-    def _begin_whole(self, request: Exchange) -> None:
         self._unread = self._framing = self._missing = 0
         self._answer(request)
+        return True
 
     def _let_go(self) -> bytes:
         """Return the bytes that were held until the rest of their request arrived."""
