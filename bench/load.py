@@ -9,7 +9,7 @@ import msgspec
 
 from bench.client import CLIENTS, Connection, Timings, connect
 from bench.server import Server
-from flyteops.model import Happening
+from flyteops.model import NewEvent
 from flyteops.service import Service
 from flyteops.storage.sqlite import SqliteStore
 
@@ -104,7 +104,7 @@ async def fill_history(folder: str, executions: int) -> None:
 
     It uses the service, without HTTP.
     """
-    said, done = Happening("Said0", msgspec.json.encode(EVENT["payload"])), Happening("Done", b'{"exit_code":0}')
+    said, done = NewEvent("Said0", msgspec.json.encode(EVENT["payload"])), NewEvent("Done", b'{"exit_code":0}')
     async with SqliteStore(f"{folder}/flyte.db") as store:
         service = Service(store)
         await service.start()

@@ -32,7 +32,7 @@ from msgspec.structs import replace
 
 from bench.backend import place
 from bench.store import SENDER, WORKER, follows, new_event
-from flyteops.model import Outcome
+from flyteops.model import Evaluation
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
 
@@ -42,13 +42,13 @@ AT_ONCE = 200
 fresh = itertools.count()
 
 
-def asking(pack_name: str, labels: dict[str, str], command: str) -> Outcome:
+def asking(pack_name: str, labels: dict[str, str], command: str) -> Evaluation:
     """Return the outcome of an event: one action."""
     outcome = follows(pack_name, labels)
-    return Outcome(outcome.decisions, (replace(outcome.actions[0], name=command),))
+    return Evaluation(outcome.decisions, (replace(outcome.actions[0], name=command),))
 
 
-def other(scenario: str, number: int) -> Outcome:
+def other(scenario: str, number: int) -> Evaluation:
     """Return an action in a queue of its own."""
     match scenario:
         case "packs":

@@ -21,7 +21,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flyteops.model import Decision, Event, NewAction, Outcome, PackRef, Progress
+from flyteops.model import ActionSnapshot, Decision, Evaluation, Event, NewAction, PackRef
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
 
@@ -38,7 +38,7 @@ def new_event(name: str, sender: PackRef) -> Event:
     return Event(new_id(), name, sender, PAYLOAD, datetime.now(UTC))
 
 
-def follows(pack_name: str, labels: dict[str, str]) -> Outcome:
+def follows(pack_name: str, labels: dict[str, str]) -> Evaluation:
     action = NewAction(
         action_id=new_id(),
         correlation_id=new_id(),
@@ -64,11 +64,11 @@ def follows(pack_name: str, labels: dict[str, str]) -> Outcome:
         correlation_id=action.correlation_id,
         action_id=action.action_id,
     )
-    return Outcome((decision,), (action,))
+    return Evaluation((decision,), (action,))
 
 
-def nothing_follows(progress: Progress) -> Outcome:
-    return Outcome((Decision(progress.flow_name, progress.flow_uuid, "x", 1, "skipped", "dependsOn", "It did not run."),))
+def nothing_follows(progress: ActionSnapshot) -> Evaluation:
+    return Evaluation((Decision(progress.flow_name, progress.flow_uuid, "x", 1, "skipped", "dependsOn", "It did not run."),))
 
 
 async def cycle(store: Store) -> None:

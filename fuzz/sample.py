@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from flyteops.document import parse_yaml, to_yaml
-from flyteops.model import Json
+from flyteops.model import JsonValue
 from flyteops.web.api.routes import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +17,7 @@ def blocks(page: str) -> list[bytes]:
     return [block.encode() for block in BLOCK.findall((ROOT / "docs" / page).read_text())]
 
 
-def values(texts: list[bytes]) -> list[Json]:
+def values(texts: list[bytes]) -> list[JsonValue]:
     """Return the values of YAML texts."""
     return [parse_yaml(text).value for text in texts]
 

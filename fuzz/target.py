@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from flyteops.engine import FlowIndex, Moment, PreparedFlow, evaluate, evaluate_result, prepare
+from flyteops.engine import CompiledFlow, FlowIndex, Moment, compile_flow, evaluate, evaluate_result
 from flyteops.errors import InputError
 from flyteops.flow import file
-from flyteops.model import ActionState, Event, Flow, FlowVersion, PackRef, Progress, Sibling
+from flyteops.model import ActionSnapshot, ActionState, Event, Flow, FlowVersion, PackRef, Sibling
 from flyteops.template.template import LANGUAGE
 from flyteops.web.auth.policy import METHODS
 from flyteops.web.auth.policyfile import read_policy
@@ -62,13 +62,13 @@ def check_flow(data: bytes) -> str:
         assert error.problems
         return "refused"
     msgspec.json.encode(file.lint(document, flow))
-    prepared = prepare(FlowVersion(uuid="u", flow=flow, saved_at=NOW))
+    prepared = compile_flow(FlowVersion(uuid="u", flow=flow, saved_at=NOW))
     for payload in PAYLOADS:
         _decide(flow, prepared, payload)
     return "evaluated"
 
 
-def _decide(flow: Flow, prepared: PreparedFlow, payload: Any) -> None:
+def _decide(flow: Flow, prepared: CompiledFlow, payload: Any) -> None:
     for step in flow.steps[:5]:
         pack = PackRef(step.event.pack_name, step.event.pack_name)
         event = Event(event_id="e", name=step.event.name, pack=pack, payload=msgspec.json.encode(payload), received_at=NOW)
@@ -84,8 +84,8 @@ def _moment() -> Moment:
     return Moment(now=NOW, seed=b"s", datastore={"k": {"x": 1}}.__getitem__, monotonic=time.monotonic)
 
 
-def _progress(flow: Flow) -> Progress:
-    return Progress(
+def _progress(flow: Flow) -> ActionSnapshot:
+    return ActionSnapshot(
         action_id="a",
         name="C",
         pack_name="P",

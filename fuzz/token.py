@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from flyteops.errors import UnauthorizedError
 from flyteops.service import Service, TokenRequest
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.oidc import Issuer, OidcVerifier
 from flyteops.web.auth.policyfile import read_policy
 from flyteops.web.auth.token import read_keys
 from fuzz.mutation import mutated, reshaped
@@ -101,7 +101,7 @@ async def standing_at_the_gate(service: Service) -> AsyncIterator[Ask]:
     _, own = await service.tokens.create(TokenRequest(is_admin=True, lasts=timedelta(days=1)))
     issuer = Issuer(ISSUER, monotonic=lambda: 0.0)
     issuer.keys = read_keys([jwk(key) for key in KEYS])
-    gate = Authenticator(service.tokens, read_policy(POLICY), Verifier(issuer, AUDIENCE))
+    gate = Authenticator(service.tokens, read_policy(POLICY), OidcVerifier(issuer, AUDIENCE))
 
     async def ask(given: Any) -> str:
         token, signer = given

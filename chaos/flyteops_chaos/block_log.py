@@ -20,7 +20,7 @@ SIZE = re.compile(r", (\d+)\s*$")
 
 
 @dataclass(frozen=True)
-class Write:
+class FileWrite:
     """Bytes that were written to a file, and need not be on disk until it is synced."""
 
     path: str
@@ -29,7 +29,7 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Truncate:
+class FileTruncation:
     """A file that was set to a size."""
 
     path: str
@@ -37,7 +37,7 @@ class Truncate:
 
 
 @dataclass(frozen=True)
-class Sync:
+class FileSync:
     """A file or directory that was synced: its changes before `since` are on disk from now on."""
 
     path: str
@@ -45,7 +45,7 @@ class Sync:
 
 
 @dataclass(frozen=True)
-class Make:
+class FileCreation:
     """A file or directory that was created."""
 
     path: str
@@ -53,14 +53,14 @@ class Make:
 
 
 @dataclass(frozen=True)
-class Remove:
+class FileRemoval:
     """A file that was removed."""
 
     path: str
 
 
 @dataclass(frozen=True)
-class Move:
+class FileRename:
     """A file that was renamed."""
 
     path: str
@@ -68,14 +68,14 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SocketSend:
     """Bytes that were sent to the client at a port."""
 
     port: int
     data: bytes
 
 
-Operation = Write | Truncate | Sync | Make | Remove | Move | Answer
+Operation = FileWrite | FileTruncation | FileSync | FileCreation | FileRemoval | FileRename | SocketSend
 
 
 def tracer(log: Path) -> list[str]:
@@ -122,17 +122,17 @@ def _operations(begin: int, end: int, call: re.Match[str]) -> Iterator[tuple[int
     path = "" if target is None else _text(target["path"])
     if name == "openat":
         if "O_CREAT" in arguments and call["opened"] is not None:
-            yield end, Make(_text(call["opened"]))
+            yield end, FileCreation(_text(call["opened"]))
     elif name in ("fsync", "fdatasync"):
-        yield end, Sync(path, begin)
+        yield end, FileSync(path, begin)
     elif name in ("unlink", "unlinkat"):
-        yield begin, Remove(_texts(arguments)[-1])
+        yield begin, FileRemoval(_texts(arguments)[-1])
     elif name.startswith("rename"):
-        yield begin, Move(*_texts(arguments)[:2])
+        yield begin, FileRename(*_texts(arguments)[:2])
     elif name.startswith("mkdir"):
-        yield begin, Make(_texts(arguments)[-1], is_directory=True)
+        yield begin, FileCreation(_texts(arguments)[-1], is_directory=True)
     elif name == "ftruncate":
-        yield begin, Truncate(path, _last_number(arguments))
+        yield begin, FileTruncation(path, _last_number(arguments))
     else:
         yield from _written(begin, call, path)
 
@@ -144,9 +144,9 @@ def _written(begin: int, call: re.Match[str], path: str) -> Iterator[tuple[int, 
     parts = TEXT.findall(TARGET.sub("", call["arguments"], count=1))
     data = b"".join(map(_bytes, parts))[: int(call["result"])]
     if client is not None:
-        yield begin, Answer(int(client[1]), data)
+        yield begin, SocketSend(int(client[1]), data)
     else:
-        yield begin, Write(path, _last_number(call["arguments"]), data)
+        yield begin, FileWrite(path, _last_number(call["arguments"]), data)
 
 
 def _bytes(escaped: str) -> bytes:

@@ -24,7 +24,7 @@ IDENTIFIER = re.compile(r"/(?=[^/]*\d)[^/]{6,}|(?<=hooks/)\w+")
 PAUSE = 0.05
 
 
-class Client:
+class ChaosClient:
     """Calls any of the servers. Each response that no client should ever get is recorded."""
 
     def __init__(self, urls: Sequence[str], history: History, chance: Random) -> None:

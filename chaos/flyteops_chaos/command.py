@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flyteops.cli.command import Command
+from flyteops.cli.command import FlyteCommand
 from flyteops.cli.store import checked_store
 from flyteops.errors import ConflictError
 from flyteops.storage import open_store
@@ -14,7 +14,7 @@ from flyteops_chaos import ChaosRun
 from flyteops_chaos.planted import FAULTS
 from flyteops_chaos.power_loss import PowerLoss, can_be_checked
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 async def check_is_for_this(url: str) -> None:
@@ -35,7 +35,7 @@ async def lost_with_the_power(folder: Path, seed: int, bug: str | None) -> list[
     return await PowerLoss(folder, seed=seed, bug=bug, report=click.echo).run()
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.option("--minutes", metavar="NUMBER", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long to run.")
 @click.option("--seed", metavar="NUMBER", type=int, default=1, show_default=True, help="The seed of all random choices.")
 @click.option("--store", metavar="URL", help="An empty store that servers share; by default, a new SQLite file.")
@@ -75,7 +75,7 @@ async def torture(minutes: float, keep: Path | None, store: str | None, **how: A
         faults = await ChaosRun(folder, store=store, report=click.echo, **how).run(minutes * 60)
         if store is None:
             faults += await lost_with_the_power(folder, how["seed"], how["bug"])
-    for fault in faults[:MOST_SHOWN]:
+    for fault in faults[:MAX_SHOWN]:
         click.echo(f"BROKEN  {fault}", err=True)
     if faults:
         click.echo(f"{len(faults)} promises were broken.", err=True)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from random import Random
 
-from flyteops_chaos.block_log import Make, Move, Operation, Remove, Sync, Truncate, Write
+from flyteops_chaos.block_log import FileCreation, FileRemoval, FileRename, FileSync, FileTruncation, FileWrite, Operation
 
 SECTOR = 512
 """The number of bytes that are written as a whole or not at all."""
 
 
 @dataclass
-class File:
+class DiskFile:
     """The content of a file on disk, and the writes since its last sync.
 
     A directory has neither.
@@ -20,7 +20,7 @@ class File:
 
     is_directory: bool = False
     synced: bytearray = field(default_factory=bytearray)
-    pending: list[tuple[int, Write | Truncate]] = field(default_factory=list)
+    pending: list[tuple[int, FileWrite | FileTruncation]] = field(default_factory=list)
 
     def sync(self, since: int) -> None:
         """Put on disk all changes before `since`."""
@@ -40,37 +40,37 @@ class File:
         for _, operation in self.pending:
             if chance.random() < 0.5:
                 _apply(operation, content)
-            elif isinstance(operation, Write) and chance.random() < 0.5:
+            elif isinstance(operation, FileWrite) and chance.random() < 0.5:
                 _apply_some(operation, content, chance)
         return bytes(content)
 
 
-def _apply(operation: Write | Truncate, content: bytearray) -> None:
-    size = operation.size if isinstance(operation, Truncate) else operation.offset + len(operation.data)
+def _apply(operation: FileWrite | FileTruncation, content: bytearray) -> None:
+    size = operation.size if isinstance(operation, FileTruncation) else operation.offset + len(operation.data)
     content.extend(bytes(max(0, size - len(content))))
-    if isinstance(operation, Truncate):
+    if isinstance(operation, FileTruncation):
         del content[size:]
     else:
         content[operation.offset : size] = operation.data
 
 
-def _apply_some(write: Write, content: bytearray, chance: Random) -> None:
+def _apply_some(write: FileWrite, content: bytearray, chance: Random) -> None:
     """Write some sectors of a write that was torn."""
     begin, end = write.offset, write.offset + len(write.data)
     while begin < end:
         stop = min(end, (begin // SECTOR + 1) * SECTOR)
         if chance.random() < 0.5:
             part = write.data[begin - write.offset : stop - write.offset]
-            _apply(Write(write.path, begin, part), content)
+            _apply(FileWrite(write.path, begin, part), content)
         begin = stop
 
 
 @dataclass(frozen=True)
-class Entry:
+class DirectoryEntry:
     """A change of a directory: from now on, a path leads to a file, or to nothing."""
 
     path: str
-    file: File | None
+    file: DiskFile | None
 
 
 class Disk:
@@ -78,9 +78,9 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
-        self._now: dict[str, File] = {}
-        self._synced: dict[str, File] = {}
-        self._pending: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
+        self._now: dict[str, DiskFile] = {}
+        self._synced: dict[str, DiskFile] = {}
+        self._pending: dict[str, list[tuple[int, DirectoryEntry]]] = defaultdict(list)
 
     def holds(self, path: str) -> bool:
         """Return whether a path is below the root."""
@@ -88,30 +88,30 @@ class Disk:
 
     def do(self, at: int, operation: Operation) -> None:
         """Apply an operation to the files."""
-        if isinstance(operation, Sync):
+        if isinstance(operation, FileSync):
             self._sync(operation)
-        elif isinstance(operation, Write | Truncate):
+        elif isinstance(operation, FileWrite | FileTruncation):
             if operation.path in self._now:
                 self._now[operation.path].pending.append((at, operation))
-        elif isinstance(operation, Make):
+        elif isinstance(operation, FileCreation):
             if self.holds(operation.path) and operation.path not in self._now:
-                self._change(at, operation.path, File(operation.is_directory))
-        elif isinstance(operation, Remove):
+                self._change(at, operation.path, DiskFile(operation.is_directory))
+        elif isinstance(operation, FileRemoval):
             self._change(at, operation.path, None)
-        elif isinstance(operation, Move) and operation.path in self._now:
+        elif isinstance(operation, FileRename) and operation.path in self._now:
             self._change(at, operation.to, self._now[operation.path])
             self._change(at, operation.path, None)
 
-    def _change(self, at: int, path: str, file: File | None) -> None:
+    def _change(self, at: int, path: str, file: DiskFile | None) -> None:
         if not self.holds(path):
             return
-        self._pending[str(PurePath(path).parent)].append((at, Entry(path, file)))
+        self._pending[str(PurePath(path).parent)].append((at, DirectoryEntry(path, file)))
         if file is None:
             self._now.pop(path, None)
         else:
             self._now[path] = file
 
-    def _sync(self, sync: Sync) -> None:
+    def _sync(self, sync: FileSync) -> None:
         if sync.path in self._now:
             self._now[sync.path].sync(sync.since)
         changes = self._pending.pop(sync.path, [])
@@ -139,7 +139,7 @@ class Disk:
                 target.write_bytes(names[path].left(chance))
 
 
-def _enter(entry: Entry, names: dict[str, File]) -> None:
+def _enter(entry: DirectoryEntry, names: dict[str, DiskFile]) -> None:
     if entry.file is None:
         names.pop(entry.path, None)
     else:

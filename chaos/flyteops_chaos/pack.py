@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from flyteops_chaos.client import PAUSE, UNANSWERED, Client
+from flyteops_chaos.client import PAUSE, UNANSWERED, ChaosClient
 from flyteops_chaos.flow import LAST, LEASE, LEASED, PACK, result_name
 from flyteops_chaos.history import HandOut, History
 
@@ -31,10 +31,10 @@ Received = tuple[HandOut, str]
 """An action that was handed out, and the path for its result."""
 
 
-class Packs:
+class PackClients:
     """Packs that run. `misbehaves` is the share of commands with a faulty behaviour."""
 
-    def __init__(self, client: Client, history: History, *, misbehaves: float) -> None:
+    def __init__(self, client: ChaosClient, history: History, *, misbehaves: float) -> None:
         self.misbehaves = misbehaves
         self._client = client
         self._history = history

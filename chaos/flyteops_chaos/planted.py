@@ -20,11 +20,11 @@ from msgspec.structs import replace
 from flyteops import engine
 from flyteops.engine.completion import rule_on_result
 from flyteops.errors import FlyteError
-from flyteops.model import ActionState, Address, Event, Outcome, PackRef, Progress, Step
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
+from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
-from flyteops.storage.base import Advanced, Claimed, Decide, Purged, Retention, Rules, Store
+from flyteops.storage.base import Claimed, Decide, ProcessedTimers, Purged, Retention, Store, TimerRules
 from flyteops.storage.sqlite import store as sqlite
 
 LOGGER = logging.getLogger("flyte.planted")
@@ -53,12 +53,12 @@ def acknowledge_early(store: Store) -> None:
     record = store.record
     writing = set[asyncio.Task[None]]()
 
-    async def later(event: Event, outcome: Outcome, key: str | None) -> None:
+    async def later(event: Event, outcome: Evaluation, key: str | None) -> None:
         await asyncio.sleep(0.5)
         with contextlib.suppress(FlyteError):  # only the lost event shows this fault
             await record(event, outcome, key=key)
 
-    async def early(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def early(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         task = asyncio.create_task(later(event, outcome, key))
         writing.add(task)
         task.add_done_callback(writing.discard)
@@ -71,7 +71,7 @@ def forget_keys(store: Store) -> None:
     """Accept every event as a new one."""
     record = store.record
 
-    async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def anew(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         return await record(event, outcome)
 
     put_in_place(store, record=anew)
@@ -81,7 +81,7 @@ def repeat_deliveries(store: Store) -> None:
     """Accept every call of a hook as a new one."""
     record = store.record
 
-    async def anew(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def anew(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         return await record(event, outcome, key=None if event.pack.name == "Webhook" else key)
 
     put_in_place(store, record=anew)
@@ -91,9 +91,9 @@ def write_carelessly(store: Store) -> None:
     """Store events and their outcomes one after the other, in two transactions."""
     record = store.record
 
-    async def in_two(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def in_two(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         if key is not None:
-            await record(event, Outcome(), key=key)
+            await record(event, Evaluation(), key=key)
             await asyncio.sleep(0.05)
         await record(Event(f"{event.event_id}-2", event.name, event.pack, event.payload, event.received_at), outcome)
         return event.event_id
@@ -105,7 +105,7 @@ def mix_versions(_store: Store) -> None:
     """Continue executions by the current version of their flow."""
     version = FlowRegistry.version
 
-    def current(self: FlowRegistry, name: str, uuid: str) -> engine.PreparedFlow | None:
+    def current(self: FlowRegistry, name: str, uuid: str) -> engine.CompiledFlow | None:
         return self.find_current(name) or version(self, name, uuid)
 
     FlowRegistry.version = current  # type: ignore[method-assign]
@@ -135,8 +135,8 @@ def leak_hand_backs(store: Store) -> None:
     async def whole(pack: PackRef, at: datetime, **options: Any) -> Sequence[Claimed]:
         return await asyncio.shield(asyncio.ensure_future(claim(pack, at, **options)))
 
-    async def keep(_action_id: str, _at: datetime, _check: object, *, counts: bool) -> Address:
-        return Address("nobody", {}, "nothing")
+    async def keep(_action_id: str, _at: datetime, _check: object, *, counts: bool) -> RoutingKey:
+        return RoutingKey("nobody", {}, "nothing")
 
     put_in_place(store, claim=whole, release=keep)
 
@@ -154,7 +154,7 @@ def keep_delays_for_ever(store: Store) -> None:
 def _change_delays(store: Store, not_before: datetime | None, *, one_in: int) -> None:
     record = store.record
 
-    async def changed(event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def changed(event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         actions = tuple(
             replace(each, not_before=not_before) if each.not_before and is_unlucky(each.action_id, one_in) else each
             for each in outcome.actions
@@ -171,10 +171,10 @@ def lose_continuations(store: Store) -> None:
     """Store some results without their continuations."""
     finish = store.finish
 
-    async def cut_off(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
-        def cut(progress: Progress) -> Outcome | Late | None:
+    async def cut_off(action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+        def cut(progress: ActionSnapshot) -> Evaluation | LateResult | None:
             ruling = decide(progress)
-            return Outcome() if isinstance(ruling, Outcome) and is_unlucky(action_id) else ruling
+            return Evaluation() if isinstance(ruling, Evaluation) and is_unlucky(action_id) else ruling
 
         return await finish(action_id, result, cut)
 
@@ -185,8 +185,8 @@ def drop_results(store: Store) -> None:
     """Acknowledge some results and ignore them."""
     finish = store.finish
 
-    async def drop(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
-        return Outcome() if is_unlucky(action_id) else await finish(action_id, result, decide)
+    async def drop(action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+        return Evaluation() if is_unlucky(action_id) else await finish(action_id, result, decide)
 
     put_in_place(store, finish=drop)
 
@@ -194,9 +194,9 @@ def drop_results(store: Store) -> None:
 def ignore_fencing(_store: Store) -> None:
     """Apply a result of an attempt that was lost while the action is with another pack."""
 
-    def rule(event: Event, progress: Progress, lease: str | None) -> Late | bool:
+    def rule(event: Event, progress: ActionSnapshot, lease: str | None) -> LateResult | bool:
         ruling = rule_on_result(event, progress, lease)
-        return True if isinstance(ruling, Late) and progress.state is ActionState.PENDING else ruling
+        return True if isinstance(ruling, LateResult) and progress.state is ActionState.PENDING else ruling
 
     vars(service)["rule_on_result"] = rule
 
@@ -205,12 +205,12 @@ def drop_late_results(store: Store) -> None:
     """Refuse late results correctly, but do not keep them."""
     finish = store.finish
 
-    async def drop(action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
-        late: list[Late] = []
+    async def drop(action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
+        late: list[LateResult] = []
 
-        def nothing_if_late(progress: Progress) -> Outcome | Late | None:
+        def nothing_if_late(progress: ActionSnapshot) -> Evaluation | LateResult | None:
             ruling = decide(progress)
-            if not isinstance(ruling, Late):
+            if not isinstance(ruling, LateResult):
                 return ruling
             late.append(ruling)
             return None
@@ -230,15 +230,15 @@ def never_join(_store: Store) -> None:
     _change_joins(lambda _step, _standing: False)
 
 
-def _change_joins(may_begin: Callable[[Step, engine.Standing], bool]) -> None:
-    why_not_yet = engine.why_not_yet
+def _change_joins(may_begin: Callable[[Step, engine.StepStatus], bool]) -> None:
+    why_not_yet = engine.find_unmet_dependency
 
-    def changed(step: Step, standing: engine.Standing) -> tuple[str, str] | None:
+    def changed(step: Step, standing: engine.StepStatus) -> tuple[str, str] | None:
         if not step.dependencies.all or step.id in standing.ran:
             return why_not_yet(step, standing)
         return None if may_begin(step, standing) else ("dependsOn", "a planted fault")
 
-    vars(engine)["why_not_yet"] = changed
+    vars(engine)["find_unmet_dependency"] = changed
 
 
 # ------------------------------------------------------------------------------------------------------------------ time
@@ -247,21 +247,21 @@ def _change_joins(may_begin: Callable[[Step, engine.Standing], bool]) -> None:
 def never_look_at_the_time(store: Store) -> None:
     """Never process lost actions."""
 
-    async def do_nothing(*_: object, **__: object) -> Advanced:
-        return Advanced(0, None)
+    async def do_nothing(*_: object, **__: object) -> ProcessedTimers:
+        return ProcessedTimers(0, None)
 
-    put_in_place(store, advance=do_nothing)
+    put_in_place(store, process_due=do_nothing)
 
 
 class ChangedRules:
     """The rules of a server, with some changed firings of schedules."""
 
-    def __init__(self, rules: Rules, change: Callable[[DueStep, Firing], Firing]) -> None:
-        self.lost: Callable[[Progress], Repeat | Ask | Fail] = rules.lost
-        self._due = rules.due
+    def __init__(self, rules: TimerRules, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]) -> None:
+        self.on_timeout: Callable[[ActionSnapshot], RetryAction | NeedsOperator | FailAction] = rules.on_timeout
+        self._due = rules.on_due
         self._change = change
 
-    def due(self, step: DueStep) -> Firing:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         """Decide on a due step, with changes for some times."""
         firing = self._due(step)
         return self._change(step, firing) if step.due_at.minute % 7 == 0 else firing
@@ -269,14 +269,14 @@ class ChangedRules:
 
 def skip_firings(store: Store) -> None:
     """Skip some times of schedules."""
-    _change_firings(store, lambda _step, firing: Firing(None, Outcome(), firing.next_at))
+    _change_firings(store, lambda _step, firing: ScheduledRun(None, Evaluation(), firing.next_at))
 
 
 def fire_twice(store: Store) -> None:
     """Fire for some times of schedules, and be due for the same time again."""
     fired = set[tuple[str, datetime]]()
 
-    def repeat(step: DueStep, firing: Firing) -> Firing:
+    def repeat(step: DueSchedule, firing: ScheduledRun) -> ScheduledRun:
         known = (step.flow_name, step.due_at)
         if known in fired:
             return firing
@@ -286,13 +286,13 @@ def fire_twice(store: Store) -> None:
     _change_firings(store, repeat)
 
 
-def _change_firings(store: Store, change: Callable[[DueStep, Firing], Firing]) -> None:
-    advance = store.advance
+def _change_firings(store: Store, change: Callable[[DueSchedule, ScheduledRun], ScheduledRun]) -> None:
+    advance = store.process_due
 
-    async def changed(at: datetime, rules: Rules, **options: Any) -> Advanced:
+    async def changed(at: datetime, rules: TimerRules, **options: Any) -> ProcessedTimers:
         return await advance(at, ChangedRules(rules, change), **options)
 
-    put_in_place(store, advance=changed)
+    put_in_place(store, process_due=changed)
 
 
 def remove_unfinished(store: Store) -> None:
@@ -326,16 +326,16 @@ def _failing(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def log_tracebacks(store: Store) -> None:
     """Fail now and then in a place that no client sees."""
-    advance = store.advance
+    advance = store.process_due
 
-    async def noisy(*values: Any, **options: Any) -> Advanced:
+    async def noisy(*values: Any, **options: Any) -> ProcessedTimers:
         try:
             raise RuntimeError("a planted fault")  # noqa: TRY301 - for its traceback
         except RuntimeError:
             LOGGER.exception("Something failed")
         return await advance(*values, **options)
 
-    put_in_place(store, advance=noisy)
+    put_in_place(store, process_due=noisy)
 
 
 def never_sync(_store: Store) -> None:

@@ -21,7 +21,7 @@ from flyteops.model import ActionState
 from flyteops.storage import open_store
 from flyteops.storage.base import Store
 from flyteops_chaos import block_log
-from flyteops_chaos.block_log import Answer, Operation, Sync, Write
+from flyteops_chaos.block_log import FileSync, FileWrite, Operation, SocketSend
 from flyteops_chaos.disk import Disk
 from flyteops_chaos.flow import DELAY_SECONDS, OFFER, PACK, event_name, flows, pack
 from flyteops_chaos.server import ServerProcess
@@ -39,7 +39,7 @@ ANSWERS, OTHERS = 24, 12
 RECENT = 30
 """The number of the last acknowledgements that are checked; losses are at the end."""
 
-MOST_FAULTS = 5
+MAX_FAULTS = 5
 
 LOCATION = re.compile(rb"\r\nlocation: \S*/v1/audit/events/(\w+)\r\n", re.IGNORECASE)
 
@@ -50,7 +50,7 @@ def can_be_checked() -> bool:
 
 
 @dataclass
-class Connection:
+class LoggedConnection:
     """A client's connection and its requests, in order.
 
     Each response in the log belongs to one of them.
@@ -77,7 +77,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Acknowledged:
+class AcknowledgedRequest:
     """An acknowledged request."""
 
     kind: str
@@ -99,7 +99,7 @@ class PowerLoss:
         url = f"sqlite:///{self._store}"
         self._server = ServerProcess(folder, "power-loss", store=url, bug=bug, wrapper=block_log.tracer(self._log))
         self._chance = Random(seed)  # noqa: S311 - repeatable, not secret
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, LoggedConnection] = {}
         self._report = report
 
     async def run(self) -> list[str]:
@@ -122,8 +122,8 @@ class PowerLoss:
         await asyncio.gather(*(self._send_and_take() for _ in range(CLIENTS)))
 
     @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[Connection]:
-        connection = Connection(*await asyncio.open_connection(*self._server.listener.getsockname()))
+    async def _connect(self) -> AsyncIterator[LoggedConnection]:
+        connection = LoggedConnection(*await asyncio.open_connection(*self._server.listener.getsockname()))
         self._connections[connection.port] = connection
         yield connection
         connection.writer.close()
@@ -146,33 +146,33 @@ class PowerLoss:
 
     async def _replay(self, operations: Sequence[tuple[int, Operation]]) -> list[str]:
         """Return the losses if the power fails at any of some moments."""
-        disk, acknowledged = Disk(self._folder), list[Acknowledged]()
+        disk, acknowledged = Disk(self._folder), list[AcknowledgedRequest]()
         counts = dict.fromkeys(self._connections, 0)
         faults: list[str] = []
         moments = self._moments(operations)
         for place, (at, operation) in enumerate(operations):
-            if isinstance(operation, Answer):
+            if isinstance(operation, SocketSend):
                 acknowledged += self._acknowledged(operation, counts)
             else:
                 disk.do(at, operation)
             if place in moments:
                 faults += await self._fail(disk, acknowledged)
-            if len(faults) >= MOST_FAULTS:
+            if len(faults) >= MAX_FAULTS:
                 break
         self._report(f"the power failed at {len(moments)} moments; {len(acknowledged)} acknowledgements were looked for")
         return faults
 
     def _moments(self, operations: Sequence[tuple[int, Operation]]) -> set[int]:
-        answers = [place for place, (_, operation) in enumerate(operations) if isinstance(operation, Answer)]
+        answers = [place for place, (_, operation) in enumerate(operations) if isinstance(operation, SocketSend)]
         others = [
             place
             for place, (_, operation) in enumerate(operations)
-            if isinstance(operation, Write | Sync) and operation.path == str(self._store) and place > answers[0]
+            if isinstance(operation, FileWrite | FileSync) and operation.path == str(self._store) and place > answers[0]
         ]
         some = [self._chance.sample(places, min(count, len(places))) for places, count in ((answers, ANSWERS), (others, OTHERS))]
         return {*some[0], *some[1], answers[-1]}
 
-    def _acknowledged(self, answer: Answer, counts: dict[int, int]) -> list[Acknowledged]:
+    def _acknowledged(self, answer: SocketSend, counts: dict[int, int]) -> list[AcknowledgedRequest]:
         """Return the requests that a response acknowledges, if it is the beginning of one."""
         if not answer.data.startswith(b"HTTP/1.1 ") or answer.port not in counts:
             return []
@@ -182,9 +182,9 @@ class PowerLoss:
         if kind == "event" and location is not None:
             identifier = location[1].decode()
         is_done = answer.data[9:12] in (b"201", b"202")
-        return [Acknowledged(kind, identifier)] if is_done else []
+        return [AcknowledgedRequest(kind, identifier)] if is_done else []
 
-    async def _fail(self, disk: Disk, acknowledged: Sequence[Acknowledged]) -> list[str]:
+    async def _fail(self, disk: Disk, acknowledged: Sequence[AcknowledgedRequest]) -> list[str]:
         """Let the power fail, once with all unsynced data lost, and once with some of it there."""
         faults = []
         for chance, how in ((None, "nothing is left that was not synced"), (self._chance, "some is left that was not synced")):
@@ -194,7 +194,7 @@ class PowerLoss:
             faults += [f"when the power fails after {len(acknowledged)} acknowledgements and {how}, {each}" for each in lost[:1]]
         return faults
 
-    async def _losses(self, place: Path, acknowledged: Sequence[Acknowledged]) -> list[str]:
+    async def _losses(self, place: Path, acknowledged: Sequence[AcknowledgedRequest]) -> list[str]:
         try:
             async with open_store(f"sqlite:///{place / self._store.relative_to(self._folder)}") as store:
                 return [f"{each} is lost" for each in acknowledged if not await _is_there(store, each)]
@@ -202,7 +202,7 @@ class PowerLoss:
             return [f"the store cannot be opened: {error.message}"]
 
 
-async def _is_there(store: Store, what: Acknowledged) -> bool:
+async def _is_there(store: Store, what: AcknowledgedRequest) -> bool:
     """Return whether the store has an acknowledged request, with all that follows from it."""
     if what.kind == "pack":
         return await store.find_pack(what.identifier) is not None

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
-from flyteops_chaos.client import Client
+from flyteops_chaos.client import ChaosClient
 from flyteops_chaos.flow import DELAY, HOOKED, JOIN, OFFER, VERSION, WORK
-from flyteops_chaos.pack import Packs, Received
+from flyteops_chaos.pack import PackClients, Received
 from flyteops_chaos.sender import Sender
 
 OFFERS = 12
@@ -26,7 +26,7 @@ class Probes:
     The observations are in the history, where the checks find them.
     """
 
-    def __init__(self, client: Client, sender: Sender, packs: Packs) -> None:
+    def __init__(self, client: ChaosClient, sender: Sender, packs: PackClients) -> None:
         self._client = client
         self._sender = sender
         self._packs = packs

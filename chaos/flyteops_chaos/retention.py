@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from flyteops_chaos.check.execution import Execution, number_of
-from flyteops_chaos.client import PAUSE, Client
+from flyteops_chaos.client import PAUSE, ChaosClient
 from flyteops_chaos.flow import DELAY, JOIN, LAST, OFFER, VERSION, WORK
-from flyteops_chaos.pack import Packs, Received
+from flyteops_chaos.pack import PackClients, Received
 from flyteops_chaos.sender import Sender
 from flyteops_chaos.server import ServerProcess
 
@@ -23,14 +23,14 @@ HALF_DONE = 2
 HELD = 2
 """The number of actions that a pack has while others are removed."""
 
-SHORTEST_PATIENCE = 30.0
+MIN_PATIENCE = 30.0
 """The minimum number of seconds allowed until the executions are in progress."""
 
 
 class RetentionTrial:
     """Executions in all stages, while the servers keep ended ones for no longer than a second."""
 
-    def __init__(self, client: Client, sender: Sender, packs: Packs, servers: Sequence[ServerProcess]) -> None:
+    def __init__(self, client: ChaosClient, sender: Sender, packs: PackClients, servers: Sequence[ServerProcess]) -> None:
         self._client = client
         self._history = client.history
         self._sender = sender
@@ -43,7 +43,7 @@ class RetentionTrial:
         """Return wrong removals, and missing ones."""
         await self._packs.pause()
         try:
-            async with asyncio.timeout(max(patience, SHORTEST_PATIENCE)):
+            async with asyncio.timeout(max(patience, MIN_PATIENCE)):
                 held, ended = await self._begin(), await self._end_one()
         except TimeoutError:
             self._packs.resume()

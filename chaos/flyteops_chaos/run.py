@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 from flyteops_chaos.check import faults_in, faults_so_far
-from flyteops_chaos.client import Client
+from flyteops_chaos.client import ChaosClient
 from flyteops_chaos.flow import DELAY_SECONDS, LEASED
 from flyteops_chaos.history import History
 from flyteops_chaos.injector import CLOCKS_APART, FaultInjector
-from flyteops_chaos.pack import Packs
+from flyteops_chaos.pack import PackClients
 from flyteops_chaos.probe import Probes
 from flyteops_chaos.retention import RetentionTrial
 from flyteops_chaos.sender import Sender
@@ -60,9 +60,9 @@ class ChaosRun:
         # clients.
         chance, client_chance = Random(seed), Random(f"{seed} clients")  # noqa: S311 - repeatable, not secret
         self.injector = FaultInjector(self.servers, self.history, chance, is_shared=self._is_shared)
-        self._client = Client([server.url for server in self.servers], self.history, client_chance)
+        self._client = ChaosClient([server.url for server in self.servers], self.history, client_chance)
         self._sender = Sender(self._client, self.history, repeats=MISBEHAVES)
-        self._packs = Packs(self._client, self.history, misbehaves=MISBEHAVES)
+        self._packs = PackClients(self._client, self.history, misbehaves=MISBEHAVES)
         self._report = report
 
     async def run(self, seconds: float, *, kills: int = 0) -> list[str]:

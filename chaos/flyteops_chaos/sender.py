@@ -6,7 +6,7 @@ import json
 import time
 from hashlib import sha256
 
-from flyteops_chaos.client import PAUSE, Client
+from flyteops_chaos.client import PAUSE, ChaosClient
 from flyteops_chaos.flow import (
     HOOK,
     HOOKED,
@@ -41,7 +41,7 @@ class Sender:
     `repeats` is the share of events sent again, as if the response had been lost.
     """
 
-    def __init__(self, client: Client, history: History, *, repeats: float) -> None:
+    def __init__(self, client: ChaosClient, history: History, *, repeats: float) -> None:
         self._client = client
         self._history = history
         self._chance = client.chance

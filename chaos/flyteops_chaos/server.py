@@ -12,7 +12,7 @@ from pathlib import Path
 
 TRACEBACK = "Traceback (most recent call last)"
 
-MOST_SHOWN = 5
+MAX_SHOWN = 5
 
 
 class ServerProcess:
@@ -109,7 +109,7 @@ class ServerProcess:
         begins = [number for number, line in enumerate(lines) if TRACEBACK in line]
         return [
             f"{self._name} logged a traceback after {lines[max(begin - 1, 0)]!r}: {_last_line(lines[begin:])}"
-            for begin in begins[:MOST_SHOWN]
+            for begin in begins[:MAX_SHOWN]
         ]
 
     def _running(self) -> asyncio.subprocess.Process:

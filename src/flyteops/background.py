@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic as steady_clock
 
-from flyteops.retry import Outage, describe
+from flyteops.retry import FailureLog, describe
 
 SEE_LOG = "; the log of the server says why."
 """The end of a message for clients who may not see errors, which name hosts, files and programs."""
@@ -27,7 +27,7 @@ class BackgroundLoop:
         self.name = name
         self.is_essential = is_essential
         self.failures = 0
-        self._outage = Outage(name, logger)
+        self._outage = FailureLog(name, logger)
         self._monotonic = monotonic
         self._failing_since: float | None = None
 
@@ -35,7 +35,7 @@ class BackgroundLoop:
         """Record a successful round."""
         self.failures = 0
         self._failing_since = None
-        self._outage.ended()
+        self._outage.recovered()
 
     def failed(self, error: Exception, *, is_logged: bool = False) -> None:
         """Count a failed round; log the first of several.

@@ -9,11 +9,11 @@ from msgspec import inspect
 
 from flyteops.document import MAX_PROBLEMS, Document, Path
 from flyteops.errors import InputError, Problem
-from flyteops.model import Json
+from flyteops.model import JsonValue
 
 T = TypeVar("T")
 
-MOST_KEYS = 100
+MAX_KEYS = 100
 """The maximum number of keys that are compared to suggest the intended one."""
 
 
@@ -24,7 +24,7 @@ def read(document: Document, kind: type[T]) -> T:
     unknown keys are ignored; null stands for "not given" for fields that have a default.
     """
     reader = _TypedReader(document)
-    value: Json = None
+    value: JsonValue = None
     with suppress(_TooManyProblemsError):
         value = reader.read(document.value, inspect.type_info(kind), ())
     if reader.problems:
@@ -35,7 +35,7 @@ def read(document: Document, kind: type[T]) -> T:
         raise InputError(f"The body does not have the expected form: {error}.", problems=[Problem("", str(error))]) from error
 
 
-def kind_of(value: Json) -> str:
+def kind_of(value: JsonValue) -> str:
     """Return the kind of a JSON value in plain words."""
     if value is None:
         return "null"
@@ -59,7 +59,7 @@ class _TypedReader:
         self._document = document
         self.problems: list[Problem] = []
 
-    def read(self, value: Json, kind: inspect.Type, path: Path) -> Json:
+    def read(self, value: JsonValue, kind: inspect.Type, path: Path) -> JsonValue:
         bare = kind.type if isinstance(kind, inspect.Metadata) else kind
         match bare:
             case inspect.StructType():
@@ -79,14 +79,14 @@ class _TypedReader:
                     self._complain(path, f"must be one of {', '.join(map(str, bare.values))}")
         return value
 
-    def _member(self, value: Json, kind: inspect.Type, path: Path) -> Json:
+    def _member(self, value: JsonValue, kind: inspect.Type, path: Path) -> JsonValue:
         """Return a value of a mapping.
 
         Null is the empty text where text is required, as in the original.
         """
         return "" if value is None and isinstance(kind, inspect.StrType) else self.read(value, kind, path)
 
-    def _expect(self, value: Json, kind: type, path: Path) -> bool:
+    def _expect(self, value: JsonValue, kind: type, path: Path) -> bool:
         fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
         if not fits:
             names: dict[type, str] = {
@@ -104,7 +104,7 @@ class _TypedReader:
         if len(self.problems) > MAX_PROBLEMS:
             raise _TooManyProblemsError
 
-    def _union(self, value: Json, kind: inspect.UnionType, path: Path) -> Json:
+    def _union(self, value: JsonValue, kind: inspect.UnionType, path: Path) -> JsonValue:
         if value is None and any(isinstance(option, inspect.NoneType) for option in kind.types):
             return None
         options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
@@ -113,11 +113,11 @@ class _TypedReader:
                 return self.read(value, option, path)
         return self.read(value, options[0], path)
 
-    def _struct(self, value: Json, kind: inspect.StructType, path: Path) -> Json:
+    def _struct(self, value: JsonValue, kind: inspect.StructType, path: Path) -> JsonValue:
         if not self._expect(value, dict, path):
             return value
         folded = {key.casefold(): key for key in reversed(value)}
-        known: dict[str, Json] = {}
+        known: dict[str, JsonValue] = {}
         for field in kind.fields:
             key = field.encode_name if field.encode_name in value else folded.get(field.encode_name.casefold())
             given = MISSING if key is None else value[key]
@@ -130,9 +130,9 @@ class _TypedReader:
         return known
 
 
-def _instead(name: str, value: dict[str, Json], kind: inspect.StructType) -> str:
+def _instead(name: str, value: dict[str, JsonValue], kind: inspect.StructType) -> str:
     """Return the unknown keys of a value that may be misspellings of the missing one."""
     fields = {field.encode_name.casefold() for field in kind.fields}
-    unknown = {key.casefold(): key for key in list(value)[:MOST_KEYS] if key.casefold() not in fields}
+    unknown = {key.casefold(): key for key in list(value)[:MAX_KEYS] if key.casefold() not in fields}
     near = get_close_matches(name.casefold(), unknown, n=1)
     return f"; the key {unknown[near[0]]!r} is not known, did you mean {name!r}?" if near else ""

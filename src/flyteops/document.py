@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from flyteops.errors import InputError, Problem
-from flyteops.model import Json
+from flyteops.model import JsonValue
 
 MAX_DEPTH = 256
 """The maximum nesting of lists and objects in an input."""
@@ -66,7 +66,7 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """The line and column at which a part of a text begins, both counted from 1."""
 
     line: int
@@ -82,7 +82,7 @@ def path_text(path: Path) -> str:
     return text.removeprefix(".")
 
 
-class Places:
+class Positions:
     """The place of a value and of each of its parts, as a tree like the value itself.
 
     So its size is proportional to that of the value.
@@ -90,18 +90,18 @@ class Places:
 
     __slots__ = ("parts", "place")
 
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: Position | None = None) -> None:
         self.place = place
-        self.parts: dict[str | int, Places] | None = None
+        self.parts: dict[str | int, Positions] | None = None
 
-    def add(self, part: str | int, place: Place) -> "Places":
+    def add(self, part: str | int, place: Position) -> "Positions":
         """Record the place of a part."""
         if self.parts is None:
             self.parts = {}
-        added = self.parts[part] = Places(place)
+        added = self.parts[part] = Positions(place)
         return added
 
-    def find(self, path: Path) -> Place | None:
+    def find(self, path: Path) -> Position | None:
         """Return the place of the value at `path`, or of the innermost known value around it."""
         places, found = self, self.place
         for part in path:
@@ -115,12 +115,12 @@ class Places:
 class Document:
     """A parsed text: its `value`, and the place of each part of it in the text."""
 
-    def __init__(self, value: Json, places: Callable[[], Places] = Places) -> None:
+    def __init__(self, value: JsonValue, places: Callable[[], Positions] = Positions) -> None:
         self.value = value
         self._find_places = places
-        self._places: Places | None = None
+        self._places: Positions | None = None
 
-    def place(self, path: Path) -> Place | None:
+    def place(self, path: Path) -> Position | None:
         """Return the place of the value at `path`, or of the innermost value around it.
 
         None if that is not known. The case of keys counts only for keys that differ in nothing
@@ -130,7 +130,7 @@ class Document:
             self._places = self._find_places()
         return self._places.find(tuple(_as_written(self.value, path)))
 
-    def with_value(self, value: Json) -> "Document":
+    def with_value(self, value: JsonValue) -> "Document":
         """Return a document with another value and the same places."""
         return Document(value, self._find_places)
 
@@ -140,7 +140,7 @@ class Document:
         return Problem(path_text(path), message, *(place or (None, None)))
 
 
-def _as_written(value: Json, path: Path) -> Iterator[str | int]:
+def _as_written(value: JsonValue, path: Path) -> Iterator[str | int]:
     """Yield a path with its keys as written in the value, for as long as the value has them."""
     for key in path:
         if isinstance(value, dict) and isinstance(key, str):
@@ -162,25 +162,25 @@ def parse_json(data: bytes) -> Document:
     try:
         value = decode_json(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _not_json(mended_json(data), error) from error
+        raise _not_json(repair_json(data), error) from error
     return Document(value, lambda: _places_in_json(data))
 
 
-def decode_json(data: bytes) -> Json:
+def decode_json(data: bytes) -> JsonValue:
     """Decode JSON text; raise `msgspec.DecodeError`, `ValueError` or `RecursionError`.
 
-    See `mended_json`.
+    See `repair_json`.
     """
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, ValueError):
-        mended = mended_json(data)
+        mended = repair_json(data)
         if mended == data:
             raise
     return msgspec.json.decode(mended)
 
 
-def mended_json(data: bytes) -> bytes:
+def repair_json(data: bytes) -> bytes:
     """Return JSON text with U+FFFD for each byte that is not UTF-8 and each lone surrogate, as in Go."""
     data = NOT_UTF8.sub("\ufffd", data.decode("utf-8", "surrogateescape")).encode()
     return JSON_ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else b"\\ufffd", data)
@@ -215,7 +215,7 @@ def parse_yaml(data: bytes) -> Document:
         message = " ".join(filter(None, (error.context, error.problem)))
         hint = next((hint for words, hint in YAML_HINTS if words in message), "")
         message = f"{message}; {hint}" if hint else message
-        raise _invalid("YAML", message, Place(mark.line + 1, mark.column + 1) if mark else None) from error
+        raise _invalid("YAML", message, Position(mark.line + 1, mark.column + 1) if mark else None) from error
     except yaml.reader.ReaderError as error:
         message = f'{str(error).splitlines()[0]}; write it as an escape in double quotes, such as "\\x1b"'
         raise _invalid("YAML", message, _place_of_character(text, error.character)) from error
@@ -224,11 +224,11 @@ def parse_yaml(data: bytes) -> Document:
     return Document(value, lambda: places)
 
 
-def _place_of_character(text: str, character: object) -> Place | None:
+def _place_of_character(text: str, character: object) -> Position | None:
     found = text.find(chr(character)) if isinstance(character, int) else -1
     if found < 0:
         return None
-    return Place(text.count("\n", 0, found) + 1, found - text.rfind("\n", 0, found))
+    return Position(text.count("\n", 0, found) + 1, found - text.rfind("\n", 0, found))
 
 
 def _utf8(data: bytes, kind: str) -> str:
@@ -236,11 +236,11 @@ def _utf8(data: bytes, kind: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         good = data[: error.start].decode()
-        place = Place(good.count("\n") + 1, len(good) - good.rfind("\n"))
+        place = Position(good.count("\n") + 1, len(good) - good.rfind("\n"))
         raise _invalid(kind, f"byte 0x{data[error.start]:02x} is not UTF-8 text", place) from error
 
 
-def _invalid(kind: str, message: str, place: Place | None) -> InputError:
+def _invalid(kind: str, message: str, place: Position | None) -> InputError:
     problem = Problem("", message, *(place or (None, None)))
     return InputError(f"The body is not valid {kind}: {problem.message}.", problems=[problem])
 
@@ -248,11 +248,11 @@ def _invalid(kind: str, message: str, place: Place | None) -> InputError:
 def _not_json(data: bytes, error: Exception) -> InputError:
     text = _utf8(data, "JSON")
     if not text.strip():
-        return _invalid("JSON", "it is empty", Place(1, 1))
+        return _invalid("JSON", "it is empty", Position(1, 1))
     try:
         json.loads(text)
     except json.JSONDecodeError as fault:
-        return _invalid("JSON", fault.msg[0].lower() + fault.msg[1:], Place(fault.lineno, fault.colno))
+        return _invalid("JSON", fault.msg[0].lower() + fault.msg[1:], Position(fault.lineno, fault.colno))
     except (ValueError, RecursionError):
         pass
     return _number_out_of_range(data) or _invalid("JSON", str(error), None)
@@ -267,7 +267,7 @@ def _number_out_of_range(data: bytes) -> InputError | None:
         except (msgspec.MsgspecError, ValueError):
             start = number.start()
             before = data[:start].decode(errors="replace")
-            place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+            place = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
             return _invalid("JSON", f"the number {number[0][:20].decode()}... is out of range: {NUMBERS}", place)
     return None
 
@@ -287,13 +287,13 @@ def _check_json_depth(data: bytes) -> None:
         raise _invalid("JSON", f"it is nested deeper than {MAX_DEPTH} levels", None)
 
 
-def _places_in_json(data: bytes) -> Places:
+def _places_in_json(data: bytes) -> Positions:
     # JSON is close enough to YAML for its parser to find the places; where it is not, a fault has a
     # path but no place.
     try:
         return _YamlReader().read(yaml.parse(data.decode("utf-8-sig"), Loader=Loader))[1]
     except (yaml.YAMLError, InputError, UnicodeDecodeError):
-        return Places()
+        return Positions()
 
 
 NULLS = frozenset(["", "~", "null", "Null", "NULL"])
@@ -309,12 +309,12 @@ class _YamlReader:
     """Builds a value from parser events, without recursion: no nesting can exhaust the stack."""
 
     def __init__(self) -> None:
-        self._places = Places()
+        self._places = Positions()
         self._anchors: dict[str, _Anchored] = {}
         self._nodes = 0
 
-    def read(self, events: Iterator[yaml.Event]) -> tuple[Json, Places]:
-        root: list[Json] = []
+    def read(self, events: Iterator[yaml.Event]) -> tuple[JsonValue, Positions]:
+        root: list[JsonValue] = []
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root and is_nothing(next(events)):
@@ -324,7 +324,7 @@ class _YamlReader:
                 root.append(self._document(events))
         return (root[0] if root else None), self._places
 
-    def _document(self, events: Iterator[yaml.Event]) -> Json:
+    def _document(self, events: Iterator[yaml.Event]) -> JsonValue:
         builders: list[_Builder] = [_Builder(self._places, None)]
         for event in events:
             top = builders[-1]
@@ -394,7 +394,7 @@ class _YamlReader:
             self._anchors[event.anchor] = _Anchored(key, 1, 0)
         top.key, top.key_is_merge = key, key == "<<" and event.implicit[0]
 
-    def _attach(self, top: "_Builder", value: Json, event: yaml.Event) -> None:
+    def _attach(self, top: "_Builder", value: JsonValue, event: yaml.Event) -> None:
         if isinstance(top.value, dict) and top.wants_key:
             if not isinstance(value, str):
                 raise self._fault(event, TEMPLATE_HINT)
@@ -408,7 +408,7 @@ class _YamlReader:
         else:
             top.add(value)
 
-    def _note(self, top: "_Builder", event: yaml.Event) -> Places:
+    def _note(self, top: "_Builder", event: yaml.Event) -> Positions:
         self._count(1 + len(getattr(event, "value", "")) // ALIASED_TEXT, event)
         return top.note(_place(event))
 
@@ -417,7 +417,7 @@ class _YamlReader:
         if self._nodes > MAX_NODES:
             raise self._fault(event, f"it holds more than {MAX_NODES} values once its aliases are expanded")
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Json:
+    def _scalar(self, event: yaml.ScalarEvent) -> JsonValue:
         if event.tag in ("!", TAG + "str", TAG + "timestamp") or (event.tag is None and not event.implicit[0]):
             return event.value
         if event.tag is not None and event.tag not in {TAG + kind for kind in ("int", "float", "bool", "null")}:
@@ -427,7 +427,7 @@ class _YamlReader:
             raise self._fault(event, f"{value!r} does not fit the tag {event.tag.replace(TAG, '!!')}")
         return value
 
-    def _plain(self, event: yaml.ScalarEvent) -> Json:
+    def _plain(self, event: yaml.ScalarEvent) -> JsonValue:
         text: str = event.value
         if text in NULLS:
             return None
@@ -444,9 +444,9 @@ class _YamlReader:
         return _invalid("YAML", message, _place(event))
 
 
-def _place(event: yaml.Event) -> Place:
+def _place(event: yaml.Event) -> Position:
     mark = cast("yaml.Mark", event.start_mark)
-    return Place(mark.line + 1, mark.column + 1)
+    return Position(mark.line + 1, mark.column + 1)
 
 
 def is_nothing(event: yaml.Event) -> bool:
@@ -454,7 +454,7 @@ def is_nothing(event: yaml.Event) -> bool:
     return isinstance(event, yaml.ScalarEvent) and event.value == "" and event.implicit[0] and event.anchor is event.tag is None
 
 
-def _number(text: str) -> Json:
+def _number(text: str) -> JsonValue:
     if INTEGER.fullmatch(text):
         return _integer(text.replace("_", ""))
     if FLOAT.fullmatch(text):
@@ -474,7 +474,7 @@ def _integer(text: str) -> int:
 class _Anchored(NamedTuple):
     """A value that aliases may repeat, with its number of values and of levels."""
 
-    value: Json
+    value: JsonValue
     nodes: int
     height: int
 
@@ -484,7 +484,7 @@ class _Builder:
 
     __slots__ = ("anchor", "depth", "height", "key", "key_is_merge", "merged", "nodes_before", "places", "value")
 
-    def __init__(self, places: Places, value: Json, anchor: str | None = None, nodes_before: int = 0) -> None:
+    def __init__(self, places: Positions, value: JsonValue, anchor: str | None = None, nodes_before: int = 0) -> None:
         self.places = places
         self.depth = 0
         self.value = value
@@ -493,13 +493,13 @@ class _Builder:
         self.height = 1
         self.key: str | None = None
         self.key_is_merge = False
-        self.merged: list[dict[str, Json]] = []
+        self.merged: list[dict[str, JsonValue]] = []
 
     @property
     def wants_key(self) -> bool:
         return isinstance(self.value, dict) and self.key is None
 
-    def note(self, place: Place) -> Places:
+    def note(self, place: Position) -> Positions:
         """Record the place at which the next value begins."""
         if isinstance(self.value, list):
             return self.places.add(len(self.value), place)
@@ -508,7 +508,7 @@ class _Builder:
         self.places.place = place
         return self.places
 
-    def add(self, value: Json) -> None:
+    def add(self, value: JsonValue) -> None:
         if isinstance(self.value, dict):
             self.value[self.key] = value
             self.key = None
@@ -545,7 +545,7 @@ def _represent_text(dumper: yaml.Dumper, text: str) -> yaml.ScalarNode:
 _PlainDumper.add_representer(str, _represent_text)
 
 
-def to_yaml(value: Json) -> bytes:
+def to_yaml(value: JsonValue) -> bytes:
     """Return a JSON value as YAML text that every reader of YAML 1.1 or 1.2 understands alike."""
     text: str = yaml.dump(
         value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1_000_000

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Json = Any
+JsonValue = Any
 """A JSON value: None, bool, int, float, str, list or dict with string keys."""
 
 Labels = Mapping[str, str]
@@ -45,7 +45,7 @@ class CommandDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     events: tuple[str, ...] = ()
-    input_schema: Json = msgspec.field(default=None, name="inputSchema")
+    input_schema: JsonValue = msgspec.field(default=None, name="inputSchema")
 
 
 class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,7 +57,7 @@ class EventDeclaration(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     links: tuple[Link, ...] = ()
-    payload_schema: Json = msgspec.field(default=None, name="payloadSchema")
+    payload_schema: JsonValue = msgspec.field(default=None, name="payloadSchema")
     failure: bool = False
 
 
@@ -140,7 +140,7 @@ class EventPattern(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     pack_labels: dict[str, str] | None = None
 
 
-class Retry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class RetryPolicy(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The retry policy of a lost command: the maximum number of hand-outs, and the waits (durations)."""
 
     attempts: int | None = None
@@ -159,9 +159,9 @@ class Command(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     name: str
     pack_name: str
     pack_labels: dict[str, str] | None = None
-    input: Json = None
+    input: JsonValue = None
     timeout: str | None = None
-    retry: Retry | None = None
+    retry: RetryPolicy | None = None
     on_lost: str | None = None
 
 
@@ -237,7 +237,7 @@ class FlowVersion(msgspec.Struct, frozen=True):
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-class Happening(msgspec.Struct, frozen=True):
+class NewEvent(msgspec.Struct, frozen=True):
     """An event as sent by a pack: its name, its payload as JSON text, and its time, None if unknown.
 
     `failure` marks a result: the command has failed. It has no meaning in other events.
@@ -407,11 +407,11 @@ class NewAction(msgspec.Struct, frozen=True):
     timeout: timedelta | None = None
 
     @property
-    def address(self) -> "Address":
-        return Address(self.pack_name, self.pack_labels, self.name)
+    def routing_key(self) -> "RoutingKey":
+        return RoutingKey(self.pack_name, self.pack_labels, self.name)
 
 
-class Address(msgspec.Struct, frozen=True):
+class RoutingKey(msgspec.Struct, frozen=True):
     """Routing key: which packs may take an action, and the command it runs."""
 
     pack_name: str
@@ -423,7 +423,7 @@ class Address(msgspec.Struct, frozen=True):
         return pack.name == self.pack_name and command in (None, self.command) and has_labels(pack.labels, self.pack_labels)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Evaluation(msgspec.Struct, frozen=True):
     """The outcome of an event: the decisions about it, and the actions that they create.
 
     An action whose `correlation_id` is not known to the store begins that execution.
@@ -452,7 +452,7 @@ class Lease(msgspec.Struct, frozen=True):
     is_lost: bool = False
 
 
-class Progress(msgspec.Struct, frozen=True):
+class ActionSnapshot(msgspec.Struct, frozen=True):
     """An action and its execution, as they are when a result is applied.
 
     `siblings` are all actions of the execution, this one included. `result` is the event that
@@ -481,8 +481,8 @@ class Progress(msgspec.Struct, frozen=True):
     revision: int = 0
 
     @property
-    def address(self) -> Address:
-        return Address(self.pack_name, self.pack_labels, self.name)
+    def routing_key(self) -> RoutingKey:
+        return RoutingKey(self.pack_name, self.pack_labels, self.name)
 
 
 # --------------------------------------------------------------------------------------------------------- server records

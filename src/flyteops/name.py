@@ -11,13 +11,13 @@ import msgspec
 
 from flyteops.errors import InputError, Problem
 
-LONGEST = 500
+MAX_LENGTH = 500
 """The maximum length of a name, in bytes of UTF-8."""
 
-LONGEST_LABELS = 1_500
+MAX_LABELS = 1_500
 """The maximum length of a set of labels, written as compact JSON, in bytes of UTF-8."""
 
-LONGEST_KEY = 2_000
+MAX_KEY_LENGTH = 2_000
 """The maximum length in bytes of a key that is stored unchanged.
 
 Of a longer one, a digest is stored.
@@ -26,11 +26,11 @@ Of a longer one, a digest is stored.
 
 def fault_of(name: str) -> str | None:
     """Return the reason why a text cannot be a name, None if it can."""
-    if name.isascii() and len(name) <= LONGEST and "\0" not in name:
+    if name.isascii() and len(name) <= MAX_LENGTH and "\0" not in name:
         return None  # the usual case, on the path of every request
     fault = fault_of_text(name)
-    if fault is None and (size := len(name.encode())) > LONGEST:
-        return f"must be at most {LONGEST} bytes long in UTF-8, and has {size}"
+    if fault is None and (size := len(name.encode())) > MAX_LENGTH:
+        return f"must be at most {MAX_LENGTH} bytes long in UTF-8, and has {size}"
     return fault
 
 
@@ -61,8 +61,8 @@ def faults_of_labels(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if fault is not None:
             has_fault = True
             yield key, fault
-    if not has_fault and (size := len(msgspec.json.encode(labels))) > LONGEST_LABELS:
-        yield "", f"must be at most {LONGEST_LABELS} bytes long in all, as JSON, and have {size}"
+    if not has_fault and (size := len(msgspec.json.encode(labels))) > MAX_LABELS:
+        yield "", f"must be at most {MAX_LABELS} bytes long in all, as JSON, and have {size}"
 
 
 def label_problems(path: str, labels: Mapping[str, str]) -> Iterator[Problem]:
@@ -91,7 +91,7 @@ def short_key(key: str) -> str:
 
     That is the key itself, or a digest if it is long or not plain text.
     """
-    if fault_of_text(key) is None and len(key.encode()) <= LONGEST_KEY:
+    if fault_of_text(key) is None and len(key.encode()) <= MAX_KEY_LENGTH:
         return key
     return f"blake2b:{blake2b(key.encode(errors='surrogatepass'), digest_size=32).hexdigest()}"
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from flyteops.timeformat import parse_duration
 
-LEAST_DISK = 16 * 1024 * 1024
+MIN_DISK = 16 * 1024 * 1024
 
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 
 
 def parse_port(value: str) -> int:
@@ -36,8 +36,8 @@ def parse_count(value: str) -> int:
 
 def parse_workers(value: str) -> int:
     """Read a number of processes, from 1 to 64."""
-    if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MOST_WORKERS:
-        raise ValueError(f"is not a number of server processes; give a whole number from 1 to {MOST_WORKERS}")
+    if not re.fullmatch(r"[0-9]{1,2}", value) or not 1 <= int(value) <= MAX_WORKERS:
+        raise ValueError(f"is not a number of server processes; give a whole number from 1 to {MAX_WORKERS}")
     return int(value)
 
 
@@ -48,7 +48,7 @@ def parse_disk(value: str) -> int:
         raise ValueError("is not a size; give one such as 500MB, 20GiB or 10000000000 (bytes)")
     base = 1024 if found[3] else 1000
     size: int = int(found[1]) * base ** (" KMGT".index((found[2] or " ").upper()))
-    if size < LEAST_DISK:
+    if size < MIN_DISK:
         raise ValueError("is too little to work with; give at least 16MiB")
     return size
 

@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 MAX_RETRY_AFTER = 300.0
 
-LONGEST_DESCRIPTION = 10_000
+MAX_DESCRIPTION_LENGTH = 10_000
 
 _DEEPEST_GROUP = 5
-_MOST_CAUSES = 20
+_MAX_CAUSES = 20
 
 
 class RetryLaterError(BusyError):
@@ -67,17 +67,17 @@ def sole_cause(error: BaseException) -> BaseException:
 
 def shorten(text: str) -> str:
     """Return a text within the length limit of logs and responses."""
-    if len(text) <= LONGEST_DESCRIPTION:
+    if len(text) <= MAX_DESCRIPTION_LENGTH:
         return text
     note = f" [cut: {len(text)} characters]"
-    return text[: LONGEST_DESCRIPTION - len(note)] + note
+    return text[: MAX_DESCRIPTION_LENGTH - len(note)] + note
 
 
 def _describe(error: BaseException, depth: int) -> str:
     text = _text(error) if isinstance(error, FlyteError) else f"{type(error).__name__}: {_text(error)}"
     if not isinstance(error, BaseExceptionGroup) or not depth:
         return text
-    causes = [_describe(each, depth - 1) for each in error.exceptions[:_MOST_CAUSES]]
+    causes = [_describe(each, depth - 1) for each in error.exceptions[:_MAX_CAUSES]]
     more = len(error.exceptions) - len(causes)
     return f"{text}: {'; '.join(causes)}{f'; and {more} more' if more else ''}"
 
@@ -101,7 +101,7 @@ def being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-class Outage:
+class FailureLog:
     """Log once that a call began to fail, and once that it works again."""
 
     def __init__(self, what: str, logger: logging.Logger) -> None:
@@ -121,25 +121,25 @@ class Outage:
             self._logger.debug("%s failed again: %s", self.what, describe(error))
         self.reason = describe(error)
 
-    def ended(self) -> None:
+    def recovered(self) -> None:
         """Record a success, or the end of the retries."""
         if self.reason is not None:
             self._logger.info("%s works again after %d failed attempts", self.what, self._failures)
-        self.given_up()
+        self.reset()
 
-    def given_up(self) -> None:
+    def reset(self) -> None:
         """Forget the failures without recording a success."""
         self.reason = None
         self._failures = 0
 
 
-async def persist(  # noqa: PLR0913 - options, by keyword
+async def retry_call(  # noqa: PLR0913 - options, by keyword
     call: Callable[[], Awaitable[T]],
     *,
     pause: Callable[[float], Awaitable[None]],
     attempts: int | None = None,
     backoff: Backoff = Backoff(),  # noqa: B008 - frozen, so it may be shared
-    outage: Outage | None = None,
+    outage: FailureLog | None = None,
     chance: Callable[[], float] = random.random,
 ) -> T:
     """Call until it no longer raises `UnavailableError`, or `attempts` are used up.
@@ -161,7 +161,7 @@ async def persist(  # noqa: PLR0913 - options, by keyword
             await pause(delay)
         else:
             if outage is not None:
-                outage.ended()
+                outage.recovered()
             return result
     raise AssertionError  # pragma: no cover - count() has no end
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import msgspec
 
-from flyteops.model import Event, Outcome
+from flyteops.model import Evaluation, Event
 
 
-class Late(msgspec.Struct, frozen=True):
+class LateResult(msgspec.Struct, frozen=True):
     """A decision on a result: keep it with the attempt of this number, which was lost.
 
     Do not apply it.
@@ -19,27 +19,27 @@ class Late(msgspec.Struct, frozen=True):
     number: int
 
 
-class Repeat(msgspec.Struct, frozen=True):
+class RetryAction(msgspec.Struct, frozen=True):
     """A decision on a lost action: hand it out again, not before `at`."""
 
     at: datetime
 
 
-class Ask(msgspec.Struct, frozen=True):
+class NeedsOperator(msgspec.Struct, frozen=True):
     """A decision on a lost action: its outcome is unknown, and an operator must decide."""
 
 
-class Fail(msgspec.Struct, frozen=True):
+class FailAction(msgspec.Struct, frozen=True):
     """A decision on a lost action: it has failed.
 
     The event is its result, and the outcome is all that follows from it.
     """
 
     event: Event
-    outcome: Outcome
+    outcome: Evaluation
 
 
-class Timetable(msgspec.Struct, frozen=True):
+class ScheduleEntry(msgspec.Struct, frozen=True):
     """A step that runs by itself.
 
     `rule` is the text of everything that determines its due times; while it stays the same,
@@ -52,7 +52,7 @@ class Timetable(msgspec.Struct, frozen=True):
     next_at: datetime | None
 
 
-class DueStep(msgspec.Struct, frozen=True):
+class DueSchedule(msgspec.Struct, frozen=True):
     """A due step, of the version of its flow that is current in the store."""
 
     flow_name: str
@@ -62,12 +62,12 @@ class DueStep(msgspec.Struct, frozen=True):
     due_at: datetime
 
 
-class Firing(msgspec.Struct, frozen=True):
+class ScheduledRun(msgspec.Struct, frozen=True):
     """A decision on a due step.
 
     The event to record (None: skip this one), and the next due time (None: never).
     """
 
     event: Event | None
-    outcome: Outcome
+    outcome: Evaluation
     next_at: datetime | None

@@ -55,7 +55,7 @@ UNITS = {
     "d": timedelta(days=1),
 }
 
-LONGEST = timedelta(days=3660)
+MAX_DURATION = timedelta(days=3660)
 """Ten years: longer ones are certainly a mistake, and dates must not overflow."""
 
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
@@ -71,8 +71,8 @@ def parse_duration(text: str) -> timedelta:
     if not parts or "".join(part[0] for part in parts) != text:
         raise ValueError(f"{text[:40]!r} is not a duration; write it as 30s, 5m, 1h30m or 2d")
     total = sum((float(part[1]) * (UNITS[part[2]] / UNITS["s"]) for part in parts), 0.0)
-    if total > LONGEST / UNITS["s"]:
-        raise ValueError(f"{text[:40]!r} is longer than {LONGEST.days} days")
+    if total > MAX_DURATION / UNITS["s"]:
+        raise ValueError(f"{text[:40]!r} is longer than {MAX_DURATION.days} days")
     return timedelta(seconds=total)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from flyteops.model import Event, NewAction, Outcome, PackRef
+from flyteops.model import Evaluation, Event, NewAction, PackRef
 from flyteops.storage.base import Store
 from tests.support.clock import Clock
 
@@ -246,7 +246,7 @@ async def test_an_execution_on_a_version_that_nobody_has_any_more_is_told_withou
 ) -> None:
     action = NewAction("a1", "x1", "gone", "no-such-version", "s", 0, "C", "P", {}, b"null", {})
     event = Event("e1", "E", PackRef("P", "P"), b"null", clock.now)
-    await store.record(event, Outcome(actions=(action,)))
+    await store.record(event, Evaluation(actions=(action,)))
     (execution,) = await executions(api)
     assert (execution["name"], execution["steps"], list(execution["actions"])) == ("gone", [], ["s"])
     assert (await api.get("/v1/audit/flows/x1")).json() == execution

@@ -19,7 +19,7 @@ from flyteops.service import Service, TokenRequest
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.oidc import Issuer, OidcVerifier
 from flyteops.web.auth.policyfile import read_policy
 from tests.api.conftest import BASE, running
 from tests.provider import PRIVATE, Provider, jwk
@@ -78,7 +78,7 @@ def now() -> Clock:
 
 @pytest.fixture
 async def api(service: Service, issuer: Issuer, options: Options, now: Clock) -> AsyncIterator[httpx2.AsyncClient]:
-    gate = Authenticator(service.tokens, read_policy(POLICY), Verifier(issuer, "flyte", clock=now))
+    gate = Authenticator(service.tokens, read_policy(POLICY), OidcVerifier(issuer, "flyte", clock=now))
     transport = httpx2.ASGITransport(create_app(service, options, gate))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
@@ -302,7 +302,7 @@ async def test_a_key_is_used_only_for_what_it_is_for(api: httpx2.AsyncClient, pr
         provider.keys = [jwk("RSA", **more), jwk("ES256")]
         issuer = Issuer(provider.url)
         with pytest.raises(Exception, match="none of the issuer's keys"):
-            await Verifier(issuer, "flyte").verify(provider.token("RSA", "RS256"))
+            await OidcVerifier(issuer, "flyte").verify(provider.token("RSA", "RS256"))
 
 
 async def test_keys_that_are_weak_or_nonsense_are_left_out(api: httpx2.AsyncClient, provider: Provider) -> None:

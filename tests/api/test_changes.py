@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flyteops.service import Service
-from flyteops.service.auditlog.entry import LONGEST_TEXT, NOTHING, ChainVerifier
+from flyteops.service.auditlog.entry import MAX_TEXT_LENGTH, NOTHING, ChainVerifier
 from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.service.encryption import Encryptor
 from flyteops.storage.base import Store
@@ -105,7 +105,7 @@ async def test_of_a_value_that_is_long_or_no_text_there_is_its_hash(api: httpx2.
     await put(api, "long", b"x" + long, description="d")
     await put(api, "bytes", b"\xff\x00")
     raw, cut = [each["after"] for each in await changes(api)]
-    assert cut["text"] == ("x" + "é" * 40_000)[: LONGEST_TEXT // 2]
+    assert cut["text"] == ("x" + "é" * 40_000)[: MAX_TEXT_LENGTH // 2]
     assert (cut["isCut"], cut["size"], cut["sha256"]) == (True, 80_001, sha256(b"x" + long).hexdigest())
     assert (cut["contentType"], cut["description"]) == ("text/plain", "d")
     assert ("text" in raw, raw["size"]) == (False, 2)
@@ -200,7 +200,7 @@ async def test_a_query_that_cannot_be_is_refused_with_all_its_faults(api: httpx2
 
 async def test_a_page_that_would_be_long_is_cut_and_says_where_it_goes_on(api: httpx2.AsyncClient) -> None:
     for number in range(30):
-        await put(api, "control", b"%d" % number + b"\x01" * LONGEST_TEXT)  # each takes six bytes in JSON
+        await put(api, "control", b"%d" % number + b"\x01" * MAX_TEXT_LENGTH)  # each takes six bytes in JSON
     found: list[int] = []
     path = "/v1/audit/changes?limit=1000&kind=datastore"
     pages = 0

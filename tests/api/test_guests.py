@@ -11,9 +11,9 @@ from flyteops.service import Service, TokenRequest
 from flyteops.web.api.request import Options
 from flyteops.web.app import create_app
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.guest import Guests
+from flyteops.web.auth.guest import TrustedPacks
 from flyteops.web.auth.own import OWN_POLICY
-from flyteops.web.auth.policy import Entry, Policy
+from flyteops.web.auth.policy import Policy, PolicyEntry
 from tests.api.conftest import BASE
 
 PACKS = "Shell@10.1.0.0/16, Ticker[env=dev]@10.1.2.3, Ldap[*]@fd00::/8, Shell@10.9.0.0/16"
@@ -26,7 +26,7 @@ def ask(service: Service, options: Options) -> Ask:
     """Return a client that is at an address; without one, an admin."""
 
     def ask(address: str | None = None, policy: Policy = OWN_POLICY, packs: str = PACKS, **headers: str) -> httpx2.AsyncClient:
-        guests = Guests(parse_pack_networks(packs), service.packs.get)
+        guests = TrustedPacks(parse_pack_networks(packs), service.packs.get)
         app = create_app(service, options, Authenticator(service.tokens, policy, guests=guests) if address else None)
         transport = httpx2.ASGITransport(app, client=(address or "127.0.0.1", 1))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -183,7 +183,7 @@ async def test_a_pack_that_is_not_known_is_told_to_register(ask: Ask) -> None:
 
 
 async def test_the_index_is_there_although_the_policy_opens_it_to_nobody(ask: Ask) -> None:
-    policy = Policy([Entry("/*", claims={"role": ["admin"]})])
+    policy = Policy([PolicyEntry("/*", claims={"role": ["admin"]})])
     async with ask("10.1.7.7", policy) as pack, ask("10.2.7.7", policy) as other:
         for path, expected in (("/v1", 200), ("//v1", 200), ("/v1/swagger", 401), ("/", 401)):
             assert (await pack.get(f"{BASE}{path}")).status_code == expected, path

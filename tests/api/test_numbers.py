@@ -7,9 +7,9 @@ import httpx2
 import pytest
 
 HUGE = "9" * 400
-LONGEST = "-" + "8" * 4299
+MAX_LENGTH = "-" + "8" * 4299
 
-KEPT = [HUGE, LONGEST, f"[{HUGE}]", "18446744073709551616", "1e308", "-0.0", "1e-999"]
+KEPT = [HUGE, MAX_LENGTH, f"[{HUGE}]", "18446744073709551616", "1e308", "-0.0", "1e-999"]
 REFUSED = ["1e999", "-1e999", HUGE + ".5", "7" * 4301, f'{{"a": [1, {"7" * 4301}]}}', '[1, "1e999", 1e999]']
 
 JSON = {"Content-Type": "application/json"}
@@ -92,7 +92,7 @@ async def test_a_number_that_cannot_be_kept_is_refused_alike_everywhere_with_its
         assert answer.json()["problems"][0]["line"] == 1
 
 
-@pytest.mark.parametrize("number", [HUGE, LONGEST])
+@pytest.mark.parametrize("number", [HUGE, MAX_LENGTH])
 async def test_flows_and_packs_keep_a_number_exactly_and_hand_it_out_so(number: str, api: httpx2.AsyncClient, send: Post) -> None:
     command = f'{{"packName": "P", "name": "Exact", "input": {{"n": {number}}}}}'
     text = f'{{"name": "g", "steps": [{{"id": "a", "event": {{"packName": "P", "name": "G"}}, "command": {command}}}]}}'
@@ -112,11 +112,11 @@ async def test_yaml_says_the_same_of_the_same_numbers(api: httpx2.AsyncClient, f
         body = f"event: E\npayload: {payload}\n"
         return (await api.post("/v1/packs/P/events", content=body, headers=YAML)).status_code
 
-    assert [await status(number) for number in (HUGE, LONGEST, "[1e308]")] == [202, 202, 202]
+    assert [await status(number) for number in (HUGE, MAX_LENGTH, "[1e308]")] == [202, 202, 202]
     assert [await status(number) for number in ("1e999", "7" * 4301, "0x" + "f" * 4000, ".inf", ".nan")] == [400] * 5
 
 
-@pytest.mark.parametrize("number", [HUGE, LONGEST, "[1e308]"], ids=lambda text: text[:12])
+@pytest.mark.parametrize("number", [HUGE, MAX_LENGTH, "[1e308]"], ids=lambda text: text[:12])
 async def test_a_hook_takes_what_a_pack_may_send(number: str, api: httpx2.AsyncClient) -> None:
     await api.post("/v1/hooks", json={"name": "open", "scheme": "none"})
     answer = await api.post("/v1/hooks/open", content=number, headers=JSON)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from flyteops.web.api.part import part_of
-from flyteops.web.api.schemas.wire import Answer
+from flyteops.web.api.part import list_page_of
+from flyteops.web.api.schemas.wire import ResponseBody
 from tests.api.conftest import Asked
 from tests.support.clock import Clock
 
@@ -224,10 +224,10 @@ async def test_a_list_is_whole_or_goes_on_by_its_link_next(kind: str, key: str, 
 
 
 async def test_a_list_that_is_too_long_for_an_answer_is_cut() -> None:
-    class Long(Answer):
+    class Long(ResponseBody):
         text: str
 
     request = Asked("GET", "/v1/packs")
-    shown = part_of(request, ["a" * 400] * 5, Long, most_bytes=1000)
+    shown = list_page_of(request, ["a" * 400] * 5, Long, most_bytes=1000)
     assert (len(shown.views), shown.following) == (2, "start=2")
-    assert len(part_of(request, ["a" * 4000] * 5, Long, most_bytes=1000).views) == 1
+    assert len(list_page_of(request, ["a" * 4000] * 5, Long, most_bytes=1000).views) == 1

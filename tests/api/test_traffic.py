@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flyteops.errors import BusyError
-from flyteops.model import DataItem, Happening
+from flyteops.model import DataItem, NewEvent
 from flyteops.service import Service
 from flyteops.web.api.request import Options
 from flyteops.web.app import Application, create_app
@@ -175,7 +175,7 @@ async def test_an_action_that_was_not_read_to_its_end_goes_to_others(service: Se
     await register("P")
     step = {"event": {"name": "E", "packName": "P"}, "command": {"name": "C", "packName": "P", "input": "{{ Event.Payload }}"}}
     await save_flow("f", step)
-    await service.accept_event("P", Happening("E", b'"%b"' % (b"x" * LARGE), None))
+    await service.accept_event("P", NewEvent("E", b'"%b"' % (b"x" * LARGE), None))
     async with serving(service, http=Impatient) as (server, _):
         wire = await server.connect()
         for path in ("/v1/packs/P/actions/take", "/v1/packs/P/actions/take?max=1"):
@@ -187,7 +187,7 @@ async def test_an_action_that_was_not_read_to_its_end_goes_to_others(service: Se
                     pass
             result = json.loads(answer[2])["links"][0]["href"].removeprefix("http://flyte.test")
             assert (await wire.ask(request("POST", result, b'{"event":"R"}')))[0] == 202
-            await service.accept_event("P", Happening("E", b'"%b"' % (b"x" * LARGE), None))
+            await service.accept_event("P", NewEvent("E", b'"%b"' % (b"x" * LARGE), None))
 
 
 # ------------------------------------------------------------------------------------------------ bodies of many clients

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from flyteops.model import Happening
+from flyteops.model import NewEvent
 from flyteops.service import Service
 from flyteops.web.api.request import DisconnectedError
 from tests.api.conftest import Asked, Server
@@ -84,9 +84,9 @@ async def test_an_action_that_is_found_while_the_wait_is_given_up_goes_to_others
     for steps in (*range(12), None):
         request = Asked("POST", TAKE)
         work = service.take("P", wait=timedelta(seconds=30))
-        waiting = asyncio.create_task(request.deliver(work, service.hand_back, waits=True))
+        waiting = asyncio.create_task(request.deliver(work, service.release_claims, waits=True))
         await someone_waits(service)
-        await service.accept_event("P", Happening("E", b"null"))
+        await service.accept_event("P", NewEvent("E", b"null"))
         for _ in range(steps or 0):
             await asyncio.sleep(0)
         if steps is None:  # the work is done, its response is not sent yet
@@ -140,7 +140,7 @@ async def test_a_lease_is_in_the_links(api: httpx2.AsyncClient, service: Service
     clock.move(timedelta(minutes=4))
     assert (await api.post(heartbeat)).json() == {"expiresAt": "2026-03-01T12:39:00.25Z"}
     clock.move(timedelta(minutes=5))
-    await service.advance()
+    await service.process_due()
     (action,) = (await api.get("/v1/actions?state=unknown")).json()["actions"]
     assert (action["state"], action["attempt"]) == ("UNKNOWN", 1)
     assert (await api.post(heartbeat)).status_code == 409

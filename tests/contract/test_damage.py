@@ -8,7 +8,7 @@ import pymongo
 import pytest
 
 from flyteops.errors import UnreadableError
-from flyteops.model import Command, DataItem, EventPattern, Flow, Happening, PackDeclaration, Step
+from flyteops.model import Command, DataItem, EventPattern, Flow, NewEvent, PackDeclaration, Step
 from flyteops.service import Service
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter
@@ -61,7 +61,7 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
             await service.flows.save(flow(name, command))
             await service.data.save(DataItem(name, "text/plain", b"v"))
         for command in ("Break", "Do"):
-            await service.accept_event("Source", Happening(command, b"null"))
+            await service.accept_event("Source", NewEvent(command, b"null"))
         assert len(await service.take("Worker", limit=2)) == 2
         uuid = (await store.list_current())["broken"]
         await damage(url)
@@ -75,8 +75,8 @@ async def test_what_cannot_be_read_keeps_no_other_thing_from_working(url: str) -
             await store.get_flow_version(uuid)
 
         clock.forward(seconds=60)
-        await other.advance()
+        await other.process_due()
         assert [each.event.name for each in await store.list_events(EventFilter(event_name="FATAL"), 0, 10)] == ["FATAL"]
         assert "action" in {each.kind for each in other.health.problems()}
-        await other.accept_event("Source", Happening("Do", b"null"))
+        await other.accept_event("Source", NewEvent("Do", b"null"))
         assert len(await other.take("Worker")) == 1

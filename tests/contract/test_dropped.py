@@ -33,7 +33,7 @@ async def database() -> AsyncIterator[tuple[str, Any]]:
 async def check_refuses_all(store: Store, sample: Sample, action_id: str) -> None:
     """Fail unless the store acknowledges nothing, and says why."""
     for verb in (
-        store.look_around,
+        store.read_change_counters,
         lambda: store.record(sample.event(), creating(sample.action())),
         lambda: store.finish(action_id, sample.event("Done"), always(NOTHING)),
         lambda: store.save_item(DataItem("a", "text/plain", b"b")),
@@ -83,7 +83,7 @@ async def test_actions_whose_queues_were_dropped_are_handed_out_after_a_restart(
         await start(store, waiting)
         await drop(raw)
         with pytest.raises(UnavailableError, match="was dropped"):
-            await store.look_around()
+            await store.read_change_counters()
     async with MongoStore(url) as store:
         assert await take(store) == waiting.action_id
 
@@ -117,10 +117,10 @@ async def test_any_collection_that_is_missing_is_noticed_by_the_next_look(databa
         "flyte_number",
     ):
         async with MongoStore(url) as store:
-            await store.look_around()
+            await store.read_change_counters()
             await raw[name].drop()
             with pytest.raises(UnavailableError, match="was dropped"):
-                await store.look_around()
+                await store.read_change_counters()
 
 
 @mongodb
@@ -130,7 +130,7 @@ async def test_an_event_for_a_collection_that_was_dropped_is_handed_out_and_the_
     url, raw = database
     sample = Sample()
     async with MongoStore(url) as store:
-        await store.look_around()
+        await store.read_change_counters()
         await raw.flyte_event.drop()
         action = sample.action()
         await start(store, action)
@@ -197,7 +197,7 @@ async def test_servers_that_open_an_empty_database_at_once_agree_on_its_marks(da
     try:
         for store in stores:
             await store.ping()
-            await store.look_around()
+            await store.read_change_counters()
     finally:
         for store in stores:
             await store.close()
@@ -259,7 +259,7 @@ async def test_tables_that_another_server_has_made_anew_are_not_taken_for_the_fo
         await drop_tables(connection)
         async with PostgresStore(url) as other:
             await check_refused(store, sample, action.action_id, "holds another store")
-            for look in (store.look_around, lambda: store.get_action(action.action_id), lambda: store.get_event("e")):
+            for look in (store.read_change_counters, lambda: store.get_action(action.action_id), lambda: store.get_event("e")):
                 with pytest.raises(UnavailableError, match="holds another store"):
                     await look()
             await other.ping()
@@ -277,7 +277,7 @@ async def test_a_store_that_was_truncated_acknowledges_nothing_and_is_not_opened
         await connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)}")
         await check_refused(store, sample, action.action_id, "was emptied")
         with pytest.raises(UnavailableError, match="was emptied"):
-            await store.look_around()
+            await store.read_change_counters()
     with pytest.raises(StoreError, match="emptied the table flyte_number"):
         await PostgresStore(url).open()
 

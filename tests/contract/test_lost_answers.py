@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from flyteops.errors import OutcomeUnknownError, UnavailableError
-from flyteops.model import ActionState, Outcome, Progress
+from flyteops.model import ActionSnapshot, ActionState, Evaluation
 from flyteops.storage.base import Claimed, Store
 from flyteops.storage.mongodb import MongoStore
 from flyteops.storage.postgres import PostgresStore
@@ -99,7 +99,7 @@ async def test_a_result_whose_answer_is_lost_may_be_repeated(place: Place, conne
             await store.finish(action.action_id, result, always(NOTHING))
         relay.restore()
 
-        def once(progress: Progress) -> Outcome | None:
+        def once(progress: ActionSnapshot) -> Evaluation | None:
             return NOTHING if progress.result is None else None
 
         await store.finish(action.action_id, result, once)

@@ -15,8 +15,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
 
 from flyteops.errors import FlyteError, StoreError, TooLargeError, UnavailableError
-from flyteops.model import ActionState, Progress
-from flyteops.ruling import Ask
+from flyteops.model import ActionSnapshot, ActionState
+from flyteops.ruling import NeedsOperator
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
@@ -77,7 +77,7 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
     first = sample.action()
     following = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
     result = sample.event("Done", minutes(2))
-    seen: list[Progress] = []
+    seen: list[ActionSnapshot] = []
 
     class Killed(Exception):  # noqa: N818 - what it says happens
         pass
@@ -93,7 +93,7 @@ async def test_a_change_of_an_execution_that_was_not_carried_out_is_so_before_an
             await store.finish(first.action_id, result, always(creating(following)))
         assert (await raw.action.find_one({"_id": first.action_id}))["state"]["value"] == "PENDING"
 
-    def decide(progress: Progress) -> None:
+    def decide(progress: ActionSnapshot) -> None:
         seen.append(progress)
 
     async with MongoStore(url) as store:
@@ -184,7 +184,7 @@ async def test_the_original_sees_only_states_that_it_knows(database: tuple[str, 
     async with MongoStore(url) as store:
         await start(store, lost, later)
         await take(store)
-        await store.advance(minutes(5), Ruling(Ask()))
+        await store.process_due(minutes(5), Ruling(NeedsOperator()))
         assert (await store.get_action(lost.action_id)).state is ActionState.UNKNOWN
     for collection in (raw.action, raw.audit):
         found = {each["_id"]: [state["value"] for state in each["states"]] async for each in collection.find({})}

@@ -13,7 +13,7 @@ import pytest
 
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, StoreError
-from flyteops.model import DataItem, Note, Outcome
+from flyteops.model import DataItem, Evaluation, Note
 from flyteops.storage.base import ActionFilter, Retention, Store
 from flyteops.storage.dump import move
 from flyteops.storage.postgres import PostgresStore
@@ -67,7 +67,7 @@ async def test_a_database_that_servers_change_while_it_is_moved_is_noticed(tmp_p
         await source.save_pack(sample.pack("First"))
         with pytest.raises(ConflictError, match="changed meanwhile: stop the servers"):
             await move(source, target, change)
-        assert (await target.look_around()).is_loading
+        assert (await target.read_change_counters()).is_loading
 
 
 SAMPLE = Sample()
@@ -154,8 +154,8 @@ async def test_a_new_database_must_keep_every_character_and_an_old_one_is_warned
         async with PostgresStore(url) as store:
             assert "The database has the encoding LATIN1" in caplog.text
             with pytest.raises(InputError):
-                await store.record(SAMPLE.event("snow \u2603"), Outcome())
-            await store.record(SAMPLE.event("plain"), Outcome())
+                await store.record(SAMPLE.event("snow \u2603"), Evaluation())
+            await store.record(SAMPLE.event("plain"), Evaluation())
     finally:
         await execute(f"DROP DATABASE {name}")
 

@@ -17,14 +17,14 @@ from flyteops.model import (
     EventPattern,
     Flow,
     FlowVersion,
-    Happening,
     Link,
+    NewEvent,
     Note,
     PackDeclaration,
     Schedule,
     Step,
 )
-from flyteops.ruling import Timetable
+from flyteops.ruling import ScheduleEntry
 from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenRequest
 from flyteops.service.auditlog.entry import ChainVerifier
 from flyteops.service.auditlog.snapshot import take_snapshot
@@ -33,7 +33,7 @@ from flyteops.storage.base import ActionFilter, EventFilter
 from tests.shared import PLACES
 from tests.support.clock import Clock
 
-DONE = Happening("Done", b"null")
+DONE = NewEvent("Done", b"null")
 
 
 @pytest.fixture
@@ -60,12 +60,12 @@ async def test_a_server_whose_clock_is_set_takes_no_command_from_its_pack(servic
     await first.packs.register(PackDeclaration("Worker"))
     step = Step(event=EventPattern("Said", "Worker"), command=command)
     await first.flows.save(Flow("flow", steps=(step,)))
-    await first.accept_event("Worker", Happening("Said", b"null"))
-    await first.advance()
+    await first.accept_event("Worker", NewEvent("Said", b"null"))
+    await first.process_due()
     (action,) = await first.take("Worker")
     clock.set(hours=3)
     with pytest.raises(UnavailableError, match="differ"):
-        await first.advance()
+        await first.process_due()
     assert (await first.audit.list_actions(ActionFilter()))[0].state is ActionState.PENDING
     await first.heartbeat("Worker", action.action_id, action.lease)
     (status,) = await first.audit.list_actions(ActionFilter())
@@ -80,7 +80,7 @@ async def test_a_schedule_fires_once_for_each_tick_however_many_servers_look(ser
         await service.refresh()
     for _ in range(5):
         clock.forward(minutes=1)
-        await asyncio.gather(*(service.advance() for service in services))
+        await asyncio.gather(*(service.process_due() for service in services))
     found = await services[1].audit.list_events(EventFilter(flow_name="minutely"), 0, 100)
     assert len(found) == 5
     assert len({record.event.payload for record in found}) == 5
@@ -90,11 +90,11 @@ async def test_a_server_whose_clock_is_wrong_does_nothing_by_the_clock(services:
     clock.forward(minutes=10)
     await services[0].refresh()
     with pytest.raises(UnavailableError, match=r"clock .* differ by (5\d\d|600) s"):
-        await services[0].advance()
+        await services[0].process_due()
     assert "clock" in (await services[0].health.list_readiness_problems())[0]
     clock.forward(minutes=-10)
     await services[0].refresh()
-    await services[0].advance()
+    await services[0].process_due()
     assert not await services[0].health.list_readiness_problems()
 
 
@@ -111,7 +111,7 @@ async def test_results_of_one_execution_at_several_servers_start_a_joined_step_o
     await services[0].flows.save(Flow("fan", steps=(*(step(name, "Asked", "Source") for name in names), joined)))
     for service in services:
         await service.refresh()
-    await services[1].accept_event("Source", Happening("Asked", b"{}"))
+    await services[1].accept_event("Source", NewEvent("Asked", b"{}"))
     claimed = await services[2].take("Worker", limit=10)
     assert len(claimed) == 6
     results = [services[number % 3].complete("Worker", each.action_id, DONE) for number, each in enumerate(claimed)]
@@ -121,11 +121,11 @@ async def test_results_of_one_execution_at_several_servers_start_a_joined_step_o
 
 async def test_what_one_server_changes_makes_a_number_grow_for_the_others(services: list[Service]) -> None:
     one, two = services[0]._store, services[1]._store
-    before = await two.look_around()
+    before = await two.read_change_counters()
     await one.save_note(Note("hook", "a", b""))
-    saved = await two.look_around()
+    saved = await two.read_change_counters()
     await one.delete_note("hook", "a")
-    deleted = await two.look_around()
+    deleted = await two.read_change_counters()
     assert before.notes < saved.notes < deleted.notes
     assert (before.flows, before.items, before.packs) == (deleted.flows, deleted.items, deleted.packs)
 
@@ -222,7 +222,7 @@ async def test_who_is_late_with_a_change_lets_the_last_entry_say_how_it_is(
     waits, goes_on = asyncio.Event(), asyncio.Event()
     save_flow = late._store.save_flow
 
-    async def save_late(version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+    async def save_late(version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
         waits.set()
         await goes_on.wait()
         await save_flow(version, timetables)

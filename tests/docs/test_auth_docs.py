@@ -8,7 +8,7 @@ from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
 from flyteops.web.auth.policy import uncovered
 from flyteops.web.auth.policyfile import read_policy
-from flyteops.web.auth.token import LONGEST
+from flyteops.web.auth.token import MAX_LENGTH
 from tests.docs.blocks import blocks_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -66,4 +66,4 @@ def test_the_policy_on_the_reference_page_is_valid_and_its_figures_hold():
     page = DOCS / "reference/auth-policy.md"
     (block,) = blocks_of(page)
     assert read_policy(block.text.encode()).find("POST", "/v1/packs/a/b")
-    assert f"{LONGEST:,} characters" in page.read_text()
+    assert f"{MAX_LENGTH:,} characters" in page.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from flyteops.cli.dev.lockfile import Tenancy
+from flyteops.cli.dev.lockfile import FolderLock
 
 FLOW = """\
 name: who
@@ -209,7 +209,7 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
 
 def test_one_that_runs_here_but_does_not_answer_is_told_with_how_to_end_it(place):
     (place / ".flyte").mkdir()
-    with socket.socket() as silent, Tenancy(place / ".flyte") as tenancy:
+    with socket.socket() as silent, FolderLock(place / ".flyte") as tenancy:
         silent.bind(("127.0.0.1", 0))
         beginning = run(place, stdin=subprocess.DEVNULL)
         tenancy.tell(f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
-from flyteops.engine.context import Moment
-from flyteops.model import ActionState, Command, EventPattern, Flow, FlowVersion, Progress, Sibling, Step
+from flyteops.engine import FlowIndex, compile_flow, evaluate, evaluate_result
+from flyteops.engine.context import EvaluationContext
+from flyteops.model import ActionSnapshot, ActionState, Command, EventPattern, Flow, FlowVersion, Sibling, Step
 from tests.support.flow import NOON as NOW
 from tests.support.flow import an_event
 
@@ -26,14 +26,14 @@ payloads = st.sampled_from([None, "x", 5, {"a": [1]}])
 
 
 def a_moment(seed=b"s"):
-    return Moment(now=NOW, seed=seed, datastore={}.__getitem__, monotonic=lambda: 0.0)
+    return EvaluationContext(now=NOW, seed=seed, datastore={}.__getitem__, monotonic=lambda: 0.0)
 
 
 events = st.builds(an_event, st.sampled_from(NAMES), payloads, st.sampled_from(NAMES))
 
 
 def prepared(flow):
-    return prepare(FlowVersion(uuid="u" + flow.name, flow=flow, saved_at=NOW))
+    return compile_flow(FlowVersion(uuid="u" + flow.name, flow=flow, saved_at=NOW))
 
 
 @given(flows, events)
@@ -68,7 +68,7 @@ def test_a_step_with_an_id_never_runs_twice_in_an_execution(flow, results):
     siblings: list[Sibling] = [Sibling("root", 99, ActionState.SUCCESS)]
     last = "root"
     for event in results:
-        progress = Progress(
+        progress = ActionSnapshot(
             action_id="a",
             name="C",
             pack_name="X",

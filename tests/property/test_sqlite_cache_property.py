@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flyteops.errors import FlyteError
-from flyteops.model import Outcome, PackRef, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.model import ActionSnapshot, Evaluation, PackRef
+from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.storage.base import Retention
 from flyteops.storage.rules import TimerBatch
 from flyteops.storage.sqlite import retention, timer
@@ -63,15 +63,15 @@ class Lost:
         self._kind = kind
         self._sample = sample
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+    def lost(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         if self._kind == 0:
-            return Repeat(minutes(self._at + 2))
+            return RetryAction(minutes(self._at + 2))
         if self._kind == 1:
-            return Ask()
+            return NeedsOperator()
         event = self._sample.event("FATAL", minutes(self._at), event_id=f"lost-{progress.action_id}-{progress.attempt}")
-        return Fail(event, Outcome())
+        return FailAction(event, Evaluation())
 
-    def due(self, step: DueStep) -> Firing:
+    def due(self, step: DueSchedule) -> ScheduledRun:
         raise AssertionError("There are no schedules.")
 
 
@@ -140,7 +140,7 @@ class Comparison:
         assert cached == plain
         return cached
 
-    def _actions(self, given: list[dict[str, Any]], own: str | None = None) -> tuple[Outcome, bool]:
+    def _actions(self, given: list[dict[str, Any]], own: str | None = None) -> tuple[Evaluation, bool]:
         sample = Sample()
         made = []
         exists = False
@@ -158,7 +158,7 @@ class Comparison:
             fields |= {"action_id": f"action-{self._count}", "correlation_id": run, "step_index": self._count}
             made.append(sample.action(**fields, not_before=not_before))
             self.actions.append(made[-1].action_id)
-        return Outcome(actions=tuple(made)), exists
+        return Evaluation(actions=tuple(made)), exists
 
     def record(self, given: list[dict[str, Any]], key: str | None) -> None:
         outcome, exists = self._actions(given)
@@ -186,12 +186,12 @@ class Comparison:
         outcome, exists = self._actions(given, runs.get(action_id))
         self._count += 1
         result = Sample().event("Done", minutes(self.now), event_id=f"event-{self._count}")
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> Outcome | Late | None:
+        def decide(progress: ActionSnapshot) -> Evaluation | LateResult | None:
             seen.append(progress)
             if is_late and progress.leases:
-                return Late(progress.leases[0].number)
+                return LateResult(progress.leases[0].number)
             return outcome
 
         self.both(lambda table: table.finish(action_id, result, decide), may_exist=exists)
@@ -234,7 +234,7 @@ class Comparison:
         self.runs = [row[0] for row in stored.execute("SELECT correlation_id FROM execution ORDER BY seq")]
 
 
-def _allow(_: Progress) -> None:
+def _allow(_: ActionSnapshot) -> None:
     """Allow everything."""
 
 

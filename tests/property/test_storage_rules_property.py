@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyteops.ruling import Ask, Repeat
+from flyteops.ruling import NeedsOperator, RetryAction
 from flyteops.storage import rules
 from flyteops.storage.base import TimerKey, VersionBound
 from flyteops.storage.row import DELAYED, MICROSECOND, STATES, to_instant, to_microseconds
@@ -23,7 +23,7 @@ KEYS = st.sampled_from([TimerKey(name) for name in "abcdefgh"])
 @settings(max_examples=examples(300), deadline=None)
 @given(at=TIMES, now=TIMES)
 def test_a_delay_and_its_end_agree(at: int, now: int) -> None:
-    change = rules.after_loss(Repeat(to_instant(at)), now)
+    change = rules.after_loss(RetryAction(to_instant(at)), now)
     assert (change.state, change.due_at) == (DELAYED, at)
     assert change.wait is not None
     assert change.wait >= 0
@@ -31,8 +31,8 @@ def test_a_delay_and_its_end_agree(at: int, now: int) -> None:
 
 
 @settings(max_examples=examples(100), deadline=None)
-@given(decision=st.one_of(st.builds(Ask), TIMES.map(to_instant).map(Repeat)), now=TIMES)
-def test_the_history_shows_the_public_state(decision: Ask | Repeat, now: int) -> None:
+@given(decision=st.one_of(st.builds(NeedsOperator), TIMES.map(to_instant).map(RetryAction)), now=TIMES)
+def test_the_history_shows_the_public_state(decision: NeedsOperator | RetryAction, now: int) -> None:
     change = rules.after_loss(decision, now)
     assert change.entry == f"{STATES[change.state].value} {now}"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import ActionState, Event, NewAction, Outcome, PackRef, has_labels
+from flyteops.model import ActionState, Evaluation, Event, NewAction, PackRef, has_labels
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, ExecutionFilter, Retention
 from flyteops.testing.sample import Sample, always, creating, minutes
@@ -48,7 +48,7 @@ class Known:
 class Model:
     """What a store must say, without any thought of speed."""
 
-    events: list[tuple[Event, Outcome]] = field(default_factory=list)
+    events: list[tuple[Event, Evaluation]] = field(default_factory=list)
     actions: dict[str, Known] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     runs_begun: int = 0
@@ -61,7 +61,7 @@ class Model:
         steps += [(action.correlation_id, action.step_index) for action in actions]
         return len(steps) != len(set(steps))
 
-    def record(self, event: Event, outcome: Outcome) -> None:
+    def record(self, event: Event, outcome: Evaluation) -> None:
         self.events.append((event, outcome))
         for action in outcome.actions:
             if action.correlation_id not in self.runs:

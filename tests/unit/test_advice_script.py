@@ -8,12 +8,12 @@ import pytest
 from flyteops import template
 from flyteops.document import parse_json
 from flyteops.flow.file import lint, read_flow
-from flyteops.model import Json
+from flyteops.model import JsonValue
 
 WORD = "{{ Event.Payload.text|shellquote }}"
 
 
-def advice_on(command_input: Json, context: dict[str, str] | None = None) -> list[str]:
+def advice_on(command_input: JsonValue, context: dict[str, str] | None = None) -> list[str]:
     step = {
         "id": "a",
         "event": {"name": "E", "packName": "P"},

@@ -5,13 +5,13 @@ from textwrap import dedent
 import pytest
 
 from flyteops.errors import InputError
-from flyteops.web.auth.policy import Entry, Policy
+from flyteops.web.auth.policy import Policy, PolicyEntry
 from flyteops.web.auth.policyfile import read_policy
 from tests.support.step import steps_of
 
 
 def policy(*paths):
-    return Policy([Entry(path) if isinstance(path, str) else Entry(*path) for path in paths])
+    return Policy([PolicyEntry(path) if isinstance(path, str) else PolicyEntry(*path) for path in paths])
 
 
 def found(policy, path, method="GET"):
@@ -165,12 +165,12 @@ TOKEN = {
     ],
 )
 def test_one_of_the_claims_with_one_of_its_values_is_enough(claims, is_enough):
-    match = Policy([Entry("/a", claims=claims)]).find("GET", "/a")
+    match = Policy([PolicyEntry("/a", claims=claims)]).find("GET", "/a")
     assert match.is_satisfied_by(TOKEN) is is_enough
 
 
 def test_names_and_values_of_claims_are_taken_from_the_path():
-    some = Policy([Entry("/v1/:kind/:pack/*", claims={"pack": [":pack"], ":kind": ["all"]})])
+    some = Policy([PolicyEntry("/v1/:kind/:pack/*", claims={"pack": [":pack"], ":kind": ["all"]})])
     match = some.find("POST", "/v1/packs/My%20Pack/events")
     assert match.wanted() == [("pack", ["My Pack"]), ("packs", ["all"])]
     assert match.is_satisfied_by({"pack": "My Pack"})

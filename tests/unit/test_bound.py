@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.errors import NotFoundError, UnavailableError
-from flyteops.model import Command, DataItem, EventPattern, Flow, Happening, Note, PackDeclaration, Step
+from flyteops.model import Command, DataItem, EventPattern, Flow, NewEvent, Note, PackDeclaration, Step
 from flyteops.service import AuditFilter, MaintenanceSettings, Service
 from flyteops.service.auditlog.entry import BASE, KIND, AuditBase, open_base
 from flyteops.service.auditlog.snapshot import take_snapshot
@@ -260,7 +260,7 @@ async def test_flow_versions_in_the_history_stay_and_unused_ones_go(empty):
         clock.forward(seconds=1)
         uuids.append((await service.flows.save(version(number))).uuid)
         if number == 3:
-            await service.accept_event(source.id, Happening("Asked", b"{}"))
+            await service.accept_event(source.id, NewEvent("Asked", b"{}"))
     await service.run_maintenance()
     assert (await service.flows.get_version(uuids[0])).description.startswith("000")
     clock.forward(hours=2)
@@ -284,7 +284,7 @@ async def test_the_history_makes_no_room_for_the_log_of_changes(empty):
     housekeeping = MaintenanceSettings(max_bytes=4 * 1024 * 1024)
     service = await started(empty, housekeeping)
     source = await service.packs.register(PackDeclaration("Source"))
-    ids = [await service.accept_event(source.id, Happening("Asked", b"{}")) for _ in range(10)]
+    ids = [await service.accept_event(source.id, NewEvent("Asked", b"{}")) for _ in range(10)]
     for number in range(52):
         await service.data.save(DataItem("large", "text/plain", str(number).encode() * 30_000))
     await service.run_maintenance()
@@ -315,7 +315,7 @@ async def test_the_warning_stays_while_there_is_more_to_remove_than_in_one_round
     await service.run_maintenance()
     source = await service.packs.register(PackDeclaration("Source"))
     for _ in range(3):
-        await service.accept_event(source.id, Happening("Asked", b"{}"))
+        await service.accept_event(source.id, NewEvent("Asked", b"{}"))
     monkeypatch.setattr("flyteops.service.retention.PURGE_STEP", 1)
     monkeypatch.setattr("flyteops.service.retention.PURGES_AT_ONCE", 1)
     clock.forward(days=2)

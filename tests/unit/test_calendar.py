@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flyteops.flow.schedule import check_cron, count_until, last_until, next_after, tick, zone
+from flyteops.flow.schedule import check_cron, count_until, get_time_zone, last_until, next_after, next_run
 
 
 def at(text):
@@ -61,7 +61,7 @@ def test_a_schedule_is_due_once_in_the_hour_that_comes_twice_however_it_catches_
     due_at, now, fired = at("2026-10-25T00:45"), at("2026-10-25T00:45"), []
     while now < at("2026-10-25T12:00"):
         if now >= due_at:
-            ticked = tick("45 2 * * *", "Europe/Berlin", catch_up, due_at, now)
+            ticked = next_run("45 2 * * *", "Europe/Berlin", catch_up, due_at, now)
             fired.append(ticked.fires_for)
             due_at = ticked.next_at
         now = max(now, min(due_at, at("2026-10-25T12:00")))
@@ -72,7 +72,7 @@ def test_a_schedule_is_due_once_in_the_hour_that_comes_twice_however_it_catches_
 def test_a_time_zone_that_is_not_known_is_refused_with_a_hint_at_its_data():
     for name in ("Europe/Atlantis", "../../etc/passwd", "Europe", "", "a\0b", "\udcff"):
         with pytest.raises(ValueError, match=r"not a time zone that this computer knows; .* tzdata"):
-            zone(name)
+            get_time_zone(name)
 
 
 @pytest.mark.parametrize("cron", ["0 0 30 2 *", "1 2 3 4", "60 * * * *", "L * * * *", "0 0 * * L/2", ""])
@@ -121,5 +121,5 @@ def test_a_zone_whose_data_is_missing_is_not_suggested_for_itself(monkeypatch: p
 
     monkeypatch.setattr("flyteops.flow.schedule.ZoneInfo", missing)
     with pytest.raises(ValueError, match="install newer time zone data") as error:
-        zone("Europe/Kyiv")
+        get_time_zone("Europe/Kyiv")
     assert "did you mean" not in str(error.value)

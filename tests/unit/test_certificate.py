@@ -7,12 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from flyteops.errors import SettingsError
-from flyteops.server.tls import CERTIFICATE, KEY, Pair, Tls, pair_faults
+from flyteops.server.tls import CERTIFICATE, KEY, CertificateFiles, TlsContexts, certificate_faults
 from tests.certificate import DAY, NOW, Certificate, write_pair
 
 
 def faults(pair, now=NOW):
-    return [(problem.path, problem.message) for problem in pair_faults(Pair(*pair), now)]
+    return [(problem.path, problem.message) for problem in certificate_faults(CertificateFiles(*pair), now)]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_files_that_are_none_are_told_both_at_once(tmp_path):
 
 
 def test_an_end_within_two_weeks_is_warned_about(tmp_path):
-    tls = Tls(Pair(*write_pair(tmp_path, Certificate(ends=20))))
+    tls = TlsContexts(CertificateFiles(*write_pair(tmp_path, Certificate(ends=20))))
     assert tls.ending_soon(NOW + 5 * DAY) is None
     assert "ends in 10 days, on " in (tls.ending_soon(NOW + 10 * DAY) or "")
     assert "ends in 0 days" in (tls.ending_soon(NOW + 21 * DAY) or "")
@@ -118,7 +118,7 @@ def test_an_end_within_two_weeks_is_warned_about(tmp_path):
 
 def test_a_bad_new_pair_changes_nothing(tmp_path):
     first = Certificate(ends=20)
-    tls = Tls(Pair(*write_pair(tmp_path, first)))
+    tls = TlsContexts(CertificateFiles(*write_pair(tmp_path, first)))
     write_pair(tmp_path, Certificate(ends=40), key=first)
     with pytest.raises(SettingsError) as caught:
         tls.load(NOW)

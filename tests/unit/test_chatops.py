@@ -9,10 +9,10 @@ import pytest
 
 from flyteops.errors import InputError
 from flyteops.packs.chat import Room, User, pack_for
-from flyteops.packs.chatops.catalog import Catalog, read_catalog
-from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
+from flyteops.packs.chatops.catalog import CommandCatalog, read_catalog
+from flyteops.packs.chatops.desk import ChatAction, ChatMessage, CommandDispatcher, PostReply, SendEvent, SettleQuestion
 from flyteops.packs.chatops.message import User as ChatUser
-from flyteops.packs.chatops.pattern import Pattern
+from flyteops.packs.chatops.pattern import CommandPattern
 from flyteops.packs.chatops.permission import Person
 from flyteops.packs.chatops.service import LOOK_AGAIN
 from flyteops.sdk.testing import PackTester, settle
@@ -22,7 +22,7 @@ NOTE = {"pattern": "note {text...}"}
 GROUPS = {"ops": ["ann", "@Bob"]}
 
 
-def catalog(*commands: dict[str, Any], **more: Any) -> Catalog:
+def catalog(*commands: dict[str, Any], **more: Any) -> CommandCatalog:
     return read_catalog({"commands": list(commands), **more})
 
 
@@ -30,25 +30,25 @@ def person(name: str) -> Person:
     return Person.known_as(ChatUser(f"U-{name}", name), (f"U-{name}", name))
 
 
-def said(text: str, by: str = "ann", **more: Any) -> Said:
-    return Said(text, person(by), "C1", "1.1", "1.0", "message.C1.1.1", **more)
+def said(text: str, by: str = "ann", **more: Any) -> ChatMessage:
+    return ChatMessage(text, person(by), "C1", "1.1", "1.0", "message.C1.1.1", **more)
 
 
-def desk() -> Desk:
+def desk() -> CommandDispatcher:
     ids = iter(["k1", "k2", "k3"])
-    return Desk(lambda: next(ids))
+    return CommandDispatcher(lambda: next(ids))
 
 
-def hear(declared: Catalog, text: str, by: str = "ann", **more: Any) -> list[Deed]:
+def hear(declared: CommandCatalog, text: str, by: str = "ann", **more: Any) -> list[ChatAction]:
     return desk().hear(declared, said(text, by, **more), 0)
 
 
-def told(deeds: list[Deed]) -> list[Any]:
-    return [deed.payload for deed in deeds if isinstance(deed, Tell)]
+def told(deeds: list[ChatAction]) -> list[Any]:
+    return [deed.payload for deed in deeds if isinstance(deed, SendEvent)]
 
 
-def replies(deeds: list[Deed]) -> list[str]:
-    return [deed.text for deed in deeds if isinstance(deed, Reply)]
+def replies(deeds: list[ChatAction]) -> list[str]:
+    return [deed.text for deed in deeds if isinstance(deed, PostReply)]
 
 
 # ----------------------------------------------------------------------------------------------------------- patterns
@@ -83,7 +83,7 @@ def replies(deeds: list[Deed]) -> list[str]:
     ],
 )
 def test_patterns_find_their_arguments(pattern: str, text: str, arguments: dict[str, str] | None) -> None:
-    assert Pattern.parse(pattern).match(text) == arguments
+    assert CommandPattern.parse(pattern).match(text) == arguments
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_patterns_find_their_arguments(pattern: str, text: str, arguments: dict[
 )
 def test_patterns_that_are_none_say_why(pattern: str, fault: str) -> None:
     with pytest.raises(InputError) as failed:
-        Pattern.parse(pattern)
+        CommandPattern.parse(pattern)
     assert fault in str(failed.value)
 
 
@@ -196,7 +196,7 @@ def test_a_command_tells_flows_its_name_and_arguments() -> None:
     assert (payload.channel_id, payload.timestamp, payload.thread_timestamp) == ("C1", "1.1", "1.0")
     assert (payload.user.name, payload.approved_by) == ("ann", None)
     assert hear(catalog(DEPLOY), "let us deploy shop") == []
-    assert hear(Catalog(), "help") == []
+    assert hear(CommandCatalog(), "help") == []
 
 
 def test_with_a_prefix_only_what_is_for_the_bot_counts() -> None:
@@ -294,8 +294,8 @@ def test_of_several_commands_with_one_first_word_the_usage_of_those_that_begin_a
 
 
 def test_help_is_answered_without_commands_where_it_is_for_the_bot() -> None:
-    assert "No commands are declared yet" in replies(hear(Catalog(), "help", is_addressed=True))[0]
-    assert "No commands are declared yet" in replies(hear(Catalog(), "help", is_console=True))[0]
+    assert "No commands are declared yet" in replies(hear(CommandCatalog(), "help", is_addressed=True))[0]
+    assert "No commands are declared yet" in replies(hear(CommandCatalog(), "help", is_console=True))[0]
     assert replies(hear(catalog(DEPLOY, prefix="flyte"), "help", is_console=True)) == [
         "`flyte deploy {app} [{version}]`  Deploys an application."
     ]
@@ -347,22 +347,22 @@ PHONE = "deploy {app} [{version}] [--dry-run] [--force] [to {stage:test|pre-live
     ],
 )
 def test_commands_are_understood_as_phones_and_pages_write_them(text: str, arguments: dict[str, str]) -> None:
-    found = Pattern.parse(PHONE).match(text)
+    found = CommandPattern.parse(PHONE).match(text)
     assert found is not None
     assert {name: value for name, value in found.items() if value} == arguments
 
 
 @pytest.mark.parametrize("text", ["deploy shop 1.2 -force", "deploy shop 1.2 force", "de ploy shop", "deploy- shop"])
 def test_what_is_only_similar_is_not_the_command(text: str) -> None:
-    assert Pattern.parse(PHONE).match(text) is None
+    assert CommandPattern.parse(PHONE).match(text) is None
 
 
 def test_words_are_the_same_however_their_letters_are_composed() -> None:
-    assert Pattern.parse("gr\u00fc\u00dfe {wen}").match("gru\u0308\u00dfe Ann") == {"wen": "Ann"}
+    assert CommandPattern.parse("gr\u00fc\u00dfe {wen}").match("gru\u0308\u00dfe Ann") == {"wen": "Ann"}
 
 
 def test_all_that_is_left_of_a_line_stays_as_typed_but_for_its_ends() -> None:
-    assert Pattern.parse("note {text...}").match("note \u200bit’s —  “so”\u200b ") == {"text": "it’s —  “so”"}
+    assert CommandPattern.parse("note {text...}").match("note \u200bit’s —  “so”\u200b ") == {"text": "it’s —  “so”"}
 
 
 # ------------------------------------------------------------------------------------------------------- confirmation
@@ -371,11 +371,11 @@ def test_all_that_is_left_of_a_line_stays_as_typed_but_for_its_ends() -> None:
 CONFIRMED = {**DEPLOY, "allow": {"groups": ["ops"]}, "confirm": {"within": "5m"}}
 
 
-def asked(**confirm: Any) -> tuple[Desk, Catalog]:
+def asked(**confirm: Any) -> tuple[CommandDispatcher, CommandCatalog]:
     declared = catalog({**CONFIRMED, "confirm": {"within": "5m", **confirm}}, groups=GROUPS)
     at = desk()
     (reply,) = at.hear(declared, said("deploy shop"), 0)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, PostReply)
     assert reply.question is not None
     assert reply.text == "ann asks for: deploy shop\nWithin 5 min: `approve k1` or `refuse k1`"
     return at, declared
@@ -385,7 +385,7 @@ def asked(**confirm: Any) -> tuple[Desk, Catalog]:
 def test_a_command_that_needs_a_yes_is_one_after_it(text: str) -> None:
     at, declared = asked()
     deeds = at.hear(declared, said(text, "bob"), 10)
-    assert isinstance(deeds[0], Settle)
+    assert isinstance(deeds[0], SettleQuestion)
     assert deeds[0].text == "Approved by bob: deploy shop"
     (payload,) = told(deeds)
     assert (payload.command, payload.user.name, payload.approved_by.name) == ("deploy", "ann", "bob")
@@ -425,7 +425,7 @@ def test_a_yes_that_comes_too_late_does_not_count() -> None:
     at, declared = asked()
     assert told(at.hear(declared, said("approve k1", "bob"), 300)) == []
     deeds = at.expire("k1")
-    assert isinstance(deeds[0], Settle)
+    assert isinstance(deeds[0], SettleQuestion)
     assert deeds[0].text == "Expired without a decision: deploy shop"
     assert [payload.reason for payload in told(deeds)] == ["expired"]
     assert at.expire("k1") == []
@@ -457,24 +457,24 @@ def test_of_several_questions_the_answer_says_which() -> None:
 def test_an_answer_that_fits_no_open_question_is_answered(text: str, answer: str) -> None:
     for more in ({}, {"prefix": "flyte"}):
         assert replies(hear(catalog(CONFIRMED, groups=GROUPS, **more), text)) == [answer]
-    assert hear(Catalog(), text) == []
+    assert hear(CommandCatalog(), text) == []
 
 
 def test_a_question_is_answered_only_where_it_was_asked() -> None:
     at, declared = asked()
     elsewhere = msgspec.structs.replace(said("approve k1", "bob"), channel_id="C2")
     (reply,) = at.hear(declared, elsewhere, 1)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, PostReply)
     assert (reply.channel_id, reply.text.split(":")[0]) == ("C2", "There is no open question `k1` in this channel")
     assert at.answer("k1", "C2", person("bob"), 2, is_yes=True) == []
     assert told(at.answer("k1", "C1", person("bob"), 3, is_yes=True))
 
 
 def test_ids_of_questions_do_not_collide_even_with_those_that_were_settled() -> None:
-    at, declared = Desk(lambda: "K1"), catalog(CONFIRMED, groups=GROUPS)
+    at, declared = CommandDispatcher(lambda: "K1"), catalog(CONFIRMED, groups=GROUPS)
     for number, app in enumerate(("shop", "bank", "till")):
         (reply,) = at.hear(declared, said(f"deploy {app}"), 0)
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, PostReply)
         assert reply.question is not None
         assert reply.question.id == ("k1", "k1-2", "k1-3")[number]
         if app != "bank":
@@ -483,7 +483,7 @@ def test_ids_of_questions_do_not_collide_even_with_those_that_were_settled() -> 
 
 def test_a_command_that_was_withdrawn_from_the_datastore_is_still_judged_by_what_it_was() -> None:
     at, _ = asked()
-    assert told(at.hear(Catalog(), said("approve k1", "bob"), 10))
+    assert told(at.hear(CommandCatalog(), said("approve k1", "bob"), 10))
 
 
 # ----------------------------------------------------------------------------------------------------- in the room

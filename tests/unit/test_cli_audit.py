@@ -9,7 +9,7 @@ import pytest
 
 from flyteops.cli import main
 from flyteops.cli import verify as verifying
-from flyteops.cli.audit import change_lines, moment
+from flyteops.cli.audit import change_lines, parse_time_option
 from flyteops.model import DataItem, Flow
 from flyteops.service import AuditFilter, MaintenanceSettings, Service
 from flyteops.service.auditlog.entry import Actor, AuditEntry, Origin, ResourceState
@@ -193,10 +193,10 @@ def test_what_cannot_be_shown_is_described(state, shown):
 
 
 def test_a_time_is_a_duration_before_now_or_a_time_here_or_anywhere(monkeypatch):
-    assert moment(None, "--since") is None
-    assert moment("2026-03-01T12:30:00+02:00", "--since") == "2026-03-01T10:30:00Z"
-    assert moment("2026-03-01T12:30:00.5Z", "--since") == "2026-03-01T12:30:00.5Z"
-    assert moment("7d", "--since") < moment("1d", "--since")
+    assert parse_time_option(None, "--since") is None
+    assert parse_time_option("2026-03-01T12:30:00+02:00", "--since") == "2026-03-01T10:30:00Z"
+    assert parse_time_option("2026-03-01T12:30:00.5Z", "--since") == "2026-03-01T12:30:00.5Z"
+    assert parse_time_option("7d", "--since") < parse_time_option("1d", "--since")
 
 
 async def trimmed_log(path):

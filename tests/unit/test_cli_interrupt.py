@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from flyteops.cli import command
-from flyteops.cli.command import Command
+from flyteops.cli.command import FlyteCommand
 from flyteops.cli.root import INTERRUPTED, main, root
 from flyteops.errors import UnavailableError
 
@@ -51,7 +51,7 @@ def test_an_interrupted_command_ends_without_a_word(work, monkeypatch, capsys):
         asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGINT)
         await work()
 
-    monkeypatch.setitem(root.commands, "waiting", Command("waiting", callback=run))
+    monkeypatch.setitem(root.commands, "waiting", FlyteCommand("waiting", callback=run))
     monkeypatch.setattr(root, "get_command", lambda _ctx, name: root.commands[name])
     monkeypatch.setattr(root, "resolve_command", lambda _ctx, args: (args[0], root.commands[args[0]], args[1:]))
     with pytest.raises(SystemExit) as ended:

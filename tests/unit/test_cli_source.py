@@ -2,8 +2,8 @@
 
 import pytest
 
-from flyteops.cli.dev.hint import example_of, words_to_try
-from flyteops.cli.source import collect, looks_like_flow, place
+from flyteops.cli.dev.hint import example_of, suggest_messages
+from flyteops.cli.source import collect, format_problem, looks_like_flow
 from flyteops.errors import Problem
 from flyteops.model import Command, EventPattern, Flow, Step
 
@@ -43,7 +43,7 @@ def test_a_file_that_is_named_is_a_flow_whatever_it_looks_like(tmp_path):
 def test_a_file_with_steps_and_faults_is_a_flow_with_problems(tmp_path):
     write(tmp_path, bad_yaml="steps:\n  - event: {packName: A, name: B}\n    criteria: '{{ 1|nofilter }}'\n")
     (reading,) = collect([tmp_path]).readings
-    lines = [place("bad.yaml", problem) for problem in reading.problems]
+    lines = [format_problem("bad.yaml", problem) for problem in reading.problems]
     assert any(line.startswith("bad.yaml:1:1: ") and "'name' is missing" in line for line in lines)
     assert any(line.startswith("bad.yaml:2:5: ") and "'command' is missing" in line for line in lines)
     assert any(line.startswith("bad.yaml:3:15: steps[0].criteria") for line in lines)
@@ -103,7 +103,7 @@ def test_in_a_directory_documents_that_are_no_flows_are_left_out(tmp_path):
 
 def test_a_file_that_does_not_exist_is_a_problem_of_that_file(tmp_path):
     (reading,) = collect([tmp_path / "none.yaml"]).readings
-    assert place("none.yaml", reading.problems[0]) == "none.yaml: cannot be read: No such file or directory"
+    assert format_problem("none.yaml", reading.problems[0]) == "none.yaml: cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_looks_like_a_flow(value, expected):
 
 
 def test_places_are_written_as_compilers_do():
-    assert place("f.yaml", Problem("steps[0]", "is odd", 3, 5)) == "f.yaml:3:5: steps[0]: is odd"
+    assert format_problem("f.yaml", Problem("steps[0]", "is odd", 3, 5)) == "f.yaml:3:5: steps[0]: is odd"
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_only_flows_that_surely_listen_are_suggested():
         flow_on("{{ Event.Payload.message|match:'^three$' }}", event="ReactionAdded"),
         flow_on(None),
     ]
-    assert list(words_to_try(flows)) == ["one"]
+    assert list(suggest_messages(flows)) == ["one"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyteops.convert import read
-from flyteops.document import Document, Place, parse_json, parse_yaml, to_yaml
+from flyteops.document import Document, Position, parse_json, parse_yaml, to_yaml
 from flyteops.errors import InputError
 from flyteops.model import Flow
 
@@ -122,7 +122,7 @@ def test_brackets_in_json_text_do_not_count_as_nesting():
 
 def test_places_are_known_in_json_too():
     document = parse_json(b'{"steps": [\n  {"id": "a"},\n  {"id": "b"}\n]}')
-    assert document.place(("steps", 1, "id")) == Place(3, 10)
+    assert document.place(("steps", 1, "id")) == Position(3, 10)
 
 
 @pytest.mark.parametrize("data", [b"---\na: 1\n---\n", b"a: 1\n...\n", b"a: 1\n---\n# nothing\n---\n...\n"])
@@ -132,7 +132,7 @@ def test_empty_documents_behind_the_first_are_nothing(data: bytes) -> None:
 
 def test_the_place_of_something_missing_is_where_it_should_be():
     document = parse_yaml(b"steps:\n  - id: a\n")
-    assert document.place(("steps", 0, "command")) == Place(2, 5)
+    assert document.place(("steps", 0, "command")) == Position(2, 5)
 
 
 # ----------------------------------------------------------------------------------------------------------- YAML out

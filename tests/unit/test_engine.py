@@ -7,17 +7,17 @@ import msgspec
 import pytest
 
 from flyteops.document import Document
-from flyteops.engine import FlowIndex, evaluate, evaluate_result, prepare
-from flyteops.engine.context import Moment, Snapshot
+from flyteops.engine import FlowIndex, compile_flow, evaluate, evaluate_result
+from flyteops.engine.context import DatastoreSnapshot, EvaluationContext
 from flyteops.flow.file import read_flow
-from flyteops.model import ActionState, DataItem, FlowVersion, Progress, Sibling
+from flyteops.model import ActionSnapshot, ActionState, DataItem, FlowVersion, Sibling
 from tests.support.flow import NOON as NOW
 from tests.support.flow import an_event
 
 
 def a_moment(items=()):
-    snapshot = Snapshot({item.key: item for item in items})
-    return Moment(now=NOW, seed=b"seed", datastore=snapshot, monotonic=lambda: 0.0)
+    snapshot = DatastoreSnapshot({item.key: item for item in items})
+    return EvaluationContext(now=NOW, seed=b"seed", datastore=snapshot, monotonic=lambda: 0.0)
 
 
 def a_step(step_id="", event="Said", pack="Chat", command="Shell", command_pack="Shell", labels=None, event_labels=None, **more):
@@ -33,13 +33,13 @@ def a_step(step_id="", event="Said", pack="Chat", command="Shell", command_pack=
 
 def a_flow(*steps, name="flow"):
     flow = read_flow(Document({"name": name, "steps": list(steps)}))
-    return prepare(FlowVersion(uuid=f"uuid-of-{name}", flow=flow, saved_at=NOW))
+    return compile_flow(FlowVersion(uuid=f"uuid-of-{name}", flow=flow, saved_at=NOW))
 
 
 def progress_of(*finished, last, context=None, pending=()):
     siblings = [Sibling(step_id, index, ActionState.SUCCESS) for index, step_id in enumerate(finished)]
     siblings += [Sibling(step_id, 50 + index, ActionState.PENDING) for index, step_id in enumerate([last, *pending])]
-    return Progress(
+    return ActionSnapshot(
         action_id="a1",
         name="Shell",
         pack_name="Shell",
@@ -159,7 +159,7 @@ def test_what_nobody_foresaw_spoils_one_step_only():
     def broken(key):
         raise ZeroDivisionError(key)
 
-    moment = Moment(now=NOW, seed=b"seed", datastore=broken, monotonic=lambda: 0.0)
+    moment = EvaluationContext(now=NOW, seed=b"seed", datastore=broken, monotonic=lambda: 0.0)
     flow = a_flow(a_step("a", input="{{ datastore('x') }}"), a_step("b"))
     outcome = evaluate(an_event(), FlowIndex([flow]), moment)
     assert [decision.outcome for decision in outcome.decisions] == ["failed", "ran"]
@@ -186,7 +186,7 @@ def test_an_error_in_one_step_leaves_the_others_alone_and_says_where_it_is():
 def test_a_step_that_does_not_compile_spoils_only_itself():
     sound = read_flow(Document({"name": "flow", "steps": [a_step("a"), a_step("b")]}))
     spoilt = msgspec.structs.replace(sound.steps[0], criteria="{{ 1 +")
-    flow = prepare(FlowVersion(uuid="u", flow=msgspec.structs.replace(sound, steps=(spoilt, sound.steps[1])), saved_at=NOW))
+    flow = compile_flow(FlowVersion(uuid="u", flow=msgspec.structs.replace(sound, steps=(spoilt, sound.steps[1])), saved_at=NOW))
     outcome = evaluate(an_event(), FlowIndex([flow]), a_moment())
     assert [action.step_id for action in outcome.actions] == ["b"]
     assert (outcome.decisions[0].outcome, outcome.decisions[0].path) == ("failed", "criteria")
@@ -435,7 +435,7 @@ def test_templates_of_one_event_have_a_longest_time_together_and_cheap_ones_stil
     reading = iter(range(1_000_000))
     heavy = "{% for x in l %}{% endfor %}".replace("l", "Event.Payload")
     steps = [a_step(f"heavy{number}", criteria=heavy + "true") for number in range(9)]
-    moment = Moment(now=NOW, seed=b"seed", datastore=Snapshot({}), monotonic=lambda: next(reading) / 8)
+    moment = EvaluationContext(now=NOW, seed=b"seed", datastore=DatastoreSnapshot({}), monotonic=lambda: next(reading) / 8)
     event = an_event(payload=list(range(3_000)))
     outcome = evaluate(event, FlowIndex([a_flow(*steps, a_step("cheap", criteria="true"))]), moment)
     assert "too long together" in failures(outcome)["heavy8"]

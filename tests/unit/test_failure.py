@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flyteops.engine.failure import has_failed, is_failure
-from flyteops.model import Event, EventDeclaration, Happening, PackDeclaration, PackRef
+from flyteops.model import Event, EventDeclaration, NewEvent, PackDeclaration, PackRef
 
 OUTPUT = {"stdout": "", "stderr": ""}
 RESPONSE = {"headers": {}, "body": None, "bodyType": "text", "url": "http://x.example", "elapsed": 0.1}
@@ -60,7 +60,7 @@ def test_a_result_from_before_marks_were_stored_is_judged_by_its_name_and_the_pa
 )
 def test_a_command_has_failed_by_the_mark_of_its_result_its_name_or_the_declaration_of_its_pack(event, mark, expected):
     payload = msgspec.json.encode(OUTPUT | {"exit_code": 1})
-    assert is_failure(Happening(event, payload, failure=mark), PACK) is expected
+    assert is_failure(NewEvent(event, payload, failure=mark), PACK) is expected
 
 
 @pytest.mark.parametrize("failure", [True, False])

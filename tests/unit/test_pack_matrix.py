@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from flyteops.errors import SettingsError
 from flyteops.packs.chatops.message import User
 from flyteops.packs.matrix import create
-from flyteops.packs.matrix.api import Identity
-from flyteops.packs.matrix.content import MOST_BYTES, Text, edit, markdown, message
-from flyteops.packs.matrix.settings import Settings
+from flyteops.packs.matrix.api import MatrixIdentity
+from flyteops.packs.matrix.content import MOST_BYTES, MessageText, edit, markdown, message
+from flyteops.packs.matrix.settings import MatrixSettings
 from flyteops.packs.matrix.timeline import (
-    News,
-    People,
     RoomEvent,
+    RoomMembers,
+    SyncResponse,
     display_names,
     read_events,
     read_message,
@@ -27,7 +27,7 @@ from flyteops.packs.matrix.timeline import (
 from flyteops.packs.matrix.voice import person
 from flyteops.sdk.health import run_checks
 
-OWN = Identity("@flyte:flyte.test", "Flyte Bot")
+OWN = MatrixIdentity("@flyte:flyte.test", "Flyte Bot")
 GOOD = {"FLYTE_MATRIX_HOMESERVER": "https://matrix.flyte.test", "FLYTE_MATRIX_TOKEN": "syt_secret"}
 
 
@@ -81,17 +81,17 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(" correct horse \n")
     by_file = {"FLYTE_MATRIX_TOKEN": "", "FLYTE_MATRIX_USER": "flyte", "FLYTE_MATRIX_PASSWORD_FILE": str(file)}
-    read = Settings.read(GOOD | by_file)
+    read = MatrixSettings.read(GOOD | by_file)
     assert read.account.password == " correct horse "
     assert "horse" not in repr(read)
 
 
 def test_invitations_are_for_people_and_servers_by_their_whole_names() -> None:
-    invites = Settings.read(GOOD | {"FLYTE_MATRIX_INVITES": "@ann:other.test, flyte.test"}).invites
+    invites = MatrixSettings.read(GOOD | {"FLYTE_MATRIX_INVITES": "@ann:other.test, flyte.test"}).invites
     accepted = ["@ann:other.test", "@bob:flyte.test"]
     declined = ["@bob:other.test", "@ann:other.test.evil", "@x:evil.flyte.test", "flyte.test", ""]
     assert [user for user in accepted + declined if invites.allow(user)] == accepted
-    assert not Settings.read(GOOD).invites.allow("@flyte:flyte.test")
+    assert not MatrixSettings.read(GOOD).invites.allow("@flyte:flyte.test")
 
 
 async def test_the_check_says_that_nobody_is_there() -> None:
@@ -108,8 +108,10 @@ def test_markdown_becomes_html_and_html_in_it_stays_text() -> None:
     assert text.html == "<p><strong>1</strong> &lt;b&gt;2&lt;/b&gt; [3](javascript:x)<br />\n<s>4</s></p>"
 
 
-@pytest.mark.parametrize("text", [Text('é"' * 100_000), markdown("# é\n" * 30_000), Text("\x01" * 60_000, html="<b>")])
-def test_what_is_too_large_is_cut_to_what_matrix_takes_and_says_so(text: Text) -> None:
+@pytest.mark.parametrize(
+    "text", [MessageText('é"' * 100_000), markdown("# é\n" * 30_000), MessageText("\x01" * 60_000, html="<b>")]
+)
+def test_what_is_too_large_is_cut_to_what_matrix_takes_and_says_so(text: MessageText) -> None:
     for content in (message(text, thread="$1"), edit(text, "$1")):
         assert MOST_BYTES - 100 < len(msgspec.json.encode(content)) <= MOST_BYTES
         assert content["body"].endswith(f" of {len(text.plain)} characters]")
@@ -117,19 +119,19 @@ def test_what_is_too_large_is_cut_to_what_matrix_takes_and_says_so(text: Text) -
 
 
 def test_a_text_that_is_too_large_only_with_its_format_loses_the_format() -> None:
-    content = message(Text("x" * 40_000, html="y" * 40_000))
+    content = message(MessageText("x" * 40_000, html="y" * 40_000))
     assert (content["body"], "formatted_body" in content) == ("x" * 40_000, False)
 
 
 def test_who_is_meant_by_id_is_alarmed_and_a_whole_room_never() -> None:
-    content = message(Text("@room @ann:flyte.test, and @bob:other.test:8448: look. @ann:flyte.test. a@b"))
+    content = message(MessageText("@room @ann:flyte.test, and @bob:other.test:8448: look. @ann:flyte.test. a@b"))
     assert content["m.mentions"] == {"user_ids": ["@ann:flyte.test", "@bob:other.test:8448"]}
-    assert message(Text("@room look"))["m.mentions"] == {}
+    assert message(MessageText("@room look"))["m.mentions"] == {}
 
 
 def test_a_whole_room_is_alarmed_where_the_flow_says_so() -> None:
-    assert message(Text("@room look", mentions_room=True))["m.mentions"] == {"room": True}
-    assert message(Text("a@room @rooms @room:flyte.test", mentions_room=True))["m.mentions"].get("room") is None
+    assert message(MessageText("@room look", mentions_room=True))["m.mentions"] == {"room": True}
+    assert message(MessageText("a@room @rooms @room:flyte.test", mentions_room=True))["m.mentions"].get("room") is None
 
 
 # --------------------------------------------------------------------------------------------- what strangers write
@@ -143,7 +145,7 @@ def test_what_is_no_event_is_left_out_and_the_others_are_read() -> None:
 
 @pytest.mark.parametrize("relation", [None, 5, [], "x", {"rel_type": 5}, {"m.in_reply_to": []}, {"rel_type": "m.thread"}])
 def test_a_relation_that_is_none_makes_a_message_of_its_own(relation: Any) -> None:
-    received = read_message(said("hi", **{"m.relates_to": relation}), "!r", People(OWN, {}))
+    received = read_message(said("hi", **{"m.relates_to": relation}), "!r", RoomMembers(OWN, {}))
     assert received is not None
     assert (received.message, received.thread_timestamp, received.reply_to) == ("hi", "$1", "")
     assert read_reaction(said("hi", **{"m.relates_to": relation})) is None
@@ -163,7 +165,7 @@ def test_whatever_somebody_writes_can_be_read(value: Any) -> None:
             made = RoomEvent(
                 event.type, "$1", "@ann:flyte.test", "@ann:flyte.test", content, {"prev_content": value, "age": value}
             )
-            received = read_message(made, "!r", People(OWN, display_names([made])))
+            received = read_message(made, "!r", RoomMembers(OWN, display_names([made])))
             assert isinstance(made.age, float)
             assert made.comes in (True, False)
             read_reaction(made)
@@ -181,7 +183,7 @@ def test_every_event_has_a_key_that_flyte_takes_and_that_is_its_own(event_id: st
 
 
 def test_messages_of_unknown_kinds_are_none() -> None:
-    people = People(OWN, {})
+    people = RoomMembers(OWN, {})
     kinds = ["m.key.verification.request", "org.example.poll", None, ["m.text"], 5]
     assert not [kind for kind in kinds if read_message(said("hi", msgtype=kind), "!r", people)]
     assert read_message(RoomEvent("m.room.message", "$1", "@ann:flyte.test"), "!r", people) is None
@@ -189,7 +191,7 @@ def test_messages_of_unknown_kinds_are_none() -> None:
 
 def test_what_is_said_of_a_file_is_bounded_and_only_believed_as_far_as_it_goes() -> None:
     info = {"size": -1, "mimetype": "x" * 1000}
-    received = read_message(said("y" * 1000, msgtype="m.file", url="https://evil.test/", info=info), "!r", People(OWN, {}))
+    received = read_message(said("y" * 1000, msgtype="m.file", url="https://evil.test/", info=info), "!r", RoomMembers(OWN, {}))
     assert received is not None
     assert received.media is not None
     assert (received.media.url, received.media.size) == ("", None)
@@ -198,7 +200,7 @@ def test_what_is_said_of_a_file_is_bounded_and_only_believed_as_far_as_it_goes()
 
 def test_names_come_from_ids_and_what_people_call_themselves_is_cleaned() -> None:
     shown = {"@ann:flyte.test": "bob \u202e\x00\n Lee", "@ann:other.test": "ann", "@old:flyte.test": ""}
-    people = People(OWN, shown)
+    people = RoomMembers(OWN, shown)
     assert people.user("@ann:flyte.test") == User("@ann:flyte.test", "ann", first_name="bob", last_name="Lee")
     assert people.user("@ann:other.test").name == "@ann:other.test"
     assert people.user("@old:flyte.test").first_name == "old"
@@ -234,4 +236,4 @@ def test_the_bot_is_called_by_id_or_by_name_and_colon(text: str, mentions: Any, 
 
 
 def test_news_without_anything_are_news() -> None:
-    assert msgspec.convert({"next_batch": "s1"}, News).rooms.join == {}
+    assert msgspec.convert({"next_batch": "s1"}, SyncResponse).rooms.join == {}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
-from flyteops.packs.matrix.api import Api
+from flyteops.packs.matrix.api import MatrixApi
 from flyteops.packs.matrix.settings import Account
 from tests.certificate import Certificate, server_context
 from tests.web import Answer, Asked, Web, web
@@ -34,12 +34,12 @@ class Homeserver:
     def reply(self, _: Asked) -> Answer | None:
         return next(self._answers)
 
-    def api(self, server: Web, **account: Any) -> Api:
+    def api(self, server: Web, **account: Any) -> MatrixApi:
         async def pause(seconds: float) -> None:
             self.pauses.append(seconds)
 
         given = {"token": "syt_secret"} | account
-        return Api(Account(homeserver=server.url(""), **given), "FLYTE", pause)
+        return MatrixApi(Account(homeserver=server.url(""), **given), "FLYTE", pause)
 
 
 async def send(*answers: Answer | None) -> tuple[Homeserver, list[str], str]:

@@ -12,7 +12,7 @@ import pytest
 
 from flyteops.errors import SettingsError
 from flyteops.packs import shell
-from flyteops.packs.shell import Limits, Output, run_script
+from flyteops.packs.shell import Output, ShellLimits, run_script
 from flyteops.sdk import Event
 from flyteops.sdk.testing import PackTester
 
@@ -143,7 +143,7 @@ async def test_output_that_the_server_accepts_is_not_cut() -> None:
 
 
 async def test_huge_output_is_read_to_its_end_and_not_kept() -> None:
-    result = await run_script("head -c 200000000 /dev/zero; echo end >&2", Limits(output=10))
+    result = await run_script("head -c 200000000 /dev/zero; echo end >&2", ShellLimits(output=10))
     assert result.stderr == "end\n[stdout was cut: 10 of 200000000 bytes are kept]"
 
 
@@ -162,7 +162,7 @@ async def test_a_script_that_does_not_listen_to_reason_is_killed_by_force(tmp_pa
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:
         script = f"exec 9>{pipe}; echo started >&9; trap '' TERM; while :; do sleep 1000; done"
-        assert (await run_script(script, Limits(timeout=0.2))).exit_code == 124
+        assert (await run_script(script, ShellLimits(timeout=0.2))).exit_code == 124
         assert await held.read() == b"started\n"
 
 
@@ -175,7 +175,7 @@ async def test_a_child_in_the_background_does_not_hang_the_pack() -> None:
 async def test_a_script_is_killed_when_its_caller_gives_up(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     async with watched(pipe) as held:
-        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000 & wait", Limits()))
+        running = asyncio.create_task(run_script(f"exec 9>{pipe}; echo started >&9; sleep 1000 & wait", ShellLimits()))
         assert await held.readline() == b"started\n"
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -291,7 +291,7 @@ def test_wrong_settings_are_reported_at_once() -> None:
 
 
 def test_the_defaults_are_generous() -> None:
-    assert Limits() == Limits(timeout=3600, output=1024 * 1024)
+    assert ShellLimits() == ShellLimits(timeout=3600, output=1024 * 1024)
     assert Output("", "", 0) == Output(stdout="", stderr="", exit_code=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from flyteops.errors import ForbiddenError, SettingsError
 from flyteops.packs.slack import create
-from flyteops.packs.slack.pack import LONGEST_TEXT
+from flyteops.packs.slack.pack import MAX_TEXT_LENGTH
 from flyteops.sdk import Event, fatal
 from flyteops.sdk.health import run_checks
 from flyteops.sdk.testing import PackTester
@@ -161,14 +161,14 @@ async def test_input_that_cannot_be_read_is_fatal_as_with_the_original(slack: Sl
 
 
 async def test_a_text_beyond_what_slack_keeps_is_cut_and_says_so(slack: Slack) -> None:
-    text = "é" * (LONGEST_TEXT + 1)
+    text = "é" * (MAX_TEXT_LENGTH + 1)
     async with running(slack) as tester:
         exact = await tester.run("SendMessage", {"message": text[:-1], "channelId": "C1"})
         cut = await tester.run("SendMessage", {"message": text, "channelId": "C1"})
     assert (exact.name, cut.name, cut.payload["message"]) == ("MessageSent", "MessageSent", text)
     first, second = (call["text"] for call in slack.called("chat.postMessage"))
     assert first == text[:-1]
-    assert len(second) == LONGEST_TEXT
+    assert len(second) == MAX_TEXT_LENGTH
     assert second.endswith("é\n[cut: the first 40000 of 40001 characters]")
 
 

@@ -346,7 +346,7 @@ async def test_what_is_in_hand_when_the_pack_stops_still_arrives(slack: Slack, m
 
 async def test_when_too_much_is_in_hand_slack_is_asked_to_come_again(slack: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "ACKNOWLEDGE_WITHIN", 0.05)
-    monkeypatch.setattr(intake, "_MOST_AT_ONCE", 1)
+    monkeypatch.setattr(intake, "_MAX_AT_ONCE", 1)
     async with running(slack) as tester:
         release = tester.server.hold(on="/events")
         await slack.happen(HELLO)

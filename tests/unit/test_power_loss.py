@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from flyteops_chaos import block_log
-from flyteops_chaos.block_log import Answer, Make, Move, Remove, Sync, Truncate, Write
+from flyteops_chaos.block_log import FileCreation, FileRemoval, FileRename, FileSync, FileTruncation, FileWrite, SocketSend
 from flyteops_chaos.disk import Disk
 
 ROOT = "/store"
@@ -34,52 +34,54 @@ def left(tmp_path):
     return left
 
 
-MADE = (Make(PATH), Sync(ROOT, 1))
+MADE = (FileCreation(PATH), FileSync(ROOT, 1))
 
 
 def test_what_was_synced_is_left(left):
-    assert left(*MADE, Write(PATH, 0, b"abc"), Write(PATH, 1, b"X"), Sync(PATH, 4)) == {"db": b"aXc"}
+    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 1, b"X"), FileSync(PATH, 4)) == {"db": b"aXc"}
 
 
 def test_what_was_not_synced_is_lost(left):
-    assert left(*MADE, Write(PATH, 0, b"abc"), Sync(PATH, 3), Write(PATH, 0, b"xyz"), Truncate(PATH, 1)) == {"db": b"abc"}
+    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileSync(PATH, 3), FileWrite(PATH, 0, b"xyz"), FileTruncation(PATH, 1)) == {
+        "db": b"abc"
+    }
 
 
 def test_what_was_written_while_a_sync_was_under_way_is_lost(left):
-    assert left(*MADE, Write(PATH, 0, b"abc"), Write(PATH, 0, b"xyz"), Sync(PATH, 3)) == {"db": b"abc"}
+    assert left(*MADE, FileWrite(PATH, 0, b"abc"), FileWrite(PATH, 0, b"xyz"), FileSync(PATH, 3)) == {"db": b"abc"}
 
 
 def test_a_file_is_lost_unless_its_directory_is_synced(left):
-    assert left(Make(PATH), Write(PATH, 0, b"abc"), Sync(PATH, 2)) == {}
+    assert left(FileCreation(PATH), FileWrite(PATH, 0, b"abc"), FileSync(PATH, 2)) == {}
 
 
 def test_a_directory_is_lost_with_all_that_is_in_it_unless_the_one_above_is_synced(left):
     inner = f"{ROOT}/data"
     made = (
-        Make(inner, is_directory=True),
-        Make(f"{inner}/db"),
-        Sync(inner, 2),
-        Write(f"{inner}/db", 0, b"a"),
-        Sync(f"{inner}/db", 4),
+        FileCreation(inner, is_directory=True),
+        FileCreation(f"{inner}/db"),
+        FileSync(inner, 2),
+        FileWrite(f"{inner}/db", 0, b"a"),
+        FileSync(f"{inner}/db", 4),
     )
     assert left(*made) == {}
-    assert left(*made, Sync(ROOT, 5)) == {"data/db": b"a"}
+    assert left(*made, FileSync(ROOT, 5)) == {"data/db": b"a"}
 
 
 def test_a_removed_file_is_there_again_unless_its_directory_is_synced(left):
-    removed = (*MADE, Write(PATH, 0, b"a"), Sync(PATH, 3), Remove(PATH))
+    removed = (*MADE, FileWrite(PATH, 0, b"a"), FileSync(PATH, 3), FileRemoval(PATH))
     assert left(*removed) == {"db": b"a"}
-    assert left(*removed, Sync(ROOT, 5)) == {}
+    assert left(*removed, FileSync(ROOT, 5)) == {}
 
 
 def test_a_file_that_got_another_name_has_one_of_both(left):
-    moved = (*MADE, Write(PATH, 0, b"a"), Sync(PATH, 3), Move(PATH, f"{ROOT}/new"))
+    moved = (*MADE, FileWrite(PATH, 0, b"a"), FileSync(PATH, 3), FileRename(PATH, f"{ROOT}/new"))
     assert left(*moved) == {"db": b"a"}
-    assert left(*moved, Sync(ROOT, 5)) == {"new": b"a"}
+    assert left(*moved, FileSync(ROOT, 5)) == {"new": b"a"}
 
 
 def test_what_was_not_synced_may_be_there_in_part(left):
-    operations = (*MADE, Write(PATH, 0, b"a" * 1024), Sync(PATH, 3), Write(PATH, 0, b"b" * 1024))
+    operations = (*MADE, FileWrite(PATH, 0, b"a" * 1024), FileSync(PATH, 3), FileWrite(PATH, 0, b"b" * 1024))
     found = {left(*operations, chance=Random(seed))["db"] for seed in range(40)}
     halves = {(content[:512], content[512:]) for content in found}
     old, new = b"a" * 512, b"b" * 512
@@ -87,7 +89,7 @@ def test_what_was_not_synced_may_be_there_in_part(left):
 
 
 def test_files_elsewhere_do_not_matter(left):
-    assert left(Make("/tmp/x"), Write("/tmp/x", 0, b"a"), Remove("/tmp/x"), Sync("/tmp", 9)) == {}
+    assert left(FileCreation("/tmp/x"), FileWrite("/tmp/x", 0, b"a"), FileRemoval("/tmp/x"), FileSync("/tmp", 9)) == {}
 
 
 def test_the_log_tells_what_was_done_in_order():
@@ -107,16 +109,16 @@ def test_the_log_tells_what_was_done_in_order():
         f'5 mkdir("{escaped("/c")}", 0777) = 0',
     ]
     assert block_log.read(lines) == [
-        (0, Make("/store/db")),
-        (1, Write("/store/db", 4096, b"abc")),
-        (3, Write("/store/db", 8192, b"d")),
-        (5, Sync("/store/db", 2)),
-        (6, Answer(40000, b"HTTP/1.1 202")),
-        (7, Answer(40000, b"abc")),
-        (8, Truncate("/store/db", 100)),
-        (9, Remove("/store/db")),
-        (10, Move("/a", "/b")),
-        (11, Make("/c", is_directory=True)),
+        (0, FileCreation("/store/db")),
+        (1, FileWrite("/store/db", 4096, b"abc")),
+        (3, FileWrite("/store/db", 8192, b"d")),
+        (5, FileSync("/store/db", 2)),
+        (6, SocketSend(40000, b"HTTP/1.1 202")),
+        (7, SocketSend(40000, b"abc")),
+        (8, FileTruncation("/store/db", 100)),
+        (9, FileRemoval("/store/db")),
+        (10, FileRename("/a", "/b")),
+        (11, FileCreation("/c", is_directory=True)),
     ]
 
 
@@ -132,4 +134,4 @@ def test_what_failed_and_what_goes_elsewhere_is_not_in_the_log():
 
 def test_a_short_write_counts_as_far_as_it_came():
     line = f'5 pwrite64(7<{escaped(PATH)}>, "{escaped(b"abc")}", 3, 0) = 2'
-    assert block_log.read([line]) == [(0, Write(PATH, 0, b"ab"))]
+    assert block_log.read([line]) == [(0, FileWrite(PATH, 0, b"ab"))]

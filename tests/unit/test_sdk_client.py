@@ -377,7 +377,7 @@ async def test_results_that_could_not_be_handed_in_are_an_error_at_the_end() -> 
     server.ask("Work")
     async with Client(API, transport=server) as client:
         declaration = worker(stop_timeout=0, health_port=None).declaration()
-        session = Session(declaration, client, ManualClock(datetime.now(UTC)), last_words_timeout=0)
+        session = Session(declaration, client, ManualClock(datetime.now(UTC)), report_timeout=0)
         running = asyncio.create_task(session.run())
         await settle()
         session.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flyteops.retry import LONGEST_DESCRIPTION, describe
+from flyteops.retry import MAX_DESCRIPTION_LENGTH, describe
 from flyteops.sdk import Event, Pack, fatal
 from flyteops.sdk.client import Client
 from flyteops.sdk.session import Session
@@ -92,9 +92,9 @@ async def test_an_error_of_generators_that_a_command_awaits_is_fatal() -> None:
 
 def test_a_description_has_a_limit_and_says_so() -> None:
     text = describe(ValueError("x" * 1_000_000))
-    assert len(text) == LONGEST_DESCRIPTION
+    assert len(text) == MAX_DESCRIPTION_LENGTH
     assert text.endswith("[cut: 1000012 characters]")
-    assert len(describe(ExceptionGroup("many", [ValueError("y" * 1000)] * 1000))) == LONGEST_DESCRIPTION
+    assert len(describe(ExceptionGroup("many", [ValueError("y" * 1000)] * 1000))) == MAX_DESCRIPTION_LENGTH
 
 
 def test_groups_within_groups_have_a_limit() -> None:
@@ -115,7 +115,7 @@ async def test_a_huge_message_is_answered_with_its_beginning() -> None:
             event = await tester.run("Do")
     finally:
         logging.getLogger("flyte.pack").disabled = False
-    assert len(event.payload) == LONGEST_DESCRIPTION
+    assert len(event.payload) == MAX_DESCRIPTION_LENGTH
 
 
 @pytest.mark.parametrize("change", [object(), float("nan"), {1, 2}, 10**400, "\ud800"])
@@ -218,7 +218,7 @@ async def test_a_command_that_swallows_cancellation_is_answered_with_fatal_when_
     action_id = server.ask("Do")
     async with Client(API, transport=server) as client:
         declaration = answering(handler, stop_timeout=0, health_port=None).declaration()
-        session = Session(declaration, client, ManualClock(datetime.now(UTC)), last_words_timeout=0.1)
+        session = Session(declaration, client, ManualClock(datetime.now(UTC)), report_timeout=0.1)
         running = asyncio.create_task(session.run())
         await settle()
         session.stop()

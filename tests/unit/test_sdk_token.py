@@ -10,7 +10,7 @@ from flyteops.errors import SettingsError, UnauthorizedError
 from flyteops.sdk import Environment, Event, Pack
 from flyteops.sdk.client import Client
 from flyteops.sdk.testing import API, FakeServer, PackTester
-from flyteops.sdk.token import Token
+from flyteops.sdk.token import TokenSource
 
 DONE = Event("Done")
 
@@ -76,7 +76,7 @@ def test_a_token_and_a_file_for_it_contradict_each_other(file: Path) -> None:
 
 
 def test_a_token_in_a_file_is_read_again_when_it_changes(file: Path) -> None:
-    token = Token("first", file)
+    token = TokenSource("first", file)
     assert token.value == "first"
     file.write_text("second token!".replace(" ", "-"))
     assert token.value == "second-token!"
@@ -86,7 +86,7 @@ def test_a_token_behind_a_link_is_read_again_when_the_link_leads_elsewhere(file:
     (tmp_path / "next").write_text("third\n")
     link = tmp_path / "link"
     link.symlink_to(file)
-    token = Token("first", link)
+    token = TokenSource("first", link)
     assert token.value == "first"
     (tmp_path / "new").symlink_to(tmp_path / "next")
     (tmp_path / "new").rename(link)
@@ -94,7 +94,7 @@ def test_a_token_behind_a_link_is_read_again_when_the_link_leads_elsewhere(file:
 
 
 def test_a_file_that_looks_as_before_is_read_again_when_its_token_is_refused(file: Path) -> None:
-    token = Token("first", file)
+    token = TokenSource("first", file)
     before = (token.value, file.stat())
     file.write_text("other\n")
     os.utime(file, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
@@ -106,7 +106,7 @@ def test_a_file_that_looks_as_before_is_read_again_when_its_token_is_refused(fil
 
 def test_a_file_that_is_away_for_a_while_does_not_take_the_token_away(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    token = Token("first", file)
+    token = TokenSource("first", file)
     file.unlink()
     assert [token.value, token.value] == ["first", "first"]
     file.write_text("\n")
@@ -158,5 +158,5 @@ async def test_health_says_that_the_token_is_refused() -> None:
 
 
 def test_a_pack_without_a_token_shows_none() -> None:
-    assert Token(None).value is None
-    assert not Token(None).replaces(None)
+    assert TokenSource(None).value is None
+    assert not TokenSource(None).replaces(None)

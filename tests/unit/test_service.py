@@ -5,9 +5,9 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from flyteops.engine import prepare
+from flyteops.engine import compile_flow
 from flyteops.errors import ConflictError, InputError, NotFoundError, StoreError, UnavailableError
-from flyteops.model import DataItem, Flow, FlowVersion, Happening, PackDeclaration
+from flyteops.model import DataItem, Flow, FlowVersion, NewEvent, PackDeclaration
 from flyteops.service import MaintenanceSettings, SeedSource, Service
 from flyteops.service.flow import VersionCache
 from flyteops.service.maintenance import run_all
@@ -57,7 +57,7 @@ async def register(service, *names, **labels):
 async def begun(service):
     """An execution of the chain whose first action has been taken; returns that action."""
     await register(service, "Source", "Worker")
-    await service.accept_event("Source", Happening("Said", b"null"))
+    await service.accept_event("Source", NewEvent("Said", b"null"))
     (action,) = await service.take("Worker")
     return action
 
@@ -71,10 +71,10 @@ async def test_a_long_text_of_an_event_or_a_result_is_handed_on(service, length)
     await register(service, "Source", "Worker")
     text = "x" * length
     payload = msgspec.json.encode({"stdout": text})
-    await service.accept_event("Source", Happening("Said", payload))
+    await service.accept_event("Source", NewEvent("Said", payload))
     (action,) = await service.take("Worker")
     assert msgspec.json.decode(action.input) == {"message": f"Output: {text}"}
-    await service.complete("Worker", action.action_id, Happening("Done", payload))
+    await service.complete("Worker", action.action_id, NewEvent("Done", payload))
     (following,) = await service.take("Worker")
     assert msgspec.json.decode(following.input) == [f"Output: {text}", text]
 
@@ -86,7 +86,7 @@ async def test_an_execution_goes_on_with_the_version_it_began_with(service):
     await service.flows.save(CHAIN)
     action = await begun(service)
     await service.flows.save(a_flow(a_step("other", "Said", "Source")))
-    await service.complete("Worker", action.action_id, Happening("Done", b'"on"'))
+    await service.complete("Worker", action.action_id, NewEvent("Done", b'"on"'))
     (following,) = await service.take("Worker")
     assert following.input == b'"on"'
 
@@ -96,7 +96,7 @@ async def test_an_execution_goes_on_after_a_restart_although_its_flow_is_gone(st
     action = await begun(service)
     await service.flows.delete("flow")
     again = await started(store, clock)
-    await again.complete("Worker", action.action_id, Happening("Done", b'"on"'))
+    await again.complete("Worker", action.action_id, NewEvent("Done", b'"on"'))
     assert (await again.take("Worker"))[0].input == b'"on"'
 
 
@@ -104,7 +104,7 @@ async def test_a_deleted_flow_does_not_begin_anything(service):
     await service.flows.save(CHAIN)
     await service.flows.delete("flow")
     await register(service, "Source", "Worker")
-    await service.accept_event("Source", Happening("Said", b"null"))
+    await service.accept_event("Source", NewEvent("Said", b"null"))
     assert not await service.take("Worker")
     with pytest.raises(NotFoundError):
         await service.flows.delete("flow")
@@ -127,8 +127,8 @@ async def test_the_same_result_again_changes_nothing(service):
     await service.flows.save(CHAIN)
     action = await begun(service)
     for _ in range(3):
-        await service.complete("Worker", action.action_id, Happening("Done", b'{"a": 1}'))
-    await service.complete("Worker", action.action_id, Happening("Done", b'{"a":1}'))
+        await service.complete("Worker", action.action_id, NewEvent("Done", b'{"a": 1}'))
+    await service.complete("Worker", action.action_id, NewEvent("Done", b'{"a":1}'))
     (execution,) = await service.audit.list_executions(ExecutionFilter())
     assert [one.step_id for one in execution.actions] == ["first", "second"]
     assert len(await service.audit.list_events(EventFilter(event_name="Done"))) == 1
@@ -138,31 +138,31 @@ async def test_the_same_result_again_changes_nothing(service):
 async def test_another_result_is_a_conflict(service, name, payload):
     await service.flows.save(CHAIN)
     action = await begun(service)
-    await service.complete("Worker", action.action_id, Happening("Done", b"1"))
+    await service.complete("Worker", action.action_id, NewEvent("Done", b"1"))
     with pytest.raises(ConflictError, match="another result"):
-        await service.complete("Worker", action.action_id, Happening(name, payload))
+        await service.complete("Worker", action.action_id, NewEvent(name, payload))
 
 
 async def test_a_pack_that_could_not_have_taken_an_action_may_not_complete_it(service):
     await service.flows.save(a_flow(a_step("first", "Said", "Source", packLabels={"env": "lab"})))
     await register(service, "Source", "Worker")
     await register(service, "Worker", env="lab")
-    await service.accept_event("Source", Happening("Said", b"null"))
+    await service.accept_event("Source", NewEvent("Said", b"null"))
     assert not await service.take("Worker")
     (action,) = await service.take("Worker.env.lab")
     for pack_id in ("Worker", "Source"):
         with pytest.raises(ConflictError, match="not for pack"):
-            await service.complete(pack_id, action.action_id, Happening("Done", b"1"))
-    await service.complete("Worker.env.lab", action.action_id, Happening("Done", b"1"))
+            await service.complete(pack_id, action.action_id, NewEvent("Done", b"1"))
+    await service.complete("Worker.env.lab", action.action_id, NewEvent("Done", b"1"))
 
 
 async def test_an_action_that_nobody_has_taken_takes_no_result(service):
     await service.flows.save(CHAIN)
     await register(service, "Source", "Worker")
-    event_id = await service.accept_event("Source", Happening("Said", b"null"))
+    event_id = await service.accept_event("Source", NewEvent("Said", b"null"))
     (decision,) = (await service.audit.get_event(event_id)).decisions
     with pytest.raises(ConflictError, match="only a PENDING action"):
-        await service.complete("Worker", decision.action_id, Happening("Done", b"1"))
+        await service.complete("Worker", decision.action_id, NewEvent("Done", b"1"))
 
 
 # ---------------------------------------------------------------------------------------------------------- datastore
@@ -173,10 +173,10 @@ async def test_a_template_sees_the_datastore_as_it_is_when_the_event_comes(servi
     await register(service, "Source", "Worker")
     for value in (b"one", b"two"):
         assert await service.data.save(DataItem("motto", "text/plain", value)) == (value == b"one")
-        await service.accept_event("Source", Happening("Said", b"null"))
+        await service.accept_event("Source", NewEvent("Said", b"null"))
     assert [(await service.take("Worker"))[0].input for _ in range(2)] == [b'"one"', b'"two"']
     await service.data.delete("motto")
-    event_id = await service.accept_event("Source", Happening("Said", b"null"))
+    event_id = await service.accept_event("Source", NewEvent("Said", b"null"))
     (decision,) = (await service.audit.get_event(event_id)).decisions
     assert decision.outcome == "failed"
 
@@ -192,7 +192,7 @@ async def test_an_item_without_a_value_is_refused(service):
 async def test_events_takes_and_results_are_seen_at_once_and_stored_at_the_next_sweep(store, clock, service):
     await register(service, "Source")
     clock.forward(minutes=5)
-    await service.accept_event("Source", Happening("Said", b"null"))
+    await service.accept_event("Source", NewEvent("Said", b"null"))
     assert (await service.packs.get("Source")).last_seen_at == clock.now
     assert (await store.find_pack("Source")).last_seen_at == NOON
     await service.run_maintenance()
@@ -211,9 +211,9 @@ async def test_registering_again_moves_last_seen_forward_only(clock, service):
 
 async def test_the_sender_is_the_pack_that_registered_last_under_its_id(service):
     await register(service, "Sh", k="v")
-    await service.accept_event("Sh.k.v", Happening("Said", b"null"))
+    await service.accept_event("Sh.k.v", NewEvent("Said", b"null"))
     await register(service, "Sh.k.v")
-    event_id = await service.accept_event("Sh.k.v", Happening("Said", b"null"))
+    event_id = await service.accept_event("Sh.k.v", NewEvent("Said", b"null"))
     assert (await service.audit.get_event(event_id)).event.pack.name == "Sh.k.v"
 
 
@@ -224,7 +224,7 @@ async def test_what_is_older_than_it_is_kept_goes(store, clock):
     service = await started(store, clock, keep_for=timedelta(days=1))
     await service.flows.save(CHAIN)
     action = await begun(service)
-    await service.complete("Worker", action.action_id, Happening("Done", b"1"))
+    await service.complete("Worker", action.action_id, NewEvent("Done", b"1"))
     clock.forward(hours=23)
     await service.run_maintenance()
     assert len(await service.audit.list_executions(ExecutionFilter())) == 1
@@ -292,7 +292,7 @@ def test_seeds_differ_and_depend_on_the_secret_alone():
 
 
 def a_version(number, description):
-    return prepare(FlowVersion(f"uuid-{number}", Flow("flow", description), NOON))
+    return compile_flow(FlowVersion(f"uuid-{number}", Flow("flow", description), NOON))
 
 
 def test_old_versions_make_room_for_others_by_their_size():

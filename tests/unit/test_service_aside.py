@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 
 from flyteops.errors import NotFoundError, UnavailableError
-from flyteops.flow.schedule import zone
-from flyteops.model import ActionState, Happening, PackDeclaration
+from flyteops.flow.schedule import get_time_zone
+from flyteops.model import ActionState, NewEvent, PackDeclaration
 from flyteops.service import AuditFilter, TokenRequest
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
@@ -74,13 +74,13 @@ async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_i
     (zones / ZONE).rename(zones / "away")
     zoneinfo.ZoneInfo.clear_cache()
     with pytest.raises(ValueError, match="not a time zone that this computer knows"):
-        zone(ZONE)
+        get_time_zone(ZONE)
 
     restarted = await started(store, clocks)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             clocks.forward(minutes=1)
-            await restarted.advance()
+            await restarted.process_due()
     assert await inputs(restarted) == [b'"good"'] * 3
     states = {each.action_id: each.state for each in await restarted.audit.list_actions(ActionFilter())}
     assert states[leased.action_id] is ActionState.FATAL
@@ -94,7 +94,7 @@ async def test_a_schedule_whose_zone_is_not_known_stops_nothing_and_fires_once_i
 
     (zones / "away").rename(zones / ZONE)
     clocks.forward(minutes=1)
-    await restarted.advance()
+    await restarted.process_due()
     assert await inputs(restarted) == [b'"bad"', b'"good"']
     assert not restarted.health.problems()
     assert not restarted.health.warnings()
@@ -108,21 +108,21 @@ async def test_what_is_set_aside_is_not_tried_again_at_once(store, clocks, zones
     (zones / ZONE).unlink()
     zoneinfo.ZoneInfo.clear_cache()
     clocks.forward(minutes=1)
-    next_at = await service.advance()
+    next_at = await service.process_due()
     assert next_at > clocks.now
     assert await inputs(service) == [b'"good"']
     failures = {problem.failures for problem in service.health.problems()}
     assert (len(service.health.problems()), failures) == (250, {1})
     clocks.forward(seconds=1)
-    await service.advance()
+    await service.process_due()
     assert {problem.failures for problem in service.health.problems()} == {1}
     clocks.forward(seconds=5)
-    await service.advance()
+    await service.process_due()
     assert {problem.failures for problem in service.health.problems()} == {2}
     assert len(service.health.warnings()) == 6
     await service.flows.delete("bad")
     clocks.forward(minutes=2)
-    await service.advance()
+    await service.process_due()
     assert not service.health.problems()
 
 
@@ -212,7 +212,7 @@ async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(
     damage(tmp_path, "UPDATE flow_version SET flow = CAST('{' || flow AS BLOB) WHERE instr(flow, CAST('next' AS BLOB))")
     restarted = await started(store, clocks)
     clocks.forward(minutes=1)
-    await restarted.advance()
+    await restarted.process_due()
     assert {kind for kind, _ in kinds(restarted)} == {"action", "flow version"}
     with pytest.raises(UnavailableError, match=r"cannot be read.*send the result again later"):
         await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
@@ -220,7 +220,7 @@ async def test_an_execution_of_a_version_that_cannot_be_read_waits_until_it_can(
     clocks.forward(seconds=6)
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert await taken(restarted)
-    await restarted.advance()
+    await restarted.process_due()
     assert not restarted.health.problems()
 
 
@@ -231,7 +231,7 @@ async def test_an_action_that_cannot_be_read_keeps_no_other_lease(store, clocks,
     second = await taken(service)
     damage(tmp_path, f"UPDATE action SET context = x'7b' WHERE action_id = '{first.action_id}'")
     clocks.forward(minutes=1)
-    await service.advance()
+    await service.process_due()
     states = {each.action_id: each.state for each in await service.audit.list_actions(ActionFilter())}
     assert states == {first.action_id: ActionState.PENDING, second.action_id: ActionState.FATAL}
     assert kinds(service) == {("action", first.action_id)}
@@ -245,10 +245,10 @@ async def test_work_that_was_done_while_the_server_was_away_is_accepted(store, c
     action = await begin(service, a_step(terms={"timeout": "4s", "retry": {"attempts": 3, "backoff": "0s"}}))
     clocks.forward(seconds=8)
     restarted = await started(store, clocks)
-    await restarted.advance()
+    await restarted.process_due()
     assert not await restarted.take("Worker")
     clocks.forward(seconds=3)
-    await restarted.advance()
+    await restarted.process_due()
     await restarted.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert (await restarted.audit.list_actions(ActionFilter()))[0].state is ActionState.SUCCESS
 
@@ -260,7 +260,7 @@ async def test_a_server_that_was_frozen_lets_leases_begin_anew(store, clocks, ca
     await asyncio.sleep(0)  # it has begun
     clocks.forward(seconds=8)
     # Something that is due wakes it up, as the end of its pause does.
-    await service.accept_event("Source", Happening("Woken", b"null"))
+    await service.accept_event("Source", NewEvent("Woken", b"null"))
     clocks.forward(seconds=1)
     await asyncio.wait_for(service.take("Worker", wait=timedelta(minutes=1)), 20)
     keeping.cancel()
@@ -277,5 +277,5 @@ async def test_a_lease_that_began_anew_ends_like_any_other(store, clocks):
     clocks.forward(seconds=8)
     restarted = await started(store, clocks)
     clocks.forward(seconds=4)
-    await restarted.advance()
+    await restarted.process_due()
     assert (await restarted.audit.list_actions(ActionFilter()))[0].state is ActionState.FATAL

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from flyteops.document import Document
 from flyteops.errors import ConflictError, ForbiddenError, InputError
 from flyteops.flow.file import read_flow
-from flyteops.model import FATAL, DataItem, Happening, PackDeclaration
+from flyteops.model import FATAL, DataItem, NewEvent, PackDeclaration
 from flyteops.service import Service
 from flyteops.service.auditlog.log import AuditFilter
 from flyteops.service.encryption import Encryptor
@@ -55,7 +55,7 @@ async def asked(service, command_input, payload=b"{}", **more):
     await service.flows.save(read_flow(Document({"name": "flow", "steps": [step | more]})))
     for name in ("Source", "Worker"):
         await service.packs.register(PackDeclaration(name=name))
-    await service.accept_event("Source", Happening("Said", payload))
+    await service.accept_event("Source", NewEvent("Said", payload))
     return await service.take("Worker")
 
 
@@ -144,15 +144,15 @@ async def test_a_reference_in_an_event_is_only_text(service, store):
 async def test_a_value_that_a_pack_tells_is_masked_however_it_is_written(service):
     [claimed] = await asked(service, "{{ secret('db') }}")
     for written in (json.dumps({"stdout": VALUE}), json.dumps({"stdout": f"say {VALUE}\n"}, ensure_ascii=False)):
-        await service.accept_event("Worker", Happening("Told", written.encode()))
-    await service.complete("Worker", claimed.action_id, Happening("Done", json.dumps(VALUE).encode()))
+        await service.accept_event("Worker", NewEvent("Told", written.encode()))
+    await service.complete("Worker", claimed.action_id, NewEvent("Done", json.dumps(VALUE).encode()))
     text = await shown(service)
     assert "word & $(x)" not in text
 
 
 async def test_an_action_whose_secret_is_gone_fails_and_says_so(service):
     await asked(service, {"a": "{{ secret('db') }}"})
-    await service.accept_event("Source", Happening("Said", b"{}"))
+    await service.accept_event("Source", NewEvent("Said", b"{}"))
     await service.data.delete("db")
     assert await service.take("Worker") == []
     execution = (await service.audit.list_executions(ExecutionFilter()))[0]
@@ -162,7 +162,7 @@ async def test_an_action_whose_secret_is_gone_fails_and_says_so(service):
 
 async def test_a_secret_outlives_a_restart_and_a_change_of_keys(service, store):
     await asked(service, "{{ secret('db') }}")
-    await service.accept_event("Source", Happening("Said", b"{}"))
+    await service.accept_event("Source", NewEvent("Said", b"{}"))
     await started(store, NEW, OLD)
     again = await started(store, NEW)
     [claimed] = await again.take("Worker")
@@ -196,7 +196,7 @@ async def test_a_secret_that_no_key_decrypts_is_not_reported_as_missing(service,
 @pytest.mark.parametrize("keys", [(NEW,), ()])
 async def test_an_action_from_before_the_key_was_lost_fails_and_is_not_handed_out_with_a_reference(service, store, keys):
     await asked(service, {"a": "{{ secret('db') }}"})
-    await service.accept_event("Source", Happening("Said", b"{}"))
+    await service.accept_event("Source", NewEvent("Said", b"{}"))
     other = await started(store, *keys)
     assert await other.take("Worker") == []
     execution = (await other.audit.list_executions(ExecutionFilter()))[0]
@@ -220,8 +220,8 @@ async def test_servers_take_over_secrets_from_each_other(service, store, monkeyp
     # The file has one server; what another would see is what this one sees when it looks anew.
     other = await started(store, OLD)
     await service.data.save(a_secret("token", "other value"))
-    around = await store.look_around()
-    monkeypatch.setattr(store, "look_around", lambda: _soon(type(around)(notes=1)))
+    around = await store.read_change_counters()
+    monkeypatch.setattr(store, "read_change_counters", lambda: _soon(type(around)(notes=1)))
     await other.refresh()
     assert [item.key for item in other.data.list()] == ["db", "token"]
 

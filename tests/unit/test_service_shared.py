@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from flyteops.errors import NotFoundError, UnavailableError
-from flyteops.model import ActionState, DataItem, Happening, PackDeclaration
+from flyteops.model import ActionState, DataItem, NewEvent, PackDeclaration
 from flyteops.service import Service
-from flyteops.storage.base import ActionFilter, Surroundings
+from flyteops.storage.base import ActionFilter, ChangeCounters
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import a_flow, a_step
@@ -22,9 +22,9 @@ class Shared(SqliteStore):
     ahead = timedelta(0)
     clock = Clock()
 
-    async def look_around(self) -> Surroundings:
+    async def read_change_counters(self) -> ChangeCounters:
         self.looks += 1
-        return Surroundings(self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead)
+        return ChangeCounters(self.looks, self.looks, self.looks, self.looks, self.clock() + self.ahead)
 
 
 @pytest.fixture
@@ -78,11 +78,11 @@ async def test_a_result_is_decided_by_the_version_that_its_execution_began_with_
     for name in ("Source", "Worker"):
         await one.packs.register(PackDeclaration(name=name))
     await one.flows.save(a_flow(a_step()))
-    await one.accept_event("Source", Happening("Said", b"null"))
+    await one.accept_event("Source", NewEvent("Said", b"null"))
     await one.flows.save(a_flow(a_step(event="Heard")))
     await other.refresh()
     (claimed,) = await other.take("Worker")
-    await other.complete("Worker", claimed.action_id, Happening("Done", b"null"))
+    await other.complete("Worker", claimed.action_id, NewEvent("Done", b"null"))
     assert [status.state for status in await other.audit.list_actions(ActionFilter())] == [ActionState.SUCCESS]
 
 
@@ -90,25 +90,25 @@ async def test_a_server_whose_clock_differs_from_that_of_the_store_processes_no_
     store.ahead = timedelta(minutes=10)
     await one.refresh()
     with pytest.raises(UnavailableError, match="differ by 600 s; set it right"):
-        await one.advance()
+        await one.process_due()
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "The clock of this server and that of its store differ by 600 s; set it right."
         " Until then, this server processes no timers."
     ]
     store.ahead = timedelta(0)
     await one.refresh()
-    await one.advance()
+    await one.process_due()
 
 
 async def test_no_command_is_lost_when_the_clock_of_a_shared_store_is_set_forward_with_that_of_the_server(one, clock):
     for name in ("Source", "Worker"):
         await one.packs.register(PackDeclaration(name=name))
     await one.flows.save(a_flow(a_step(terms={"timeout": "1m"})))
-    await one.accept_event("Source", Happening("Said", b"null"))
+    await one.accept_event("Source", NewEvent("Said", b"null"))
     await one.take("Worker")
-    await one.advance()
+    await one.process_due()
     clock.set(hours=2)
-    await one.advance()
+    await one.process_due()
     assert [status.state for status in await one.audit.list_actions(ActionFilter())] == [ActionState.PENDING]
 
 

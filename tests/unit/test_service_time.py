@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from flyteops.errors import BusyError, ConflictError, LateError, OutcomeUnknownError, UnavailableError
-from flyteops.model import ActionState, Happening, PackDeclaration
+from flyteops.model import ActionState, NewEvent, PackDeclaration
 from flyteops.service import SeedSource, Service
 from flyteops.service.longpoll import LongPolls
 from flyteops.service.timer import ClockMonitor
@@ -17,7 +17,7 @@ from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import NOON, a_flow, a_step
 
-SAID, DONE = Happening("Said", b"null"), Happening("Done", b'"done"')
+SAID, DONE = NewEvent("Said", b"null"), NewEvent("Done", b'"done"')
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ async def test_a_lost_action_fails_with_an_event_that_flows_can_react_to(service
     rescue["command"]["input"] = "{{ Event.Payload.reason }}: {{ Event.Payload.message }}"
     action = await begin(service, a_step(terms={"timeout": "5m"}), rescue)
     clocks.forward(minutes=4, seconds=59)
-    assert await service.advance() == NOON + timedelta(minutes=5)
+    assert await service.process_due() == NOON + timedelta(minutes=5)
     clocks.forward(seconds=1)
-    assert await service.advance() is None
+    assert await service.process_due() is None
     followed = await taken(service)
     assert msgspec.json.decode(followed.input).startswith("lost: 'Do' was handed out once")
     with pytest.raises(LateError):
@@ -87,16 +87,16 @@ async def test_a_retried_action_is_handed_out_again_until_no_attempt_is_left(ser
     waits = []
     for attempt in (2, 3):
         clocks.forward(minutes=1)
-        next_at = await service.advance()
+        next_at = await service.process_due()
         waits.append((next_at - clocks.now).total_seconds())
         clocks.forward(seconds=waits[-1] + 0.001)
-        await service.advance()
+        await service.process_due()
         again = await taken(service)
         assert (again.action_id, again.attempt) == (action.action_id, attempt)
     assert 5 <= waits[0] <= 10
     assert 7.5 <= waits[1] <= 15
     clocks.forward(minutes=1)
-    assert await service.advance() is None
+    assert await service.process_due() is None
     assert await state_of(service, action) is ActionState.FATAL
 
 
@@ -104,8 +104,8 @@ async def test_a_result_of_an_earlier_attempt_is_kept_and_not_applied(service, c
     terms = {"timeout": "1m", "onLost": "retry", "retry": {"backoff": "0s"}}
     first = await begin(service, a_step(terms=terms))
     clocks.forward(minutes=1)
-    await service.advance()
-    await service.advance()
+    await service.process_due()
+    await service.process_due()
     second = await taken(service)
     with pytest.raises(LateError):
         await service.complete("Worker", first.action_id, DONE, lease=first.lease)
@@ -129,7 +129,7 @@ async def test_heartbeats_keep_an_action_alive(service, clocks):
     for _ in range(5):
         clocks.forward(seconds=50)
         assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
-        await service.advance()
+        await service.process_due()
     await service.complete("Worker", action.action_id, DONE, lease=action.lease)
     with pytest.raises(ConflictError):
         await service.heartbeat("Worker", action.action_id, action.lease)
@@ -139,7 +139,7 @@ async def test_a_person_can_say_what_became_of_an_action(service, clocks):
     ask = {"timeout": "1m", "onLost": "ask"}
     action = await begin(service, a_step(terms=ask), a_step("next", "Deployed", "Worker", dependsOn=["work"]))
     clocks.forward(minutes=1)
-    await service.advance()
+    await service.process_due()
     assert await state_of(service, action) is ActionState.UNKNOWN
     await service.resolve(action.action_id, "retry")
     again = await taken(service)
@@ -153,7 +153,7 @@ async def test_a_person_can_say_what_became_of_an_action(service, clocks):
 async def test_an_answer_to_what_waits_for_a_person_settles_it(service, clocks):
     action = await begin(service, a_step(terms={"timeout": "1m", "onLost": "ask"}))
     clocks.forward(minutes=1)
-    await service.advance()
+    await service.process_due()
     await service.complete("Worker", action.action_id, DONE, lease=action.lease)
     assert await state_of(service, action) is ActionState.SUCCESS
 
@@ -161,7 +161,7 @@ async def test_an_answer_to_what_waits_for_a_person_settles_it(service, clocks):
 async def test_without_a_time_limit_nothing_is_lost_but_shown(service, clocks):
     action = await begin(service, a_step())
     clocks.forward(days=30)
-    assert await service.advance() is None
+    assert await service.process_due() is None
     overdue = ActionFilter(overdue_since=clocks.now - timedelta(hours=1), now=clocks.now)
     assert [each.action_id for each in await service.audit.list_actions(overdue)] == [action.action_id]
     assert await service.heartbeat("Worker", action.action_id) is None
@@ -173,19 +173,19 @@ async def test_a_lost_action_goes_on_with_its_version_after_a_restart(store, ser
     await service.flows.delete("flow")
     again = await started(store, clocks)
     clocks.forward(minutes=1)
-    await again.advance()
+    await again.process_due()
     assert await taken(again)
 
 
 async def test_a_clock_that_is_set_neither_loses_nor_keeps_anything(service, clocks):
     await begin(service, a_step(terms={"timeout": "5m", "onLost": "ask"}))
-    await service.advance()
+    await service.process_due()
     clocks.set(days=2)
-    assert await service.advance() == clocks.now + timedelta(minutes=5)
+    assert await service.process_due() == clocks.now + timedelta(minutes=5)
     clocks.set(days=-4)
-    assert await service.advance() == clocks.now + timedelta(minutes=5)
+    assert await service.process_due() == clocks.now + timedelta(minutes=5)
     clocks.forward(minutes=5)
-    await service.advance()
+    await service.process_due()
     assert await state_of(service, None) is ActionState.UNKNOWN
 
 
@@ -197,21 +197,21 @@ async def test_what_begins_between_a_jump_of_the_clock_and_its_notice_takes_its_
     for name in ("Source", "Worker"):
         await service.packs.register(PackDeclaration(name=name))
     await save(service, a_step("now", terms={"timeout": "60s"}), a_step("later", delay="1h"))
-    await service.advance()
+    await service.process_due()
     clocks.set(hours=hours)
     await service.accept_event("Source", SAID)
     (action,) = await service.take("Worker")
     clocks.forward(seconds=1)
-    await service.advance()
+    await service.process_due()
     clocks.forward(seconds=58)
-    await service.advance()
+    await service.process_due()
     assert not await service.take("Worker")
     assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
     clocks.forward(minutes=59)
-    await service.advance()
+    await service.process_due()
     assert not await service.take("Worker")
     clocks.forward(seconds=1)
-    await service.advance()
+    await service.process_due()
     (later,) = await service.take("Worker")
     assert later.action_id != action.action_id
 
@@ -221,24 +221,24 @@ class Leaving(SqliteStore):
 
     is_away = False
 
-    async def advance(self, *arguments, **options):
+    async def process_due(self, *arguments, **options):
         if self.is_away and options.get("shift"):
             self.is_away = False
             raise UnavailableError
-        return await super().advance(*arguments, **options)
+        return await super().process_due(*arguments, **options)
 
 
 async def test_a_jump_of_the_clock_is_made_up_for_when_the_store_is_there_again(tmp_path, clocks):
     async with Leaving(tmp_path / "leaving.db") as store:
         service = await started(store, clocks)
-        await service.advance()
+        await service.process_due()
         action = await begin(service, a_step(terms={"timeout": "60s"}))
         clocks.set(hours=3)
         store.is_away = True
         with pytest.raises(UnavailableError):
-            await service.advance()
+            await service.process_due()
         clocks.forward(seconds=30)
-        await service.advance()
+        await service.process_due()
         assert (await store.get_action(action.action_id)).state is ActionState.PENDING
         assert await service.heartbeat("Worker", action.action_id, action.lease) == clocks.now + timedelta(minutes=1)
 
@@ -250,13 +250,13 @@ async def test_what_is_stamped_while_timers_are_moved_takes_its_time(tmp_path, c
     class Slow(SqliteStore):
         is_late = False
 
-        async def advance(self, *arguments, **options):
+        async def process_due(self, *arguments, **options):
             if not options.get("shift"):
-                return await super().advance(*arguments, **options)
-            done = await super().advance(*arguments, **options) if self.is_late else None
+                return await super().process_due(*arguments, **options)
+            done = await super().process_due(*arguments, **options) if self.is_late else None
             moving.set()
             await goes_on.wait()
-            return done or await super().advance(*arguments, **options)
+            return done or await super().process_due(*arguments, **options)
 
     for is_late in (False, True):
         async with Slow(tmp_path / f"slow-{is_late}.db") as store:
@@ -264,9 +264,9 @@ async def test_what_is_stamped_while_timers_are_moved_takes_its_time(tmp_path, c
             goes_on.clear()
             store.is_late = is_late
             service = await started(store, clocks)
-            await service.advance()
+            await service.process_due()
             clocks.set(hours=hours)
-            advancing = asyncio.create_task(service.advance())
+            advancing = asyncio.create_task(service.process_due())
             await moving.wait()
             action = await begin(service, a_step(terms={"timeout": "60s"}))
             goes_on.set()
@@ -281,7 +281,7 @@ async def test_a_delayed_command_waits_its_time(service, clocks):
     await service.accept_event("Source", SAID)
     assert not await service.take("Worker")
     clocks.forward(minutes=10)
-    await service.advance()
+    await service.process_due()
     assert await service.take("Worker")
 
 
@@ -291,7 +291,7 @@ def a_schedule(**schedule):
 
 
 async def fired(service):
-    await service.advance()
+    await service.process_due()
     return [msgspec.json.decode(each.input) for each in await service.take("Worker", limit=100)]
 
 
@@ -340,7 +340,7 @@ async def test_a_start_reports_missed_runs_and_what_catch_up_did(service, store,
     await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="@hourly", catchUp=catch_up))
     clocks.forward(hours=4, minutes=30)
-    await (await started(store, clocks)).advance()
+    await (await started(store, clocks)).process_due()
     period = "2026-11-23T13:00:00Z to 2026-11-23T16:00:00Z"
     assert f"Schedule flow/nightly missed 4 runs ({period}); catchUp is {catch_up}: {outcome}" in caplog.messages
 
@@ -348,21 +348,21 @@ async def test_a_start_reports_missed_runs_and_what_catch_up_did(service, store,
 async def test_missed_runs_are_reported_once_and_runs_on_time_never(service, clocks, caplog):
     await save(service, a_schedule(cron="@hourly"))
     clocks.forward(hours=2, seconds=30)
-    await service.advance()
+    await service.process_due()
     assert [message for message in caplog.messages if "missed" in message] == [
         "Schedule flow/nightly missed 1 run (2026-11-23T13:00:00Z); catchUp is last: none of them runs"
     ]
     caplog.clear()
-    await service.advance()
+    await service.process_due()
     clocks.forward(hours=1)
-    await service.advance()
+    await service.process_due()
     assert not [message for message in caplog.messages if "missed" in message]
 
 
 async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(service, clocks, caplog):
     await save(service, *({**a_schedule(cron="* * * * *", catchUp="skip"), "id": f"s{number}"} for number in range(22)))
     clocks.forward(days=1)
-    await service.advance()
+    await service.process_due()
     messages = [message for message in caplog.messages if "missed" in message]
     assert len(messages) == 21
     assert "missed 100 or more runs" in messages[0]
@@ -372,7 +372,7 @@ async def test_many_missed_runs_are_neither_counted_nor_listed_without_bound(ser
 async def test_a_schedule_goes_by_the_clock_of_its_time_zone(service, clocks):
     await service.packs.register(PackDeclaration(name="Worker"))
     await save(service, a_schedule(cron="30 15 * * *", timeZone="Asia/Kolkata"))
-    assert await service.advance() == datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+    assert await service.process_due() == datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
 @pytest.mark.slow
@@ -381,7 +381,7 @@ async def test_thousands_of_schedules_that_are_due_at_once_all_fire(service, clo
     count = 1_200
     await save(service, *({**a_schedule(cron="@daily"), "id": f"s{number}"} for number in range(count)))
     clocks.forward(days=40)
-    await service.advance()
+    await service.process_due()
     taken_all = []
     while claimed := await service.take("Worker", limit=100):
         taken_all += claimed
@@ -415,7 +415,7 @@ async def test_an_event_of_the_servers_name_does_not_fire_a_schedule(service):
     for name in ("Flyte", "Worker"):
         await service.packs.register(PackDeclaration(name=name))
     await save(service, a_schedule(cron="@hourly"))
-    await service.accept_event("Flyte", Happening("Scheduled", b"{}"))
+    await service.accept_event("Flyte", NewEvent("Scheduled", b"{}"))
     assert not await service.take("Worker")
 
 
@@ -444,7 +444,7 @@ async def test_who_waits_is_told_of_what_follows_from_results_and_time(service, 
     task = await waiting(service)
     await service.complete("Worker", first.action_id, DONE)
     clocks.forward(minutes=1)
-    await service.advance()
+    await service.process_due()
     assert len(await task) == 1
 
 

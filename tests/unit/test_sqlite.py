@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from flyteops.errors import BusyError, ConflictError, InputError, SettingsError, StoreError, UnavailableError
-from flyteops.model import ActionState, DataItem, Outcome
+from flyteops.model import ActionState, DataItem, Evaluation
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import EventFilter, ExecutionFilter
 from flyteops.storage.row import STATES
@@ -496,7 +496,7 @@ async def test_purging_leaves_nothing_behind_and_gives_the_space_back(store: Sql
         outcome = creating(sample.action(name=f"Command{number % 7}"))
         await store.record(sample.event(f"Event{number}", payload=payload), outcome)
     while claimed := await store.claim(WORKER, minutes(1)):
-        await store.finish(claimed[0].action_id, sample.event(payload=payload), always(Outcome((decision("Deploy"),))))
+        await store.finish(claimed[0].action_id, sample.event(payload=payload), always(Evaluation((decision("Deploy"),))))
     pages = await ask(store, "page_count")
     while (await store.purge(before(minutes(2)), limit=50)).more:
         pass

@@ -118,7 +118,7 @@ async def test_nothing_waits_for_a_read_that_does_not_end(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "PATIENCE", 3600.0)
-    monkeypatch.setattr(log, "MOST_PATIENCE", 3600.0)
+    monkeypatch.setattr(log, "MAX_PATIENCE", 3600.0)
     await record(store, 1)
     await settle(store)
     with read(path):
@@ -176,7 +176,7 @@ async def test_who_reads_a_copy_does_not_make_the_log_grow(store: SqliteStore, p
 
 
 async def test_a_read_in_place_is_given_up_when_it_makes_the_log_grow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "MOST_GROWTH", 20 * PAGE)
+    monkeypatch.setattr(snapshot, "MAX_GROWTH", 20 * PAGE)
     monkeypatch.setattr(snapshot, "_has_room", lambda *_: False)
     async with SqliteStore(path) as store:
         await record(store, 5)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flyteops.errors import UnavailableError
-from flyteops.model import ActionState, Outcome, Progress
+from flyteops.model import ActionSnapshot, ActionState, Evaluation
 from flyteops.storage.base import Claimed
 from flyteops.storage.sqlite import SqliteStore
 from flyteops.storage.sqlite.action_row import SHORT, SMALL
@@ -52,7 +52,7 @@ async def test_results_that_share_a_commit_see_each_other(store: SqliteStore) ->
     second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
     seen: list[list[ActionState]] = []
 
-    def decide(progress: Progress) -> Outcome:
+    def decide(progress: ActionSnapshot) -> Evaluation:
         seen.append([sibling.state for sibling in progress.siblings])
         return NOTHING
 
@@ -66,7 +66,7 @@ async def test_results_know_what_joined_their_execution_in_the_transaction_that_
     sample = Sample()
     first = sample.action()
     second = sample.action(correlation_id=first.correlation_id, step_id="second", step_index=1)
-    seen: list[Progress] = []
+    seen: list[ActionSnapshot] = []
     await store._write(OTHER, lambda table: [table.record(sample.event(), creating(each)) for each in (first, second)])
     await store.claim(WORKER, NOON)
     assert not await store.finish(first.action_id, sample.event(), seen.append)
@@ -81,7 +81,7 @@ async def test_what_is_remembered_of_an_action_is_what_the_file_says(path: Path,
     actions = [
         sample.action(correlation_id="run", step_index=number, timeout=limit, context={"x": context}) for number in range(count)
     ]
-    seen: list[Progress] = []
+    seen: list[ActionSnapshot] = []
     async with SqliteStore(path) as store:
         await store.record(sample.event(), creating(*actions))
         await store.claim(WORKER, NOON, limit=count)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
-from flyteops.model import ActionState, Outcome, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat, Timetable
+from flyteops.model import ActionSnapshot, ActionState, Evaluation
+from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed, NotLoadedError, Retention, TimerKey, VersionBound
 from flyteops.storage.row import to_microseconds
@@ -16,8 +16,8 @@ from flyteops.testing.sample import NOON, Sample, creating, minutes
 NOW = to_microseconds(NOON)
 
 
-def action_in(state: ActionState) -> Progress:
-    return Progress(
+def action_in(state: ActionState) -> ActionSnapshot:
+    return ActionSnapshot(
         action_id="a",
         name="Run",
         pack_name="Worker",
@@ -76,17 +76,17 @@ def test_records_can_be_loaded_only_after_a_load_has_begun() -> None:
 
 
 def test_a_retry_is_a_delay_that_the_history_shows_as_new() -> None:
-    change = rules.after_loss(Repeat(minutes(5)), NOW)
+    change = rules.after_loss(RetryAction(minutes(5)), NOW)
     assert change == ("LATER", f"NEW {NOW}", NOW + 300_000_000, 300_000_000)
 
 
 def test_a_retry_at_a_time_that_has_passed_waits_for_nothing() -> None:
-    change = rules.after_loss(Repeat(minutes(-5)), NOW)
+    change = rules.after_loss(RetryAction(minutes(-5)), NOW)
     assert (change.due_at, change.wait) == (NOW - 300_000_000, 0)
 
 
 def test_an_operator_is_asked_without_a_timer() -> None:
-    assert rules.after_loss(Ask(), NOW) == ("UNKNOWN", f"UNKNOWN {NOW}", None, None)
+    assert rules.after_loss(NeedsOperator(), NOW) == ("UNKNOWN", f"UNKNOWN {NOW}", None, None)
 
 
 def test_a_released_action_can_be_claimed_at_once() -> None:
@@ -126,18 +126,18 @@ def test_a_key_counts_for_a_day() -> None:
 class Decisions:
     """Rules of a service that answer as they are told."""
 
-    def __init__(self, firing: Firing | None = None) -> None:
+    def __init__(self, firing: ScheduledRun | None = None) -> None:
         self.firing = firing
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        return Ask()
+    def lost(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
+        return NeedsOperator()
 
-    def due(self, step: DueStep) -> Firing:
+    def due(self, step: DueSchedule) -> ScheduledRun:
         assert self.firing is not None
         return self.firing
 
 
-def batch(firing: Firing | None = None, *, leave_out: tuple[TimerKey, ...] = (), limit: int = 2) -> rules.TimerBatch:
+def batch(firing: ScheduledRun | None = None, *, leave_out: tuple[TimerKey, ...] = (), limit: int = 2) -> rules.TimerBatch:
     return rules.TimerBatch(Decisions(firing), limit, leave_out, lambda error: isinstance(error, OSError))
 
 
@@ -163,21 +163,21 @@ def test_an_error_about_more_than_one_timer_is_raised_again(error: Exception) ->
 
 @pytest.mark.parametrize("next_at", [minutes(0), minutes(-1)])
 def test_a_schedule_cannot_repeat_a_time(next_at: Any) -> None:
-    step = DueStep("Deploy", "uuid", 0, "rule", minutes(0))
+    step = DueSchedule("Deploy", "uuid", 0, "rule", minutes(0))
     with pytest.raises(StoreError, match="must be later"):
-        batch(Firing(None, Outcome(), next_at)).due(step)
-    assert batch(Firing(None, Outcome(), minutes(1))).due(step).next_at == minutes(1)
+        batch(ScheduledRun(None, Evaluation(), next_at)).on_due(step)
+    assert batch(ScheduledRun(None, Evaluation(), minutes(1))).on_due(step).next_at == minutes(1)
 
 
 def test_a_schedule_that_is_due_when_its_flow_is_saved_is_refused() -> None:
     version = Sample().flow()
-    rules.check_timetables(version, [Timetable(0, "s", "r", minutes(1)), Timetable(1, "t", "r", None)])
+    rules.check_timetables(version, [ScheduleEntry(0, "s", "r", minutes(1)), ScheduleEntry(1, "t", "r", None)])
     with pytest.raises(StoreError, match="would be due"):
-        rules.check_timetables(version, [Timetable(0, "s", "r", version.saved_at)])
+        rules.check_timetables(version, [ScheduleEntry(0, "s", "r", version.saved_at)])
 
 
 def test_a_step_keeps_its_time_while_its_rule_is_the_same() -> None:
-    entry = Timetable(0, "s", "daily", minutes(1))
+    entry = ScheduleEntry(0, "s", "daily", minutes(1))
     assert rules.next_time(entry, {("s", "daily"): 5}) == 5
     assert rules.next_time(entry, {("s", "hourly"): 5}) == to_microseconds(minutes(1))
     assert rules.next_time(entry, {("s", "daily"): None}) is None

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import clean, local_time, print_json, print_table
 from flyteops.timeformat import parse_duration
 from flyteops.web.api.schemas.audit import ActionStatusList, ActionStatusView
@@ -15,7 +15,7 @@ STATES = ("NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL")
 RESOLUTIONS = ("succeeded", "failed", "retry")
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def actions() -> None:
     """List actions with their present states, and resolve lost ones."""
 

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, fetch, path
-from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.command import FlyteCommand, json_option, url_option
 from flyteops.cli.excerpt import Excerpts
 from flyteops.cli.output import clean, coloured, dim, print_json
-from flyteops.cli.source import Collection, Reading, collect, place
+from flyteops.cli.source import ReadResult, SourceCollection, collect, format_problem
 from flyteops.document import to_yaml
 from flyteops.errors import InputError, NotFoundError, Problem, UnavailableError
 from flyteops.model import Flow
@@ -21,10 +21,10 @@ from flyteops.sdk.client import Client
 DIFF_LINES = 20
 
 
-class Result(NamedTuple):
+class ApplyResult(NamedTuple):
     """The outcome for one source: created, changed, unchanged, valid (not compared) or failed."""
 
-    reading: Reading
+    reading: ReadResult
     word: str
     problems: tuple[Problem, ...] = ()
     diff: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Result(NamedTuple):
         return self.reading.flow.name if self.reading.flow is not None else "-"
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("paths", metavar="FILE|DIRECTORY...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Dry run: only report what would be done; a server is optional.")
 @click.option(
@@ -64,29 +64,29 @@ async def apply(paths: tuple[Path, ...], dry_run: bool, force: bool, as_json: bo
         click.get_current_context().exit(1)
 
 
-async def apply_reading(client: Client, reading: Reading, *, dry_run: bool = False) -> Result:
+async def apply_reading(client: Client, reading: ReadResult, *, dry_run: bool = False) -> ApplyResult:
     """Send a flow unless the server has an identical one."""
     if reading.flow is None:
-        return Result(reading, "failed", reading.problems)
+        return ApplyResult(reading, "failed", reading.problems)
     try:
         current = await fetch(client, path("flows", reading.flow.name), Flow)
     except NotFoundError:
         current = None
     except UnavailableError:
         if dry_run:
-            return Result(reading, "valid")
+            return ApplyResult(reading, "valid")
         raise
     if current == reading.flow:
-        return Result(reading, "unchanged")
+        return ApplyResult(reading, "unchanged")
     if not dry_run:
         try:
             source = reading.source
             await client.request("POST", path("flows"), content=source.content, content_type=source.content_type)
         except InputError as error:
-            return Result(reading, "failed", error.problems or (Problem("", error.message),))
+            return ApplyResult(reading, "failed", error.problems or (Problem("", error.message),))
     if current is None:
-        return Result(reading, "created")
-    return Result(reading, "changed", diff=tuple(_diff(current, reading.flow)))
+        return ApplyResult(reading, "created")
+    return ApplyResult(reading, "changed", diff=tuple(_diff(current, reading.flow)))
 
 
 def _diff(old: Flow, new: Flow) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _diff(old: Flow, new: Flow) -> Iterator[str]:
         yield f"... and {len(changes) - DIFF_LINES} lines more"
 
 
-def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) -> None:
+def _print(collection: SourceCollection, results: Iterable[ApplyResult], *, dry_run: bool) -> None:
     results = list(results)
     width = max((len(result.name) for result in results), default=0)
     for result in results:
@@ -116,14 +116,14 @@ def _print(collection: Collection, results: Iterable[Result], *, dry_run: bool) 
         click.echo(dim("This was a dry run; nothing was changed."), err=True)
 
 
-def _complaints(result: Result) -> Iterator[str]:
+def _complaints(result: ApplyResult) -> Iterator[str]:
     """Yield the problems and warnings, each with its line in the file."""
     source = result.reading.source
     excerpts = Excerpts(source.content)
     warning = click.style("(warning)", fg="yellow")
     marked = [(problem, "") for problem in result.problems] + [(each, f" {warning}") for each in result.reading.warnings]
     for problem, mark in sorted(marked, key=lambda each: (each[0].line or 0, each[0].column or 0)):
-        yield f"{clean(place(source.file, problem))}{mark}"
+        yield f"{clean(format_problem(source.file, problem))}{mark}"
         for line in excerpts.of(problem):
             yield f"    {dim(line)}"
 
@@ -132,7 +132,7 @@ def _as_data(file: Path) -> str:
     return f"; for templates: flyte data set {file.stem} {file}" if file.parent.name == "datastore" else ""
 
 
-def _as_json(result: Result) -> dict[str, Any]:
+def _as_json(result: ApplyResult) -> dict[str, Any]:
     return {
         "file": result.reading.source.file,
         "flow": None if result.reading.flow is None else result.reading.flow.name,

@@ -9,14 +9,14 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import clean, dim, local_time, print_json, print_table
 from flyteops.cli.verify import verify
 from flyteops.service.auditlog.entry import AuditEntry, Origin, ResourceKind, ResourceState
 from flyteops.timeformat import format_timestamp, parse_duration
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def audit() -> None:
     """Show all changes with their authors, and detect tampering.
 
@@ -59,7 +59,13 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool,
 ) -> None:
     """List changes, newest first: their time, author, subject and origin."""
-    wanted = {"kind": kind, "name": name, "who": who, "from": moment(since, "--since"), "until": moment(until, "--until")}
+    wanted = {
+        "kind": kind,
+        "name": name,
+        "who": who,
+        "from": parse_time_option(since, "--since"),
+        "until": parse_time_option(until, "--until"),
+    }
     params = {field: value for field, value in wanted.items() if value is not None}
     async with connect() as client:
         answer = await client.request("GET", path("audit", "changes"), params={**params, "limit": str(limit)})
@@ -74,7 +80,7 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - one for each option
     print_table(["change", "when", "who", "from", "what", "done"], [_row(change) for change in found], empty=empty)
 
 
-def moment(text: str | None, option: str) -> str | None:
+def parse_time_option(text: str | None, option: str) -> str | None:
     """Return the time given by an option, in the format of the API.
 
     A duration is before now; a time without a zone is local.

@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from flyteops.cli.command import Group
+from flyteops.cli.command import FlyteGroup
 from flyteops.cli.output import clean
 from flyteops.errors import FlyteError, UnauthorizedError
 from flyteops.server.auth import load_policy
 from flyteops.service.token import PREFIX
 from flyteops.web.api.request import normal_path
-from flyteops.web.auth.oidc import Issuer, Verifier
-from flyteops.web.auth.policy import Claims, Match
-from flyteops.web.auth.token import Parts, check_claims, read_token
+from flyteops.web.auth.oidc import Issuer, OidcVerifier
+from flyteops.web.auth.policy import Claims, PolicyMatch
+from flyteops.web.auth.token import TokenParts, check_claims, read_token
 
 STDIN = "-"
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def auth() -> None:
     """Explain the decisions of an auth policy."""
 
@@ -49,10 +49,10 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
     let through, and 1 if not.
     """
     match = load_policy(policy).find(method.upper(), normal_path(path.partition("?")[0].encode().decode("latin-1")))
-    say("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
+    print_line("entry", "none" if match is None else f"{match.entry.path}, in line {match.entry.line}")
     if match is None:
         raise refused("the policy has no entry for it")
-    say("needs", " or ".join(_wanted(match)) or "no token")
+    print_line("needs", " or ".join(_wanted(match)) or "no token")
     if match.is_open:
         click.echo("let through")
         return
@@ -64,7 +64,7 @@ async def check(  # noqa: PLR0913, PLR0917 - an option each
     claims = await _checked(text, issuer, audience, offline=offline)
     for name, values in match.wanted():
         has = f"has {_json(claims[name])}" if name in claims else "has no such claim"
-        say(f"  {name}", f"{has}; wanted is {' or '.join(map(_json, values))}")
+        print_line(f"  {name}", f"{has}; wanted is {' or '.join(map(_json, values))}")
     if not match.is_satisfied_by(claims):
         raise refused("the token has none of the claims")
     click.echo("let through" + (", if the issuer has signed the token" if offline else ""))
@@ -80,18 +80,18 @@ async def _checked(token: str, issuer: str | None, audience: str | None, *, offl
         if offline:
             check_claims(parts.claims, issuer, audience, datetime.now(UTC))
             return parts.claims
-        claims = await Verifier(Issuer(issuer), audience).verify(token)
+        claims = await OidcVerifier(Issuer(issuer), audience).verify(token)
     except UnauthorizedError as error:
         raise refused(error.message.removesuffix(".")) from error
-    say("signature", f"good, by a key of {issuer}")
+    print_line("signature", f"good, by a key of {issuer}")
     return claims
 
 
-def _show(parts: Parts) -> None:
+def _show(parts: TokenParts) -> None:
     key = "without key id" if parts.key_id is None else f"key {parts.key_id}"
-    say("token", f"{parts.algorithm or 'no algorithm'}, {key}")
+    print_line("token", f"{parts.algorithm or 'no algorithm'}, {key}")
     for name, value in parts.claims.items():
-        say(f"  {name}", _json(value) + _as_time(name, value))
+        print_line(f"  {name}", _json(value) + _as_time(name, value))
 
 
 def _as_time(name: str, value: object) -> str:
@@ -103,7 +103,7 @@ def _as_time(name: str, value: object) -> str:
         return ""
 
 
-def _wanted(match: Match) -> Iterator[str]:
+def _wanted(match: PolicyMatch) -> Iterator[str]:
     for name, values in match.wanted():
         yield f"{name} = {' or '.join(map(_json, values))}"
 
@@ -112,7 +112,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def say(label: str, text: str) -> None:
+def print_line(label: str, text: str) -> None:
     """Print a line of the explanation."""
     click.echo(f"{clean(label):10} {clean(text)}")
 

@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 import click
 
-from flyteops.cli.command import Command
-from flyteops.cli.store import Progress, checked_store, contents
+from flyteops.cli.command import FlyteCommand
+from flyteops.cli.store import ProgressDisplay, checked_store, contents
 from flyteops.storage import open_store, shown
 from flyteops.storage.backup import restore_backup, write_backup
 
 STANDARD = "-"
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("file")
 @click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
 async def backup(file: str, store: str | None) -> None:
@@ -31,7 +31,7 @@ async def backup(file: str, store: str | None) -> None:
     and not before; only its owner may read it.
     """
     url = checked_store("--store", os.environ, store, must_be_there=True)
-    progress = Progress()
+    progress = ProgressDisplay()
     try:
         with _output(file) as out:
             tally = await write_backup(open_store(url, scratch=_scratch(file)), out, datetime.now(UTC), progress)
@@ -40,7 +40,7 @@ async def backup(file: str, store: str | None) -> None:
     click.echo(f"saved {shown(url)}: {contents(tally)}; checksum {tally.checkpoint.checksum[:16]}", err=file == STANDARD)
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("file")
 @click.option("--to", "target", metavar="URL", required=True, help="The store to restore to, which must be empty.")
 async def restore(file: str, target: str) -> None:
@@ -51,7 +51,7 @@ async def restore(file: str, target: str) -> None:
     the store.
     """
     url = checked_store("--to", {}, target, must_be_there=False)
-    progress = Progress()
+    progress = ProgressDisplay()
     try:
         with _input(file) as source:
             tally = await restore_backup(source, open_store(url), progress)

@@ -13,13 +13,13 @@ from importlib import import_module
 import click
 
 from flyteops.cli.api import api_url, connect, fetch, path
-from flyteops.cli.command import Command, url_option
-from flyteops.cli.dev.answer import follow, is_open, open_text, post_what_others_showed, settled
-from flyteops.cli.dev.conversation import Talk
+from flyteops.cli.command import FlyteCommand, url_option
+from flyteops.cli.dev.answer import follow, is_open, open_text, post_replies_of_other_chats, settled
+from flyteops.cli.dev.conversation import Conversation
 from flyteops.cli.output import clean
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import PackRef, pack_id
-from flyteops.packs.chat import Posts, Room, User, pack_for, plain_lines
+from flyteops.packs.chat import PostStream, Room, User, pack_for, plain_lines
 from flyteops.packs.chat.console import read_lines
 from flyteops.sdk import Environment
 from flyteops.server.signals import stop_on_signal
@@ -32,7 +32,7 @@ AT_WORK = timedelta(seconds=5)
 """The longest time since a connected chat pack was last seen; it asks for work all the time."""
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.option("--name", metavar="NAME", default="Chat", show_default=True, help="The pack to impersonate, such as Slack.")
 @click.option("--channel", metavar="NAME", default="general", show_default=True, help="The channel to begin in.")
 @click.option("--user", metavar="NAME", help="The name of the speaker; default: the logged-in user.")
@@ -53,7 +53,7 @@ async def chat(name: str, channel: str, user: str | None, wait: float) -> None:
     --wait seconds at most.
     """
     room = Room(user=None if user is None else User.named(user), channels=[channel.removeprefix("#")])
-    await converse(room, name, wait)
+    await run_chat(room, name, wait)
 
 
 def is_interactive() -> bool:
@@ -61,7 +61,7 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-async def converse(room: Room, name: str, wait: float) -> None:
+async def run_chat(room: Room, name: str, wait: float) -> None:
     """Connect a room to the server as the pack of that name, and chat in it until the end."""
     if is_interactive():
         import_module("flyteops.cli.dev.prompt")  # a missing module is reported before anything else
@@ -75,9 +75,9 @@ async def converse(room: Room, name: str, wait: float) -> None:
                     " channel by its name appears in one of the two."
                 )
             click.echo(f"{place}. /help lists all commands, Ctrl-D quits.")
-            await talk_at_prompt(room, pack, stop)
+            await chat_at_prompt(room, pack, stop)
         else:
-            await talk_through_pipe(room, pack, stop, wait)
+            await chat_through_pipe(room, pack, stop, wait)
 
 
 async def _is_at_work(name: str) -> bool:
@@ -120,11 +120,11 @@ def _pack_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ} | impatient
 
 
-async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
+async def chat_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None:
     """Run the chat of a person at a prompt."""
-    from flyteops.cli.dev.prompt import talk_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
+    from flyteops.cli.dev.prompt import chat_on_terminal  # noqa: PLC0415 - slow to import, and pipes do without
 
-    talk = Talk(room, click.echo, echo=True)
+    talk = Conversation(room, click.echo, echo=True)
 
     async def show() -> None:
         async for message in posts:
@@ -133,18 +133,18 @@ async def talk_at_prompt(room: Room, pack: PackRef, stop: asyncio.Event) -> None
     posts = room.posted()
     tasks = [asyncio.create_task(show()), asyncio.create_task(follow(room, pack, talk.said))]
     try:
-        await talk_on_terminal(talk, stop)
+        await chat_on_terminal(talk, stop)
     finally:
         for task in tasks:
             task.cancel()
 
 
-async def talk_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait: float) -> None:
+async def chat_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait: float) -> None:
     """Send the lines of standard input, if it offers any, and show messages of flows.
 
     Return when all is done.
     """
-    talk = Talk(room, click.echo, echo=False)
+    talk = Conversation(room, click.echo, echo=False)
     showing = asyncio.create_task(_show_plain(room.posted()))
     saying = asyncio.create_task(_say_all(talk, pack, wait) if offers_lines(0) else stop.wait())
     stopped = asyncio.create_task(stop.wait())
@@ -157,13 +157,13 @@ async def talk_through_pipe(room: Room, pack: PackRef, stop: asyncio.Event, wait
             task.cancel()
 
 
-async def _show_plain(posts: Posts) -> None:
+async def _show_plain(posts: PostStream) -> None:
     async for message in posts:
         for line in filter(str.strip, plain_lines(message)):
             click.echo(clean(line))
 
 
-async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
+async def _say_all(talk: Conversation, pack: PackRef, wait: float) -> None:
     async for line in read_lines(0):
         await talk.obey(line)
         if talk.is_over:
@@ -179,7 +179,7 @@ async def _say_all(talk: Talk, pack: PackRef, wait: float) -> None:
             err=True,
         )
         return
-    post_what_others_showed(talk.room, pack, actions)
+    post_replies_of_other_chats(talk.room, pack, actions)
     await asyncio.sleep(0)  # lets the last messages be shown
     unfinished = [action for action in actions if is_open(action)]
     for action in unfinished:

@@ -101,7 +101,7 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-class Command(click.Command):
+class FlyteCommand(click.Command):
     """A command whose function may be a coroutine function, and may raise the errors of Flyte."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -116,10 +116,10 @@ class Command(click.Command):
             raise missing_module(ctx.command_path, error) from error
 
 
-class Group(click.Group):
+class FlyteGroup(click.Group):
     """A group of such commands."""
 
-    command_class = Command
+    command_class = FlyteCommand
 
 
 def url_option(function: F) -> F:

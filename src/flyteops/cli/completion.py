@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from flyteops.cli.command import Command
+from flyteops.cli.command import FlyteCommand
 from flyteops.cli.root import root
 
 PLACES = {
@@ -13,7 +13,7 @@ PLACES = {
 }
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("shell", type=click.Choice(list(PLACES)))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, get_all, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import clean, print_json, print_table
 from flyteops.errors import InputError, Problem
 from flyteops.model import DataItem
@@ -36,7 +36,7 @@ _BEGINS_LIKE_LIST = re.compile(rb"\[\s*(?:\[|\]|-?\d|true\b|false\b|null\b)")
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def data() -> None:
     """List, get, set and delete datastore items, which templates read with `datastore('key')`."""
 

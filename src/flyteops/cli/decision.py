@@ -32,7 +32,7 @@ def decision_lines(decision: DecisionView) -> Iterator[str]:
         yield dim(f"    flyte executions show {decision.correlation_id}")
 
 
-def nobody_listens(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
+def no_subscribers_lines(name: str, pack_name: str, flows: Sequence[Flow]) -> Iterator[str]:
     """Report that no step was tried for an event, with the nearest steps that would be."""
     yield f"  no step listens to event {clean(name)} of pack {clean(pack_name)}"
     if not flows:

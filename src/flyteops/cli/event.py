@@ -7,16 +7,16 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.command import FlyteCommand, json_option, url_option
 from flyteops.cli.output import print_json
-from flyteops.cli.why import verdict
+from flyteops.cli.why import describe_outcome
 from flyteops.errors import NotFoundError
-from flyteops.model import Json
+from flyteops.model import JsonValue
 from flyteops.sdk.client import Client
 from flyteops.web.api.schemas.audit import AuditEvent
 
 
-@click.command("send-event", cls=Command)
+@click.command("send-event", cls=FlyteCommand)
 @click.argument("pack_id")
 @click.argument("event")
 @click.argument("payload", required=False)
@@ -46,11 +46,11 @@ async def send_event(  # noqa: PLR0913, PLR0917 - one for each option
         click.echo(f"sent event {event_id}" if event_id else "sent")
         if explain and location:
             answer = await client.request("GET", location)
-            async for line in verdict(decode(answer.content, AuditEvent)):
+            async for line in describe_outcome(decode(answer.content, AuditEvent)):
                 click.echo(line)
 
 
-def read_payload(text: str | None, *, as_text: bool = False) -> Json:
+def read_payload(text: str | None, *, as_text: bool = False) -> JsonValue:
     """Return a payload given as JSON or as text; None without one."""
     if text is None:
         return None
@@ -64,7 +64,7 @@ def read_payload(text: str | None, *, as_text: bool = False) -> Json:
         return text
 
 
-async def _send(client: Client, pack_id: str, body: dict[str, Json], *, register: bool) -> str:
+async def _send(client: Client, pack_id: str, body: dict[str, JsonValue], *, register: bool) -> str:
     try:
         answer = await client.request("POST", path("packs", pack_id, "events"), json=body)
     except NotFoundError:

@@ -6,20 +6,20 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import clean, coloured, dim, local_time, one_line, print_json, print_table, value_text
 from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.sdk.client import Client
 from flyteops.web.api.schemas.audit import EventView, RunAction, RunView
 
 
-class Runs(msgspec.Struct):
+class ExecutionListing(msgspec.Struct):
     """A list of executions; `flows` is their name in JSON output, as scripts expect it."""
 
     flows: list[RunView]
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def executions() -> None:
     """List and show executions: runs of flows, each begun by one event."""
 
@@ -48,7 +48,7 @@ async def list_executions(  # noqa: PLR0913, PLR0917 - one for each option
     if as_json:
         print_json(content)
         return
-    found = decode(content, Runs).flows
+    found = decode(content, ExecutionListing).flows
     empty = "No execution matches." if params else "No flow has run yet; `flyte why` explains what happened to events."
     print_table(["execution", "flow", "last activity", "steps"], [_row(execution) for execution in found], empty=empty)
 

@@ -7,13 +7,13 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, fetch, get_all, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.output import print_json, print_table
 from flyteops.model import Flow
 from flyteops.web.api.schemas.wire import FlowList
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def flows() -> None:
     """List, show and delete flows. `flyte apply` creates and changes them."""
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from flyteops.cli.command import Command
+from flyteops.cli.command import FlyteCommand
 from flyteops.cli.output import clean
 from flyteops.cli.root import remember_url
 from flyteops.errors import FlyteError, UnavailableError
@@ -19,14 +19,14 @@ SECONDS = 4.0
 """The time limit of the check: less than supervisors wait for this command."""
 
 
-class Answer(msgspec.Struct):
+class HealthResponse(msgspec.Struct):
     """The fields read from a response; none of them if it is not from a Flyte server."""
 
     reasons: list[str] = []
     warnings: list[str] = []
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.option("--ready", is_flag=True, help="Check that the server is ready, including its store, not only that it responds.")
 @click.option(
     "--url", metavar="URL", expose_value=False, callback=remember_url, help="The server's address; default: from the settings."
@@ -41,7 +41,7 @@ def health(ready: bool) -> None:
     FLYTE_PORT and TLS.
     """
     url = click.get_current_context().meta.get("url") or local_url(Settings.read(os.environ)[0])
-    status, text = ask(url, "/health/ready" if ready else "/health/live")
+    status, text = request_health(url, "/health/ready" if ready else "/health/live")
     answer = read_answer(text)
     for warning in answer.warnings:
         click.echo(f"warning: {clean(warning)}", err=True)
@@ -50,12 +50,12 @@ def health(ready: bool) -> None:
     click.echo(f"{url} is {'ready' if ready else 'alive'}")
 
 
-def read_answer(text: str) -> Answer:
+def read_answer(text: str) -> HealthResponse:
     """Read a response."""
     try:
-        return msgspec.json.decode(text, type=Answer)
+        return msgspec.json.decode(text, type=HealthResponse)
     except msgspec.MsgspecError:
-        return Answer()
+        return HealthResponse()
 
 
 def refusal(url: str, status: int, text: str, reasons: Sequence[str]) -> str:
@@ -71,7 +71,7 @@ def local_url(settings: Settings) -> str:
     return f"{'https' if settings.has_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def ask(url: str, path: str) -> tuple[int, str]:
+def request_health(url: str, path: str) -> tuple[int, str]:
     """Return the status and text of a response.
 
     The owner of the certificate does not matter here.

@@ -7,21 +7,30 @@ from typing import Any, TypeVar, get_args
 import click
 
 from flyteops.cli.api import connect, decode, fetch, path
-from flyteops.cli.command import Group, json_option, url_option
+from flyteops.cli.command import FlyteGroup, json_option, url_option
 from flyteops.cli.data import CONTENT_TYPES, read_bytes
-from flyteops.cli.output import ago, clean, coloured, dim, local_time, print_json, print_table
-from flyteops.cli.why import verdict
+from flyteops.cli.output import clean, coloured, dim, format_ago, local_time, print_json, print_table
+from flyteops.cli.why import describe_outcome
 from flyteops.errors import NotFoundError
 from flyteops.sdk.client import Client
 from flyteops.service.hook.signing import Scheme
 from flyteops.service.hook.vendor import GENERIC, VENDORS
-from flyteops.web.api.hook import KEEP_OLD, HookCallList, HookCallView, HookList, HookOrder, HookView, NewHook, RotationOrder
+from flyteops.web.api.hook import (
+    KEEP_OLD,
+    HookCallList,
+    HookCallView,
+    HookDefinition,
+    HookList,
+    HookView,
+    NewHook,
+    RotateSecretRequest,
+)
 from flyteops.web.api.schemas.audit import AuditEvent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def hooks() -> None:
     """Receive calls of GitHub, GitLab, Alertmanager, PagerDuty, Stripe and others, and show them.
 
@@ -69,7 +78,7 @@ async def create_hook(name: str, secret_file: Path | None, as_json: bool, **sett
 
     flyte hooks create github --vendor github
     """
-    order = HookOrder(name=name, secret=read_secret(secret_file), **settings)
+    order = HookDefinition(name=name, secret=read_secret(secret_file), **settings)
     async with connect() as client:
         answer = await client.request("POST", path("hooks"), json=order)
     show_new(answer.content, as_json=as_json)
@@ -174,7 +183,7 @@ async def list_calls(name: str, bodies: bool, as_json: bool) -> None:
         for call in calls:
             show_call(call)
         return
-    rows = [[ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls]
+    rows = [[format_ago(call.received_at), call.peer, call.outcome, result_of(call)] for call in calls]
     print_table(["when", "from", "outcome", "reason or event"], rows, empty=f"No calls of {name} yet.")
 
 
@@ -224,7 +233,7 @@ async def show_outcome(client: Client, call: HookCallView) -> None:
     """Print the outcome of a call."""
     click.echo(f"{coloured(call.outcome)}  event {call.event_id}")
     record = await fetch(client, path("audit", "events", call.event_id), AuditEvent)
-    async for line in verdict(record):
+    async for line in describe_outcome(record):
         click.echo(line)
 
 
@@ -268,7 +277,7 @@ async def last_event(client: Client, name: str) -> str:
 @json_option
 async def rotate_hook(name: str, keep_old_for: str, add: bool, secret_file: Path | None, as_json: bool) -> None:
     """Give a hook another secret; the present one stays valid for a while."""
-    order = RotationOrder(secret=read_secret(secret_file), keep_old_for=keep_old_for, add=add)
+    order = RotateSecretRequest(secret=read_secret(secret_file), keep_old_for=keep_old_for, add=add)
     async with connect() as client:
         answer = await client.request("POST", path("hooks", name, "secret"), json=order)
     show_new(answer.content, as_json=as_json)

@@ -2,13 +2,13 @@
 
 import click
 
-from flyteops.cli.command import Command
-from flyteops.cli.store import Progress, checked_store, contents
+from flyteops.cli.command import FlyteCommand
+from flyteops.cli.store import ProgressDisplay, checked_store, contents
 from flyteops.storage import open_store, shown
 from flyteops.storage.dump import move as move_all
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.option("--from", "source", metavar="URL", required=True, help="The store to copy from; it is not changed.")
 @click.option("--to", "target", metavar="URL", required=True, help="The store to copy to, which must be empty.")
 async def move(source: str, target: str) -> None:
@@ -22,7 +22,7 @@ async def move(source: str, target: str) -> None:
     target = checked_store("--to", {}, target, must_be_there=False)
     if source == target:
         raise click.UsageError("--from and --to name the same store")
-    progress = Progress()
+    progress = ProgressDisplay()
     try:
         async with open_store(source) as old, open_store(target) as new:
             moved = await move_all(old, new, progress)

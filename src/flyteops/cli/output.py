@@ -124,12 +124,12 @@ def local_time(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def ago(text: str, now: datetime | None = None) -> str:
+def format_ago(text: str, now: datetime | None = None) -> str:
     """Return the time since a time of the API, in one unit, as in "5 min ago"."""
-    return f"{span(text, now)} ago"
+    return f"{format_age(text, now)} ago"
 
 
-def span(text: str, now: datetime | None = None) -> str:
+def format_age(text: str, now: datetime | None = None) -> str:
     """Return the time since a time of the API, in one unit."""
     age = ((now or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):

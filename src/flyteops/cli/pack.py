@@ -11,9 +11,9 @@ import click
 import msgspec
 
 from flyteops.cli.api import DEFAULT_URL, connect, get_all, path
-from flyteops.cli.command import Group, json_option, url_option
-from flyteops.cli.output import SILENT, ago, clean, coloured, label_text, local_time, print_json, print_table, span
-from flyteops.model import Json
+from flyteops.cli.command import FlyteGroup, json_option, url_option
+from flyteops.cli.output import SILENT, clean, coloured, format_age, format_ago, label_text, local_time, print_json, print_table
+from flyteops.model import JsonValue
 from flyteops.packs import list_packs, manifest, prepare_all
 from flyteops.packs.project import Project
 from flyteops.sdk import Environment, Pack
@@ -30,7 +30,7 @@ CHECK_WITHIN = 20.0
 """Seconds for each check of a pack."""
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def pack() -> None:
     """Run packs, and list those installed here. `flyte packs` manages those known to the server."""
 
@@ -150,7 +150,7 @@ def list_installed(as_json: bool) -> None:
     print_table(["name", "package", "status"], rows, empty="No packs are installed.")
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def packs() -> None:
     """List, show and delete the registered packs. `flyte pack run` starts one."""
 
@@ -167,7 +167,7 @@ async def list_registered(as_json: bool) -> None:
         return
     found = msgspec.json.decode(content, type=PackList).packs
     rows = [
-        [each.id, liveness(each.last_seen, stopped_at=each.stopped_at), ago(each.last_seen), label_text(each.labels)]
+        [each.id, liveness(each.last_seen, stopped_at=each.stopped_at), format_ago(each.last_seen), label_text(each.labels)]
         for each in found
     ]
     print_table(["id", "status", "last seen", "labels"], rows, empty="No pack has registered; `flyte pack run NAME` starts one.")
@@ -179,9 +179,9 @@ def liveness(last_seen: str, now: datetime | None = None, *, stopped_at: str | N
     A stopped pack has reported its stop.
     """
     if stopped_at is not None:
-        return f"stopped {ago(stopped_at, now)}"
+        return f"stopped {format_ago(stopped_at, now)}"
     age = (now or datetime.now(UTC)) - datetime.fromisoformat(last_seen)
-    return "live" if age <= LIVE else f"{SILENT}{span(last_seen, now)}"
+    return "live" if age <= LIVE else f"{SILENT}{format_age(last_seen, now)}"
 
 
 @packs.command("show")
@@ -196,7 +196,7 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         print_json(answer.content)
         return
     view = msgspec.json.decode(answer.content, type=PackView)
-    seen = f"last seen {local_time(view.last_seen)} ({ago(view.last_seen)})"
+    seen = f"last seen {local_time(view.last_seen)} ({format_ago(view.last_seen)})"
     click.echo(f"pack {clean(view.id)}  {coloured(liveness(view.last_seen, stopped_at=view.stopped_at))}, {seen}")
     if view.labels:
         click.echo(f"  labels   {clean(label_text(view.labels))}")
@@ -209,7 +209,7 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}{'  (failure)' if event.failure else ''}"))
 
 
-def fields(schema: Json) -> str:
+def fields(schema: JsonValue) -> str:
     """Return a summary of a JSON Schema: the fields of an object, with ? for optional ones."""
     whole = _object(schema)
     named = str(whole.get("$ref", "")).rpartition("/")[2]
@@ -221,7 +221,7 @@ def fields(schema: Json) -> str:
     return f"({described['type']})" if isinstance(described.get("type"), str) else ""
 
 
-def _object(value: Json) -> dict[str, Json]:
+def _object(value: JsonValue) -> dict[str, JsonValue]:
     return value if isinstance(value, dict) else {}
 
 

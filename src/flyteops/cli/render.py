@@ -12,17 +12,17 @@ import click
 import msgspec
 
 from flyteops import template
-from flyteops.cli.command import Command, json_option
+from flyteops.cli.command import FlyteCommand, json_option
 from flyteops.cli.data import guess_type, read_bytes
 from flyteops.cli.event import read_payload
 from flyteops.cli.output import clean, print_json
-from flyteops.engine.context import Snapshot
+from flyteops.engine.context import DatastoreSnapshot
 from flyteops.errors import InputError, Problem, TemplateError
-from flyteops.model import DataItem, Json, pack_id
+from flyteops.model import DataItem, JsonValue, pack_id
 from flyteops.template import Runtime
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("text", metavar="TEMPLATE", required=False)
 @click.option(
     "-f", "--file", type=click.Path(path_type=Path, allow_dash=True), help="Read the template from a file; - is standard input."
@@ -54,7 +54,7 @@ def render(  # noqa: PLR0913, PLR0917 - one for each option
     source = text if text is not None else _decoded(read_bytes(file or Path("-")))
     scope = {"Event": read_event(event, payload), "Context": _pairs("--context", context)}
     runtime = Runtime(
-        datastore=Snapshot({key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}),
+        datastore=DatastoreSnapshot({key: _item(key, Path(name)) for key, name in _pairs("--data", data).items()}),
         random=cache(Random),
         now=datetime.now(UTC),
         clock=time.monotonic,
@@ -115,7 +115,7 @@ def read_event(event: str | None, payload: str | None) -> object:
         raise _not_usable(str(error)) from error
 
 
-def _object(text: str) -> dict[str, Json]:
+def _object(text: str) -> dict[str, JsonValue]:
     content = text.encode() if text.lstrip().startswith("{") else read_bytes(Path(text))
     try:
         return msgspec.json.decode(content, type=dict[str, Any])

@@ -26,7 +26,7 @@ SERVER_EXTRA = 'pip install -e ".[server]"'
 INTERRUPTED = 130
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """The location of a command, and its line in the list, so that the list loads no commands."""
 
     module: str
@@ -38,30 +38,30 @@ class Entry(NamedTuple):
 TRY, RUN, SHOW, MORE, HIDDEN = "Try it", "Run it", "Inspect and change the server's content", "More", ""
 
 COMMANDS = {
-    "dev": Entry("dev.command", "dev", "Start everything on this computer, and chat with it.", TRY),
-    "chat": Entry("chat", "chat", "Talk to the flows of a server.", TRY),
-    "render": Entry("render", "render", "Try a template without a server.", TRY),
-    "serve": Entry("serve", "serve", "Run the server.", RUN),
-    "health": Entry("health", "health", "Check the health of the server on this machine.", RUN),
-    "backup": Entry("backup", "backup", "Write the content of a store to a file.", RUN),
-    "restore": Entry("backup", "restore", "Load a backup into an empty store.", RUN),
-    "move": Entry("move", "move", "Copy the content of a store to another one.", RUN),
-    "pack": Entry("pack", "pack", "Run packs, and list those installed here.", RUN),
-    "apply": Entry("apply", "apply", "Send flow files to the server.", SHOW),
-    "flows": Entry("flow", "flows", "List, show and delete flows.", SHOW),
-    "packs": Entry("pack", "packs", "List, show and delete the packs that registered.", SHOW),
-    "data": Entry("data", "data", "List, get, set and delete datastore items.", SHOW),
-    "executions": Entry("execution", "executions", "List and show executions of flows.", SHOW),
-    "actions": Entry("action", "actions", "List actions with their states, and resolve lost ones.", SHOW),
-    "send-event": Entry("event", "send_event", "Send an event as a pack would, and show the outcome.", SHOW),
-    "tokens": Entry("token", "tokens", "Create, list and revoke tokens for packs and people.", SHOW),
-    "hooks": Entry("hook", "hooks", "Receive webhooks from GitHub, Alertmanager and others.", SHOW),
-    "why": Entry("why", "why", "Show why steps ran or did not run.", SHOW),
-    "audit": Entry("audit", "audit", "Show changes and their authors, and detect tampering.", SHOW),
-    "auth": Entry("auth", "auth", "Explain the decisions of an auth policy.", MORE),
-    "version": Entry("version", "version", "Show the versions of this program and of the server.", MORE),
-    "completion": Entry("completion", "completion", "Print the completion script of a shell.", MORE),
-    "upload": Entry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),
+    "dev": CommandEntry("dev.command", "dev", "Start everything on this computer, and chat with it.", TRY),
+    "chat": CommandEntry("chat", "chat", "Talk to the flows of a server.", TRY),
+    "render": CommandEntry("render", "render", "Try a template without a server.", TRY),
+    "serve": CommandEntry("serve", "serve", "Run the server.", RUN),
+    "health": CommandEntry("health", "health", "Check the health of the server on this machine.", RUN),
+    "backup": CommandEntry("backup", "backup", "Write the content of a store to a file.", RUN),
+    "restore": CommandEntry("backup", "restore", "Load a backup into an empty store.", RUN),
+    "move": CommandEntry("move", "move", "Copy the content of a store to another one.", RUN),
+    "pack": CommandEntry("pack", "pack", "Run packs, and list those installed here.", RUN),
+    "apply": CommandEntry("apply", "apply", "Send flow files to the server.", SHOW),
+    "flows": CommandEntry("flow", "flows", "List, show and delete flows.", SHOW),
+    "packs": CommandEntry("pack", "packs", "List, show and delete the packs that registered.", SHOW),
+    "data": CommandEntry("data", "data", "List, get, set and delete datastore items.", SHOW),
+    "executions": CommandEntry("execution", "executions", "List and show executions of flows.", SHOW),
+    "actions": CommandEntry("action", "actions", "List actions with their states, and resolve lost ones.", SHOW),
+    "send-event": CommandEntry("event", "send_event", "Send an event as a pack would, and show the outcome.", SHOW),
+    "tokens": CommandEntry("token", "tokens", "Create, list and revoke tokens for packs and people.", SHOW),
+    "hooks": CommandEntry("hook", "hooks", "Receive webhooks from GitHub, Alertmanager and others.", SHOW),
+    "why": CommandEntry("why", "why", "Show why steps ran or did not run.", SHOW),
+    "audit": CommandEntry("audit", "audit", "Show changes and their authors, and detect tampering.", SHOW),
+    "auth": CommandEntry("auth", "auth", "Explain the decisions of an auth policy.", MORE),
+    "version": CommandEntry("version", "version", "Show the versions of this program and of the server.", MORE),
+    "completion": CommandEntry("completion", "completion", "Print the completion script of a shell.", MORE),
+    "upload": CommandEntry("upload", "upload", "Upload a file as the earlier command line did.", HIDDEN),
 }
 
 
@@ -90,7 +90,7 @@ def _load(point: "EntryPoint") -> click.Command:
     return command
 
 
-class Root(click.Group):
+class RootGroup(click.Group):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -158,7 +158,7 @@ def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 @click.command(
-    cls=Root,
+    cls=RootGroup,
     name="flyte",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with `flyte dev`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 server not reachable.",

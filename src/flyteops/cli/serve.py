@@ -9,7 +9,7 @@ from typing import Any
 import click
 import uvloop
 
-from flyteops.cli.command import Command
+from flyteops.cli.command import FlyteCommand
 from flyteops.server.check import checked_settings
 from flyteops.server.logs import configure
 from flyteops.server.run import run_server, run_workers
@@ -26,7 +26,7 @@ def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @setting_options
 @click.option("--fd", type=int, hidden=True, help="Serve on an open listening socket, given as a file descriptor.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")

@@ -13,10 +13,10 @@ from flyteops.model import Flow
 from flyteops.sdk.client import Client
 from flyteops.web.api.schemas.audit import AuditAction, AuditEvent, AuditEventList, ExecutionList
 
-MOST_LOOKED_AT = 100
+MAX_LOOKED_AT = 100
 """The number of events of one name or pack, and of executions of the flow, that are searched."""
 
-MOST_KINDS = 10
+MAX_KINDS = 10
 """The number of different results and packs that are requested."""
 
 
@@ -60,7 +60,7 @@ def _is_wanted(event: AuditEvent, wanted: Mapping[str, str | None]) -> bool:
 
 
 async def _results(client: Client, flow: Flow, limit: int) -> list[SilentEvent]:
-    params = {"flowName": flow.name, "limit": str(min(limit, MOST_LOOKED_AT))}
+    params = {"flowName": flow.name, "limit": str(min(limit, MAX_LOOKED_AT))}
     answer = await client.request("GET", path("audit", "flows"), params=params)
     executions = decode(answer.content, ExecutionList).flows
     heard = {(x.correlation_id, step.event.pack_name, step.event.name) for x in executions for step in x.steps}
@@ -74,7 +74,7 @@ async def _results(client: Client, flow: Flow, limit: int) -> list[SilentEvent]:
     steps = {execution.correlation_id: execution.steps for execution in executions}
     kinds = dict.fromkeys((a.ended_by.event, a.ended_by.pack.name) for a in unheard.values() if a.ended_by is not None)
     found: dict[str, SilentEvent] = {}
-    for event_name, pack_name in list(kinds)[:MOST_KINDS]:
+    for event_name, pack_name in list(kinds)[:MAX_KINDS]:
         for event in await _events(client, event=event_name, packName=pack_name):
             action = unheard.get(event.action_id or "")
             if action is not None and not _is_decided(event, flow.name):
@@ -88,7 +88,7 @@ def _is_decided(event: AuditEvent, flow_name: str) -> bool:
 
 
 async def _events(client: Client, **params: str) -> list[AuditEvent]:
-    answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(MOST_LOOKED_AT)})
+    answer = await client.request("GET", path("audit", "events"), params={**params, "limit": str(MAX_LOOKED_AT)})
     return decode(answer.content, AuditEventList).events
 
 
@@ -111,7 +111,7 @@ async def _unheard(client: Client, flow: Flow, heard: set[str]) -> list[SilentEv
     triggers = [step for step in flow.steps if step.is_trigger]
     packs = dict.fromkeys(step.event.pack_name for step in triggers)
     found = []
-    for pack_name in list(packs)[:MOST_KINDS]:
+    for pack_name in list(packs)[:MAX_KINDS]:
         awaited = sorted({step.event.name for step in triggers if step.event.pack_name == pack_name})
         line = f"  flow {clean(flow.name)} is started by event {clean(' or '.join(awaited))} of this pack"
         for event in await _events(client, packName=pack_name):

@@ -8,13 +8,13 @@ from typing import NamedTuple, overload
 from flyteops.cli.yamlfile import split_yaml
 from flyteops.errors import InputError, Problem
 from flyteops.flow.file import key_advice, lint, parse, read_flow, template_faults
-from flyteops.model import Flow, Json
+from flyteops.model import Flow, JsonValue
 
 EXTENSIONS = (".yaml", ".yml", ".json")
 STDIN = Path("-")
 
 
-class Source(NamedTuple):
+class FlowSource(NamedTuple):
     """The text of one flow, and its origin; `number` counts the YAML documents of a file."""
 
     file: str
@@ -27,29 +27,29 @@ class Source(NamedTuple):
         return "application/x-yaml" if self.is_yaml else "application/json"
 
 
-class Reading(NamedTuple):
+class ReadResult(NamedTuple):
     """The result of reading a source: a flow, or the problems that prevent it; and warnings."""
 
-    source: Source
+    source: FlowSource
     flow: Flow | None
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-class Collection(NamedTuple):
+class SourceCollection(NamedTuple):
     """The contents of files and directories: readings of flows, and files without flows."""
 
-    readings: list[Reading]
+    readings: list[ReadResult]
     others: list[Path]
 
 
-def collect(paths: Iterable[Path], *, is_lenient: bool = False) -> Collection:
+def collect(paths: Iterable[Path], *, is_lenient: bool = False) -> SourceCollection:
     """Read all flows of files and directories; in a directory, skip files that clearly hold none.
 
     If it `is_lenient`, a template that cannot be parsed is a warning, unless there are other
     problems.
     """
-    readings: list[Reading] = []
+    readings: list[ReadResult] = []
     others: list[Path] = []
     for path in paths:
         is_directory = path.is_dir()
@@ -58,7 +58,7 @@ def collect(paths: Iterable[Path], *, is_lenient: bool = False) -> Collection:
             readings += found
             if not found:
                 others.append(file)
-    return Collection(list(_without_doubles(readings)), others)
+    return SourceCollection(list(_without_doubles(readings)), others)
 
 
 def _walk(directory: Path) -> Iterator[Path]:
@@ -68,7 +68,7 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False) -> list[Reading]:
+def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False) -> list[ReadResult]:
     """Read the flows of one file, or of standard input for `-`.
 
     A YAML file may hold several documents. With `only_flows`, skip documents that are well-formed
@@ -78,19 +78,19 @@ def read_file(path: Path, *, only_flows: bool = False, is_lenient: bool = False)
     try:
         content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
-        return [Reading(Source(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))]
+        return [ReadResult(FlowSource(file, b"", is_yaml=True), None, (Problem("", f"cannot be read: {error.strerror}"),))]
     is_yaml = _is_yaml(path, content)
     parts = split_yaml(content) if is_yaml else [content]
-    sources = [Source(file, part, is_yaml, number) for number, part in enumerate(parts, 1)]
+    sources = [FlowSource(file, part, is_yaml, number) for number, part in enumerate(parts, 1)]
     readings = [read_content(source, only_flows=only_flows, is_lenient=is_lenient) for source in sources]
     return [reading for reading in readings if reading is not None]
 
 
 @overload
-def read_content(source: Source) -> Reading: ...
+def read_content(source: FlowSource) -> ReadResult: ...
 @overload
-def read_content(source: Source, *, only_flows: bool, is_lenient: bool = False) -> Reading | None: ...
-def read_content(source: Source, *, only_flows: bool = False, is_lenient: bool = False) -> Reading | None:
+def read_content(source: FlowSource, *, only_flows: bool, is_lenient: bool = False) -> ReadResult | None: ...
+def read_content(source: FlowSource, *, only_flows: bool = False, is_lenient: bool = False) -> ReadResult | None:
     """Read a text. With `only_flows`, return None for a well-formed document that is not a flow."""
     warnings: tuple[Problem, ...] = ()
     try:
@@ -102,8 +102,8 @@ def read_content(source: Source, *, only_flows: bool = False, is_lenient: bool =
     except InputError as error:
         if only_flows and b"steps" not in source.content:
             return None
-        return Reading(source, None, error.problems or (Problem("", error.message),), warnings)
-    return Reading(source, flow, (), (*template_faults(document), *lint(document, flow)))
+        return ReadResult(source, None, error.problems or (Problem("", error.message),), warnings)
+    return ReadResult(source, flow, (), (*template_faults(document), *lint(document, flow)))
 
 
 def _is_yaml(path: Path, content: bytes) -> bool:
@@ -112,7 +112,7 @@ def _is_yaml(path: Path, content: bytes) -> bool:
     return path.suffix.lower() != ".json"
 
 
-def looks_like_flow(value: Json) -> bool:
+def looks_like_flow(value: JsonValue) -> bool:
     """Return whether this is meant to be a flow, valid or not."""
     if not isinstance(value, dict):
         return False
@@ -120,8 +120,8 @@ def looks_like_flow(value: Json) -> bool:
     return "steps" in keys or ("name" in keys and keys <= {"name", "description"})
 
 
-def _without_doubles(readings: Iterable[Reading]) -> Iterator[Reading]:
-    seen: dict[str, Source] = {}
+def _without_doubles(readings: Iterable[ReadResult]) -> Iterator[ReadResult]:
+    seen: dict[str, FlowSource] = {}
     for reading in readings:
         if reading.flow is None:
             yield reading
@@ -137,11 +137,11 @@ def _without_doubles(readings: Iterable[Reading]) -> Iterator[Reading]:
             )
 
 
-def _shown(source: Source, other_file: str) -> str:
+def _shown(source: FlowSource, other_file: str) -> str:
     return source.file if source.file != other_file else f"document {source.number} of {source.file}"
 
 
-def place(file: str, problem: Problem) -> str:
+def format_problem(file: str, problem: Problem) -> str:
     """Return a problem in the format of compilers: file, line, column, message."""
     where = file if problem.line is None else f"{file}:{problem.line}:{problem.column or 1}"
     return f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"

@@ -54,7 +54,7 @@ def _faults(url: str, must_be_there: bool) -> list[str]:
     return list(store_faults(url))
 
 
-class Progress:
+class ProgressDisplay:
     """Shows the current operation and its progress on a terminal; elsewhere it is silent."""
 
     def __init__(self) -> None:

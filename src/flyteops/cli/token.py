@@ -3,14 +3,14 @@
 import click
 
 from flyteops.cli.api import connect, decode, path
-from flyteops.cli.command import Group, json_option, url_option
-from flyteops.cli.output import ago, label_text, local_time, print_json, print_table
+from flyteops.cli.command import FlyteGroup, json_option, url_option
+from flyteops.cli.output import format_ago, label_text, local_time, print_json, print_table
 from flyteops.sdk.environment import labels as read_labels
 from flyteops.service.token import READABLE
-from flyteops.web.auth.own import NewToken, TokenList, TokenOrder, TokenView
+from flyteops.web.auth.own import CreateTokenRequest, NewToken, TokenList, TokenView
 
 
-@click.group(cls=Group)
+@click.group(cls=FlyteGroup)
 def tokens() -> None:
     """Create, list and revoke tokens for packs and people.
 
@@ -51,7 +51,7 @@ async def create_token(  # noqa: PLR0913, PLR0917 - an option each
         raise click.UsageError("give either --pack NAME or --admin", click.get_current_context())
     if items and admin:
         raise click.UsageError("--item is for a pack; an admin may read every item", click.get_current_context())
-    order = TokenOrder(
+    order = CreateTokenRequest(
         pack=pack,
         labels=_labels(pairs),
         admin=admin,
@@ -95,7 +95,7 @@ async def list_tokens(as_json: bool) -> None:
 def _row(token: TokenView) -> list[str]:
     items = f"reads {', '.join(token.items)}" if tuple(token.items) not in ((), READABLE) else ""
     whom = "admin" if token.admin else " ".join(filter(None, [f"pack {token.pack}", label_text(token.labels), items]))
-    used = "never" if token.last_used_at is None else ago(token.last_used_at)
+    used = "never" if token.last_used_at is None else format_ago(token.last_used_at)
     return [token.id, whom, used, "never" if token.expires_at is None else local_time(token.expires_at), token.description]
 
 

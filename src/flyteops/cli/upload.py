@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from flyteops.cli.api import api_url, connect, path
-from flyteops.cli.command import Group, url_option
+from flyteops.cli.command import FlyteGroup, url_option
 from flyteops.cli.data import CONTENT_TYPES, UNKNOWN_TYPE, put_item, read_bytes
 from flyteops.errors import InputError
 from flyteops.model import DataItem
@@ -13,7 +13,7 @@ from flyteops.model import DataItem
 FLOW_TYPES = {".json": "application/json", ".yaml": "application/x-yaml", ".yml": "application/x-yaml"}
 
 
-class UploadGroup(Group):
+class UploadGroup(FlyteGroup):
     """A group that knows `ds` as well."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

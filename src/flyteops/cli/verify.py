@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flyteops.cli.command import Command, json_option
+from flyteops.cli.command import FlyteCommand, json_option
 from flyteops.cli.output import clean, local_time, print_json
 from flyteops.cli.store import checked_store
 from flyteops.service.auditlog.entry import AuditEntry, ChainVerifier, Difference
@@ -20,7 +20,7 @@ PAUSE = 2.0
 """Seconds until differences are checked again: a server may have been in the midst of a change."""
 
 
-@click.command("verify", cls=Command)
+@click.command("verify", cls=FlyteCommand)
 @click.option("--store", metavar="URL", help="The store to read; default: that of `flyte serve` in this environment and folder.")
 @click.option(
     "--expect",

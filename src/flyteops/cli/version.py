@@ -4,12 +4,12 @@ import click
 
 from flyteops import __version__
 from flyteops.cli.api import api_url, connect, decode
-from flyteops.cli.command import Command, json_option, url_option
+from flyteops.cli.command import FlyteCommand, json_option, url_option
 from flyteops.cli.output import print_json
 from flyteops.errors import UnavailableError
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @url_option
 @json_option
 async def version(as_json: bool) -> None:

@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from flyteops.cli.api import connect, decode, fetch, get_all, path
-from flyteops.cli.command import Command, json_option, url_option
-from flyteops.cli.decision import decision_lines, event_lines, nobody_listens, trigger_lines
+from flyteops.cli.command import FlyteCommand, json_option, url_option
+from flyteops.cli.decision import decision_lines, event_lines, no_subscribers_lines, trigger_lines
 from flyteops.cli.flow import load_flows
 from flyteops.cli.output import clean, print_json
 from flyteops.cli.silent import merged, silent_events
@@ -21,7 +21,7 @@ from flyteops.web.api.schemas.wire import FlowList, PackList, PackView
 EVENT_ID = re.compile(r"[0-9a-f]{24}")
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.argument("subject", required=False, metavar="[EVENT_ID | FLOW]")
 @click.option("--event", "event_name", metavar="NAME", help="Only events of this name.")
 @click.option("--pack", metavar="NAME", help="Only events of packs of this name.")
@@ -79,17 +79,17 @@ async def explanation(event: AuditEvent) -> AsyncIterator[str]:
     """Describe an event and its outcome."""
     for line in event_lines(event):
         yield line
-    async for line in verdict(event):
+    async for line in describe_outcome(event):
         yield line
 
 
-async def verdict(event: AuditEvent) -> AsyncIterator[str]:
+async def describe_outcome(event: AuditEvent) -> AsyncIterator[str]:
     """Describe the outcome of an event, and if there was none, the reason."""
     for decision in event.decisions:
         for line in decision_lines(decision):
             yield line
     if not event.decisions:
-        for line in nobody_listens(event.event, event.pack.name, await load_flows()):
+        for line in no_subscribers_lines(event.event, event.pack.name, await load_flows()):
             yield line
 
 
@@ -112,11 +112,11 @@ async def _list(client: Client, flow: str | None, wanted: dict[str, str | None],
     if not found.events and not any(each.event.action_id for each in silent):
         if events:
             click.echo()
-        async for line in nothing_found(client, flow, filtered=len(params) > (flow is not None)):
+        async for line in no_events_message(client, flow, filtered=len(params) > (flow is not None)):
             click.echo(line)
 
 
-async def nothing_found(client: Client, flow: str | None, *, filtered: bool) -> AsyncIterator[str]:
+async def no_events_message(client: Client, flow: str | None, *, filtered: bool) -> AsyncIterator[str]:
     """Explain why there are no events about a flow, or none at all."""
     if flow is None:
         yield "No event matches." if filtered else "No event has been sent yet; `flyte send-event PACK_ID EVENT` sends one."

@@ -1,21 +1,21 @@
 """The engine: computes the outcome of an event for the flows that listen to it. Pure and deterministic."""
 
-from flyteops.engine.compiled import FlowIndex, Listening, PreparedFlow, PreparedStep, prepare
-from flyteops.engine.evaluation import NOTHING, evaluate, evaluate_result, fire, rule_on_lost, timetables
-from flyteops.engine.join import Standing, why_not_yet
+from flyteops.engine.compiled import CompiledFlow, CompiledStep, FlowIndex, Subscribers, compile_flow
+from flyteops.engine.evaluation import NOTHING, evaluate, evaluate_result, evaluate_schedule, on_timeout, schedule_entries
+from flyteops.engine.join import StepStatus, find_unmet_dependency
 
 __all__ = [
     "NOTHING",
+    "CompiledFlow",
+    "CompiledStep",
     "FlowIndex",
-    "Listening",
-    "PreparedFlow",
-    "PreparedStep",
-    "Standing",
+    "StepStatus",
+    "Subscribers",
+    "compile_flow",
     "evaluate",
     "evaluate_result",
-    "fire",
-    "prepare",
-    "rule_on_lost",
-    "timetables",
-    "why_not_yet",
+    "evaluate_schedule",
+    "find_unmet_dependency",
+    "on_timeout",
+    "schedule_entries",
 ]

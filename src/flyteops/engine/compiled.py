@@ -5,17 +5,17 @@ from typing import NamedTuple
 
 from flyteops import template
 from flyteops.errors import TemplateError
-from flyteops.flow.policy import Terms, terms_of
+from flyteops.flow.policy import StepPolicy, policy_of
 from flyteops.model import (
     Event,
     FlowVersion,
-    Json,
+    JsonValue,
     Step,
 )
 from flyteops.template import Template, ValueTemplate, compile_value
 
 
-class PreparedStep(NamedTuple):
+class CompiledStep(NamedTuple):
     """A step with its templates compiled.
 
     `fault` is the first compile error, with its path in the step.
@@ -28,7 +28,7 @@ class PreparedStep(NamedTuple):
     criteria: Template | None
     command_labels: Mapping[str, Template]
     command_input: ValueTemplate | None
-    terms: Terms = Terms()
+    policy: StepPolicy = StepPolicy()
     fault: tuple[str, TemplateError] | None = None
 
 
@@ -36,7 +36,7 @@ EventKey = tuple[str, str]
 """The key by which steps are found: the names of the sender's pack and of the event."""
 
 
-class PreparedFlow(NamedTuple):
+class CompiledFlow(NamedTuple):
     """A flow version, ready for evaluation.
 
     All its steps, by the event they match those that wait for one, and the joins. A join is a step
@@ -44,36 +44,36 @@ class PreparedFlow(NamedTuple):
     """
 
     version: FlowVersion
-    steps: Sequence[PreparedStep]
-    listening: Mapping[EventKey, Sequence[PreparedStep]]
-    joins: Sequence[PreparedStep] = ()
+    steps: Sequence[CompiledStep]
+    subscribers: Mapping[EventKey, Sequence[CompiledStep]]
+    joins: Sequence[CompiledStep] = ()
 
-    def waiting(self, event: Event) -> Sequence[PreparedStep]:
+    def waiting(self, event: Event) -> Sequence[CompiledStep]:
         """Return the steps that wait for such an event, in their order."""
-        return self.listening.get((event.pack.name, event.name), ())
+        return self.subscribers.get((event.pack.name, event.name), ())
 
 
-def prepare(version: FlowVersion) -> PreparedFlow:
+def compile_flow(version: FlowVersion) -> CompiledFlow:
     """Compile a flow version once. A template that does not compile fails its own step only."""
-    steps = tuple(_prepare_step(index, step) for index, step in enumerate(version.flow.steps))
-    listening: dict[EventKey, list[PreparedStep]] = {}
+    steps = tuple(_compile_step(index, step) for index, step in enumerate(version.flow.steps))
+    subscribers: dict[EventKey, list[CompiledStep]] = {}
     for prepared in steps:
         if prepared.step.schedule is None:
-            listening.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
+            subscribers.setdefault((prepared.step.event.pack_name, prepared.step.event.name), []).append(prepared)
     joins = tuple(prepared for prepared in steps if prepared.step.dependencies.all)
-    return PreparedFlow(version, steps, listening, joins)
+    return CompiledFlow(version, steps, subscribers, joins)
 
 
-class _SpoiltError(Exception):
+class _CompileError(Exception):
     def __init__(self, path: str, cause: TemplateError) -> None:
         super().__init__(path)
         self.path = path
         self.cause = cause
 
 
-def _prepare_step(index: int, step: Step) -> PreparedStep:
+def _compile_step(index: int, step: Step) -> CompiledStep:
     try:
-        return PreparedStep(
+        return CompiledStep(
             position=index,
             step=step,
             context=_compile_all("context", step.context),
@@ -81,37 +81,37 @@ def _prepare_step(index: int, step: Step) -> PreparedStep:
             criteria=_compile("criteria", step.criteria) if step.criteria else None,
             command_labels=_compile_all("command.packLabels", step.command.pack_labels),
             command_input=_compile_input(step.command.input),
-            terms=_terms(step),
+            policy=_terms(step),
         )
-    except _SpoiltError as error:
-        return PreparedStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
+    except _CompileError as error:
+        return CompiledStep(index, step, {}, {}, None, {}, None, fault=(error.path, error.cause))
 
 
-def _terms(step: Step) -> Terms:
+def _terms(step: Step) -> StepPolicy:
     try:
-        return terms_of(step)
+        return policy_of(step)
     except ValueError as error:
-        raise _SpoiltError("", TemplateError(str(error))) from error
+        raise _CompileError("", TemplateError(str(error))) from error
 
 
 def _compile(path: str, source: str) -> Template:
     try:
         return template.compile(source)
     except TemplateError as error:
-        raise _SpoiltError(path, error) from error
+        raise _CompileError(path, error) from error
 
 
 def _compile_all(path: str, sources: Mapping[str, str] | None) -> Mapping[str, Template]:
     return {key: _compile(f"{path}.{key}", source) for key, source in (sources or {}).items()}
 
 
-def _compile_input(value: Json) -> ValueTemplate | None:
+def _compile_input(value: JsonValue) -> ValueTemplate | None:
     if value is None:
         return None
     try:
         return compile_value(value)
     except TemplateError as error:
-        raise _SpoiltError(_join("command.input", error), error) from error
+        raise _CompileError(_join("command.input", error), error) from error
 
 
 def _join(path: str, error: TemplateError) -> str:
@@ -125,13 +125,13 @@ class FlowIndex:
     The time does not depend on the number of flows.
     """
 
-    def __init__(self, flows: Iterable[PreparedFlow] = ()) -> None:
-        self._listening: dict[EventKey, tuple[tuple[PreparedFlow, tuple[PreparedStep, ...]], ...]] = {}
-        self._flows: dict[str, PreparedFlow] = {}
+    def __init__(self, flows: Iterable[CompiledFlow] = ()) -> None:
+        self._listening: dict[EventKey, tuple[tuple[CompiledFlow, tuple[CompiledStep, ...]], ...]] = {}
+        self._flows: dict[str, CompiledFlow] = {}
         for flow in flows:
             self.put(flow)
 
-    def put(self, flow: PreparedFlow) -> None:
+    def put(self, flow: CompiledFlow) -> None:
         """Add the flow, replacing the one of the same name."""
         name = flow.version.flow.name
         self.discard(name)
@@ -154,7 +154,7 @@ class FlowIndex:
             else:
                 del self._listening[key]
 
-    def listening(self, event: Event) -> "Listening":
+    def subscribers(self, event: Event) -> "Subscribers":
         """Return the flows with trigger steps for this event, by name.
 
         Each comes with those steps in their order.
@@ -162,10 +162,10 @@ class FlowIndex:
         return self._listening.get((event.pack.name, event.name), ())
 
 
-def _triggers(flow: PreparedFlow) -> dict[EventKey, list[PreparedStep]]:
-    found = {key: [prepared for prepared in steps if prepared.step.is_trigger] for key, steps in flow.listening.items()}
+def _triggers(flow: CompiledFlow) -> dict[EventKey, list[CompiledStep]]:
+    found = {key: [prepared for prepared in steps if prepared.step.is_trigger] for key, steps in flow.subscribers.items()}
     return {key: steps for key, steps in found.items() if steps}
 
 
-Listening = Sequence[tuple[PreparedFlow, Sequence[PreparedStep]]]
+Subscribers = Sequence[tuple[CompiledFlow, Sequence[CompiledStep]]]
 """Flows, each with the steps with which an event is to begin an execution."""

@@ -11,7 +11,7 @@ import msgspec
 
 from flyteops.document import decode_json
 from flyteops.errors import TemplateError, TemplateRenderError
-from flyteops.model import DataItem, Json
+from flyteops.model import DataItem, JsonValue
 from flyteops.template import ABOUT_SECRETS, DEFAULT_LIMITS, Budget, Limits, Runtime
 
 STEP_SECONDS = 1.0
@@ -35,7 +35,7 @@ After it each may still have `SMALL_LENGTH`.
 SMALL_LENGTH = 65_536
 
 
-class Allowance(NamedTuple):
+class OutputLimits(NamedTuple):
     """The maximum lengths of texts: of a template, of an action, and of all actions of an event."""
 
     limits: Limits = DEFAULT_LIMITS
@@ -55,7 +55,7 @@ ID_DIGITS = 13
 """The number of random hex digits of an id; those before them are its time."""
 
 
-class Snapshot:
+class DatastoreSnapshot:
     """The datastore at one moment, as templates see it.
 
     JSON is parsed at its first use. `secrets` are the keys of items that templates do not see.
@@ -64,9 +64,9 @@ class Snapshot:
     def __init__(self, items: Mapping[str, DataItem], secrets: Container[str] = ()) -> None:
         self._items = items
         self._secrets = secrets
-        self._values: dict[str, Json] = {}
+        self._values: dict[str, JsonValue] = {}
 
-    def __call__(self, key: str) -> Json:
+    def __call__(self, key: str) -> JsonValue:
         """Return the item's value: JSON for JSON content types, else text.
 
         Raise `KeyError` if there is no such item.
@@ -79,14 +79,14 @@ class Snapshot:
         return self._values[key]
 
 
-def _parsed(item: DataItem) -> Json:
+def _parsed(item: DataItem) -> JsonValue:
     try:
         return decode_json(item.value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TemplateError(f"datastore item {item.key!r} is declared {item.content_type}, but is not JSON: {error}") from error
 
 
-class Moment:
+class EvaluationContext:
     """All inputs of an evaluation but the event and the flows, and the source of new ids.
 
     `seed` decides all randomness, `monotonic` (seconds) bounds the time of templates. `secret(name,
@@ -107,10 +107,10 @@ class Moment:
         *,
         now: datetime,
         seed: bytes,
-        datastore: Callable[[str], Json],
+        datastore: Callable[[str], JsonValue],
         monotonic: Callable[[], float],
         secret: Callable[[str, str], str] | None = None,
-        allowance: Allowance = Allowance(),  # noqa: B008 - it does not change
+        allowance: OutputLimits = OutputLimits(),  # noqa: B008 - it does not change
     ) -> None:
         self._allowance = allowance
         self._room: float = allowance.event_length
@@ -168,7 +168,7 @@ class Moment:
         """Subtract the output of the step from the event's remaining budget."""
         self._room -= self._budget.made
 
-    def chance(self) -> float:
+    def jitter(self) -> float:
         """Return a number from 0 to 1 derived from the seed.
 
         It leaves the random numbers of templates alone.

@@ -1,6 +1,6 @@
 """The evaluation of events: which steps of which flows run, and with which commands. Pure and deterministic.
 
-Time, seed and datastore are arguments. The same event, flows, execution and `Moment` give the same
+Time, seed and datastore are arguments. The same event, flows, execution and `EvaluationContext` give the same
 outcome, on which tests in flow files, dry runs, replay and "why did it not run" rely. The rules are
 in the docs under "The life of an event".
 """
@@ -13,26 +13,26 @@ from typing import NamedTuple, Self
 import msgspec
 
 from flyteops import template
-from flyteops.engine.compiled import FlowIndex, Listening, PreparedFlow, PreparedStep, _join
-from flyteops.engine.context import Moment
-from flyteops.engine.join import Standing, why_missed, why_not_yet
+from flyteops.engine.compiled import CompiledFlow, CompiledStep, FlowIndex, Subscribers, _join
+from flyteops.engine.context import EvaluationContext
+from flyteops.engine.join import StepStatus, find_unmet_dependency, why_missed
 from flyteops.errors import TemplateError
-from flyteops.flow.policy import Terms, first_at, rule_of
+from flyteops.flow.policy import StepPolicy, first_due_at, schedule_rule
 from flyteops.model import (
     FATAL,
     SCHEDULED,
+    ActionSnapshot,
     Decision,
+    Evaluation,
     Event,
     NewAction,
-    Outcome,
     PackRef,
-    Progress,
     Step,
     has_labels,
     pack_id,
 )
 from flyteops.name import label_problems, name_problems
-from flyteops.ruling import Ask, Fail, Repeat, Timetable
+from flyteops.ruling import FailAction, NeedsOperator, RetryAction, ScheduleEntry
 from flyteops.template import Template, Time, ValueTemplate
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -46,86 +46,92 @@ UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 SHOWN = 200
 """The maximum number of characters of a text in a decision."""
 
-NOTHING = Outcome()
+NOTHING = Evaluation()
 """The outcome of nearly all events."""
 
 
-def evaluate(event: Event, index: FlowIndex, moment: Moment) -> Outcome:
+def evaluate(event: Event, index: FlowIndex, ctx: EvaluationContext) -> Evaluation:
     """Return the outcome of an event.
 
     For each flow that listens, it has a new execution if any of the flow's trigger steps passes.
     """
-    listening = index.listening(event)
-    return _Evaluation(event, moment).begin(listening).outcome if listening else NOTHING
+    subscribers = index.subscribers(event)
+    return _Evaluator(event, ctx).begin(subscribers).outcome if subscribers else NOTHING
 
 
-def evaluate_result(event: Event, index: FlowIndex, flow: PreparedFlow, progress: Progress, moment: Moment) -> Outcome:
+def evaluate_result(
+    event: Event, index: FlowIndex, flow: CompiledFlow, snapshot: ActionSnapshot, ctx: EvaluationContext
+) -> Evaluation:
     """Return the outcome of the result of an action.
 
     New executions as for any event, and the continuation of its own execution. `flow` is the
     version that the execution began with.
     """
-    listening, waiting = index.listening(event), flow.waiting(event)
-    if not listening and not waiting and not flow.joins:
+    subscribers, waiting = index.subscribers(event), flow.waiting(event)
+    if not subscribers and not waiting and not flow.joins:
         return NOTHING
-    return _Evaluation(event, moment).begin(listening).resume(flow, waiting, progress).outcome
+    return _Evaluator(event, ctx).begin(subscribers).resume(flow, waiting, snapshot).outcome
 
 
-def fire(flow: PreparedFlow, step_index: int, due_at: datetime, moment: Moment) -> tuple[Event, Outcome]:
+def evaluate_schedule(flow: CompiledFlow, step_index: int, due_at: datetime, ctx: EvaluationContext) -> tuple[Event, Evaluation]:
     """Return the event of a due schedule, and its outcome: an execution of this flow alone."""
     prepared = flow.steps[step_index]
     named = {"flow": flow.version.flow.name, "step": prepared.step.id, "scheduledAt": due_at}
     event = Event(
-        event_id=moment.new_id(),
+        event_id=ctx.new_id(),
         name=SCHEDULED.name,
         pack=PackRef(SCHEDULED.pack_name, SCHEDULED.pack_name),
         payload=msgspec.json.encode(named),
-        received_at=moment.now,
+        received_at=ctx.now,
         created_at=due_at,
     )
-    return event, _Evaluation(event, moment).begin([(flow, (prepared,))]).outcome
+    return event, _Evaluator(event, ctx).begin([(flow, (prepared,))]).outcome
 
 
-def timetables(flow: PreparedFlow, now: datetime) -> tuple[Timetable, ...]:
+def schedule_entries(flow: CompiledFlow, now: datetime) -> tuple[ScheduleEntry, ...]:
     """Return the first due times of the steps of a flow that have a schedule."""
     return tuple(
-        Timetable(prepared.position, prepared.step.id, rule_of(prepared.step.schedule), first_at(prepared.step.schedule, now))
+        ScheduleEntry(
+            prepared.position, prepared.step.id, schedule_rule(prepared.step.schedule), first_due_at(prepared.step.schedule, now)
+        )
         for prepared in flow.steps
         if prepared.step.schedule is not None and prepared.fault is None
     )
 
 
-def rule_on_lost(index: FlowIndex, flow: PreparedFlow | None, progress: Progress, moment: Moment) -> Repeat | Ask | Fail:
+def on_timeout(
+    index: FlowIndex, flow: CompiledFlow | None, snapshot: ActionSnapshot, ctx: EvaluationContext
+) -> RetryAction | NeedsOperator | FailAction:
     """Decide the fate of an action whose pack was silent for too long.
 
     `flow` is its version, None if that no longer exists.
     """
-    terms = Terms() if flow is None else flow.steps[progress.step_index].terms
-    if progress.attempt < terms.attempts:
-        return Repeat(moment.now + terms.wait(progress.attempt, moment.chance()))
-    if terms.asks:
-        return Ask()
-    event = _loss(progress, moment)
-    outcome = evaluate(event, index, moment) if flow is None else evaluate_result(event, index, flow, progress, moment)
-    return Fail(event, outcome)
+    policy = StepPolicy() if flow is None else flow.steps[snapshot.step_index].policy
+    if snapshot.attempt < policy.attempts:
+        return RetryAction(ctx.now + policy.retry_delay(snapshot.attempt, ctx.jitter()))
+    if policy.asks_operator:
+        return NeedsOperator()
+    event = _loss(snapshot, ctx)
+    outcome = evaluate(event, index, ctx) if flow is None else evaluate_result(event, index, flow, snapshot, ctx)
+    return FailAction(event, outcome)
 
 
-def _loss(progress: Progress, moment: Moment) -> Event:
+def _loss(snapshot: ActionSnapshot, ctx: EvaluationContext) -> Event:
     """Return the result of a lost action, as its pack would have sent it."""
-    labels = progress.pack_labels
-    times = "once" if progress.attempt == 1 else f"{progress.attempt} times"
+    labels = snapshot.pack_labels
+    times = "once" if snapshot.attempt == 1 else f"{snapshot.attempt} times"
     payload = {
         "reason": "lost",
-        "message": f"{progress.name!r} was handed out {times}, and no pack {progress.pack_name!r} reported a result in time",
-        "actionId": progress.action_id,
-        "attempts": progress.attempt,
+        "message": f"{snapshot.name!r} was handed out {times}, and no pack {snapshot.pack_name!r} reported a result in time",
+        "actionId": snapshot.action_id,
+        "attempts": snapshot.attempt,
     }
     return Event(
-        event_id=moment.new_id(),
+        event_id=ctx.new_id(),
         name=FATAL,
-        pack=PackRef(pack_id(progress.pack_name, labels), progress.pack_name, dict(labels)),
+        pack=PackRef(pack_id(snapshot.pack_name, labels), snapshot.pack_name, dict(labels)),
         payload=msgspec.json.encode(payload),
-        received_at=moment.now,
+        received_at=ctx.now,
         failure=True,
     )
 
@@ -153,19 +159,19 @@ class _Parent(NamedTuple):
     context: Mapping[str, str]
 
 
-class _Evaluation:
+class _Evaluator:
     """The evaluation of one event: its payload is parsed once, and only if a step reads it."""
 
-    def __init__(self, event: Event, moment: Moment) -> None:
+    def __init__(self, event: Event, ctx: EvaluationContext) -> None:
         self._event = event
-        self._moment = moment
+        self._ctx = ctx
         self._event_value: object = None
         self._decisions: list[Decision] = []
         self._actions: list[NewAction] = []
 
     @property
-    def outcome(self) -> Outcome:
-        return Outcome(tuple(self._decisions), tuple(self._actions))
+    def outcome(self) -> Evaluation:
+        return Evaluation(tuple(self._decisions), tuple(self._actions))
 
     def _scope(self, context: Mapping[str, str]) -> dict[str, object]:
         if self._event_value is None:
@@ -184,20 +190,20 @@ class _Evaluation:
             received_at=event.received_at,
         )
 
-    def begin(self, listening: Listening) -> Self:
-        for flow, steps in listening:
-            parent = _Parent(self._moment.new_id(), {})
+    def begin(self, subscribers: Subscribers) -> Self:
+        for flow, steps in subscribers:
+            parent = _Parent(self._ctx.new_id(), {})
             for prepared in steps:
                 self._decisions.append(self._try(flow, prepared, parent))
         return self
 
-    def resume(self, flow: PreparedFlow, waiting: Sequence[PreparedStep], progress: Progress) -> Self:
-        parent = _Parent(progress.correlation_id, progress.context)
-        standing = Standing.of(progress)
+    def resume(self, flow: CompiledFlow, waiting: Sequence[CompiledStep], snapshot: ActionSnapshot) -> Self:
+        parent = _Parent(snapshot.correlation_id, snapshot.context)
+        status = StepStatus.of(snapshot)
         made = len(self._actions)
         held: list[int] = []
         for prepared in waiting:
-            reason = why_not_yet(prepared.step, standing)
+            reason = find_unmet_dependency(prepared.step, status)
             if reason is None:
                 decision = self._try(flow, prepared, parent)
             else:
@@ -205,15 +211,15 @@ class _Evaluation:
                     held.append(len(self._decisions))
                 decision = _decision(flow, prepared, "skipped", *reason, correlation_id=parent.correlation_id)
             self._decisions.append(decision)
-        is_over = len(self._actions) == made and standing.is_idle
+        is_over = len(self._actions) == made and status.is_idle
         if is_over:
             for place in held:
                 self._decisions[place] = _hopeless(self._decisions[place])
-        self._report_missed_joins(flow, waiting, progress, standing, is_over=is_over)
+        self._report_missed_joins(flow, waiting, snapshot, status, is_over=is_over)
         return self
 
     def _report_missed_joins(
-        self, flow: PreparedFlow, tried: Sequence[PreparedStep], progress: Progress, standing: "Standing", *, is_over: bool
+        self, flow: CompiledFlow, tried: Sequence[CompiledStep], snapshot: ActionSnapshot, status: "StepStatus", *, is_over: bool
     ) -> None:
         """Decide about joins that this event does not run.
 
@@ -222,14 +228,14 @@ class _Evaluation:
         for prepared in flow.joins:
             if any(each is prepared for each in tried):
                 continue
-            detail = why_missed(prepared.step, progress.step_id, self._event, standing, is_over=is_over)
+            detail = why_missed(prepared.step, snapshot.step_id, self._event, status, is_over=is_over)
             if detail is not None:
-                decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=progress.correlation_id)
+                decision = _decision(flow, prepared, "skipped", "dependsOn", detail, correlation_id=snapshot.correlation_id)
                 self._decisions.append(_hopeless(decision) if is_over else decision)
 
-    def _try(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> Decision:
+    def _try(self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent) -> Decision:
         try:
-            self._moment.begin_step(parent.context)
+            self._ctx.begin_step(parent.context)
             action, detail, values = self._pass(flow, prepared, parent)
         except _Skipped as skipped:
             return _decision(flow, prepared, "skipped", skipped.reason, skipped.detail, values=skipped.values)
@@ -240,7 +246,7 @@ class _Evaluation:
         except UNFORESEEN as error:
             return _failure(flow, prepared, _FailedError("", TemplateError(f"{type(error).__name__}: {error}")))
         finally:
-            self._moment.end_step()
+            self._ctx.end_step()
         self._actions.append(action)
         return Decision(
             flow_name=action.flow_name,
@@ -255,7 +261,7 @@ class _Evaluation:
             action_id=action.action_id,
         )
 
-    def _pass(self, flow: PreparedFlow, prepared: PreparedStep, parent: _Parent) -> tuple[NewAction, str, dict[str, str]]:
+    def _pass(self, flow: CompiledFlow, prepared: CompiledStep, parent: _Parent) -> tuple[NewAction, str, dict[str, str]]:
         if prepared.fault is not None:
             raise _FailedError(*prepared.fault)
         scope = self._scope(parent.context)
@@ -268,7 +274,7 @@ class _Evaluation:
         labels = self._render_all("command.packLabels", prepared.command_labels, scope)
         _check_names(prepared.step, labels)
         action = NewAction(
-            action_id=self._moment.new_id(),
+            action_id=self._ctx.new_id(),
             correlation_id=parent.correlation_id,
             flow_name=flow.version.flow.name,
             flow_uuid=flow.version.uuid,
@@ -279,8 +285,8 @@ class _Evaluation:
             pack_labels=labels,
             input=self._render_input(prepared.command_input, scope),
             context=context,
-            not_before=self._moment.now + prepared.terms.delay if prepared.terms.delay else None,
-            timeout=prepared.terms.timeout,
+            not_before=self._ctx.now + prepared.policy.delay if prepared.policy.delay else None,
+            timeout=prepared.policy.timeout,
         )
         return action, detail, values
 
@@ -296,7 +302,7 @@ class _Evaluation:
         if criteria is None:
             return "there are no criteria", {}
         text = self._render("criteria", criteria, scope)
-        values = criteria.values(scope, self._moment.runtime)
+        values = criteria.values(scope, self._ctx.runtime)
         if text in TRUE:
             return "the criteria are true", values
         if text in FALSE:
@@ -308,13 +314,13 @@ class _Evaluation:
     def _render_input(self, command_input: ValueTemplate | None, scope: Mapping[str, object]) -> bytes:
         if command_input is None:
             return b"null"
-        self._moment.is_input = True
+        self._ctx.is_input = True
         try:
-            return msgspec.json.encode(command_input.resolve(scope, self._moment.runtime))
+            return msgspec.json.encode(command_input.resolve(scope, self._ctx.runtime))
         except TemplateError as error:
             raise _FailedError(_join("command.input", error), error) from error
         finally:
-            self._moment.is_input = False
+            self._ctx.is_input = False
 
     def _render_all(self, path: str, templates: Mapping[str, Template], scope: Mapping[str, object]) -> dict[str, str]:
         if not templates:
@@ -323,9 +329,9 @@ class _Evaluation:
 
     def _render(self, path: str, compiled: Template, scope: Mapping[str, object]) -> str:
         try:
-            return compiled.render(scope, self._moment.runtime)
+            return compiled.render(scope, self._ctx.runtime)
         except TemplateError as error:
-            raise _FailedError(path, error, compiled.values(scope, self._moment.runtime)) from error
+            raise _FailedError(path, error, compiled.values(scope, self._ctx.runtime)) from error
 
 
 def _check_names(step: Step, labels: Mapping[str, str]) -> None:
@@ -348,7 +354,7 @@ def _quoted(text: str) -> str:
     return msgspec.json.encode(text[:SHOWN]).decode()
 
 
-def _decision(flow: PreparedFlow, prepared: PreparedStep, outcome: str, reason: str, detail: str, **more: object) -> Decision:
+def _decision(flow: CompiledFlow, prepared: CompiledStep, outcome: str, reason: str, detail: str, **more: object) -> Decision:
     return Decision(
         flow_name=flow.version.flow.name,
         flow_uuid=flow.version.uuid,
@@ -361,6 +367,6 @@ def _decision(flow: PreparedFlow, prepared: PreparedStep, outcome: str, reason: 
     )
 
 
-def _failure(flow: PreparedFlow, prepared: PreparedStep, failed: _FailedError) -> Decision:
+def _failure(flow: CompiledFlow, prepared: CompiledStep, failed: _FailedError) -> Decision:
     place = {"path": failed.path, "line": failed.error.line, "column": failed.error.column}
     return _decision(flow, prepared, "failed", "error", failed.error.message, values=failed.values, **place)

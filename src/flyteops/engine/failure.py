@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from flyteops.model import FATAL, Event, Happening, Pack
+from flyteops.model import FATAL, Event, NewEvent, Pack
 
 FAILURES_OF_THE_ORIGINAL = frozenset(
     """AddEventsFailure AssignFailure BroadcastFailed CommentFailure CreateIncIssueFailure CreateIssueFailure
@@ -23,7 +23,7 @@ FIRST_FAILURE = 400
 """The first HTTP status that means failure."""
 
 
-def is_failure(result: Happening, sender: Pack) -> bool:
+def is_failure(result: NewEvent, sender: Pack) -> bool:
     """Return whether the command has failed.
 
     By the mark of the result, its name, or the declaration of its pack.

@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 from flyteops.model import (
+    ActionSnapshot,
     Event,
-    Progress,
     Step,
 )
 
 
-class Standing(NamedTuple):
+class StepStatus(NamedTuple):
     """The ids of the steps of an execution that have run, and of those that have finished."""
 
     ran: frozenset[str]
@@ -18,42 +18,42 @@ class Standing(NamedTuple):
     """Whether no action of the execution is open."""
 
     @classmethod
-    def of(cls, progress: Progress) -> "Standing":
+    def of(cls, snapshot: ActionSnapshot) -> "StepStatus":
         """Return the progress of an execution.
 
         The action that the result belongs to counts as finished.
         """
-        ran = frozenset([sibling.step_id for sibling in progress.siblings])
-        finished = frozenset([sibling.step_id for sibling in progress.siblings if sibling.state.is_finished])
-        siblings = [sibling for sibling in progress.siblings if sibling.step_index != progress.step_index]
+        ran = frozenset([sibling.step_id for sibling in snapshot.siblings])
+        finished = frozenset([sibling.step_id for sibling in snapshot.siblings if sibling.state.is_finished])
+        siblings = [sibling for sibling in snapshot.siblings if sibling.step_index != snapshot.step_index]
         is_idle = all(sibling.state.is_finished for sibling in siblings)
-        return cls(ran, finished | {progress.step_id}, is_idle)
+        return cls(ran, finished | {snapshot.step_id}, is_idle)
 
 
-def why_not_yet(step: Step, standing: Standing) -> tuple[str, str] | None:
+def find_unmet_dependency(step: Step, status: StepStatus) -> tuple[str, str] | None:
     """Return reason and detail if a step is not tried on a result, None if it is tried."""
-    if step.id in standing.ran:
+    if step.id in status.ran:
         return "alreadyRan", f"step {step.id!r} has run in this execution already"
     wanted = step.dependencies
-    unfinished = [step_id for step_id in wanted.all if step_id not in standing.finished]
+    unfinished = [step_id for step_id in wanted.all if step_id not in status.finished]
     if unfinished:
         return "dependsOn", f"it waits for all of {', '.join(wanted.all)}; not finished: {', '.join(unfinished)}"
-    if wanted.any and standing.finished.isdisjoint(wanted.any):
+    if wanted.any and status.finished.isdisjoint(wanted.any):
         return "dependsOn", f"it waits for one of {', '.join(wanted.any)}; none of them has finished"
     return None
 
 
-def why_missed(step: Step, step_id: str, event: Event, standing: Standing, *, is_over: bool) -> str | None:
+def why_missed(step: Step, step_id: str, event: Event, status: StepStatus, *, is_over: bool) -> str | None:
     """Return the reason why a join does not run on a result with another event than its own.
 
     None if that is not worth a decision.
     """
     needed, awaited = step.dependencies.all, f"the step waits for event {step.event.name} of pack {step.event.pack_name}"
-    reason = why_not_yet(step, standing)
+    reason = find_unmet_dependency(step, status)
     if reason is None and step_id in needed:
         ending = f"but step {step_id!r}, the last, with event {event.name} of pack {event.pack.name}"
         return f"all of {', '.join(needed)} have finished, {ending}; {awaited}"
-    if not is_over or standing.finished.isdisjoint(needed):
+    if not is_over or status.finished.isdisjoint(needed):
         return None
     if reason is None:
         return f"all of {', '.join(needed)} have finished, and none of the last results ran the step; {awaited}"

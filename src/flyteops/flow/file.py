@@ -22,16 +22,16 @@ from flyteops.flow.advice.chat import message_advice
 from flyteops.flow.advice.cron import cron_advice
 from flyteops.flow.advice.outside import texts
 from flyteops.flow.advice.script import script_advice
-from flyteops.flow.policy import faults_of
-from flyteops.model import Command, EventPattern, Flow, Json, Retry, Schedule, Step
+from flyteops.flow.policy import validate_policy
+from flyteops.model import Command, EventPattern, Flow, JsonValue, RetryPolicy, Schedule, Step
 
-MOST_ADVICE = 50
+MAX_ADVICE = 50
 """The maximum number of advice entries for a flow.
 
 The search for the nearest correct word is slow.
 """
 
-MOST_WORDS = 100
+MAX_WORDS = 100
 """The maximum number of words among which the nearest is searched."""
 
 ROOTS = ("Event", "Context")
@@ -91,8 +91,8 @@ def _name_faults(document: Document) -> Iterator[Problem]:
             yield document.problem(path, fault)
 
 
-def _names(flow: Json) -> Iterator[tuple[Path, str]]:
-    found: list[tuple[Path, Json]] = [(("name",), _get(flow, "name"))]
+def _names(flow: JsonValue) -> Iterator[tuple[Path, str]]:
+    found: list[tuple[Path, JsonValue]] = [(("name",), _get(flow, "name"))]
     for index, step in enumerate(_list(_get(flow, "steps"))):
         at: Path = ("steps", index)
         found.append(((*at, "id"), _get(step, "id")))
@@ -112,11 +112,11 @@ def _term_faults(document: Document) -> Iterator[Problem]:
                 yield document.problem(("steps", index), "'event' is missing; a step has an event or a schedule")
             elif has_event and has_schedule:
                 yield document.problem(("steps", index, "schedule"), "does not go with an event; a step has one of them")
-        for path, message in faults_of(_step_for_terms(value)):
+        for path, message in validate_policy(_step_for_terms(value)):
             yield document.problem(("steps", index, *path), message)
 
 
-def _step_for_terms(value: Json) -> Step:
+def _step_for_terms(value: JsonValue) -> Step:
     """Return a step with the terms of a value, as far as their types are right.
 
     Faults in types are reported elsewhere.
@@ -134,7 +134,7 @@ def _step_for_terms(value: Json) -> Step:
             "",
             # The presence of a timeout counts, too.
             timeout=None if _get(command, "timeout") is None else _text(command, "timeout") or "1m",
-            retry=Retry(
+            retry=RetryPolicy(
                 attempts=attempts if isinstance(attempts, int) and not isinstance(attempts, bool) else None,
                 backoff=_text(retry, "backoff"),
                 max_backoff=_text(retry, "maxBackoff"),
@@ -149,12 +149,12 @@ def _step_for_terms(value: Json) -> Step:
     )
 
 
-def _schedule_for_terms(value: Json) -> Schedule:
+def _schedule_for_terms(value: JsonValue) -> Schedule:
     cron = _text(value, "cron")
     return Schedule("@daily" if cron is None else cron, _text(value, "timeZone"), _text(value, "catchUp"))
 
 
-def _text(value: Json, key: str) -> str | None:
+def _text(value: JsonValue, key: str) -> str | None:
     found = _get(value, key)
     return found if isinstance(found, str) else None
 
@@ -167,7 +167,7 @@ def template_faults(document: Document) -> Sequence[Problem]:
     return [document.problem(path, f"in the template, {error}") for path, error in _faulty_templates(document.value)]
 
 
-def _faulty_templates(flow: Json) -> Iterator[tuple[Path, TemplateError]]:
+def _faulty_templates(flow: JsonValue) -> Iterator[tuple[Path, TemplateError]]:
     for path, source in _template_sources(flow):
         try:
             template.compile(source)
@@ -197,7 +197,7 @@ def _without_faults(document: Document, flow: Flow) -> tuple[Document, Flow]:
     return cleaned, read(cleaned, Flow)
 
 
-def _emptied(value: Json, path: Path) -> Json:
+def _emptied(value: JsonValue, path: Path) -> JsonValue:
     if not path:
         return ""
     first, rest = path[0], path[1:]
@@ -209,7 +209,7 @@ def _emptied(value: Json, path: Path) -> Json:
     return value
 
 
-def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
+def _template_sources(flow: JsonValue) -> Iterator[tuple[Path, str]]:
     """Yield every template of a flow, even if the rest of it is invalid."""
     for index, step in enumerate(_list(_get(flow, "steps"))):
         at: Path = ("steps", index)
@@ -221,7 +221,7 @@ def _template_sources(flow: Json) -> Iterator[tuple[Path, str]]:
         yield from texts(_get(command, "input"), (*at, "command", "input"))
 
 
-def _get(value: Json, key: str) -> Json:
+def _get(value: JsonValue, key: str) -> JsonValue:
     if not isinstance(value, dict):
         return None
     if key in value:
@@ -229,7 +229,7 @@ def _get(value: Json, key: str) -> Json:
     return next((value[other] for other in value if other.casefold() == key.casefold()), None)
 
 
-def _list(value: Json) -> Sequence[Json]:
+def _list(value: JsonValue) -> Sequence[JsonValue]:
     return value if isinstance(value, list) else ()
 
 
@@ -253,15 +253,15 @@ def lint(document: Document, flow: Flow) -> Sequence[Problem]:
         script_advice(document, flow),
         message_advice(document, flow),
     )
-    return list(islice(found, MOST_ADVICE))
+    return list(islice(found, MAX_ADVICE))
 
 
 def key_advice(document: Document) -> Sequence[Problem]:
     """Return advice about the keys that are ignored, also in a flow that `read_flow` refuses."""
-    return list(islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MOST_ADVICE))
+    return list(islice(_unknown_keys(document, document.value, inspect.type_info(Flow), ()), MAX_ADVICE))
 
 
-def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Path) -> Iterator[Problem]:
+def _unknown_keys(document: Document, value: JsonValue, kind: inspect.Type, path: Path) -> Iterator[Problem]:
     match kind:
         case inspect.StructType() if isinstance(value, dict):
             fields = {field.encode_name: field.type for field in kind.fields}
@@ -277,7 +277,7 @@ def _unknown_keys(document: Document, value: Json, kind: inspect.Type, path: Pat
 
 
 def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    names = list(known)[:MOST_WORDS]
+    names = list(known)[:MAX_WORDS]
     folded = {name.casefold(): name for name in names}
     inside = [name for name in names if word.casefold() in name.casefold()]
     near = [folded[match] for match in get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)] or inside[:1]
@@ -361,9 +361,9 @@ def _null_advice(document: Document) -> Iterator[Problem]:
             yield document.problem(path, message)
 
 
-def _nulls(value: Json, path: Path) -> Iterator[Path]:
+def _nulls(value: JsonValue, path: Path) -> Iterator[Path]:
     """Yield the path of every null inside a map or a list."""
-    items: Iterable[tuple[str | int, Json]] = ()
+    items: Iterable[tuple[str | int, JsonValue]] = ()
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, list):

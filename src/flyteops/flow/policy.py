@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
-from flyteops.flow.schedule import CATCH_UP, Tick, check_cron, count_until, last_until, next_after, tick, zone
-from flyteops.model import Command, Retry, Schedule, Step
+from flyteops.flow.schedule import CATCH_UP, NextRun, check_cron, count_until, get_time_zone, last_until, next_after, next_run
+from flyteops.model import Command, RetryPolicy, Schedule, Step
 from flyteops.timeformat import format_duration, parse_duration
 
 OnLost = Literal["retry", "fail", "ask"]
 
 ON_LOST = ("retry", "fail", "ask")
-SHORTEST_TIMEOUT = timedelta(milliseconds=100)
-MOST_ATTEMPTS = 100
+MIN_TIMEOUT = timedelta(milliseconds=100)
+MAX_ATTEMPTS = 100
 ATTEMPTS = 3
 """The default number of hand-outs of a lost command that the flow retries."""
 BACKOFF = timedelta(seconds=10)
@@ -29,7 +29,7 @@ Fault = tuple[tuple[str, ...], str]
 """The place of a fault in the step, and its description."""
 
 
-class Terms(NamedTuple):
+class StepPolicy(NamedTuple):
     """The terms of every action of a step.
 
     With `asks`, an operator decides when no attempt is left.
@@ -40,9 +40,9 @@ class Terms(NamedTuple):
     attempts: int = 1
     backoff: timedelta = BACKOFF
     max_backoff: timedelta = MAX_BACKOFF
-    asks: bool = False
+    asks_operator: bool = False
 
-    def wait(self, attempt: int, chance: float) -> timedelta:
+    def retry_delay(self, attempt: int, chance: float) -> timedelta:
         """Return the wait after a lost attempt: twice as long each time, up to the bound.
 
         Half of it by chance.
@@ -53,26 +53,26 @@ class Terms(NamedTuple):
         return longest * (0.5 + chance / 2)
 
 
-def terms_of(step: Step) -> Terms:
-    """Return the terms of a step; raise `ValueError` if `faults_of` reports a fault.
+def policy_of(step: Step) -> StepPolicy:
+    """Return the terms of a step; raise `ValueError` if `validate_policy` reports a fault.
 
     The schedule is not checked: the set of known time zones may change.
     """
     for path, message in _faults_of_step(step):
         raise ValueError(f"{'.'.join(path)}: {message}")
     command = step.command
-    retry = command.retry or (Retry() if command.on_lost == "retry" else None)
-    return Terms(
+    retry = command.retry or (RetryPolicy() if command.on_lost == "retry" else None)
+    return StepPolicy(
         delay=parse_duration(step.delay) if step.delay else None,
         timeout=parse_duration(command.timeout) if command.timeout else None,
         attempts=1 if retry is None else retry.attempts or ATTEMPTS,
         backoff=parse_duration(retry.backoff) if retry and retry.backoff else BACKOFF,
         max_backoff=parse_duration(retry.max_backoff) if retry and retry.max_backoff else MAX_BACKOFF,
-        asks=command.on_lost == "ask",
+        asks_operator=command.on_lost == "ask",
     )
 
 
-def faults_of(step: Step) -> Iterator[Fault]:
+def validate_policy(step: Step) -> Iterator[Fault]:
     """Yield the faults in the terms of a step."""
     yield from _faults_of_step(step)
     if step.schedule is not None:
@@ -88,7 +88,7 @@ def _faults_of_step(step: Step) -> Iterator[Fault]:
 
 def _faults_of_command(command: Command) -> Iterator[Fault]:
     at = ("command",)
-    yield from _about_duration(command.timeout, (*at, "timeout"), SHORTEST_TIMEOUT)
+    yield from _about_duration(command.timeout, (*at, "timeout"), MIN_TIMEOUT)
     if command.on_lost is not None and command.on_lost not in ON_LOST:
         yield (*at, "onLost"), f"must be retry, fail or ask, not {command.on_lost[:40]!r}{_nearest(command.on_lost, ON_LOST)}"
     for key, value in (("retry", command.retry), ("onLost", command.on_lost)):
@@ -97,8 +97,8 @@ def _faults_of_command(command: Command) -> Iterator[Fault]:
     retry = command.retry
     if retry is None:
         return
-    if retry.attempts is not None and not 1 <= retry.attempts <= MOST_ATTEMPTS:
-        yield (*at, "retry", "attempts"), f"must be from 1 to {MOST_ATTEMPTS}; the first one counts"
+    if retry.attempts is not None and not 1 <= retry.attempts <= MAX_ATTEMPTS:
+        yield (*at, "retry", "attempts"), f"must be from 1 to {MAX_ATTEMPTS}; the first one counts"
     yield from _about_duration(retry.backoff, (*at, "retry", "backoff"), timedelta(0))
     yield from _about_duration(retry.max_backoff, (*at, "retry", "maxBackoff"), timedelta(0))
 
@@ -118,7 +118,7 @@ def _about_duration(text: str | None, path: tuple[str, ...], least: timedelta) -
 def _faults_of_schedule(schedule: Schedule) -> Iterator[Fault]:
     checks: list[tuple[str, Callable[[str], object], str | None]] = [
         ("cron", check_cron, schedule.cron),
-        ("timeZone", zone, schedule.time_zone),
+        ("timeZone", get_time_zone, schedule.time_zone),
     ]
     for key, check, value in checks:
         if value is not None:
@@ -141,31 +141,31 @@ def _nearest(word: str, known: tuple[str, ...]) -> str:
 # ------------------------------------------------------------------------------------------------------------- schedules
 
 
-def rule_of(schedule: Schedule) -> str:
+def schedule_rule(schedule: Schedule) -> str:
     """Return the rule of a schedule: while it stays the same, so does the next due time."""
     return f"{schedule.cron} {schedule.time_zone or TIME_ZONE}"
 
 
-def first_at(schedule: Schedule, now: datetime) -> datetime | None:
+def first_due_at(schedule: Schedule, now: datetime) -> datetime | None:
     """Return the time at which a new schedule is first due, None if never."""
     return next_after(schedule.cron, schedule.time_zone or TIME_ZONE, now)
 
 
-def tick_of(schedule: Schedule, due_at: datetime, now: datetime) -> Tick:
+def next_run_of(schedule: Schedule, due_at: datetime, now: datetime) -> NextRun:
     """Return the outcome of a schedule that was due at a time."""
-    return tick(schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_of(schedule), due_at, now)
+    return next_run(schedule.cron, schedule.time_zone or TIME_ZONE, catch_up_policy(schedule), due_at, now)
 
 
-def catch_up_of(schedule: Schedule) -> str:
+def catch_up_policy(schedule: Schedule) -> str:
     """Return the policy of a schedule for missed times: all, last or skip."""
     return schedule.catch_up or CATCH_UP_DEFAULT
 
 
-def count_of(schedule: Schedule, first: datetime, last: datetime, *, at_most: int) -> int:
+def count_runs(schedule: Schedule, first: datetime, last: datetime, *, at_most: int) -> int:
     """Return the number of times that a schedule is due from `first`, one of them, to `last`."""
     return count_until(schedule.cron, schedule.time_zone or TIME_ZONE, first, last, at_most=at_most)
 
 
-def last_of(schedule: Schedule, until: datetime) -> datetime | None:
+def last_run_of(schedule: Schedule, until: datetime) -> datetime | None:
     """Return the last time up to `until` at which a schedule is due."""
     return last_until(schedule.cron, schedule.time_zone or TIME_ZONE, until)

@@ -22,7 +22,7 @@ CATCH_UP = ("all", "last", "skip")
 ON_TIME = timedelta(minutes=1)
 """The maximum delay of a firing that does not count as missed."""
 
-LONGEST_EXPRESSION = 200
+MAX_EXPRESSION_LENGTH = 200
 
 TAGS = {
     "@always": "* * * * *",
@@ -54,11 +54,11 @@ SECOND = timedelta(seconds=1)
 STRIDE = timedelta(hours=1)
 """Less than the time between two changes of a zone's offset."""
 
-LONGEST_CHANGE = timedelta(hours=48)
+MAX_CHANGE = timedelta(hours=48)
 """More than the clocks are set forward or back by any change of a zone's offset."""
 
 
-class Tick(NamedTuple):
+class NextRun(NamedTuple):
     """The outcome of a due schedule.
 
     The time to fire for, if any, and the next due time (None: never again).
@@ -68,7 +68,7 @@ class Tick(NamedTuple):
     next_at: datetime | None
 
 
-def zone(name: str) -> tzinfo:
+def get_time_zone(name: str) -> tzinfo:
     """Return a time zone of the IANA database by its name; raise `ValueError`.
 
     UTC is known without the database.
@@ -123,7 +123,7 @@ def next_after(expression: str, time_zone: str, at: datetime) -> datetime | None
 
     None if there is none.
     """
-    rule, place = _Rule(expression), zone(time_zone)
+    rule, place = _Rule(expression), get_time_zone(time_zone)
     try:
         return _next_fixed(rule, place, at) if rule.is_fixed else _next_running(rule, place, at)
     except OverflowError:  # beyond the last year that can be written
@@ -132,21 +132,21 @@ def next_after(expression: str, time_zone: str, at: datetime) -> datetime | None
 
 def last_until(expression: str, time_zone: str, at: datetime) -> datetime | None:
     """Return the last time up to `at` that a cron expression names."""
-    rule, place = _Rule(expression), zone(time_zone)
+    rule, place = _Rule(expression), get_time_zone(time_zone)
     try:
         return _last_fixed(rule, place, at) if rule.is_fixed else _last_running(rule, place, at)
     except OverflowError:
         return None
 
 
-def tick(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime) -> Tick:
+def next_run(expression: str, time_zone: str, catch_up: str, due_at: datetime, now: datetime) -> NextRun:
     """Return the outcome of a schedule that was due at `due_at`, which is not after `now`."""
     if catch_up == "all":
-        return Tick(due_at, next_after(expression, time_zone, due_at))
+        return NextRun(due_at, next_after(expression, time_zone, due_at))
     last = last_until(expression, time_zone, now)
     fires_for = due_at if last is None else max(last, due_at)
     is_missed = now - fires_for > ON_TIME
-    return Tick(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
+    return NextRun(None if is_missed and catch_up == "skip" else fires_for, next_after(expression, time_zone, now))
 
 
 def count_until(expression: str, time_zone: str, first: datetime, last: datetime, *, at_most: int) -> int:
@@ -170,8 +170,8 @@ class _Rule:
             near = get_close_matches(tag[:40], TAGS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TAGS)}"
             raise ValueError(f"the cron expression {expression[:60]!r} is not known; {hint}")
-        if len(expression) > LONGEST_EXPRESSION:
-            raise ValueError(f"the cron expression is longer than {LONGEST_EXPRESSION} characters")
+        if len(expression) > MAX_EXPRESSION_LENGTH:
+            raise ValueError(f"the cron expression is longer than {MAX_EXPRESSION_LENGTH} characters")
         if len(fields) != 5:
             raise ValueError(
                 f"the cron expression {expression[:60]!r} has {len(fields)} fields; it needs 5: minute, hour, day, month, weekday"
@@ -259,7 +259,7 @@ def _next_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
         elif until == due_at:
             return due_at
         else:
-            begin = due_at - LONGEST_CHANGE
+            begin = due_at - MAX_CHANGE
             at, offset = begin, _offset(place, begin)
     return None
 
@@ -275,7 +275,7 @@ def _last_running(rule: _Rule, place: tzinfo, at: datetime) -> datetime | None:
         elif since == due_at:
             return due_at
         else:
-            end = due_at + LONGEST_CHANGE
+            end = due_at + MAX_CHANGE
     return None
 
 
@@ -285,9 +285,9 @@ def _reach(begin: datetime, end: datetime) -> datetime:
     A change matters near either of them only: elsewhere the clocks show the times in between,
     regardless of the offset.
     """
-    if abs(end - begin) <= 2 * LONGEST_CHANGE:
+    if abs(end - begin) <= 2 * MAX_CHANGE:
         return end
-    return begin + LONGEST_CHANGE if begin < end else begin - LONGEST_CHANGE
+    return begin + MAX_CHANGE if begin < end else begin - MAX_CHANGE
 
 
 def _changes(place: tzinfo, begin: datetime, end: datetime) -> Iterator[datetime]:

@@ -16,7 +16,7 @@ AROUND = 512
 """Bytes of a result besides its payload, with notes about omissions."""
 
 
-def usual_length(pack: Pack) -> int:
+def default_length(pack: Pack) -> int:
     """Return the number of bytes of an output or answer that are kept by default.
 
     That is half of the largest body that the server accepts, so that a step can pass the text on,
@@ -26,7 +26,7 @@ def usual_length(pack: Pack) -> int:
     return USUAL if accepted is None else max(min(accepted // 2, MOST) - AROUND, 0)
 
 
-def longest_payload(pack: Pack) -> int | None:
+def max_payload_bytes(pack: Pack) -> int | None:
     """Return the longest payload of a result as JSON, in bytes.
 
     None if the server reports no limit.
@@ -35,8 +35,8 @@ def longest_payload(pack: Pack) -> int | None:
     return None if accepted is None else max(accepted - AROUND, 0)
 
 
-def excess(pack: Pack, event: Event) -> str:
+def check_payload_size(pack: Pack, event: Event) -> str:
     """Return the reason why an event is too large for the server; "" if it is not."""
-    longest = longest_payload(pack)
+    longest = max_payload_bytes(pack)
     length = 0 if longest is None else len(msgspec.json.encode(event.payload))
     return "" if longest is None or length <= longest else f"it takes {length} bytes as JSON, and the server accepts {longest}"

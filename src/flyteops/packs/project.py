@@ -12,7 +12,7 @@ import msgspec
 from flyteops import __version__
 from flyteops.errors import ConflictError, InputError
 
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 
 _TAKEN = frozenset({*keyword.kwlist, *sys.stdlib_module_names, "click", "flyteops", "httpx2", "msgspec", "pytest"})
 
@@ -148,8 +148,8 @@ class Project(msgspec.Struct, frozen=True):
             held = " ".join(map(repr, odd))
             message = f"{name!r} cannot be the name of a pack: it holds {held}, not only letters, digits, blanks, - and _"
             raise InputError(message)
-        if len(name) > LONGEST_NAME:
-            message = f"the name of a pack has {LONGEST_NAME} letters at most; this one has {len(name)}"
+        if len(name) > MAX_NAME_LENGTH:
+            message = f"the name of a pack has {MAX_NAME_LENGTH} letters at most; this one has {len(name)}"
             raise InputError(message)
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", plain).lower())

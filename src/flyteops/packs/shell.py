@@ -16,7 +16,7 @@ import msgspec
 from flyteops.errors import InputError
 from flyteops.packs import run
 from flyteops.packs.invocation import Invocation, read_invocation
-from flyteops.packs.limit import USUAL, longest_payload, usual_length
+from flyteops.packs.limit import USUAL, default_length, max_payload_bytes
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import byte_count, positive_seconds
 
@@ -41,7 +41,7 @@ class Output(msgspec.Struct, omit_defaults=True):
     truncated: bool = False
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ShellLimits(msgspec.Struct, frozen=True):
     """The time limit of a script, in seconds, and the number of bytes kept of each output stream.
 
     Both streams together take at most `room` bytes as JSON texts (None: any number).
@@ -58,8 +58,8 @@ def create(environ: Mapping[str, str]) -> Pack:
     `FLYTE_SHELL_TIMEOUT` and `FLYTE_SHELL_OUTPUT_LIMIT` (bytes of each stream) are its settings.
     """
     reader = Reader(environ)
-    limits = Limits(
-        timeout=reader.read("FLYTE_SHELL_TIMEOUT", positive_seconds, Limits().timeout),
+    limits = ShellLimits(
+        timeout=reader.read("FLYTE_SHELL_TIMEOUT", positive_seconds, ShellLimits().timeout),
     )
     longest = reader.read("FLYTE_SHELL_OUTPUT_LIMIT", byte_count, None)
     reader.finish()
@@ -78,23 +78,23 @@ def create(environ: Mapping[str, str]) -> Pack:
     return pack
 
 
-def _for_results(limits: Limits, longest: int | None, pack: Pack) -> Limits:
+def _for_results(limits: ShellLimits, longest: int | None, pack: Pack) -> ShellLimits:
     """Return the limits with which a result is small enough for the server.
 
     `longest` is the setting for a stream.
     """
     if longest is not None:
-        return msgspec.structs.replace(limits, output=longest, room=longest_payload(pack))
-    usual = usual_length(pack)
+        return msgspec.structs.replace(limits, output=longest, room=max_payload_bytes(pack))
+    usual = default_length(pack)
     return msgspec.structs.replace(limits, output=usual, room=None if pack.body_limit() is None else usual)
 
 
-async def run_script(script: str, limits: Limits) -> Output:
+async def run_script(script: str, limits: ShellLimits) -> Output:
     """Run a script in a shell, as `run_program` does."""
     return await run_program(Invocation(script=script), limits)
 
 
-async def run_program(invocation: Invocation, limits: Limits) -> Output:
+async def run_program(invocation: Invocation, limits: ShellLimits) -> Output:
     """Run a program, or a shell with a script, in a process group of its own.
 
     The group is killed when the time is over or the caller is cancelled. A process that the program

@@ -25,11 +25,11 @@ from flyteops.errors import (
     UnavailableError,
 )
 from flyteops.model import Link
-from flyteops.retry import RetryLaterError, persist, retry_after
+from flyteops.retry import RetryLaterError, retry_after, retry_call
 from flyteops.sdk.environment import Environment
 from flyteops.sdk.fork import PrivateSocket, forks
-from flyteops.sdk.tls import tls_fault, trust
-from flyteops.sdk.token import Token
+from flyteops.sdk.tls import create_ssl_context, tls_fault
+from flyteops.sdk.token import TokenSource
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Registration(msgspec.Struct, frozen=True):
     body_limit: int | None = None
 
 
-class Action(msgspec.Struct, frozen=True):
+class ClaimedAction(msgspec.Struct, frozen=True):
     """A command that the server handed out, its input not yet decoded.
 
     With a time limit, it counts as lost in `lease_seconds` from now; each post to `heartbeat_url`
@@ -121,7 +121,7 @@ class Client:
         self,
         api: str,
         *,
-        token: str | Token | None = None,
+        token: str | TokenSource | None = None,
         token_file: Path | None = None,
         timeout: float | None = 10.0,
         ca_cert_file: Path | None = None,
@@ -130,8 +130,8 @@ class Client:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         headers = {"User-Agent": f"flyte-sdk/{__version__}", "Accept": "application/json"}
-        self._token = token if isinstance(token, Token) else Token(token or None, token_file)
-        self._trust = None if transport is not None else trusted or trust(ca_cert_file)
+        self._token = token if isinstance(token, TokenSource) else TokenSource(token or None, token_file)
+        self._trust = None if transport is not None else trusted or create_ssl_context(ca_cert_file)
         self.api = api.rstrip("/")
         self._pause = pause
         self._timeout = timeout
@@ -158,7 +158,7 @@ class Client:
             transport=transport,
         )
 
-    def twin(self) -> "Client | None":
+    def clone(self) -> "Client | None":
         """Return another client of the same server, for another event loop.
 
         None if a transport was given.
@@ -224,7 +224,7 @@ class Client:
                 **options,
             )
 
-        return await persist(attempt, pause=self._pause, attempts=attempts)
+        return await retry_call(attempt, pause=self._pause, attempts=attempts)
 
     async def link(self, rel: str, *, fresh: bool = False) -> str:
         """Return the address of the first link of `GET /v1` whose rel ends with `rel`.
@@ -260,7 +260,7 @@ class Client:
             body_limit=_body_limit(answer),
         )
 
-    async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[Action]:
+    async def take(self, registration: Registration, *, wait: float = 0, most: int = 1) -> list[ClaimedAction]:
         """Take up to `most` of the oldest actions that wait for the pack.
 
         A server that supports long polling holds the response until there is an action, for `wait`
@@ -276,7 +276,7 @@ class Client:
         taken = _decode(answer, _TakenAction)
         return [_action(each, str(answer.url)) for each in (taken.actions if taken.actions is not None else [taken])]
 
-    async def heartbeat(self, action: Action) -> None:
+    async def heartbeat(self, action: ClaimedAction) -> None:
         """Report that an action with a time limit is still in progress.
 
         Raise `ConflictError` if it was lost.
@@ -296,7 +296,7 @@ class Client:
         body = msgspec.json.encode({"instance": instance, "status": status})
         return _decode(await self._post(registration.presence_url, body), _Presence).others
 
-    async def give_back(self, action: Action) -> None:
+    async def give_back(self, action: ClaimedAction) -> None:
         """Give back an action that was not started.
 
         Raise `NotFoundError` if the server does not support this, and `ConflictError` if the pack no
@@ -307,7 +307,7 @@ class Client:
             raise NotFoundError(message)
         await self._post(action.return_url, b"")
 
-    async def complete(self, action: Action, event: bytes) -> None:
+    async def complete(self, action: ClaimedAction, event: bytes) -> None:
         """Send the result of an action; sending the same one again has no effect."""
         await self._post(action.result_url, event)
 
@@ -375,13 +375,13 @@ class Client:
             raise InputError(message) from error
 
 
-def _action(taken: _TakenAction, base: str) -> Action:
+def _action(taken: _TakenAction, base: str) -> ClaimedAction:
     result, *others = map(taken.href, ("actionResult", "actionHeartbeat", "actionReturn"))
     if result is None:
         message = f"the server handed out {taken.command!r} without a link for its result"
         raise UnavailableError(message)
     heartbeat, give_back = (None if href is None else urljoin(base, href) for href in others)
-    return Action(taken.command, taken.input, urljoin(base, result), heartbeat, give_back, taken.lease_seconds)
+    return ClaimedAction(taken.command, taken.input, urljoin(base, result), heartbeat, give_back, taken.lease_seconds)
 
 
 def _body_limit(answer: httpx2.Response) -> int | None:

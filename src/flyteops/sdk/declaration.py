@@ -22,7 +22,7 @@ Task = Callable[[], Awaitable[None]]
 Check = Callable[[], Awaitable[str]]
 
 
-class Command(msgspec.Struct, frozen=True, eq=False):
+class CommandHandler(msgspec.Struct, frozen=True, eq=False):
     """A command with its handler.
 
     `results` are the types whose values the handler may return in place of an event.
@@ -69,7 +69,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     items: tuple[str, ...] = ()
     help_url: str | None = None
     events: dict[str, EventType[Any]] = {}
-    commands: dict[str, Command] = {}
+    commands: dict[str, CommandHandler] = {}
     tasks: tuple[Task, ...] = ()
     sources: tuple[Source, ...] = ()
     checks: dict[str, Check] = {}

@@ -11,13 +11,13 @@ from flyteops.model import FATAL
 from flyteops.retry import describe, shorten
 from flyteops.sdk.event import Event, fatal
 from flyteops.sdk.fork import end_if_forked
-from flyteops.sdk.progress import Progress, current_progress
-from flyteops.sdk.thread import Calls
+from flyteops.sdk.progress import ProgressSender, current_progress
+from flyteops.sdk.thread import ThreadCalls
 
 LOGGER = logging.getLogger("flyte.pack")
 
 
-class Execution:
+class CommandExecution:
     """Run the handler of a command in a task of its own, which can be abandoned if it does not end.
 
     An `earlier` attempt at the same action in this process is awaited first: two of them never run
@@ -26,7 +26,11 @@ class Execution:
     """
 
     def __init__(
-        self, command: str, work: Callable[[], Awaitable[Event]], progress: Progress, earlier: "Execution | None" = None
+        self,
+        command: str,
+        work: Callable[[], Awaitable[Event]],
+        progress: ProgressSender,
+        earlier: "CommandExecution | None" = None,
     ) -> None:
         self.command = command
         self.is_settled = False  # whether its result came in time
@@ -34,7 +38,7 @@ class Execution:
         self._work = work
         self._progress = progress
         self._earlier = earlier
-        self._calls = Calls()
+        self._calls = ThreadCalls()
         self._broken_off: str | None = None
         self._returned: Event | None = None
         self._outcome: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
@@ -75,7 +79,7 @@ class Execution:
     def _give_up(self) -> None:
         if not self._outcome.done():
             LOGGER.warning("%s continues although it was cancelled; its result is FATAL: %s", self.command, self._broken_off)
-            self._outcome.set_result(failed(self._broken_off or ""))
+            self._outcome.set_result(failure_event(self._broken_off or ""))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -86,7 +90,7 @@ class Execution:
         if error is None:
             self._outcome.cancel()
         else:
-            self._outcome.set_result(failed(describe(error)))
+            self._outcome.set_result(failure_event(describe(error)))
 
     async def _settled(self) -> Event | None:
         """Wait until nothing of it runs any more.
@@ -111,7 +115,7 @@ class Execution:
         try:
             self._returned = await self._find_event()
         except InputError as error:
-            event = failed(describe(error))
+            event = failure_event(describe(error))
             LOGGER.warning("%s failed: %s", self.command, event.payload)
         except BaseException as error:  # third-party code, which may raise anything
             end_if_forked(process, failed=True)
@@ -148,14 +152,14 @@ class Execution:
     def _failure(self, error: BaseException) -> Event:
         if not isinstance(error, asyncio.CancelledError):
             LOGGER.error("%s failed", self.command, exc_info=error)
-            return failed(describe(error))
+            return failure_event(describe(error))
         if self._broken_off is None:
-            return failed(f"{self.command} was cancelled by itself")
+            return failure_event(f"{self.command} was cancelled by itself")
         LOGGER.warning("%s was cancelled: %s", self.command, self._broken_off)
-        return failed(self._broken_off)
+        return failure_event(self._broken_off)
 
 
-def failed(text: str) -> Event:
+def failure_event(text: str) -> Event:
     """Return the event of a failed command; any text can be sent."""
     return fatal(shorten(text).encode("utf-8", "backslashreplace").decode())
 

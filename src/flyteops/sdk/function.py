@@ -43,7 +43,7 @@ def is_generator(function: Callable[..., Any]) -> bool:
     return wraps_async_generator(function) or _is(inspect.isgeneratorfunction, function)
 
 
-def awaiting(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+def as_coroutine_function(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
     """Return a coroutine function that calls in the event loop, and awaits an awaitable result."""
     if inspect.iscoroutinefunction(function):
         return function

@@ -29,11 +29,11 @@ def run_packs(members: Sequence[tuple[Pack, Environment]], *, health: Endpoint) 
     configure_logging(members[0][1].log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_name_pack)
-    group = Group(members, health=health)
+    group = PackGroup(members, health=health)
     return Program(group.name, group.serve).run()
 
 
-class Group:
+class PackGroup:
     """Keep several packs running.
 
     A failed one restarts after a growing pause, and others are not affected.

@@ -14,7 +14,7 @@ from flyteops.sdk.declaration import Declaration
 _JSON_TYPES = ("application/json", "text/json")
 
 
-class Items:
+class ItemReader:
     """The items of one run of a pack.
 
     `register_again` is called when the server has lost its registration.

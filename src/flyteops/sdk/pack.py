@@ -15,10 +15,10 @@ from flyteops.model import FATAL
 from flyteops.sdk.client import Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.conversion import check_type
-from flyteops.sdk.declaration import Check, Command, Declaration, Handler, Task, results
+from flyteops.sdk.declaration import Check, CommandHandler, Declaration, Handler, Task, results
 from flyteops.sdk.environment import Environment, configure_logging
 from flyteops.sdk.event import Event, EventType
-from flyteops.sdk.function import awaiting, full_name, function_name, is_generator, wraps_async
+from flyteops.sdk.function import as_coroutine_function, full_name, function_name, is_generator, wraps_async
 from flyteops.sdk.health import DEFAULT_CHECK, DEFAULT_HEALTH_PORT, Endpoint
 from flyteops.sdk.input import Input
 from flyteops.sdk.program import Program
@@ -77,7 +77,7 @@ class Pack:
         )
         self._items = dict.fromkeys(items)
         self._events: dict[str, EventType[Any]] = {}
-        self._commands: dict[str, Command] = {}
+        self._commands: dict[str, CommandHandler] = {}
         self._tasks: list[Task] = []
         self._sources: dict[str, Source] = {}
         self._checks: dict[str, Check] = {}
@@ -143,7 +143,7 @@ class Pack:
             declared = tuple(events)
             returned = {kind: self._event_of(kind, declared) for kind in results(handler)}
             command_input = Input.of(handler)
-            command = Command(
+            command = CommandHandler(
                 name=command_name,
                 handler=asynchronous(handler),
                 events=tuple(dict.fromkeys([*declared, *returned.values()])),
@@ -158,7 +158,7 @@ class Pack:
 
         return declare
 
-    def _add_events(self, command: Command) -> None:
+    def _add_events(self, command: CommandHandler) -> None:
         """Declare the events of a command that are new."""
         for event in command.events:
             known = self._events.get(event.name, event)
@@ -245,7 +245,7 @@ class Pack:
         different runs of the pack; the server forgets keys after a day.
         """
         session = self._session()
-        await session.here(session.send(event, within, key))
+        await session.run_in_loop(session.send(event, within, key))
 
     async def progress(self, event: Event) -> None:
         """Report the progress of the running command.
@@ -255,7 +255,7 @@ class Pack:
         is logged.
         """
         session = self._session()
-        await session.here(session.progress(event))
+        await session.run_in_loop(session.progress(event))
 
     async def give_back(self) -> bool:
         """Give back the action of the calling command, for another instance of the pack to take.
@@ -265,7 +265,7 @@ class Pack:
         does not accept actions back, or no other instance takes the action.
         """
         session = self._session()
-        return await session.here(session.give_back())
+        return await session.run_in_loop(session.give_back())
 
     async def others(self) -> int:
         """Return the number of other connected instances of the pack.
@@ -273,7 +273,7 @@ class Pack:
         It is 0 if the server does not know, and may be a minute old.
         """
         session = self._session()
-        return await session.here(session.others())
+        return await session.run_in_loop(session.others())
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait in a plain function, or in a thread of your own, for an awaitable result.
@@ -298,12 +298,12 @@ class Pack:
         `items`, as far as the pack's token allows.
         """
         session = self._session()
-        return await session.here(session.data(key))
+        return await session.run_in_loop(session.data(key))
 
     async def sleep(self, seconds: float) -> None:
         """Sleep; a test can let this time pass at once."""
         session = self._session()
-        await session.here(session.clock.sleep(seconds))
+        await session.run_in_loop(session.clock.sleep(seconds))
 
     def clock(self) -> Clock:
         """Return the clock of the pack."""
@@ -408,4 +408,4 @@ def _asynchronous(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaita
     if not wraps_async(function):
         message = f"{full_name(function)} must be declared with `async def`"
         raise TypeError(message)
-    return awaiting(function)
+    return as_coroutine_function(function)

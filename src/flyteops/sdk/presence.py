@@ -21,7 +21,7 @@ FAREWELL = 1.0
 Registered = Callable[[Callable[[Registration], Awaitable[int]]], Awaitable[int]]
 
 
-class Presence:
+class PresenceReporter:
     """Reports for one instance.
 
     `registered` calls with the current registration, and again with a new one if that is lost.

@@ -11,15 +11,15 @@ from flyteops.sdk.event import Event
 
 LOGGER = logging.getLogger("flyte.pack")
 
-MOST_WAITING = 100
+MAX_WAITING = 100
 
 
-class Progress:
+class ProgressSender:
     """Events of one command in transit: sent one by one, and all of them before its result."""
 
     def __init__(self, send: Callable[[Event], Awaitable[None]]) -> None:
         self._send = send
-        self._waiting: asyncio.Queue[Event] = asyncio.Queue(MOST_WAITING)
+        self._waiting: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
         self._sending: asyncio.Task[None] | None = None
         self._is_over = False
 
@@ -60,4 +60,4 @@ class Progress:
                 self._waiting.task_done()
 
 
-current_progress: ContextVar[Progress] = ContextVar("current_progress")
+current_progress: ContextVar[ProgressSender] = ContextVar("current_progress")

@@ -3,22 +3,22 @@
 import logging
 
 from flyteops.errors import ConflictError, FlyteError
-from flyteops.sdk.client import Action, Client
+from flyteops.sdk.client import ClaimedAction, Client
 from flyteops.sdk.clock import Clock
 
 LOGGER = logging.getLogger("flyte.pack")
 
-_MOST_RETURNS = 7
+_MAX_RETURNS = 7
 """The maximum number of times an action is returned; after that, it is carried out here."""
 
 _RETURN_PAUSE = 0.05
 """Seconds before the second return of an action; each further one takes twice as long."""
 
-_MOST_KNOWN = 1000
+_MAX_KNOWN = 1000
 """The number of actions whose returns are counted; the oldest are forgotten first."""
 
 
-class Returns:
+class ActionReturns:
     """Give actions back, and count how often by action."""
 
     def __init__(self, client: Client, clock: Clock) -> None:
@@ -26,7 +26,7 @@ class Returns:
         self._clock = clock
         self._counts: dict[str, int] = {}
 
-    async def give_back(self, action: Action) -> bool:
+    async def give_back(self, action: ClaimedAction) -> bool:
         """Give back an action; return False if it stays here.
 
         Each time an action returns, it is kept for longer, so that other instances can take it
@@ -35,7 +35,7 @@ class Returns:
         """
         key = action.result_url.partition("?")[0]
         count = self._counts.pop(key, 0)
-        if count >= _MOST_RETURNS:
+        if count >= _MAX_RETURNS:
             return False
         if count:
             await self._clock.sleep(_RETURN_PAUSE * 2**count)
@@ -47,6 +47,6 @@ class Returns:
             LOGGER.debug("%s cannot be given back: %s", action.command, error)
             return False
         self._counts[key] = count + 1
-        while len(self._counts) > _MOST_KNOWN:
+        while len(self._counts) > _MAX_KNOWN:
             self._counts.pop(next(iter(self._counts)))
         return True

@@ -14,21 +14,21 @@ from uuid import uuid4
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
-from flyteops.retry import Outage, being_cancelled, describe, persist
-from flyteops.sdk.client import Action, Client, Registration
+from flyteops.retry import FailureLog, being_cancelled, describe, retry_call
+from flyteops.sdk.client import ClaimedAction, Client, Registration
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Declaration, Task
 from flyteops.sdk.event import Event, fatal
-from flyteops.sdk.execution import Execution, failed
+from flyteops.sdk.execution import CommandExecution, failure_event
 from flyteops.sdk.health import Health, health_endpoint, run_checks
-from flyteops.sdk.item import Items
-from flyteops.sdk.presence import Presence
-from flyteops.sdk.progress import Progress, current_progress
-from flyteops.sdk.returns import Returns
+from flyteops.sdk.item import ItemReader
+from flyteops.sdk.presence import PresenceReporter
+from flyteops.sdk.progress import ProgressSender, current_progress
+from flyteops.sdk.returns import ActionReturns
 from flyteops.sdk.silence import current_silence
-from flyteops.sdk.source import Keeper, UndeclaredError
+from flyteops.sdk.source import SourceRunner, UndeclaredError
 from flyteops.sdk.thread import Threads, is_broken_off
-from flyteops.sdk.watch import LoopWatch
+from flyteops.sdk.watch import LoopWatchdog
 from flyteops.timeformat import format_timestamp
 
 T = TypeVar("T")
@@ -41,9 +41,9 @@ _WAIT = 25.0
 _LAST_TAKE = 0.5
 """The seconds, from its start, after which a pending take is cancelled when the pack stops."""
 
-_MOST_AT_ONCE = 10
+_MAX_AT_ONCE = 10
 
-_MOST_LATE = 100
+_MAX_LATE = 100
 """The maximum number of late results that are kept."""
 
 _CHECK_TIMEOUT = 4.0
@@ -58,11 +58,11 @@ class _StoppedError(Exception):
 class Session:
     """Run one pack until it is stopped."""
 
-    def __init__(self, declaration: Declaration, client: Client, clock: Clock, *, last_words_timeout: float = 5.0) -> None:
+    def __init__(self, declaration: Declaration, client: Client, clock: Clock, *, report_timeout: float = 5.0) -> None:
         self.declaration = declaration
         self.clock = clock
         self._client = client
-        self._last_words_timeout = last_words_timeout
+        self._report_timeout = report_timeout
         self._loop = asyncio.get_running_loop()
         self._outside: set[Future[Any]] = set()
         self._outside_lock = threading.Lock()
@@ -71,20 +71,20 @@ class Session:
         self._slots = asyncio.Semaphore(declaration.concurrency)
         self._registration: Registration | None = None
         self._registering = asyncio.Lock()
-        self.presence = Presence(client, clock, self._registered)
-        self._items = Items(client, declaration, self._register_again)
-        self._outages = {what: Outage(what, LOGGER) for what in ("registration", "take", "event", "result")}
-        self._in_hand: set[asyncio.Task[None]] = set()
-        self._executions: dict[str, Execution] = {}
-        self._actions: dict[Execution, Action] = {}
-        self._taken: dict[Progress, Action] = {}
-        self._returns = Returns(client, clock)
-        self._watch: LoopWatch | None = None
+        self.presence = PresenceReporter(client, clock, self._registered)
+        self._items = ItemReader(client, declaration, self._register_again)
+        self._outages = {what: FailureLog(what, LOGGER) for what in ("registration", "take", "event", "result")}
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._executions: dict[str, CommandExecution] = {}
+        self._actions: dict[CommandExecution, ClaimedAction] = {}
+        self._taken: dict[ProgressSender, ClaimedAction] = {}
+        self._returns = ActionReturns(client, clock)
+        self._watch: LoopWatchdog | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._sources = {source.name: Keeper(source, clock, self._send) for source in declaration.sources}
+        self._sources = {source.name: SourceRunner(source, clock, self._send) for source in declaration.sources}
         self._failure: Exception | None = None
         self._undelivered = 0
-        self._last_words = False
+        self._final_reports = False
 
     @property
     def body_limit(self) -> int | None:
@@ -116,7 +116,7 @@ class Session:
         watch = asyncio.create_task(self._stop_with(stop or asyncio.Event()))
         try:
             async with health_endpoint(self.declaration.health, self.health):
-                with suppress(_StoppedError), LoopWatch(self._client, self._actions.values, self._owns) as self._watch:
+                with suppress(_StoppedError), LoopWatchdog(self._client, self._actions.values, self._owns) as self._watch:
                     await self._register_first()
                     await self._work()
         finally:
@@ -134,7 +134,7 @@ class Session:
         await stop.wait()
         self.stop()
 
-    async def here(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Await in the event loop of the pack, also from another one such as an `asyncio.run`."""
         if asyncio.get_running_loop() is self._loop:
             return await work
@@ -232,7 +232,7 @@ class Session:
         async def attempt() -> None:
             self._registration = await self._client.register(self.declaration.registration())
 
-        await self._unless_stopped(persist(attempt, pause=self.clock.back_off, outage=self._outages["registration"]))
+        await self._unless_stopped(retry_call(attempt, pause=self.clock.back_off, outage=self._outages["registration"]))
         LOGGER.info("%s is registered at %s", self.declaration.name, self._client.api)
 
     async def _register_again(self, lost: Registration) -> None:
@@ -248,7 +248,7 @@ class Session:
                 outage.failed(error)
                 message = f"the pack cannot be registered again: {error}"
                 raise UnavailableError(message) from error
-            outage.ended()
+            outage.recovered()
             LOGGER.info("%s is registered again", self.declaration.name)
 
     async def _registered(self, call: Callable[[Registration], Awaitable[T]]) -> T:
@@ -285,7 +285,7 @@ class Session:
             if self._failure is None:
                 await self.presence.sign_off(self._registration)
         finally:
-            for task in self._background | self._in_hand:
+            for task in self._background | self._in_flight:
                 task.cancel()
 
     def _begin_background(self, name: str, task: Task) -> asyncio.Task[None]:
@@ -315,26 +315,26 @@ class Session:
     async def _finish(self) -> None:
         """Wait for the work in progress; after the timeout, cancel it and report to the server."""
         await self._settle(self.declaration.stop_timeout)
-        self._last_words = True
+        self._final_reports = True
         for task in self._background:
             task.cancel()
         for execution in self._executions.values():
             reason = f"{self.declaration.name} was stopped before {execution.command} ended"
-            execution.break_off(reason, within=self._last_words_timeout / 2)
-        await self._settle(self._last_words_timeout)
-        self._undelivered += len(self._in_hand)
+            execution.break_off(reason, within=self._report_timeout / 2)
+        await self._settle(self._report_timeout)
+        self._undelivered += len(self._in_flight)
 
     async def _settle(self, within: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while tasks := {task for task in self._background | self._in_hand if not task.done()}:
+                while tasks := {task for task in self._background | self._in_flight if not task.done()}:
                     await asyncio.wait(tasks)
 
     async def _poll(self) -> None:
         with suppress(_StoppedError):
             while not self._stop.is_set():
-                free = await self._free_hands()
-                actions: list[Action] = []
+                free = await self._acquire_slots()
+                actions: list[ClaimedAction] = []
                 began = self.clock.monotonic()
                 try:
                     actions = await self._take(free)
@@ -347,17 +347,17 @@ class Session:
                     # The server does not support waiting, or not at present.
                     await self._unless_stopped(self.clock.idle(self.declaration.poll_interval))
 
-    async def _free_hands(self) -> int:
+    async def _acquire_slots(self) -> int:
         """Wait for a free slot; return the number of free ones, as a taken action must be run."""
         await self._slots.acquire()
         free = 1
-        while free < _MOST_AT_ONCE and not self._slots.locked():
+        while free < _MAX_AT_ONCE and not self._slots.locked():
             await self._slots.acquire()
             free += 1
         return free
 
-    async def _take(self, most: int) -> list[Action]:
-        async def attempt() -> list[Action]:
+    async def _take(self, most: int) -> list[ClaimedAction]:
+        async def attempt() -> list[ClaimedAction]:
             try:
                 return await self._registered(lambda registration: self._client.take(registration, wait=_WAIT, most=most))
             except UnavailableError:
@@ -371,7 +371,7 @@ class Session:
         if self._stop.is_set():
             return []
         began = self.clock.monotonic()
-        taking = asyncio.create_task(persist(attempt, pause=pause, outage=self._outages["take"]))
+        taking = asyncio.create_task(retry_call(attempt, pause=pause, outage=self._outages["take"]))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -388,8 +388,8 @@ class Session:
             taking.cancel()
             stopped.cancel()
 
-    async def _perform(self, action: Action) -> None:
-        progress = Progress(self._send)
+    async def _perform(self, action: ClaimedAction) -> None:
+        progress = ProgressSender(self._send)
         self._taken[progress] = action
         execution = self._execute(action, progress)
         self._actions[execution] = action
@@ -402,7 +402,7 @@ class Session:
             event = await execution.outcome()
             progress.close()
             is_given_back = progress not in self._taken
-            if is_given_back or await self._hand_in(action, event) or action.lease_seconds is None:
+            if is_given_back or await self._submit_result(action, event) or action.lease_seconds is None:
                 execution.is_settled = True
         finally:
             self._slots.release()
@@ -427,18 +427,18 @@ class Session:
                 execution.is_given_back = True  # it may have come again already, before the answer
         return True
 
-    def _execute(self, action: Action, progress: Progress) -> Execution:
+    def _execute(self, action: ClaimedAction, progress: ProgressSender) -> CommandExecution:
         """Start an action, but not before an earlier attempt at it that still runs here ends."""
         command, key = self.declaration.commands.get(action.command), action.result_url.partition("?")[0]
 
         async def work() -> Event:
             if command is None:
                 known = ", ".join(self.declaration.commands) or "none"
-                return failed(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
+                return failure_event(f"{self.declaration.name} has no command {action.command!r}; it has: {known}")
             return await command.answer(action.input)
 
         self._forget_executions()
-        execution = Execution(action.command, work, progress, self._executions.get(key))
+        execution = CommandExecution(action.command, work, progress, self._executions.get(key))
         self._executions[key] = execution
         return execution
 
@@ -450,10 +450,10 @@ class Session:
         """Forget finished executions; keep late results a while, in case the action comes again."""
         over = {key: each for key, each in self._executions.items() if each.is_over}
         late = [key for key, each in over.items() if not each.is_settled]
-        for key in [*(key for key, each in over.items() if each.is_settled), *late[:-_MOST_LATE]]:
+        for key in [*(key for key, each in over.items() if each.is_settled), *late[:-_MAX_LATE]]:
             del self._executions[key]
 
-    async def _keep_alive(self, action: Action, execution: Execution) -> None:
+    async def _keep_alive(self, action: ClaimedAction, execution: CommandExecution) -> None:
         """Send heartbeats for a running action; cancel its command if the action was lost."""
         pause = (action.lease_seconds or 0) / 3
         while True:
@@ -467,7 +467,7 @@ class Session:
             except Exception as error:  # noqa: BLE001 - also of the client's libraries: the next one may arrive
                 LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
-    async def _hand_in(self, action: Action, event: Event) -> bool:
+    async def _submit_result(self, action: ClaimedAction, event: Event) -> bool:
         """Deliver a result until it is accepted or definitely refused.
 
         Return whether it came in time. FATAL takes the place of one that cannot be accepted.
@@ -477,31 +477,31 @@ class Session:
         except InputError as error:
             reason = describe(error).removesuffix(".")
             LOGGER.error("the result of %s was refused: %s; sending FATAL instead", action.command, reason)
-            return await self._hand_in_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
+            return await self._submit_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
 
-    async def _hand_in_refused(self, action: Action, reason: str) -> bool:
+    async def _submit_refused(self, action: ClaimedAction, reason: str) -> bool:
         """Deliver FATAL with a reason, or without if that is refused, as for a tiny body limit."""
-        for event in (failed(reason), fatal()):
+        for event in (failure_event(reason), fatal()):
             try:
                 return await self._complete(action, event)
             except InputError as error:
                 LOGGER.error("FATAL as the result of %s was refused: %s", action.command, describe(error))
         return True
 
-    async def _complete(self, action: Action, event: Event) -> bool:
+    async def _complete(self, action: ClaimedAction, event: Event) -> bool:
         body, outage = _encode(event, self.clock.now()), self._outages["result"]
         try:
-            await persist(lambda: self._post_result(action, body), pause=self.clock.back_off, outage=outage)
+            await retry_call(lambda: self._post_result(action, body), pause=self.clock.back_off, outage=outage)
         except InputError:
-            outage.given_up()
+            outage.reset()
             raise
         except FlyteError as error:
-            outage.given_up()
+            outage.reset()
             LOGGER.error("the result of %s was rejected and is dropped: %s", action.command, describe(error))
             return not isinstance(error, ConflictError)
         return True
 
-    async def _post_result(self, action: Action, body: bytes) -> None:
+    async def _post_result(self, action: ClaimedAction, body: bytes) -> None:
         """Post a result; raise `UnavailableError` if time, a new token or registration may help."""
         registration = self._registration
         try:
@@ -522,9 +522,9 @@ class Session:
     async def _deliver_event(self, body: bytes, key: str) -> None:
         outage = self._outages["event"]  # the response may get lost after the event was stored, hence the key
         try:
-            await persist(lambda: self._post_event(body, key), pause=self.clock.back_off, outage=outage)
+            await retry_call(lambda: self._post_event(body, key), pause=self.clock.back_off, outage=outage)
         finally:
-            outage.given_up()
+            outage.reset()
 
     async def _post_event(self, body: bytes, key: str) -> None:
         try:
@@ -536,8 +536,8 @@ class Session:
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._in_hand.add(task)
-        task.add_done_callback(self._in_hand.discard)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
         return task
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ from flyteops.sdk.clock import Clock
 LOGGER = logging.getLogger("flyte.pack")
 
 
-class Silence:
+class SilenceDetector:
     """Watch one source: `reason` is set after more than `limit` seconds without an event.
 
     Its waits inside the SDK, such as for a server that does not accept its events, do not count.
@@ -77,4 +77,4 @@ class Silence:
             await self._heard.wait()
 
 
-current_silence: ContextVar[Silence] = ContextVar("current_silence")
+current_silence: ContextVar[SilenceDetector] = ContextVar("current_silence")

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, InputError, UnavailableError
-from flyteops.retry import Backoff, Outage, being_cancelled, describe, shorten, sole_cause
+from flyteops.retry import Backoff, FailureLog, being_cancelled, describe, shorten, sole_cause
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
-from flyteops.sdk.function import awaiting, full_name, function_name, wraps_async, wraps_async_generator
+from flyteops.sdk.function import as_coroutine_function, full_name, function_name, wraps_async, wraps_async_generator
 from flyteops.sdk.health import Health
-from flyteops.sdk.silence import Silence, current_silence
+from flyteops.sdk.silence import SilenceDetector, current_silence
 from flyteops.sdk.thread import in_thread
 
 LOGGER = logging.getLogger("flyte.pack")
@@ -25,7 +25,7 @@ STEADY = 10.0
 """The seconds without a failure after which a listener without events counts as working."""
 
 _LATE = 0.1
-_SHORTEST_LIMIT = 60.0
+_MIN_LIMIT = 60.0
 
 Round = Callable[[], AsyncIterator[Event]]
 Send = Callable[[Event], Awaitable[None]]
@@ -45,7 +45,7 @@ class Source(msgspec.Struct, frozen=True, eq=False):
         """The maximum silence in seconds: one call of a poller, or a listener between two events."""
         if self.timeout is not None or self.every is None:
             return self.timeout
-        return max(_SHORTEST_LIMIT, 2 * self.every)
+        return max(_MIN_LIMIT, 2 * self.every)
 
 
 def make_source(
@@ -69,7 +69,7 @@ def _round(function: Callable[[], Any], every: float | None) -> Round:
             message = f"{full_name(function)} must be declared with `async def`: a listener that blocks cannot be stopped"
             raise TypeError(message)
         return _told_by(lambda: in_thread(lambda: _listed(function())))
-    return _told_by(awaiting(function))
+    return _told_by(as_coroutine_function(function))
 
 
 def _told_by(look: Callable[[], Awaitable[Any]]) -> Round:
@@ -90,19 +90,19 @@ class UndeclaredError(InputError):
     """An event that the pack does not declare."""
 
 
-class Keeper:
+class SourceRunner:
     """Keep one source running: restart it when it fails, after a pause that grows."""
 
     def __init__(self, source: Source, clock: Clock, send: Send) -> None:
         self._source = source
         self._clock = clock
         self._send = send
-        self._outage = Outage(f"the source {source.name}", LOGGER)
+        self._outage = FailureLog(f"the source {source.name}", LOGGER)
         self._failures = 0
         self._has_worked = False
         self._refused = 0
         self._last_refusal = ""
-        self._silence = Silence(source.name, source.limit, clock)
+        self._silence = SilenceDetector(source.name, source.limit, clock)
 
     def health(self) -> Health:
         """Return whether it works now, and the number of events refused by the server so far."""
@@ -192,7 +192,7 @@ class Keeper:
     def _works(self) -> None:
         self._has_worked = True
         self._failures = 0
-        self._outage.ended()
+        self._outage.recovered()
 
 
 def _foreign(error: BaseException) -> BaseException:

@@ -55,7 +55,7 @@ class Threads:
             self.loop.call_soon_threadsafe(self._free.release)
 
 
-class Calls:
+class ThreadCalls:
     """The functions that were started in threads by one command.
 
     They may continue when they are not awaited any more.

@@ -14,7 +14,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET
 """Reasons of OpenSSL for an answer that is not TLS."""
 
 
-def trust(ca_cert_file: Path | None) -> ssl.SSLContext:
+def create_ssl_context(ca_cert_file: Path | None) -> ssl.SSLContext:
     """Return an SSL context that trusts the certificates of the system, and those of a file."""
     context = httpx2.create_ssl_context()
     if ca_cert_file is not None:

@@ -10,7 +10,7 @@ LOGGER = logging.getLogger("flyte.pack")
 _State = tuple[int, int, int] | None
 
 
-class Token:
+class TokenSource:
     """A token, or the file that contains it; the file is read again after a change.
 
     If a file cannot be read, or holds no token, its previous token stays.

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from flyteops.errors import FlyteError
 from flyteops.retry import describe
-from flyteops.sdk.client import Action, Client
+from flyteops.sdk.client import ClaimedAction, Client
 
 LOGGER = logging.getLogger("flyte.pack")
 
@@ -30,7 +30,7 @@ _SHOWN_FRAMES = 6
 _SDK = Path(__file__).parent
 
 
-class LoopWatch:
+class LoopWatchdog:
     """Report the command that blocks the event loop, and extend the leases of its actions meanwhile.
 
     An `async def` that blocks keeps heartbeats from being sent. Without this its action would count
@@ -38,11 +38,11 @@ class LoopWatch:
     """
 
     def __init__(
-        self, client: Client, in_hand: Callable[[], Iterable[Action]], owns: Callable[[asyncio.Task[Any]], bool]
+        self, client: Client, in_hand: Callable[[], Iterable[ClaimedAction]], owns: Callable[[asyncio.Task[Any]], bool]
     ) -> None:
         self._client = client
         self._owns = owns
-        self._in_hand = in_hand
+        self._in_flight = in_hand
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._over = threading.Event()
@@ -80,14 +80,14 @@ class LoopWatch:
         leases = [each.lease_seconds for each in self._leased()]
         return min([HINT_AFTER, *(lease / 6 for lease in leases if lease)])
 
-    def _leased(self) -> list[Action]:
-        return [each for each in list(self._in_hand()) if each.lease_seconds is not None]
+    def _leased(self) -> list[ClaimedAction]:
+        return [each for each in list(self._in_flight()) if each.lease_seconds is not None]
 
     def _block(self, answered: threading.Event, began: float) -> None:
         """Do the urgent work of the loop in its place, until it runs again."""
         name = ""
         with asyncio.Runner() as runner:
-            client = self._client.twin()
+            client = self._client.clone()
             while (passed := time.monotonic() - began) < GIVE_UP_AFTER and not self._over.is_set():
                 if not name and passed >= HINT_AFTER:
                     name = self._hint(passed)

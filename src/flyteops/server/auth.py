@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 from flyteops.background import BackgroundLoops
 from flyteops.errors import ConflictError, InputError, Problem, StoreError
-from flyteops.server.watch import Watch
+from flyteops.server.watch import FileWatch
 from flyteops.service import TokenRegistry, TokenRequest
 from flyteops.settings import Settings
 from flyteops.storage import path_of
 from flyteops.web.api.routes import OPERATIONS
 from flyteops.web.app import about
 from flyteops.web.auth.authenticator import Authenticator
-from flyteops.web.auth.guest import Find, Guests
-from flyteops.web.auth.oidc import Issuer, Verifier
+from flyteops.web.auth.guest import Find, TrustedPacks
+from flyteops.web.auth.oidc import Issuer, OidcVerifier
 from flyteops.web.auth.policy import Policy, uncovered
 from flyteops.web.auth.policyfile import read_policy
 
@@ -94,7 +94,7 @@ def _private(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW, 0o600)
 
 
-class Access:
+class AccessControl:
     """The gate, and the tasks that keep its policy and keys up to date.
 
     Without an OpenID provider there are neither.
@@ -107,11 +107,11 @@ class Access:
         self._issuer = None if settings.oidc_issuer_url is None else Issuer(settings.oidc_issuer_url)
         self._path = settings.auth_policy_path
         self._secret = SecretFile(Path(settings.admin_token_path or default_path(settings.store)))
-        guests = Guests(settings.packs_without_token, find_pack) if settings.packs_without_token else None
+        guests = TrustedPacks(settings.packs_without_token, find_pack) if settings.packs_without_token else None
         self.gate = Authenticator(tokens, guests=guests)
         if self._issuer is not None and self._path is not None:
-            self._watch = Watch(self._path)
-            verifier = Verifier(self._issuer, settings.oidc_issuer_client_id or "")
+            self._watch = FileWatch(self._path)
+            verifier = OidcVerifier(self._issuer, settings.oidc_issuer_client_id or "")
             self.gate = Authenticator(tokens, load_policy(self._path), verifier, guests)
 
     async def make_first_token(self) -> None:

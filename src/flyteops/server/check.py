@@ -54,9 +54,9 @@ def _worker_faults(settings: Settings) -> Iterator[Problem]:
 def _tls_faults(settings: Settings) -> Iterator[Problem]:
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return
-    from flyteops.server.tls import Pair, pair_faults  # noqa: PLC0415 - takes long to load, and few need it
+    from flyteops.server.tls import CertificateFiles, certificate_faults  # noqa: PLC0415 - takes long to load, and few need it
 
-    yield from pair_faults(Pair(settings.tls_cert_path, settings.tls_key_path), utc_now())
+    yield from certificate_faults(CertificateFiles(settings.tls_cert_path, settings.tls_key_path), utc_now())
 
 
 def _key_faults(settings: Settings) -> Iterator[Problem]:

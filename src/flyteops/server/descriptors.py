@@ -13,7 +13,7 @@ LOOK_EVERY = 1.0
 OTHER_FILES = 100
 """Open files reserved for the store, the log and everything else than connections."""
 
-MOST_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 
 
 def connections_allowed(wanted: int | None) -> int:
@@ -21,7 +21,7 @@ def connections_allowed(wanted: int | None) -> int:
 
     The limit is raised as far as the number needs and the hard limit permits.
     """
-    wanted = wanted or MOST_CONNECTIONS
+    wanted = wanted or MAX_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

@@ -21,8 +21,8 @@ from flyteops.web.http.connection import Connection
 from flyteops.web.http.traffic import Traffic
 
 if TYPE_CHECKING:
-    from flyteops.server.auth import Access
-    from flyteops.server.tls import Tls
+    from flyteops.server.auth import AccessControl
+    from flyteops.server.tls import TlsContexts
 
 
 LOGGER = logging.getLogger("flyte.server")
@@ -43,7 +43,7 @@ GRACE = 10
 """Seconds for running requests to end when the server is told to stop."""
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """Uvicorn without its own signal handling, so that the process ends with exit code 0.
 
     Uvicorn would end it by the signal. TLS handshakes, and the end of TLS connections, have less
@@ -91,8 +91,13 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    settings: Settings, service: Service, tls: "Tls | None" = None, access: "Access | None" = None, *, is_local: bool = False
-) -> Server:
+    settings: Settings,
+    service: Service,
+    tls: "TlsContexts | None" = None,
+    access: "AccessControl | None" = None,
+    *,
+    is_local: bool = False,
+) -> UvicornServer:
     """Return the HTTP server of a started service."""
     origins = frozenset(settings.allowed_origins)
     options = Options(
@@ -115,10 +120,10 @@ def make_server(
         timeout_graceful_shutdown=GRACE,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
     )
-    return Server(config, app.traffic, settings.idle_timeout.total_seconds())
+    return UvicornServer(config, app.traffic, settings.idle_timeout.total_seconds())
 
 
-async def stop_server(server: Server, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
+async def stop_server(server: UvicornServer, service: Service, stop: asyncio.Event, hurried: asyncio.Event, delay: float) -> None:
     """Stop the server on request: not ready, it still serves for the delay.
 
     During the delay, clients learn to go elsewhere. Then waiting callers are released. A second

@@ -12,8 +12,8 @@ from flyteops.errors import SettingsError
 from flyteops.service import Service, utc_now
 
 if TYPE_CHECKING:
-    from flyteops.server.auth import Access
-    from flyteops.server.tls import Tls
+    from flyteops.server.auth import AccessControl
+    from flyteops.server.tls import TlsContexts
 
 
 LOGGER = logging.getLogger("flyte.server")
@@ -28,7 +28,7 @@ LOADING_CERTIFICATE = "Loading the TLS certificate"
 """The name of the background loop in readiness reports."""
 
 
-async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
+async def reload_certificate(tls: "TlsContexts", loops: BackgroundLoops) -> None:
     """Load a new certificate when there is one, and warn once a day before the present one ends."""
     loop = loops.loop(LOADING_CERTIFICATE, LOGGER)
     warned_on = None
@@ -42,7 +42,7 @@ async def keep_certificate(tls: "Tls", loops: BackgroundLoops) -> None:
             warned_on = now.date()
 
 
-async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> None:
+async def load_certificate(tls: "TlsContexts", now: datetime, loop: BackgroundLoop) -> None:
     """Load the present certificate, or log why not and keep the previous one."""
     try:
         await asyncio.to_thread(tls.load, now)
@@ -55,7 +55,9 @@ async def load_certificate(tls: "Tls", now: datetime, loop: BackgroundLoop) -> N
         LOGGER.info("New connections get the new TLS certificate; it ends on %s", f"{tls.ends_at:%Y-%m-%d}")
 
 
-async def keep_loading(reload: asyncio.Event, tls: "Tls | None", access: "Access | None", loops: BackgroundLoops) -> None:
+async def reload_on_signal(
+    reload: asyncio.Event, tls: "TlsContexts | None", access: "AccessControl | None", loops: BackgroundLoops
+) -> None:
     """Load certificates, the policy and the issuer's keys again each time `reload` is set."""
     while True:
         await reload.wait()
@@ -86,7 +88,7 @@ async def run_maintenance(service: Service, stop: asyncio.Event) -> None:
                 await stop.wait()
 
 
-async def keep_current(service: Service) -> None:
+async def refresh_service(service: Service) -> None:
     """Load changes of other servers on the same store, within a second."""
     loop = service.loops.loop("Loading the changes of other servers", LOGGER, is_essential=True)
     while True:

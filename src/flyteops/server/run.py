@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING
 from flyteops import __version__
 from flyteops.errors import FlyteError, UnavailableError
 from flyteops.model import Pack
-from flyteops.retry import Backoff, persist
+from flyteops.retry import Backoff, retry_call
 from flyteops.server.descriptors import watch_descriptors
-from flyteops.server.http import Server, make_server, stop_server
+from flyteops.server.http import UvicornServer, make_server, stop_server
 from flyteops.server.keys import keys_of
 from flyteops.server.logs import reopen
-from flyteops.server.loops import background, keep_certificate, keep_current, keep_loading, run_maintenance
+from flyteops.server.loops import background, refresh_service, reload_certificate, reload_on_signal, run_maintenance
 from flyteops.server.signals import ignore_usr2, stop_at_end_of_input, stop_on_signal
 from flyteops.server.socket import BACKLOG, address_of, is_loopback, reserve_port
-from flyteops.server.workers import AT_WORK, Workers, tell_parent
+from flyteops.server.workers import AT_WORK, WorkerGroup, report_to_parent
 from flyteops.service import MaintenanceSettings, SeedSource, Service, steady_seconds, utc_now
 from flyteops.settings import Settings, unknown_variables
 from flyteops.storage import open_store, shown
 from flyteops.storage.base import Store
 
 if TYPE_CHECKING:
-    from flyteops.server.auth import Access
-    from flyteops.server.tls import Tls
+    from flyteops.server.auth import AccessControl
+    from flyteops.server.tls import TlsContexts
     from flyteops.service.encryption import Encryptor
 
 
@@ -60,8 +60,8 @@ USUAL_LOG = 1024**3
 def run_workers(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run several servers that share a port until a signal to stop; return the exit code."""
     with reserve_port(settings.host, settings.port) as reserved:
-        warn(settings, reserved)
-        return asyncio.run(Workers(settings, reserved, environ).run())
+        log_warnings(settings, reserved)
+        return asyncio.run(WorkerGroup(settings, reserved, environ).run())
 
 
 async def run_server(settings: Settings, listener: socket.socket, *, attached: bool = False, worker: bool = False) -> None:
@@ -70,11 +70,11 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     A store for several servers may be unavailable at first: until then, requests are answered with
     503. One in a file must be available.
     """
-    server: Server | None = None
+    server: UvicornServer | None = None
 
     reload, hurried = asyncio.Event(), asyncio.Event()
 
-    def hurry() -> None:
+    def force_exit() -> None:
         hurried.set()
         if server is not None:
             server.force_exit = True
@@ -88,22 +88,22 @@ async def run_server(settings: Settings, listener: socket.socket, *, attached: b
     )
     service = make_service(settings, store)
     reactions = {signal.SIGHUP: reload.set, signal.SIGUSR1: reopen, signal.SIGUSR2: ignore_usr2}
-    async with stop_on_signal(hurry, reactions) as stop, background(*([tell_parent()] if worker else [])):
+    async with stop_on_signal(force_exit, reactions) as stop, background(*([report_to_parent()] if worker else [])):
         try:
             tls, access = make_tls(settings), make_access(settings, service)
-            away = await first_start(store, service, access)
+            away = await start_or_wait(store, service, access)
             server = make_server(settings, service, tls, access, is_local=is_loopback(listener))
             tune_interpreter()
             if worker:
                 announce_worker(listener, service, away)
             else:
                 announce(settings, listener, service, away)
-                warn(settings, listener)
+                log_warnings(settings, listener)
             async with background(
-                work(settings, store, service, access, stop),
-                *([] if tls is None else [keep_certificate(tls, service.loops)]),
+                run_background_work(settings, store, service, access, stop),
+                *([] if tls is None else [reload_certificate(tls, service.loops)]),
                 *([] if access is None else access.work()),
-                keep_loading(reload, tls, access, service.loops),
+                reload_on_signal(reload, tls, access, service.loops),
                 stop_server(server, service, stop, hurried, settings.shutdown_delay.total_seconds()),
                 watch_descriptors(server.traffic),
                 *([stop_at_end_of_input(stop)] if attached else []),
@@ -124,7 +124,7 @@ def longest_log(settings: Settings) -> int | None:
     return min(settings.max_disk, USUAL_LOG)
 
 
-async def first_start(store: Store, service: Service, access: "Access | None") -> str:
+async def start_or_wait(store: Store, service: Service, access: "AccessControl | None") -> str:
     """Start, and return "" if the store is available, or the reason why it is not.
 
     Raise an error that will not pass by itself.
@@ -138,7 +138,7 @@ async def first_start(store: Store, service: Service, access: "Access | None") -
     return ""
 
 
-async def start(store: Store, service: Service, access: "Access | None") -> None:
+async def start(store: Store, service: Service, access: "AccessControl | None") -> None:
     """Open the store and load the data kept in memory; leave the store closed if it is unusable."""
     try:
         await store.open()
@@ -151,20 +151,22 @@ async def start(store: Store, service: Service, access: "Access | None") -> None
         raise
 
 
-async def work(settings: Settings, store: Store, service: Service, access: "Access | None", stop: asyncio.Event) -> None:
+async def run_background_work(
+    settings: Settings, store: Store, service: Service, access: "AccessControl | None", stop: asyncio.Event
+) -> None:
     """Run the server's background work as soon as its store is available.
 
     A store that can never be used ends the server.
     """
     try:
         if not service.is_started:
-            await persist(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
-            LOGGER.info("The store is available now: %s", contents(settings, service))
+            await retry_call(partial(start, store, service, access), pause=asyncio.sleep, backoff=COMING)
+            LOGGER.info("The store is available now: %s", describe_contents(settings, service))
     except BaseException:  # on any failure, requests could never be served
         stop.set()
         raise
     await asyncio.gather(
-        run_maintenance(service, stop), service.run_scheduler(), *([keep_current(service)] if service.is_shared else [])
+        run_maintenance(service, stop), service.run_scheduler(), *([refresh_service(service)] if service.is_shared else [])
     )
 
 
@@ -212,36 +214,36 @@ def make_encryptor(settings: Settings) -> "Encryptor | None":
     return Encryptor(keys)
 
 
-def make_tls(settings: Settings) -> "Tls | None":
+def make_tls(settings: Settings) -> "TlsContexts | None":
     """Return the TLS contexts of connections, None without TLS."""
     if settings.tls_cert_path is None or settings.tls_key_path is None:
         return None
-    from flyteops.server.tls import Pair, Tls  # noqa: PLC0415 - takes long to load, and few need it
+    from flyteops.server.tls import CertificateFiles, TlsContexts  # noqa: PLC0415 - takes long to load, and few need it
 
-    return Tls(Pair(settings.tls_cert_path, settings.tls_key_path))
+    return TlsContexts(CertificateFiles(settings.tls_cert_path, settings.tls_key_path))
 
 
-def make_access(settings: Settings, service: Service) -> "Access | None":
+def make_access(settings: Settings, service: Service) -> "AccessControl | None":
     """Return the access control, None if everybody has access."""
     if not settings.has_auth:
         return None
-    from flyteops.server.auth import Access  # noqa: PLC0415 - takes long to load, and not all need it
+    from flyteops.server.auth import AccessControl  # noqa: PLC0415 - takes long to load, and not all need it
 
     async def get_pack(pack_id: str) -> Pack:
         service.check_started()  # the gate calls this before any other request does
         return await service.packs.get(pack_id)
 
-    return Access(settings, service.tokens, service.loops, get_pack)
+    return AccessControl(settings, service.tokens, service.loops, get_pack)
 
 
-def contents(settings: Settings, service: Service) -> str:
+def describe_contents(settings: Settings, service: Service) -> str:
     """Return the store and its contents, for the log."""
     return f"{shown(settings.store)} with {len(service.flows)} flows and {len(service.packs)} packs"
 
 
 def announce(settings: Settings, listener: socket.socket, service: Service, away: str) -> None:
     """Log the server's address, and its contents or the reason why its store is `away`."""
-    store = f"store {contents(settings, service)}" if not away else "its store is not available yet"
+    store = f"store {describe_contents(settings, service)}" if not away else "its store is not available yet"
     LOGGER.info("Flyte %s listens on %s (process %d); %s", __version__, address_of(listener, settings), os.getpid(), store)
     warn_of(away)
 
@@ -260,7 +262,7 @@ def warn_of(away: str) -> None:
         LOGGER.warning("%s Retrying until it is available; until then, requests get 503.", away)
 
 
-def warn(settings: Settings, listener: socket.socket) -> None:
+def log_warnings(settings: Settings, listener: socket.socket) -> None:
     """Log the ways of access, and warnings about the settings."""
     if settings.has_auth:
         from flyteops.server.auth import announce_access  # noqa: PLC0415 - takes long to load, and not all need it

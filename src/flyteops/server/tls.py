@@ -15,24 +15,24 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from flyteops.errors import Problem, SettingsError
-from flyteops.server.watch import Watch
+from flyteops.server.watch import FileWatch
 
 CERTIFICATE, KEY = "FLYTE_TLS_CERT_PATH", "FLYTE_TLS_KEY_PATH"
 
-LEAST_RSA_BITS, LEAST_EC_BITS = 2048, 224
+MIN_RSA_BITS, MIN_EC_BITS = 2048, 224
 
 SOON = timedelta(days=14)
 """The time before its end at which a warning about a certificate begins."""
 
 
-class Pair(NamedTuple):
+class CertificateFiles(NamedTuple):
     """The two files."""
 
     certificate: str
     key: str
 
 
-def pair_faults(pair: Pair, now: datetime) -> Iterator[Problem]:
+def certificate_faults(pair: CertificateFiles, now: datetime) -> Iterator[Problem]:
     """Yield everything that keeps a server from using the pair at that time.
 
     Each problem has the setting that names the file.
@@ -123,7 +123,7 @@ def _key_faults(certificate: x509.Certificate, which: str) -> Iterator[str]:
     except (ValueError, UnsupportedAlgorithm):
         yield f"has a key of a kind that is not supported {which}; get one with an RSA or EC key"
         return
-    least = LEAST_RSA_BITS if isinstance(key, rsa.RSAPublicKey) else LEAST_EC_BITS
+    least = MIN_RSA_BITS if isinstance(key, rsa.RSAPublicKey) else MIN_EC_BITS
     if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and key.key_size < least:
         yield f"has a key of {key.key_size} bits {which}, which is too weak; get one with at least {least}"
 
@@ -145,15 +145,15 @@ def _name(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string() or "without a name"
 
 
-class Tls:
+class TlsContexts:
     """The TLS contexts of the server.
 
     `context` stays; connections made after `load` have the new pair.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: CertificateFiles) -> None:
         self._pair = pair
-        self.watch = Watch(*pair)
+        self.watch = FileWatch(*pair)
         self._current, self.ends_at = self._read()
         self.context, _ = self._read()
         # A connection that begins with any context is given the current one before a certificate is
@@ -168,7 +168,7 @@ class Tls:
 
         Raise `SettingsError` with every fault, and keep the previous pair.
         """
-        problems = list(pair_faults(self._pair, now))
+        problems = list(certificate_faults(self._pair, now))
         if problems:
             raise SettingsError(problems=problems)
         try:

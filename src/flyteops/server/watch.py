@@ -10,7 +10,7 @@ LOOK_EVERY = 2.0
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-class Watch:
+class FileWatch:
     """Detects changes of some files since this was made."""
 
     def __init__(self, *paths: str) -> None:

@@ -40,7 +40,7 @@ It is stopped or hung.
 STARTING = 60.0
 """Seconds until the first line, while the interpreter loads its modules."""
 
-LEAST_DELAY, MOST_DELAY = 0.5, 30.0
+MIN_DELAY, MAX_DELAY = 0.5, 30.0
 """Seconds before a worker that died soon is replaced; doubled each time."""
 
 SOON = 10.0
@@ -49,7 +49,7 @@ DEADLINE = 15.0
 """Seconds for workers to end once their ports close, longer than the limit of their requests."""
 
 
-class Workers:
+class WorkerGroup:
     """The servers that share a `reserved` port, each a process with the same settings.
 
     Each holds one end of a pipe as its standard input, which ends when this process does, even if
@@ -144,7 +144,7 @@ class Workers:
             self._heard.discard(process)
             if self._stop.is_set():
                 return
-            delay = LEAST_DELAY if clock() - began >= SOON else min(max(2 * delay, LEAST_DELAY), MOST_DELAY)
+            delay = MIN_DELAY if clock() - began >= SOON else min(max(2 * delay, MIN_DELAY), MAX_DELAY)
             LOGGER.error("worker (process %d) exited %s; restarting in %g s", process.pid, _how(code), delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -201,7 +201,7 @@ class Workers:
             await asyncio.gather(*(process.wait() for process in self._processes))
 
 
-async def tell_parent() -> None:
+async def report_to_parent() -> None:
     """Report to the parent regularly, from a worker and without end, that the event loop runs."""
     os.set_blocking(1, False)
     while True:

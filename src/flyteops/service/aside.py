@@ -24,13 +24,13 @@ READ = (FLOW, VERSION, PACK, ITEM, TOKEN, HOOK)
 """The kinds of data that are read and kept in memory."""
 
 FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 """Seconds before the next try: doubled after each failure, up to a bound."""
 
-MOST_LOGGED = 20
+MAX_LOGGED = 20
 """The number of problems set aside at the same time that are logged one by one."""
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """The number of problems that a warning names."""
 
 
@@ -84,7 +84,7 @@ class SetAsideEntries:
         for key, error in failures.items():
             known, reason = self._problems.get(key), reason_of(error)
             count = 1 if known is None else known.failures + 1
-            pause = min(FIRST_PAUSE * 2 ** min(count - 1, 10), LONGEST_PAUSE)
+            pause = min(FIRST_PAUSE * 2 ** min(count - 1, 10), MAX_PAUSE)
             if known is None or known.reason != reason:
                 fresh.append((key, reason, error))
             self._problems[key] = HealthProblem(
@@ -95,11 +95,11 @@ class SetAsideEntries:
                 failures=count,
                 retry_at=self._monotonic() + pause,
             )
-        for key, reason, error in fresh[:MOST_LOGGED]:
+        for key, reason, error in fresh[:MAX_LOGGED]:
             trace = None if isinstance(error, (FlyteError, ValueError)) else error
             LOGGER.error("The %s %r is set aside and tried again later: %s", key.kind, key.name, reason, exc_info=trace)
-        if len(fresh) > MOST_LOGGED:
-            LOGGER.error("%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MOST_LOGGED)
+        if len(fresh) > MAX_LOGGED:
+            LOGGER.error("%d more are set aside; GET /v1/health/problems lists them", len(fresh) - MAX_LOGGED)
 
     def resolve(self, keys: Iterable[SetAsideKey]) -> None:
         """Record that these are in order, or gone."""
@@ -167,7 +167,7 @@ class SetAsideEntries:
     def warnings(self) -> list[str]:
         """A summary of the problems: the first with their reasons, and the number of others."""
         found = self.problems
-        said = [f"The {each.kind} {each.name!r} is set aside: {each.reason}" for each in found[:MOST_NAMED]]
-        if len(found) > MOST_NAMED:
-            said.append(f"{len(found) - MOST_NAMED} more are set aside; GET /v1/health/problems lists them.")
+        said = [f"The {each.kind} {each.name!r} is set aside: {each.reason}" for each in found[:MAX_NAMED]]
+        if len(found) > MAX_NAMED:
+            said.append(f"{len(found) - MAX_NAMED} more are set aside; GET /v1/health/problems lists them.")
         return said

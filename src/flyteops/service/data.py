@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from flyteops.engine.context import Snapshot
+from flyteops.engine.context import DatastoreSnapshot
 from flyteops.errors import ConflictError, ForbiddenError, InputError, NotFoundError, Problem
 from flyteops.model import DataItem
 from flyteops.name import check, fault_of_text, name_problems
@@ -25,7 +25,7 @@ class DataRegistry:
         self._vault = vault
         self._changes = changes
         self._items: dict[str, DataItem] = {}
-        self.snapshot = Snapshot({}, vault)
+        self.snapshot = DatastoreSnapshot({}, vault)
 
     async def refresh(self) -> None:
         """Load the items from the store; secrets belong to the vault.
@@ -38,7 +38,7 @@ class DataRegistry:
 
     def _put(self, items: Iterable[DataItem]) -> None:
         self._items = {item.key: item for item in items}
-        self.snapshot = Snapshot(self._items, self._vault)
+        self.snapshot = DatastoreSnapshot(self._items, self._vault)
 
     @property
     def states(self) -> Mapping[ResourceKey, ResourceState]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from flyteops.engine import evaluate, evaluate_result, fire, rule_on_lost
-from flyteops.engine.context import Moment
-from flyteops.flow.policy import tick_of
-from flyteops.model import Event, Outcome, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat
+from flyteops.engine import evaluate, evaluate_result, evaluate_schedule, on_timeout
+from flyteops.engine.context import EvaluationContext
+from flyteops.flow.policy import next_run_of
+from flyteops.model import ActionSnapshot, Evaluation, Event
+from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.missedrun import MissedRuns
 from flyteops.storage.base import Decide
@@ -20,44 +20,44 @@ class Decider:
     the flows with the event loop. All are to be called inside `FlowRegistry.with_versions`.
     """
 
-    def __init__(self, flows: FlowRegistry, new_moment: Callable[[], Moment]) -> None:
+    def __init__(self, flows: FlowRegistry, new_moment: Callable[[], EvaluationContext]) -> None:
         self._flows = flows
         self._new_moment = new_moment
         self.missed = MissedRuns()
 
-    def on_result(self, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> Decide:
+    def on_result(self, event: Event, ctx: EvaluationContext, rule: Callable[[ActionSnapshot], LateResult | bool]) -> Decide:
         """Return the function that decides on a result which `rule` accepts, keeps or ignores."""
 
-        def decide(progress: Progress) -> Outcome | Late | None:
-            ruled = rule(progress)
-            if isinstance(ruled, Late):
+        def decide(snapshot: ActionSnapshot) -> Evaluation | LateResult | None:
+            ruled = rule(snapshot)
+            if isinstance(ruled, LateResult):
                 return ruled
             if not ruled:
                 return None
-            flow = self._flows.version(progress.flow_name, progress.flow_uuid)
+            flow = self._flows.version(snapshot.flow_name, snapshot.flow_uuid)
             if flow is None:
-                return evaluate(event, self._flows.index, moment)
-            return evaluate_result(event, self._flows.index, flow, progress, moment)
+                return evaluate(event, self._flows.index, ctx)
+            return evaluate_result(event, self._flows.index, flow, snapshot, ctx)
 
         return decide
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+    def on_timeout(self, snapshot: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         """Decide on an action whose pack was silent for too long."""
-        flow = self._flows.version(progress.flow_name, progress.flow_uuid)
-        return rule_on_lost(self._flows.index, flow, progress, self._new_moment())
+        flow = self._flows.version(snapshot.flow_name, snapshot.flow_uuid)
+        return on_timeout(self._flows.index, flow, snapshot, self._new_moment())
 
-    def due(self, step: DueStep) -> Firing:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         """Decide on a step that is due."""
         # The version is the store's, which may have been saved a moment ago, and not be current
         # here yet.
         flow = self._flows.version(step.flow_name, step.flow_uuid)
         schedule = None if flow is None else flow.steps[step.step_index].step.schedule
         if flow is None or schedule is None:
-            return Firing(None, Outcome(), None)
-        moment = self._new_moment()
-        ticked = tick_of(schedule, step.due_at, moment.now)
-        self.missed.note(step, flow.steps[step.step_index].step, moment.now, ticked)
+            return ScheduledRun(None, Evaluation(), None)
+        ctx = self._new_moment()
+        ticked = next_run_of(schedule, step.due_at, ctx.now)
+        self.missed.note(step, flow.steps[step.step_index].step, ctx.now, ticked)
         if ticked.fires_for is None:
-            return Firing(None, Outcome(), ticked.next_at)
-        event, outcome = fire(flow, step.step_index, ticked.fires_for, moment)
-        return Firing(event, outcome, ticked.next_at)
+            return ScheduledRun(None, Evaluation(), ticked.next_at)
+        event, outcome = evaluate_schedule(flow, step.step_index, ticked.fires_for, ctx)
+        return ScheduledRun(event, outcome, ticked.next_at)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from flyteops.engine import FlowIndex, PreparedFlow, prepare, timetables
+from flyteops.engine import CompiledFlow, FlowIndex, compile_flow, schedule_entries
 from flyteops.errors import NotFoundError, UnavailableError, UnreadableError
 from flyteops.model import Flow, FlowVersion
 from flyteops.service.aside import FLOW, VERSION, SetAsideEntries, SetAsideKey
@@ -37,12 +37,12 @@ class VersionCache:
 
     def __init__(self, length: int) -> None:
         self._room = length
-        self._kept: OrderedDict[str, tuple[PreparedFlow, int]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[CompiledFlow, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, uuid: str) -> PreparedFlow | None:
+    def find(self, uuid: str) -> CompiledFlow | None:
         """Return a version, None if it is not in memory (any more). From any thread."""
         found = self._kept.get(uuid)
         if found is None:
@@ -51,7 +51,7 @@ class VersionCache:
             self._kept.move_to_end(uuid)
         return found[0]
 
-    def add(self, prepared: PreparedFlow) -> None:
+    def add(self, prepared: CompiledFlow) -> None:
         """Keep a version."""
         uuid = prepared.version.uuid
         if uuid in self._kept:
@@ -64,7 +64,7 @@ class VersionCache:
             self._room += freed
 
 
-def is_same(current: PreparedFlow, saved: PreparedFlow) -> bool:
+def is_same(current: CompiledFlow, saved: CompiledFlow) -> bool:
     """Return whether a saved flow is the current version, to the letter, and compiles as it did.
 
     Whether it compiles depends on the machine, too, such as on the time zones that it knows.
@@ -94,7 +94,7 @@ class FlowRegistry:
         self._clock = clock
         self._new_id = new_id
         self._expect = expect
-        self._current: dict[str, PreparedFlow] = {}
+        self._current: dict[str, CompiledFlow] = {}
         self._old = VersionCache(OLD_VERSIONS_LENGTH)
         self._gone: set[str] = set()
         self.index = FlowIndex()
@@ -112,7 +112,7 @@ class FlowRegistry:
         self._current = {}
         for version in versions:
             try:
-                self._current[version.flow.name] = prepare(version)
+                self._current[version.flow.name] = compile_flow(version)
             except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
                 failures[version.flow.name] = error
         self.index = FlowIndex(self._current.values())
@@ -132,7 +132,7 @@ class FlowRegistry:
 
     async def _take_over(self, name: str, uuid: str, failures: dict[str, Exception]) -> None:
         try:
-            self.put(prepare(await self._store.get_flow_version(uuid)))
+            self.put(compile_flow(await self._store.get_flow_version(uuid)))
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of any kind in one flow must not affect the others
@@ -153,7 +153,7 @@ class FlowRegistry:
         found = self._current.get(name)
         return None if found is None else flow_state(found.version.flow)
 
-    def find_current(self, name: str) -> PreparedFlow | None:
+    def find_current(self, name: str) -> CompiledFlow | None:
         """Return the current version of a flow."""
         return self._current.get(name)
 
@@ -170,8 +170,8 @@ class FlowRegistry:
         A flow that is the current version already is not stored again. Two servers that save the
         same change at the same moment may store a version each.
         """
-        prepared = prepare(FlowVersion(uuid=self._new_id(), flow=flow, saved_at=self._clock()))
-        tables = timetables(prepared, prepared.version.saved_at)
+        prepared = compile_flow(FlowVersion(uuid=self._new_id(), flow=flow, saved_at=self._clock()))
+        tables = schedule_entries(prepared, prepared.version.saved_at)
         async with self._changes.exclusive():
             current = self.find_current(flow.name)
             if current is not None and is_same(current, prepared):
@@ -195,7 +195,7 @@ class FlowRegistry:
                 self.discard(name)
                 self._aside.resolve([unreadable])
 
-    def put(self, prepared: PreparedFlow) -> None:
+    def put(self, prepared: CompiledFlow) -> None:
         """Make this the current version of its flow."""
         name = prepared.version.flow.name
         self._retire(name)
@@ -219,7 +219,7 @@ class FlowRegistry:
                 return prepared.version.flow
         return (await self._store.get_flow_version(uuid)).flow
 
-    def version(self, name: str, uuid: str) -> PreparedFlow | None:
+    def version(self, name: str, uuid: str) -> CompiledFlow | None:
         """Return the version that an execution began with, None if the store no longer has it.
 
         Raise `UnreadableError` if it cannot be read, and `NotLoadedError` if it is not in memory,
@@ -250,7 +250,7 @@ class FlowRegistry:
     async def _load(self, uuid: str) -> None:
         key = SetAsideKey(VERSION, uuid)
         try:
-            self._old.add(prepare(await self._store.get_flow_version(uuid)))
+            self._old.add(compile_flow(await self._store.get_flow_version(uuid)))
         except NotFoundError:
             LOGGER.warning("There is no version %r of a flow that an execution began with; it cannot continue.", uuid)
             self._gone.add(uuid)

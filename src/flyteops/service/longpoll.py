@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from flyteops.errors import BusyError
-from flyteops.model import Address, PackRef
+from flyteops.model import PackRef, RoutingKey
 
 REMEMBERED = 10_000
 """The number of addresses with cached lists of the pack ids that accept them."""
@@ -19,16 +19,16 @@ class Subscriber:
     def __init__(self, pack: PackRef, command: str | None) -> None:
         self.pack = pack
         self.command = command
-        self.arrivals: list[Address] = []
+        self.arrivals: list[RoutingKey] = []
         self._arrived = asyncio.Event()
         self._is_cancelled = False
 
-    def accepts(self, address: Address) -> bool:
-        return address.accepts(self.pack, self.command)
+    def accepts(self, routing_key: RoutingKey) -> bool:
+        return routing_key.accepts(self.pack, self.command)
 
-    def notify(self, address: Address) -> None:
+    def notify(self, routing_key: RoutingKey) -> None:
         """Wake the caller."""
-        self.arrivals.append(address)
+        self.arrivals.append(routing_key)
         self._arrived.set()
 
     def wake(self) -> None:
@@ -116,14 +116,14 @@ class LongPolls:
             del self._subscribers[subscriber.pack.id]
         self.notify(subscriber.arrivals)
 
-    def notify(self, addresses: Iterable[Address]) -> None:
+    def notify(self, routing_keys: Iterable[RoutingKey]) -> None:
         """Wake one waiter that accepts it for each arrival."""
         if not self._subscribers:
             return
-        for address in addresses:
-            subscriber = self._next(address)
+        for routing_key in routing_keys:
+            subscriber = self._next(routing_key)
             if subscriber is not None:
-                subscriber.notify(address)
+                subscriber.notify(routing_key)
 
     def notify_all(self) -> None:
         """Wake all waiters, as it is unknown whether anything has arrived."""
@@ -131,19 +131,19 @@ class LongPolls:
             for subscriber in subscribers:
                 subscriber.wake()
 
-    def _next(self, address: Address) -> Subscriber | None:
-        for pack_id in self._ids(address):
+    def _next(self, routing_key: RoutingKey) -> Subscriber | None:
+        for pack_id in self._ids(routing_key):
             for subscriber in self._subscribers.get(pack_id, ()):
-                if not subscriber.arrivals and subscriber.accepts(address):
+                if not subscriber.arrivals and subscriber.accepts(routing_key):
                     return subscriber
         return None
 
-    def _ids(self, address: Address) -> tuple[str, ...]:
-        key = (address.pack_name, tuple(sorted(address.pack_labels.items())))
+    def _ids(self, routing_key: RoutingKey) -> tuple[str, ...]:
+        key = (routing_key.pack_name, tuple(sorted(routing_key.pack_labels.items())))
         found = self._accepting.get(key)
         if found is None:
-            packs = self._packs.get(address.pack_name, {}).values()
-            found = tuple([pack.id for pack in packs if address.accepts(pack)])
+            packs = self._packs.get(routing_key.pack_name, {}).values()
+            found = tuple([pack.id for pack in packs if routing_key.accepts(pack)])
             if len(self._accepting) >= REMEMBERED:
                 self._accepting.clear()
             self._accepting[key] = found

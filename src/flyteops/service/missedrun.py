@@ -5,19 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from flyteops.flow.policy import catch_up_of, count_of, last_of
-from flyteops.flow.schedule import ON_TIME, Tick
+from flyteops.flow.policy import catch_up_policy, count_runs, last_run_of
+from flyteops.flow.schedule import ON_TIME, NextRun
 from flyteops.model import Schedule, Step
-from flyteops.ruling import DueStep
+from flyteops.ruling import DueSchedule
 from flyteops.storage.base import TimerKey
 from flyteops.timeformat import format_timestamp
 
 LOGGER = logging.getLogger("flyte.service")
 
-MOST_LINES = 20
+MAX_LINES = 20
 """The number of schedules that are reported one by one."""
 
-MOST_COUNTED = 100
+MAX_COUNTED = 100
 """The number up to which missed runs of one schedule are counted; counting takes time."""
 
 
@@ -36,10 +36,10 @@ class _Missed:
     ran_for: datetime | None = None
 
     def __str__(self) -> str:
-        catch_up = catch_up_of(self.schedule)
-        count = self.ran if catch_up == "all" else count_of(self.schedule, self.first, self.until, at_most=MOST_COUNTED)
-        last = last_of(self.schedule, self.until) or self.until
-        number = f"{count} or more" if count == MOST_COUNTED and catch_up != "all" else str(count)
+        catch_up = catch_up_policy(self.schedule)
+        count = self.ran if catch_up == "all" else count_runs(self.schedule, self.first, self.until, at_most=MAX_COUNTED)
+        last = last_run_of(self.schedule, self.until) or self.until
+        number = f"{count} or more" if count == MAX_COUNTED and catch_up != "all" else str(count)
         noun, period = ("runs", f"{format_timestamp(self.first)} to {format_timestamp(last)}")
         if count == 1:
             noun, period = "run", format_timestamp(self.first)
@@ -63,7 +63,7 @@ class MissedRuns:
     def __init__(self) -> None:
         self._missed: dict[TimerKey, _Missed] = {}
 
-    def note(self, due: DueStep, step: Step, now: datetime, tick: Tick) -> None:
+    def note(self, due: DueSchedule, step: Step, now: datetime, tick: NextRun) -> None:
         """Record a ruling on a step that was due by its schedule."""
         if step.schedule is None or now - due.due_at <= ON_TIME:
             return
@@ -74,7 +74,7 @@ class MissedRuns:
         if known is None:
             label = f"{due.flow_name}/{step.id or due.step_index}"
             known = self._missed[key] = _Missed(label, step.schedule, due.due_at, due.due_at)
-        known.until = due.due_at if catch_up_of(step.schedule) == "all" else now - ON_TIME
+        known.until = due.due_at if catch_up_policy(step.schedule) == "all" else now - ON_TIME
         if tick.fires_for is not None and now - tick.fires_for > ON_TIME:
             known.ran, known.ran_for = known.ran + 1, tick.fires_for
 
@@ -83,7 +83,7 @@ class MissedRuns:
         missed, self._missed = self._missed, {}
         for key in failed:
             missed.pop(key, None)
-        for each in list(missed.values())[:MOST_LINES]:
+        for each in list(missed.values())[:MAX_LINES]:
             LOGGER.warning("%s", each)
-        if len(missed) > MOST_LINES:
-            LOGGER.warning("Runs of %d more schedules were missed", len(missed) - MOST_LINES)
+        if len(missed) > MAX_LINES:
+            LOGGER.warning("Runs of %d more schedules were missed", len(missed) - MAX_LINES)

@@ -16,7 +16,7 @@ STOPPED = "pack-stopped"
 CONNECTED = timedelta(minutes=2)
 """The time for which a silent instance counts as connected: each reports once a minute."""
 
-MOST_INSTANCES = 1000
+MAX_INSTANCES = 1000
 """The largest number of known instances of one pack; the oldest are dropped first."""
 
 
@@ -43,7 +43,7 @@ class PresenceTracker:
     def report(self, pack_id: str, instance: str, now: datetime) -> int:
         """Record that an instance of a pack is connected; return the number of others."""
         others = self._connected(pack_id, instance, now)
-        self._instances[pack_id] = {**dict(list(others.items())[-MOST_INSTANCES:]), instance: now}
+        self._instances[pack_id] = {**dict(list(others.items())[-MAX_INSTANCES:]), instance: now}
         return len(others)
 
     async def sign_off(self, pack_id: str, instance: str, now: datetime) -> int:

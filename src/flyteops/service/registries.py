@@ -14,12 +14,12 @@ from flyteops.service.hook.registry import HookRegistry
 from flyteops.service.pack import PackRegistry
 from flyteops.service.token import TokenRegistry
 from flyteops.service.vault import Vault
-from flyteops.storage.base import Store, Surroundings
+from flyteops.storage.base import ChangeCounters, Store
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
     from flyteops.service.encryption import Encryptor
 
-UNKNOWN = Surroundings(-1, -1, -1, -1)
+UNKNOWN = ChangeCounters(-1, -1, -1, -1)
 """Counters that differ from all others, so that everything is loaded again."""
 
 
@@ -41,7 +41,7 @@ class Registries:
     ) -> None:
         self._store = store
         self._aside = aside
-        self._counters = Surroundings()
+        self._counters = ChangeCounters()
         self.log = AuditLog(store, clock, self._catch_up, self._states, aside.is_unreadable)
         self.flows = FlowRegistry(store, self.log, aside, clock, new_id, expect)
         self.packs = PackRegistry(store, clock, self.log, aside)
@@ -52,7 +52,7 @@ class Registries:
 
     async def load(self) -> None:
         """Load all data; raise `StoreError` if the store is not ready for use."""
-        self._counters = await self._store.look_around()
+        self._counters = await self._store.read_change_counters()
         if self._counters.is_loading:
             raise StoreError(
                 "The store is only partly loaded. Wait for `flyte move` or `flyte restore` to finish, or run it again."
@@ -82,7 +82,7 @@ class Registries:
                 await self._catch_up()
 
     async def _catch_up(self) -> None:
-        counters = await self._store.look_around()
+        counters = await self._store.read_change_counters()
         before, self._counters = self._counters, counters
         try:
             if counters.packs != before.packs:

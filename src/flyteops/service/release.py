@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import Address
+from flyteops.model import RoutingKey
 from flyteops.storage.base import Claimed, Store
 from flyteops.storage.undelivered import still_claimed
 
@@ -15,7 +15,7 @@ class ClaimReleaser:
     Those that the store does not take now are kept for `retry`.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], notify: Callable[[Sequence[Address]], None]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], notify: Callable[[Sequence[RoutingKey]], None]) -> None:
         self._store = store
         self._clock = clock
         self._notify = notify

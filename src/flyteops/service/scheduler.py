@@ -8,7 +8,7 @@ from functools import partial
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import UnavailableError
-from flyteops.model import Address
+from flyteops.model import RoutingKey
 from flyteops.service.aside import ACTION, SCHEDULE, SetAsideEntries, SetAsideKey
 from flyteops.service.decider import Decider
 from flyteops.service.flow import FlowRegistry
@@ -47,7 +47,7 @@ class Scheduler:
         flows: FlowRegistry,
         decider: Decider,
         aside: SetAsideEntries,
-        notify: Callable[[Iterable[Address]], None],
+        notify: Callable[[Iterable[RoutingKey]], None],
     ) -> None:
         self._store = store
         self._clock, self._clock_watch, self._monotonic = watch.now, watch, watch.monotonic
@@ -74,7 +74,7 @@ class Scheduler:
                 LOGGER.warning("%s Until then, this server processes no timers.", fault)
         self.clock_fault = fault
 
-    async def advance(self) -> datetime | None:
+    async def process_due(self) -> datetime | None:
         """Process due timers: retry or end lost actions, run scheduled steps.
 
         Return the next due time. A timer that fails is set aside and retried later.
@@ -87,7 +87,7 @@ class Scheduler:
         leave_out = {_timer(key) for key in known if self._aside.is_waiting(key)}
         failed: set[SetAsideKey] = set()
         while True:
-            store = partial(self._store.advance, now, self._decider, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
+            store = partial(self._store.process_due, now, self._decider, limit=TIMERS_AT_ONCE, shift=shift, leave_out=leave_out)
             advanced = await self._flows.with_versions(store)
             # Timestamps of the other time made in the meantime are corrected by another move, by
             # zero.
@@ -115,7 +115,7 @@ class Scheduler:
             return now, None
         # The times in the store come from several clocks, of which this may be the only one that
         # was set.
-        self.check_clock((await self._store.look_around()).now)
+        self.check_clock((await self._store.read_change_counters()).now)
         if self.clock_fault:
             self._clock_watch.reject()
             raise UnavailableError(self.clock_fault)
@@ -157,7 +157,7 @@ class Scheduler:
         while True:
             self._timer.restart()
             try:
-                next_at = await self.advance()
+                next_at = await self.process_due()
                 loop.succeeded()
                 self._timer.expect([] if next_at is None else [next_at])
                 await self._rest()

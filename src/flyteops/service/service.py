@@ -24,7 +24,7 @@ from flyteops.engine.completion import (
     result_of,
     rule_on_result,
 )
-from flyteops.engine.context import Allowance, Moment
+from flyteops.engine.context import EvaluationContext, OutputLimits
 from flyteops.engine.failure import is_failure
 from flyteops.errors import (
     LateError,
@@ -34,14 +34,14 @@ from flyteops.errors import (
 )
 from flyteops.model import (
     Action,
+    ActionSnapshot,
+    Evaluation,
     Event,
-    Happening,
-    Outcome,
+    NewEvent,
     PackRef,
-    Progress,
 )
 from flyteops.name import check, name_problems, short_key
-from flyteops.ruling import Late
+from flyteops.ruling import LateResult
 from flyteops.service.aside import SetAsideEntries
 from flyteops.service.audit import Audit
 from flyteops.service.auditlog.entry import SERVER, Author, resource_key
@@ -67,9 +67,11 @@ LOGGER = logging.getLogger("flyte.service")
 T = TypeVar("T")
 
 
-def _event(sender: PackRef, told: Happening, moment: Moment) -> Event:
-    check("The event", name_problems({"event": told.name}))
-    return Event(moment.new_id(), told.name, sender, told.payload, moment.now, told.created_at, told.created_nanosecond)
+def _event(sender: PackRef, new_event: NewEvent, ctx: EvaluationContext) -> Event:
+    check("The event", name_problems({"event": new_event.name}))
+    return Event(
+        ctx.new_id(), new_event.name, sender, new_event.payload, ctx.now, new_event.created_at, new_event.created_nanosecond
+    )
 
 
 class Service:
@@ -86,7 +88,7 @@ class Service:
         encryptor: "Encryptor | None" = None,
         longest_body: int = 10 * 1024 * 1024,
     ) -> None:
-        self._allowance = Allowance.for_bodies(longest_body)
+        self._allowance = OutputLimits.for_bodies(longest_body)
         self._store = store
         watch = ClockMonitor(clock, monotonic)
         self._clock = clock = watch.now
@@ -108,7 +110,7 @@ class Service:
         self._long_polls = LongPolls()
         store.listen(self._long_polls.notify)
         self._claim_releaser = ClaimReleaser(store, clock, self._long_polls.notify)
-        self._decider = Decider(self.flows, self._moment)
+        self._decider = Decider(self.flows, self._new_context)
         self._scheduler = Scheduler(store, watch, self._timer, self.flows, self._decider, aside, self._long_polls.notify)
         self._retention = RetentionTask(store, registries.log, self._maintenance, self.loops.loop)
         self.health = Health(store, self.loops, self._scheduler, self._retention, aside)
@@ -157,25 +159,25 @@ class Service:
 
     # -------------------------------------------------------------------------------------------- events and actions
 
-    async def accept_event(self, pack_id: str, told: Happening, *, key: str | None = None) -> str:
+    async def accept_event(self, pack_id: str, new_event: NewEvent, *, key: str | None = None) -> str:
         """Accept an event of a pack; on return, the event and all its consequences are durable.
 
         An event with a `key` that the pack has sent within the last day already is the same one:
         nothing happens, and the id is that of the first.
         """
-        return (await self._accept(pack_id, told, key))[0]
+        return (await self._accept(pack_id, new_event, key))[0]
 
-    async def _accept(self, pack_id: str, told: Happening, key: str | None) -> tuple[str, bool]:
+    async def _accept(self, pack_id: str, new_event: NewEvent, key: str | None) -> tuple[str, bool]:
         """Accept an event; return its id, and whether it is new."""
-        moment = self._moment()
-        event = _event(await self.packs.sender(pack_id, moment.now), told, moment)
-        outcome = evaluate(event, self.flows.index, moment)
+        ctx = self._new_context()
+        event = _event(await self.packs.sender(pack_id, ctx.now), new_event, ctx)
+        outcome = evaluate(event, self.flows.index, ctx)
         with self._followed(outcome):
             event_id = await self._store.record(event, outcome, key=None if key is None else short_key(f"{key}\n{pack_id}"))
         return event_id, event_id == event.event_id
 
     @contextmanager
-    def _followed(self, outcome: Outcome) -> Iterator[None]:
+    def _followed(self, outcome: Evaluation) -> Iterator[None]:
         """Follow the outcome stored inside, also if that is unknown: it may be stored."""
         try:
             yield
@@ -184,10 +186,10 @@ class Service:
             raise
         self._follow(outcome)
 
-    def _follow(self, outcome: Outcome) -> None:
+    def _follow(self, outcome: Evaluation) -> None:
         """Notify waiting callers of new actions, and the timer of new due times."""
         if outcome.actions:
-            self._long_polls.notify(action.address for action in outcome.actions if action.not_before is None)
+            self._long_polls.notify(action.routing_key for action in outcome.actions if action.not_before is None)
             self._timer.expect(action.not_before for action in outcome.actions if action.not_before is not None)
 
     async def take(
@@ -241,21 +243,23 @@ class Service:
         with suppress(UnavailableError):
             await self._claim_releaser.release(claimed)
 
-    async def complete(self, pack_id: str, action_id: str, told: Happening, *, lease: str | None = None) -> None:
+    async def complete(self, pack_id: str, action_id: str, new_event: NewEvent, *, lease: str | None = None) -> None:
         """Accept the result of an action: an event, and the continuation of its execution.
 
         The same result again changes nothing. Raise `ConflictError` if the action is not pending or
         not this pack's, and `LateError` if it was lost before; then the result is kept, but not
         applied.
         """
-        moment = self._moment()
-        sender = await self.packs.sender(pack_id, moment.now)
-        failure = is_failure(told, await self.packs.known(pack_id))
-        event = msgspec.structs.replace(_event(sender, told, moment), failure=failure)
-        await self._finish(action_id, event, moment, lambda progress: rule_on_result(event, progress, lease))
+        ctx = self._new_context()
+        sender = await self.packs.sender(pack_id, ctx.now)
+        failure = is_failure(new_event, await self.packs.known(pack_id))
+        event = msgspec.structs.replace(_event(sender, new_event, ctx), failure=failure)
+        await self._finish(action_id, event, ctx, lambda snapshot: rule_on_result(event, snapshot, lease))
 
-    async def _finish(self, action_id: str, event: Event, moment: Moment, rule: Callable[[Progress], Late | bool]) -> None:
-        decide = self._decider.on_result(event, moment, rule)
+    async def _finish(
+        self, action_id: str, event: Event, ctx: EvaluationContext, rule: Callable[[ActionSnapshot], LateResult | bool]
+    ) -> None:
+        decide = self._decider.on_result(event, ctx, rule)
         try:
             decision = await self.flows.with_versions(lambda: self._store.finish(action_id, event, decide))
         except OutcomeUnknownError:
@@ -264,7 +268,7 @@ class Service:
             raise
         except UnreadableError as error:
             raise UnavailableError(f"{error.message} Nothing was changed; send the result again later.") from error
-        if isinstance(decision, Late):
+        if isinstance(decision, LateResult):
             raise LateError
         if decision is not None:
             self._follow(decision)
@@ -276,7 +280,7 @@ class Service:
         """
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
-        return await self._store.extend(action_id, now, lambda progress: check_may_extend(sender, progress, lease))
+        return await self._store.extend(action_id, now, lambda snapshot: check_may_extend(sender, snapshot, lease))
 
     async def return_action(self, pack_id: str, action_id: str, lease: str | None, revision: int) -> None:
         """Return an action that a pack has claimed but not begun, as if it had not been handed out.
@@ -287,7 +291,7 @@ class Service:
         now = self._clock()
         sender = await self.packs.sender(pack_id, now)
         address = await self._store.release(
-            action_id, now, lambda progress: check_may_return(sender, progress, lease, revision), counts=False
+            action_id, now, lambda snapshot: check_may_return(sender, snapshot, lease, revision), counts=False
         )
         self._long_polls.notify([address])
 
@@ -320,22 +324,22 @@ class Service:
         if resolution == "retry":
             self._long_polls.notify([await self._store.release(action.action_id, self._clock(), accept, counts=True)])
             return
-        moment = self._moment()
-        event = result_of(resolution, action, name, payload, moment)
-        await self._finish(action.action_id, event, moment, is_open)
+        ctx = self._new_context()
+        event = result_of(resolution, action, name, payload, ctx)
+        await self._finish(action.action_id, event, ctx, is_open)
 
     # ------------------------------------------------------------------------------------------------------------- time
 
-    async def advance(self) -> datetime | None:
+    async def process_due(self) -> datetime | None:
         """Process due timers: retry or end actions, run scheduled steps; return the next time."""
-        return await self._scheduler.advance()
+        return await self._scheduler.process_due()
 
     async def run_scheduler(self) -> None:
         """Process timers when they are due, until cancelled; failures are retried."""
         await self._scheduler.run(self.loops.loop("Processing due timers", LOGGER, is_essential=True))
 
-    def _moment(self) -> Moment:
-        return Moment(
+    def _new_context(self) -> EvaluationContext:
+        return EvaluationContext(
             now=self._clock(),
             seed=self._seeds(),
             datastore=self.data.snapshot,
@@ -345,7 +349,7 @@ class Service:
         )
 
     def _new_id(self) -> str:
-        return self._moment().new_id()
+        return self._new_context().new_id()
 
     # ----------------------------------------------------------------------------------------------------- housekeeping
 

@@ -30,7 +30,7 @@ A use has its own, so that storing it cannot restore a token revoked meanwhile.
 USE_KEPT_EVERY = timedelta(minutes=1)
 """The precision of the stored time at which a token was last used."""
 
-LONGEST_TEXT = 255
+MAX_TEXT_LENGTH = 255
 
 READABLE = ("chatops",)
 """The datastore items that every pack may read if it declares them.
@@ -244,7 +244,7 @@ def _faults(order: TokenRequest) -> Iterable[Problem]:
     if order.items is not None and order.is_admin:
         yield Problem("items", "are for a pack token; an admin may read every item")
     yield from name_problems({f"items[{index}]": key for index, key in enumerate(order.items or ())})
-    if len(order.description) > LONGEST_TEXT:
-        yield Problem("description", f"must have at most {LONGEST_TEXT} characters")
+    if len(order.description) > MAX_TEXT_LENGTH:
+        yield Problem("description", f"must have at most {MAX_TEXT_LENGTH} characters")
     if order.lasts is not None and order.lasts <= timedelta(0):
         yield Problem("expiresIn", "must be a time from now on, such as 90d")

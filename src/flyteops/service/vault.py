@@ -39,7 +39,7 @@ CODE = "1"
 REFERENCE = re.compile(rb"@secret:([A-Za-z0-9_-]+):([a-z]+):([A-Za-z0-9_-]{22})@")
 """The reference to a secret in a JSON text: the name in base64, the form, and the code."""
 
-SHORTEST_MASKED = 6
+MIN_MASKED_LENGTH = 6
 """Shorter values are not masked in output: they would be found everywhere."""
 
 MASK = b"***"
@@ -70,7 +70,7 @@ class Secret(NamedTuple):
     def of(cls, item: DataItem, value: str, token: str) -> Self:
         """Return a secret with its JSON spellings; none for one that is too short to be masked."""
         shown = value.strip()
-        writings = {json.dumps(shown).encode(), msgspec.json.encode(shown)} if len(shown) >= SHORTEST_MASKED else set()
+        writings = {json.dumps(shown).encode(), msgspec.json.encode(shown)} if len(shown) >= MIN_MASKED_LENGTH else set()
         return cls(item, value, token, tuple(sorted(written[1:-1] for written in writings)))
 
 

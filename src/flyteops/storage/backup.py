@@ -25,7 +25,7 @@ LEVEL = 4
 """The compression level: half of the time of the usual level, for a tenth more bytes."""
 
 
-class Head(msgspec.Struct, frozen=True, tag="backup"):
+class BackupHeader(msgspec.Struct, frozen=True, tag="backup"):
     """The first line."""
 
     format: int
@@ -33,22 +33,22 @@ class Head(msgspec.Struct, frozen=True, tag="backup"):
     made_at: datetime
 
 
-class End(msgspec.Struct, frozen=True, tag="end"):
+class BackupTrailer(msgspec.Struct, frozen=True, tag="end"):
     """The last line: the number of records of each kind, and the checksum over their lines."""
 
     counts: dict[str, int]
     checksum: str
 
 
-decode_head = msgspec.json.Decoder(Head).decode
-decode_line = msgspec.json.Decoder(Stored | End).decode
+decode_head = msgspec.json.Decoder(BackupHeader).decode
+decode_line = msgspec.json.Decoder(Stored | BackupTrailer).decode
 
 
 async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: Report) -> Tally:
     """Write a consistent snapshot of a store to a file; return the tally of its records."""
     tally = Tally()
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=LEVEL) as lines:
-        lines.write(msgspec.json.encode(Head(FORMAT, __version__, made_at)) + b"\n")
+        lines.write(msgspec.json.encode(BackupHeader(FORMAT, __version__, made_at)) + b"\n")
         async with aclosing(store.export()) as parts:
             async for part in parts:
                 encoded = [encode_record(record) for record in part]
@@ -56,7 +56,7 @@ async def write_backup(store: Store, file: BinaryIO, made_at: datetime, report: 
                     tally.add(kind_of(record), line)
                 lines.write(b"".join([line + b"\n" for line in encoded]))
                 report("saving", tally)
-        lines.write(msgspec.json.encode(End(tally.counts, tally.checkpoint.checksum)) + b"\n")
+        lines.write(msgspec.json.encode(BackupTrailer(tally.counts, tally.checkpoint.checksum)) + b"\n")
     return tally
 
 
@@ -98,7 +98,7 @@ async def _parts(file: BinaryIO) -> AsyncGenerator[Sequence[Stored], None]:
 def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
     """Yield each record and its length."""
     file.seek(0)
-    end: End | None = None
+    end: BackupTrailer | None = None
     for line in _lines(file):
         if end is not None:
             raise InputError("The backup goes on behind its end; it is not as it was written.")
@@ -107,7 +107,7 @@ def _read(file: BinaryIO, tally: Tally) -> Iterator[tuple[Stored, int]]:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             place = f"record {tally.checkpoint.records + 1}"
             raise InputError(f"The backup is not as it was written: {place} cannot be understood ({error}).") from error
-        if isinstance(record, End):
+        if isinstance(record, BackupTrailer):
             end = record
             continue
         tally.add(kind_of(record), line)

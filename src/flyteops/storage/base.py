@@ -25,20 +25,20 @@ from flyteops.background import BackgroundLoops
 from flyteops.errors import UnreadableError
 from flyteops.model import (
     Action,
+    ActionSnapshot,
     ActionState,
-    Address,
     DataItem,
+    Evaluation,
     Event,
     EventRecord,
     Execution,
     FlowVersion,
     Note,
-    Outcome,
     Pack,
     PackRef,
-    Progress,
+    RoutingKey,
 )
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
+from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.record import Checkpoint, Stored
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ KEPT_KEYS = timedelta(days=1)
 """How long the key of an event is kept."""
 
 
-Decide = Callable[[Progress], Outcome | Late | None]
+Decide = Callable[[ActionSnapshot], Evaluation | LateResult | None]
 """Decides the consequences of a result from the current progress; None if it was applied before.
 
 Pure, and called again if another server was faster, so that it always sees the state that it
@@ -59,7 +59,7 @@ decides upon. It may run in another thread than the caller. An exception, such a
 ends the verb and is passed to the caller.
 """
 
-Check = Callable[[Progress], None]
+Check = Callable[[ActionSnapshot], None]
 """Raises unless an operation on an action is allowed at its progress. Pure, may be called again."""
 
 
@@ -68,7 +68,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     With a time limit (`timeout`) there is a `lease`, the token that the result has to show, and its
     end `expires_at`. The `revision` distinguishes this claim from all others of the action, see
-    `Progress`; the attempt does not.
+    `ActionSnapshot`; the attempt does not.
     """
 
     action_id: str
@@ -97,17 +97,17 @@ class NotLoadedError(Exception):
         self.flow_uuid = flow_uuid
 
 
-class Rules(Protocol):
+class TimerRules(Protocol):
     """Rules for timers that are due. Pure.
 
     A rule that raises `NotLoadedError` ends the verb. Any other exception concerns only the timer
     being ruled on.
     """
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+    def on_timeout(self, snapshot: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         """Rule on an action whose pack was silent for too long."""
 
-    def due(self, step: DueStep) -> Firing:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         """Rule on a step that is due."""
 
 
@@ -130,7 +130,7 @@ class FailedTimer(msgspec.Struct, frozen=True):
     error: Exception
 
 
-class Advanced(msgspec.Struct, frozen=True):
+class ProcessedTimers(msgspec.Struct, frozen=True):
     """The result of `advance`: the number of timers processed, and the addresses with new actions.
 
     `next_at` is the next due time; timers that failed, or were left out, do not count for it.
@@ -138,7 +138,7 @@ class Advanced(msgspec.Struct, frozen=True):
 
     done: int
     next_at: datetime | None
-    arrived: tuple[Address, ...] = ()
+    arrived: tuple[RoutingKey, ...] = ()
     failed: tuple[FailedTimer, ...] = ()
 
 
@@ -194,7 +194,7 @@ class ActionStatus(msgspec.Struct, frozen=True):
     due_at: datetime | None = None
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class ChangeCounters(msgspec.Struct, frozen=True):
     """Change counters per kind of data (not the last contact of packs), and the store's clock.
 
     `is_loading` while the store is being loaded and must not be used.
@@ -220,7 +220,7 @@ class Page(tuple[T, ...]):
         return page
 
 
-class Unreadable(NamedTuple):
+class UnreadableEntry(NamedTuple):
     """An unreadable entry of the store: its name, and the reason."""
 
     name: str
@@ -230,9 +230,9 @@ class Unreadable(NamedTuple):
 class Rows(tuple[T, ...]):
     """All readable results, in order, and the unreadable ones."""
 
-    unreadable: tuple[Unreadable, ...]
+    unreadable: tuple[UnreadableEntry, ...]
 
-    def __new__(cls, items: Iterable[T], unreadable: Iterable[Unreadable] = ()) -> Self:
+    def __new__(cls, items: Iterable[T], unreadable: Iterable[UnreadableEntry] = ()) -> Self:
         """Return the rows."""
         rows = super().__new__(cls, items)
         rows.unreadable = tuple(unreadable)
@@ -242,12 +242,12 @@ class Rows(tuple[T, ...]):
     def read(cls, rows: Iterable[R], name_of: Callable[[R], str], read: Callable[[R], T]) -> Self:
         """Read each row; an error concerns its own row only."""
         items: list[T] = []
-        unreadable: list[Unreadable] = []
+        unreadable: list[UnreadableEntry] = []
         for row in rows:
             try:
                 items.append(read(row))
             except Exception as error:  # noqa: BLE001 - rows may hold anything, as others can write to the database
-                unreadable.append(Unreadable(name_of(row), error))
+                unreadable.append(UnreadableEntry(name_of(row), error))
         return cls(items, unreadable)
 
 
@@ -343,7 +343,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+    def listen(self, tell: Callable[[Sequence[RoutingKey]], None]) -> None:
         """Call `tell` in the event loop for actions that became available by no verb awaited here.
 
         Examples are those of a cancelled claim, and those of other servers. The call may come late,
@@ -351,7 +351,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def look_around(self) -> Surroundings:
+    async def read_change_counters(self) -> ChangeCounters:
         """Return counters that show changes by any server to data that servers keep in memory."""
 
     @abstractmethod
@@ -390,7 +390,7 @@ class Store(ABC):
     # ------------------------------------------------------------------------------------------------------------ flows
 
     @abstractmethod
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
         """Make this the current version of the flow of its name; earlier versions are kept.
 
         Its timetables replace those of the previous version, but one with the same step id and rule
@@ -463,7 +463,7 @@ class Store(ABC):
     # --------------------------------------------------------------------------------------------- the life of an event
 
     @abstractmethod
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         """Store an event with all its consequences: decisions, executions and NEW actions.
 
         The actions are NEW at `event.received_at`. One with `not_before` is NEW as well, but not
@@ -487,11 +487,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
         """Apply a result: store its event with all consequences that `decide` returns.
 
         The action becomes FATAL when the event is named so, else SUCCESS, at `result.received_at`.
-        When `decide` returns `Late`, the event is kept with that attempt, the first one of each,
+        When `decide` returns `LateResult`, the event is kept with that attempt, the first one of each,
         and nothing else changes; when it returns None, nothing changes. Return the decision that
         was carried out. Raise `NotFoundError`
         for an unknown action, and `ConflictError` when `decide` finishes one that is neither
@@ -508,7 +508,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
         """Make a PENDING or UNKNOWN action NEW again; return its address.
 
         Unless it `counts`, the last attempt is forgotten, as it never reached a pack. Raise as
@@ -516,15 +516,15 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def advance(
+    async def process_due(
         self,
         at: datetime,
-        rules: Rules,
+        rules: TimerRules,
         *,
         limit: int = 100,
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
-    ) -> Advanced:
+    ) -> ProcessedTimers:
         """Process due timers: release delayed actions, rule on lost actions and due steps.
 
         At most `limit` of each are processed. Each ruling and all its consequences are one

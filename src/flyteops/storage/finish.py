@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from flyteops.model import Event, NewAction, Outcome, Progress
-from flyteops.ruling import Late
+from flyteops.model import ActionSnapshot, Evaluation, Event, NewAction
+from flyteops.ruling import LateResult
 from flyteops.storage.base import Decide
 
 
@@ -20,14 +20,14 @@ class FinishRequest:
         self.action_id = action_id
         self.result = result
         self._decide = decide
-        self.decision: Outcome | Late | None = None
+        self.decision: Evaluation | LateResult | None = None
 
     @property
     def actions(self) -> Sequence[NewAction]:
         """The actions that the decision creates."""
-        return self.decision.actions if isinstance(self.decision, Outcome) else ()
+        return self.decision.actions if isinstance(self.decision, Evaluation) else ()
 
-    def decide(self, progress: Progress) -> Outcome | Late | None:
+    def decide(self, snapshot: ActionSnapshot) -> Evaluation | LateResult | None:
         """Decide the consequences of the result at the current progress."""
-        self.decision = self._decide(progress)
+        self.decision = self._decide(snapshot)
         return self.decision

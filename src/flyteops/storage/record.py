@@ -11,7 +11,7 @@ from typing import get_args
 import msgspec
 
 from flyteops.model import DataItem, Decision, Event, FlowVersion, NewAction, Note, Pack, Transition
-from flyteops.ruling import Timetable
+from flyteops.ruling import ScheduleEntry
 
 
 class Portable(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,7 +35,7 @@ class StoredFlow(Portable, frozen=True, tag="flow"):
 
     name: str
     uuid: str
-    timetables: tuple[Timetable, ...] = ()
+    timetables: tuple[ScheduleEntry, ...] = ()
 
 
 class StoredItem(Portable, frozen=True, tag="item"):

@@ -26,7 +26,7 @@ from flyteops.model import (
     PackRef,
     Transition,
 )
-from flyteops.ruling import Timetable
+from flyteops.ruling import ScheduleEntry
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
 from flyteops.storage.record import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
 
@@ -255,10 +255,10 @@ def stored_version_of(columns: Iterable[Any]) -> StoredVersion:
     return StoredVersion(FlowVersion(uuid, decode_flow(flow), to_instant(saved_at)))
 
 
-def timetable_of(columns: Iterable[Any]) -> Timetable:
+def timetable_of(columns: Iterable[Any]) -> ScheduleEntry:
     """Return a timetable from its step's index and id, rule and next time."""
     step_index, step_id, rule, next_at = columns
-    return Timetable(step_index, step_id, rule, to_instant_or_none(next_at))
+    return ScheduleEntry(step_index, step_id, rule, to_instant_or_none(next_at))
 
 
 def stored_attempt_of(columns: Iterable[Any], lease: str) -> StoredAttempt:

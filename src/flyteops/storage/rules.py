@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
-from flyteops.model import FATAL, ActionState, Address, Event, FlowVersion, Outcome, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat, Timetable
+from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Event, FlowVersion, RoutingKey
+from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import (
     KEPT_KEYS,
     Claimed,
@@ -21,8 +21,8 @@ from flyteops.storage.base import (
     NotLoadedError,
     Purged,
     Retention,
-    Rules,
     TimerKey,
+    TimerRules,
     VersionBound,
     lease_token,
 )
@@ -91,25 +91,25 @@ def require_capacity(waiting: int, limit: int) -> None:
         raise BusyError
 
 
-def require_finishable(action: Progress) -> None:
+def require_finishable(action: ActionSnapshot) -> None:
     """Raise `ConflictError` unless the action may be finished with a result."""
     if action.state not in UNFINISHED:
         raise _wrong_state(action, "only a PENDING or UNKNOWN action can be finished")
 
 
-def require_releasable(action: Progress) -> None:
+def require_releasable(action: ActionSnapshot) -> None:
     """Raise `ConflictError` unless the action may be returned to its queue."""
     if action.state not in UNFINISHED:
         raise _wrong_state(action, "only a PENDING or UNKNOWN action can be handed out again")
 
 
-def require_pending(action: Progress) -> None:
+def require_pending(action: ActionSnapshot) -> None:
     """Raise `ConflictError` unless the lease of the action may be extended."""
     if action.state is not ActionState.PENDING:
         raise _wrong_state(action, "only the lease of a PENDING action can be extended")
 
 
-def _wrong_state(action: Progress, rule: str) -> ConflictError:
+def _wrong_state(action: ActionSnapshot, rule: str) -> ConflictError:
     return ConflictError(f"Action {action.action_id!r} is {action.state}; {rule}.")
 
 
@@ -133,9 +133,9 @@ def oldest_valid_key(received_at: int) -> int:
     return received_at - KEPT_KEYS // MICROSECOND
 
 
-def available_actions(outcome: Outcome) -> list[Address]:
+def available_actions(outcome: Evaluation) -> list[RoutingKey]:
     """Return the addresses of the new actions that may be claimed at once."""
-    return [action.address for action in outcome.actions if action.not_before is None]
+    return [action.routing_key for action in outcome.actions if action.not_before is None]
 
 
 # ---------------------------------------------------------------------------- states of actions
@@ -174,9 +174,9 @@ def released(now: int) -> StateChange:
     return StateChange("NEW", f"NEW {now}")
 
 
-def after_loss(decision: Repeat | Ask, now: int) -> StateChange:
+def after_loss(decision: RetryAction | NeedsOperator, now: int) -> StateChange:
     """Return the change of a lost action that does not end: a delayed retry, or an operator's."""
-    if isinstance(decision, Ask):
+    if isinstance(decision, NeedsOperator):
         return StateChange("UNKNOWN", f"UNKNOWN {now}")
     due_at = to_microseconds(decision.at)
     return StateChange(DELAYED, f"NEW {now}", due_at, wait_until(due_at, now))
@@ -197,7 +197,7 @@ def with_lease(claimed: Claimed, timeout: int | None, now: int, seed: bytes) -> 
 # ------------------------------------------------------------------------------ clocks and timers
 
 
-def check_timetables(version: FlowVersion, timetables: Iterable[Timetable]) -> None:
+def check_timetables(version: FlowVersion, timetables: Iterable[ScheduleEntry]) -> None:
     """Raise `StoreError` for a step that would be due as soon as its flow is saved."""
     for each in timetables:
         if each.next_at is not None and each.next_at <= version.saved_at:
@@ -208,13 +208,13 @@ def check_timetables(version: FlowVersion, timetables: Iterable[Timetable]) -> N
             )
 
 
-def next_time(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> int | None:
+def next_time(table: ScheduleEntry, kept: Mapping[tuple[str, str], int | None]) -> int | None:
     """Return a step's due time in a new version, given those `kept` from the previous version."""
     next_at = None if table.next_at is None else to_microseconds(table.next_at)
     return kept.get((table.step_id, table.rule), next_at)
 
 
-def step_key(step: DueStep) -> TimerKey:
+def step_key(step: DueSchedule) -> TimerKey:
     """Return the key of a due step."""
     return TimerKey(step.flow_name, step.flow_uuid, step.step_index)
 
@@ -251,7 +251,7 @@ class TimerBatch:
     """
 
     def __init__(
-        self, rules: Rules, limit: int, leave_out: Collection[TimerKey], is_general: Callable[[Exception], bool]
+        self, rules: TimerRules, limit: int, leave_out: Collection[TimerKey], is_general: Callable[[Exception], bool]
     ) -> None:
         self._rules = rules
         self._is_general = is_general
@@ -279,16 +279,16 @@ class TimerBatch:
             raise error
         self.failed.append(FailedTimer(key, error))
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
+    def on_timeout(self, snapshot: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         """Decide about a lost action."""
-        return self._rules.lost(progress)
+        return self._rules.on_timeout(snapshot)
 
-    def due(self, step: DueStep) -> Firing:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         """Decide about a due step.
 
         Raise `StoreError` for a decision that would make it due again at once.
         """
-        firing = self._rules.due(step)
+        firing = self._rules.on_due(step)
         if firing.next_at is not None and firing.next_at <= step.due_at:
             raise StoreError(
                 "the next time of a schedule must be later than the last, but"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import ActionState, Progress
+from flyteops.model import ActionSnapshot, ActionState
 from flyteops.storage.base import Check, Claimed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ def still_claimed(revision: int) -> Check:
     The attempt number would not do: it is used again after a release that does not count.
     """
 
-    def check(progress: Progress) -> None:
+    def check(progress: ActionSnapshot) -> None:
         if progress.state is not ActionState.PENDING or progress.revision != revision:
             raise ConflictError(f"Action {progress.action_id!r} is {progress.state} by now.")
 

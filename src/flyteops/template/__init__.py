@@ -10,7 +10,7 @@ from flyteops.template.budget import Budget
 from flyteops.template.event import event_value
 from flyteops.template.gotime import Time
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
-from flyteops.template.parser import Output
+from flyteops.template.parser import OutputNode
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.secret import ABOUT_SECRETS, SECRET_FORMS
 from flyteops.template.template import Template
@@ -24,7 +24,7 @@ __all__ = [
     "SECRET_FORMS",
     "Budget",
     "Limits",
-    "Output",
+    "OutputNode",
     "Runtime",
     "Template",
     "Time",

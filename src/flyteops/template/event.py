@@ -5,7 +5,7 @@ from datetime import datetime
 
 from flyteops.errors import TemplateRenderError
 from flyteops.template.gotime import Time
-from flyteops.template.value import Function, Labels, Struct, element
+from flyteops.template.value import Function, LabelsValue, Struct, element
 
 
 def event_value(  # noqa: PLR0913 - an event has these parts; all are named
@@ -24,7 +24,7 @@ def event_value(  # noqa: PLR0913 - an event has these parts; all are named
     where they are read.
     """
     received = _time(received_at)
-    pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": Labels(pack_labels)})
+    pack = Struct("execution.Pack", {"Id": pack_id, "Name": pack_name, "Labels": LabelsValue(pack_labels)})
     fields = {
         "Name": name,
         "Pack": pack,

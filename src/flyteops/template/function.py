@@ -11,21 +11,21 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from flyteops.errors import TemplateAbort, TemplateError, TemplateLimitError, TemplateRenderError
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import Function, element, from_bytes, from_json, text, to_bytes
 
 _IDENTIFIER = re.compile("[a-zA-Z0-9_]+")
 _BASE64 = re.compile("[A-Za-z0-9_-]*")
 
 
-def _random_int(state: State, arguments: list[Any]) -> int:
+def _random_int(state: RenderState, arguments: list[Any]) -> int:
     bound: int = arguments[0]
     if bound <= 0:
         raise TemplateAbort("invalid argument to randomInt: it must be greater than 0")
     return state.chance().randrange(bound)
 
 
-def _random_alpha(state: State, arguments: list[Any]) -> str:
+def _random_alpha(state: RenderState, arguments: list[Any]) -> str:
     size: int = arguments[0]
     if size < 0:
         raise TemplateAbort("word length must be non-negative")
@@ -34,13 +34,13 @@ def _random_alpha(state: State, arguments: list[Any]) -> str:
     return "".join(chance.choices(string.ascii_letters, k=size)) if size else ""
 
 
-def _base64_encode(state: State, arguments: list[Any]) -> str:
+def _base64_encode(state: RenderState, arguments: list[Any]) -> str:
     data = to_bytes(arguments[0])
     state.check_length(len(data) * 4 // 3)
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _base64_decode(state: State, arguments: list[Any]) -> str:
+def _base64_decode(state: RenderState, arguments: list[Any]) -> str:
     given = arguments[0].replace("\n", "").replace("\r", "")
     state.check_length(len(given))
     if not _BASE64.fullmatch(given) or len(given) % 4 == 1:
@@ -51,7 +51,7 @@ def _base64_decode(state: State, arguments: list[Any]) -> str:
         raise TemplateAbort(f"illegal base64 data: {error}") from None
 
 
-def _datastore(state: State, arguments: list[Any]) -> object:
+def _datastore(state: RenderState, arguments: list[Any]) -> object:
     key = arguments[0]
     if state.runtime.datastore is None:
         raise TemplateRenderError("there is no datastore here (Runtime.datastore is not given)")
@@ -73,7 +73,7 @@ def _number(digits: str) -> float:
     return value
 
 
-def _unmarshal_json(state: State, arguments: list[Any]) -> dict[str, Any]:
+def _unmarshal_json(state: RenderState, arguments: list[Any]) -> dict[str, Any]:
     given = arguments[0]
     state.check_length(len(given) * 2)
     try:
@@ -87,7 +87,7 @@ def _unmarshal_json(state: State, arguments: list[Any]) -> dict[str, Any]:
     return value
 
 
-def _template(state: State, arguments: list[Any]) -> str:
+def _template(state: RenderState, arguments: list[Any]) -> str:
     source, context = text(arguments[0]), arguments[1]
     for key in context:
         if not _IDENTIFIER.fullmatch(key):

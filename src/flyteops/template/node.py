@@ -13,10 +13,10 @@ from flyteops.template.filter.spec import Filter
 from flyteops.template.markup import escape
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
-from flyteops.template.state import BIG_TEXT, State
+from flyteops.template.state import BIG_TEXT, RenderState
 from flyteops.template.value import LISTS, TEXTS, Value, text, truth
 
-Node = Callable[[State], None]
+Node = Callable[[RenderState], None]
 Binary = Callable[[Any, Any], Any]
 
 _SEARCHED = LISTS | TEXTS
@@ -31,7 +31,7 @@ def constant(value: object) -> Evaluate:
 def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], source: str, offset: int) -> Evaluate:
     """Apply `not`, then the sign."""
 
-    def evaluate(state: State) -> object:
+    def evaluate(state: RenderState) -> object:
         value = operand(state)
         try:
             for operator in operators:
@@ -46,7 +46,7 @@ def prefixed(operand: Evaluate, operators: Sequence[Callable[[Any], Any]], sourc
 def left_chain(first: Evaluate, rest: Sequence[tuple[Binary, Evaluate, int]], source: str) -> Evaluate:
     """Apply operators from left to right."""
 
-    def evaluate(state: State) -> object:
+    def evaluate(state: RenderState) -> object:
         value = first(state)
         for operator, operand, offset in rest:
             right = operand(state)
@@ -66,7 +66,7 @@ def right_chain(operands: Sequence[Evaluate], operators: Sequence[tuple[str, int
     """
     steps = [(_OPERATORS[symbol], offset) for symbol, offset in operators]
 
-    def evaluate(state: State) -> object:
+    def evaluate(state: RenderState) -> object:
         values = [operand(state) for operand in operands]
         value = values.pop()
         for operator, offset in reversed(steps):
@@ -89,7 +89,7 @@ def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate
     *firsts, last = operands
     pairs = list(zip(firsts, stops, strict=True))
 
-    def evaluate(state: State) -> bool:
+    def evaluate(state: RenderState) -> bool:
         for operand, stop in pairs:
             if truth(operand(state)) is stop:
                 return stop
@@ -98,7 +98,7 @@ def logic_chain(operands: Sequence[Evaluate], stops: Sequence[bool]) -> Evaluate
     return evaluate
 
 
-FilterStep = tuple[Callable[[Any, Any, State], Any], Evaluate | None, Any, int]
+FilterStep = tuple[Callable[[Any, Any, RenderState], Any], Evaluate | None, Any, int]
 
 
 def filter_step(spec: Filter, argument: Evaluate | None, literal: object, offset: int) -> FilterStep:
@@ -109,7 +109,7 @@ def filter_step(spec: Filter, argument: Evaluate | None, literal: object, offset
     return call, argument, literal, offset
 
 
-def apply_filter(step: FilterStep, value: Value, state: State, source: str) -> Value:
+def apply_filter(step: FilterStep, value: Value, state: RenderState, source: str) -> Value:
     """Run one filter within the limits."""
     call, argument, literal, offset = step
     try:
@@ -130,7 +130,7 @@ def filtered(operand: Evaluate, steps: Sequence[FilterStep], source: str) -> Eva
     if len(steps) == 1:
         return _filtered_once(operand, steps[0], source)
 
-    def evaluate(state: State) -> object:
+    def evaluate(state: RenderState) -> object:
         value = operand(state)
         for step in steps:
             value = apply_filter(step, value, state, source)
@@ -143,7 +143,7 @@ def _filtered_once(operand: Evaluate, step: FilterStep, source: str) -> Evaluate
     """Apply one filter like `apply_filter`, without the checks that short texts do not need."""
     call, argument, literal, offset = step
 
-    def evaluate(state: State) -> object:
+    def evaluate(state: RenderState) -> object:
         value = operand(state)
         if type(value) is not str or len(value) > BIG_TEXT:
             return apply_filter(step, value, state, source)
@@ -162,7 +162,7 @@ def text_node(content: str, source: str, offset: int) -> Node:
     """Print literal text."""
     size = len(content)
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         state.room -= size
         if state.room < 0:
             raise located(state.full(), source, offset)
@@ -171,7 +171,7 @@ def text_node(content: str, source: str, offset: int) -> Node:
     return run
 
 
-def printed(value: object, state: State, *, safe: bool) -> str:
+def printed(value: object, state: RenderState, *, safe: bool) -> str:
     """Return the text of a value as `{{ }}` prints it, with autoescape applied."""
     if type(value) is not str:
         return text(value)
@@ -181,7 +181,7 @@ def printed(value: object, state: State, *, safe: bool) -> str:
 def print_node(expression: Evaluate, source: str, offset: int, *, safe: bool) -> Node:
     """Print the value of an expression."""
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         value = expression(state)
         try:
             state.write(printed(value, state, safe=safe))
@@ -196,7 +196,7 @@ def sequence(nodes: Sequence[Node]) -> Node:
     if len(nodes) == 1:
         return nodes[0]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         for node in nodes:
             node(state)
 

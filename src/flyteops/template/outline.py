@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flyteops.template.lexer import END, NAME, SYMBOL, TEXT, Token, lex
 
 if TYPE_CHECKING:
-    from flyteops.template.parser import Output
+    from flyteops.template.parser import OutputNode
     from flyteops.template.template import Template
 
 
@@ -23,7 +23,7 @@ class Text:
 class Printed:
     """An expression that is printed."""
 
-    output: "Output"
+    output: "OutputNode"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from flyteops.template.node import (
     sequence,
     text_node,
 )
-from flyteops.template.path import Evaluate, Part, Peek, called_path, peek_at, plain_path
+from flyteops.template.path import Evaluate, PathPart, Peek, called_path, peek_at, plain_path
 from flyteops.template.secret import PLAIN, SECRET_FORMS, secret_reference
 from flyteops.template.source import located
 from flyteops.template.value import Function
@@ -39,7 +39,7 @@ It reads to the end of the tag's last part, and returns the node that prints the
 
 _LOGIC = {"&&": False, "and": False, "||": True, "or": True}
 _RELATIONS = frozenset(["==", "<=", ">=", "!=", "<>", ">", "<"])
-_LARGEST_INT = 2**63 - 1
+_MAX_INT64 = 2**63 - 1
 _ABOUT_SECRETS = "A secret can only be printed: {{ secret('name') }}, or with |shellquote or |urlencode behind it."
 
 
@@ -66,7 +66,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputNode:
     """An expression that a template prints: its place in the source, its text, and its paths.
 
     `filters` has for each operand the last filter that it goes through, None if there is none.
@@ -93,7 +93,7 @@ class Parser:
         self.language = language
         self.position = 0
         self.readings: list[Reading] = []
-        self.outputs: list[Output] = []
+        self.outputs: list[OutputNode] = []
         self.secrets: list[str] = []
         self.bound: set[str] = set()
         self.blocks: set[str] = set()
@@ -252,7 +252,7 @@ class Parser:
         evaluate = (self._secret() if may_be_secret else None) or self.expression()
         shown = self.source[start : self.current[2]].rstrip()
         paths = tuple([reading.shown for reading in self.readings[before:]])
-        self.outputs.append(Output(start, shown, paths, tuple(self._last_filters)))
+        self.outputs.append(OutputNode(start, shown, paths, tuple(self._last_filters)))
         return evaluate, len(self._last_filters) == self._safe
 
     def _secret(self) -> Evaluate | None:
@@ -422,7 +422,7 @@ class Parser:
                 raise self.error("The number is too large.", whole)
             return value
         digits = whole[1].lstrip("0") or "0"
-        if len(digits) > 19 or int(digits) > _LARGEST_INT:
+        if len(digits) > 19 or int(digits) > _MAX_INT64:
             raise self.error("The number is too large.", whole)
         return int(digits)
 
@@ -431,7 +431,7 @@ class Parser:
             raise self.error(_ABOUT_SECRETS)
         first = self._tokens[self.position]
         start = self.position
-        parts = [Part(first[1])]
+        parts = [PathPart(first[1])]
         self.position += 1
         plain = first[1] not in self.language.functions
         while True:
@@ -462,14 +462,14 @@ class Parser:
         tokens = self._tokens[start : self.position]
         return "".join(f"'{value}'" if kind == STRING else value for kind, value, _ in tokens)
 
-    def _part(self) -> Part:
+    def _part(self) -> PathPart:
         token = self._tokens[self.position]
         if token[0] == NAME:
             self.position += 1
-            return Part(token[1])
+            return PathPart(token[1])
         if token[0] == NUMBER and len(token[1]) < 19:
             self.position += 1
-            return Part(int(token[1]))
+            return PathPart(int(token[1]))
         raise self.error("This token is not allowed within a variable name.")
 
     def _arguments(self, opening: Token) -> list[Evaluate]:

@@ -7,7 +7,7 @@ from typing import Any
 from flyteops.errors import TemplateError, TemplateRenderError
 from flyteops.template.gotime import Time
 from flyteops.template.source import located
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.timemethod import METHODS
 from flyteops.template.value import (
     LISTS,
@@ -23,7 +23,7 @@ from flyteops.template.value import (
     to_bytes,
 )
 
-Evaluate = Callable[[State], Any]
+Evaluate = Callable[[RenderState], Any]
 
 Peek = Callable[[Mapping[str, Any]], str | None]
 """Returns the text at a path of a context.
@@ -41,14 +41,14 @@ _ARGUMENT_TYPES: dict[str, frozenset[type]] = {
 
 
 @dataclass(slots=True)
-class Part:
+class PathPart:
     """One part of a path: a name or an index; it is a call if `arguments` is not None."""
 
     name: str | int
     arguments: list[Evaluate] | None = None
 
 
-def invoke(function: Function, arguments: list[Any], state: State, path: str) -> object:
+def invoke(function: Function, arguments: list[Any], state: RenderState, path: str) -> object:
     """Call a function of a template after checking its arguments as strictly as Go does."""
     parameters = function.parameters
     if parameters is not None:
@@ -90,7 +90,7 @@ def _item(value: Value, index: int, path: str) -> Value:
     raise TemplateRenderError(f"Can't access an index on type {go_kind(value)} (variable {path})")
 
 
-def _called(value: object, part: Part, state: State, path: str) -> object:
+def _called(value: object, part: PathPart, state: RenderState, path: str) -> object:
     if type(value) is Function:
         return invoke(value, [argument(state) for argument in part.arguments or ()], state, path)
     if part.arguments is not None:
@@ -102,7 +102,7 @@ def plain_path(root: str, names: Sequence[str], source: str, offset: int) -> Eva
     """Compile a path of names only, the form of nearly all paths."""
     path = ".".join((root, *names))
 
-    def read(state: State) -> Value:
+    def read(state: RenderState) -> Value:
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:
@@ -146,12 +146,12 @@ def peek_at(root: str, names: Sequence[str]) -> Peek:
     return peek
 
 
-def called_path(parts: Sequence[Part], function: Function | None, source: str, offset: int) -> Evaluate:
+def called_path(parts: Sequence[PathPart], function: Function | None, source: str, offset: int) -> Evaluate:
     """Compile a path with calls or indexes; `function` is the built-in one under its first name."""
     path = ".".join(str(part.name) for part in parts)
     root = str(parts[0].name)
 
-    def walk(value: object, state: State) -> object:
+    def walk(value: object, state: RenderState) -> object:
         for position, part in enumerate(parts):
             if position and value is not None:
                 name = part.name
@@ -161,7 +161,7 @@ def called_path(parts: Sequence[Part], function: Function | None, source: str, o
             value = _called(value, part, state, path)
         return value
 
-    def read(state: State) -> Value:
+    def read(state: RenderState) -> Value:
         value = state.scope.get(root, _MISSING)
         try:
             if value is _MISSING:

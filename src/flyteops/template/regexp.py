@@ -27,7 +27,7 @@ class Match(Protocol):
         ...
 
 
-class Compiled(Protocol):
+class CompiledRegexp(Protocol):
     """The part of the interface of RE2's compiled regular expressions that is used."""
 
     @property
@@ -55,7 +55,7 @@ class Pattern:
 
     __slots__ = ("groups", "search", "sub", "weight")
 
-    def __init__(self, compiled: Compiled, source: str) -> None:
+    def __init__(self, compiled: CompiledRegexp, source: str) -> None:
         self.groups = compiled.groups
         self.search = compiled.search
         self.sub = compiled.sub

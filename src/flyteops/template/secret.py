@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 
 PLAIN = "plain"
 
@@ -22,10 +22,10 @@ Unchanged, or as the filter of that name would write it.
 """
 
 
-def secret_reference(name: str, form: str) -> Callable[[State], Any]:
+def secret_reference(name: str, form: str) -> Callable[[RenderState], Any]:
     """Return an expression that prints the placeholder of a secret in this form."""
 
-    def evaluate(state: State) -> str:
+    def evaluate(state: RenderState) -> str:
         if state.runtime.secret is None:
             raise TemplateRenderError(ABOUT_SECRETS)
         state.charge(10)

@@ -26,7 +26,7 @@ NOTHING: Mapping[str, object] = {}
 class Compiled(Protocol):
     """A template that was compiled while another one is rendered."""
 
-    def render_in(self, state: "State", context: Mapping[str, Any]) -> str:
+    def render_in(self, state: "RenderState", context: Mapping[str, Any]) -> str:
         """Render it within the limits of `state`."""
 
 
@@ -37,7 +37,7 @@ class Compiler(Protocol):
         """Compile a template, or raise `TemplateError`."""
 
 
-class State:
+class RenderState:
     """The scopes, the output and the budget of one rendering.
 
     `scope` holds the names bound inside the template and is replaced, not changed, when a tag opens
@@ -209,7 +209,7 @@ class State:
             self.memory = {}
         return self.memory.setdefault(node, first)
 
-    def captured(self, body: "Callable[[State], None]") -> str:
+    def captured(self, body: "Callable[[RenderState], None]") -> str:
         """Run a body and return its output instead of printing it."""
         out, room = self.out, self.room
         self.out = []

@@ -9,11 +9,11 @@ from flyteops.template.function import EXPLAINED, FUNCTIONS
 from flyteops.template.lexer import SYMBOL, lex
 from flyteops.template.limit import DEFAULT_LIMITS, Limits
 from flyteops.template.node import Node
-from flyteops.template.parser import Language, Output, Parser, Reading
+from flyteops.template.parser import Language, OutputNode, Parser, Reading
 from flyteops.template.path import Evaluate, Peek
 from flyteops.template.runtime import BARE_RUNTIME, Runtime
 from flyteops.template.source import located
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.tag import TAGS
 from flyteops.template.tag.output import autoescaped
 from flyteops.template.value import Value, clean, element, text
@@ -44,7 +44,7 @@ class Template:
     source: str
     bound: frozenset[str]
     constant: bool
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputNode, ...]
     secrets: tuple[str, ...]
 
     def __init__(self, parser: Parser, node: Node, evaluate: Evaluate | None = None) -> None:
@@ -82,7 +82,7 @@ class Template:
                 if runtime.budget is not None:
                     runtime.budget.spend(0, len(known))
                 return known if known.isascii() else clean(known)
-        state = State(context, _ROOT_SCOPE.copy(), runtime, compile_template)
+        state = RenderState(context, _ROOT_SCOPE.copy(), runtime, compile_template)
         length = 0
         try:
             result = self._render(state)
@@ -94,16 +94,16 @@ class Template:
                 state.settle(length)
         return result if result.isascii() else clean(result)
 
-    def render_in(self, state: State, context: Mapping[str, object]) -> str:
+    def render_in(self, state: RenderState, context: Mapping[str, object]) -> str:
         """Render as part of another rendering, within its remaining limits."""
         state.context, state.scope = context, _ROOT_SCOPE.copy()
         return state.captured(self._captured) if self._evaluate is None else self._render(state)
 
-    def _captured(self, state: State) -> None:
+    def _captured(self, state: RenderState) -> None:
         self._check_exports(state)
         self._node(state)
 
-    def _render(self, state: State) -> str:
+    def _render(self, state: RenderState) -> str:
         if self._evaluate is None:
             self._captured(state)
             return "".join(state.out)
@@ -113,7 +113,7 @@ class Template:
             raise located(state.full(), self.source, 0)
         return result
 
-    def _check_exports(self, state: State) -> None:
+    def _check_exports(self, state: RenderState) -> None:
         for name, place in self._exported:
             if name in state.context or name in FUNCTIONS:
                 raise located(TemplateRenderError(f"context key name '{name}' clashes with macro '{name}'"), self.source, place)
@@ -149,7 +149,7 @@ def _shown(reading: Reading, context: Mapping[str, object], runtime: Runtime) ->
     known = None if reading.peek is None else reading.peek(context)
     if known is not None and (runtime.budget is None or runtime.budget.room >= 0):
         return _encode(clean(known[:_SHOWN_LENGTH]))[:_SHOWN_LENGTH]
-    state = State(context, _ROOT_SCOPE.copy(), runtime, compile_template)
+    state = RenderState(context, _ROOT_SCOPE.copy(), runtime, compile_template)
     try:
         shown = _json(reading.evaluate(state), 0)[:_SHOWN_LENGTH]
         state.settle(0)

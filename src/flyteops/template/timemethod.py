@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.gotime import Time
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import Function
 
 
@@ -23,7 +23,7 @@ class Method:
         """Return the method of one instant as a function."""
         return Function(self.name, self.parameters, lambda state, arguments: self._call(time, state, arguments))
 
-    def _call(self, time: Time, state: State, arguments: list[Any]) -> object:
+    def _call(self, time: Time, state: RenderState, arguments: list[Any]) -> object:
         state.charge(sum(len(argument) for argument in arguments if isinstance(argument, str)))
         try:
             return self.call(time, *arguments)

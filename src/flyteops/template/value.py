@@ -8,7 +8,7 @@ int, uint8            `int`
 float64               `float`; an `int` inside a `dict` or `list` is a JSON number, hence a float
 []interface {}        `list`
 []string              `Strings`
-map[string]...        `dict`; map[string]string is a `Labels`
+map[string]...        `dict`; map[string]string is a `LabelsValue`
 struct, time.Time     `Struct`, `Time`
 function              `Function`
 ====================  =========================================================================
@@ -27,9 +27,9 @@ from flyteops.template.gotime import Time
 Value: TypeAlias = Any
 """A value whose kind has been looked up: `go_kind` and the tables below tell types apart where `isinstance` does not."""
 
-_LONGEST_NUMBER = 1_000
+_MAX_NUMBER_LENGTH = 1_000
 """Longer texts are never numbers, so that arithmetic on texts stays cheap."""
-SMALLEST_INT = -(2**63)
+MIN_INT64 = -(2**63)
 _WRAP = 2**64
 _GO_FLOAT = re.compile(
     r"[+-]?(?:(?P<hex>0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9]+)"
@@ -54,7 +54,7 @@ class Strings(tuple[str, ...]):
     __slots__ = ()
 
 
-class Labels(dict[str, str]):
+class LabelsValue(dict[str, str]):
     """A map that Go types as strings to strings."""
 
     __slots__ = ()
@@ -114,7 +114,7 @@ _GO_TYPES: dict[type, str] = {
     list: "[]interface {}",
     Strings: "[]string",
     dict: "map[string]interface {}",
-    Labels: "map[string]string",
+    LabelsValue: "map[string]string",
     Time: "time.Time",
     Function: "func",
     Cycle: "pongo2.tagCycleValue",
@@ -129,12 +129,12 @@ _GO_KINDS: dict[type, str] = {
     list: "slice",
     Strings: "slice",
     dict: "map",
-    Labels: "map",
+    LabelsValue: "map",
     Function: "func",
 }
 KNOWN = frozenset([*_GO_TYPES, Struct])
 LISTS = frozenset([list, Strings])
-MAPS = frozenset([dict, Labels])
+MAPS = frozenset([dict, LabelsValue])
 TEXTS = frozenset([str, SafeText])
 NUMBERS = frozenset([int, float])
 
@@ -285,7 +285,7 @@ def wrap(value: int) -> int:
 
 def parse_float(string: str) -> float:
     """Read a number as Go's strconv.ParseFloat does; an invalid one is 0."""
-    if len(string) > _LONGEST_NUMBER:
+    if len(string) > _MAX_NUMBER_LENGTH:
         return 0.0
     match = _GO_FLOAT.fullmatch(string)
     if match is None:
@@ -303,7 +303,7 @@ def parse_float(string: str) -> float:
 
 def truncate(value: float) -> int:
     """Turn a float into an int64; one out of range becomes the smallest one."""
-    return int(value) if -(2.0**63) <= value < 2.0**63 else SMALLEST_INT
+    return int(value) if -(2.0**63) <= value < 2.0**63 else MIN_INT64
 
 
 def to_float(value: Value) -> float:

@@ -8,16 +8,16 @@ from msgspec import UNSET
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
     Action,
+    ActionSnapshot,
     ActionState,
+    Evaluation,
     Execution,
     NewAction,
-    Outcome,
     PackRef,
-    Progress,
     Sibling,
     Transition,
 )
-from flyteops.ruling import Late
+from flyteops.ruling import LateResult
 from flyteops.storage.base import Claimed, EventFilter, Store
 from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
@@ -225,17 +225,17 @@ class ActionContract(StoreCase):
         sample = Sample()
         first = sample.action(context={"a": "ä"}, pack_labels={"env": "prod"})
         second = sample.action(step_id="second", step_index=1, correlation_id=first.correlation_id)
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> Outcome:
-            seen.append(progress)
+        def decide(snapshot: ActionSnapshot) -> Evaluation:
+            seen.append(snapshot)
             return NOTHING
 
         async with self.connect() as store:
             await start(store, first, second)
             await take(store)
             await store.finish(first.action_id, sample.event("Deployed"), decide)
-        expected = Progress(
+        expected = ActionSnapshot(
             action_id=first.action_id,
             name="Deploy",
             pack_name="Worker",
@@ -257,10 +257,10 @@ class ActionContract(StoreCase):
         sample = Sample()
         released, joined = sample.action(), sample.action()
         second = sample.action(step_id="second", step_index=1, correlation_id=joined.correlation_id)
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> Outcome:
-            seen.append(progress)
+        def decide(snapshot: ActionSnapshot) -> Evaluation:
+            seen.append(snapshot)
             return NOTHING
 
         async with self.connect() as store:
@@ -305,10 +305,10 @@ class ActionContract(StoreCase):
     async def test_a_second_result_is_decided_upon_with_the_first_one(self) -> None:
         sample = Sample()
         first, second = sample.event("Deployed", minutes(1)), sample.event("Deployed", minutes(2))
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> None:
-            seen.append(progress)
+        def decide(snapshot: ActionSnapshot) -> None:
+            seen.append(snapshot)
 
         async with self.connect() as store:
             await start(store, sample.action())
@@ -363,7 +363,7 @@ class ActionContract(StoreCase):
         class OwnError(Exception):
             pass
 
-        def decide(_: Progress) -> Outcome:
+        def decide(_: ActionSnapshot) -> Evaluation:
             raise OwnError
 
         sample = Sample()
@@ -401,9 +401,9 @@ class ActionContract(StoreCase):
         siblings = [sample.action(correlation_id=first.correlation_id, step_id=f"s{n}", step_index=n) for n in range(1, 20)]
         joined = [sample.action(correlation_id=first.correlation_id, step_id="join", step_index=99) for _ in range(20)]
 
-        async def finish(store: Store, number: int) -> Outcome | Late | None:
-            def decide(progress: Progress) -> Outcome:
-                exists = any(sibling.step_id == "join" for sibling in progress.siblings)
+        async def finish(store: Store, number: int) -> Evaluation | LateResult | None:
+            def decide(snapshot: ActionSnapshot) -> Evaluation:
+                exists = any(sibling.step_id == "join" for sibling in snapshot.siblings)
                 return NOTHING if exists else creating(joined[number])
 
             action_id = (first, *siblings)[number].action_id
@@ -422,8 +422,8 @@ class ActionContract(StoreCase):
     async def test_the_same_result_sent_many_times_at_once_is_applied_once(self) -> None:
         sample = Sample()
 
-        def decide(progress: Progress) -> Outcome | None:
-            return NOTHING if progress.result is None else None
+        def decide(snapshot: ActionSnapshot) -> Evaluation | None:
+            return NOTHING if snapshot.result is None else None
 
         async with self.connect() as store:
             await start(store, sample.action())

@@ -6,9 +6,9 @@ import asyncio
 from flyteops.errors import FlyteError, NotFoundError, UnavailableError
 from flyteops.model import (
     DataItem,
+    Evaluation,
     Flow,
     FlowVersion,
-    Outcome,
     PackRef,
 )
 from flyteops.storage.base import EventFilter, ExecutionFilter, Purged
@@ -126,8 +126,8 @@ class ArchiveContract(StoreCase):
         other = PackRef("Other", "Other")
         async with self.connect() as store:
             asked, ticked, told = sample.event("Asked"), sample.event("Ticked", minutes(-5)), sample.event("Asked", pack=other)
-            await store.record(asked, Outcome((decision("A"), decision("B"), decision("A", step_index=1))))
-            await store.record(ticked, Outcome((decision("B"),)))
+            await store.record(asked, Evaluation((decision("A"), decision("B"), decision("A", step_index=1))))
+            await store.record(ticked, Evaluation((decision("B"),)))
             await store.record(told, NOTHING)
             expected = {
                 ANY_EVENT: [told, ticked, asked],
@@ -159,7 +159,7 @@ class ArchiveContract(StoreCase):
         old, revived, young = (sample.action() for _ in range(3))
         async with self.connect() as store:
             lonely = sample.event(at=minutes(0))
-            await store.record(lonely, Outcome((decision("Deploy"),)))
+            await store.record(lonely, Evaluation((decision("Deploy"),)))
             of_old = await start(store, old, event=sample.event(at=minutes(0)))
             of_revived = await start(store, revived, event=sample.event(at=minutes(1)))
             await start(store, young, event=sample.event(at=minutes(10)))
@@ -167,7 +167,7 @@ class ArchiveContract(StoreCase):
             await store.record(recent, NOTHING)
             assert await take(store, minutes(2)) == old.action_id
             result = sample.event("Deployed", minutes(3))
-            await store.finish(old.action_id, result, always(Outcome((decision("Deploy"),))))
+            await store.finish(old.action_id, result, always(Evaluation((decision("Deploy"),))))
             assert await take(store, minutes(11)) == revived.action_id
 
             assert await store.purge(before(minutes(10))) == Purged(executions=1, events=3, more=False)

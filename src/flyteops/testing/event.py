@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import (
+    Evaluation,
     Event,
     EventRecord,
-    Outcome,
     PackRef,
 )
 from flyteops.storage.base import Claimed
@@ -69,7 +69,7 @@ class EventContract(StoreCase):
         )
         event = sample.event()
         async with self.connect() as store:
-            await store.record(event, Outcome(decisions, (action,)))
+            await store.record(event, Evaluation(decisions, (action,)))
             assert (await store.get_event(event.event_id)).decisions == decisions
 
     async def test_an_unknown_event_is_not_found(self) -> None:

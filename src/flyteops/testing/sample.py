@@ -5,7 +5,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flyteops.model import Decision, Event, Flow, FlowVersion, NewAction, Outcome, Pack, PackDeclaration, PackRef, Progress
+from flyteops.model import (
+    ActionSnapshot,
+    Decision,
+    Evaluation,
+    Event,
+    Flow,
+    FlowVersion,
+    NewAction,
+    Pack,
+    PackDeclaration,
+    PackRef,
+)
 
 NOON = datetime(2024, 5, 17, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -65,9 +76,9 @@ def decision(flow_name: str = "Deploy", **fields: object) -> Decision:
     return Decision(flow_name=flow_name, **{**values, **fields})
 
 
-def creating(*actions: NewAction) -> Outcome:
+def creating(*actions: NewAction) -> Evaluation:
     """Return an outcome with these actions and the decisions that created them."""
-    return Outcome(
+    return Evaluation(
         tuple(
             decision(
                 action.flow_name,
@@ -86,9 +97,9 @@ def creating(*actions: NewAction) -> Outcome:
     )
 
 
-def always(outcome: Outcome | None) -> Callable[[Progress], Outcome | None]:
+def always(outcome: Evaluation | None) -> Callable[[ActionSnapshot], Evaluation | None]:
     """Return a `decide` with a constant result."""
     return lambda _: outcome
 
 
-NOTHING = Outcome()
+NOTHING = Evaluation()

@@ -9,7 +9,7 @@ from itertools import product
 
 from flyteops.errors import InputError, NotFoundError
 from flyteops.model import DataItem, Note, PackDeclaration, PackRef
-from flyteops.name import LONGEST, LONGEST_LABELS
+from flyteops.name import MAX_LABELS, MAX_LENGTH
 from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample
@@ -91,8 +91,8 @@ class TextContract(StoreCase):
     async def test_the_longest_names_and_labels_have_room(self) -> None:
         sample = Sample()
         # A text that no database can compress.
-        long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=LONGEST))  # noqa: S311 - any text would do
-        labels = {"k": (long * 3)[: LONGEST_LABELS - len('{"k":""}')]}
+        long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=MAX_LENGTH))  # noqa: S311 - any text would do
+        labels = {"k": (long * 3)[: MAX_LABELS - len('{"k":""}')]}
         pack = PackRef("long", long, labels)
         async with self.connect() as store:
             for number, (command, name) in enumerate(product((long, "c"), (long, "Worker"))):

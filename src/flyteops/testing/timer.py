@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flyteops.errors import ConflictError, NotFoundError
-from flyteops.model import FATAL, ActionState, Address, Lease, NewAction, Outcome, Progress
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Late, Repeat, Timetable
+from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Lease, NewAction, RoutingKey
+from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import ActionFilter, Claimed, NotLoadedError, Retention, Store
 from flyteops.storage.undelivered import still_claimed
 from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
@@ -20,19 +20,21 @@ LIMIT = timedelta(minutes=5)
 class Ruling:
     """Rules with the results of the test; records its calls."""
 
-    def __init__(self, lost: Repeat | Ask | Fail | None = None, firings: Sequence[Firing] = ()) -> None:
+    def __init__(
+        self, lost: RetryAction | NeedsOperator | FailAction | None = None, firings: Sequence[ScheduledRun] = ()
+    ) -> None:
         self._lost = lost
         self._firings = list(firings)
-        self.asked: list[Progress] = []
-        self.steps: list[DueStep] = []
+        self.asked: list[ActionSnapshot] = []
+        self.steps: list[DueSchedule] = []
 
-    def lost(self, progress: Progress) -> Repeat | Ask | Fail:
-        self.asked.append(progress)
+    def on_timeout(self, snapshot: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
+        self.asked.append(snapshot)
         if self._lost is None:
             raise NotLoadedError("nothing should be lost")
         return self._lost
 
-    def due(self, step: DueStep) -> Firing:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         self.steps.append(step)
         if not self._firings:
             raise NotLoadedError("nothing should be due")
@@ -45,7 +47,7 @@ async def claim(store: Store, at: datetime = NOON) -> Claimed:
     return claimed
 
 
-def accept(_progress: Progress) -> None:
+def accept(_progress: ActionSnapshot) -> None:
     """Allow every claim."""
 
 
@@ -69,7 +71,7 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, sample.action(timeout=LIMIT), sample.action())
             await claim(store)
-            advanced = await store.advance(minutes(4), Ruling())
+            advanced = await store.process_due(minutes(4), Ruling())
             assert (advanced.done, advanced.next_at, advanced.arrived) == (0, minutes(5), ())
 
     async def test_a_lost_action_may_be_handed_out_again_after_a_while(self) -> None:
@@ -78,8 +80,8 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, action)
             first = await claim(store)
-            rules = Ruling(Repeat(minutes(7)))
-            advanced = await store.advance(minutes(5), rules)
+            rules = Ruling(RetryAction(minutes(7)))
+            advanced = await store.process_due(minutes(5), rules)
             assert (advanced.done, advanced.next_at) == (1, minutes(7))
             (asked,) = rules.asked
             assert (asked.action_id, asked.attempt, asked.timeout, asked.state) == (
@@ -90,8 +92,8 @@ class TimerContract(StoreCase):
             )
             assert not await store.claim(WORKER, minutes(6))
             assert (await store.get_action(action.action_id)).state is ActionState.NEW
-            advanced = await store.advance(minutes(7), Ruling())
-            assert advanced.arrived == (Address("Worker", {}, "Deploy"),)
+            advanced = await store.process_due(minutes(7), Ruling())
+            assert advanced.arrived == (RoutingKey("Worker", {}, "Deploy"),)
             second = await claim(store, minutes(7))
             assert (second.action_id, second.attempt) == (first.action_id, 2)
             assert second.lease != first.lease
@@ -108,7 +110,7 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, action)
             await claim(store)
-            advanced = await store.advance(minutes(5), Ruling(Ask()))
+            advanced = await store.process_due(minutes(5), Ruling(NeedsOperator()))
             assert (advanced.done, advanced.next_at) == (1, None)
             assert (await store.get_action(action.action_id)).state is ActionState.UNKNOWN
             assert not await store.claim(WORKER, minutes(6))
@@ -124,8 +126,8 @@ class TimerContract(StoreCase):
             await start(store, action)
             await claim(store)
             event = sample.event(FATAL, minutes(5))
-            advanced = await store.advance(minutes(5), Ruling(Fail(event, creating(following))))
-            assert advanced.arrived == (Address("Worker", {}, "Deploy"),)
+            advanced = await store.process_due(minutes(5), Ruling(FailAction(event, creating(following))))
+            assert advanced.arrived == (RoutingKey("Worker", {}, "Deploy"),)
             found = await store.get_action(action.action_id)
             assert (found.state, found.result) == (ActionState.FATAL, event)
             assert await take(store, minutes(6)) == following.action_id
@@ -133,21 +135,21 @@ class TimerContract(StoreCase):
     async def test_every_lease_is_told_to_whoever_decides(self) -> None:
         sample = Sample()
         action = sample.action(timeout=LIMIT)
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> Outcome:
-            seen.append(progress)
+        def decide(snapshot: ActionSnapshot) -> Evaluation:
+            seen.append(snapshot)
             return NOTHING
 
         async with self.connect() as store:
             await start(store, action)
             first = await claim(store)
-            await store.advance(minutes(5), Ruling(Repeat(minutes(5))))
-            await store.advance(minutes(5), Ruling())
+            await store.process_due(minutes(5), Ruling(RetryAction(minutes(5))))
+            await store.process_due(minutes(5), Ruling())
             second = await claim(store, minutes(5))
             await store.finish(action.action_id, sample.event(at=minutes(6)), decide)
             assert seen[-1].leases == (Lease(1, str(first.lease), is_lost=True), Lease(2, str(second.lease)))
-            assert (await store.advance(minutes(60), Ruling())).next_at is None
+            assert (await store.process_due(minutes(60), Ruling())).next_at is None
 
     async def test_a_late_result_is_kept_once_and_changes_nothing(self) -> None:
         sample = Sample()
@@ -155,10 +157,10 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, action)
             await claim(store)
-            await store.advance(minutes(5), Ruling(Repeat(minutes(5))))
+            await store.process_due(minutes(5), Ruling(RetryAction(minutes(5))))
             late, later = sample.event("Deployed", minutes(6)), sample.event("Deployed", minutes(7))
             for event in (late, later):
-                assert await store.finish(action.action_id, event, lambda _: Late(1)) == Late(1)
+                assert await store.finish(action.action_id, event, lambda _: LateResult(1)) == LateResult(1)
             found = await store.get_action(action.action_id)
             assert (found.state, found.result, found.attempts[0].late_result) == (ActionState.NEW, None, late)
             with raises(NotFoundError):
@@ -173,7 +175,7 @@ class TimerContract(StoreCase):
             free = await claim(store)
             assert await store.extend(action.action_id, minutes(3), accept) == minutes(8)
             assert await store.extend(free.action_id, minutes(3), accept) is None
-            assert (await store.advance(minutes(7), Ruling())).next_at == minutes(8)
+            assert (await store.process_due(minutes(7), Ruling())).next_at == minutes(8)
             with raises(NotFoundError):
                 await store.extend("nothing", minutes(3), accept)
             await store.finish(action.action_id, sample.event(at=minutes(7)), always(NOTHING))
@@ -187,7 +189,7 @@ class TimerContract(StoreCase):
             await start(store, first, second)
             claimed = await claim(store)
             address = await store.release(claimed.action_id, minutes(1), accept, counts=False)
-            assert address == Address("Worker", {}, "Deploy")
+            assert address == RoutingKey("Worker", {}, "Deploy")
             again = await claim(store, minutes(2))
             assert (again.action_id, again.attempt) == (first.action_id, 1)
             await store.release(again.action_id, minutes(3), accept, counts=True)
@@ -199,7 +201,7 @@ class TimerContract(StoreCase):
         actions = [sample.action(timeout=limit, not_before=at) for limit in (LIMIT, None) for at in (None, minutes(1))]
         async with self.connect() as store:
             await start(store, *actions)
-            await store.advance(minutes(1), Ruling())
+            await store.process_due(minutes(1), Ruling())
             # Also at the same time, and with the same number of attempts.
             owners = [list(await store.claim(WORKER, minutes(2), limit=10, seed=SEED))]
             for _ in range(2):
@@ -227,7 +229,7 @@ class TimerContract(StoreCase):
                 await store.release("nothing", NOON, accept, counts=True)
 
     async def test_a_check_that_raises_leaves_everything_as_it_was(self) -> None:
-        def refuse(_progress: Progress) -> None:
+        def refuse(_progress: ActionSnapshot) -> None:
             raise ConflictError("no")
 
         sample = Sample()
@@ -301,8 +303,8 @@ class TimerContract(StoreCase):
             assert (await store.get_action(late.action_id)).state is ActionState.NEW
             assert await take(store) == now.action_id
             await start(store, third := sample.action(), event=sample.event(event_id="other"))
-            assert (await store.advance(minutes(9), Ruling())).next_at == minutes(10)
-            await store.advance(minutes(10), Ruling())
+            assert (await store.process_due(minutes(9), Ruling())).next_at == minutes(10)
+            await store.process_due(minutes(10), Ruling())
             assert await take(store, minutes(10)) == late.action_id
             assert await take(store, minutes(10)) == third.action_id
 
@@ -313,16 +315,16 @@ class TimerContract(StoreCase):
             await start(store, action, sample.action(not_before=minutes(30)))
             await claim(store)
         async with self.connect() as store:
-            assert (await store.advance(minutes(4), Ruling())).next_at == minutes(5)
-            assert (await store.advance(minutes(5), Ruling(Ask()))).next_at == minutes(30)
-            assert len((await store.advance(minutes(30), Ruling())).arrived) == 1
+            assert (await store.process_due(minutes(4), Ruling())).next_at == minutes(5)
+            assert (await store.process_due(minutes(5), Ruling(NeedsOperator()))).next_at == minutes(30)
+            assert len((await store.process_due(minutes(30), Ruling())).arrived) == 1
 
     async def test_timers_go_with_a_clock_that_was_set(self) -> None:
         sample = Sample()
         async with self.connect() as store:
             await start(store, sample.action(timeout=LIMIT), sample.action(not_before=minutes(30)))
             await claim(store)
-            shifted = await store.advance(minutes(62), Ruling(), shift=timedelta(hours=1))
+            shifted = await store.process_due(minutes(62), Ruling(), shift=timedelta(hours=1))
             assert (shifted.done, shifted.next_at) == (0, minutes(65))
 
     async def test_no_lease_lasts_longer_than_its_limit_after_the_clock_was_set_back(self) -> None:
@@ -330,7 +332,7 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, sample.action(timeout=LIMIT))
             await claim(store, minutes(600))
-            assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(6)
+            assert (await store.process_due(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(6)
 
     async def test_no_wait_is_longer_after_the_clock_was_set_back_while_no_server_ran(self) -> None:
         sample = Sample()
@@ -338,8 +340,8 @@ class TimerContract(StoreCase):
             event = sample.event(at=minutes(600))
             await start(store, sample.action(not_before=minutes(630)), event=event)
         async with self.connect() as store:
-            assert (await store.advance(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
-            assert (await store.advance(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (await store.process_due(minutes(1), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (await store.process_due(minutes(2), Ruling(), shift=timedelta(0))).next_at == minutes(31)
 
     async def test_a_wait_that_began_while_a_change_of_the_clock_was_noticed_is_not_shortened(self) -> None:
         sample = Sample()
@@ -348,21 +350,21 @@ class TimerContract(StoreCase):
                 return  # its only server moves the timers of what began meanwhile along with the others
             begun = minutes(1) + timedelta(milliseconds=300)
             await start(store, sample.action(not_before=begun + timedelta(minutes=30)), event=sample.event(at=begun))
-            advanced = await store.advance(minutes(1), Ruling(), shift=timedelta(0))
+            advanced = await store.process_due(minutes(1), Ruling(), shift=timedelta(0))
             assert advanced.next_at == begun + timedelta(minutes=30)
 
     async def test_no_wait_is_longer_however_often_the_clock_was_set_back_while_no_server_ran(self) -> None:
         sample = Sample()
-        lost, ruling = sample.action(timeout=LIMIT), Ruling(Repeat(minutes(607)))
+        lost, ruling = sample.action(timeout=LIMIT), Ruling(RetryAction(minutes(607)))
         async with self.connect() as store:
             await start(store, sample.action(not_before=minutes(630)), lost, event=sample.event(at=minutes(600)))
             await claim(store, minutes(600))
-            await store.advance(minutes(605), ruling)
+            await store.process_due(minutes(605), ruling)
         for now in (300, 200, 1):
             async with self.connect() as store:
-                assert (await store.advance(minutes(now), Ruling(), shift=timedelta(0))).next_at == minutes(now + 2)
+                assert (await store.process_due(minutes(now), Ruling(), shift=timedelta(0))).next_at == minutes(now + 2)
         async with self.connect() as store:
-            assert (await store.advance(minutes(3), Ruling(), shift=timedelta(0))).next_at == minutes(31)
+            assert (await store.process_due(minutes(3), Ruling(), shift=timedelta(0))).next_at == minutes(31)
             assert await take(store, minutes(3)) == lost.action_id
 
     async def test_many_timers_are_dealt_with_in_steps(self) -> None:
@@ -370,10 +372,10 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, *[sample.action(timeout=LIMIT) for _ in range(25)])
             await store.claim(WORKER, NOON, limit=25)
-            rules = Ruling(Repeat(minutes(5)))
-            assert (await store.advance(minutes(5), rules, limit=10)).done == 10
+            rules = Ruling(RetryAction(minutes(5)))
+            assert (await store.process_due(minutes(5), rules, limit=10)).done == 10
             seen = len(rules.asked)
-            while (advanced := await store.advance(minutes(5), rules, limit=10)).next_at is not None:
+            while (advanced := await store.process_due(minutes(5), rules, limit=10)).next_at is not None:
                 assert advanced.done
             assert (seen, len(rules.asked)) == (10, 25)
             assert len(await store.claim(WORKER, minutes(5), limit=100)) == 25
@@ -384,8 +386,8 @@ class TimerContract(StoreCase):
             await start(store, sample.action(timeout=LIMIT))
             await claim(store)
             with raises(NotLoadedError):
-                await store.advance(minutes(5), Ruling())
-            assert (await store.advance(minutes(5), Ruling(Ask()))).done == 1
+                await store.process_due(minutes(5), Ruling())
+            assert (await store.process_due(minutes(5), Ruling(NeedsOperator()))).done == 1
 
     # ------------------------------------------------------------------------------------------------------- timetables
 
@@ -394,34 +396,34 @@ class TimerContract(StoreCase):
         event, action = sample.event("Scheduled", minutes(10)), sample.action()
         async with self.connect() as store:
             version = sample.flow("Nightly")
-            await store.save_flow(version, [Timetable(2, "night", "rule", minutes(10))])
-            assert (await store.advance(minutes(9), Ruling())).next_at == minutes(10)
-            rules = Ruling(firings=[Firing(event, creating(action), minutes(20))])
-            advanced = await store.advance(minutes(11), rules)
-            assert rules.steps == [DueStep("Nightly", version.uuid, 2, "rule", minutes(10))]
+            await store.save_flow(version, [ScheduleEntry(2, "night", "rule", minutes(10))])
+            assert (await store.process_due(minutes(9), Ruling())).next_at == minutes(10)
+            rules = Ruling(firings=[ScheduledRun(event, creating(action), minutes(20))])
+            advanced = await store.process_due(minutes(11), rules)
+            assert rules.steps == [DueSchedule("Nightly", version.uuid, 2, "rule", minutes(10))]
             assert (advanced.done, advanced.next_at, len(advanced.arrived)) == (1, minutes(20), 1)
             assert await take(store, minutes(11)) == action.action_id
             assert (await store.get_event(event.event_id)).event == event
-            skipped = Ruling(firings=[Firing(None, NOTHING, None)])
-            assert (await store.advance(minutes(20), skipped)).next_at is None
+            skipped = Ruling(firings=[ScheduledRun(None, NOTHING, None)])
+            assert (await store.process_due(minutes(20), skipped)).next_at is None
 
     async def test_a_timetable_with_the_same_rule_keeps_its_time_when_the_flow_is_saved_again(self) -> None:
         sample = Sample()
         async with self.connect() as store:
-            first = [Timetable(0, "a", "daily", minutes(10)), Timetable(1, "b", "hourly", minutes(5))]
+            first = [ScheduleEntry(0, "a", "daily", minutes(10)), ScheduleEntry(1, "b", "hourly", minutes(5))]
             await store.save_flow(sample.flow("Nightly"), first)
-            second = [Timetable(0, "b", "weekly", minutes(50)), Timetable(1, "a", "daily", minutes(40))]
+            second = [ScheduleEntry(0, "b", "weekly", minutes(50)), ScheduleEntry(1, "a", "daily", minutes(40))]
             await store.save_flow(sample.flow("Nightly"), second)
-            assert (await store.advance(minutes(1), Ruling())).next_at == minutes(10)
+            assert (await store.process_due(minutes(1), Ruling())).next_at == minutes(10)
             await store.save_flow(sample.flow("Nightly"))
-            assert (await store.advance(minutes(1), Ruling())).next_at is None
+            assert (await store.process_due(minutes(1), Ruling())).next_at is None
 
     async def test_a_deleted_flow_is_never_due(self) -> None:
         sample = Sample()
         async with self.connect() as store:
-            await store.save_flow(sample.flow("Nightly"), [Timetable(0, "", "daily", minutes(10))])
+            await store.save_flow(sample.flow("Nightly"), [ScheduleEntry(0, "", "daily", minutes(10))])
             await store.delete_flow("Nightly")
-            assert (await store.advance(minutes(20), Ruling())).next_at is None
+            assert (await store.process_due(minutes(20), Ruling())).next_at is None
 
     # ------------------------------------------------------------------------------------------------------------- keys
 
@@ -465,7 +467,7 @@ class TimerContract(StoreCase):
             await start(store, free, leased, asked)
             await store.claim(WORKER, minutes(1), limit=3)
             await store.extend(leased.action_id, minutes(2), accept)
-            await store.advance(minutes(6), Ruling(Ask()))
+            await store.process_due(minutes(6), Ruling(NeedsOperator()))
             await start(store, new, later, event=sample.event(at=minutes(7)))
 
             async def listed(**which: object) -> list[str]:
@@ -491,9 +493,9 @@ class TimerContract(StoreCase):
         async with self.connect() as store:
             await start(store, done)
             await claim(store)
-            await store.advance(minutes(5), Ruling(Repeat(minutes(6))))
-            await store.finish(done.action_id, sample.event(at=minutes(6)), lambda _: Late(1))
-            await store.advance(minutes(6), Ruling())
+            await store.process_due(minutes(5), Ruling(RetryAction(minutes(6))))
+            await store.finish(done.action_id, sample.event(at=minutes(6)), lambda _: LateResult(1))
+            await store.process_due(minutes(6), Ruling())
             await claim(store, minutes(6))
             await store.finish(done.action_id, sample.event(at=minutes(7)), always(NOTHING))
             await start(store, live, event=sample.event(at=minutes(7)))

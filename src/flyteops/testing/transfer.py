@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flyteops.errors import ConflictError, StoreError
-from flyteops.model import FATAL, ActionState, DataItem, Note, Outcome, Progress
-from flyteops.ruling import Ask, Firing, Late, Repeat, Timetable
+from flyteops.model import FATAL, ActionSnapshot, ActionState, DataItem, Evaluation, Note
+from flyteops.ruling import LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
 from flyteops.storage.dump import load_all, move
 from flyteops.storage.record import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
@@ -50,19 +50,21 @@ class Everything:
         triggered = sample.event(created_at=NOON.astimezone(offset), payload=b'{\n "n": 12345678901234567890.10}')
         await start(store, self.done, self.failed, self.free, event=triggered)
         await store.claim(WORKER, minutes(1), limit=3)
-        following = Outcome(actions=(self.joined,), decisions=(decision("Check"), decision("Deploy")))
+        following = Evaluation(actions=(self.joined,), decisions=(decision("Check"), decision("Deploy")))
         await store.finish(self.done.action_id, sample.event("Done", minutes(2), pack=WORKER, failure=True), always(following))
         await store.finish(self.failed.action_id, sample.event(FATAL, minutes(3), pack=WORKER, failure=False), always(NOTHING))
         await self._leases(store)
         await start(store, self.new, self.later, event=sample.event(at=minutes(20), pack=SENDER))
-        await store.record(sample.event(at=minutes(20)), Outcome((decision(values={"b": "1", "a": "2"}),)))
+        await store.record(sample.event(at=minutes(20)), Evaluation((decision(values={"b": "1", "a": "2"}),)))
         await store.record(self.keyed, NOTHING, key="k")
 
     async def _catalog(self, store: Store) -> None:
         await store.save_pack(self.sample.pack("Worker", at=minutes(1), env="prod"))
         await store.save_pack(self.sample.pack("Watcher"))
         await store.save_flow(self.old)
-        await store.save_flow(self.current, [Timetable(0, "a", "* * * * *", minutes(30)), Timetable(1, "b", "never", None)])
+        await store.save_flow(
+            self.current, [ScheduleEntry(0, "a", "* * * * *", minutes(30)), ScheduleEntry(1, "b", "never", None)]
+        )
         await store.save_flow(self.gone)
         await store.delete_flow("Gone")
         await store.save_item(DataItem("bytes", "application/x", bytes(range(256)), "all of them"))
@@ -73,13 +75,13 @@ class Everything:
     async def _leases(self, store: Store) -> None:
         await start(store, self.leased, self.asked, self.again, event=self.sample.event(at=minutes(4)))
         _, first = await store.claim(WORKER, minutes(5), limit=2, seed=SEED)
-        await store.advance(minutes(10), Ruling(Repeat(minutes(10))))
-        await store.advance(minutes(10), Ruling())
-        await store.finish(self.leased.action_id, self.sample.event("Late", minutes(11), failure=True), lambda _: Late(1))
+        await store.process_due(minutes(10), Ruling(RetryAction(minutes(10))))
+        await store.process_due(minutes(10), Ruling())
+        await store.finish(self.leased.action_id, self.sample.event("Late", minutes(11), failure=True), lambda _: LateResult(1))
         second, _ = await store.claim(WORKER, minutes(12), limit=2, seed=SEED)
         self.leases = [str(first.lease), str(second.lease)]
         await store.extend(self.leased.action_id, minutes(16), accept)
-        await store.advance(minutes(17), Ruling(Ask()))
+        await store.process_due(minutes(17), Ruling(NeedsOperator()))
         await store.claim(WORKER, minutes(18), seed=SEED)
         await store.release(self.again.action_id, minutes(19), accept, counts=True)
 
@@ -141,10 +143,10 @@ class TransferContract(StoreCase):
     async def _goes_on(self, store: Store, everything: Everything) -> None:
         """Continue the work in progress as if nothing had happened."""
         sample = everything.sample
-        seen: list[Progress] = []
+        seen: list[ActionSnapshot] = []
 
-        def decide(progress: Progress) -> Outcome:
-            seen.append(progress)
+        def decide(snapshot: ActionSnapshot) -> Evaluation:
+            seen.append(snapshot)
             return NOTHING
 
         for version in (everything.old, everything.current, everything.gone):
@@ -160,10 +162,10 @@ class TransferContract(StoreCase):
         assert await store.finish(everything.asked.action_id, sample.event("Done", minutes(23)), always(NOTHING))
         assert await store.finish(everything.joined.action_id, sample.event("Done", minutes(23)), decide)
         assert [sibling.state for sibling in seen[-1].siblings] == [ActionState.SUCCESS, ActionState.PENDING]
-        assert (await store.advance(minutes(24), Ruling())).next_at == minutes(27)
-        assert (await store.advance(minutes(27), Ruling(Ask()))).next_at == minutes(30)
-        rules = Ruling(firings=[Firing(None, NOTHING, None)])
-        assert (await store.advance(minutes(90), rules)).arrived == (everything.later.address,)
+        assert (await store.process_due(minutes(24), Ruling())).next_at == minutes(27)
+        assert (await store.process_due(minutes(27), Ruling(NeedsOperator()))).next_at == minutes(30)
+        rules = Ruling(firings=[ScheduledRun(None, NOTHING, None)])
+        assert (await store.process_due(minutes(90), rules)).arrived == (everything.later.routing_key,)
         assert [step.rule for step in rules.steps] == ["* * * * *"]
         assert await take(store, minutes(91)) == everything.later.action_id
         while (await store.purge(before(minutes(1000)))).more:
@@ -179,17 +181,17 @@ class TransferContract(StoreCase):
         for record in records[:20]:
             half.add(kind_of(record), encode_record(record))
         async with self.connect() as store:
-            assert not (await store.look_around()).is_loading
+            assert not (await store.read_change_counters()).is_loading
             assert await store.begin_load() == Checkpoint()
             await store.load(records[:20], half.checkpoint)
             await store.load(records[:20], half.checkpoint)  # as when the response was lost
         async with self.connect() as store:
-            assert (await store.look_around()).is_loading
+            assert (await store.read_change_counters()).is_loading
             with raises(StoreError):
                 await records_of(store)
             tally = await load_all(in_parts(records), store, quiet)
             assert sum(tally.counts.values()) == len(records)
-            assert not (await store.look_around()).is_loading
+            assert not (await store.read_change_counters()).is_loading
             assert await observe(store) == sight
             assert await records_of(store) == records
 
@@ -204,7 +206,7 @@ class TransferContract(StoreCase):
             for rest in (records, []):
                 with raises(ConflictError):
                     await load_all(in_parts(rest), store, quiet)
-            assert (await store.look_around()).is_loading
+            assert (await store.read_change_counters()).is_loading
 
     async def test_a_store_that_holds_something_is_not_loaded(self) -> None:
         sample = Sample()
@@ -214,7 +216,7 @@ class TransferContract(StoreCase):
             await store.record(sample.event(), NOTHING)
             with raises(ConflictError):
                 await store.begin_load()
-            assert not (await store.look_around()).is_loading
+            assert not (await store.read_change_counters()).is_loading
 
     async def test_an_export_is_of_one_moment_while_others_go_on(self) -> None:
         sample = Sample()

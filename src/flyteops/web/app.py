@@ -10,7 +10,7 @@ from flyteops.web.api.guard import CrossOrigin, Guard
 from flyteops.web.api.openapi import Node, describe
 from flyteops.web.api.operation import Handler, Operation, Resource
 from flyteops.web.api.page import hooks_page, swagger_page
-from flyteops.web.api.problem import Fault, problem, response_to
+from flyteops.web.api.problem import ProblemType, problem, response_to
 from flyteops.web.api.request import DisconnectedError, Options, Request
 from flyteops.web.api.response import Message, Response
 from flyteops.web.api.router import Router
@@ -22,18 +22,18 @@ from flyteops.web.http.traffic import Traffic
 LOGGER = logging.getLogger(__name__)
 
 REFUSAL = problem(
-    Fault(403, "foreign-origin", "Requests from other web sites are not allowed."),
+    ProblemType(403, "foreign-origin", "Requests from other web sites are not allowed."),
     "The operator can allow that origin with FLYTE_ALLOWED_ORIGINS, such as https://ops.example.com.",
 )
 
 WRONG_HOST = problem(
-    Fault(403, "foreign-host", "The Host header does not name this server."),
+    ProblemType(403, "foreign-host", "The Host header does not name this server."),
     "It listens on this computer alone, without auth, and goes by localhost, an address, or a name without a domain. "
     "For a proxy in front of it, add the outside address to FLYTE_ALLOWED_ORIGINS, such as https://flyte.example.com, or let the "
     "proxy send a local Host and the outside one as X-Forwarded-Host.",
 )
 
-NOTHING_HERE = problem(Fault(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources.")
+NOTHING_HERE = problem(ProblemType(404, "not-found", "Not found."), "Unknown path; GET /v1 lists the resources.")
 
 
 def create_app(service: Service, options: Options | None = None, authenticator: Authenticator | None = None) -> "Application":

@@ -37,7 +37,7 @@ async def settled(client: Client, pack: PackRef, said: Sequence[Spoken], within:
     timestamps = {each.timestamp for each in said}
     deadline = asyncio.get_running_loop().time() + within
     while True:
-        actions = begun(await _executions(client), pack, timestamps)
+        actions = actions_begun_by(await _executions(client), pack, timestamps)
         if not any(is_open(action) for action in actions) or asyncio.get_running_loop().time() >= deadline:
             return actions
         await asyncio.sleep(ASK_EVERY)
@@ -59,18 +59,18 @@ async def follow(
             continue
         try:
             async with connect() as client:
-                actions = begun(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
+                actions = actions_begun_by(await _executions(client), pack, {each.timestamp for each in said[-LATEST:]})
         except FlyteError as error:  # without the right to read the history, the chat shows its own answers only
             LOGGER.debug("cannot look for answers taken by another chat: %s", error)
             continue
-        post_what_others_showed(room, pack, actions)
+        post_replies_of_other_chats(room, pack, actions)
 
 
 async def _executions(client: Client) -> list[ExecutionView]:
     return (await fetch(client, path("audit", "flows"), ExecutionList, limit="200")).flows
 
 
-def begun(executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]) -> list[AuditAction]:
+def actions_begun_by(executions: Sequence[ExecutionView], pack: PackRef, timestamps: Collection[str]) -> list[AuditAction]:
     """Return the actions of executions that messages of a pack with these timestamps began."""
     return [
         action
@@ -99,7 +99,7 @@ def open_text(action: AuditAction) -> str:
     return f"{action.flow_name} / {action.step_id}: {action.name} of pack {action.pack_name} {state}"
 
 
-def post_what_others_showed(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
+def post_replies_of_other_chats(room: Room, pack: PackRef, actions: Sequence[AuditAction]) -> None:
     """Post answers of flows to this chat that another pack of the same name took and showed."""
     ours = Counter(
         (message.text if message.first_text is None else message.first_text, message.channel.id)

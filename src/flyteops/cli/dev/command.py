@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from flyteops.cli.command import Command
-from flyteops.cli.dev.lockfile import Tenancy, Tenant
-from flyteops.cli.dev.processes import Fleet
+from flyteops.cli.command import FlyteCommand
+from flyteops.cli.dev.lockfile import FolderLock, LockHolder
+from flyteops.cli.dev.processes import ProcessGroup
 from flyteops.errors import FlyteError, UnavailableError
 from flyteops.server.signals import stop_on_signal
 from flyteops.server.socket import PortTakenError, open_listener
@@ -41,7 +41,7 @@ NOT_PASSED_ON = (
 """Variables for another installation, which do not apply to this one."""
 
 
-@click.command(cls=Command)
+@click.command(cls=FlyteCommand)
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="The port of the server; default: 8080, or any free port if that is taken."
 )
@@ -70,7 +70,7 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
     If it runs already, a second one is another chat with the first.
     """
     directory = own_directory()
-    with Tenancy(directory) as tenancy:
+    with FolderLock(directory) as tenancy:
         if tenancy.other is not None:
             is_plain = port is None and flows is None and not more_packs
             await _visit(tenancy.other, wait, is_plain=is_plain)
@@ -82,14 +82,14 @@ async def dev(port: int | None, flows: Path | None, more_packs: tuple[str, ...],
         click.get_current_context().meta["url"] = url
         packs = ("Shell", "Ticker", *more_packs)
         environ = child_environment(os.environ, url, flows)
-        async with stop_on_signal() as stop, Fleet(directory) as fleet:
+        async with stop_on_signal() as stop, ProcessGroup(directory) as fleet:
             await _start_server(fleet, listener, directory, environ)
             # The server is starting; slow imports can take place meanwhile.
-            from flyteops.cli.dev.session import Desk, run_desk  # noqa: PLC0415
+            from flyteops.cli.dev.session import DevSession, run_dev_session  # noqa: PLC0415
 
             log = private_file(directory / "chat.log")
             logging.basicConfig(filename=log, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-            await run_desk(fleet, stop, Desk(flows, packs, environ, url, wait))
+            await run_dev_session(fleet, stop, DevSession(flows, packs, environ, url, wait))
 
 
 def private_file(path: Path) -> Path:
@@ -99,13 +99,13 @@ def private_file(path: Path) -> Path:
     return path
 
 
-async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
+async def _visit(tenant: LockHolder, wait: float, *, is_plain: bool) -> None:
     """Chat with the Flyte that runs here already.
 
     Without a person at the terminal, or with other options, only report its address.
     """
     from flyteops.cli.api import connect  # noqa: PLC0415 - not needed to start a server
-    from flyteops.cli.chat import converse, is_interactive  # noqa: PLC0415
+    from flyteops.cli.chat import is_interactive, run_chat  # noqa: PLC0415
     from flyteops.packs.chat import Room  # noqa: PLC0415
 
     runs = f"a Flyte server is already running here (process {tenant.process_id})"
@@ -123,7 +123,7 @@ async def _visit(tenant: Tenant, wait: float, *, is_plain: bool) -> None:
         message = f"{runs}, at {tenant.url}; to talk to it: flyte chat --url {tenant.url}"
         raise FlyteError(message)
     click.echo(f"{runs[0].upper()}{runs[1:]}, so this chat joins it; it keeps running when you leave.")
-    await converse(Room(), "Chat", wait)
+    await run_chat(Room(), "Chat", wait)
 
 
 def own_directory() -> Path:
@@ -159,7 +159,7 @@ def _listen(port: int | None) -> socket.socket:
     return listener
 
 
-async def _start_server(fleet: Fleet, listener: socket.socket, directory: Path, environ: Mapping[str, str]) -> None:
+async def _start_server(fleet: ProcessGroup, listener: socket.socket, directory: Path, environ: Mapping[str, str]) -> None:
     # It takes over a listening socket: the port cannot be taken away, and early clients wait for
     # the answer.
     with listener:

@@ -21,7 +21,7 @@ What you type is said in the channel that the prompt shows. Otherwise:
   /quit               leave, as does Ctrl-D"""
 
 
-class Talk:
+class Conversation:
     """A person's end of a room.
 
     Messages get numbers to refer to; `echo` shows the person's own, too.

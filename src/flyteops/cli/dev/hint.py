@@ -8,7 +8,7 @@ from flyteops.model import Flow
 MATCH = re.compile(r"""Event\.Payload\.message\s*\|\s*match\s*:\s*(?:'([^']+)'|"([^"]+)")""")
 
 
-def words_to_try(flows: Sequence[Flow]) -> Iterator[str]:
+def suggest_messages(flows: Sequence[Flow]) -> Iterator[str]:
     """Yield for each flow at most one message that surely triggers it."""
     for flow in flows:
         for step in flow.steps:

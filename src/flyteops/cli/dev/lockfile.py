@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 FILE = "running"
 
 
-class Tenant(NamedTuple):
+class LockHolder(NamedTuple):
     """The process that runs in a folder, and its server.
 
     `url` is "" as long as it is still starting.
@@ -19,14 +19,14 @@ class Tenant(NamedTuple):
     url: str
 
 
-class Tenancy:
+class FolderLock:
     """A claim on a folder; `other` is the present holder.
 
     It is released when this process ends, for any reason.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.other: Tenant | None = None
+        self.other: LockHolder | None = None
         self._path = directory / FILE
         self._descriptor = -1
 
@@ -52,6 +52,6 @@ class Tenancy:
         os.pwrite(self._descriptor, f"{os.getpid()} {url}\n".encode(), 0)
 
 
-def _read(descriptor: int) -> Tenant:
+def _read(descriptor: int) -> LockHolder:
     process_id, _, url = os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
-    return Tenant(process_id or "(unknown)", url)
+    return LockHolder(process_id or "(unknown)", url)

@@ -41,7 +41,7 @@ class ChildEndedError(FlyteError):
         self.drawing = tuple(last_lines(child.log, child.log_begin))
 
 
-class Fleet:
+class ProcessGroup:
     """The children of this process, stopped one by one in the reverse order of their start.
 
     Each holds one end of a pipe as its standard input, which ends when this process does, even if

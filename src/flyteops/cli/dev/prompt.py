@@ -11,10 +11,10 @@ from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from flyteops.cli.dev.conversation import Talk
+from flyteops.cli.dev.conversation import Conversation
 
 
-async def talk_on_terminal(talk: Talk, stop: asyncio.Event) -> None:
+async def chat_on_terminal(talk: Conversation, stop: asyncio.Event) -> None:
     """Read lines at a prompt and execute them, until the person leaves or `stop` is set."""
     # A KeyboardInterrupt in a task would tear the loop down, so Ctrl-C on an empty line is reported like Ctrl-D.
     session: PromptSession[str] = PromptSession(erase_when_done=True, interrupt_exception=EOFError, key_bindings=_keys())
@@ -53,5 +53,5 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def _prompt(talk: Talk) -> str:
+def _prompt(talk: Conversation) -> str:
     return click.style(f"{talk.place}> ", fg="cyan")

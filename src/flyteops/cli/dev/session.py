@@ -11,14 +11,14 @@ import click
 from flyteops import __version__
 from flyteops.cli.api import connect
 from flyteops.cli.apply import apply_reading
-from flyteops.cli.chat import is_interactive, joined, talk_at_prompt, talk_through_pipe
+from flyteops.cli.chat import chat_at_prompt, chat_through_pipe, is_interactive, joined
 from flyteops.cli.data import chatops_problems, check_content, guess_type, put_item
-from flyteops.cli.dev.hint import words_to_try
-from flyteops.cli.dev.processes import Fleet
+from flyteops.cli.dev.hint import suggest_messages
+from flyteops.cli.dev.processes import ProcessGroup
 from flyteops.cli.excerpt import Excerpts
 from flyteops.cli.flow import load_flows
 from flyteops.cli.output import clean, dim
-from flyteops.cli.source import Reading, Source, collect, place, read_content
+from flyteops.cli.source import FlowSource, ReadResult, collect, format_problem, read_content
 from flyteops.errors import InputError, UnavailableError
 from flyteops.model import DataItem, Flow
 from flyteops.packs.chat import Room
@@ -27,7 +27,7 @@ from flyteops.sdk.client import Client
 BUILT_IN = "hello.yaml"
 
 
-class Desk(NamedTuple):
+class DevSession(NamedTuple):
     """The options: the folder of flows, packs beside the chat, the URL, and the wait of pipes."""
 
     flows: Path | None
@@ -37,7 +37,7 @@ class Desk(NamedTuple):
     wait: float
 
 
-async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
+async def run_dev_session(fleet: ProcessGroup, stop: asyncio.Event, desk: DevSession) -> None:
     """Chat until the person leaves or `stop` is set; raise if a child ends before."""
     working = asyncio.create_task(_work(fleet, stop, desk))
     watching = asyncio.create_task(fleet.watch())
@@ -54,7 +54,7 @@ async def run_desk(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
+async def _work(fleet: ProcessGroup, stop: asyncio.Event, desk: DevSession) -> None:
     async with connect() as client:
         await client.request("GET", "/health")
         for name in desk.packs:
@@ -65,9 +65,9 @@ async def _work(fleet: Fleet, stop: asyncio.Event, desk: Desk) -> None:
     async with joined(room, {}, stop) as pack:
         click.echo(greeting(desk, flows))
         if is_interactive():
-            await talk_at_prompt(room, pack, stop)
+            await chat_at_prompt(room, pack, stop)
         else:
-            await talk_through_pipe(room, pack, stop, desk.wait)
+            await chat_through_pipe(room, pack, stop, desk.wait)
 
 
 async def _fill(client: Client, directory: Path | None) -> None:
@@ -86,7 +86,7 @@ async def _fill(client: Client, directory: Path | None) -> None:
             check_content(item, is_guessed=False)
         except InputError as error:
             for problem in error.problems:
-                click.echo(f"flyte: {clean(place(str(file), problem))}; it is not stored", err=True)
+                click.echo(f"flyte: {clean(format_problem(str(file), problem))}; it is not stored", err=True)
             continue
         await put_item(client, item)
         for problem in chatops_problems(item):
@@ -95,7 +95,7 @@ async def _fill(client: Client, directory: Path | None) -> None:
         result = await apply_reading(client, reading)
         excerpts = Excerpts(reading.source.content)
         for problem in result.problems:
-            click.echo(f"flyte: {clean(place(reading.source.file, problem))}", err=True)
+            click.echo(f"flyte: {clean(format_problem(reading.source.file, problem))}", err=True)
             for line in excerpts.of(problem):
                 click.echo(f"       {dim(line)}", err=True)
 
@@ -104,11 +104,11 @@ def _data_files(directory: Path) -> list[tuple[Path, bytes]]:
     return [(file, file.read_bytes()) for file in sorted(directory.glob("**/datastore/*")) if file.is_file()]
 
 
-def _built_in() -> Reading:
-    return read_content(Source(BUILT_IN, (files("flyteops.cli") / BUILT_IN).read_bytes(), is_yaml=True))
+def _built_in() -> ReadResult:
+    return read_content(FlowSource(BUILT_IN, (files("flyteops.cli") / BUILT_IN).read_bytes(), is_yaml=True))
 
 
-def greeting(desk: Desk, flows: Sequence[Flow]) -> str:
+def greeting(desk: DevSession, flows: Sequence[Flow]) -> str:
     """Return the greeting, with the first steps for a new user."""
     names = [flow.name for flow in flows]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -117,7 +117,7 @@ def greeting(desk: Desk, flows: Sequence[Flow]) -> str:
         f"  packs  {', '.join(desk.packs)}, Chat; data and logs are in .flyte",
         f"  flows  {clean(shown) or f'none yet; send some with: flyte --url {desk.url} apply FILE'}",
     ]
-    words = list(words_to_try(flows))
+    words = list(suggest_messages(flows))
     if words:
         lines.append("  try    " + "   or   ".join(click.style(each, fg="green") for each in words[:3]))
     if is_interactive():

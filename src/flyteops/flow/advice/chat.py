@@ -7,7 +7,7 @@ from flyteops import template
 from flyteops.document import Document, Path
 from flyteops.errors import Problem
 from flyteops.flow.advice.outside import SINGLE_WORDS, prints_any, texts
-from flyteops.model import Flow, Json, Step
+from flyteops.model import Flow, JsonValue, Step
 
 COMMANDS = frozenset(["SendMessage", "SendRichMessage", "UpdateMessage"])
 TEXTS = frozenset(["fallback", "footer", "html", "message", "pretext", "text", "title", "value"])
@@ -77,14 +77,14 @@ def _markup_at(step: Step, keys: Path) -> _Markup | None:
     return None if keys == ("text",) and _is_set(value, "escape_text") else _SLACK
 
 
-def _holder(value: Json, keys: Path) -> Json:
+def _holder(value: JsonValue, keys: Path) -> JsonValue:
     """Return the object or list in which a text stands."""
     for key in keys[:-1]:
         value = value[key]
     return value
 
 
-def _is_set(value: Json, key: str) -> bool:
+def _is_set(value: JsonValue, key: str) -> bool:
     return isinstance(value, dict) and value.get(key) in (True, "true")
 
 
@@ -101,7 +101,7 @@ def _told_keys(flow: Flow, markup: _Markup) -> frozenset[str]:
     return frozenset(told)
 
 
-def _outside(step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]) -> Iterator[template.Output]:
+def _outside(step: Step, compiled: template.Template, markup: _Markup, told: frozenset[str]) -> Iterator[template.OutputNode]:
     """Yield the outputs that print such text unquoted."""
     harmless = SINGLE_WORDS | {markup.filter, "urlencode", *(["escape"] if markup is _SLACK else [])}
     is_outside = _is_from_outside(step)

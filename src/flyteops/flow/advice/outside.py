@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from flyteops import template
 from flyteops.document import Path
-from flyteops.model import Flow, Json
+from flyteops.model import Flow, JsonValue
 
 SINGLE_WORDS = frozenset(["divisibleby", "float", "integer", "length", "length_is", "match", "matchesCron", "wordcount"])
 """Filters whose result is a number, or true or false."""
@@ -27,17 +27,17 @@ class Origins:
                     quoted.add(f"Context.{key}")
         self.told, self.quoted = frozenset(told), frozenset(quoted)
 
-    def prints_outside(self, compiled: template.Template, output: template.Output) -> bool:
+    def prints_outside(self, compiled: template.Template, output: template.OutputNode) -> bool:
         """Return whether an output prints text from an event that no filter makes harmless."""
         return self._is_outside(compiled, output, self.told)
 
-    def prints_quoted(self, output: template.Output) -> bool:
+    def prints_quoted(self, output: template.OutputNode) -> bool:
         """Return whether an output prints text that is quoted for a shell."""
         if "shellquote" in output.filters:
             return True
         return not any(output.filters) and not self.quoted.isdisjoint(output.paths)
 
-    def _is_outside(self, compiled: template.Template, output: template.Output, told: frozenset[str] | None) -> bool:
+    def _is_outside(self, compiled: template.Template, output: template.OutputNode, told: frozenset[str] | None) -> bool:
         """Return whether an output prints text from an event.
 
         `told` are the context paths with such text, None for all.
@@ -46,7 +46,7 @@ class Origins:
 
 
 def prints_any(
-    compiled: template.Template, output: template.Output, harmless: frozenset[str], is_told: Callable[[str], bool]
+    compiled: template.Template, output: template.OutputNode, harmless: frozenset[str], is_told: Callable[[str], bool]
 ) -> bool:
     """Return whether an output prints a path of that kind that no filter makes harmless."""
     if output.filters and harmless.issuperset(output.filters):
@@ -62,7 +62,7 @@ def _comes_from_event(path: str, told: frozenset[str] | None) -> bool:
     return root == "Event" or (root == "Context" and (told is None or path in told))
 
 
-def texts(value: Json, path: Path) -> Iterator[tuple[Path, str]]:
+def texts(value: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:
     """Yield every text in a value, with its path."""
     if isinstance(value, str):
         yield path, value

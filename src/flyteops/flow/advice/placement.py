@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from flyteops.flow.advice.shell import NESTED, Finding, Shell
 from flyteops.template.outline import Choice, Loop, Macro, Outline, Piece, Printed, Text
 
-MOST_STATES = 6
+MAX_STATES = 6
 """The maximum number of lexer states that are followed at the same time."""
 
-MOST_LOOPS = 3
+MAX_LOOPS = 3
 """The maximum depth of loops whose bodies are followed twice."""
 
 
@@ -64,7 +64,7 @@ class _Walk:
         self._loops += 1
         once = self.follow(body, shells)
         yield from _forks(once)
-        if self._loops <= MOST_LOOPS:
+        if self._loops <= MAX_LOOPS:
             yield from self.follow(body, once)
         self._loops -= 1
 
@@ -78,8 +78,8 @@ def _distinct(shells: Iterable[Shell]) -> list[Shell]:
     states = list(shells)
     if len(states) > 1:
         states = list({(shell.pending, *(frame.key() for frame in shell.frames)): shell for shell in states}.values())
-    if len(states) <= MOST_STATES:
+    if len(states) <= MAX_STATES:
         return states
     firsts = {shell.place: shell for shell in reversed(states)}
     others = [shell for shell in states if firsts[shell.place] is not shell]
-    return [*firsts.values(), *others][:MOST_STATES]
+    return [*firsts.values(), *others][:MAX_STATES]

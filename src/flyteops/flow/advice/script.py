@@ -21,7 +21,7 @@ from flyteops.flow.advice.shell import (
     PIPED,
     Finding,
 )
-from flyteops.model import Flow, Json
+from flyteops.model import Flow, JsonValue
 from flyteops.template.outline import outline
 
 SHELL = "Shell"
@@ -66,7 +66,7 @@ def script_advice(document: Document, flow: Flow) -> Iterator[Problem]:
                 yield document.problem(at, complaint)
 
 
-def _of_input(value: Json, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
+def _of_input(value: JsonValue, path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     if isinstance(value, str):
         yield from _of_script(value, path, origins)
     elif isinstance(value, dict):
@@ -103,7 +103,7 @@ def _of_script(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Pat
             yield path, complaint
 
 
-def _about_raw(output: template.Output, finding: Finding | None) -> str:
+def _about_raw(output: template.OutputNode, finding: Finding | None) -> str:
     start = f"{{{{ {output.shown} }}}} becomes part of a script as it is, and may hold commands from its sender;"
     if finding is not None and finding.place in _NO_QUOTING:
         return f"{start} {_BY_ENV}"
@@ -171,14 +171,14 @@ _PARTS = {
 }
 
 
-def _is_quoted_twice(output: template.Output) -> bool:
+def _is_quoted_twice(output: template.OutputNode) -> bool:
     return "".join(output.shown.split()).endswith("|shellquote|shellquote")
 
 
 # --------------------------------------------------------------------------------------------------- programs and variables
 
 
-def _of_types(argv: Sequence[Json], path: Path) -> Iterator[tuple[Path, str]]:
+def _of_types(argv: Sequence[JsonValue], path: Path) -> Iterator[tuple[Path, str]]:
     for index, argument in enumerate(argv):
         if not isinstance(argument, str):
             yield (*path, index), "an argument must be text; put it in quotes"
@@ -196,7 +196,7 @@ class _Argument:
         return OPAQUE if self.compiled.outputs and not self.compiled.constant else self.source
 
 
-def _of_arguments(argv: Sequence[Json], path: Path, origins: _Origins) -> Generator[tuple[Path, str], None, bool]:
+def _of_arguments(argv: Sequence[JsonValue], path: Path, origins: _Origins) -> Generator[tuple[Path, str], None, bool]:
     """Yield complaints; return whether the program reads a script from its standard input."""
     arguments = [
         _Argument((*path, index), text, template.compile(text)) for index, text in enumerate(argv) if isinstance(text, str)
@@ -248,7 +248,7 @@ def _of_plain(source: str, path: Path, origins: _Origins) -> Iterator[tuple[Path
             )
 
 
-def _of_environment(env: Mapping[str, Json], path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
+def _of_environment(env: Mapping[str, JsonValue], path: Path, origins: _Origins) -> Iterator[tuple[Path, str]]:
     for name, value in env.items():
         for at, source in texts(value, (*path, name)):
             compiled = template.compile(source)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flyteops.flow.advice.nested import OPAQUE, nested_script
-from flyteops.template import Output
+from flyteops.template import OutputNode
 
 MOST_PARTS = 100
 """The maximum depth of nested quotes and substitutions; deeper ones are not followed."""
 
-MOST_WORDS = 100
+MAX_WORDS = 100
 """The number of words of a command, and of characters of each word, that are kept."""
 
 # The kinds of parts of a script; the names appear in messages.
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
     `program` is the command that runs it as a script of its own.
     """
 
-    output: Output
+    output: OutputNode
     place: str
     start: int
     program: str = ""
@@ -51,7 +51,7 @@ class Finding(NamedTuple):
 class _Word:
     text: str = ""
     is_quoted: bool = False
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[OutputNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _Frame:
     digest: int = 0
     word: _Word | None = None
     expects: str = ""
-    piped: tuple[Output, ...] = ()
+    piped: tuple[OutputNode, ...] = ()
     is_piping: bool = False
     heres: tuple[_Here, ...] = ()
     here: _Here | None = None
@@ -126,13 +126,13 @@ class Shell:
         while at < len(text):
             at = _READERS[self.top.kind](self, text, at, start)
 
-    def add(self, text: str, *outputs: Output, is_quoted: bool = False) -> None:
+    def add(self, text: str, *outputs: OutputNode, is_quoted: bool = False) -> None:
         """Add text to the current word; here-documents have none."""
         frame = next(frame for frame in reversed(self.frames) if frame.kind in _LISTS or frame.kind == HERE)
         if frame.kind == HERE:
             return
         word = frame.word = frame.word or _Word()
-        if len(word.text) < MOST_WORDS:
+        if len(word.text) < MAX_WORDS:
             word.text += text
         word.is_quoted = word.is_quoted or is_quoted
         word.outputs += outputs
@@ -141,7 +141,7 @@ class Shell:
         if len(self.frames) < MOST_PARTS:
             self.frames.append(_Frame(kind, start))
 
-    def print(self, output: Output) -> None:
+    def print(self, output: OutputNode) -> None:
         """Continue after an expression."""
         top, pending, self.pending = self.top, self.pending, ""
         ticks = next((frame for frame in self.frames if frame.kind == BACKTICKS), None)
@@ -169,7 +169,7 @@ class Shell:
         elif expects == "<<<":
             frame.piped = (*frame.piped, *word.outputs)
         elif not expects:
-            frame.words = (*frame.words[:MOST_WORDS], word)
+            frame.words = (*frame.words[:MAX_WORDS], word)
             frame.digest = hash((frame.digest, word.text))
 
     def end_command(self, *, goes_on: bool = False) -> None:
@@ -188,7 +188,7 @@ class Shell:
         frame.is_piping, frame.expects = goes_on, ""
         self._hand_up(frame.kind, carried)
 
-    def _hand_up(self, kind: str, carried: tuple[Output, ...]) -> None:
+    def _hand_up(self, kind: str, carried: tuple[OutputNode, ...]) -> None:
         """Make the output of a substitution part of the word around it, and that of a subshell part of the pipeline."""
         _, *outer_lists = [frame for frame in reversed(self.frames) if frame.kind in _LISTS]
         if not outer_lists:

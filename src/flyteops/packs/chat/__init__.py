@@ -2,15 +2,15 @@
 
 from flyteops.packs.chat.console import Console, attached_lines, plain_lines, text_lines
 from flyteops.packs.chat.pack import create, pack_for
-from flyteops.packs.chat.room import Message, Posts, Press, Reaction, Room, Spoken, User
+from flyteops.packs.chat.room import ButtonPress, Message, PostStream, Reaction, Room, Spoken, User
 from flyteops.packs.chatops.message import Channel
 
 __all__ = [
+    "ButtonPress",
     "Channel",
     "Console",
     "Message",
-    "Posts",
-    "Press",
+    "PostStream",
     "Reaction",
     "Room",
     "Spoken",

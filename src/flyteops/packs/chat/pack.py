@@ -8,9 +8,9 @@ import msgspec
 
 from flyteops.errors import FlyteError, NotFoundError
 from flyteops.packs.chat.console import Console
-from flyteops.packs.chat.room import Message, Press, Reaction, Room, Spoken, usual_id
+from flyteops.packs.chat.room import ButtonPress, Message, Reaction, Room, Spoken, default_user_id
 from flyteops.packs.chatops.command import declare_commands
-from flyteops.packs.chatops.desk import Said
+from flyteops.packs.chatops.desk import ChatMessage
 from flyteops.packs.chatops.message import (
     ButtonPressed,
     Channel,
@@ -154,11 +154,11 @@ class LocalChat:
     async def channel_names(self, channel_id: str) -> frozenset[str]:
         """Return the name of a channel, and its id in a chat that is alone."""
         name = self._channel(channel_id).name
-        return frozenset({name, usual_id(name)})
+        return frozenset({name, default_user_id(name)})
 
 
-def _said(message: Message) -> Said:
-    return Said(
+def _said(message: Message) -> ChatMessage:
+    return ChatMessage(
         text=message.text,
         person=Person.known_as(message.user, (message.user.id, message.user.name)),
         channel_id=message.channel.id,
@@ -175,7 +175,7 @@ def _payload(spoken: Spoken) -> msgspec.Struct:
             return _received(spoken)
         case Reaction():
             return _reacted(spoken)
-        case Press():
+        case ButtonPress():
             return _pressed(spoken)
 
 
@@ -195,7 +195,7 @@ def _reacted(reaction: Reaction) -> ReactionAdded:
     )
 
 
-def _pressed(press: Press) -> ButtonPressed:
+def _pressed(press: ButtonPress) -> ButtonPressed:
     button, message = press.button, press.message
     return ButtonPressed(
         channel_id=message.channel.id,

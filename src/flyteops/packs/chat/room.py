@@ -65,7 +65,7 @@ class Reaction(msgspec.Struct, frozen=True):
     message: Message
 
 
-class Press(msgspec.Struct, frozen=True):
+class ButtonPress(msgspec.Struct, frozen=True):
     """A press of a button of a message."""
 
     timestamp: str
@@ -74,10 +74,10 @@ class Press(msgspec.Struct, frozen=True):
     message: Message
 
 
-Spoken = Message | Reaction | Press
+Spoken = Message | Reaction | ButtonPress
 
 
-class Posts:
+class PostStream:
     """The messages that flows post after its creation; an asynchronous iterator without end."""
 
     def __init__(self) -> None:
@@ -114,13 +114,13 @@ class Room:
     ) -> None:
         self.user = user or User.named(_login())
         self.bot = User.named("flyte")
-        self._channels = {name: Channel(usual_id(name), name) for name in channels}
+        self._channels = {name: Channel(default_user_id(name), name) for name in channels}
         self._tag = ""
         self._now = now
         self._last_microsecond = 0
         self._messages: deque[Message] = deque(maxlen=_REMEMBERED)
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue()
-        self._listeners: WeakSet[Posts] = WeakSet()
+        self._listeners: WeakSet[PostStream] = WeakSet()
 
     @property
     def channels(self) -> list[Channel]:
@@ -153,7 +153,7 @@ class Room:
         await self._deliver(reaction)
         return reaction
 
-    async def press(self, name: str, timestamp: str, *, user: User | None = None) -> Press:
+    async def press(self, name: str, timestamp: str, *, user: User | None = None) -> ButtonPress:
         """Press the button of that label or id on the message with that timestamp.
 
         Return when the server has accepted it.
@@ -164,13 +164,13 @@ class Room:
         if button is None:
             error = f"that message has no button {name!r}; it has: {', '.join(each.label for each in buttons) or 'none'}"
             raise NotFoundError(error)
-        press = Press(self._timestamp(), user or self.user, button, message)
+        press = ButtonPress(self._timestamp(), user or self.user, button, message)
         await self._deliver(press)
         return press
 
-    def posted(self) -> Posts:
+    def posted(self) -> PostStream:
         """Return the future posts of flows, to be read with `async for`."""
-        posts = Posts()
+        posts = PostStream()
         self._listeners.add(posts)
         return posts
 
@@ -211,7 +211,7 @@ class Room:
         return msgspec.structs.replace(spoken, channel=self._channels.get(spoken.channel.name, spoken.channel))
 
     def _id(self, name: str) -> str:
-        return f"{usual_id(name)}-{self._tag}" if self._tag else usual_id(name)
+        return f"{default_user_id(name)}-{self._tag}" if self._tag else default_user_id(name)
 
     # ------------------------------------------------------------------------------------------------------ for flows
 
@@ -283,7 +283,7 @@ class Room:
         return f"{microsecond // 1_000_000}.{microsecond % 1_000_000:06d}"
 
 
-def usual_id(name: str) -> str:
+def default_user_id(name: str) -> str:
     """Return the id that a channel has unless another room has it."""
     return _stable_id("C", name)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from flyteops.errors import InputError, Problem
-from flyteops.packs.chatops.pattern import Pattern
+from flyteops.packs.chatops.pattern import CommandPattern
 from flyteops.packs.chatops.permission import Permission
 from flyteops.sdk import seconds
 
@@ -23,20 +23,20 @@ class Confirmation(msgspec.Struct, frozen=True):
     by_self: bool
 
 
-class Command(msgspec.Struct, frozen=True):
+class ChatCommand(msgspec.Struct, frozen=True):
     """One command."""
 
     name: str
-    pattern: Pattern
+    pattern: CommandPattern
     help: str
     permission: Permission
     confirmation: Confirmation | None = None
 
 
-class Catalog(msgspec.Struct, frozen=True):
+class CommandCatalog(msgspec.Struct, frozen=True):
     """All commands; with a `prefix` they begin with it, unless the bot is addressed anyway."""
 
-    commands: tuple[Command, ...] = ()
+    commands: tuple[ChatCommand, ...] = ()
     prefix: str = ""
 
     @property
@@ -103,7 +103,7 @@ class _Examiner:
                 self._report(where, f"Object missing required field `{name}`")
         return msgspec.convert(value, kind) if len(self.problems) == before else None
 
-    def command(self, where: str, value: object, groups: dict[str, list[str]]) -> Command | None:
+    def command(self, where: str, value: object, groups: dict[str, list[str]]) -> ChatCommand | None:
         """Read a command; None if it has a fault."""
         before = len(self.problems)
         given = self.read(where, value, _Command)
@@ -122,11 +122,11 @@ class _Examiner:
             self._report(where, f"another command is called {name!r}; give this one a `name`")
             return None
         self._names.add(name)
-        return Command(name, pattern, given.help, permission, confirmation)
+        return ChatCommand(name, pattern, given.help, permission, confirmation)
 
-    def _pattern(self, where: str, text: str) -> Pattern | None:
+    def _pattern(self, where: str, text: str) -> CommandPattern | None:
         try:
-            pattern = Pattern.parse(text)
+            pattern = CommandPattern.parse(text)
         except InputError as error:
             self._report(where, str(error))
             return None
@@ -163,7 +163,7 @@ class _Examiner:
         self.problems.append(Problem(where, message))
 
 
-def read_catalog(value: object) -> Catalog:
+def read_catalog(value: object) -> CommandCatalog:
     """Read the value of the datastore item; raise `InputError` with every fault."""
     examiner = _Examiner()
     file = examiner.read("", value, _File)
@@ -174,7 +174,7 @@ def read_catalog(value: object) -> Catalog:
     ]  # fmt: skip
     if examiner.problems or file is None:
         raise InputError("; ".join(map(str, examiner.problems)), problems=examiner.problems)
-    return Catalog(tuple(command for command in commands if command is not None), file.prefix.strip())
+    return CommandCatalog(tuple(command for command in commands if command is not None), file.prefix.strip())
 
 
 def _legible(value: dict[str, Any]) -> _File:

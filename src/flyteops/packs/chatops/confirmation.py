@@ -5,16 +5,16 @@ from typing import Literal
 
 import msgspec
 
-from flyteops.packs.chatops.catalog import Command, Confirmation
+from flyteops.packs.chatops.catalog import ChatCommand, Confirmation
 from flyteops.packs.chatops.permission import Person
 
 Verdict = Literal["approved", "refused", "forbidden", "own"]
 
 
-class Request(msgspec.Struct, frozen=True):
+class CommandRequest(msgspec.Struct, frozen=True):
     """A command that a person gave, with all fields that flows receive."""
 
-    command: Command
+    command: ChatCommand
     arguments: dict[str, str]
     text: str
     person: Person
@@ -28,7 +28,7 @@ class Question(msgspec.Struct, frozen=True):
     """A request that waits for confirmation."""
 
     id: str
-    request: Request
+    request: CommandRequest
     confirmation: Confirmation
     expires_at: float
 
@@ -44,7 +44,7 @@ class Question(msgspec.Struct, frozen=True):
         return "approved" if is_yes else "refused"
 
 
-class Questions:
+class QuestionRegistry:
     """The waiting questions, in the order in which they were asked. Each is settled once."""
 
     def __init__(self) -> None:

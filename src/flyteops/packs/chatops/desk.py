@@ -5,22 +5,22 @@ from itertools import islice
 
 import msgspec
 
-from flyteops.packs.chatops.catalog import Catalog, Command
-from flyteops.packs.chatops.confirmation import Question, Questions, Request
+from flyteops.packs.chatops.catalog import ChatCommand, CommandCatalog
+from flyteops.packs.chatops.confirmation import CommandRequest, Question, QuestionRegistry
 from flyteops.packs.chatops.message import CommandReceived, CommandRefused, User
-from flyteops.packs.chatops.pattern import MAX_TEXT, Pattern, split
+from flyteops.packs.chatops.pattern import MAX_TEXT, CommandPattern, split
 from flyteops.packs.chatops.permission import Person, Reason
 from flyteops.packs.chatops.typed import is_same, without_code_marks
 
-HELP = Pattern.parse("help [{command...}]")
-APPROVE, REFUSE = Pattern.parse("approve [{question}]"), Pattern.parse("refuse [{question}]")
+HELP = CommandPattern.parse("help [{command...}]")
+APPROVE, REFUSE = CommandPattern.parse("approve [{question}]"), CommandPattern.parse("refuse [{question}]")
 
 NO_COMMANDS = "No commands are declared yet: declare them in the datastore item `chatops`. Flows still receive all messages."
 
-_LONGEST_ID = 40
+_MAX_ID_LENGTH = 40
 
 
-class Said(msgspec.Struct, frozen=True):
+class ChatMessage(msgspec.Struct, frozen=True):
     """A person's message.
 
     `key` identifies it for good, and `channel_names` are further names of its channel.
@@ -44,7 +44,7 @@ class Said(msgspec.Struct, frozen=True):
         return self.channel_names | {self.channel_id}
 
 
-class Reply(msgspec.Struct, frozen=True):
+class PostReply(msgspec.Struct, frozen=True):
     """Post a reply to a message; with a `question`, people are asked for their answer to it."""
 
     text: str
@@ -53,31 +53,31 @@ class Reply(msgspec.Struct, frozen=True):
     question: Question | None = None
 
 
-class Settle(msgspec.Struct, frozen=True):
+class SettleQuestion(msgspec.Struct, frozen=True):
     """Replace a question by its outcome."""
 
     question: Question
     text: str
 
 
-class Tell(msgspec.Struct, frozen=True):
+class SendEvent(msgspec.Struct, frozen=True):
     """Send an event to flows; the same `key` is the same event."""
 
     payload: CommandReceived | CommandRefused
     key: str
 
 
-Deed = Reply | Settle | Tell
+ChatAction = PostReply | SettleQuestion | SendEvent
 
 
-class Desk:
+class CommandDispatcher:
     """Takes the messages and answers of people, and returns the actions that follow."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self._questions = Questions()
+        self._questions = QuestionRegistry()
 
-    def hear(self, catalog: Catalog, said: Said, now: float) -> list[Deed]:
+    def hear(self, catalog: CommandCatalog, said: ChatMessage, now: float) -> list[ChatAction]:
         """Return the actions that follow from a message."""
         text, is_addressed = _without_prefix(catalog.prefix, said)
         if not is_addressed and catalog.prefix:
@@ -90,7 +90,7 @@ class Desk:
             or _hear_help(catalog, text, said, is_addressed)
         )
 
-    def answer(self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool) -> list[Deed]:
+    def answer(self, question_id: str, channel_id: str, person: Person, now: float, *, is_yes: bool) -> list[ChatAction]:
         """Return the actions that follow from an answer to a question of a channel.
 
         None follow if there is no such question, or if it has expired.
@@ -98,7 +98,7 @@ class Desk:
         question = self._questions.find(question_id, channel_id, now)
         return [] if question is None else self._judge(question, person, is_yes=is_yes)
 
-    def _judge(self, question: Question, person: Person, *, is_yes: bool) -> list[Deed]:
+    def _judge(self, question: Question, person: Person, *, is_yes: bool) -> list[ChatAction]:
         request, who = question.request, _name(person.user)
         match question.judge(person, is_yes=is_yes):
             case "own":
@@ -107,19 +107,22 @@ class Desk:
                 return [_reply(request, f"{who}, you may not decide about this.")]
             case "approved":
                 self._questions.settle(question)
-                return [Settle(question, f"Approved by {who}: {request.text}"), _received(request, person.user)]
+                return [SettleQuestion(question, f"Approved by {who}: {request.text}"), _received(request, person.user)]
             case "refused":
                 self._questions.settle(question)
-                return [Settle(question, f"Refused by {who}: {request.text}"), _refused(request, "refused", person.user)]
+                return [SettleQuestion(question, f"Refused by {who}: {request.text}"), _refused(request, "refused", person.user)]
 
-    def expire(self, question_id: str) -> list[Deed]:
+    def expire(self, question_id: str) -> list[ChatAction]:
         """Return the actions at the expiry of a question; none if it was settled before."""
         question = self._questions.expire(question_id)
         if question is None:
             return []
-        return [Settle(question, f"Expired without a decision: {question.request.text}"), _refused(question.request, "expired")]
+        return [
+            SettleQuestion(question, f"Expired without a decision: {question.request.text}"),
+            _refused(question.request, "expired"),
+        ]
 
-    def _hear_answer(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
+    def _hear_answer(self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float) -> list[ChatAction]:
         for pattern, is_yes in ((APPROVE, True), (REFUSE, False)):
             arguments = pattern.match(text)
             if arguments is not None:
@@ -130,16 +133,16 @@ class Desk:
                 return _unmatched(catalog, said, name, asked)
         return []
 
-    def _hear_command(self, catalog: Catalog, text: str, said: Said, now: float) -> list[Deed]:
+    def _hear_command(self, catalog: CommandCatalog, text: str, said: ChatMessage, now: float) -> list[ChatAction]:
         for command in catalog.commands:
             arguments = command.pattern.match(text)
             if arguments is not None:
                 place = (said.channel_id, said.timestamp, said.thread)
-                request = Request(command, arguments, text, said.person, *place, f"{said.key}.command")
+                request = CommandRequest(command, arguments, text, said.person, *place, f"{said.key}.command")
                 return self._take(request, command.permission.refusal(said.person, said.channel), now)
         return []
 
-    def _take(self, request: Request, reason: Reason | None, now: float) -> list[Deed]:
+    def _take(self, request: CommandRequest, reason: Reason | None, now: float) -> list[ChatAction]:
         confirmation = request.command.confirmation
         if reason is not None:
             return [_reply(request, _refusal(request, reason)), _refused(request, reason)]
@@ -147,10 +150,10 @@ class Desk:
             return [_received(request)]
         question = Question(self._questions.free_id(self._new_id()), request, confirmation, now + confirmation.within)
         self._questions.add(question)
-        return [Reply(_asking(question), request.channel_id, request.thread, question)]
+        return [PostReply(_asking(question), request.channel_id, request.thread, question)]
 
 
-def _without_prefix(prefix: str, said: Said) -> tuple[str, bool]:
+def _without_prefix(prefix: str, said: ChatMessage) -> tuple[str, bool]:
     """Return a text without code marks and the prefix, and whether it is for the bot."""
     text = without_code_marks(said.text[:MAX_TEXT]).strip() + said.text[MAX_TEXT:]
     wanted = prefix.split()
@@ -161,24 +164,24 @@ def _without_prefix(prefix: str, said: Said) -> tuple[str, bool]:
     return text, said.is_addressed
 
 
-def _hear_help(catalog: Catalog, text: str, said: Said, is_addressed: bool) -> list[Deed]:
+def _hear_help(catalog: CommandCatalog, text: str, said: ChatMessage, is_addressed: bool) -> list[ChatAction]:
     allowed = [each for each in catalog.commands if each.permission.refusal(said.person, said.channel) is None]
     asked = HELP.match(text)
     if asked is not None and not catalog.commands and (is_addressed or said.is_console):
-        return [Reply(NO_COMMANDS, said.channel_id, said.thread)]
+        return [PostReply(NO_COMMANDS, said.channel_id, said.thread)]
     if asked is not None and catalog.commands:
         wanted = [each for each in allowed if each.pattern.begins(asked["command"])] if asked["command"] else allowed
         lines = [_help(catalog.prefix, command) for command in wanted]
-        return [Reply("\n".join(lines) or "No commands are available to you here.", said.channel_id, said.thread)]
+        return [PostReply("\n".join(lines) or "No commands are available to you here.", said.channel_id, said.thread)]
     meant = [each for each in allowed if each.pattern.is_meant(text)]
     if not meant:
         return []
     closer = [each for each in meant if each.pattern.begins(text)]
     lines = ["Unknown or incomplete command:", *(_help(catalog.prefix, command) for command in closer or meant)]
-    return [Reply("\n".join(lines), said.channel_id, said.thread)]
+    return [PostReply("\n".join(lines), said.channel_id, said.thread)]
 
 
-def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question]) -> list[Deed]:
+def _unmatched(catalog: CommandCatalog, said: ChatMessage, name: str, asked: Sequence[Question]) -> list[ChatAction]:
     """Reply to an approval that fits no question, or several, if commands are declared at all."""
     if not asked and not catalog.commands:
         return []
@@ -189,14 +192,14 @@ def _unmatched(catalog: Catalog, said: Said, name: str, asked: Sequence[Question
         text += f" Open here: {ids}." if ids else ""
     else:
         text = f"Several questions are open here; give the id: {ids}." if ids else "No question is open in this channel."
-    return [Reply(text, said.channel_id, said.thread)]
+    return [PostReply(text, said.channel_id, said.thread)]
 
 
 def _shown(name: str) -> str:
-    return name.replace("`", "")[:_LONGEST_ID]
+    return name.replace("`", "")[:_MAX_ID_LENGTH]
 
 
-def _help(prefix: str, command: Command) -> str:
+def _help(prefix: str, command: ChatCommand) -> str:
     usage = f"`{prefix} {command.pattern}`" if prefix else f"`{command.pattern}`"
     approval = "" if command.confirmation is None else " (requires approval)"
     return f"{usage}  {command.help}{approval}".rstrip()
@@ -208,18 +211,18 @@ def _asking(question: Question) -> str:
     return f"{who} asks for: {text}\nWithin {minutes} min: `approve {question.id}` or `refuse {question.id}`"
 
 
-def _refusal(request: Request, reason: Reason) -> str:
+def _refusal(request: CommandRequest, reason: Reason) -> str:
     who, what = _name(request.person.user), request.command.name
     if reason == "person":
         return f"{who}, you may not use `{what}`."
     return f"{who}, `{what}` is not for this channel."
 
 
-def _reply(request: Request, text: str) -> Reply:
-    return Reply(text, request.channel_id, request.thread)
+def _reply(request: CommandRequest, text: str) -> PostReply:
+    return PostReply(text, request.channel_id, request.thread)
 
 
-def _received(request: Request, approved_by: User | None = None) -> Tell:
+def _received(request: CommandRequest, approved_by: User | None = None) -> SendEvent:
     payload = CommandReceived(
         command=request.command.name,
         arguments=request.arguments,
@@ -230,10 +233,10 @@ def _received(request: Request, approved_by: User | None = None) -> Tell:
         thread_timestamp=request.thread,
         approved_by=approved_by,
     )
-    return Tell(payload, request.key)
+    return SendEvent(payload, request.key)
 
 
-def _refused(request: Request, reason: str, refused_by: User | None = None) -> Tell:
+def _refused(request: CommandRequest, reason: str, refused_by: User | None = None) -> SendEvent:
     payload = CommandRefused(
         command=request.command.name,
         arguments=request.arguments,
@@ -245,7 +248,7 @@ def _refused(request: Request, reason: str, refused_by: User | None = None) -> T
         reason=reason,
         refused_by=refused_by,
     )
-    return Tell(payload, request.key)
+    return SendEvent(payload, request.key)
 
 
 def _name(user: User) -> str:

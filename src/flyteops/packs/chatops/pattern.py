@@ -34,7 +34,7 @@ class Word(msgspec.Struct, frozen=True):
     is_code: bool = False
 
 
-class Part(msgspec.Struct, frozen=True):
+class PatternPart(msgspec.Struct, frozen=True):
     """One place of a pattern: a word when `name` is empty, else an argument."""
 
     text: str = ""
@@ -60,13 +60,13 @@ class Part(msgspec.Struct, frozen=True):
         return f"{{{self.name}{choices}{'...' if self.is_rest else ''}}}"
 
 
-class Pattern(msgspec.Struct, frozen=True):
+class CommandPattern(msgspec.Struct, frozen=True):
     """The form of a command: groups of parts, of which some may be absent as a whole."""
 
-    groups: tuple[tuple[bool, tuple[Part, ...]], ...]
+    groups: tuple[tuple[bool, tuple[PatternPart, ...]], ...]
 
     @classmethod
-    def parse(cls, text: str) -> "Pattern":
+    def parse(cls, text: str) -> "CommandPattern":
         """Read a pattern; raise `InputError` with its fault."""
         if len(text) > MAX_PATTERN:
             message = f"a pattern has at most {MAX_PATTERN} characters"
@@ -110,7 +110,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def _opens(self, message: str, opening: tuple[str, ...]) -> bool:
         words = list(islice(split(typed.without_code_marks(message[:MAX_TEXT])), len(opening)))
-        are_same = (part.value("", word) is not None for part, word in zip(map(Part, opening), words, strict=False))
+        are_same = (part.value("", word) is not None for part, word in zip(map(PatternPart, opening), words, strict=False))
         return bool(opening) and len(words) == len(opening) and all(are_same)
 
     def write(self, arguments: Mapping[str, str]) -> str:
@@ -127,7 +127,7 @@ class Pattern(msgspec.Struct, frozen=True):
         texts = (" ".join(map(str, parts)) for _, parts in self.groups)
         return " ".join(f"[{text}]" if optional else text for text, (optional, _) in zip(texts, self.groups, strict=True))
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[PatternPart]:
         for _, parts in self.groups:
             yield from parts
 
@@ -135,7 +135,7 @@ class Pattern(msgspec.Struct, frozen=True):
 class _Search:
     """Matches words to parts; a search that failed at a place is not repeated there."""
 
-    def __init__(self, pattern: Pattern, message: str, words: list[Word]) -> None:
+    def __init__(self, pattern: CommandPattern, message: str, words: list[Word]) -> None:
         self._groups = pattern.groups
         self._message = message
         self._words = words
@@ -200,8 +200,8 @@ def split(message: str) -> Iterator[Word]:
         place = end
 
 
-def _groups(text: str) -> Iterator[tuple[bool, tuple[Part, ...]]]:
-    parts: list[Part] = []
+def _groups(text: str) -> Iterator[tuple[bool, tuple[PatternPart, ...]]]:
+    parts: list[PatternPart] = []
     is_open = False
     place = 0
     while place < len(text):
@@ -226,17 +226,17 @@ def _groups(text: str) -> Iterator[tuple[bool, tuple[Part, ...]]]:
         yield False, tuple(parts)
 
 
-def _part(piece: re.Match[str]) -> Part:
+def _part(piece: re.Match[str]) -> PatternPart:
     if piece["word"] and piece["word"][0] in typed.OPENING:
         message = f"{piece['word']!r} begins with a quote; quotes are for typed arguments only"
         raise InputError(message)
     if piece["word"]:
-        return Part(text=piece["word"])
+        return PatternPart(text=piece["word"])
     choices = tuple(piece["choices"].split("|")) if piece["choices"] else ()
-    return Part(name=piece["name"], choices=choices, is_rest=bool(piece["rest"]))
+    return PatternPart(name=piece["name"], choices=choices, is_rest=bool(piece["rest"]))
 
 
-def _examine(pattern: Pattern, text: str) -> None:
+def _examine(pattern: CommandPattern, text: str) -> None:
     if not pattern.groups or not pattern.opening:
         message = f"{text!r} does not begin with a word, so it would match every message"
         raise InputError(message)

@@ -9,9 +9,9 @@ from typing import Protocol
 import msgspec
 
 from flyteops.errors import FlyteError, InputError, NotFoundError, UnavailableError
-from flyteops.packs.chatops.catalog import DATA_KEY, Catalog, read_catalog
+from flyteops.packs.chatops.catalog import DATA_KEY, CommandCatalog, read_catalog
 from flyteops.packs.chatops.confirmation import Question
-from flyteops.packs.chatops.desk import Deed, Desk, Reply, Said, Settle, Tell
+from flyteops.packs.chatops.desk import ChatAction, ChatMessage, CommandDispatcher, PostReply, SendEvent, SettleQuestion
 from flyteops.packs.chatops.message import CommandReceived, CommandRefused
 from flyteops.packs.chatops.permission import Person
 from flyteops.sdk import Pack
@@ -27,7 +27,7 @@ LOOK_AGAIN = 3600.0
 GONE = "This question is closed: it was answered, it expired, or the bot restarted. Send the command again."
 
 
-class Voice(Protocol):
+class Messenger(Protocol):
     """The bot's output in a chat; texts are plain, and the chat escapes them."""
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
@@ -46,13 +46,13 @@ class Voice(Protocol):
 class ChatOps:
     """Turns messages into commands that flows can rely on."""
 
-    def __init__(self, pack: Pack, voice: Voice, *, new_id: Callable[[], str] | None = None) -> None:
+    def __init__(self, pack: Pack, voice: Messenger, *, new_id: Callable[[], str] | None = None) -> None:
         self._pack = pack
         self._voice = voice
-        self._desk = Desk(new_id or (lambda: secrets.token_hex(3)))
+        self._desk = CommandDispatcher(new_id or (lambda: secrets.token_hex(3)))
         self._received = pack.event("CommandReceived", CommandReceived)
         self._refused = pack.event("CommandRefused", CommandRefused)
-        self._catalog = Catalog()
+        self._catalog = CommandCatalog()
         self._read_at: float | None = None
         self._fault = ""
         self._places: dict[str, str] = {}
@@ -66,7 +66,7 @@ class ChatOps:
             await self._look(reports_absence=False)
             await self._pack.sleep(LOOK_AGAIN)
 
-    async def hear(self, said: Said) -> None:
+    async def hear(self, said: ChatMessage) -> None:
         """Handle a message, and return when everything that follows at once is done."""
         catalog = await self._read()
         if catalog.has_places:
@@ -88,7 +88,7 @@ class ChatOps:
     def _now(self) -> float:
         return self._pack.clock().monotonic()
 
-    async def _read(self) -> Catalog:
+    async def _read(self) -> CommandCatalog:
         """Return the current declaration, or the previous one while that cannot be read."""
         if self._read_at is not None and self._now() - self._read_at < READ_AGAIN:
             return self._catalog
@@ -97,7 +97,7 @@ class ChatOps:
         self._catalog = self._catalog if found is None else found
         return self._catalog
 
-    async def _look(self, *, reports_absence: bool = True) -> Catalog | None:
+    async def _look(self, *, reports_absence: bool = True) -> CommandCatalog | None:
         """Return the current declaration; None while it cannot be used, which is logged once.
 
         The pack reports an unreachable server as well, so that need not be logged before the first
@@ -107,7 +107,7 @@ class ChatOps:
         try:
             found = read_catalog(await self._pack.data(DATA_KEY))
         except NotFoundError:
-            found = Catalog()
+            found = CommandCatalog()
         except UnavailableError as error:
             if not reports_absence:
                 return None
@@ -121,24 +121,24 @@ class ChatOps:
         self._fault = fault
         return found
 
-    async def _do(self, deeds: Sequence[Deed]) -> None:
+    async def _do(self, deeds: Sequence[ChatAction]) -> None:
         for deed in deeds:
             match deed:
-                case Tell(payload=CommandReceived() as payload, key=key):
+                case SendEvent(payload=CommandReceived() as payload, key=key):
                     await self._pack.send(self._received(payload), key=key)
-                case Tell(payload=CommandRefused() as payload, key=key):
+                case SendEvent(payload=CommandRefused() as payload, key=key):
                     await self._pack.send(self._refused(payload), key=key)
-                case Settle(question=question, text=text):
+                case SettleQuestion(question=question, text=text):
                     await self._settle(question, text)
-                case Reply(question=Question() as question):
+                case PostReply(question=Question() as question):
                     await self._ask(deed, question)
-                case Reply():
+                case PostReply():
                     await self._say(deed)
 
-    async def _say(self, reply: Reply) -> None:
+    async def _say(self, reply: PostReply) -> None:
         await self._try(lambda: self._voice.say(reply.text, reply.channel_id, reply.thread))
 
-    async def _ask(self, reply: Reply, question: Question) -> None:
+    async def _ask(self, reply: PostReply, question: Question) -> None:
         async def ask() -> None:
             place = (reply.channel_id, reply.thread)
             self._places[question.id] = await self._voice.ask(reply.text, *place, question.id)

@@ -49,7 +49,7 @@ def without_code_marks(message: str) -> str:
     return message
 
 
-def plain(word: str) -> str:
+def normalize_word(word: str) -> str:
     """Return a word in the form for comparison with patterns.
 
     It is case-folded, composed, and without invisible characters.
@@ -63,7 +63,7 @@ def is_same(word: str, wanted: str) -> bool:
 
     Dashes of any kind match any number of hyphens.
     """
-    typed, asked = plain(word), plain(wanted)
+    typed, asked = normalize_word(word), normalize_word(wanted)
     if typed == asked or typed.isascii() or not _DASHES.search(typed):
         return typed == asked
     return not _has_only_hyphens(typed) and _DASHES.sub("-", typed) == _DASHES.sub("-", asked)

@@ -8,7 +8,7 @@ from flyteops.packs.email.damage import tolerate
 from flyteops.packs.email.header import read_mailboxes
 from flyteops.packs.email.word import raw_decoded
 
-_LONGEST = 10_000
+_MAX_LENGTH = 10_000
 _DEEPEST = 20
 
 _REPORTS = frozenset(["message/delivery-status", "message/disposition-notification", "message/feedback-report"])
@@ -31,7 +31,7 @@ def is_automatic(message: EmailMessage) -> bool:
 
     That is a notification, a report, an automatic reply, or the mail of a list.
     """
-    if any(_says_so(name.lower(), str(value)[:_LONGEST]) for name, value in message.raw_items()):
+    if any(_says_so(name.lower(), str(value)[:_MAX_LENGTH]) for name, value in message.raw_items()):
         return True
     return any(_is_report(part) for part in _parts(message, _DEEPEST))
 
@@ -83,6 +83,6 @@ def _is_report(part: EmailMessage) -> bool:
 def _method(part: EmailMessage) -> str:
     """Return the method of a calendar entry, "" if it has none."""
     said, content = tolerate(lambda: (str(part.get_param("method", "") or ""), part.get_payload(decode=True)), ("", None))
-    if not said and isinstance(content, bytes) and (found := _METHOD.search(content[:_LONGEST])):
+    if not said and isinstance(content, bytes) and (found := _METHOD.search(content[:_MAX_LENGTH])):
         said = found[1].decode("ascii", "replace")
     return said.strip().casefold()

@@ -56,14 +56,14 @@ def decode(content: bytes, name: str) -> str:
     Unreliable names (`us-ascii`, `iso-8859-1`, none) mean UTF-8 if it is that, or else
     Windows-1252.
     """
-    text = fitting(content, name)
+    text = decode_if_valid(content, name)
     if text is not None:
         return text
     codec = _codec(name)
     return str(content.decode("utf_8" if codec == _UNKNOWN else codec, "replace"))
 
 
-def fitting(content: bytes, name: str) -> str | None:
+def decode_if_valid(content: bytes, name: str) -> str | None:
     """Decode a content if it is valid in that charset.
 
     None if it is not, or if the name is not known.
@@ -73,7 +73,7 @@ def fitting(content: bytes, name: str) -> str | None:
             return content[len(mark) :].decode(marked, "replace")
     codec = _codec(name)
     if not codec:
-        return guessed(content)
+        return decode_without_charset(content)
     if codec == "cp1252":
         return _windows_1252(content)
     for each in () if codec == _UNKNOWN else (codec, *_FURTHER.get(codec, ())):
@@ -84,7 +84,7 @@ def fitting(content: bytes, name: str) -> str | None:
     return _japanese(content) if codec == "iso2022_jp_ext" else None
 
 
-def guessed(content: bytes) -> str:
+def decode_without_charset(content: bytes) -> str:
     """Decode a content without a charset: UTF-8 if it is that, or else Windows-1252."""
     try:
         return content.decode()

@@ -5,7 +5,7 @@ import unicodedata
 
 NAMELESS = "attachment"
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 """Maximum number of bytes of a name that are kept; file systems have 255, and programs add to
 it."""
 
@@ -31,10 +31,10 @@ def safe_filename(name: str) -> str:
 
 def _cut(name: str) -> str:
     """Shorten a name that is too long, keeping its extension."""
-    if len(name.encode()) <= _LONGEST:
+    if len(name.encode()) <= _MAX_LENGTH:
         return name
     stem, dot, ending = name.rpartition(".")
     if not stem or len(ending.encode()) > 20:
         stem, dot, ending = name, "", ""
-    room = _LONGEST - len(f"{dot}{ending}".encode())
+    room = _MAX_LENGTH - len(f"{dot}{ending}".encode())
     return f"{stem.encode()[:room].decode('utf-8', 'ignore').rstrip('. ')}{dot}{ending}"

@@ -11,18 +11,18 @@ from email.header import Header
 from email.headerregistry import Address
 from typing import Any
 
-LONGEST_ID = 900
+MAX_ID_LENGTH = 900
 """Maximum number of characters that an id may have: a line of a mail has at most 998, with the name
 of the header."""
 
 _WIDTH = 78
-_LONGEST_WORD = 60
+_MAX_WORD_LENGTH = 60
 _IDS = frozenset(["message-id", "in-reply-to", "references"])
 _ADDRESSES = frozenset(["from", "to", "cc", "reply-to"])
 _ID_PART = re.compile(r"<[^<>]*>|\([^()]*\)|\S+")
 
 
-class LetterPolicy(policy.EmailPolicy):
+class MailPolicy(policy.EmailPolicy):
     """Writes messages that every server can carry."""
 
     def header_store_parse(self, name: str, value: object) -> tuple[str, Any]:
@@ -74,7 +74,7 @@ def _written(address: Address) -> list[str]:
     if not name:
         return [address.addr_spec]
     words = name.split(" ")
-    if name.isascii() and "=?" not in name and all(0 < len(word) <= _LONGEST_WORD for word in words):
+    if name.isascii() and "=?" not in name and all(0 < len(word) <= _MAX_WORD_LENGTH for word in words):
         quoted = str(Address(name, "x", "x")).rpartition(" ")[0]
         return [*quoted.split(" "), f"<{address.addr_spec}>"]
     return [*Header(name, "utf-8").encode().split(), f"<{address.addr_spec}>"]

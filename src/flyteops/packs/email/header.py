@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 from flyteops.packs.email.word import decoded, raw_decoded
 
-LONGEST = 100_000
+MAX_LENGTH = 100_000
 """Maximum number of characters of an address header that are read."""
 
-LONGEST_ADDRESS = 1000
+MAX_ADDRESS_LENGTH = 1000
 
-MOST_FRAGMENTS = 10
+MAX_FRAGMENTS = 10
 """Maximum number of pieces of which a name with unquoted commas is put together."""
 
-MOST_ADDRESSES = 1000
+MAX_ADDRESSES = 1000
 """Maximum number of addresses of a header that are reported."""
 
 # The defects of an address header.
@@ -92,13 +92,13 @@ def read_mailboxes(values: Sequence[str]) -> Mailboxes:
     if len(values) > 1:
         result.defects.add(REPEATED)
     for value in values:
-        if len(value) > LONGEST:
+        if len(value) > MAX_LENGTH:
             result.defects.add(TOO_LONG)
             continue
         _read(value, result)
-    if len(result.found) > MOST_ADDRESSES:
+    if len(result.found) > MAX_ADDRESSES:
         result.defects.add(TOO_LONG)
-        del result.found[MOST_ADDRESSES:]
+        del result.found[MAX_ADDRESSES:]
     return result
 
 
@@ -126,7 +126,7 @@ def _add_named(element: _Element, fragments: list[_Element], result: Mailboxes) 
     name = element.name
     if fragments:
         result.defects.add(UNQUOTED)
-        name = _joined([*fragments[:MOST_FRAGMENTS], element])
+        name = _joined([*fragments[:MAX_FRAGMENTS], element])
     found = [address for address in map(_address, element.angles) if address]
     if len(element.angles) > 1:
         result.defects.add(SEVERAL)
@@ -162,7 +162,7 @@ def _add_bare(element: _Element, fragments: list[_Element], result: Mailboxes) -
 def _leave(fragments: list[_Element], result: Mailboxes) -> None:
     if fragments:
         result.defects.add(UNREADABLE)
-        result.unread = result.unread or _joined(fragments[:MOST_FRAGMENTS])
+        result.unread = result.unread or _joined(fragments[:MAX_FRAGMENTS])
 
 
 def _joined(elements: Sequence[_Element]) -> str:
@@ -251,7 +251,7 @@ class _Reader:
 
 def _address(text: str) -> str:
     """Return an address with its domain in ASCII; "" if it is invalid."""
-    if len(text) > LONGEST_ADDRESS:
+    if len(text) > MAX_ADDRESS_LENGTH:
         return ""
     bare = re.sub(r"\s*([@.])\s*", r"\1", text) if '"' not in text else text
     if bare[:7].casefold() == "mailto:":

@@ -7,7 +7,7 @@ for broken input.
 import re
 from html import unescape
 
-LONGEST = 1_000_000
+MAX_LENGTH = 1_000_000
 """Maximum number of characters of HTML that are read."""
 
 _TAG = re.compile(r"""<(?P<end>/?)(?P<name>[a-zA-Z][^\s/>]*+)(?P<rest>(?:[^>"']++|"[^"]{0,5000}+"|'[^']{0,5000}+')*+)>""")
@@ -43,7 +43,7 @@ _LINKS = ("http:", "https:", "mailto:", "tel:", "sip:", "ftp:", "sms:")
 
 def html_text(html: str) -> str:
     """Return HTML as plain text."""
-    return _Page(html[:LONGEST]).text()
+    return _Page(html[:MAX_LENGTH]).text()
 
 
 class _Page:

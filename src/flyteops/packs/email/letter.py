@@ -13,14 +13,14 @@ import msgspec
 
 from flyteops.errors import InputError, Problem
 from flyteops.packs.email.address import parse_addresses
-from flyteops.packs.email.fold import LONGEST_ID, LetterPolicy, id_parts
+from flyteops.packs.email.fold import MAX_ID_LENGTH, MailPolicy, id_parts
 
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-_MOST_REFERENCES = 50
+_MAX_REFERENCES = 50
 _CONTENT_TYPE = re.compile(r"([\w.+-]+)/([\w.+-]+)", re.ASCII)
 
 
-_POLICY = LetterPolicy(linesep="\r\n", cte_type="7bit")
+_POLICY = MailPolicy(linesep="\r\n", cte_type="7bit")
 _UTF8_POLICY = _POLICY.clone(utf8=True)
 
 
@@ -49,7 +49,7 @@ class SendEmail(msgspec.Struct, rename="camel"):
     attachments: list[Attachment] | None = None
 
 
-class Letter(msgspec.Struct, frozen=True):
+class OutgoingMail(msgspec.Struct, frozen=True):
     """A message with its envelope: bare addresses, each once."""
 
     id: str
@@ -72,7 +72,7 @@ def listed(addresses: str | list[str] | None) -> list[str]:
     return [addresses] if isinstance(addresses, str) else addresses or []
 
 
-def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
+def write_mail(asked: SendEmail, *, now: datetime) -> OutgoingMail:
     """Make the message; raise `InputError` with all faults of the input."""
     reader = _Reader()
     senders = reader.addresses("from", [asked.from_ or ""])
@@ -101,7 +101,7 @@ def write_letter(asked: SendEmail, *, now: datetime) -> Letter:
     for name, content, (main, sub) in files:
         message.add_attachment(content, maintype=main, subtype=sub, filename=name)
     recipients = dict.fromkeys(address.addr_spec for address in (*to, *cc, *bcc))
-    return Letter(message_id, message, senders[0].addr_spec, list(recipients))
+    return OutgoingMail(message_id, message, senders[0].addr_spec, list(recipients))
 
 
 class _Reader:
@@ -124,9 +124,9 @@ class _Reader:
             parts = id_parts(text)
             if not text.isprintable():
                 self.problems.append(Problem(name, f"{text!r} is not the id of a message such as <1@example.com>"))
-            elif not text.isascii() or any(len(part) > LONGEST_ID for part in parts):
+            elif not text.isascii() or any(len(part) > MAX_ID_LENGTH for part in parts):
                 shown = f"{text[:100]}…" if len(text) > 100 else text
-                message = f"{shown!r} cannot be sent: ids of messages are ASCII, at most {LONGEST_ID} characters each"
+                message = f"{shown!r} cannot be sent: ids of messages are ASCII, at most {MAX_ID_LENGTH} characters each"
                 self.problems.append(Problem(name, message))
             else:
                 found += [f"<{text}>"] if parts == [text] and "@" in text and text[0] not in "<(" else parts
@@ -158,7 +158,7 @@ def _thread(references: list[str], in_reply_to: list[str]) -> list[str]:
     ids = dict.fromkeys(part for part in references if not part.startswith("("))
     answered = [part for part in in_reply_to if part not in ids]
     thread = [*ids, *answered]
-    return thread if len(thread) <= _MOST_REFERENCES else [thread[0], *thread[1 - _MOST_REFERENCES :]]
+    return thread if len(thread) <= _MAX_REFERENCES else [thread[0], *thread[1 - _MAX_REFERENCES :]]
 
 
 def _set_addresses(message: EmailMessage, **headers: list[Address]) -> None:

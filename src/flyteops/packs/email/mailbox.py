@@ -17,7 +17,7 @@ from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
-from flyteops.sdk.tls import trust, untrusted
+from flyteops.sdk.tls import create_ssl_context, untrusted
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -121,7 +121,7 @@ class Mailbox:
     def _open(self) -> None:
         server = self._server
         with self._told():
-            context = trust(server.ca_cert_file)
+            context = create_ssl_context(server.ca_cert_file)
             client = _Client(
                 server.host,
                 server.port,

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError
-from flyteops.packs.email.letter import SendEmail, listed, write_letter
+from flyteops.packs.email.letter import SendEmail, listed, write_mail
 from flyteops.packs.email.mailbox import Mailbox
 from flyteops.packs.email.received import ReceivedEmail
-from flyteops.packs.email.reception import Reception
-from flyteops.packs.email.settings import Settings
+from flyteops.packs.email.reception import MailReceiver
+from flyteops.packs.email.settings import EmailSettings
 from flyteops.packs.email.smtp import Delivery, Refusal, SmtpServer, connect
 from flyteops.packs.legacy_input import read_input
 from flyteops.sdk import Event, Pack, fatal
@@ -42,7 +42,7 @@ class SendEmailFailed(_Echo, rename="camel", kw_only=True):
 
 def create(environ: Mapping[str, str]) -> Pack:
     """Make the pack; its settings are on its page."""
-    settings = Settings.read(environ)
+    settings = EmailSettings.read(environ)
     pack = Pack("Email")
     if settings.smtp is not None:
         _declare_send_email(pack, settings, settings.smtp)
@@ -51,7 +51,7 @@ def create(environ: Mapping[str, str]) -> Pack:
     return pack
 
 
-def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> None:
+def _declare_send_email(pack: Pack, settings: EmailSettings, server: SmtpServer) -> None:
     sent, not_sent = pack.event("EmailSent", EmailSent), pack.event("SendEmailFailed", SendEmailFailed, failure=True)
 
     @pack.command("SendEmail", events=[sent, not_sent], takes=SendEmail)
@@ -63,7 +63,7 @@ def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> N
         asked.from_ = asked.from_ or settings.sender
         refused: list[Refusal] = []
         try:
-            letter = write_letter(asked, now=pack.clock().now())
+            letter = write_mail(asked, now=pack.clock().now())
             delivery = Delivery(server, letter)
             refused = delivery.refused
             await delivery.run(attempts=settings.attempts, pause=pack.clock().back_off)
@@ -79,7 +79,7 @@ def _declare_send_email(pack: Pack, settings: Settings, server: SmtpServer) -> N
         return f"connected to {server.place}{secured}{f' as {server.user}' if server.user else ''}"
 
 
-def _declare_received_email(pack: Pack, reception: Reception) -> None:
+def _declare_received_email(pack: Pack, reception: MailReceiver) -> None:
     received = pack.event("ReceivedEmail", ReceivedEmail)
 
     @pack.source(name="mailbox")

@@ -16,15 +16,15 @@ from flyteops.packs.email.automatic import is_automatic
 from flyteops.packs.email.damage import tolerate
 from flyteops.packs.email.filename import safe_filename
 from flyteops.packs.email.fold import id_parts
-from flyteops.packs.email.html import LONGEST, html_text
+from flyteops.packs.email.html import MAX_LENGTH, html_text
 from flyteops.packs.email.word import decoded, raw_decoded
 
 # The parser's work grows with each of these, and with their products.
-_MOST_PARTS = 100
-_MOST_LINES = 200_000
-_MOST_BOUNDARIES = 50
-_MOST_DELIMITERS = 2_000
-_LONGEST_HEADER = 10_000
+_MAX_PARTS = 100
+_MAX_LINES = 200_000
+_MAX_BOUNDARIES = 50
+_MAX_DELIMITERS = 2_000
+_MAX_HEADER_LENGTH = 10_000
 _DEEPEST = 20
 
 
@@ -32,7 +32,7 @@ class _Policy(policy.EmailPolicy):
     """Reads no more of a header than its beginning."""
 
     def header_fetch_parse(self, name: str, value: str) -> Any:  # noqa: ANN401 - the base class's
-        return super().header_fetch_parse(name, value[:_LONGEST_HEADER])
+        return super().header_fetch_parse(name, value[:_MAX_HEADER_LENGTH])
 
 
 _POLICY = _Policy()
@@ -77,7 +77,7 @@ class ReceivedEmail(msgspec.Struct, rename="camel", kw_only=True):
 
 def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedEmail:
     """Read a message, or the beginning of one that is `size` bytes long."""
-    read = b"\n".join(content.split(b"\n", _MOST_LINES)[:_MOST_LINES])
+    read = b"\n".join(content.split(b"\n", _MAX_LINES)[:_MAX_LINES])
     received = ReceivedEmail(size=size, received_at=received_at.astimezone(UTC), truncated=len(read) < max(size, len(content)))
     message = _parse(read)
     if message is None:
@@ -85,19 +85,19 @@ def read_email(content: bytes, *, size: int, received_at: datetime) -> ReceivedE
         return received
     _read_headers(message, received)
     parts = list(_parts(message, _DEEPEST))
-    received.truncated = received.truncated or len(parts) > _MOST_PARTS
-    for part in parts[:_MOST_PARTS]:
+    received.truncated = received.truncated or len(parts) > _MAX_PARTS
+    for part in parts[:_MAX_PARTS]:
         _read_part(part, received)
     if received.html and not received.text.strip():
         received.text = html_text(received.html)
-        received.truncated = received.truncated or len(received.html) > LONGEST
+        received.truncated = received.truncated or len(received.html) > MAX_LENGTH
     return received
 
 
 def _parse(content: bytes) -> EmailMessage | None:
     """Return the message; None if it was made to keep the parser busy, or to break it."""
     boundaries = content.count(b"boundary=")
-    if boundaries > _MOST_BOUNDARIES or (boundaries and content.count(b"\n--") > _MOST_DELIMITERS):
+    if boundaries > _MAX_BOUNDARIES or (boundaries and content.count(b"\n--") > _MAX_DELIMITERS):
         return None
     message = tolerate(lambda: message_from_bytes(content, policy=_POLICY), None)
     return message if isinstance(message, EmailMessage) else None
@@ -175,7 +175,7 @@ def _header(message: EmailMessage, name: str) -> str:
 
 def _raw_header(message: EmailMessage, name: str) -> str:
     value = next((value for each, value in message.raw_items() if each.lower() == name.lower()), "")
-    return str(value)[:_LONGEST_HEADER]
+    return str(value)[:_MAX_HEADER_LENGTH]
 
 
 def _filename(part: EmailMessage) -> str:

@@ -8,13 +8,13 @@ import msgspec
 from flyteops.errors import ConflictError, InputError
 from flyteops.packs.email.mailbox import ImapServer, Mail, Mailbox
 from flyteops.packs.email.received import ReceivedEmail, read_email
-from flyteops.packs.limit import usual_length
+from flyteops.packs.limit import default_length
 from flyteops.sdk import EventType, Pack
 
 LOGGER = logging.getLogger("flyte.email")
 
 
-class Reception(msgspec.Struct, frozen=True, kw_only=True):
+class MailReceiver(msgspec.Struct, frozen=True, kw_only=True):
     """The watched mailbox: its server, the maximum wait in seconds, and the bytes read of a mail.
 
     Without a `size_limit`, it follows from the limit of the server.
@@ -45,7 +45,7 @@ class Reception(msgspec.Struct, frozen=True, kw_only=True):
         """Send events for the unread mail; return whether there was any."""
         delivered = False
         for uid in await box.unread():
-            limit = usual_length(pack) if self.size_limit is None else self.size_limit
+            limit = default_length(pack) if self.size_limit is None else self.size_limit
             mail = await box.fetch(uid, max(limit, 1))
             if mail is None:
                 continue

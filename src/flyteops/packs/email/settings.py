@@ -11,7 +11,7 @@ import msgspec
 from flyteops.errors import Problem
 from flyteops.packs.email.address import parse_addresses
 from flyteops.packs.email.mailbox import ImapServer
-from flyteops.packs.email.reception import Reception
+from flyteops.packs.email.reception import MailReceiver
 from flyteops.packs.email.smtp import SmtpServer, Tls
 from flyteops.sdk import Reader
 from flyteops.sdk.environment import byte_count, certificates, positive_seconds
@@ -19,13 +19,13 @@ from flyteops.sdk.environment import byte_count, certificates, positive_seconds
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings for sending and receiving mail; there is at least one of both."""
 
     smtp: SmtpServer | None = None
     sender: str = ""
     attempts: int = 4
-    reception: Reception | None = None
+    reception: MailReceiver | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -59,7 +59,7 @@ def _smtp(reader: Reader, timeout: float, ca_cert_file: Path | None) -> SmtpServ
     )  # fmt: skip
 
 
-def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> Reception | None:
+def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> MailReceiver | None:
     server = reader.read("FLYTE_EMAIL_IMAP_URL", _mailbox, None)
     own_password = reader.read("FLYTE_EMAIL_IMAP_PASSWORD", str, None)
     poll_interval = reader.read("FLYTE_EMAIL_POLL_INTERVAL", positive_seconds, 60.0)
@@ -68,7 +68,7 @@ def _reception(reader: Reader, timeout: float, ca_cert_file: Path | None) -> Rec
         return None
     password = own_password or reader.read("FLYTE_EMAIL_PASSWORD", str, "")
     server = msgspec.structs.replace(server, password=password, timeout=timeout, ca_cert_file=ca_cert_file)
-    return Reception(server=server, poll_interval=poll_interval, size_limit=size_limit)
+    return MailReceiver(server=server, poll_interval=poll_interval, size_limit=size_limit)
 
 
 def _mailbox(text: str) -> ImapServer:

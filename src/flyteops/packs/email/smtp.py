@@ -10,9 +10,9 @@ import aiosmtplib
 import msgspec
 
 from flyteops.errors import FlyteError, ForbiddenError, UnavailableError
-from flyteops.packs.email.letter import Letter
-from flyteops.retry import Backoff, persist
-from flyteops.sdk.tls import trust, untrusted
+from flyteops.packs.email.letter import OutgoingMail
+from flyteops.retry import Backoff, retry_call
+from flyteops.sdk.tls import create_ssl_context, untrusted
 
 Tls = Literal["offered", "required", "implicit", "off"]
 
@@ -51,7 +51,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class Delivery:
     """Sends one letter; then `accepted` and `refused` have the result for every recipient."""
 
-    def __init__(self, server: SmtpServer, letter: Letter) -> None:
+    def __init__(self, server: SmtpServer, letter: OutgoingMail) -> None:
         self.accepted: list[str] = []
         self.refused: list[Refusal] = []
         self._server = server
@@ -66,7 +66,7 @@ class Delivery:
         Temporary errors are retried for the remaining recipients.
         """
         try:
-            await persist(self._attempt, pause=pause, attempts=attempts, backoff=_BACKOFF)
+            await retry_call(self._attempt, pause=pause, attempts=attempts, backoff=_BACKOFF)
         except UnavailableError:
             self.refused += self._later
             if not self.accepted:
@@ -149,7 +149,7 @@ def one_line(text: str) -> str:
 
 
 def _tls(server: SmtpServer) -> ssl.SSLContext:
-    context = trust(server.ca_cert_file)
+    context = create_ssl_context(server.ca_cert_file)
     if server.tls == "offered":
         # An attacker with a false certificate could as well hide that TLS is offered; no password
         # is sent this way.

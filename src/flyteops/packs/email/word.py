@@ -20,12 +20,12 @@ def decoded(text: str) -> str:
 
 def raw_decoded(text: str) -> str:
     """Return a text with its non-ASCII bytes decoded: as UTF-8, or else as Windows-1252."""
-    return _RAW.sub(lambda match: charset.guessed(match[0].encode("ascii", "surrogateescape")), text)
+    return _RAW.sub(lambda match: charset.decode_without_charset(match[0].encode("ascii", "surrogateescape")), text)
 
 
 def _bytes_decoded(content: bytes, name: str) -> str:
-    text = charset.fitting(content, name)
-    return charset.guessed(content) if text is None else text
+    text = charset.decode_if_valid(content, name)
+    return charset.decode_without_charset(content) if text is None else text
 
 
 def _decoded_words(text: str) -> str:

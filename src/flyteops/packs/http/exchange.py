@@ -10,7 +10,7 @@ import msgspec
 from flyteops.errors import FlyteError, TooLargeError, UnavailableError
 from flyteops.packs.http.request import Request, build, plain
 from flyteops.packs.limit import USUAL
-from flyteops.retry import MAX_RETRY_AFTER, RetryLaterError, persist, retry_after
+from flyteops.retry import MAX_RETRY_AFTER, RetryLaterError, retry_after, retry_call
 from flyteops.sdk.tls import untrusted
 
 _PASSING = (429, 502, 503, 504)
@@ -23,14 +23,14 @@ _CONNECT_TIMEOUT = 5.0
 """Seconds for connecting to one address of a host, so that others have a chance."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class HttpLimits(msgspec.Struct, frozen=True):
     """The default time limit of an attempt, in seconds, and the maximum size of an answer, in bytes."""
 
     timeout: float = 30.0
     body: int = USUAL
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpResponse(msgspec.Struct, frozen=True):
     """The final answer, with its body read."""
 
     status: int
@@ -39,18 +39,18 @@ class Answer(msgspec.Struct, frozen=True):
     url: str
 
 
-class _PassingError(RetryLaterError):
+class _TransientError(RetryLaterError):
     """An answer with a failure that may be temporary."""
 
-    def __init__(self, answer: Answer, after: float) -> None:
+    def __init__(self, answer: HttpResponse, after: float) -> None:
         super().__init__(f"the answer is {answer.status}", retry_after=after)
         self.answer = answer
 
 
-class Exchange:
+class HttpExchange:
     """Sends the request of a flow; `attempts` and `url` show the progress afterwards."""
 
-    def __init__(self, asked: Request, limits: Limits, transport: httpx2.AsyncBaseTransport) -> None:
+    def __init__(self, asked: Request, limits: HttpLimits, transport: httpx2.AsyncBaseTransport) -> None:
         self.attempts = 0
         self._heard = False
         self._asked = asked
@@ -60,14 +60,14 @@ class Exchange:
         self._request = build(asked)
         self.url = str(self._request.url)
 
-    async def run(self, pause: Callable[[float], Awaitable[None]]) -> Answer:
+    async def run(self, pause: Callable[[float], Awaitable[None]]) -> HttpResponse:
         """Return the answer, with any status; raise the reason if there is none."""
         try:
-            return await persist(self._attempt, pause=pause, attempts=self._asked.retries + 1)
-        except _PassingError as error:
+            return await retry_call(self._attempt, pause=pause, attempts=self._asked.retries + 1)
+        except _TransientError as error:
             return error.answer
 
-    async def _attempt(self) -> Answer:
+    async def _attempt(self) -> HttpResponse:
         self.attempts += 1
         self._heard = False
         try:
@@ -80,10 +80,10 @@ class Exchange:
         if answer.status in _PASSING and self._asked.repeatable:
             after = retry_after(answer.headers.get("Retry-After", ""))
             if after <= MAX_RETRY_AFTER:
-                raise _PassingError(answer, after)
+                raise _TransientError(answer, after)
         return answer
 
-    async def _follow(self) -> Answer:
+    async def _follow(self) -> HttpResponse:
         wait = httpx2.Timeout(None, connect=min(self._timeout, _CONNECT_TIMEOUT))
         async with httpx2.AsyncClient(transport=self._transport, trust_env=False) as client:
             request = self._request
@@ -100,7 +100,7 @@ class Exchange:
         message = f"there were more than {self._asked.max_redirects} redirects"
         raise FlyteError(message)
 
-    async def _read(self, response: httpx2.Response) -> Answer:
+    async def _read(self, response: httpx2.Response) -> HttpResponse:
         content = bytearray()
         async with aclosing(response.aiter_bytes()) as parts:
             async for part in parts:
@@ -109,7 +109,7 @@ class Exchange:
                     limit = f"{self._limits.body} bytes of FLYTE_HTTP_BODY_LIMIT"
                     message = f"the answer {response.status_code} holds more than the {limit}"
                     raise TooLargeError(message)
-        return Answer(response.status_code, response.headers, bytes(content), self.url)
+        return HttpResponse(response.status_code, response.headers, bytes(content), self.url)
 
     def _fault(self, error: httpx2.HTTPError) -> FlyteError:
         certificate = untrusted(error)

@@ -9,10 +9,10 @@ import msgspec
 from flyteops.errors import FlyteError, UnavailableError
 from flyteops.packs.http.allowlist import AllowList, parse_hosts, parse_networks
 from flyteops.packs.http.body import BodyType, read_body
-from flyteops.packs.http.exchange import Exchange, Limits
+from flyteops.packs.http.exchange import HttpExchange, HttpLimits
 from flyteops.packs.http.request import Request
 from flyteops.packs.http.transport import GuardedTransport, resolve
-from flyteops.packs.limit import excess, usual_length
+from flyteops.packs.limit import check_payload_size, default_length
 from flyteops.sdk import Event, Pack, Reader
 from flyteops.sdk.environment import api_url, byte_count, certificates, positive_seconds
 
@@ -46,8 +46,8 @@ def create(environ: Mapping[str, str]) -> Pack:
         hosts=reader.read("FLYTE_HTTP_ALLOW", parse_hosts, []),
         networks=reader.read("FLYTE_HTTP_ALLOW_ADDRESSES", parse_networks, []),
     )
-    limits = Limits(
-        timeout=reader.read("FLYTE_HTTP_TIMEOUT", positive_seconds, Limits().timeout),
+    limits = HttpLimits(
+        timeout=reader.read("FLYTE_HTTP_TIMEOUT", positive_seconds, HttpLimits().timeout),
     )
     longest = reader.read("FLYTE_HTTP_BODY_LIMIT", byte_count, None)
     ca_cert_file = reader.read("FLYTE_HTTP_CA_CERT_FILE", certificates, None)
@@ -63,8 +63,8 @@ def create(environ: Mapping[str, str]) -> Pack:
         clock = pack.clock()
         began = clock.monotonic()
         try:
-            kept = msgspec.structs.replace(limits, body=usual_length(pack) if longest is None else longest)
-            exchange = Exchange(asked, kept, transport)
+            kept = msgspec.structs.replace(limits, body=default_length(pack) if longest is None else longest)
+            exchange = HttpExchange(asked, kept, transport)
         except FlyteError as error:
             return request_failed(RequestFailed(str(error), "", 0))
         try:
@@ -75,7 +75,7 @@ def create(environ: Mapping[str, str]) -> Pack:
         elapsed = round(clock.monotonic() - began, 3)
         found = Response(answer.status, dict(answer.headers), body, body_type, answer.url, elapsed)
         event = response(found, failure=answer.status >= FIRST_FAILURE)
-        if reason := excess(pack, event):
+        if reason := check_payload_size(pack, event):
             message = f"the answer {answer.status} is too large: {reason}"
             return request_failed(RequestFailed(message, exchange.url, exchange.attempts))
         return event

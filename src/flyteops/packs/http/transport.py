@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 
 from flyteops.packs.http.allowlist import Address, AllowList, canonical_host, parse_address
-from flyteops.sdk.tls import trust
+from flyteops.sdk.tls import create_ssl_context
 
 _PORTS = {"http": 80, "https": 443}
 _TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -58,7 +58,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        return trust(self._ca_cert_file)  # a quarter of a second's work, only if needed
+        return create_ssl_context(self._ca_cert_file)  # a quarter of a second's work, only if needed
 
     def _proxy(self, scheme: str, host: str) -> str | None:
         exempt = [entry.strip().lstrip("*.") for entry in self._proxies.get("no", "").split(",") if entry.strip()]

@@ -23,18 +23,18 @@ from flyteops.errors import (
     UnavailableError,
 )
 from flyteops.packs.matrix.settings import Account
-from flyteops.retry import RetryLaterError, persist, retry_after
-from flyteops.sdk.tls import trust, untrusted
+from flyteops.retry import RetryLaterError, retry_after, retry_call
+from flyteops.sdk.tls import create_ssl_context, untrusted
 
 _TIMEOUT = 30.0
 _ATTEMPTS = 5
-_LONGEST_PAUSE = 60.0
-_LONGEST_TEXT = 300
+_MAX_PAUSE = 60.0
+_MAX_TEXT_LENGTH = 300
 
 _REFUSALS: dict[int, type[FlyteError]] = {401: UnauthorizedError, 403: ForbiddenError, 404: NotFoundError, 413: TooLargeError}
 
 
-class Identity(msgspec.Struct, frozen=True):
+class MatrixIdentity(msgspec.Struct, frozen=True):
     """The user and the device of the pack."""
 
     user_id: str
@@ -46,7 +46,7 @@ class Identity(msgspec.Struct, frozen=True):
         return self.user_id.partition(":")[2]
 
 
-class Api:
+class MatrixApi:
     """Calls the homeserver.
 
     A refusal raises an error whose message begins with Matrix's error code. A call without an
@@ -64,7 +64,7 @@ class Api:
         self._attempts = attempts
         self._token = account.token
         self._logging_in = asyncio.Lock()
-        self._identity: Identity | None = None
+        self._identity: MatrixIdentity | None = None
         self._http: httpx2.AsyncClient | None = None
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ class Api:
 
     # -------------------------------------------------------------------------------------------------------- identity
 
-    async def identify(self) -> Identity:
+    async def identify(self) -> MatrixIdentity:
         """Return the identity of the pack.
 
         Raise `ForbiddenError` if the homeserver rejects its credentials.
@@ -89,10 +89,10 @@ class Api:
             name = (await self.get("profile", user_id, "displayname")).get("displayname")
         except (NotFoundError, ForbiddenError):
             name = None
-        self._identity = Identity(user_id, str(name or ""))
+        self._identity = MatrixIdentity(user_id, str(name or ""))
         return self._identity
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> MatrixIdentity:
         """Return the identity last returned by the homeserver."""
         return self._identity or await self.identify()
 
@@ -137,11 +137,11 @@ class Api:
             try:
                 return await self._authorized(method, place, **options)
             except RetryLaterError as error:
-                if error.retry_after > _LONGEST_PAUSE:
+                if error.retry_after > _MAX_PAUSE:
                     raise FlyteError(str(error)) from error
                 raise
 
-        return await persist(attempt, pause=self._pause, attempts=attempts or self._attempts)
+        return await retry_call(attempt, pause=self._pause, attempts=attempts or self._attempts)
 
     async def _authorized(self, method: str, place: tuple[str, ...], **options: Any) -> dict[str, Any]:
         """Call with a token.
@@ -216,7 +216,7 @@ class Api:
 
     @cached_property
     def _trust(self) -> SSLContext:
-        return trust(self._account.ca_cert_file)
+        return create_ssl_context(self._account.ca_cert_file)
 
     def _unreachable(self, error: Exception) -> UnavailableError:
         certificate = untrusted(error)
@@ -244,7 +244,7 @@ def _refusal(answer: httpx2.Response, data: dict[str, Any]) -> FlyteError:
     if not isinstance(word, str) or status < 400:  # a proxy, say, while the homeserver is away
         message = f"{answer.request.url.host} does not respond like a homeserver (HTTP {status})"
         return UnavailableError(message)
-    message = " ".join(f"{word}: {data.get('error') or status}".split())[:_LONGEST_TEXT]
+    message = " ".join(f"{word}: {data.get('error') or status}".split())[:_MAX_TEXT_LENGTH]
     if status == 429:
         asked = data.get("retry_after_ms")
         pause = asked / 1000 if isinstance(asked, int) else retry_after(answer.headers.get("Retry-After", ""))

@@ -12,7 +12,7 @@ MOST_BYTES = 60_000
 """Maximum number of bytes of the content of a message: Matrix accepts 65,536 bytes with all of its
 metadata."""
 
-_MOST_MENTIONS = 20
+_MAX_MENTIONS = 20
 _MENTION = re.compile(r"@[a-z0-9._=/+-]+:[A-Za-z0-9.-]*[A-Za-z0-9](?::\d{1,5})?")
 _ROOM = re.compile(r"(?<!\w)@room\b(?!:)")
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
@@ -20,7 +20,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["t
 Content = dict[str, Any]
 
 
-class Text(msgspec.Struct, frozen=True):
+class MessageText(msgspec.Struct, frozen=True):
     """A text, which may be formatted too; a notice is a bot's text, which other bots do not answer.
 
     With `mentions_room`, `@room` in it notifies everybody in the room.
@@ -32,12 +32,12 @@ class Text(msgspec.Struct, frozen=True):
     mentions_room: bool = False
 
 
-def markdown(source: str) -> Text:
+def markdown(source: str) -> MessageText:
     """Return a text as it is, with the HTML of its Markdown; HTML in it stays text."""
-    return Text(source, _MARKDOWN.render(source).strip())
+    return MessageText(source, _MARKDOWN.render(source).strip())
 
 
-def message(text: Text, *, thread: str = "", reply_to: str = "") -> Content:
+def message(text: MessageText, *, thread: str = "", reply_to: str = "") -> Content:
     """Return the content of a message: in a thread, as an answer, or both."""
     relation: Content = {"m.in_reply_to": {"event_id": reply_to}} if reply_to else {}
     if thread:
@@ -47,11 +47,11 @@ def message(text: Text, *, thread: str = "", reply_to: str = "") -> Content:
     return _fit(text, lambda shown: _body(shown) | ({"m.relates_to": relation} if relation else {}))
 
 
-def edit(text: Text, event_id: str) -> Content:
+def edit(text: MessageText, event_id: str) -> Content:
     """Return the content that replaces a message by a text."""
     relation = {"rel_type": "m.replace", "event_id": event_id}
 
-    def build(shown: Text) -> Content:
+    def build(shown: MessageText) -> Content:
         content = _body(shown)
         return {**content, "body": f"* {shown.plain}", "m.new_content": content, "m.relates_to": relation}
 
@@ -63,10 +63,10 @@ def reaction(event_id: str, key: str) -> Content:
     return {"m.relates_to": {"rel_type": "m.annotation", "event_id": event_id, "key": key}}
 
 
-def _body(text: Text) -> Content:
+def _body(text: MessageText) -> Content:
     # Only users mentioned by id are notified: `@room` in the output of a script notifies nobody,
     # unless the flow asks for it.
-    mentioned = list(dict.fromkeys(_MENTION.findall(text.plain)))[:_MOST_MENTIONS]
+    mentioned = list(dict.fromkeys(_MENTION.findall(text.plain)))[:_MAX_MENTIONS]
     content: Content = {
         "msgtype": "m.notice" if text.is_notice else "m.text",
         "body": text.plain,
@@ -79,10 +79,10 @@ def _body(text: Text) -> Content:
     return content
 
 
-def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
+def _fit(text: MessageText, build: Callable[[MessageText], Content]) -> Content:
     """Return the content of a text: without its format if that is too large, then cut if need be."""
 
-    def is_too_large(shown: Text) -> bool:
+    def is_too_large(shown: MessageText) -> bool:
         return len(msgspec.json.encode(build(shown))) > MOST_BYTES
 
     if not is_too_large(text):
@@ -95,6 +95,6 @@ def _fit(text: Text, build: Callable[[Text], Content]) -> Content:
     return build(_cut(bare, fitting))
 
 
-def _cut(text: Text, length: int) -> Text:
+def _cut(text: MessageText, length: int) -> MessageText:
     note = f"\n[cut: the first {length} of {len(text.plain)} characters]"
     return msgspec.structs.replace(text, plain=text.plain[:length] + note)

@@ -12,22 +12,22 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnavailableError
-from flyteops.packs.chatops.desk import Said
+from flyteops.packs.chatops.desk import ChatMessage
 from flyteops.packs.chatops.message import ReactedItem, ReactionAdded, User
 from flyteops.packs.chatops.service import ChatOps
-from flyteops.packs.matrix.api import Api, Identity
-from flyteops.packs.matrix.content import Text, message
+from flyteops.packs.matrix.api import MatrixApi, MatrixIdentity
+from flyteops.packs.matrix.content import MessageText, message
 from flyteops.packs.matrix.room import ENCRYPTED, Rooms
-from flyteops.packs.matrix.settings import Settings
+from flyteops.packs.matrix.settings import MatrixSettings
 from flyteops.packs.matrix.timeline import (
     Invitation,
     Joined,
     JoinedRoom,
-    News,
-    People,
     Reaction,
     ReceivedMessage,
     RoomEvent,
+    RoomMembers,
+    SyncResponse,
     display_names,
     read_events,
     read_invitation,
@@ -35,7 +35,7 @@ from flyteops.packs.matrix.timeline import (
     read_reaction,
     without_address,
 )
-from flyteops.packs.matrix.voice import Voice, person
+from flyteops.packs.matrix.voice import MatrixMessenger, person
 from flyteops.sdk import Event, EventType, Pack
 
 LOGGER = logging.getLogger("flyte.matrix")
@@ -44,7 +44,7 @@ WAIT = 30.0
 """Seconds for which the homeserver holds its answer while nothing happens."""
 
 PAGE = 100
-MOST_MISSED = 1000
+MAX_MISSED = 1000
 """Maximum number of missed events of one room that are fetched."""
 
 _REMEMBERED = 5000
@@ -70,18 +70,18 @@ class Listener:
     Its position is kept by the homeserver, in the data of the bot's account.
     """
 
-    def __init__(self, pack: Pack, api: Api, rooms: Rooms, settings: Settings) -> None:
+    def __init__(self, pack: Pack, api: MatrixApi, rooms: Rooms, settings: MatrixSettings) -> None:
         self._pack = pack
         self._api = api
         self._rooms = rooms
         self._settings = settings
         kinds = (ReceivedMessage, ReactionAdded, Joined, Invited)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
-        self._voice = Voice(api, rooms)
+        self._voice = MatrixMessenger(api, rooms)
         self._ops = ChatOps(pack, self._voice)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._told_unread: set[str] = set()
-        self.identity: Identity | None = None
+        self.identity: MatrixIdentity | None = None
 
     async def listen(self) -> None:
         """Send events until cancelled; raise the error if the homeserver cannot be used."""
@@ -102,7 +102,7 @@ class Listener:
                     await self._keep(news.next_batch)
                 since = news.next_batch
 
-    async def _news(self, since: str, present: str) -> News:
+    async def _news(self, since: str, present: str) -> SyncResponse:
         """Return the news since the last time.
 
         If the homeserver no longer knows that time, begin with now.
@@ -113,12 +113,12 @@ class Listener:
             if since == present:
                 raise
             LOGGER.warning("the homeserver cannot go on where the pack stopped, so messages since then are skipped: %s", error)
-            return News(present)
+            return SyncResponse(present)
 
-    async def _sync(self, wait: float, choice: str, **place: str) -> News:
+    async def _sync(self, wait: float, choice: str, **place: str) -> SyncResponse:
         answer = await self._api.sync(wait, filter=choice, **place)
         try:
-            return msgspec.convert(answer, News)
+            return msgspec.convert(answer, SyncResponse)
         except msgspec.ValidationError as error:
             message = f"unexpected response of the homeserver: {error}"
             raise UnavailableError(message) from error
@@ -136,12 +136,12 @@ class Listener:
         return ("user", self._own.user_id, "account_data", _PLACE)
 
     @property
-    def _own(self) -> Identity:
-        return self.identity or Identity("")
+    def _own(self) -> MatrixIdentity:
+        return self.identity or MatrixIdentity("")
 
     # ------------------------------------------------------------------------------------------------------------ news
 
-    async def _take(self, news: News, since: str) -> None:
+    async def _take(self, news: SyncResponse, since: str) -> None:
         """Send the events of news; rooms do not wait for each other."""
         for room_id, room in news.rooms.join.items():
             self._rooms.learn(room_id, room)
@@ -158,7 +158,7 @@ class Listener:
             missed, missed_names = await self._missed(room_id, room.timeline.prev_batch, since)
             events, names = missed + events, missed_names | names
             entry = self._entry(events)
-        people = People(self._own, names | display_names(events))
+        people = RoomMembers(self._own, names | display_names(events))
         for event in events[entry or 0 :]:
             if event.event_id not in self._seen:
                 try:
@@ -188,7 +188,7 @@ class Listener:
         found: list[RoomEvent] = []
         names: dict[str, str] = {}
         choice = msgspec.json.encode(_timeline(PAGE)).decode()
-        while before and len(found) < MOST_MISSED:
+        while before and len(found) < MAX_MISSED:
             page = await self._api.get(
                 "rooms", room_id, "messages", **{"dir": "b", "from": before, "to": since, "limit": str(PAGE), "filter": choice}
             )
@@ -198,10 +198,10 @@ class Listener:
             entry = self._entry(events)
             before = "" if entry is not None or not events else str(page.get("end") or "")
         if before:
-            LOGGER.warning("more than %d events were missed in %s; the older ones are left out", MOST_MISSED, room_id)
+            LOGGER.warning("more than %d events were missed in %s; the older ones are left out", MAX_MISSED, room_id)
         return found[::-1], names
 
-    async def _take_event(self, event: RoomEvent, room_id: str, people: People) -> None:
+    async def _take_event(self, event: RoomEvent, room_id: str, people: RoomMembers) -> None:
         is_late = event.age > self._settings.catch_up
         if event.comes and not is_late:
             await self._tell(Joined(room_id, people.user(event.state_key or ""), event.event_id), event)
@@ -218,7 +218,7 @@ class Listener:
                 self._told_unread.add(room_id)
                 LOGGER.warning("messages in %s are not read: %s", room_id, ENCRYPTED)
 
-    async def _take_message(self, event: RoomEvent, room_id: str, people: People) -> None:
+    async def _take_message(self, event: RoomEvent, room_id: str, people: RoomMembers) -> None:
         received = read_message(event, room_id, people)
         if received is None or (received.message_type == "m.notice" and not self._settings.notices):
             return
@@ -226,9 +226,9 @@ class Listener:
         if received.message_type == "m.text":
             await self._ops.hear(self._said(received, event))
 
-    def _said(self, received: ReceivedMessage, event: RoomEvent) -> Said:
+    def _said(self, received: ReceivedMessage, event: RoomEvent) -> ChatMessage:
         to_us = without_address(event, received.message, self._own)
-        return Said(
+        return ChatMessage(
             text=received.message if to_us is None else to_us,
             person=person(received.user),
             channel_id=received.channel_id,
@@ -238,7 +238,7 @@ class Listener:
             is_addressed=to_us is not None or self._rooms.is_direct(received.channel_id),
         )
 
-    async def _take_reaction(self, event: RoomEvent, room_id: str, people: People) -> None:
+    async def _take_reaction(self, event: RoomEvent, room_id: str, people: RoomMembers) -> None:
         reaction = read_reaction(event)
         if reaction is None:
             return
@@ -270,7 +270,7 @@ class Listener:
         """
         if await self._rooms.is_encrypted(room_id):
             LOGGER.warning("the bot cannot work in %s: %s", room_id, ENCRYPTED)
-            notice = message(Text(f"I cannot help here: {ENCRYPTED}.", is_notice=True))
+            notice = message(MessageText(f"I cannot help here: {ENCRYPTED}.", is_notice=True))
             await self._api.send(room_id, "m.room.message", notice, f"encrypted.{event.event_id}")
 
     async def _tell(self, payload: msgspec.Struct, event: RoomEvent) -> None:
@@ -281,7 +281,7 @@ class Listener:
 
     # ----------------------------------------------------------------------------------------------------- invitations
 
-    async def _take_invitations(self, news: News) -> None:
+    async def _take_invitations(self, news: SyncResponse) -> None:
         for room_id, given in news.rooms.invite.items():
             invitation = read_invitation(room_id, given, self._own)
             accepted = self._settings.invites.allow(invitation.inviter)
@@ -290,7 +290,7 @@ class Listener:
             except FlyteError as error:
                 LOGGER.warning("the invitation of %s to %s failed: %s", invitation.inviter, room_id, error)
                 accepted = False
-            user = People(self._own, {}).user(invitation.inviter)
+            user = RoomMembers(self._own, {}).user(invitation.inviter)
             try:
                 await self._pack.send(self._event(Invited(room_id, invitation.room_name, user, accepted)))
             except (InputError, ConflictError) as error:

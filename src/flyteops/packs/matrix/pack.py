@@ -11,11 +11,11 @@ from flyteops.errors import FlyteError, InputError
 from flyteops.packs.chatops import message as chat
 from flyteops.packs.chatops.command import declare_get_channel_info, declare_send_message, declare_update_message
 from flyteops.packs.legacy_input import read_input
-from flyteops.packs.matrix.api import Api, Identity
-from flyteops.packs.matrix.content import Text, edit, markdown, message, reaction
+from flyteops.packs.matrix.api import MatrixApi, MatrixIdentity
+from flyteops.packs.matrix.content import MessageText, edit, markdown, message, reaction
 from flyteops.packs.matrix.listener import Listener
 from flyteops.packs.matrix.room import RoomFound, Rooms
-from flyteops.packs.matrix.settings import Settings
+from flyteops.packs.matrix.settings import MatrixSettings
 from flyteops.sdk import Event, Pack, fatal
 
 
@@ -66,14 +66,14 @@ class ReactFailed(msgspec.Struct, rename="camel"):
 
 def create(environ: Mapping[str, str]) -> Pack:
     """Make the pack; its settings are on its page."""
-    settings = Settings.read(environ)
+    settings = MatrixSettings.read(environ)
     pack = Pack("Matrix", poll_interval=1.0)
 
     async def pause(seconds: float) -> None:
         await pack.clock().back_off(seconds)
 
     device_id = "FLYTE-" + re.sub(r"\W+", "-", environ.get("PACK_NAME", "").strip() or pack.name)
-    api = Api(settings.account, device_id, pause)
+    api = MatrixApi(settings.account, device_id, pause)
     rooms = Rooms(api, lambda: pack.clock().monotonic())
     bot = Matrix(api, rooms)
     declare_send_message(pack, bot.post, SendMessage)
@@ -95,7 +95,7 @@ def create(environ: Mapping[str, str]) -> Pack:
 class Matrix:
     """Rooms as seen by flows."""
 
-    def __init__(self, api: Api, rooms: Rooms) -> None:
+    def __init__(self, api: MatrixApi, rooms: Rooms) -> None:
         self._api = api
         self._rooms = rooms
 
@@ -146,24 +146,24 @@ def _declare_react(pack: Pack, bot: Matrix) -> None:
         return sent(ReactionSent(*given))
 
 
-def _text(plain: str | None, is_markdown: bool | None, html: str | None) -> Text:
+def _text(plain: str | None, is_markdown: bool | None, html: str | None) -> MessageText:
     if is_markdown and html:
         raise InputError("a message has markdown or html, not both")
-    return markdown(plain or "") if is_markdown else Text(plain or "", html or "")
+    return markdown(plain or "") if is_markdown else MessageText(plain or "", html or "")
 
 
-async def _try(settings: Settings, device_id: str) -> str:
+async def _try(settings: MatrixSettings, device_id: str) -> str:
     """Check whether a pack that is not running could run.
 
     Its session is another one, so that a running pack keeps its own.
     """
-    api = Api(settings.account, device_id, asyncio.sleep, attempts=1)
+    api = MatrixApi(settings.account, device_id, asyncio.sleep, attempts=1)
     async with api.session():
         identity = await api.identify()
         await api.log_out()
     return _greeting(identity, settings)
 
 
-def _greeting(identity: Identity, settings: Settings) -> str:
+def _greeting(identity: MatrixIdentity, settings: MatrixSettings) -> str:
     nobody = "" if settings.invites.names else "; it accepts no invitations, as FLYTE_MATRIX_INVITES is not set"
     return f"connected to {settings.account.homeserver} as {identity.user_id}{nobody}"

@@ -8,7 +8,7 @@ import msgspec
 from flyteops.errors import FlyteError, ForbiddenError, InputError, NotFoundError
 from flyteops.packs.chatops.cache import Cache
 from flyteops.packs.chatops.message import Channel, ChannelFound
-from flyteops.packs.matrix.api import Api
+from flyteops.packs.matrix.api import MatrixApi
 from flyteops.packs.matrix.timeline import JoinedRoom, read_events
 
 NAMES_KEPT = 60.0
@@ -39,7 +39,7 @@ class _Known(msgspec.Struct):
 class Rooms:
     """The rooms reported by the homeserver; everything else is looked up."""
 
-    def __init__(self, api: Api, now: Callable[[], float]) -> None:
+    def __init__(self, api: MatrixApi, now: Callable[[], float]) -> None:
         self._api = api
         self._known: dict[str, _Known] = {}
         self._ids: Cache[str] = Cache(NAMES_KEPT, now)

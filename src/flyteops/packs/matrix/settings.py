@@ -45,7 +45,7 @@ class Invites(msgspec.Struct, frozen=True):
         return user_id.startswith("@") and not self.names.isdisjoint((user_id, user_id.partition(":")[2]))
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class MatrixSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of the pack; events older than `catch_up` seconds on arrival are left out."""
 
     account: Account

@@ -12,12 +12,12 @@ import msgspec
 
 from flyteops.packs.chatops import message as chat
 from flyteops.packs.chatops.message import User
-from flyteops.packs.matrix.api import Identity
+from flyteops.packs.matrix.api import MatrixIdentity
 
 _MEDIA = frozenset({"m.image", "m.file", "m.audio", "m.video", "m.sticker"})
 _KINDS = _MEDIA | {"m.text", "m.emote", "m.notice", "m.location"}
 
-_LONGEST_NAME = 255
+_MAX_NAME_LENGTH = 255
 _INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
 _QUOTED = re.compile(r"(?:>[^\n]*\n)+\n?")
 
@@ -117,7 +117,7 @@ class _RoomNews(msgspec.Struct, frozen=True):
     invite: dict[str, _Invitation] = {}
 
 
-class News(msgspec.Struct, frozen=True):
+class SyncResponse(msgspec.Struct, frozen=True):
     """The news since the last time; `next_batch` is the position for the next request."""
 
     next_batch: str
@@ -132,10 +132,10 @@ class Invitation(msgspec.Struct, frozen=True):
     inviter: str
 
 
-class People:
+class RoomMembers:
     """The people of a room, by the profiles that the homeserver sends with their events."""
 
-    def __init__(self, own: Identity, names: Mapping[str, str]) -> None:
+    def __init__(self, own: MatrixIdentity, names: Mapping[str, str]) -> None:
         self._own = own
         self._names = names
 
@@ -147,7 +147,7 @@ class People:
         """
         local, _, server = user_id.removeprefix("@").partition(":")
         name = local if server == self._own.server else user_id
-        shown = _INVISIBLE.sub(" ", self._names.get(user_id, "")).strip()[:_LONGEST_NAME] or local
+        shown = _INVISIBLE.sub(" ", self._names.get(user_id, "")).strip()[:_MAX_NAME_LENGTH] or local
         first, _, last = shown.partition(" ")
         return User(id=user_id, name=name, first_name=first, last_name=last.strip())
 
@@ -167,18 +167,18 @@ def display_names(events: Iterable[RoomEvent]) -> dict[str, str]:
     return {event.state_key or "": _text(event.content.get("displayname")) for event in members}
 
 
-def read_invitation(room_id: str, given: _Invitation, own: Identity) -> Invitation:
+def read_invitation(room_id: str, given: _Invitation, own: MatrixIdentity) -> Invitation:
     """Read an invitation; one without a sender has an empty user id."""
     name = inviter = ""
     for event in read_events(given.invite_state.events):
         if event.type == "m.room.member" and event.state_key == own.user_id:
             inviter = event.sender
         elif event.type == "m.room.name":
-            name = _text(event.content.get("name"))[:_LONGEST_NAME]
+            name = _text(event.content.get("name"))[:_MAX_NAME_LENGTH]
     return Invitation(room_id, name, inviter)
 
 
-def read_message(event: RoomEvent, room_id: str, people: People) -> ReceivedMessage | None:
+def read_message(event: RoomEvent, room_id: str, people: RoomMembers) -> ReceivedMessage | None:
     """Read a message; None for anything else, such as an edit."""
     content, relation = event.content, _object(event.content.get("m.relates_to"))
     kind = "m.sticker" if event.type == "m.sticker" else _text(content.get("msgtype"))
@@ -207,10 +207,10 @@ def read_reaction(event: RoomEvent) -> Reaction | None:
     key, message_id = _text(relation.get("key")), _text(relation.get("event_id"))
     if relation.get("rel_type") != "m.annotation" or not key or not message_id:
         return None
-    return Reaction(key[:_LONGEST_NAME], message_id)
+    return Reaction(key[:_MAX_NAME_LENGTH], message_id)
 
 
-def without_address(event: RoomEvent, text: str, own: Identity) -> str | None:
+def without_address(event: RoomEvent, text: str, own: MatrixIdentity) -> str | None:
     """Return a message to the bot without the bot's name; None if the bot is not addressed."""
     names = [own.user_id, own.user_id.partition(":")[0], own.display_name]
     called = "|".join(re.escape(name) for name in names if name)
@@ -227,9 +227,9 @@ def _media(content: dict[str, Any]) -> Media:
     info, url = _object(content.get("info")), _text(content.get("url"))
     size = info.get("size")
     return Media(
-        url=url[:_LONGEST_NAME] if url.startswith("mxc://") else "",
-        name=(_text(content.get("filename")) or _text(content.get("body")))[:_LONGEST_NAME],
-        mime_type=_text(info.get("mimetype"))[:_LONGEST_NAME],
+        url=url[:_MAX_NAME_LENGTH] if url.startswith("mxc://") else "",
+        name=(_text(content.get("filename")) or _text(content.get("body")))[:_MAX_NAME_LENGTH],
+        mime_type=_text(info.get("mimetype"))[:_MAX_NAME_LENGTH],
         size=size if type(size) is int and size >= 0 else None,
     )
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from flyteops.errors import FlyteError
 from flyteops.packs.chatops.message import User
 from flyteops.packs.chatops.permission import Person
-from flyteops.packs.matrix.api import Api
-from flyteops.packs.matrix.content import Text, edit, message, reaction
+from flyteops.packs.matrix.api import MatrixApi
+from flyteops.packs.matrix.content import MessageText, edit, message, reaction
 from flyteops.packs.matrix.room import Rooms
 from flyteops.packs.matrix.timeline import Reaction
 
@@ -17,28 +17,28 @@ LOGGER = logging.getLogger("flyte.matrix")
 APPROVE, REFUSE = "✅", "❌"
 _MEANING = {APPROVE: True, "👍": True, REFUSE: False, "👎": False}
 _TONES = dict.fromkeys([0xFE0F, *range(0x1F3FB, 0x1F400)])
-_MOST_QUESTIONS = 1000
+_MAX_QUESTIONS = 1000
 _USER_ID = re.compile(r"@[a-z0-9._=/+-]+:[a-z0-9.:\[\]-]+")
 
 
-class Voice:
+class MatrixMessenger:
     """The bot's output in Matrix."""
 
-    def __init__(self, api: Api, rooms: Rooms) -> None:
+    def __init__(self, api: MatrixApi, rooms: Rooms) -> None:
         self._api = api
         self._rooms = rooms
         self._questions: OrderedDict[str, str] = OrderedDict()
 
     async def say(self, text: str, channel_id: str, thread: str) -> None:
         """Post a text in a thread, as a notice: other bots do not answer it."""
-        await self._api.send(channel_id, "m.room.message", message(Text(text, is_notice=True), thread=thread))
+        await self._api.send(channel_id, "m.room.message", message(MessageText(text, is_notice=True), thread=thread))
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision, with two reactions to press, and return the id of the question."""
-        asked = message(Text(f"{text}\n{APPROVE} or {REFUSE} work here as well."), thread=thread)
+        asked = message(MessageText(f"{text}\n{APPROVE} or {REFUSE} work here as well."), thread=thread)
         event_id = await self._api.send(channel_id, "m.room.message", asked)
         self._questions[event_id] = question_id
-        if len(self._questions) > _MOST_QUESTIONS:
+        if len(self._questions) > _MAX_QUESTIONS:
             self._questions.popitem(last=False)
         try:
             for key in (APPROVE, REFUSE):
@@ -50,7 +50,7 @@ class Voice:
     async def replace(self, text: str, channel_id: str, timestamp: str) -> None:
         """Post a text in place of an earlier message; reactions to it have no effect any more."""
         self._questions.pop(timestamp, None)
-        await self._api.send(channel_id, "m.room.message", edit(Text(text), timestamp))
+        await self._api.send(channel_id, "m.room.message", edit(MessageText(text), timestamp))
 
     async def channel_names(self, channel_id: str) -> frozenset[str]:
         """Return the addresses of a room."""

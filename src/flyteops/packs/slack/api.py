@@ -29,8 +29,8 @@ addresses."""
 SDK_LOGGER.setLevel(logging.CRITICAL + 1)
 
 _TIMEOUT = 30
-_MOST_RETRIES = 5
-_LONGEST_PAUSE = 60
+_MAX_RETRIES = 5
+_MAX_PAUSE = 60
 _MAX_PAGES = 100
 
 _FOR_THE_MOMENT = {"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
@@ -47,7 +47,7 @@ _FORBIDDEN = {
 }
 
 
-class Identity(msgspec.Struct, frozen=True):
+class SlackIdentity(msgspec.Struct, frozen=True):
     """The identity of a token; `scopes` is None where Slack does not report them."""
 
     team: str
@@ -57,7 +57,7 @@ class Identity(msgspec.Struct, frozen=True):
     scopes: frozenset[str] | None = None
 
 
-class WebApi:
+class SlackApi:
     """Calls the Web API; a refusal raises an error whose message begins with Slack's error code.
 
     `UnavailableError` is for temporary errors, `ForbiddenError` for missing permissions of the
@@ -75,7 +75,7 @@ class WebApi:
             retry_handlers=[
                 AsyncConnectionErrorRetryHandler(max_retry_count=2),
                 AsyncServerErrorRetryHandler(max_retry_count=2),
-                _RateLimitHandler(max_retry_count=_MOST_RETRIES),
+                _RateLimitHandler(max_retry_count=_MAX_RETRIES),
             ],
         )
 
@@ -89,11 +89,11 @@ class WebApi:
             finally:
                 self.client.session = None
 
-    async def identify(self) -> Identity:
+    async def identify(self) -> SlackIdentity:
         """Return the identity of the token."""
         answer = await _answer(self.client.auth_test())
         data, scopes = _data(answer), answer.headers.get("x-oauth-scopes")
-        return Identity(
+        return SlackIdentity(
             team=data.get("team") or "",
             user=data.get("user") or "",
             user_id=data.get("user_id") or "",
@@ -153,7 +153,7 @@ class _RateLimitHandler(AsyncRateLimitErrorRetryHandler):
             return False
         headers: Mapping[str, Any] = {name.lower(): value for name, value in response.headers.items()}
         pause = "".join(headers.get("retry-after", ["1"]))
-        return pause.isdecimal() and int(pause) <= _LONGEST_PAUSE
+        return pause.isdecimal() and int(pause) <= _MAX_PAUSE
 
 
 async def _answer(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:

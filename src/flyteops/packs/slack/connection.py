@@ -10,8 +10,8 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.socket_mode.response import SocketModeResponse
 
 from flyteops.errors import UnavailableError
-from flyteops.packs.slack.api import SDK_LOGGER, WebApi
-from flyteops.retry import Outage, persist
+from flyteops.packs.slack.api import SDK_LOGGER, SlackApi
+from flyteops.retry import FailureLog, retry_call
 
 LOGGER = logging.getLogger("flyte.slack")
 
@@ -21,14 +21,14 @@ Take = Callable[[SocketModeRequest], Awaitable[bool]]
 Pause = Callable[[float], Awaitable[None]]
 
 
-class Connection:
+class SocketModeConnection:
     """Stays connected, and acknowledges each envelope for which `take` returns true."""
 
-    def __init__(self, api: WebApi, take: Take) -> None:
+    def __init__(self, api: SlackApi, take: Take) -> None:
         self._api = api
         self._take = take
         self._answering: set[asyncio.Task[None]] = set()
-        self._outage = Outage("the connection to Slack", LOGGER)
+        self._outage = FailureLog("the connection to Slack", LOGGER)
         self.is_up = False
 
     @property
@@ -45,7 +45,7 @@ class Connection:
         old: _Socket | None = None
         try:
             while True:
-                new = await persist(self._connect, pause=pause, outage=self._outage)
+                new = await retry_call(self._connect, pause=pause, outage=self._outage)
                 if old is not None:
                     await old.leave()
                 old, self.is_up = new, True

@@ -8,7 +8,7 @@ from typing import Any
 from flyteops.errors import FlyteError, ForbiddenError, NotFoundError, UnavailableError
 from flyteops.packs.chatops.cache import Cache
 from flyteops.packs.chatops.message import Channel, User
-from flyteops.packs.slack.api import WebApi
+from flyteops.packs.slack.api import SlackApi
 
 LOGGER = logging.getLogger("flyte.slack")
 
@@ -25,7 +25,7 @@ class Directory:
     `renew_channels` is the number of seconds for which the list of channels is valid.
     """
 
-    def __init__(self, api: WebApi, renew_channels: float, now: Callable[[], float]) -> None:
+    def __init__(self, api: SlackApi, renew_channels: float, now: Callable[[], float]) -> None:
         self._api = api
         self._renew_channels = renew_channels
         self._users: Cache[User] = Cache(USERS_KEPT, now)

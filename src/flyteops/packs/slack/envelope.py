@@ -16,7 +16,7 @@ from flyteops.packs.chatops.message import (
     ReceivedMessage,
     User,
 )
-from flyteops.packs.slack.api import Identity
+from flyteops.packs.slack.api import SlackIdentity
 from flyteops.packs.slack.readable import objects, readable
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class SlashCommand(msgspec.Struct, frozen=True, rename="camel"):
     text: str
 
 
-class Occurrence(msgspec.Struct, frozen=True, eq=False):
+class PendingEvent(msgspec.Struct, frozen=True, eq=False):
     """Something that happened: its payload is made once its people are known.
 
     Equal keys mean the same occurrence.
@@ -164,7 +164,7 @@ class _Slash(msgspec.Struct):
     trigger_id: str = ""
 
 
-def occurrences(kind: str, envelope_id: str, payload: dict[str, Any], own: Identity | None) -> Iterator[Occurrence]:
+def parse_events(kind: str, envelope_id: str, payload: dict[str, Any], own: SlackIdentity | None) -> Iterator[PendingEvent]:
     """Read an envelope; most hold one occurrence, and many hold none for flows.
 
     Messages and actions of the app itself are left out, unless `own` is None. Raise
@@ -179,7 +179,7 @@ def occurrences(kind: str, envelope_id: str, payload: dict[str, Any], own: Ident
             yield _of_slash(_read(payload, _Slash), envelope_id)
 
 
-def _of_event(event: dict[str, Any], own: Identity | None) -> Iterator[Occurrence]:
+def _of_event(event: dict[str, Any], own: SlackIdentity | None) -> Iterator[PendingEvent]:
     match event.get("type"):
         case "message" if event.get("subtype") in ("message_changed", "message_deleted"):
             yield from _of_news(_read(event, _News), own)
@@ -193,18 +193,18 @@ def _of_event(event: dict[str, Any], own: Identity | None) -> Iterator[Occurrenc
                 yield _of_reaction(reaction)
 
 
-def _is_own(message: _Message, own: Identity | None) -> bool:
+def _is_own(message: _Message, own: SlackIdentity | None) -> bool:
     return own is not None and (message.user == own.user_id or bool(own.bot_id and message.bot_id == own.bot_id))
 
 
-def _of_message(message: _Message, event: dict[str, Any]) -> Occurrence:
+def _of_message(message: _Message, event: dict[str, Any]) -> PendingEvent:
     # A channel and a timestamp identify one message, also if it arrives a second time as a mention
     # of the app.
     bot = message.bot
     text = readable(event, whole=bot is not None)
     blocks = message.blocks if message.bot_id else None  # those of a person's message are its text once more
     parts = [objects(each) or msgspec.UNSET for each in (message.attachments, blocks, message.files)]
-    return Occurrence(
+    return PendingEvent(
         f"message.{message.channel}.{message.ts}",
         message.channel,
         (message.user or "",),
@@ -223,7 +223,7 @@ def _of_message(message: _Message, event: dict[str, Any]) -> Occurrence:
     )
 
 
-def _of_news(news: _News, own: Identity | None) -> Iterator[Occurrence]:
+def _of_news(news: _News, own: SlackIdentity | None) -> Iterator[PendingEvent]:
     """Read that a message was changed or deleted.
 
     Previews that Slack adds to links later change nothing.
@@ -246,12 +246,12 @@ def _of_news(news: _News, own: Identity | None) -> Iterator[Occurrence]:
 
     what = "deleted" if is_deleted else "edited"
     key = f"{what}.{news.channel}.{before.ts}.{news.event_ts or news.ts}"
-    yield Occurrence(key, news.channel, (before.user or "",), payload)
+    yield PendingEvent(key, news.channel, (before.user or "",), payload)
 
 
-def _of_reaction(reaction: _Reaction) -> Occurrence:
+def _of_reaction(reaction: _Reaction) -> PendingEvent:
     item = reaction.item
-    return Occurrence(
+    return PendingEvent(
         f"reaction.{item.channel}.{item.ts}.{reaction.user}.{reaction.event_ts}",
         item.channel,
         (reaction.user, reaction.item_user or ""),
@@ -265,7 +265,7 @@ def _of_reaction(reaction: _Reaction) -> Occurrence:
     )
 
 
-def _of_interaction(interaction: _Interaction, envelope_id: str) -> Iterator[Occurrence]:
+def _of_interaction(interaction: _Interaction, envelope_id: str) -> Iterator[PendingEvent]:
     container = interaction.container or _Container()
     message = interaction.message or interaction.original_message or _Posted()
     channel_id = interaction.channel.id if interaction.channel else container.channel_id
@@ -274,7 +274,7 @@ def _of_interaction(interaction: _Interaction, envelope_id: str) -> Iterator[Occ
     for action in interaction.actions:
         action_id, block_id = action.action_id or action.name, action.block_id or interaction.callback_id
         made_at = action.action_ts or interaction.action_ts or envelope_id
-        yield Occurrence(
+        yield PendingEvent(
             f"button.{channel_id}.{timestamp}.{interaction.user.id}.{made_at}.{action_id}"[:255],
             channel_id,
             (interaction.user.id,),
@@ -286,8 +286,8 @@ def _pressed_by(pressed: ButtonPressed, people: Sequence[User]) -> ButtonPressed
     return msgspec.structs.replace(pressed, user=people[0])
 
 
-def _of_slash(slash: _Slash, envelope_id: str) -> Occurrence:
-    return Occurrence(
+def _of_slash(slash: _Slash, envelope_id: str) -> PendingEvent:
+    return PendingEvent(
         f"slash.{slash.trigger_id or envelope_id}"[:255],
         slash.channel_id,
         (slash.user_id,),

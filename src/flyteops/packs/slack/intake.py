@@ -13,7 +13,7 @@ import msgspec
 
 from flyteops.errors import FlyteError, InputError
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import Occurrence
+from flyteops.packs.slack.envelope import PendingEvent
 from flyteops.packs.slack.spool import Spool, Spooled
 
 LOGGER = logging.getLogger("flyte.slack")
@@ -21,13 +21,13 @@ LOGGER = logging.getLogger("flyte.slack")
 ACKNOWLEDGE_WITHIN = 2.0
 """Seconds that Flyte has before an occurrence is acknowledged to Slack, which waits for three."""
 
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
 _REMEMBERED = 5000
 
 Send = Callable[[msgspec.Struct, str], Awaitable[None]]
 
 
-class Intake:
+class Deduplicator:
     """Passes occurrences on by `send`, which gets a payload and the key of the occurrence."""
 
     def __init__(self, directory: Directory, send: Send, spool: Spool | None = None) -> None:
@@ -38,7 +38,7 @@ class Intake:
         self._under_way: set[asyncio.Task[bool]] = set()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def take(self, occurrence: Occurrence, spooled: Spooled | None = None) -> bool:
+    async def take(self, occurrence: PendingEvent, spooled: Spooled | None = None) -> bool:
         """Pass an occurrence on.
 
         Return when Flyte has it, or soon in any case, so that it can be acknowledged to Slack.
@@ -48,7 +48,7 @@ class Intake:
         """
         handing = self._seen.get(occurrence.key)
         if handing is None:
-            if len(self._under_way) >= _MOST_AT_ONCE:
+            if len(self._under_way) >= _MAX_AT_ONCE:
                 return False
             handing = self._begin(occurrence)
         await asyncio.wait({handing}, timeout=ACKNOWLEDGE_WITHIN)
@@ -59,7 +59,7 @@ class Intake:
             self._settle(occurrence.key, handing)
         return is_safe
 
-    def resume(self, occurrence: Occurrence) -> None:
+    def resume(self, occurrence: PendingEvent) -> None:
         """Pass on an occurrence that an earlier run wrote to disk."""
         if occurrence.key not in self._seen:
             self._begin(occurrence)
@@ -69,7 +69,7 @@ class Intake:
         if self._under_way:
             await asyncio.wait(set(self._under_way))
 
-    def _begin(self, occurrence: Occurrence) -> asyncio.Task[bool]:
+    def _begin(self, occurrence: PendingEvent) -> asyncio.Task[bool]:
         handing = asyncio.create_task(self._hand_on(occurrence))
         self._under_way.add(handing)
         handing.add_done_callback(self._under_way.discard)
@@ -84,7 +84,7 @@ class Intake:
         if self._spool is not None and not handed.cancelled() and handed.exception() is None and handed.result():
             self._spool.remove(key)
 
-    async def _hand_on(self, occurrence: Occurrence) -> bool:
+    async def _hand_on(self, occurrence: PendingEvent) -> bool:
         """Send an occurrence; return whether it need not be tried again, even by a later run."""
         turn = self._turns.setdefault(occurrence.channel_id, asyncio.Lock())
         async with turn:

@@ -18,7 +18,7 @@ _MARKED_UP = ("mrkdwn", "markdown")
 _ATTACHED = frozenset(["author_name", "fallback", "footer", "pretext", "text", "title"])
 
 
-def quiet(text: str, *, links_names: bool = False) -> str:
+def escape_mentions(text: str, *, links_names: bool = False) -> str:
     """Return a text with mentions of groups shown as they are written; `<!date^…>` stays.
 
     With `links_names`, Slack makes a mention of `@channel` too: an invisible character is put after
@@ -28,24 +28,24 @@ def quiet(text: str, *, links_names: bool = False) -> str:
     return _NAMES.sub(f"@{_JOINER}", shown) if links_names else shown
 
 
-def quiet_blocks(value: Any) -> Any:  # noqa: ANN401 - JSON of Slack's
+def escape_blocks(value: Any) -> Any:  # noqa: ANN401 - JSON of Slack's
     """Return blocks with quiet texts: those with markup, in which Slack finds names by itself.
 
     The rest is unchanged. Elements of rich text that mention groups become texts.
     """
     if isinstance(value, list):
-        return [quiet_blocks(item) for item in value]
+        return [escape_blocks(item) for item in value]
     if not isinstance(value, dict):
         return value
     if value.get("type") in _MENTIONS:
         return {"type": "text", "text": f"@{value.get(_MENTIONS[value['type']], '')}"}
-    quieted = {key: quiet_blocks(item) for key, item in value.items()}
+    quieted = {key: escape_blocks(item) for key, item in value.items()}
     if value.get("type") in _MARKED_UP and isinstance(value.get("text"), str):
-        quieted["text"] = quiet(value["text"], links_names=not value.get("verbatim"))
+        quieted["text"] = escape_mentions(value["text"], links_names=not value.get("verbatim"))
     return quieted
 
 
-def quiet_attachments(attachments: list[dict[str, Any]], *, links_names: bool = False) -> list[dict[str, Any]]:
+def escape_attachments(attachments: list[dict[str, Any]], *, links_names: bool = False) -> list[dict[str, Any]]:
     """Return attachments with quiet texts, titles, fields and blocks."""
     return [_quiet_attachment(attachment, links_names=links_names) for attachment in attachments]
 
@@ -54,11 +54,11 @@ def _quiet_attachment(attachment: dict[str, Any], *, links_names: bool) -> dict[
     quieted = dict(attachment)
     for key, item in attachment.items():
         if key in _ATTACHED and isinstance(item, str):
-            quieted[key] = quiet(item, links_names=links_names)
+            quieted[key] = escape_mentions(item, links_names=links_names)
         elif key == "fields" and isinstance(item, list):
             quieted[key] = [_quiet_field(each, links_names=links_names) for each in item]
         elif key == "blocks":
-            quieted[key] = quiet_blocks(item)
+            quieted[key] = escape_blocks(item)
     return quieted
 
 
@@ -66,4 +66,4 @@ def _quiet_field(field: object, *, links_names: bool) -> object:
     if not isinstance(field, dict):
         return field
     texts = {key: field[key] for key in ("title", "value") if isinstance(field.get(key), str)}
-    return {**field, **{key: quiet(text, links_names=links_names) for key, text in texts.items()}}
+    return {**field, **{key: escape_mentions(text, links_names=links_names) for key, text in texts.items()}}

@@ -27,27 +27,27 @@ from flyteops.packs.chatops.message import (
     UpdateMessage,
 )
 from flyteops.packs.chatops.service import ChatOps
-from flyteops.packs.slack.api import API_URL, Identity, WebApi
-from flyteops.packs.slack.connection import Connection
+from flyteops.packs.slack.api import API_URL, SlackApi, SlackIdentity
+from flyteops.packs.slack.connection import SocketModeConnection
 from flyteops.packs.slack.directory import Directory
-from flyteops.packs.slack.envelope import Occurrence, SlashCommand, occurrences
-from flyteops.packs.slack.intake import Intake
-from flyteops.packs.slack.markup import quiet, quiet_attachments, quiet_blocks
+from flyteops.packs.slack.envelope import PendingEvent, SlashCommand, parse_events
+from flyteops.packs.slack.intake import Deduplicator
+from flyteops.packs.slack.markup import escape_attachments, escape_blocks, escape_mentions
 from flyteops.packs.slack.spool import Spool, Spooled, default_folder
-from flyteops.packs.slack.voice import Voice, decision, person, said
-from flyteops.retry import Outage, persist
+from flyteops.packs.slack.voice import SlackMessenger, chat_message_of, decision, person
+from flyteops.retry import FailureLog, retry_call
 from flyteops.sdk import EventType, Pack, Reader
 from flyteops.sdk.environment import flag, token
 
 LOGGER = logging.getLogger("flyte.slack")
 
-LONGEST_TEXT = 40_000
+MAX_TEXT_LENGTH = 40_000
 """Maximum number of characters of a message that Slack keeps."""
 
 NEEDED_SCOPES = frozenset({"chat:write", "users:read", "channels:read"})
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class SlackSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The credentials for a workspace; without an app token there are commands, but no events."""
 
     token: str = ""
@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings(api_url={self.api_url!r})"
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> "Settings":
+    def read(cls, environ: Mapping[str, str]) -> "SlackSettings":
         """Read the variables; raise `SettingsError` with every fault at once."""
         reader = Reader(environ)
         settings = cls(
@@ -78,9 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def create(environ: Mapping[str, str]) -> Pack:
     """Make the pack; its settings are on its page."""
-    settings = Settings.read(environ)
+    settings = SlackSettings.read(environ)
     pack = Pack("Slack", poll_interval=1.0)
-    api = WebApi(settings.token, settings.app_token, settings.api_url)
+    api = SlackApi(settings.token, settings.app_token, settings.api_url)
     directory = Directory(api, settings.renew_channels, lambda: pack.clock().monotonic())
     declare_commands(pack, Slack(api, directory))
     _Listener(pack, api, directory, settings, environ)
@@ -90,7 +90,7 @@ def create(environ: Mapping[str, str]) -> Pack:
 class Slack:
     """A workspace as seen by flows."""
 
-    def __init__(self, api: WebApi, directory: Directory) -> None:
+    def __init__(self, api: SlackApi, directory: Directory) -> None:
         self._api = api
         self._directory = directory
 
@@ -99,7 +99,7 @@ class Slack:
 
         One that is too long for Slack is cut, with a note.
         """
-        shown = text if markup else quiet(text)
+        shown = text if markup else escape_mentions(text)
         answer = await self._api.post(channel=channel_id, text=_cut(shown), **({"thread_ts": thread} if thread else {}))
         return str(answer.get("ts") or "")
 
@@ -113,8 +113,8 @@ class Slack:
         text, attachments, blocks = asked.message or "", asked.attachments or [], asked.blocks or []
         if not asked.markup:
             # Slack finds names in the new text of a message, unlike in a new message.
-            text, blocks = quiet(text, links_names=True), quiet_blocks(blocks)
-            attachments = quiet_attachments(attachments, links_names=True)
+            text, blocks = escape_mentions(text, links_names=True), escape_blocks(blocks)
+            attachments = escape_attachments(attachments, links_names=True)
         await self._api.update(
             channel=asked.channel_id, ts=asked.timestamp, text=_cut(text), attachments=attachments, blocks=blocks
         )
@@ -127,20 +127,22 @@ class Slack:
 class _Listener:
     """Sends the events of a workspace to Flyte."""
 
-    def __init__(self, pack: Pack, api: WebApi, directory: Directory, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, pack: Pack, api: SlackApi, directory: Directory, settings: SlackSettings, environ: Mapping[str, str]
+    ) -> None:
         self._pack = pack
         self._api = api
         self._settings = settings
         self._environ = environ
         kinds = (ReceivedMessage, MessageEdited, MessageDeleted, ReactionAdded, ButtonPressed, SlashCommand)
         self._events: dict[type, EventType[Any]] = {kind: pack.event(kind.__name__, kind) for kind in kinds}
-        self._ops = ChatOps(pack, Voice(api, directory))
+        self._ops = ChatOps(pack, SlackMessenger(api, directory))
         self._directory = directory
         self._spool: Spool | None = None
-        self._intake = Intake(directory, self._send)
-        self._connection = Connection(api, self._take)
-        self._outage = Outage("Slack", LOGGER)
-        self._identity: Identity | None = None
+        self._intake = Deduplicator(directory, self._send)
+        self._connection = SocketModeConnection(api, self._take)
+        self._outage = FailureLog("Slack", LOGGER)
+        self._identity: SlackIdentity | None = None
         self._is_running = False
         pack.task(self.listen)
         pack.check("Slack")(self.check)
@@ -151,7 +153,7 @@ class _Listener:
         pause = self._pack.clock().back_off
         async with self._api.session():
             with _naming("FLYTE_SLACK_TOKEN"):
-                self._identity = await persist(self._api.identify, pause=pause, outage=self._outage)
+                self._identity = await retry_call(self._api.identify, pause=pause, outage=self._outage)
             LOGGER.info("%s", _greeting(self._identity))
             if self._settings.app_token is None:
                 LOGGER.warning("commands work, but no events are received from Slack: set FLYTE_SLACK_APP_TOKEN")
@@ -175,7 +177,7 @@ class _Listener:
             raise UnavailableError(self._connection.trouble)
         return _greeting(identity)
 
-    async def _try(self) -> Identity:
+    async def _try(self) -> SlackIdentity:
         with _naming("FLYTE_SLACK_TOKEN"):
             identity = await self._api.identify()
         missing = NEEDED_SCOPES - (NEEDED_SCOPES if identity.scopes is None else identity.scopes)
@@ -187,7 +189,7 @@ class _Listener:
                 await self._api.open_socket()
         return identity
 
-    def _open_spool(self, identity: Identity) -> None:
+    def _open_spool(self, identity: SlackIdentity) -> None:
         folder = self._settings.spool
         if folder is msgspec.UNSET:
             folder = default_folder(self._environ, f"{identity.team} {identity.user_id}")
@@ -195,7 +197,7 @@ class _Listener:
             LOGGER.info("events from Slack are lost if this pack is killed while Flyte is unavailable: set FLYTE_SLACK_SPOOL")
         else:
             self._spool = Spool(folder)
-            self._intake = Intake(self._directory, self._send, self._spool)
+            self._intake = Deduplicator(self._directory, self._send, self._spool)
 
     def _resume(self) -> None:
         """Continue with the occurrences that an earlier run acknowledged, before anything new."""
@@ -214,10 +216,10 @@ class _Listener:
             taken.append(await self._intake.take(occurrence, spooled))
         return all(taken)
 
-    def _read(self, kind: str, envelope_id: str, payload: dict[str, Any]) -> list[Occurrence]:
+    def _read(self, kind: str, envelope_id: str, payload: dict[str, Any]) -> list[PendingEvent]:
         own = None if self._settings.own_messages else self._identity
         try:
-            return list(occurrences(kind, envelope_id, payload, own))
+            return list(parse_events(kind, envelope_id, payload, own))
         except (msgspec.ValidationError, AttributeError) as error:
             LOGGER.warning("Slack sent something that this pack cannot read (%s): %s", kind, error)
             return []
@@ -229,7 +231,7 @@ class _Listener:
             await self._ops.answer(payload.value, person(payload.user), place, is_yes=is_yes)
             return
         await self._pack.send(self._events[type(payload)](payload), key=key)
-        heard = said(payload, key, "" if self._identity is None else self._identity.user_id)
+        heard = chat_message_of(payload, key, "" if self._identity is None else self._identity.user_id)
         if heard is not None:
             await self._ops.hear(heard)
 
@@ -244,8 +246,8 @@ def _rich(asked: SendRichMessage) -> dict[str, Any]:
     links_names = bool(asked.link_names) or (asked.parse or "") not in ("", "none")
     attachments, blocks = asked.attachments, asked.blocks
     if not asked.markup:
-        text, blocks = quiet(text, links_names=links_names), quiet_blocks(blocks)
-        attachments = quiet_attachments(attachments or [], links_names=links_names)
+        text, blocks = escape_mentions(text, links_names=links_names), escape_blocks(blocks)
+        attachments = escape_attachments(attachments or [], links_names=links_names)
     message: dict[str, Any] = {
         "channel": asked.channel or "",
         "text": _cut(text),
@@ -265,13 +267,13 @@ def _rich(asked: SendRichMessage) -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
-    if len(text) <= LONGEST_TEXT:
+    if len(text) <= MAX_TEXT_LENGTH:
         return text
-    note = f"\n[cut: the first {LONGEST_TEXT} of {len(text)} characters]"
-    return text[: LONGEST_TEXT - len(note)] + note
+    note = f"\n[cut: the first {MAX_TEXT_LENGTH} of {len(text)} characters]"
+    return text[: MAX_TEXT_LENGTH - len(note)] + note
 
 
-def _greeting(identity: Identity) -> str:
+def _greeting(identity: SlackIdentity) -> str:
     return f"connected to {identity.team or 'Slack'} as {identity.user or identity.user_id}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 _DEEPEST = 20
-_MOST_LINES = 500
+_MAX_LINES = 500
 _NO_FALLBACK = "[no preview available]"
 _MARKS = {"user": ("<@", "user_id", ">"), "channel": ("<#", "channel_id", ">"), "usergroup": ("<!subteam^", "usergroup_id", ">")}
 
@@ -21,7 +21,7 @@ def readable(message: dict[str, Any], *, whole: bool = False) -> str:
     for attachment in objects(message.get("attachments")):
         shown += _attachment_lines(attachment, shown)
     shown += (_file_line(file) for file in objects(message.get("files")))
-    lines = [line for line in shown if line.strip()][:_MOST_LINES]
+    lines = [line for line in shown if line.strip()][:_MAX_LINES]
     return "\n".join(lines) if lines else text
 
 

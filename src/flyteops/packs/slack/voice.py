@@ -7,25 +7,25 @@ from typing import Any
 import msgspec
 
 from flyteops.errors import FlyteError
-from flyteops.packs.chatops.desk import Said
+from flyteops.packs.chatops.desk import ChatMessage
 from flyteops.packs.chatops.message import ButtonPressed, ReceivedMessage, User
 from flyteops.packs.chatops.permission import Person
 from flyteops.packs.chatops.typed import without_gap
-from flyteops.packs.slack.api import WebApi
+from flyteops.packs.slack.api import SlackApi
 from flyteops.packs.slack.directory import Directory
 from flyteops.packs.slack.envelope import SlashCommand
-from flyteops.packs.slack.markup import quiet
+from flyteops.packs.slack.markup import escape_mentions
 
 APPROVE, REFUSE = "flyte.approve", "flyte.refuse"
 
 _MARKUP = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
-_LONGEST_SECTION = 3000
+_MAX_SECTION_LENGTH = 3000
 
 
-class Voice:
+class SlackMessenger:
     """The bot's output in Slack."""
 
-    def __init__(self, api: WebApi, directory: Directory) -> None:
+    def __init__(self, api: SlackApi, directory: Directory) -> None:
         self._api = api
         self._directory = directory
 
@@ -35,7 +35,7 @@ class Voice:
 
     async def ask(self, text: str, channel_id: str, thread: str, question_id: str) -> str:
         """Ask for a decision with two buttons, and return the timestamp of the question."""
-        section = {"type": "section", "text": {"type": "mrkdwn", "text": _shown(text)[:_LONGEST_SECTION]}}
+        section = {"type": "section", "text": {"type": "mrkdwn", "text": _shown(text)[:_MAX_SECTION_LENGTH]}}
         buttons = [_button("Approve", APPROVE, question_id, "primary"), _button("Refuse", REFUSE, question_id, "danger")]
         return await self._post(text, channel_id, thread, blocks=[section, {"type": "actions", "elements": buttons}])
 
@@ -57,17 +57,17 @@ class Voice:
         return str(answer.get("ts") or "")
 
 
-def said(payload: msgspec.Struct, key: str, own_id: str) -> Said | None:
+def chat_message_of(payload: msgspec.Struct, key: str, own_id: str) -> ChatMessage | None:
     """Return a message of a user other than the app: in a channel, or as a slash command."""
     if isinstance(payload, SlashCommand):
-        return Said(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
+        return ChatMessage(plain(payload.text), person(payload.user), payload.channel_id, "", "", key, is_addressed=True)
     if not isinstance(payload, ReceivedMessage) or payload.user.id == own_id or payload.user.id.startswith("B"):
         return None  # bots and webhooks without a user give no commands
     text = without_gap(payload.message)
     to_us = re.sub(rf"^<@{re.escape(own_id)}(\|[^<>]*)?>[\s:,]*", "", text) if own_id else text
     is_addressed = to_us != text or payload.channel_id.startswith("D")
     place = (payload.channel_id, payload.timestamp, payload.thread_timestamp)
-    return Said(plain(to_us), person(payload.user), *place, key, is_addressed=is_addressed)
+    return ChatMessage(plain(to_us), person(payload.user), *place, key, is_addressed=is_addressed)
 
 
 def decision(payload: msgspec.Struct) -> bool | None:
@@ -100,7 +100,7 @@ def plain(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return quiet(escape(text, quote=False), links_names=True)
+    return escape_mentions(escape(text, quote=False), links_names=True)
 
 
 def _button(label: str, action_id: str, value: str, style: str) -> dict[str, Any]:

@@ -24,12 +24,12 @@ from flyteops.model import PackDeclaration, pack_id
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.coercion import read
 from flyteops.sdk.event import Event
-from flyteops.sdk.testing.work import Desk, Work
+from flyteops.sdk.testing.work import ActionQueue, QueuedAction
 from flyteops.timeformat import format_timestamp
 
-LONGEST_WAIT = 60.0
-MOST_ACTIONS = 100
-LONGEST_KEY = 255
+MAX_WAIT = 60.0
+MAX_ACTIONS = 100
+MAX_KEY_LENGTH = 255
 
 Disturbance = httpx2.Response | Exception | asyncio.Event
 
@@ -75,7 +75,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.failed: set[str] = set()
         self._known: dict[str, str] = {}
         self._answered: dict[tuple[str, str], httpx2.Response] = {}
-        self._desk = Desk(self.clock)
+        self._desk = ActionQueue(self.clock)
         self._disturbances: deque[tuple[str, str, Disturbance]] = deque()
 
     @property
@@ -98,7 +98,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
         With a `timeout` in seconds it has a lease, and is handed out `attempts` times at most.
         """
-        return self._desk.offer(Work(command, command_input, pack, timeout, attempts))
+        return self._desk.offer(QueuedAction(command, command_input, pack, timeout, attempts))
 
     def fail(
         self, times: int = 1, *, status: int = 503, on: str = "", pack: str = "", headers: dict[str, str] | None = None
@@ -272,15 +272,15 @@ class FakeServer(httpx2.AsyncBaseTransport):
     async def _take(self, path: str, known_as: str, query: httpx2.QueryParams) -> httpx2.Response:
         wait, most = _read_take(query)
         name = query.get("actionName") or query.get("commandName")
-        found = await self._desk.take(lambda: self._sender(known_as), name or None, most or 1, min(wait, LONGEST_WAIT))
+        found = await self._desk.take(lambda: self._sender(known_as), name or None, most or 1, min(wait, MAX_WAIT))
         if not found:
             return httpx2.Response(204)
         taken = [_handed_out(path, work) for work in found]
         return _json(200, taken[0] if most is None else {"actions": taken})
 
     def _accept(self, path: str, sender: str, event: Event, key: str | None) -> httpx2.Response:
-        if key is not None and (not key.strip() or len(key) > LONGEST_KEY or not key.isascii()):
-            message = f"must be 1 to {LONGEST_KEY} ASCII characters"
+        if key is not None and (not key.strip() or len(key) > MAX_KEY_LENGTH or not key.isascii()):
+            message = f"must be 1 to {MAX_KEY_LENGTH} ASCII characters"
             raise InputError(f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)])
         if key is not None and (sender, key) in self._answered:
             return self._answered[sender, key]
@@ -296,7 +296,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
         return format_timestamp(self.clock.now())
 
 
-def _handed_out(path: str, work: Work) -> dict[str, Any]:
+def _handed_out(path: str, work: QueuedAction) -> dict[str, Any]:
     base, place = path.partition("/v1/")[0], f"{path}/actions/{work.id}"
     view: dict[str, Any] = {"command": work.command, "input": work.input}
     if work.timeout is None:
@@ -315,8 +315,8 @@ def _read_take(query: httpx2.QueryParams) -> tuple[float, int | None]:
     wait, most, problems = query.get("wait") or "0", query.get("max") or None, []
     if not wait.replace(".", "", 1).isdecimal():
         problems.append(Problem("wait", "must be a number of seconds, such as 30 or 0.5"))
-    if most is not None and not (most.isdecimal() and 1 <= int(most) <= MOST_ACTIONS):
-        problems.append(Problem("max", f"must be a whole number from 1 to {MOST_ACTIONS}"))
+    if most is not None and not (most.isdecimal() and 1 <= int(most) <= MAX_ACTIONS):
+        problems.append(Problem("max", f"must be a whole number from 1 to {MAX_ACTIONS}"))
     if problems:
         raise InputError("The query is not valid.", problems=problems)
     return float(wait), None if most is None else int(most)

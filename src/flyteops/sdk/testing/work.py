@@ -14,7 +14,7 @@ from flyteops.sdk.clock import Clock
 from flyteops.sdk.event import Event
 
 
-class Work(msgspec.Struct, eq=False):
+class QueuedAction(msgspec.Struct, eq=False):
     """An action for a pack; `pack` is a name, None for any.
 
     Without a time limit it is handed out once and never lost.
@@ -44,19 +44,19 @@ class Work(msgspec.Struct, eq=False):
         return self.leases.index(lease) + 1
 
 
-class Desk:
+class ActionQueue:
     """All actions for packs, oldest first; `results` holds their results."""
 
     def __init__(self, clock: Clock) -> None:
         self.results: dict[str, Event] = {}
         self._clock = clock
-        self._work: dict[str, Work] = {}
-        self._waiting: deque[Work] = deque()
+        self._work: dict[str, QueuedAction] = {}
+        self._waiting: deque[QueuedAction] = deque()
         self._news = asyncio.Event()
         self._is_open = True
         self._numbers = count(1)
 
-    def offer(self, work: Work) -> str:
+    def offer(self, work: QueuedAction) -> str:
         """Queue an action for a pack, and return its id."""
         if not work.id:
             work.id = f"action{next(self._numbers)}"
@@ -75,7 +75,7 @@ class Desk:
         self._is_open = False
         self.tell()
 
-    async def take(self, pack: Callable[[], str], command: str | None, most: int, wait: float) -> list[Work]:
+    async def take(self, pack: Callable[[], str], command: str | None, most: int, wait: float) -> list[QueuedAction]:
         """Hand out the oldest actions, as soon as there are any, within so many seconds.
 
         `pack` raises for a lost registration.
@@ -113,7 +113,7 @@ class Desk:
         work.expires_at = self._clock.monotonic() + (work.timeout or 0)
         return work.timeout is not None
 
-    def _claim(self, pack: str, command: str | None, most: int) -> list[Work]:
+    def _claim(self, pack: str, command: str | None, most: int) -> list[QueuedAction]:
         self._expire()
         fitting = [each for each in self._waiting if each.pack in (None, pack) and command in (None, each.command)][:most]
         for work in fitting:
@@ -137,10 +137,10 @@ class Desk:
     def _until_lost(self) -> list[float]:
         return [work.expires_at - self._clock.monotonic() for work in self._leased()]
 
-    def _leased(self) -> list[Work]:
+    def _leased(self) -> list[QueuedAction]:
         return [work for work in self._work.values() if work.is_pending and work.timeout is not None]
 
-    def _find(self, action_id: str, pack: str) -> Work:
+    def _find(self, action_id: str, pack: str) -> QueuedAction:
         self._expire()
         if action_id not in self._work:
             message = f"There is no action {action_id!r}."
@@ -151,7 +151,7 @@ class Desk:
             raise ConflictError(message)
         return work
 
-    def _expect_pending(self, work: Work) -> None:
+    def _expect_pending(self, work: QueuedAction) -> None:
         if not work.is_pending:
             message = f"Action {work.id!r} is not PENDING."
             raise ConflictError(message)

@@ -37,10 +37,10 @@ NOTHING = "0" * 64
 
 KEY = re.compile(r"[0-9]{12}")
 
-LONGEST_TEXT = 65_536
+MAX_TEXT_LENGTH = 65_536
 """The maximum number of bytes of a value in an entry; longer values have a hash as well."""
 
-LONGEST_WORD = 1_000
+MAX_WORD_LENGTH = 1_000
 """The maximum number of characters of a name, a description or a content type."""
 
 ResourceKind = Literal["flow", "datastore", "pack", "token", "hook", "action", "log"]
@@ -107,12 +107,12 @@ class ResourceState(AuditRecord, frozen=True, kw_only=True):
     @classmethod
     def of(cls, content_type: str, value: bytes, description: str = "") -> Self:
         """Return the state of a resource with this value."""
-        is_cut = len(value) > LONGEST_TEXT
+        is_cut = len(value) > MAX_TEXT_LENGTH
         return cls(
             content_type=bounded(content_type),
             sha256=sha256(value).hexdigest(),
             size=len(value),
-            text=_text(value[:LONGEST_TEXT], is_cut=is_cut),
+            text=_text(value[:MAX_TEXT_LENGTH], is_cut=is_cut),
             is_cut=is_cut,
             description=bounded(description),
         )
@@ -137,7 +137,7 @@ def bounded(text: str) -> str:
 
     Different long texts give different results.
     """
-    return text if len(text) <= LONGEST_WORD else f"{text[:LONGEST_WORD]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
+    return text if len(text) <= MAX_WORD_LENGTH else f"{text[:MAX_WORD_LENGTH]}… (SHA-256 {sha256(text.encode()).hexdigest()})"
 
 
 UNREADABLE = ResourceState.of("application/json", b"null")

@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from flyteops.document import decode_json, mended_json, parse_json
+from flyteops.document import decode_json, parse_json, repair_json
 from flyteops.errors import InputError
-from flyteops.model import Json
+from flyteops.model import JsonValue
 from flyteops.service.hook.signing import HookRequest
 
 CHARSETS = frozenset(["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "utf-16"])
@@ -53,7 +53,7 @@ class Content(msgspec.Struct, frozen=True):
     """The body: its media type, its value, and its JSON text, lossless also for large numbers."""
 
     media_type: str
-    value: Json
+    value: JsonValue
     text: msgspec.Raw
 
 
@@ -84,7 +84,7 @@ def _xml_charset(body: bytes) -> Mapping[str, str]:
 
 
 def _json_lines(media_type: str, text: bytes) -> Content:
-    values: list[Json] = []
+    values: list[JsonValue] = []
     texts: list[bytes] = []
     for number, line in enumerate(text.split(b"\n"), 1):
         stripped = line.strip(b" \t\r\x1e")  # RFC 7464 has a record separator before each text
@@ -120,7 +120,7 @@ def _utf8(body: bytes, parameters: Mapping[str, str]) -> bytes:
 
 
 def _json(media_type: str, text: bytes) -> Content:
-    text = mended_json(text) if b"\\u" in text else text
+    text = repair_json(text) if b"\\u" in text else text
     return Content(media_type, parse_json(text).value, msgspec.Raw(text))
 
 
@@ -137,7 +137,7 @@ def _form(body: bytes, parameters: Mapping[str, str]) -> Content:
     return Content(FORM, fields, msgspec.Raw(msgspec.json.encode(fields)))
 
 
-def field_at(value: Json, path: str) -> str | None:
+def field_at(value: JsonValue, path: str) -> str | None:
     """Return the text or whole number at a path such as `event.id`, None if there is none."""
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -146,19 +146,19 @@ def field_at(value: Json, path: str) -> str | None:
     return str(value) or None
 
 
-def collect_fields(text: str) -> dict[str, Json]:
+def collect_fields(text: str) -> dict[str, JsonValue]:
     """Return the fields of a form or query: a text each, or a list for those of the same name."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
     except ValueError as error:
         raise InputError(f"The form or query is not UTF-8 text, or has more than {MOST_FIELDS} fields.") from error
-    fields: dict[str, Json] = {}
+    fields: dict[str, JsonValue] = {}
     for name, value in pairs:
         fields[name] = value if name not in fields else [*_list(fields[name]), value]
     return fields
 
 
-def _list(value: Json) -> list[Json]:
+def _list(value: JsonValue) -> list[JsonValue]:
     return value if isinstance(value, list) else [value]
 
 

@@ -27,10 +27,10 @@ HOOK = "hook"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
-SHORTEST_SECRET, LONGEST_SECRET = 8, 1024
-LONGEST_TEXT = 255
-LONGEST_WINDOW = timedelta(days=1)
-MOST_SECRETS = 10
+MIN_SECRET_LENGTH, MAX_SECRET_LENGTH = 8, 1024
+MAX_TEXT_LENGTH = 255
+MAX_WINDOW = timedelta(days=1)
+MAX_SECRETS = 10
 
 FIELD = re.compile(r"[^.\x00-\x1f]{1,100}(\.[^.\x00-\x1f]{1,100}){0,9}")
 """The path of a field in a JSON body: names with dots between them."""
@@ -168,8 +168,8 @@ class HookSpec(Struct, frozen=True, kw_only=True):
     def _faults(self) -> Iterable[Problem]:
         if NAME.fullmatch(self.name) is None or self.name == FATAL:
             yield Problem("name", f"must be letters, digits, '-' and '_', a letter first, 63 at most, and not {FATAL}")
-        if len(self.description or "") > LONGEST_TEXT:
-            yield Problem("description", f"must have at most {LONGEST_TEXT} characters")
+        if len(self.description or "") > MAX_TEXT_LENGTH:
+            yield Problem("description", f"must have at most {MAX_TEXT_LENGTH} characters")
         vendor = VENDORS.get(self._vendor_name)
         if vendor is None:
             yield Problem("vendor", f"must be one of {', '.join(VENDORS)}")
@@ -197,10 +197,10 @@ def _signing_faults(signing: Signing) -> Iterable[Problem]:
     for path, field in (("timestampField", signing.timestamp_field), ("deliveryField", signing.delivery_field)):
         if field and FIELD.fullmatch(field) is None:
             yield Problem(path, "must be the path of a field in a JSON body, such as event.id")
-    if not timedelta(0) < signing.window <= LONGEST_WINDOW:
-        yield Problem("window", f"must be more than 0 and at most {format_duration(LONGEST_WINDOW)} at most")
-    if not 1 <= signing.secret_limit <= MOST_SECRETS:
-        yield Problem("secretLimit", f"must be 1 to {MOST_SECRETS}")
+    if not timedelta(0) < signing.window <= MAX_WINDOW:
+        yield Problem("window", f"must be more than 0 and at most {format_duration(MAX_WINDOW)} at most")
+    if not 1 <= signing.secret_limit <= MAX_SECRETS:
+        yield Problem("secretLimit", f"must be 1 to {MAX_SECRETS}")
     yield from _useless_settings(signing)
     yield from _word_faults(signing)
     if signing.scheme == "hmac":
@@ -230,8 +230,8 @@ def _camel(name: str) -> str:
 def _word_faults(signing: Signing) -> Iterable[Problem]:
     for name in ("prefix", "username", "signed", "timestamp_prefix"):
         text = getattr(signing, name)
-        if not (text.isascii() and text.isprintable()) or len(text) > LONGEST_TEXT:
-            yield Problem(_camel(name), f"must be printable ASCII characters, {LONGEST_TEXT} at most")
+        if not (text.isascii() and text.isprintable()) or len(text) > MAX_TEXT_LENGTH:
+            yield Problem(_camel(name), f"must be printable ASCII characters, {MAX_TEXT_LENGTH} at most")
     for name in ("algorithm", "encoding", "timestamp_format", "secret_encoding"):
         known = get_args(Signing.__annotations__[name])
         if getattr(signing, name) not in known:
@@ -242,8 +242,8 @@ def secret_faults(signing: Signing, secret: str) -> Iterable[Problem]:
     """Yield the faults of a given secret."""
     if signing.scheme == "none":
         yield Problem("secret", "does not apply to the scheme none")
-    elif not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET or not (secret.isascii() and secret.isprintable()):
-        yield Problem("secret", f"must be {SHORTEST_SECRET} to {LONGEST_SECRET} printable ASCII characters")
+    elif not MIN_SECRET_LENGTH <= len(secret) <= MAX_SECRET_LENGTH or not (secret.isascii() and secret.isprintable()):
+        yield Problem("secret", f"must be {MIN_SECRET_LENGTH} to {MAX_SECRET_LENGTH} printable ASCII characters")
     elif secret.strip() != secret:
         yield Problem("secret", "must not begin or end with a space")
     elif signing.scheme in ("standard", "gitlab") and secret.startswith(STANDARD_PREFIX) and standard_key(secret) is None:

@@ -15,11 +15,11 @@ import msgspec
 from msgspec.structs import replace
 
 from flyteops.errors import FlyteError, InputError, NotFoundError, TooLargeError, UnauthorizedError
-from flyteops.model import EventRecord, Happening, Json
+from flyteops.model import EventRecord, JsonValue, NewEvent
 from flyteops.service.hook.compression import decompressed, is_compressed
 from flyteops.service.hook.content import collect_fields, event_headers, field_at, read_content
 from flyteops.service.hook.hook import Hook
-from flyteops.service.hook.record import LONGEST_BODY, HookCall, record_of_call
+from flyteops.service.hook.record import MAX_BODY_LENGTH, HookCall, record_of_call
 from flyteops.service.hook.registry import PACK, HookRegistry
 from flyteops.service.hook.scheme import sign, verify
 from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing, check_timestamp
@@ -35,9 +35,9 @@ NOBODY = Signing(scheme="hmac", header="X-Signature-256")
 LARGE = 64 * 1024
 """The size from which a thread verifies and reads a call, so that other requests do not wait."""
 
-LONGEST_NUMBER = 255
+MAX_NUMBER_LENGTH = 255
 
-Accept = Callable[[str, Happening, str | None], Awaitable[tuple[str, bool]]]
+Accept = Callable[[str, NewEvent, str | None], Awaitable[tuple[str, bool]]]
 """Accepts an event of a pack under a key; returns its id, and whether it is new."""
 
 
@@ -47,7 +47,7 @@ class VerifiedCall(NamedTuple):
     `challenge` is for the answer, and makes no event.
     """
 
-    new_event: Happening
+    new_event: NewEvent
     key: str | None
     challenge: str = ""
 
@@ -76,7 +76,7 @@ class HookReceiver:
         if hook is None:
             # As much work as for a hook, so that the duration does not reveal whether it exists.
             verify(NOBODY, [name], HookRequest({"x-signature-256": "0" * 64}, b"", request.body), now)
-            LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:LONGEST_NUMBER])
+            LOGGER.info("A call from %s was refused: there is no hook %r", peer, name[:MAX_NUMBER_LENGTH])
             raise UnauthorizedError(REFUSED)
         note = record_of_call(request, hook.secret_headers, peer, now)
         verification = self._verification(hook, request, now)
@@ -153,7 +153,7 @@ class HookReceiver:
         except msgspec.MsgspecError as error:  # a client sent it in the name of the pack
             raise NotFoundError(f"The event {event_id!r} is not from a call of the hook {name!r}.") from error
         again = payload | {"resentFrom": msgspec.Raw(msgspec.json.encode(event_id))}
-        sent_id, _ = await self._accept_call(VerifiedCall(Happening(name, msgspec.json.encode(again)), None))
+        sent_id, _ = await self._accept_call(VerifiedCall(NewEvent(name, msgspec.json.encode(again)), None))
         call = _resent_call(payload, event_id, sent_id, self._clock())
         self._hooks.calls.add(name, call)
         return call
@@ -184,7 +184,7 @@ def _resent_call(payload: Mapping[str, msgspec.Raw], event_id: str, sent_id: str
         outcome="accepted",
         reason=f"resent from event {event_id}",
         event_id=sent_id,
-        body=body[:LONGEST_BODY].decode("utf-8", "replace"),
+        body=body[:MAX_BODY_LENGTH].decode("utf-8", "replace"),
         size=len(body),
     )
 
@@ -258,15 +258,15 @@ def read_call(hook: Hook, request: HookRequest, proof: Proof, now: datetime) -> 
     # that stays the same.
     identity = proof.identity or configured or proof.digest or number
     key = None if identity is None else _key(hook, identity)
-    return VerifiedCall(Happening(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
+    return VerifiedCall(NewEvent(hook.name, msgspec.json.encode(payload)), key, hook.caller.challenge(content.value))
 
 
-def _configured_number(signing: Signing, request: HookRequest, body: Json) -> str | None:
+def _configured_number(signing: Signing, request: HookRequest, body: JsonValue) -> str | None:
     number = field_at(body, signing.delivery_field) if signing.delivery_field else None
     return number or (request.header(signing.delivery_header) if signing.delivery_header else None)
 
 
 def _key(hook: Hook, identity: str) -> str:
-    is_short = identity.isascii() and identity.isprintable() and len(identity) <= LONGEST_NUMBER
+    is_short = identity.isascii() and identity.isprintable() and len(identity) <= MAX_NUMBER_LENGTH
     # A deleted and recreated hook is a different hook, in spite of its name.
     return f"hook:{hook.name}:{hook.created_at.timestamp():.3f}:{identity if is_short else sha256(identity.encode()).hexdigest()}"

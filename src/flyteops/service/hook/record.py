@@ -26,9 +26,9 @@ CALL = "hook-call"
 KEPT = 20
 """The number kept of accepted calls, and of refused ones, so that neither displaces the other."""
 
-LONGEST_BODY = 2048
-LONGEST_HEADER = 200
-MOST_HEADERS = 40
+MAX_BODY_LENGTH = 2048
+MAX_HEADER_LENGTH = 200
+MAX_HEADERS = 40
 
 MASK = "***"
 
@@ -69,8 +69,8 @@ class HookCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def shown_headers(request: HookRequest, secret_headers: Sequence[str]) -> dict[str, str]:
     """Return the headers of a call as shown to users."""
     return {
-        name[:LONGEST_HEADER]: MASK if is_secret(name, secret_headers) else value[:LONGEST_HEADER]
-        for name, value in sorted(request.headers.items())[:MOST_HEADERS]
+        name[:MAX_HEADER_LENGTH]: MASK if is_secret(name, secret_headers) else value[:MAX_HEADER_LENGTH]
+        for name, value in sorted(request.headers.items())[:MAX_HEADERS]
     }
 
 
@@ -156,8 +156,8 @@ def record_of_call(request: HookRequest, secret_headers: Sequence[str], peer: st
             reason=reason,
             event_id=event_id,
             headers=shown_headers(request, secret_headers),
-            query=request.query.decode("latin-1")[:LONGEST_HEADER],
-            body=request.body[:LONGEST_BODY].decode("utf-8", "replace"),
+            query=request.query.decode("latin-1")[:MAX_HEADER_LENGTH],
+            body=request.body[:MAX_BODY_LENGTH].decode("utf-8", "replace"),
             size=len(request.body) if is_whole else None,
         )
 

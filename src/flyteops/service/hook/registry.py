@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from flyteops.errors import ConflictError, InputError, NotFoundError, UnavailableError
-from flyteops.model import EventDeclaration, Json, Note, PackDeclaration
+from flyteops.model import EventDeclaration, JsonValue, Note, PackDeclaration
 from flyteops.service import aside
 from flyteops.service.aside import SetAsideEntries, SetAsideKey
 from flyteops.service.auditlog.entry import SERVER, UNREADABLE, ActionName, Author, ResourceKey, ResourceState, resource_key
@@ -28,7 +28,7 @@ LOGGER = logging.getLogger("flyte.hooks")
 PACK = "Webhook"
 """The pack whose events the calls become."""
 
-PAYLOAD_SCHEMA: Json = {
+PAYLOAD_SCHEMA: JsonValue = {
     "type": "object",
     "required": ["hook", "vendor", "event", "deliveryId", "receivedAt", "contentType", "headers", "query", "body"],
     "properties": {

@@ -17,7 +17,7 @@ from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing
 
 SEPARATORS = re.compile(r"[,;\s]+")
 
-MOST_SIGNATURES = 20
+MAX_SIGNATURES = 20
 
 PLACEHOLDER = re.compile(r"\{([a-z]*)\}")
 
@@ -126,7 +126,7 @@ def _stamp(signing: Signing, request: HookRequest) -> str | Rejection:
 
 
 def _signatures(signing: Signing, given: str) -> Iterable[str]:
-    for entry in [given, *SEPARATORS.split(given)[:MOST_SIGNATURES]]:
+    for entry in [given, *SEPARATORS.split(given)[:MAX_SIGNATURES]]:
         if entry and entry.startswith(signing.prefix):
             signature = entry.removeprefix(signing.prefix)
             yield signature.lower() if signing.encoding == "hex" else signature

@@ -21,7 +21,7 @@ WINDOW = timedelta(minutes=5)
 
 DEFAULT_SECRET_LIMIT = 2
 
-LONGEST_BODY = 10 * 1024 * 1024
+MAX_BODY_LENGTH = 10 * 1024 * 1024
 
 
 class Signing(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -68,7 +68,7 @@ class HookRequest(NamedTuple):
     headers: Mapping[str, str]
     query: bytes
     body: bytes
-    max_bytes: int = LONGEST_BODY
+    max_bytes: int = MAX_BODY_LENGTH
 
     def header(self, name: str) -> str | None:
         """Return a header, None if it is missing or empty."""

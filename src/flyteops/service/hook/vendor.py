@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
 
-from flyteops.model import Json
+from flyteops.model import JsonValue
 from flyteops.service.hook.signing import HookRequest, Scheme, Signing
 
 GENERIC = "generic"
@@ -24,7 +24,7 @@ DELIVERY_HEADERS = (
 )
 """The headers in which known vendors number their calls, for hooks that name no vendor."""
 
-Name = Callable[[HookRequest, Json], str | None]
+Name = Callable[[HookRequest, JsonValue], str | None]
 
 
 class Vendor(NamedTuple):
@@ -43,7 +43,7 @@ class Vendor(NamedTuple):
     makes_secret: bool = False
     """Whether the vendor generates the secret, so that one generated here serves for tests only."""
 
-    challenge: Callable[[Json], str] = lambda body: ""
+    challenge: Callable[[JsonValue], str] = lambda body: ""
     """Returns the value that must be in the answer when the vendor verifies an address, else ""."""
 
 
@@ -56,13 +56,13 @@ def _by_field(*paths: str) -> Name:
     return lambda request, body: next((text for path in paths if (text := _text_at(body, path)) is not None), None)
 
 
-def _text_at(body: Json, path: str) -> str | None:
+def _text_at(body: JsonValue, path: str) -> str | None:
     for name in path.split("."):
         body = body.get(name) if isinstance(body, dict) else None
     return body if isinstance(body, str) else None
 
 
-def _challenge_of_slack(body: Json) -> str:
+def _challenge_of_slack(body: JsonValue) -> str:
     return (_text_at(body, "challenge") or "") if _text_at(body, "type") == "url_verification" else ""
 
 

@@ -15,8 +15,8 @@ from pymongo import InsertOne
 from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import ConflictError, UnreadableError
-from flyteops.model import Decision, Event, Lease, NewAction, Outcome, Progress, Sibling
-from flyteops.ruling import Late
+from flyteops.model import ActionSnapshot, Decision, Evaluation, Event, Lease, NewAction, Sibling
+from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
@@ -64,7 +64,7 @@ class ActionDocument(NamedTuple):
     action: Document
     run: Document
     states: Mapping[str, str]
-    progress: Progress
+    progress: ActionSnapshot
 
     @property
     def state(self) -> str:
@@ -109,7 +109,7 @@ class ActionCollection:
 
     # ---------------------------------------------------------------------------------------------------------- events
 
-    async def record(self, database: Database, event: Event, outcome: Outcome, key: str | None, *, is_again: bool) -> str:
+    async def record(self, database: Database, event: Event, outcome: Evaluation, key: str | None, *, is_again: bool) -> str:
         """See `Store.record`. `is_again`: it may have been done before, by this very event."""
         earlier = None if key is None else await self._earlier(database, key, event)
         if earlier is not None:
@@ -142,7 +142,7 @@ class ActionCollection:
             await database.flyte_event.update_one({"_id": holder["_id"], "key": key}, {"$unset": {"key": 1}})
         return None
 
-    def documents(self, event: Event, outcome: Outcome, action: Document | None = None) -> tuple[Document, list[Document]]:
+    def documents(self, event: Event, outcome: Evaluation, action: Document | None = None) -> tuple[Document, list[Document]]:
         """Return an event as a document, and the actions that it creates, still without trigger.
 
         `action` is the one whose result it is.
@@ -153,7 +153,7 @@ class ActionCollection:
         created = []
         for each, number in zip(outcome.actions, seqs, strict=True):
             made = action_document(each, event_fields(document), at, number)
-            made["flyte"] |= {"queue": queue_of(each.address), "bytes": size_of(made)}
+            made["flyte"] |= {"queue": queue_of(each.routing_key), "bytes": size_of(made)}
             del made["trigger"]
             created.append(made)
         runs = {each.correlation_id for each in outcome.actions} | ({action["correlationId"]} if action else set())
@@ -211,13 +211,13 @@ class ActionCollection:
         decision = request.decide(found.progress)
         if decision is None:
             return True
-        if isinstance(decision, Late):
+        if isinstance(decision, LateResult):
             return await self._keep_late(database, found, request.result, decision.number)
         rules.require_finishable(found.progress)
         return await self.end(database, found, request.result, decision)
 
     async def end(
-        self, database: Database, found: ActionDocument, result: Event, outcome: Outcome, *, is_lost: bool = False
+        self, database: Database, found: ActionDocument, result: Event, outcome: Evaluation, *, is_lost: bool = False
     ) -> bool:
         """End an action with a result.
 
@@ -250,7 +250,7 @@ class ActionCollection:
         attempts = extra(found.action).get("attempts", ())
         if number > len(attempts) or "late" in attempts[number - 1]:
             return True
-        event, _ = self.documents(result, Outcome(), found.action)
+        event, _ = self.documents(result, Evaluation(), found.action)
         place = f"flyte.attempts.{number - 1}.late"
         return await self.commit(database, found, Change(found.progress.action_id, 0, {}, event=event, place=place))
 
@@ -352,7 +352,7 @@ async def _states(database: Database, run: Document) -> dict[str, str]:
 def _found(action: Document, run: Document, states: Mapping[str, str]) -> ActionDocument:
     kept = extra(action)
     action_id, timeout, due = str(action["_id"]), kept.get("timeout"), due_of(action)
-    progress = Progress(
+    progress = ActionSnapshot(
         action_id=action_id,
         name=action.get("name") or "",
         pack_name=action.get("packName") or "",

@@ -1,6 +1,6 @@
 """Bulk writes: several changes at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pymongo import InsertOne
@@ -28,7 +28,7 @@ async def write_all(collection: MongoCollection, changes: Sequence[Any]) -> bool
     return False
 
 
-async def insert_new(collection: MongoCollection, documents: Sequence[Mapping[str, Any]]) -> set[str]:
+async def insert_new(collection: MongoCollection, documents: Sequence[dict[str, Any]]) -> set[str]:
     """Insert documents, except existing ones; return the ids of these."""
     if not documents:
         return set()

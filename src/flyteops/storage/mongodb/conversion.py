@@ -46,7 +46,7 @@ NOTE = "takeover"
 WAITING_AT_ONCE = 500
 """The number of waiting actions to examine when a pack polls for one."""
 
-MOST_FLOWS = 1000
+MAX_FLOWS = 1000
 """The number of flow versions kept in memory during the conversion."""
 
 LEASE = 15.0
@@ -248,7 +248,7 @@ class Conversion:
             )
 
     async def _enter(self, database: Database, batch: Sequence[Group]) -> None:
-        if len(self._flows) > MOST_FLOWS:
+        if len(self._flows) > MAX_FLOWS:
             self._flows.clear()
         entered, again = await enter(database, self._queues, batch, self._flows, is_partial=True)
         self._entered += entered

@@ -14,7 +14,7 @@ from bson import Timestamp
 from bson.datetime_ms import DatetimeMS
 from msgspec import UNSET
 
-from flyteops.model import Action, Address, Attempt, Event, NewAction, PackRef, Transition, pack_id
+from flyteops.model import Action, Attempt, Event, NewAction, PackRef, RoutingKey, Transition, pack_id
 from flyteops.storage.base import ActionStatus, lease_token
 from flyteops.storage.mongodb.driver import Document, Value
 from flyteops.storage.mongodb.value import json_of, of_json, of_strings, strings_of
@@ -235,9 +235,9 @@ def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
     return strings_of(document.get("packLabels"), extra(document).get("labels"))
 
 
-def address_of(document: Mapping[str, Any]) -> Address:
+def address_of(document: Mapping[str, Any]) -> RoutingKey:
     """Return the address of an action."""
-    return Address(document.get("packName") or "", labels_of(document), document.get("name") or "")
+    return RoutingKey(document.get("packName") or "", labels_of(document), document.get("name") or "")
 
 
 def context_of(document: Mapping[str, Any]) -> dict[str, str]:

@@ -362,7 +362,7 @@ async def _load_actions(database: Database, actions: ActionCollection, records: 
     events = {each["_id"]: event_fields(each) async for each in database.flyte_event.find({"_id": {"$in": sorted(ids)}})}
     numbers = actions.numbers(len(records))
     documents = [_loaded(each, events, seq) for each, seq in zip(records, numbers, strict=True)]
-    await actions.queues.ensure(database, [each.action.address for each in records])
+    await actions.queues.ensure(database, [each.action.routing_key for each in records])
     await create(database, documents)
     for record, document in zip(records, documents, strict=True):
         await write_all(database.flyte_execution, [_entering(record, document)])
@@ -382,7 +382,7 @@ def _loaded(record: StoredAction, events: Mapping[str, Document], seq: int) -> D
         "state": state,
         "since": states[-1][1],
         "states": [f"{value} {at}" for value, at in states],
-        "queue": queue_of(action.address),
+        "queue": queue_of(action.routing_key),
         "due": NEVER if due is None else due,
         "attempt": record.attempt,
         "attempts": [_loaded_attempt(each, events) for each in record.attempts],

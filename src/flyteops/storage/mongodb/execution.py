@@ -15,13 +15,13 @@ import msgspec
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 
 from flyteops.errors import TooLargeError
-from flyteops.model import Address
+from flyteops.model import RoutingKey
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import OPTIONS
 from flyteops.storage.mongodb.document import extra, member_of
 from flyteops.storage.mongodb.driver import Database, Document
 
-LARGEST = 16 * 1024 * 1024 - 128 * 1024
+MAX_SIZE = 16 * 1024 * 1024 - 128 * 1024
 """The maximum size of a document, with room for later additions."""
 
 EVENT_FIELDS = ("name", "pack", "payload", "createdAt", "receivedAt", "flyte")
@@ -41,7 +41,7 @@ class Change(msgspec.Struct, frozen=True):
     event: Document | None = None
     place: str | None = None
     created: tuple[Document, ...] = ()
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[RoutingKey, ...] = ()
     is_finished: bool = False
 
 
@@ -55,7 +55,7 @@ def encoded(change: Change) -> bytes:
 def decoded(body: bytes) -> Change:
     """Return the change from its bytes."""
     found = bson.decode(body, codec_options=OPTIONS)
-    addresses = tuple([Address(*each) for each in found.pop("addresses")])
+    addresses = tuple([RoutingKey(*each) for each in found.pop("addresses")])
     return Change(**{**found, "created": tuple(found["created"]), "addresses": addresses})
 
 
@@ -84,9 +84,9 @@ def document_size(document: Document) -> int:
 
 def check_size(size: int) -> None:
     """Raise `TooLargeError` when a document of this size cannot be kept."""
-    if size > LARGEST:
+    if size > MAX_SIZE:
         raise TooLargeError(
-            f"That needs {size} bytes in one document, with what belongs to it, and MongoDB keeps {LARGEST}; nothing was stored."
+            f"That needs {size} bytes in one document, with what belongs to it, and MongoDB keeps {MAX_SIZE}; nothing was stored."
         )
 
 

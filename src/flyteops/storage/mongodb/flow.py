@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import BusyError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
-from flyteops.ruling import Timetable
+from flyteops.ruling import ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import extra
@@ -95,13 +95,13 @@ def history_document(version: FlowVersion) -> Document:
     return {"_id": object_id(version.uuid), **version_document(version)}
 
 
-def current_document(version: Document, timetables: Sequence[Timetable]) -> Document:
+def current_document(version: Document, timetables: Sequence[ScheduleEntry]) -> Document:
     """Return the document of a flow with this current version."""
     rows = [timetable_document(each, {}) for each in timetables]
     return {**version, "_id": object_id(version["name"]), "flyte": {**extra(version), "timetables": rows}}
 
 
-async def save_flow(database: Database, version: FlowVersion, timetables: Sequence[Timetable], *, is_again: bool) -> None:
+async def save_flow(database: Database, version: FlowVersion, timetables: Sequence[ScheduleEntry], *, is_again: bool) -> None:
     """See `Store.save_flow`.
 
     First the version is stored, and then made current with its timetables in one operation.
@@ -121,7 +121,7 @@ async def save_flow(database: Database, version: FlowVersion, timetables: Sequen
     raise BusyError
 
 
-async def _make_current(database: Database, body: Document, timetables: Sequence[Timetable]) -> bool:
+async def _make_current(database: Database, body: Document, timetables: Sequence[ScheduleEntry]) -> bool:
     name = body["name"]
     current = await database.flow.find_one({"name": name}, {"uuid": 1, "flyte.timetables": 1})
     before = [] if current is None else extra(current).get("timetables", [])
@@ -142,7 +142,7 @@ async def _make_current(database: Database, body: Document, timetables: Sequence
     return True
 
 
-def timetable_document(table: Timetable, kept: Mapping[tuple[str, str], int | None]) -> Document:
+def timetable_document(table: ScheduleEntry, kept: Mapping[tuple[str, str], int | None]) -> Document:
     """Return a step's due time as kept in its flow; `kept` are those of the previous version."""
     return {
         "stepIndex": table.step_index,

@@ -13,7 +13,7 @@ from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
 from flyteops.background import BackgroundLoop
-from flyteops.model import Address
+from flyteops.model import RoutingKey
 from flyteops.storage.mongodb.bulk import write_all
 from flyteops.storage.mongodb.client import Client
 from flyteops.storage.mongodb.driver import Database, Document
@@ -46,7 +46,9 @@ class Notifier:
     `name` is that of this server.
     """
 
-    def __init__(self, client: Client, tell: Callable[[Sequence[Address]], None], loop: Callable[[str], BackgroundLoop]) -> None:
+    def __init__(
+        self, client: Client, tell: Callable[[Sequence[RoutingKey]], None], loop: Callable[[str], BackgroundLoop]
+    ) -> None:
         self._loop = loop
         self._client = client
         self._tell = tell
@@ -74,7 +76,7 @@ class Notifier:
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks)
 
-    def announce(self, addresses: Iterable[Address]) -> None:
+    def announce(self, addresses: Iterable[RoutingKey]) -> None:
         """Schedule a notification to other servers."""
         for address in addresses:
             self._arrived[queue_of(address)] += 1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pymongo import UpdateOne
 
-from flyteops.model import Address, PackRef, has_labels
+from flyteops.model import PackRef, RoutingKey, has_labels
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed
 from flyteops.storage.mongodb.bulk import write_all
@@ -32,7 +32,7 @@ AT_ONCE = 150
 """Queues per operation: the server merges as many index scans in order, but at most 200."""
 
 
-MOST_SUBSETS = 64
+MAX_SUBSETS = 64
 """The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 
@@ -41,18 +41,18 @@ def queue_id(pack_name: str, labels: str, command: str) -> str:
     return blake2b("\0".join((pack_name, command, labels)).encode(errors="surrogatepass"), digest_size=12).hexdigest()
 
 
-def queue_of(address: Address) -> str:
+def queue_of(address: RoutingKey) -> str:
     """Return the queue of actions for an address."""
     return queue_id(address.pack_name, to_text(address.pack_labels), address.command)
 
 
-def address_of(queue: Document) -> Address:
+def address_of(queue: Document) -> RoutingKey:
     """Return the packs that a queue is for, and its command.
 
     Report labels that no pack can have.
     """
     labels = read_queue(queue["packName"], queue["labels"], queue["command"])
-    return Address(queue["packName"], labels, queue["command"])
+    return RoutingKey(queue["packName"], labels, queue["command"])
 
 
 class ClaimRequest(NamedTuple):
@@ -76,7 +76,7 @@ class Queues:
         self.is_converting = False
         self._touched: dict[str, float] = {}
 
-    async def ensure(self, database: Database, addresses: Iterable[Address]) -> None:
+    async def ensure(self, database: Database, addresses: Iterable[RoutingKey]) -> None:
         """Create missing queues of the addresses. Must precede any action put there."""
         now = time.time()
         wanted = {queue_of(address): address for address in addresses}
@@ -140,7 +140,7 @@ class Queues:
 async def matching(database: Database, pack: PackRef, command: str | None) -> list[str]:
     """Return the queues that the pack may take from."""
     which: Document = {"packName": pack.name}
-    if 2 ** len(pack.labels) <= MOST_SUBSETS:
+    if 2 ** len(pack.labels) <= MAX_SUBSETS:
         which["labels"] = {"$in": [to_text(each) for each in subsets(pack.labels)]}
     if command is not None:
         which["command"] = command

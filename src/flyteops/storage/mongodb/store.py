@@ -14,36 +14,36 @@ from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, ConflictError, FlyteError, NotFoundError, OutcomeUnknownError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
-    Address,
     DataItem,
+    Evaluation,
     Event,
     EventRecord,
     Execution,
     FlowVersion,
     Note,
-    Outcome,
     Pack,
     PackRef,
+    RoutingKey,
 )
-from flyteops.ruling import Late, Timetable
+from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
-    Advanced,
+    ChangeCounters,
     Check,
     Claimed,
     Decide,
     EventFilter,
     ExecutionFilter,
     Page,
+    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Rules,
     Store,
-    Surroundings,
     TimerKey,
+    TimerRules,
     VersionBound,
 )
 from flyteops.storage.finish import FinishRequest
@@ -94,7 +94,7 @@ class MongoStore(Store):
         self._actions = ActionCollection()
         self._timer = Timer(self._actions)
         self._is_open = False
-        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
+        self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
         self._notifier = Notifier(self._client, self._pass_on, self._loop)
@@ -147,14 +147,14 @@ class MongoStore(Store):
     def _loop(self, name: str) -> BackgroundLoop:
         return self.loops.loop(name, LOGGER)
 
-    def _pass_on(self, addresses: Sequence[Address]) -> None:
+    def _pass_on(self, addresses: Sequence[RoutingKey]) -> None:
         self._tell(addresses)
 
-    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+    def listen(self, tell: Callable[[Sequence[RoutingKey]], None]) -> None:
         self._tell = tell
 
-    async def look_around(self) -> Surroundings:
-        async def look(database: Database) -> Surroundings:
+    async def read_change_counters(self) -> ChangeCounters:
+        async def look(database: Database) -> ChangeCounters:
             around = await _look_around(database)
             await self._identity.look_at_all(database)
             return around
@@ -257,7 +257,7 @@ class MongoStore(Store):
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
         check_timetables(version, timetables)
 
         async def save(database: Database, again: bool) -> None:
@@ -340,7 +340,7 @@ class MongoStore(Store):
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         async def write(database: Database, again: bool) -> str:
             return await self._actions.record(database, event, outcome, key, is_again=again)
 
@@ -348,8 +348,8 @@ class MongoStore(Store):
         self._announce(outcome)
         return event_id
 
-    def _announce(self, outcome: Outcome) -> None:
-        self._notifier.announce(action.address for action in outcome.actions if action.not_before is None)
+    def _announce(self, outcome: Evaluation) -> None:
+        self._notifier.announce(action.routing_key for action in outcome.actions if action.not_before is None)
 
     async def claim(
         self, pack: PackRef, at: datetime, *, action_name: str | None = None, limit: int = 1, seed: bytes = b""
@@ -371,7 +371,7 @@ class MongoStore(Store):
 
         try:
             # Actions that were handed out existed: only an empty answer might be wrong, which
-            # `look_around` detects.
+            # `read_change_counters` detects.
             claimed = await self._whole(self._client.repeat(write), may_be_lost=lambda: False)
         except FlyteError:  # some may have been taken before the error
             self._undelivered.look_for(asked.tokens.all, asked.at)
@@ -396,14 +396,14 @@ class MongoStore(Store):
         self._tell([address])
         self._notifier.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
         request = FinishRequest(action_id, result, decide)
 
         async def write(database: Database, again: bool) -> bool | None:
             return await self._actions.finish(database, request, is_again=again) or None
 
         await self._until_done(write, lambda: bool(request.actions))
-        if isinstance(request.decision, Outcome):
+        if isinstance(request.decision, Evaluation):
             self._announce(request.decision)
         return request.decision
 
@@ -413,27 +413,27 @@ class MongoStore(Store):
 
         return (await self._until_done(write))[0]
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
         address = await self._release(action_id, at, check, counts=counts)
         self._notifier.announce([address])
         return address
 
-    async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
-        async def write(database: Database, _again: bool) -> Address | None:
+    async def _release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
+        async def write(database: Database, _again: bool) -> RoutingKey | None:
             return await self._timer.release(database, action_id, at, check, counts=counts)
 
         return await self._until_done(write)
 
-    async def advance(
+    async def process_due(
         self,
         at: datetime,
-        rules: Rules,
+        rules: TimerRules,
         *,
         limit: int = 100,
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
-    ) -> Advanced:
-        async def work(database: Database) -> Advanced:
+    ) -> ProcessedTimers:
+        async def work(database: Database) -> ProcessedTimers:
             return await self._timer.advance(database, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         advanced = await self._whole(self._client.run(work))
@@ -538,8 +538,8 @@ async def _has_open_executions(database: Database) -> bool:
     return await database.flyte_execution.find_one({"isFinished": False}, {"_id": 1}) is not None
 
 
-async def _look_around(database: Database) -> Surroundings:
+async def _look_around(database: Database) -> ChangeCounters:
     numbers = {each["_id"]: each async for each in database.flyte_number.find({})}
     told = await ask_server(database)
     known = {name: numbers[name]["value"] for name in ("flows", "items", "packs", "notes") if name in numbers}
-    return Surroundings(**known, now=told.get("localTime"), is_loading="loading" in numbers)
+    return ChangeCounters(**known, now=told.get("localTime"), is_loading="loading" in numbers)

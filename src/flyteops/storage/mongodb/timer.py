@@ -8,10 +8,10 @@ from typing import NamedTuple
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
 
 from flyteops.errors import BusyError, NotFoundError
-from flyteops.model import Address, Note
-from flyteops.ruling import Ask, DueStep, Fail, Firing, Repeat
+from flyteops.model import Note, RoutingKey
+from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.storage import rules
-from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.mongodb.actions import ActionCollection, ActionDocument, transition_update
 from flyteops.storage.mongodb.client import ask_server
 from flyteops.storage.mongodb.document import NEVER, address_of, extra
@@ -30,7 +30,7 @@ class LostAction(NamedTuple):
     """A lost action, and the ruling on it."""
 
     found: ActionDocument
-    ruling: Repeat | Ask | Fail
+    ruling: RetryAction | NeedsOperator | FailAction
 
 
 class DueRun(NamedTuple):
@@ -38,8 +38,8 @@ class DueRun(NamedTuple):
 
     flow: Document
     row: Document
-    step: DueStep
-    firing: Firing
+    step: DueSchedule
+    firing: ScheduledRun
 
 
 class Timer:
@@ -59,7 +59,7 @@ class Timer:
         done = await self._actions.commit(database, found, Change(action_id, 0, {"$set": {"flyte.due": due_at}}))
         return (to_instant(due_at),) if done else None
 
-    async def release(self, database: Database, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address | None:
+    async def release(self, database: Database, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey | None:
         """See `Store.release`; None when it must be retried."""
         found = await self._actions.find(database, action_id)
         check(found.progress)
@@ -71,12 +71,12 @@ class Timer:
         if not counts:
             update["$pop"] = {"flyte.attempts": 1}
             update["$inc"] = {"flyte.attempt": -1}
-        address = found.progress.address
+        address = found.progress.routing_key
         return (
             address if await self._actions.commit(database, found, Change(action_id, now, update, addresses=(address,))) else None
         )
 
-    async def advance(self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
+    async def advance(self, database: Database, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
         """See `Store.advance`.
 
         All rulings come first, so that a rule that ends the verb leaves everything unchanged.
@@ -99,9 +99,9 @@ class Timer:
                 if outcome is not None:
                     arrived += outcome
                     done += 1
-        return Advanced(done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed))
+        return ProcessedTimers(done, await _next_at(database, batch), tuple(arrived), tuple(batch.failed))
 
-    async def _make_available(self, database: Database, now: int, batch: TimerBatch) -> list[Address]:
+    async def _make_available(self, database: Database, now: int, batch: TimerBatch) -> list[RoutingKey]:
         """Make actions NEW that may be taken from now on; return their addresses."""
         arrived = []
         fields = {"trigger": 0, "input": 0, "context": 0, "result": 0}
@@ -134,33 +134,33 @@ class Timer:
             try:
                 each = await self._actions.find(database, action["_id"])
                 if each.state == "PENDING" and extra(each.action)["due"] <= now:
-                    ruled.append(LostAction(each, batch.lost(each.progress)))
+                    ruled.append(LostAction(each, batch.on_timeout(each.progress)))
             except NotFoundError:
                 continue
             except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
                 batch.fail(_action_key(action), error)
         return ruled
 
-    async def _apply(self, database: Database, ruled: LostAction, now: int) -> list[Address] | None:
+    async def _apply(self, database: Database, ruled: LostAction, now: int) -> list[RoutingKey] | None:
         """Apply the ruling on a lost action.
 
         Return None when it or its execution has changed, and must be ruled on again.
         """
         found, ruling = ruled
-        if isinstance(ruling, Fail):
+        if isinstance(ruling, FailAction):
             if not await self._actions.end(database, found, ruling.event, ruling.outcome, is_lost=True):
                 return None
             return rules.available_actions(ruling.outcome)
         state_change = rules.after_loss(ruling, now)
         update = transition_update(found, state_change, now, is_lost=True)
-        addresses: tuple[Address, ...] = ()
+        addresses: tuple[RoutingKey, ...] = ()
         if state_change.due_at is not None:
             update["$set"] |= {"flyte.due": state_change.due_at, "flyte.wait": state_change.wait}
-            addresses = (found.progress.address,)
+            addresses = (found.progress.routing_key,)
         change = Change(found.progress.action_id, now, update, addresses=addresses)
         return [] if await self._actions.commit(database, found, change) else None
 
-    async def _fire(self, database: Database, fired: DueRun) -> list[Address] | None:
+    async def _fire(self, database: Database, fired: DueRun) -> list[RoutingKey] | None:
         """Record the event of a due step, once for any number of servers; None if another has."""
         flow, row, _, firing = fired
         is_first = True
@@ -229,18 +229,18 @@ def _action_key(action: Document) -> TimerKey:
 
 
 async def _due(database: Database, now: int, batch: TimerBatch) -> Sequence[DueRun]:
-    found: list[tuple[Document, Document, DueStep]] = []
+    found: list[tuple[Document, Document, DueSchedule]] = []
     which = {"flyte.timetables": {"$elemMatch": {"nextAt": {"$lte": now}}}}
     async for flow in database.flow.find(which, {"name": 1, "uuid": 1, "flyte.timetables": 1}).limit(batch.read_limit):
         for row in flow["flyte"]["timetables"]:
             if isinstance(row.get("nextAt"), int) and row["nextAt"] <= now:
-                step = DueStep(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], to_instant(row["nextAt"]))
+                step = DueSchedule(flow["name"], flow["uuid"], row["stepIndex"], row["rule"], to_instant(row["nextAt"]))
                 found.append((flow, row, step))
     found.sort(key=lambda each: each[2].due_at)
     fired = []
     for flow, row, step in batch.select(found, lambda each: step_key(each[2])):
         try:
-            fired.append(DueRun(flow, row, step, batch.due(step)))
+            fired.append(DueRun(flow, row, step, batch.on_due(step)))
         except Exception as error:  # noqa: BLE001 - any error concerns this timer alone, or is raised again
             batch.fail(step_key(step), error)
     return fired

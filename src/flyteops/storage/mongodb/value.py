@@ -19,7 +19,7 @@ from flyteops.storage.mongodb.driver import Value
 DEEPEST = 60
 """The maximum nesting in BSON, whose bound is 100 for a document; deeper values become text."""
 
-LARGEST, SMALLEST = 2**63 - 1, -(2**63)
+MAX_INT64, MIN_INT64 = 2**63 - 1, -(2**63)
 
 WHOLE = 1e21
 """Below this, a float without a fraction is written as a whole number, as in Go."""
@@ -70,7 +70,7 @@ def to_json(value: Value) -> bytes:
 def to_bson(value: Value, depth: int = 0) -> Value:
     """Return the nearest BSON value for a JSON value."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value if SMALLEST <= value <= LARGEST else _float(value)
+        return value if MIN_INT64 <= value <= MAX_INT64 else _float(value)
     if not isinstance(value, (dict, list)):
         return value
     if depth >= DEEPEST:

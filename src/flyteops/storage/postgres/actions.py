@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from flyteops.model import Event, Lease, Outcome, PackRef, Progress, Sibling, has_labels
-from flyteops.ruling import Late
+from flyteops.model import ActionSnapshot, Evaluation, Event, Lease, PackRef, Sibling, has_labels
+from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
 from flyteops.storage.finish import FinishRequest
@@ -41,7 +41,7 @@ from flyteops.storage.undelivered import ClaimTokens
 
 SQL = load_statements("flyteops.storage.postgres", "actions")
 
-MOST_SUBSETS = 64
+MAX_SUBSETS = 64
 """The maximum of label sets looked up one by one: all that a pack with six labels may serve."""
 
 LOOKS = 5
@@ -67,14 +67,14 @@ class ActionRow(NamedTuple):
     attempt: int
     timeout: int | None
     version: int
-    progress: Progress
+    progress: ActionSnapshot
 
 
 class EventInsert(NamedTuple):
     """An event to be stored with its consequences, and the key that it came with."""
 
     event: Event
-    outcome: Outcome
+    outcome: Evaluation
     key: str | None = None
 
 
@@ -201,7 +201,7 @@ async def _claim(connection: Connection, asked: ClaimRequest, *, is_again: bool)
             return [_claimed(row, now, asked.seed) for row in earlier]
     pack = asked.pack
     labels = pack.labels
-    if 2 ** len(labels) <= MOST_SUBSETS:
+    if 2 ** len(labels) <= MAX_SUBSETS:
         claims = CLAIM_BY_LABELS if asked.command is None else CLAIM_OF_COMMAND
         own = [to_text(each) for each in subsets(labels)]
         rows = await _claim_from(connection, claims, asked, token, own, asked.command)
@@ -256,7 +256,7 @@ class Completion(NamedTuple):
 
     found: ActionRow
     result: Event
-    outcome: Outcome
+    outcome: Evaluation
 
 
 async def finish(connection: Connection, requests: Sequence[FinishRequest], *, is_again: bool) -> list[bool | Exception]:
@@ -296,8 +296,10 @@ async def _decide(
     decision = request.decide(found.progress)
     if decision is None:
         return None
-    if isinstance(decision, Late):
-        await connection.execute(SQL.late, *_event_columns([EventInsert(request.result, Outcome())]), found.seq, decision.number)
+    if isinstance(decision, LateResult):
+        await connection.execute(
+            SQL.late, *_event_columns([EventInsert(request.result, Evaluation())]), found.seq, decision.number
+        )
         return None
     rules.require_finishable(found.progress)
     return Completion(found, request.result, decision)
@@ -340,7 +342,7 @@ async def find_seq(connection: Connection, seq: int) -> ActionRow | None:
 async def found_of(connection: Connection, row: Row) -> ActionRow:
     """Return the found action, with its result and leases."""
     siblings = zip(row["step_ids"], row["step_indexes"], row["states"], strict=True)
-    progress = Progress(
+    progress = ActionSnapshot(
         action_id=row["action_id"],
         name=row["command"],
         pack_name=row["pack_name"],

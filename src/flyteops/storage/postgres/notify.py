@@ -15,7 +15,7 @@ import msgspec
 
 from flyteops.background import BackgroundLoop
 from flyteops.errors import FlyteError, StoreError
-from flyteops.model import Address
+from flyteops.model import RoutingKey
 from flyteops.storage.postgres.connector import Connector
 from flyteops.storage.postgres.driver import Connection
 from flyteops.storage.postgres.pool import CONNECT_SECONDS, LOST, Pool
@@ -37,7 +37,7 @@ LOOKING = 1.0
 LOOKING_ANYWAY = 10.0
 """The same while they do come."""
 
-LONGEST = 7_000
+MAX_LENGTH = 7_000
 """The maximum size of a notification in bytes; the server accepts 8,000."""
 
 NOT_ARRIVING = (
@@ -89,7 +89,7 @@ class Notifier:
         pool: Pool,
         connector: Connector,
         name: str,
-        tell: Callable[[Sequence[Address]], None],
+        tell: Callable[[Sequence[RoutingKey]], None],
         loop: Callable[[str], BackgroundLoop],
     ) -> None:
         self._loop = loop
@@ -115,7 +115,7 @@ class Notifier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def announce(self, addresses: Iterable[Address]) -> None:
+    def announce(self, addresses: Iterable[RoutingKey]) -> None:
         """Schedule a notification to other servers."""
         for address in addresses:
             self._arrived[address.pack_name, to_text(address.pack_labels), address.command] += 1
@@ -139,9 +139,9 @@ class Notifier:
         length = 0
         for kind, count in arrived.items():
             size = len(msgspec.json.encode(kind)) + 10
-            if size > LONGEST:
+            if size > MAX_LENGTH:
                 continue  # waiting packs find it by polling
-            if length + size > LONGEST:
+            if length + size > MAX_LENGTH:
                 yield msgspec.json.encode(Message(self._name, part)).decode()
                 part, length = [], 0
             part.append((*kind, min(count, MOST)))
@@ -214,7 +214,7 @@ class Notifier:
 
     def _tell_of(self, arrived: Iterable[tuple[str, str, str, int]]) -> None:
         for pack_name, labels, command, count in arrived:
-            self._tell([Address(pack_name, decode_labels(labels), command)] * count)
+            self._tell([RoutingKey(pack_name, decode_labels(labels), command)] * count)
 
     async def _look(self) -> None:
         while True:
@@ -229,7 +229,7 @@ class Notifier:
         for pack_name, labels, command, count in await self._pool.rows(KINDS):
             # A claim looks for the labels of its pack and never meets a damaged queue: it is
             # reported here.
-            self._tell([Address(pack_name, read_queue(pack_name, labels, command), command)] * count)
+            self._tell([RoutingKey(pack_name, read_queue(pack_name, labels, command), command)] * count)
 
     async def _pause(self) -> None:
         """Wait for the next search: for a while, or until notifications may have been missed."""

@@ -17,36 +17,36 @@ from flyteops.background import BackgroundLoop
 from flyteops.errors import BusyError, FlyteError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import (
     Action,
-    Address,
     DataItem,
+    Evaluation,
     Event,
     EventRecord,
     Execution,
     FlowVersion,
     Note,
-    Outcome,
     Pack,
     PackRef,
+    RoutingKey,
 )
-from flyteops.ruling import Late, Timetable
+from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
-    Advanced,
+    ChangeCounters,
     Check,
     Claimed,
     Decide,
     EventFilter,
     ExecutionFilter,
     Page,
+    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Rules,
     Store,
-    Surroundings,
     TimerKey,
+    TimerRules,
     VersionBound,
     readable,
 )
@@ -119,7 +119,7 @@ class PostgresStore(Store):
         self._shown = name
         self._identity: int | None = None
         self._is_open = False
-        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
+        self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._name = secrets.token_hex(6)
         connector = Connector(_conninfo(direct_url or url))
@@ -177,20 +177,20 @@ class PostgresStore(Store):
     def _loop(self, name: str) -> BackgroundLoop:
         return self.loops.loop(name, LOGGER)
 
-    def _pass_on(self, addresses: Sequence[Address]) -> None:
+    def _pass_on(self, addresses: Sequence[RoutingKey]) -> None:
         self._tell(addresses)
 
-    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+    def listen(self, tell: Callable[[Sequence[RoutingKey]], None]) -> None:
         self._tell = tell
 
-    async def look_around(self) -> Surroundings:
+    async def read_change_counters(self) -> ChangeCounters:
         rows = await self._pool.rows(
             "SELECT name, value, clock_timestamp(), EXISTS (SELECT FROM flyte_loading) FROM flyte_number"
             " WHERE name IN ('flows', 'items', 'packs', 'notes', 'store')"
         )
         numbers = {name: value for name, value, *_ in rows}
         check_identity(numbers.pop("store", None), self._identity, self._shown)
-        return Surroundings(**numbers, now=rows[0][2], is_loading=rows[0][3])
+        return ChangeCounters(**numbers, now=rows[0][2], is_loading=rows[0][3])
 
     async def ping(self) -> None:
         async def write(connection: Connection, _again: bool) -> None:
@@ -287,7 +287,7 @@ class PostgresStore(Store):
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
         check_timetables(version, timetables)
         await self._whole(self._pool.transaction_once(partial(_save_flow, version=version, timetables=timetables)))
 
@@ -396,7 +396,7 @@ class PostgresStore(Store):
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         event_id = await self._whole(self._records.submit(actions.EventInsert(event, outcome, key)))
         self._announce(outcome)
         return event_id
@@ -420,7 +420,7 @@ class PostgresStore(Store):
 
         return work
 
-    def _announce(self, outcome: Outcome) -> None:
+    def _announce(self, outcome: Evaluation) -> None:
         self._notifier.announce(available_actions(outcome))
 
     async def claim(
@@ -464,13 +464,13 @@ class PostgresStore(Store):
         self._tell([address])
         self._notifier.announce([address])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
         decision = await self._whole(self._finish(FinishRequest(action_id, result, decide)))
-        if isinstance(decision, Outcome):
+        if isinstance(decision, Evaluation):
             self._announce(decision)
         return decision
 
-    async def _finish(self, request: FinishRequest) -> Outcome | Late | None:
+    async def _finish(self, request: FinishRequest) -> Evaluation | LateResult | None:
         for tried in range(FASTER):
             if await self._results.submit(request):
                 return request.decision
@@ -480,22 +480,22 @@ class PostgresStore(Store):
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._whole(self._pool.transaction(partial(timer.extend, action_id=action_id, at=at, check=check)))
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
         release = partial(timer.release, action_id=action_id, at=at, check=check, counts=counts)
         address = await self._whole(self._pool.transaction(release))
         self._notifier.announce([address])
         return address
 
-    async def advance(
+    async def process_due(
         self,
         at: datetime,
-        rules: Rules,
+        rules: TimerRules,
         *,
         limit: int = 100,
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
-    ) -> Advanced:
-        async def advance(connection: Connection) -> Advanced:
+    ) -> ProcessedTimers:
+        async def advance(connection: Connection) -> ProcessedTimers:
             return await timer.advance(connection, at, TimerBatch(rules, limit, leave_out, timer.concerns_all), shift)
 
         advanced = await self._whole(self._pool.transaction(advance))
@@ -567,7 +567,7 @@ def _miss(noun: str, key: str, again: bool) -> None:
         raise missing(noun, key)
 
 
-async def _save_flow(connection: Connection, again: bool, *, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+async def _save_flow(connection: Connection, again: bool, *, version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
     flow = version.flow
     await _changed(connection, "flows")  # first, as concurrent servers that save flows wait for its row
     if again and await connection.fetchval("SELECT 1 FROM flyte_flow_version WHERE uuid = $1", version.uuid):

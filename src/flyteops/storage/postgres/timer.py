@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from flyteops.model import Address, Outcome
-from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.model import Evaluation, RoutingKey
+from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction
 from flyteops.storage import rules
-from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
 from flyteops.storage.postgres.driver import Connection, Row
 from flyteops.storage.postgres.pool import LOST
@@ -41,7 +41,7 @@ async def extend(connection: Connection, action_id: str, at: datetime, check: Ch
     return to_instant(due_at)
 
 
-async def release(connection: Connection, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+async def release(connection: Connection, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
     """See `Store.release`."""
     found = await find(connection, action_id, locks=True)
     check(found.progress)
@@ -53,7 +53,7 @@ async def release(connection: Connection, action_id: str, at: datetime, check: C
         await connection.execute(SQL.undo_attempt, found.seq, found.attempt)
         await connection.execute(SQL.uncount_attempt, found.seq)
     await _change(connection, found, rules.released(now), now)
-    return found.progress.address
+    return found.progress.routing_key
 
 
 async def renew(connection: Connection, at: datetime, if_unattended_for: timedelta | None) -> bool:
@@ -71,7 +71,7 @@ async def renew(connection: Connection, at: datetime, if_unattended_for: timedel
     return is_away
 
 
-async def advance(connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
+async def advance(connection: Connection, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
     """See `Store.advance`."""
     now = to_microseconds(at)
     if shift is not None:
@@ -81,7 +81,7 @@ async def advance(connection: Connection, at: datetime, batch: TimerBatch, shift
     for outcome in (*await _rule_on_lost(connection, now, batch), *await _fire(connection, now, batch)):
         arrived += rules.available_actions(outcome)
         done += 1
-    return Advanced(done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed))
+    return ProcessedTimers(done, await _next_at(connection, batch), tuple(arrived), tuple(batch.failed))
 
 
 def concerns_all(error: Exception) -> bool:
@@ -107,7 +107,7 @@ async def _shift(connection: Connection, now: int, by: int) -> None:
         await connection.execute(statement, now, CLOCK_SLACK)
 
 
-async def _make_available(connection: Connection, now: int, batch: TimerBatch) -> list[Address]:
+async def _make_available(connection: Connection, now: int, batch: TimerBatch) -> list[RoutingKey]:
     """Make actions NEW that may be taken from now on; return their addresses."""
     rows = await connection.fetch(
         SQL.due_delays,
@@ -115,7 +115,7 @@ async def _make_available(connection: Connection, now: int, batch: TimerBatch) -
         batch.read_limit,
     )
     arrived = {
-        seq: Address(pack_name, decode_labels(labels), command)
+        seq: RoutingKey(pack_name, decode_labels(labels), command)
         for seq, _, pack_name, labels, command in batch.select(rows, lambda row: TimerKey(row[1]))
     }
     if arrived:
@@ -123,37 +123,39 @@ async def _make_available(connection: Connection, now: int, batch: TimerBatch) -
     return list(arrived.values())
 
 
-async def _rule_on_lost(connection: Connection, now: int, batch: TimerBatch) -> list[Outcome]:
+async def _rule_on_lost(connection: Connection, now: int, batch: TimerBatch) -> list[Evaluation]:
     rows = await connection.fetch(
         SQL.due_leases,
         now,
         batch.read_limit,
     )
-    outcomes: list[Outcome] = []
+    outcomes: list[Evaluation] = []
     for seq, action_id in batch.select(rows, lambda row: TimerKey(row[1])):
         async with _alone(connection, batch, TimerKey(action_id)):
             found = await find_seq(connection, seq)
-            outcome = None if found is None else await _apply(connection, found, batch.lost(found.progress), now)
+            outcome = None if found is None else await _apply(connection, found, batch.on_timeout(found.progress), now)
             outcomes += [] if outcome is None else [outcome]
     return outcomes
 
 
-async def _apply(connection: Connection, found: ActionRow, ruling: Repeat | Ask | Fail, now: int) -> Outcome | None:
+async def _apply(
+    connection: Connection, found: ActionRow, ruling: RetryAction | NeedsOperator | FailAction, now: int
+) -> Evaluation | None:
     """Apply the ruling on a lost action.
 
     Return None when its execution has changed meanwhile: it is still due, and ruled on again.
     """
-    if isinstance(ruling, Fail):
+    if isinstance(ruling, FailAction):
         if not all(await end(connection, [Completion(found, ruling.event, ruling.outcome)])):
             return None
         await _lose(connection, found, now)
         return ruling.outcome
     await _lose(connection, found, now)
     await _change(connection, found, rules.after_loss(ruling, now), now)
-    return Outcome()
+    return Evaluation()
 
 
-async def _fire(connection: Connection, now: int, batch: TimerBatch) -> list[Outcome]:
+async def _fire(connection: Connection, now: int, batch: TimerBatch) -> list[Evaluation]:
     rows = await connection.fetch(
         SQL.due_schedules,
         now,
@@ -162,7 +164,7 @@ async def _fire(connection: Connection, now: int, batch: TimerBatch) -> list[Out
     outcomes = []
     for flow_name, flow_uuid, step_index, rule, next_at in batch.select(rows, _step_key):
         async with _alone(connection, batch, TimerKey(flow_name, flow_uuid, step_index)):
-            firing = batch.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            firing = batch.on_due(DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
             if firing.event is not None:
                 await record(connection, [EventInsert(firing.event, firing.outcome)])
             await connection.execute(

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from flyteops.model import Event, Lease, NewAction, Outcome, PackRef, Progress, Sibling
-from flyteops.ruling import Late
+from flyteops.model import ActionSnapshot, Evaluation, Event, Lease, NewAction, PackRef, Sibling
+from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed, Decide
 from flyteops.storage.row import (
@@ -92,7 +92,7 @@ class ActionTable:
 
     # ------------------------------------------------------------------------------------------ events
 
-    def record(self, event: Event, outcome: Outcome, key: str | None = None) -> str:
+    def record(self, event: Event, outcome: Evaluation, key: str | None = None) -> str:
         """See `Store.record`."""
         known = None if key is None else self._find_key(key, event)
         if known is not None:
@@ -110,7 +110,7 @@ class ActionTable:
         event_id: str = kept[0]
         return event_id
 
-    def add(self, event: Event, outcome: Outcome, action: ActionRow | None) -> int:
+    def add(self, event: Event, outcome: Evaluation, action: ActionRow | None) -> int:
         """Buffer an event, the result of an action or not, and its consequences; return its number."""
         now = to_microseconds(event.received_at)
         # All that can fail comes first, so that a job that failed has buffered nothing.
@@ -187,21 +187,21 @@ class ActionTable:
 
     # ----------------------------------------------------------------------------------------- results
 
-    def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+    def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
         """See `Store.finish`."""
         row = self.find(action_id)
         action = self.progress_of(row)
         ruling = decide(action)
         if ruling is None:
             return None
-        if isinstance(ruling, Late):
+        if isinstance(ruling, LateResult):
             self._keep_late(row, result, ruling.number)
             return ruling
         rules.require_finishable(action)
         self.end(row, result, ruling)
         return ruling
 
-    def end(self, action: ActionRow, result: Event, outcome: Outcome) -> None:
+    def end(self, action: ActionRow, result: Event, outcome: Evaluation) -> None:
         """End an action with a result."""
         self.in_flight.discard(action.action_id)
         self._begun[action.correlation_id] = action.execution_seq
@@ -212,7 +212,7 @@ class ActionTable:
         attempt = self._execute(SQL.late_result, (action.seq, number)).fetchone()
         if attempt is None or attempt[0] is not None:
             return
-        seq = self.add(result, Outcome(), action)
+        seq = self.add(result, Evaluation(), action)
         self.flush()
         self._execute(SQL.set_late_result, (seq, action.seq, number))
 
@@ -237,10 +237,10 @@ class ActionTable:
         row = self._execute(statement, (value,)).fetchone()
         return None if row is None else ActionRow(*row)
 
-    def progress_of(self, action: ActionRow) -> Progress:
+    def progress_of(self, action: ActionRow) -> ActionSnapshot:
         """Return the progress of an action and its execution."""
         queue = self.queues.get(action.queue_id)
-        return Progress(
+        return ActionSnapshot(
             action_id=action.action_id,
             name=queue.command,
             pack_name=queue.pack_name,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from flyteops.model import DataItem, FlowVersion, Note, Pack
-from flyteops.ruling import Timetable
+from flyteops.ruling import ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.row import pack_row, to_microseconds, version_row
 
@@ -34,7 +34,7 @@ class Catalog:
         rows = [(at, pack_id, at) for pack_id, at in ((key, to_microseconds(value)) for key, value in seen.items())]
         self._connection.executemany("UPDATE pack SET last_seen_at = ? WHERE pack_id = ? AND last_seen_at < ?", rows)
 
-    def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable]) -> None:
+    def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry]) -> None:
         flow = version.flow
         self._connection.execute("INSERT INTO flow_version (uuid, name, flow, saved_at) VALUES (?,?,?,?)", version_row(version))
         self._connection.execute("INSERT OR REPLACE INTO flow VALUES (?,?)", (flow.name, version.uuid))

@@ -35,7 +35,7 @@ GROWN = 64 * MEBIBYTE
 MAX_BYTES = 1024 * MEBIBYTE
 """The maximum size of the log while it cannot start over."""
 
-PATIENCE, MOST_PATIENCE = 0.25, 1.0
+PATIENCE, MAX_PATIENCE = 0.25, 1.0
 """Seconds to wait for current readers, blocking writes; longer for a long log, fully copied."""
 
 TRY = 0.01
@@ -44,7 +44,7 @@ TRY = 0.01
 It waits for the slot of an old reader, and new readers may join that for ever.
 """
 
-PAUSE, LONGEST_PAUSE = 1.0, 10.0
+PAUSE, MAX_PAUSE = 1.0, 10.0
 """Seconds until the next wait for readers that prevented a restart, doubled each time."""
 
 HELD_PAUSE = 0.25
@@ -174,7 +174,7 @@ class Log:
             return self._start_over(PATIENCE * self._length / LONG)
         # Consecutive reads leave something to copy each time. Current ones are waited for, briefly,
         # unless the checkpoint has come no further than the last one: a read does not end then.
-        return is_moving and self._start_over(MOST_PATIENCE)
+        return is_moving and self._start_over(MAX_PATIENCE)
 
     def _checkpoint(self) -> bool:
         """Copy as much as possible without waiting; return whether that was all."""
@@ -191,13 +191,13 @@ class Log:
         now = time.monotonic()
         if now < self._no_restart_before:
             return False
-        until = now + min(MOST_PATIENCE, patience)
+        until = now + min(MAX_PATIENCE, patience)
         self._connection.execute(f"PRAGMA busy_timeout = {TRY * 1000:.0f}")
         try:
             while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() > until:
                     self._no_restart_before = time.monotonic() + self._pause
-                    self._pause = min(self._pause * 2, LONGEST_PAUSE)
+                    self._pause = min(self._pause * 2, MAX_PAUSE)
                     return False
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
-from flyteops.model import Address, NewAction, PackRef, has_labels
+from flyteops.model import NewAction, PackRef, RoutingKey, has_labels
 from flyteops.storage.row import read_queue, subsets, to_text
 from flyteops.storage.sqlite.action_row import SHORT, SMALL, ActionRow, QueuedAction
 from flyteops.storage.statements import load_statements
@@ -235,10 +235,10 @@ class QueueCache:
         """Return the queue with this id."""
         return self._queues[queue_id]
 
-    def address(self, queue_id: int) -> Address:
+    def address(self, queue_id: int) -> RoutingKey:
         """Return the address of a queue's actions."""
         queue = self._queues[queue_id]
-        return Address(queue.pack_name, queue.labels, queue.command)
+        return RoutingKey(queue.pack_name, queue.labels, queue.command)
 
     def queue_id(self, action: NewAction) -> int:
         """Return the queue for a new action; create it at need."""

@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("flyte.store")
 STEP = 2000
 """The number of pages copied between two checks of the log's size."""
 
-MOST_GROWTH = 512 * 1024 * 1024
+MAX_GROWTH = 512 * 1024 * 1024
 """The log's maximum growth in bytes, half of its limit for refusing writes; then reading stops."""
 
 
@@ -36,10 +36,10 @@ class LogGrowth:
 
     def check(self) -> None:
         """Raise `StoreError` when it is so large that the read has to be given up."""
-        if self._length() - self._before > MOST_GROWTH:
+        if self._length() - self._before > MAX_GROWTH:
             raise StoreError(
                 f"Reading {str(self._database)!r} was given up: it took so long that {self._log.name!r} grew by more than"
-                f" {MOST_GROWTH // 1024**2} MiB. Do it on a faster disk, with room for a copy of the database,"
+                f" {MAX_GROWTH // 1024**2} MiB. Do it on a faster disk, with room for a copy of the database,"
                 " or when less is written."
             )
 

@@ -18,26 +18,38 @@ from pathlib import Path
 from typing import TypeVar
 
 from flyteops.errors import FlyteError, InputError, StoreError, UnavailableError
-from flyteops.model import Action, Address, DataItem, Event, EventRecord, Execution, FlowVersion, Note, Outcome, Pack, PackRef
-from flyteops.ruling import Late, Timetable
+from flyteops.model import (
+    Action,
+    DataItem,
+    Evaluation,
+    Event,
+    EventRecord,
+    Execution,
+    FlowVersion,
+    Note,
+    Pack,
+    PackRef,
+    RoutingKey,
+)
+from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
-    Advanced,
+    ChangeCounters,
     Check,
     Claimed,
     Decide,
     EventFilter,
     ExecutionFilter,
     Page,
+    ProcessedTimers,
     Purged,
     PurgedVersions,
     Retention,
     Rows,
-    Rules,
     Store,
-    Surroundings,
     TimerKey,
+    TimerRules,
     VersionBound,
 )
 from flyteops.storage.record import Checkpoint, Stored
@@ -95,7 +107,7 @@ class SqliteStore(Store):
         self._guard = Guard(self.path, self._lock)
         self._writer: Writer | None = None
         self._attended_at: float | None = None
-        self._tell: Callable[[Sequence[Address]], None] = lambda _: None
+        self._tell: Callable[[Sequence[RoutingKey]], None] = lambda _: None
         self._readers = Readers(self.path, self._guard, readers)
 
     async def open(self) -> None:
@@ -161,11 +173,11 @@ class SqliteStore(Store):
         require_open(self._writer)
         return await self._readers.read(run)
 
-    def listen(self, tell: Callable[[Sequence[Address]], None]) -> None:
+    def listen(self, tell: Callable[[Sequence[RoutingKey]], None]) -> None:
         self._tell = tell
 
-    async def look_around(self) -> Surroundings:
-        return Surroundings(is_loading=await self._read(Queries.is_loading))  # no other server uses it
+    async def read_change_counters(self) -> ChangeCounters:
+        return ChangeCounters(is_loading=await self._read(Queries.is_loading))  # no other server uses it
 
     async def ping(self) -> None:
         await self._change(Catalog.ping)
@@ -198,7 +210,7 @@ class SqliteStore(Store):
 
     # ------------------------------------------------------------------------------------------------------------ flows
 
-    async def save_flow(self, version: FlowVersion, timetables: Sequence[Timetable] = ()) -> None:
+    async def save_flow(self, version: FlowVersion, timetables: Sequence[ScheduleEntry] = ()) -> None:
         check_timetables(version, timetables)
         await self._change(lambda catalog: catalog.save_flow(version, timetables))
 
@@ -243,7 +255,7 @@ class SqliteStore(Store):
 
     # --------------------------------------------------------------------------------------------- the life of an event
 
-    async def record(self, event: Event, outcome: Outcome, *, key: str | None = None) -> str:
+    async def record(self, event: Event, outcome: Evaluation, *, key: str | None = None) -> str:
         return await self._write(RECORD, lambda table: table.record(event, outcome, key))
 
     async def claim(
@@ -276,7 +288,7 @@ class SqliteStore(Store):
         """Make an undelivered action available again; retry until done or the store is closed."""
         release = partial(timer.release, action_id=action_id, at=at, check=still_claimed(revision), counts=False)
 
-        def end(released: "asyncio.Future[Address]") -> None:
+        def end(released: "asyncio.Future[RoutingKey]") -> None:
             if not isinstance(released.exception(), UnavailableError):
                 self.loops.loop(RETURNING, LOGGER).succeeded()
                 self._tell_of(released)
@@ -293,29 +305,29 @@ class SqliteStore(Store):
         except UnavailableError as error:
             later(error)
 
-    def _tell_of(self, released: "asyncio.Future[Address]") -> None:
+    def _tell_of(self, released: "asyncio.Future[RoutingKey]") -> None:
         if released.exception() is None:
             self._tell([released.result()])
 
-    async def finish(self, action_id: str, result: Event, decide: Decide) -> Outcome | Late | None:
+    async def finish(self, action_id: str, result: Event, decide: Decide) -> Evaluation | LateResult | None:
         return await self._write(FINISH, lambda table: table.finish(action_id, result, decide))
 
     async def extend(self, action_id: str, at: datetime, check: Check) -> datetime | None:
         return await self._write(OTHER, lambda table: timer.extend(table, action_id, at, check))
 
-    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+    async def release(self, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
         return await self._write(OTHER, lambda table: timer.release(table, action_id, at, check, counts=counts))
 
-    async def advance(
+    async def process_due(
         self,
         at: datetime,
-        rules: Rules,
+        rules: TimerRules,
         *,
         limit: int = 100,
         shift: timedelta | None = None,
         leave_out: Collection[TimerKey] = (),
-    ) -> Advanced:
-        def run(table: ActionTable) -> Advanced:
+    ) -> ProcessedTimers:
+        def run(table: ActionTable) -> ProcessedTimers:
             return timer.advance(table, at, TimerBatch(rules, limit, leave_out, concerns_all), shift)
 
         return await self._write(OTHER, run)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from flyteops.model import Address, Outcome
-from flyteops.ruling import Ask, DueStep, Fail, Repeat
+from flyteops.model import Evaluation, RoutingKey
+from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction
 from flyteops.storage import rules
-from flyteops.storage.base import Advanced, Check, TimerKey
+from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.row import MICROSECOND, to_instant, to_microseconds
 from flyteops.storage.rules import CLOCK_SLACK, StateChange, TimerBatch, first_of
 from flyteops.storage.sqlite.action_row import ActionRow
@@ -31,7 +31,7 @@ def extend(table: ActionTable, action_id: str, at: datetime, check: Check) -> da
     return to_instant(due_at)
 
 
-def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, counts: bool) -> Address:
+def release(table: ActionTable, action_id: str, at: datetime, check: Check, *, counts: bool) -> RoutingKey:
     """See `Store.release`."""
     table.flush()
     found = table.find(action_id)
@@ -56,7 +56,7 @@ def renew(table: ActionTable, at: datetime) -> None:
     table.execute(SQL.renew_leases, {"at": to_microseconds(at), "slack": CLOCK_SLACK})
 
 
-def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None) -> Advanced:
+def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelta | None) -> ProcessedTimers:
     """See `Store.advance`."""
     table.flush()
     now = to_microseconds(at)
@@ -68,7 +68,7 @@ def advance(table: ActionTable, at: datetime, batch: TimerBatch, shift: timedelt
     for outcome in (*_rule_on_lost(table, now, batch), *_fire(table, now, batch)):
         arrived += rules.available_actions(outcome)
         done += 1
-    return Advanced(done, _next_at(table, batch), tuple(arrived), tuple(batch.failed))
+    return ProcessedTimers(done, _next_at(table, batch), tuple(arrived), tuple(batch.failed))
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _make_available(table: ActionTable, now: int, batch: TimerBatch) -> list[int
     return queue_ids
 
 
-def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
+def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Evaluation]:
     rows = table.execute(
         SQL.due_leases,
         (now, batch.read_limit),
@@ -117,7 +117,7 @@ def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[O
     for seq, action_id in batch.select(rows, lambda row: TimerKey(row[1])):
         with _alone(table, batch, TimerKey(action_id)):
             for found in table.find_all([seq]):
-                ruling = batch.lost(table.progress_of(found))
+                ruling = batch.on_timeout(table.progress_of(found))
                 _lose(table, found, now)
                 outcome = _apply(table, found, ruling, now)
                 table.flush()
@@ -125,15 +125,15 @@ def _rule_on_lost(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[O
     yield from outcomes
 
 
-def _apply(table: ActionTable, found: ActionRow, ruling: Repeat | Ask | Fail, now: int) -> Outcome:
-    if isinstance(ruling, Fail):
+def _apply(table: ActionTable, found: ActionRow, ruling: RetryAction | NeedsOperator | FailAction, now: int) -> Evaluation:
+    if isinstance(ruling, FailAction):
         table.end(found, ruling.event, ruling.outcome)
         return ruling.outcome
     _change(table, found, rules.after_loss(ruling, now), now)
-    return Outcome()
+    return Evaluation()
 
 
-def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
+def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Evaluation]:
     rows = table.execute(
         SQL.due_schedules,
         (now, batch.read_limit),
@@ -141,7 +141,7 @@ def _fire(table: ActionTable, now: int, batch: TimerBatch) -> Iterator[Outcome]:
     outcomes = []
     for flow_name, flow_uuid, step_index, rule, next_at in batch.select(rows, lambda row: TimerKey(*row[:3])):
         with _alone(table, batch, TimerKey(flow_name, flow_uuid, step_index)):
-            firing = batch.due(DueStep(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
+            firing = batch.on_due(DueSchedule(flow_name, flow_uuid, step_index, rule, to_instant(next_at)))
             if firing.event is not None:
                 table.record(firing.event, firing.outcome)
             due_at = None if firing.next_at is None else to_microseconds(firing.next_at)

@@ -2,7 +2,7 @@
 
 import re
 
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import text
 
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -10,12 +10,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&=:$])")
 _INDENTED = re.compile(r"(?:\A|(?<=[\n\r]))[ \t]+")
 
 
-def quote_slack(value: object, _argument: object, _state: State) -> str:
+def quote_slack(value: object, _argument: object, _state: RenderState) -> str:
     """Quote a text for a message in Slack: mentions and links in it are shown literally."""
     return text(value).translate(_SLACK)
 
 
-def quote_md(value: object, _argument: object, _state: State) -> str:
+def quote_md(value: object, _argument: object, _state: RenderState) -> str:
     """Quote a text for Markdown: formatting in it is shown literally."""
     return _MARKDOWN.sub(r"\\\1", _INDENTED.sub(_blanks, text(value)))
 

@@ -10,7 +10,7 @@ from flyteops.template.cron import CronError, is_due
 from flyteops.template.filter.spec import Call
 from flyteops.template.gotime import Time
 from flyteops.template.regexp import Pattern, RegexpError
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import clean, text
 
 _BLANKS = re.compile(r"[\t\n\f\r ]+")
@@ -20,18 +20,18 @@ def _bytes(string: str) -> bytes:
     return string.encode() if string.isascii() else clean(string).encode()
 
 
-def _matches(pattern: Pattern | None, string: str, state: State) -> bool:
+def _matches(pattern: Pattern | None, string: str, state: RenderState) -> bool:
     return pattern is not None and state.search(pattern, _bytes(string)) is not None
 
 
-def _pattern(source: str, state: State) -> Pattern | None:
+def _pattern(source: str, state: RenderState) -> Pattern | None:
     try:
         return state.pattern(source)
     except RegexpError:
         return None
 
 
-def match(value: object, argument: object, state: State) -> bool:
+def match(value: object, argument: object, state: RenderState) -> bool:
     """Return whether a regular expression matches anywhere in the text.
 
     An invalid one never does.
@@ -44,11 +44,11 @@ def prepare_match(argument: object) -> Call:
     return _prepared(argument, _matches)
 
 
-def _prepared(argument: object, use: Callable[[Pattern | None, str, State], Any]) -> Call:
+def _prepared(argument: object, use: Callable[[Pattern | None, str, RenderState], Any]) -> Call:
     source = text(argument)
     patterns: list[Pattern | None] = []
 
-    def call(value: object, _argument: object, state: State) -> object:
+    def call(value: object, _argument: object, state: RenderState) -> object:
         if not patterns:
             patterns.append(_pattern(source, state))
         return use(patterns[0], value if type(value) is str else text(value), state)
@@ -56,7 +56,7 @@ def _prepared(argument: object, use: Callable[[Pattern | None, str, State], Any]
     return call
 
 
-def _extract(pattern: Pattern | None, string: str, state: State) -> str:
+def _extract(pattern: Pattern | None, string: str, state: RenderState) -> str:
     if pattern is None:
         raise TemplateAbort("the regular expression is not valid")
     found = state.search(pattern, _bytes(string))
@@ -66,7 +66,7 @@ def _extract(pattern: Pattern | None, string: str, state: State) -> str:
     return group.decode()
 
 
-def extract_match(value: object, argument: object, state: State) -> str:
+def extract_match(value: object, argument: object, state: RenderState) -> str:
     """Return the text matched by the first group of a regular expression, or the text itself."""
     return _extract(_pattern(text(argument), state), text(value), state)
 
@@ -76,7 +76,7 @@ def prepare_extract_match(argument: object) -> Call:
     return _prepared(argument, _extract)
 
 
-def matches_cron(value: object, argument: object, state: State) -> bool:
+def matches_cron(value: object, argument: object, state: RenderState) -> bool:
     """Return whether the cron expression names a time given in the form of RFC 3339."""
     try:
         time = Time.parse(text(value))
@@ -95,17 +95,17 @@ def matches_cron(value: object, argument: object, state: State) -> bool:
         raise TemplateRenderError("Invalid Cron Expression") from None
 
 
-def remove_dup_whitespaces(value: object, _argument: object, _state: State) -> str:
+def remove_dup_whitespaces(value: object, _argument: object, _state: RenderState) -> str:
     """Replace every run of white space by one blank."""
     return _BLANKS.sub(" ", text(value)).rstrip(" ")
 
 
-def safe_copy_paste(value: object, _argument: object, _state: State) -> str:
+def safe_copy_paste(value: object, _argument: object, _state: RenderState) -> str:
     """Replace no-break spaces by blanks."""
     return text(value).replace("\xa0", " ")
 
 
-def shellquote(value: object, _argument: object, _state: State) -> str:
+def shellquote(value: object, _argument: object, _state: RenderState) -> str:
     """Make one word for a POSIX shell out of any text."""
     string = text(value)
     if "\0" in string:

@@ -3,21 +3,21 @@
 import math
 
 from flyteops.errors import TemplateRenderError
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import NUMBERS, float_text, length, text, to_bytes, to_float, to_int, truncate
 
 
-def as_float(value: object, _argument: object, _state: State) -> float:
+def as_float(value: object, _argument: object, _state: RenderState) -> float:
     """Read the value as a float."""
     return to_float(value)
 
 
-def as_integer(value: object, _argument: object, _state: State) -> int:
+def as_integer(value: object, _argument: object, _state: RenderState) -> int:
     """Read the value as an integer."""
     return to_int(value)
 
 
-def get_digit(value: object, argument: object, _state: State) -> object:
+def get_digit(value: object, argument: object, _state: RenderState) -> object:
     """Return a digit, counted from the right."""
     data, position = to_bytes(text(value)), to_int(argument)
     if position <= 0 or position > len(data):
@@ -25,7 +25,7 @@ def get_digit(value: object, argument: object, _state: State) -> object:
     return (data[-position] - 48) & 255
 
 
-def floatformat(value: object, argument: object, state: State) -> object:
+def floatformat(value: object, argument: object, state: RenderState) -> object:
     """Print a number with so many decimals.
 
     Without decimals if it is integral and the argument is not positive.
@@ -39,7 +39,7 @@ def floatformat(value: object, argument: object, state: State) -> object:
     return f"{given:.{decimals}f}" if math.isfinite(given) else float_text(given)
 
 
-def pluralize(value: object, argument: object, _state: State) -> str:
+def pluralize(value: object, argument: object, _state: RenderState) -> str:
     """Return the ending for one or for many."""
     if type(value) not in NUMBERS:
         raise TemplateRenderError("filter 'pluralize' does only work on numbers")
@@ -51,7 +51,7 @@ def pluralize(value: object, argument: object, _state: State) -> str:
     return endings[-1]
 
 
-def divisibleby(value: object, argument: object, _state: State) -> bool:
+def divisibleby(value: object, argument: object, _state: RenderState) -> bool:
     """Return whether the number can be divided by the argument."""
     divisor = to_int(argument)
     return divisor != 0 and to_int(value) % divisor == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 from flyteops.errors import TemplateAbort, TemplateRenderError
 from flyteops.template.casing import SPACES
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import LISTS, MAPS, TEXTS, Strings, Value, element, joined, length, text, to_int
 
 
@@ -12,17 +12,17 @@ def _sliceable(value: object) -> bool:
     return type(value) in LISTS or type(value) in TEXTS
 
 
-def first(value: Value, _argument: Value, _state: State) -> Value:
+def first(value: Value, _argument: Value, _state: RenderState) -> Value:
     """Return the first item or character."""
     return element(value[0]) if _sliceable(value) and value else ""
 
 
-def last(value: Value, _argument: Value, _state: State) -> Value:
+def last(value: Value, _argument: Value, _state: RenderState) -> Value:
     """Return the last item or character."""
     return element(value[-1]) if _sliceable(value) and value else ""
 
 
-def join(value: Value, argument: Value, state: State) -> Value:
+def join(value: Value, argument: Value, state: RenderState) -> Value:
     """Join the items or characters with a separator."""
     if not _sliceable(value):
         return value
@@ -34,24 +34,24 @@ def join(value: Value, argument: Value, state: State) -> Value:
     return joined(separator.join(items))
 
 
-def length_of(value: object, _argument: object, _state: State) -> int:
+def length_of(value: object, _argument: object, _state: RenderState) -> int:
     """Count the items or characters."""
     return length(value)
 
 
-def length_is(value: object, argument: object, _state: State) -> bool:
+def length_is(value: object, argument: object, _state: RenderState) -> bool:
     """Return whether there are so many items or characters."""
     return length(value) == to_int(argument)
 
 
-def random_item(value: Value, _argument: Value, state: State) -> Value:
+def random_item(value: Value, _argument: Value, state: RenderState) -> Value:
     """Return a random item or character."""
     if not _sliceable(value) or not value:
         return value
     return element(value[state.chance().randrange(len(value))])
 
 
-def cut_out(value: Value, argument: Value, _state: State) -> Value:
+def cut_out(value: Value, argument: Value, _state: RenderState) -> Value:
     """Return the items or characters from one position to before another."""
     bounds = text(argument).split(":")
     if len(bounds) != 2:
@@ -66,7 +66,7 @@ def cut_out(value: Value, argument: Value, _state: State) -> Value:
     return Strings(part) if type(value) is Strings else part
 
 
-def index(value: Value, argument: Value, _state: State) -> Value:
+def index(value: Value, argument: Value, _state: RenderState) -> Value:
     """Return the item or character at a position from 0."""
     if not _sliceable(value) or not value:
         return ""
@@ -78,7 +78,7 @@ def index(value: Value, argument: Value, _state: State) -> Value:
     return element(value[position])
 
 
-def key(value: Value, argument: Value, _state: State) -> Value:
+def key(value: Value, argument: Value, _state: RenderState) -> Value:
     """Return a map's value under a key."""
     if value is None:
         return None
@@ -87,7 +87,7 @@ def key(value: Value, argument: Value, _state: State) -> Value:
     return element(value.get(text(argument)))
 
 
-def kvp(value: object, _argument: object, state: State) -> dict[str, Any]:
+def kvp(value: object, _argument: object, state: RenderState) -> dict[str, Any]:
     """Read text such as ``a=1, b=2`` as a map; a part without exactly one `=` is left out."""
     items = text(value).split(",")
     state.check_list(len(items))

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 
-Call = Callable[[Any, Any, State], Any]
+Call = Callable[[Any, Any, RenderState], Any]
 
 
 @dataclass(frozen=True, slots=True)

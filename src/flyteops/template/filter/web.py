@@ -8,7 +8,7 @@ from flyteops.errors import TemplateAbort
 from flyteops.template.casing import SPACES
 from flyteops.template.markup import escape
 from flyteops.template.regexp import Match, RegexpError
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import SafeText, clean, from_bytes, length, text, to_bytes, to_int
 
 _PLAIN = re.compile(r"\\([rn])|[^A-Za-z /]", re.DOTALL)
@@ -18,12 +18,12 @@ _MAIL = r"(\w+@\w+\.\w{2,4})"
 _WORD = re.compile(r"[^<]*?[ .,;]|[^<]+", re.DOTALL)
 
 
-def escape_html(value: object, _argument: object, _state: State) -> str:
+def escape_html(value: object, _argument: object, _state: RenderState) -> str:
     """Escape the special characters of HTML."""
     return escape(text(value))
 
 
-def escapejs(value: object, _argument: object, state: State) -> str:
+def escapejs(value: object, _argument: object, state: RenderState) -> str:
     """Replace everything but letters, blanks and slashes by JavaScript's escapes."""
     string = clean(text(value)).replace("\ufffd", "")
     state.charge(len(string) >> 1)
@@ -36,12 +36,12 @@ def _js_escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04X}"
 
 
-def urlencode(value: object, _argument: object, _state: State) -> str:
+def urlencode(value: object, _argument: object, _state: RenderState) -> str:
     """Escape for a query in a URL."""
     return quote_plus(to_bytes(text(value)))
 
 
-def iriencode(value: object, _argument: object, _state: State) -> str:
+def iriencode(value: object, _argument: object, _state: RenderState) -> str:
     """Escape the characters that are not allowed in a URL at all."""
     return _iriencode(text(value))
 
@@ -50,7 +50,7 @@ def _iriencode(string: str) -> str:
     return quote_plus(to_bytes(string), safe=_IRI)
 
 
-def linebreaks(value: object, _argument: object, state: State) -> object:
+def linebreaks(value: object, _argument: object, state: RenderState) -> object:
     """Turn blocks between empty lines into paragraphs, and other newlines into breaks."""
     if not length(value):
         return value
@@ -68,12 +68,12 @@ def linebreaks(value: object, _argument: object, state: State) -> object:
     return "".join(result) + ("</p>" if opened else "")
 
 
-def linebreaksbr(value: object, _argument: object, _state: State) -> str:
+def linebreaksbr(value: object, _argument: object, _state: RenderState) -> str:
     """Turn newlines into breaks."""
     return text(value).replace("\n", "<br />")
 
 
-def striptags(value: object, _argument: object, _state: State) -> str:
+def striptags(value: object, _argument: object, _state: RenderState) -> str:
     """Remove every HTML tag."""
     string = text(value)
     parts, position = [], 0
@@ -83,7 +83,7 @@ def striptags(value: object, _argument: object, _state: State) -> str:
     return "".join([*parts, string[position:]]).strip(SPACES)
 
 
-def removetags(value: object, argument: object, state: State) -> str:
+def removetags(value: object, argument: object, state: RenderState) -> str:
     """Remove the HTML tags with the given names, which may be regular expressions."""
     data = clean(text(value)).encode()
     for tag in text(argument).split(","):
@@ -96,12 +96,12 @@ def removetags(value: object, argument: object, state: State) -> str:
     return data.decode("utf-8", "replace").strip(SPACES)
 
 
-def urlize(value: object, argument: object, state: State) -> str:
+def urlize(value: object, argument: object, state: RenderState) -> str:
     """Turn addresses into links; the argument false leaves their text unescaped."""
     return _linked(text(value), state, escaped=argument is not False, size=-1)
 
 
-def urlizetrunc(value: object, argument: object, state: State) -> str:
+def urlizetrunc(value: object, argument: object, state: RenderState) -> str:
     """Turn addresses into links and cut their text to a length."""
     return _linked(text(value), state, escaped=True, size=to_int(argument))
 
@@ -110,7 +110,7 @@ def _cut(data: bytes, size: int) -> str:
     return from_bytes(data[: size - 3]) + "..." if 3 < size < len(data) else from_bytes(data)
 
 
-def _linked(string: str, state: State, *, escaped: bool, size: int) -> str:
+def _linked(string: str, state: RenderState, *, escaped: bool, size: int) -> str:
     def link(match: Match) -> bytes:
         raw = from_bytes(match.group(0))
         state.charge(5)
@@ -180,7 +180,7 @@ class _Cutter:
                 break
 
 
-def truncatechars_html(value: object, argument: object, state: State) -> str:
+def truncatechars_html(value: object, argument: object, state: RenderState) -> str:
     """Cut HTML to a number of characters outside tags, and close the open tags."""
     source, size = text(value), max(to_int(argument) - 3, 0)
     state.charge(len(source))
@@ -197,7 +197,7 @@ def truncatechars_html(value: object, argument: object, state: State) -> str:
     return cutter.finished()
 
 
-def truncatewords_html(value: object, argument: object, state: State) -> str:
+def truncatewords_html(value: object, argument: object, state: RenderState) -> str:
     """Cut HTML to a number of words outside tags, and close the open tags."""
     size = max(to_int(argument), 0)
     state.charge(length(value))

@@ -10,7 +10,7 @@ from flyteops.template.node import Node, printed
 from flyteops.template.parser import Parser
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.value import (
     LISTS,
     MAPS,
@@ -28,7 +28,7 @@ from flyteops.template.value import (
 )
 
 
-def nothing(_state: State) -> None:
+def nothing(_state: RenderState) -> None:
     """Print nothing."""
 
 
@@ -52,7 +52,7 @@ def if_tag(parser: Parser, opening: Token) -> Node:
 
 
 def _choice(branches: Sequence[tuple[Evaluate, Node]], otherwise: Node) -> Node:
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         for condition, body in branches:
             if truth(condition(state)):
                 body(state)
@@ -78,7 +78,7 @@ def _comparison(parser: Parser, opening: Token, *, wanted: bool) -> Node:
     body, otherwise = _body_and_else(parser, opening, f"end{opening[1]}")
     source, offset = parser.source, opening[2]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         first, second = left(state), right(state)
         try:
             same = equal(first, second)
@@ -115,7 +115,7 @@ def ifchanged_tag(parser: Parser, opening: Token) -> Node:
 def _changed_values(parser: Parser, opening: Token, watched: list[Evaluate], body: Node, otherwise: Node | None) -> Node:
     source, offset, node = parser.source, opening[2], object()
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         last: list[Any] = state.remember(node, [])
         now = [evaluate(state) for evaluate in watched]
         try:
@@ -136,7 +136,7 @@ def _changed_values(parser: Parser, opening: Token, watched: list[Evaluate], bod
 def _changed_output(body: Node, otherwise: Node | None) -> Node:
     node = object()
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         last: list[str] = state.remember(node, [""])
         now = state.captured(body)
         if now != last[0]:
@@ -165,7 +165,7 @@ def for_tag(parser: Parser, opening: Token) -> Node:
     loop = _Loop(key, value, body, parser.work - before + 2)
     source, offset = parser.source, opening[2]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         found = collection(state)
         outer = state.scope
         try:
@@ -190,7 +190,7 @@ _UNTOUCHED = object()
 """The placeholder for the second name's value: only maps have one."""
 
 
-def _passes(found: Value, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+def _passes(found: Value, state: RenderState, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
     kind = type(found)
     if kind in TEXTS:
         return _passes_of_text(found, state, backwards=backwards, ordered=ordered)
@@ -207,7 +207,7 @@ def _passes(found: Value, state: State, *, backwards: bool, ordered: bool) -> tu
     return ((index, element(item), _UNTOUCHED) for index, item in enumerate(items)), len(items)
 
 
-def _passes_of_text(found: str, state: State, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
+def _passes_of_text(found: str, state: RenderState, *, backwards: bool, ordered: bool) -> tuple[Iterable[Pass], int]:
     if ordered:
         raise TemplateAbort("sorting the characters of a string is not supported")
     data = to_bytes(found)
@@ -226,7 +226,7 @@ class _Loop:
     body: Node
     cost: int
 
-    def repeat(self, passes: Iterable[Pass], size: int, state: State) -> None:
+    def repeat(self, passes: Iterable[Pass], size: int, state: RenderState) -> None:
         """Run the body once for each pass."""
         scope = state.scope
         # First and Last change once at most, as in the original: they follow the index, which
@@ -256,7 +256,7 @@ def firstof_tag(parser: Parser, _opening: Token) -> Node:
         choices.append(parser.printed_expression())
     parser.close()
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         for evaluate, safe in choices:
             value = evaluate(state)
             if truth(value):
@@ -281,7 +281,7 @@ def cycle_tag(parser: Parser, opening: Token) -> Node:
     advance = _advance(choices, silent=silent)
     source, offset = parser.source, opening[2]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         if not choices:
             raise located(TemplateAbort("cycle without values"), source, offset)
         value, hidden = advance(state)
@@ -297,10 +297,10 @@ def cycle_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-def _advance(choices: list[Evaluate], *, silent: bool) -> Callable[[State], tuple[Any, bool]]:
+def _advance(choices: list[Evaluate], *, silent: bool) -> Callable[[RenderState], tuple[Any, bool]]:
     node = object()
 
-    def advance(state: State) -> tuple[Any, bool]:
+    def advance(state: RenderState) -> tuple[Any, bool]:
         turn: list[int] = state.remember(node, [0])
         index = turn[0]
         turn[0] += 1

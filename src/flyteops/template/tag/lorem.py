@@ -2,7 +2,7 @@
 
 from random import Random
 
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 
 _PARAGRAPHS = (
     "Lorem ipsum dolor sit amet, consectetur adipisici elit, sed eiusmod tempor incidunt ut labore et dolore magna "
@@ -44,7 +44,7 @@ _PARAGRAPHS = (
 _WORDS = " ".join(_PARAGRAPHS).split()
 
 
-def lorem(state: State, count: int, kind: str, chance: Random | None) -> None:
+def lorem(state: RenderState, count: int, kind: str, chance: Random | None) -> None:
     """Print so many words (w), paragraphs in HTML (p) or plain paragraphs (b).
 
     They are taken from the start, or by chance.

@@ -18,7 +18,7 @@ from flyteops.template.node import FilterStep, Node, apply_filter
 from flyteops.template.parser import Parser
 from flyteops.template.regexp import Match
 from flyteops.template.source import located
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.tag.lorem import lorem
 from flyteops.template.value import clean, from_bytes, joined, text, to_float, truncate
 
@@ -56,7 +56,7 @@ def filter_tag(parser: Parser, opening: Token) -> Node:
     parser.close()
     source = parser.source
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         value: object = joined(state.captured(body))
         for step in steps:
             value = apply_filter(step, value, state, source)
@@ -65,8 +65,8 @@ def filter_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-def _unknown(name: str) -> Callable[[object, object, State], NoReturn]:
-    def call(_value: object, _argument: object, _state: State) -> NoReturn:
+def _unknown(name: str) -> Callable[[object, object, RenderState], NoReturn]:
+    def call(_value: object, _argument: object, _state: RenderState) -> NoReturn:
         raise TemplateRenderError(f"Filter with name '{name}' not found.")
 
     return call
@@ -79,7 +79,7 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
     parser.close()
     source, offset = parser.source, opening[2]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         data = clean(state.captured(body)).encode()
         try:
             pattern, before = state.pattern(_BETWEEN_TAGS), b""
@@ -93,7 +93,7 @@ def spaceless_tag(parser: Parser, opening: Token) -> Node:
     return run
 
 
-def _closed_up(match: Match, state: State) -> bytes:
+def _closed_up(match: Match, state: RenderState) -> bytes:
     state.charge(3)
     return match.group(1) + match.group(3)
 
@@ -112,7 +112,7 @@ def autoescape_tag(parser: Parser, opening: Token) -> Node:
 def autoescaped(body: Node, *, on: bool) -> Node:
     """Run a body with autoescape on or off."""
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         kept, state.autoescape = state.autoescape, on
         try:
             body(state)
@@ -135,7 +135,7 @@ def now_tag(parser: Parser, opening: Token) -> Node:
     parser.close("Malformed now-tag arguments.")
     source, offset = parser.source, opening[2]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         try:
             state.charge(len(layout))
             time = _FAKE_NOW if fake else Time(state.now())
@@ -165,7 +165,7 @@ def widthratio_tag(parser: Parser, _opening: Token) -> Node:
         parser.bound.add(name)
     parser.close("Malformed widthratio-tag arguments.")
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         ratio = divide_floats(to_float(value(state)), to_float(largest(state))) * to_float(width(state)) + 0.5
         result = truncate(float(math.ceil(ratio)) if math.isfinite(ratio) else ratio)
         if name is not None:
@@ -188,7 +188,7 @@ def lorem_tag(parser: Parser, opening: Token) -> Node:
     source, offset = parser.source, opening[2]
     kind = "b" if method is None else method[1]
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         try:
             lorem(state, count, kind, state.chance() if random else None)
         except TemplateError as error:

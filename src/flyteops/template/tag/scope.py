@@ -10,7 +10,7 @@ from flyteops.template.node import Node
 from flyteops.template.parser import Parser
 from flyteops.template.path import Evaluate
 from flyteops.template.source import located
-from flyteops.template.state import State
+from flyteops.template.state import RenderState
 from flyteops.template.tag.report import report
 from flyteops.template.value import Function, SafeText, Struct, joined
 
@@ -25,7 +25,7 @@ def set_tag(parser: Parser, _opening: Token) -> Node:
     parser.close("Malformed 'set'-tag arguments.")
     parser.bound.add(name)
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         state.scope[name] = evaluate(state)
 
     return run
@@ -44,7 +44,7 @@ def with_tag(parser: Parser, opening: Token) -> Node:
     body, _ = parser.body(opening, "endwith")
     parser.close()
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         outer = state.scope
         state.charge(len(outer) >> 2)
         inner = outer | {name: evaluate(state) for name, evaluate in bindings}
@@ -93,7 +93,7 @@ def block_tag(parser: Parser, opening: Token) -> Node:
         raise parser.error(f"Name for 'endblock' must equal to 'block'-tag's name ('{name[1]}' != '{end[1]}').", end)
     parser.close("Either no or only one argument (identifier) allowed for 'endblock'.")
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         above = Function("Super", (), lambda _state, _arguments: SafeText(""))
         state.scope["block"] = Struct("pongo2.tagBlockInformation", {"Super": above})
         body(state)
@@ -115,7 +115,7 @@ def macro_tag(parser: Parser, opening: Token) -> Node:
     parser.close()
     macro = _Macro(name, parameters, body, parser.work - before + 5, parser.source, opening[2])
 
-    def run(state: State) -> None:
+    def run(state: RenderState) -> None:
         state.scope[name] = macro.function(state)
 
     return run
@@ -143,12 +143,12 @@ class _Macro:
     source: str
     offset: int
 
-    def function(self, state: State) -> Function:
+    def function(self, state: RenderState) -> Function:
         """Return the function that the name stands for from here on."""
         scope, autoescape = state.scope, state.autoescape
         return Function(self.name, None, lambda state, arguments: self._call(state, arguments, scope, autoescape=autoescape))
 
-    def _call(self, state: State, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool) -> SafeText:
+    def _call(self, state: RenderState, arguments: list[Any], scope: dict[str, Any], *, autoescape: bool) -> SafeText:
         """Print the body.
 
         An error in it, or in a default, becomes its text, as flows may rely on that.
@@ -167,7 +167,7 @@ class _Macro:
             state.scope, state.autoescape = kept
             state.depth -= 1
 
-    def _printed(self, state: State, arguments: list[Any]) -> str:
+    def _printed(self, state: RenderState, arguments: list[Any]) -> str:
         inner = dict(state.scope)
         # Every default is evaluated, also for a parameter that has an argument, and before the
         # arguments are counted.

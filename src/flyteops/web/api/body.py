@@ -8,21 +8,21 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from flyteops.convert import read
-from flyteops.document import MAX_DEPTH, Document, first_json, mended_json, parse_json, parse_yaml
+from flyteops.document import MAX_DEPTH, Document, first_json, parse_json, parse_yaml, repair_json
 from flyteops.errors import InputError, Problem, TooLargeError
-from flyteops.model import FATAL, DataItem, Happening, Json, PackDeclaration
+from flyteops.model import FATAL, DataItem, JsonValue, NewEvent, PackDeclaration
 from flyteops.timeformat import parse_nanosecond, parse_timestamp
 from flyteops.web.api.link import collides
 from flyteops.web.api.request import Request, size_text
 from flyteops.web.api.response import LARGE
-from flyteops.web.api.schemas.wire import EventBody, EventText, PresenceReport, Resolved
-from flyteops.web.http.multipart import Part, parse_form
+from flyteops.web.api.schemas.wire import EventBody, EventText, PresenceReport, ResolveRequest
+from flyteops.web.http.multipart import FormPart, parse_form
 
 DEFAULT_CONTENT_TYPE = "text/plain; charset=us-ascii"
 
-LONGEST_CONTENT_TYPE = 255
+MAX_CONTENT_TYPE_LENGTH = 255
 
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
 
 T = TypeVar("T")
 
@@ -31,31 +31,31 @@ _decode_text = msgspec.json.Decoder(EventText).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def parse_event(request: Request) -> Happening:
+def parse_event(request: Request) -> NewEvent:
     """Return the event in the body; raise `InputError` with all of its errors."""
     return event_of_yaml(request.body) if request.head.is_yaml else event_of_json(request.body)
 
 
-async def parse_large_event(request: Request) -> Happening:
+async def parse_large_event(request: Request) -> NewEvent:
     """Return the event in a large body, which is read in a thread; raise `InputError`."""
     return await asyncio.to_thread(parse_event, request)
 
 
-def event_of_json(body: bytes) -> Happening:
+def event_of_json(body: bytes) -> NewEvent:
     """Return the event in a JSON body; raise `InputError` with all of its errors."""
     event = decode_event(body)
     if event is None:
-        fixed = first_json(mended_json(body))
+        fixed = first_json(repair_json(body))
         event = decode_event(fixed) or _event(_json(body), lambda _: _payload_text(fixed))
     return event
 
 
-def event_of_yaml(body: bytes) -> Happening:
+def event_of_yaml(body: bytes) -> NewEvent:
     """Return the event in a YAML body; raise `InputError` with all of its errors."""
     return _event(_yaml(body), lambda event: msgspec.json.encode(event.payload))
 
 
-def decode_event(body: bytes) -> Happening | None:
+def decode_event(body: bytes) -> NewEvent | None:
     """Return the event if its body has the common form, or None if it needs a closer look."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         return None
@@ -63,12 +63,12 @@ def decode_event(body: bytes) -> Happening | None:
         _decode_any(body)  # the event decoder checks a payload left as raw text only roughly: not its numbers or its UTF-8
         text = _decode_text(body)
         created_at = parse_timestamp(text.created_at, "createdAt")
-        return Happening(text.event, bytes(text.payload), created_at, parse_nanosecond(text.created_at), text.failure)
+        return NewEvent(text.event, bytes(text.payload), created_at, parse_nanosecond(text.created_at), text.failure)
     except (msgspec.MsgspecError, ValueError, RecursionError, InputError):
         return None
 
 
-def _event(document: Document, payload: Callable[[EventBody], bytes]) -> Happening:
+def _event(document: Document, payload: Callable[[EventBody], bytes]) -> NewEvent:
     problems: list[Problem] = []
     event = EventBody("")
     created_at, nanosecond = None, 0
@@ -84,10 +84,10 @@ def _event(document: Document, payload: Callable[[EventBody], bytes]) -> Happeni
         problems.extend(document.problem(("createdAt",), problem.message) for problem in error.problems)
     if problems:
         raise InputError(f"The body does not have the expected form: {problems[0]}.", problems=problems)
-    return Happening(event.event, payload(event), created_at, nanosecond, event.failure)
+    return NewEvent(event.event, payload(event), created_at, nanosecond, event.failure)
 
 
-def _given(value: Json, name: str) -> Json:
+def _given(value: JsonValue, name: str) -> JsonValue:
     if not isinstance(value, dict):
         return None
     return value.get(name, next((value[key] for key in value if key.casefold() == name.casefold()), None))
@@ -127,32 +127,32 @@ def idempotency_key(key: bytes | None) -> str | None:
     """Return the key that identifies an event that is sent again; raise `InputError`."""
     if key is None:
         return None
-    if not key.strip() or len(key) > LONGEST_KEY or not key.isascii():
-        message = f"must be 1 to {LONGEST_KEY} ASCII characters"
+    if not key.strip() or len(key) > MAX_KEY_LENGTH or not key.isascii():
+        message = f"must be 1 to {MAX_KEY_LENGTH} ASCII characters"
         raise InputError(f"Idempotency-Key {message}.", problems=[Problem("Idempotency-Key", message)])
     return key.decode()
 
 
-async def in_document(request: Request, use: Callable[[Document], T]) -> T:
+async def parse_document_body(request: Request, use: Callable[[Document], T]) -> T:
     """Return the result of `use` for the body; a large body is read in a thread."""
     if len(request.body) >= LARGE:
         return await asyncio.to_thread(lambda: use(_document(request)))
     return use(_document(request))
 
 
-def resolution(document: Document) -> Resolved:
+def resolution(document: Document) -> ResolveRequest:
     """Return a person's resolution of an action; raise `InputError`."""
-    told = read(document, Resolved)
+    parsed = read(document, ResolveRequest)
     problems = []
-    if told.resolution == "retry" and (told.event is not None or told.payload is not UNSET):
+    if parsed.resolution == "retry" and (parsed.event is not None or parsed.payload is not UNSET):
         problems.append(document.problem((), "an action to be retried takes no event and no payload"))
-    if told.resolution == "failed" and told.event not in (None, FATAL):
+    if parsed.resolution == "failed" and parsed.event not in (None, FATAL):
         problems.append(document.problem(("event",), f"must be {FATAL} or left out: a failure has that name"))
-    if told.resolution == "succeeded" and told.event in ("", FATAL):
+    if parsed.resolution == "succeeded" and parsed.event in ("", FATAL):
         problems.append(document.problem(("event",), "must be the name of an event that means success"))
     if problems:
         raise InputError(f"The resolution is not valid: {problems[0].message}.", problems=problems)
-    return told
+    return parsed
 
 
 def presence(document: Document) -> PresenceReport:
@@ -176,14 +176,14 @@ def declaration(document: Document) -> PackDeclaration:
     return pack
 
 
-class Given(NamedTuple):
+class ItemUpload(NamedTuple):
     """A datastore item as it was sent, and whether the form gives a description."""
 
     item: DataItem
     has_description: bool
 
 
-def data_item(request: Request) -> Given:
+def data_item(request: Request) -> ItemUpload:
     """Return the datastore item in a form; raise `InputError`."""
     form = parse_form(request.headers.get(b"content-type", b""), request.body)
     value = form.get("value")
@@ -199,10 +199,10 @@ def data_item(request: Request) -> Given:
         description="" if description is None else _text(description.value),
         is_secret=_is_secret(form.get("secret")),
     )
-    return Given(item, description is not None)
+    return ItemUpload(item, description is not None)
 
 
-def _is_secret(part: Part | None) -> bool:
+def _is_secret(part: FormPart | None) -> bool:
     if part is None:
         return False
     given = part.value.strip().lower()
@@ -214,7 +214,7 @@ def _is_secret(part: Part | None) -> bool:
 
 def _content_type(given: bytes | None) -> str:
     text = (given or b"").decode("latin-1").strip()
-    if len(text) > LONGEST_CONTENT_TYPE or not text.isascii() or not text.isprintable():
+    if len(text) > MAX_CONTENT_TYPE_LENGTH or not text.isascii() or not text.isprintable():
         message = "must have a content type of printable ASCII characters, 255 at most"
         raise InputError(f"The value {message}.", problems=[Problem("value", message)])
     return text or DEFAULT_CONTENT_TYPE

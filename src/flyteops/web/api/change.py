@@ -8,22 +8,22 @@ from flyteops.model import Link
 from flyteops.service import AuditFilter
 from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.web.api.handlers import following_of, page_of
-from flyteops.web.api.link import Site
+from flyteops.web.api.link import Links
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import Response
-from flyteops.web.api.schemas.wire import Answer
+from flyteops.web.api.schemas.wire import ResponseBody
 
-LONGEST_NUMBER = 12
+MAX_NUMBER_LENGTH = 12
 
 
-class ChangeList(Answer, kw_only=True):
+class ChangeList(ResponseBody, kw_only=True):
     """Entries of the audit log, newest first."""
 
     changes: list[AuditEntry]
     links: list[Link]
 
     @classmethod
-    def of(cls, changes: Iterable[AuditEntry], site: Site, following: str | None) -> Self:
+    def of(cls, changes: Iterable[AuditEntry], site: Links, following: str | None) -> Self:
         return cls(changes=list(changes), links=site.page("/v1/audit/changes", "/v1", "/changeAudit", following))
 
 
@@ -49,6 +49,6 @@ async def list_changes(request: Request) -> Response:
 async def get_change(request: Request) -> Response:
     """Show an entry of the audit log."""
     text = request.params["seq"]
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_LENGTH):
         raise NotFoundError("Changes have numbers.")
     return Response(200, await request.service.audit.get_change(int(text)))

@@ -22,25 +22,25 @@ from flyteops.web.api.body import (
     data_item,
     declaration,
     idempotency_key,
-    in_document,
+    parse_document_body,
     parse_event,
     parse_large_event,
     presence,
     resolution,
 )
-from flyteops.web.api.link import Site, event_path, flow_path, item_path, pack_path
-from flyteops.web.api.part import GREATEST_LIMIT, part_of
+from flyteops.web.api.link import Links, event_path, flow_path, item_path, pack_path
+from flyteops.web.api.part import MAX_LIMIT, list_page_of
 from flyteops.web.api.query import Query
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import LARGE, HeaderList, Response, encode
 from flyteops.web.api.schemas import audit, wire
-from flyteops.web.auth.guest import Guest
+from flyteops.web.auth.guest import TrustedSender
 
 LOGGER = logging.getLogger("flyte.auth")
 
 DEFAULT_LIMIT = 50
-MOST_ACTIONS = 100
-LONGEST_WAIT = 60.0
+MAX_ACTIONS = 100
+MAX_WAIT = 60.0
 """Maximum number of seconds that a take waits; a client that wants to wait for longer sends another
 request."""
 
@@ -69,7 +69,7 @@ async def get_index(request: Request) -> Response:
 
 async def get_liveness(request: Request) -> Response:
     """Report that the server runs, regardless of its store."""
-    return Response(200, wire.Condition(status="alive"))
+    return Response(200, wire.HealthStatus(status="alive"))
 
 
 async def get_readiness(request: Request) -> Response:
@@ -79,8 +79,8 @@ async def get_readiness(request: Request) -> Response:
     # to the callers with a token, and to the log.
     warnings = (*request.service.health.warnings(details=not request.has_auth), *request.traffic.warnings())
     if reasons:
-        return Response(503, wire.Condition(status="not ready", reasons=reasons, warnings=warnings))
-    return Response(200, wire.Condition(status="ready", warnings=warnings))
+        return Response(503, wire.HealthStatus(status="not ready", reasons=reasons, warnings=warnings))
+    return Response(200, wire.HealthStatus(status="ready", warnings=warnings))
 
 
 async def list_problems(request: Request) -> Response:
@@ -110,13 +110,13 @@ async def register_pack(request: Request) -> Response:
     The header Flyte-Max-Body-Bytes of the answer is the largest body that the server accepts, for a
     pack to keep its results and events within it.
     """
-    declared = await in_document(request, declaration)
+    declared = await parse_document_body(request, declaration)
     if isinstance(request.bearer, Token):
         request.bearer.check_may_register(declared)
-    elif isinstance(request.bearer, Guest):
+    elif isinstance(request.bearer, TrustedSender):
         request.bearer.check_may_register(declared)
         LOGGER.info("The pack %s registers from %s without a token", declared.name, request.bearer.address)
-    takes_over = not isinstance(request.bearer, Guest)
+    takes_over = not isinstance(request.bearer, TrustedSender)
     pack = await request.service.packs.register(declared, request.author, takes_over=takes_over)
     site = request.site
     path = pack_path(pack.id)
@@ -135,7 +135,7 @@ async def list_packs(request: Request) -> Response:
     link `next`.
     """
     site, now = request.site, request.service.now()
-    part = part_of(request, await request.service.packs.list(), lambda pack: wire.PackSummary.of(pack, site, now))
+    part = list_page_of(request, await request.service.packs.list(), lambda pack: wire.PackSummary.of(pack, site, now))
     return Response(200, wire.PackList(links=site.page("/v1/packs", "/v1", "/pack", part.following), packs=part.views))
 
 
@@ -152,10 +152,10 @@ async def report_presence(request: Request) -> Response:
     When the last known instance stops, the pack has stopped, instead of having fallen silent.
     Reports are expected once a minute; packs that make none are seen by their requests.
     """
-    report = await in_document(request, presence)
+    report = await parse_document_body(request, presence)
     stops = report.status == "stopped"
     others = await request.service.packs.report_presence(request.params["packId"], report.instance, stops=stops)
-    return Response(200, wire.PresenceAnswer(others=others))
+    return Response(200, wire.PresenceResponse(others=others))
 
 
 async def delete_pack(request: Request) -> Response:
@@ -178,7 +178,7 @@ async def send_event(request: Request) -> Response:
     return accepted_event(await request.service.accept_event(request.params["packId"], event, key=key), request.site)
 
 
-def accepted_event(event_id: str, site: Site) -> Response:
+def accepted_event(event_id: str, site: Links) -> Response:
     """Return the answer to an accepted event."""
     return Response(202, headers=(site.location(event_path(event_id)),))
 
@@ -191,8 +191,8 @@ def take_order(query_string: bytes) -> tuple[str | None, timedelta, int]:
     """
     with Query(query_string) as query:
         name, seconds = query.text("actionName", "commandName"), query.seconds("wait")
-        limit = query.number("max", 0, least=1, most=MOST_ACTIONS)
-    return name, timedelta(seconds=min(seconds, LONGEST_WAIT)), limit
+        limit = query.number("max", 0, least=1, most=MAX_ACTIONS)
+    return name, timedelta(seconds=min(seconds, MAX_WAIT)), limit
 
 
 async def take_action(request: Request) -> Response:
@@ -277,10 +277,10 @@ async def resolve_action(request: Request) -> Response:
 
     It succeeded or failed, with an event that is its result; or it is to be handed out again.
     """
-    told = await in_document(request, resolution)
-    payload = None if told.payload is UNSET else encode(told.payload)
+    new_event = await parse_document_body(request, resolution)
+    payload = None if new_event.payload is UNSET else encode(new_event.payload)
     await request.service.resolve(
-        request.params["actionId"], told.resolution, name=told.event, payload=payload, by=request.author
+        request.params["actionId"], new_event.resolution, name=new_event.event, payload=payload, by=request.author
     )
     return DONE
 
@@ -301,7 +301,7 @@ async def save_flow(request: Request) -> Response:
     a template that cannot be parsed, if nothing else is wrong: its step fails whenever it should
     run, and the other steps work.
     """
-    flow, warnings = await in_document(request, _flow_and_warnings)
+    flow, warnings = await parse_document_body(request, _flow_and_warnings)
     await request.service.flows.save(flow, request.author)
     site = request.site
     return Response(201, wire.FlowView.of(flow, site, warnings), headers=(site.location(flow_path(flow.name)),))
@@ -314,7 +314,7 @@ async def list_flows(request: Request) -> Response:
     link `next`.
     """
     site = request.site
-    part = part_of(request, request.service.flows.list(), lambda flow: wire.FlowSummary.of(flow, site))
+    part = list_page_of(request, request.service.flows.list(), lambda flow: wire.FlowSummary.of(flow, site))
     return Response(200, wire.FlowList(links=site.page("/v1/flows", "/v1", "/flow", part.following), flows=part.views))
 
 
@@ -354,7 +354,7 @@ async def list_items(request: Request) -> Response:
     link `next`.
     """
     site = request.site
-    part = part_of(request, request.service.data.list(), lambda item: wire.DataItemSummary.of(item, site))
+    part = list_page_of(request, request.service.data.list(), lambda item: wire.DataItemSummary.of(item, site))
     links = site.page("/v1/datastore", "/v1", "/datastore", part.following)
     return Response(200, wire.DataItemList(links=links, datastore=part.views))
 
@@ -461,7 +461,7 @@ async def _steps(service: Service, executions: Iterable[Execution]) -> dict[str,
 def page_of(query: Query) -> tuple[int, int]:
     """Return the start and limit of a page; a limit above the greatest is reduced to it."""
     # To the original, 0 means no limit.
-    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=0) or GREATEST_LIMIT, GREATEST_LIMIT)
+    return query.number("start", 0, least=0), min(query.number("limit", DEFAULT_LIMIT, least=0) or MAX_LIMIT, MAX_LIMIT)
 
 
 def following_of(query: Query, start: int, page: Page[Any]) -> str | None:

@@ -23,11 +23,11 @@ from flyteops.service.hook.signing import (
 )
 from flyteops.service.hook.vendor import GENERIC, VENDORS
 from flyteops.timeformat import format_duration, format_timestamp, parse_duration
-from flyteops.web.api.body import in_document
-from flyteops.web.api.link import Site, event_path, hook_path
+from flyteops.web.api.body import parse_document_body
+from flyteops.web.api.link import Links, event_path, hook_path
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import LARGE, HeaderList, Response
-from flyteops.web.api.schemas.wire import Answer, Timestamp
+from flyteops.web.api.schemas.wire import ResponseBody, Timestamp
 
 KEEP_OLD = "1d"
 """Time for which the previous secret stays valid, unless the request gives another."""
@@ -37,7 +37,7 @@ NOT_KEPT: HeaderList = ((b"cache-control", b"no-store"),)
 Word = Annotated[str | None, Meta(description="as the vendor does it, if left out")]
 
 
-class HookOrder(Struct, rename="camel"):
+class HookDefinition(Struct, rename="camel"):
     """The definition of a hook.
 
     Fields left out have the vendor's values; a secret left out is generated. An update that does
@@ -68,7 +68,7 @@ class HookOrder(Struct, rename="camel"):
     secret: str | None = None
 
 
-class RotationOrder(Struct, rename="camel"):
+class RotateSecretRequest(Struct, rename="camel"):
     """Another secret for a hook, and how long the present one stays valid.
 
     A secret left out is generated.
@@ -79,7 +79,7 @@ class RotationOrder(Struct, rename="camel"):
     add: Annotated[bool, Meta(description="keep the present secrets without an end")] = False
 
 
-class SecretView(Answer, kw_only=True):
+class SecretView(ResponseBody, kw_only=True):
     """When a secret was made, and when it ends if it was replaced; the secret itself is not shown."""
 
     created_at: Timestamp
@@ -91,7 +91,7 @@ class SecretView(Answer, kw_only=True):
         return cls(created_at=format_timestamp(kept.created_at), ends_at=ends_at)
 
 
-class HookView(Answer, kw_only=True):
+class HookView(ResponseBody, kw_only=True):
     """A hook; `url` is the address to configure at its vendor."""
 
     name: str
@@ -119,7 +119,7 @@ class HookView(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, hook: Hook, site: Site, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
+    def of(cls, hook: Hook, site: Links, secret: str | None = None, warnings: Sequence[str] = ()) -> "NewHook":
         scheme, path = hook.signing, hook_path(hook.name)
         settings: dict[str, Any] = {name: getattr(scheme, name) for name in SETTINGS}
         if scheme.scheme != "hmac":
@@ -149,18 +149,18 @@ class NewHook(HookView, kw_only=True):
     warnings: Sequence[str] = ()
 
 
-class HookList(Answer, kw_only=True):
+class HookList(ResponseBody, kw_only=True):
     """All hooks, by name."""
 
     links: list[Link]
     hooks: list[HookView]
 
     @classmethod
-    def of(cls, hooks: Iterable[Hook], site: Site) -> Self:
+    def of(cls, hooks: Iterable[Hook], site: Links) -> Self:
         return cls(links=site.around("/v1/hooks", "/v1", "/hook"), hooks=[HookView.of(hook, site) for hook in hooks])
 
 
-class HookCallView(Answer, kw_only=True):
+class HookCallView(ResponseBody, kw_only=True):
     """A call: its content, origin and outcome.
 
     `body` is its beginning; `size` is its length in bytes.
@@ -179,7 +179,7 @@ class HookCallView(Answer, kw_only=True):
     links: list[Link] = field(default_factory=list)
 
     @classmethod
-    def of(cls, call: HookCall, site: Site) -> Self:
+    def of(cls, call: HookCall, site: Links) -> Self:
         return cls(
             received_at=format_timestamp(call.received_at),
             outcome=call.outcome,
@@ -195,27 +195,27 @@ class HookCallView(Answer, kw_only=True):
         )
 
 
-class HookCallList(Answer, kw_only=True):
+class HookCallList(ResponseBody, kw_only=True):
     """The last calls of a hook, the newest first."""
 
     links: list[Link]
     calls: list[HookCallView]
 
 
-WANTED_FIELDS = frozenset(name.casefold() for name in HookOrder.__struct_encode_fields__)
+WANTED_FIELDS = frozenset(name.casefold() for name in HookDefinition.__struct_encode_fields__)
 SHOWN_FIELDS = WANTED_FIELDS | {name.casefold() for name in NewHook.__struct_encode_fields__}
 """The fields of a definition, and those of an answer, which clients may send back unchanged."""
 
 HOW_TO_UPDATE = (
     "A PUT updates a hook only if its body is a JSON or YAML object with these fields and no others: "
-    + ", ".join(HookOrder.__struct_encode_fields__)
+    + ", ".join(HookDefinition.__struct_encode_fields__)
     + "."
 )
 
 
-def wish_of(document: Document) -> HookSpec:
+def hook_spec_of(document: Document) -> HookSpec:
     """Return the definition of a hook; raise `InputError`."""
-    wanted = read(document, HookOrder)
+    wanted = read(document, HookDefinition)
     settings: dict[str, Any] = {name: getattr(wanted, name) for name in SETTINGS}
     return HookSpec(
         name=wanted.name,
@@ -232,7 +232,7 @@ def rotation_of(document: Document) -> tuple[str | None, timedelta | None]:
 
     Raise `InputError`.
     """
-    wanted = read(document, RotationOrder)
+    wanted = read(document, RotateSecretRequest)
     keep_for = _duration(document, "keepOldFor", wanted.keep_old_for)
     return wanted.secret, None if wanted.add else keep_for
 
@@ -292,11 +292,11 @@ async def create_hook(request: Request) -> Response:
     The answer has the address for its vendor and the secret, this once only, unless the secret was
     given.
     """
-    hook, made = await request.service.hooks.create(await in_document(request, wish_of), request.author)
+    hook, made = await request.service.hooks.create(await parse_document_body(request, hook_spec_of), request.author)
     return _with_secret(201, hook, made, request.site, request.site.location(hook_path(hook.name)))
 
 
-def _with_secret(status: int, hook: Hook, made: str | None, site: Site, *headers: tuple[bytes, bytes]) -> Response:
+def _with_secret(status: int, hook: Hook, made: str | None, site: Links, *headers: tuple[bytes, bytes]) -> Response:
     """Return the answer with a new secret, which is shown this once."""
     return Response(status, HookView.of(hook, site, made, tuple(_warnings(hook, made))), headers=(*headers, *NOT_KEPT))
 
@@ -357,7 +357,7 @@ def _definition(request: Request) -> Document | None:
 
 async def _update(request: Request, document: Document) -> Response:
     request.service.check_started()
-    spec = wish_of(document)
+    spec = hook_spec_of(document)
     name = request.params["hookName"]
     if spec.name not in ("", name):
         problem = document.problem(("name",), f"must be {name!r} or left out: a hook keeps its name")
@@ -381,7 +381,7 @@ async def rotate_hook(request: Request) -> Response:
     The present one stays valid for a day, or as long as `keepOldFor` says, so that there is time to
     configure the new one at the vendor.
     """
-    secret, keep_for = await in_document(request, rotation_of)
+    secret, keep_for = await parse_document_body(request, rotation_of)
     hook, made = await request.service.hooks.rotate(request.params["hookName"], secret, keep_for, request.author)
     return _with_secret(200, hook, made, request.site)
 

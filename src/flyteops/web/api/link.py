@@ -57,7 +57,7 @@ def segment(text: str) -> str:
     return quote(text, safe=SAFE_IN_SEGMENT)
 
 
-class Site:
+class Links:
     """The addresses of all resources, on the host that the client used."""
 
     __slots__ = ("base",)

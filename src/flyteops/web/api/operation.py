@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyteops.web.api.problem import Fault, problem
+from flyteops.web.api.problem import ProblemType, problem
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import Response
 
-NOT_ALLOWED = Fault(405, "method-not-allowed", "Method not allowed.")
+NOT_ALLOWED = ProblemType(405, "method-not-allowed", "Method not allowed.")
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -21,7 +21,7 @@ INLINE = b"'self' 'unsafe-inline'"
 """The style sources of a page that cannot do without styles in its elements."""
 
 
-class Page:
+class StaticPage:
     """A page and the files that it loads, read once; no other file is served."""
 
     def __init__(self, page: Path, files: Iterable[Path], *, styles: bytes = b"'self'") -> None:
@@ -39,18 +39,18 @@ class Page:
         return self._files[name]
 
 
-def swagger_page() -> Page:
+def swagger_page() -> StaticPage:
     """Return the page for trying the API."""
     files = [_swagger_ui() / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")]
-    return Page(OWN / "swagger.html", [*files, OWN / "swagger.js"], styles=INLINE)
+    return StaticPage(OWN / "swagger.html", [*files, OWN / "swagger.js"], styles=INLINE)
 
 
-def hooks_page() -> Page:
+def hooks_page() -> StaticPage:
     """Return the page that shows hooks and their last calls.
 
     It requests them from the API, with a token if need be.
     """
-    return Page(OWN / "hooks.html", [OWN / "hooks.js", OWN / "hooks.css"])
+    return StaticPage(OWN / "hooks.html", [OWN / "hooks.js", OWN / "hooks.css"])
 
 
 def _headers(styles: bytes) -> HeaderList:

@@ -7,22 +7,22 @@ from flyteops.storage.base import PAGE_BYTES
 from flyteops.web.api.query import Query
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import encode
-from flyteops.web.api.schemas.wire import Answer
+from flyteops.web.api.schemas.wire import ResponseBody
 
 T = TypeVar("T")
-View = TypeVar("View", bound=Answer)
+View = TypeVar("View", bound=ResponseBody)
 
-GREATEST_LIMIT = 1000
+MAX_LIMIT = 1000
 
 
-class Part(NamedTuple, Generic[View]):
+class ListPage(NamedTuple, Generic[View]):
     """The shown part of a list, and the query for the next part, None at its end."""
 
     views: list[View]
     following: str | None
 
 
-def part_of(request: Request, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> Part[View]:
+def list_page_of(request: Request, items: Sequence[T], view: Callable[[T], View], most_bytes: int = PAGE_BYTES) -> ListPage[View]:
     """Return the part of a list that a request asks for by `start` and `limit`.
 
     Without a limit, all items from there on. A part is cut when it would be longer than
@@ -40,9 +40,9 @@ def part_of(request: Request, items: Sequence[T], view: Callable[[T], View], mos
             break
         views.append(shown)
     end = start + len(views)
-    return Part(views, query.following(end) if end < len(items) else None)
+    return ListPage(views, query.following(end) if end < len(items) else None)
 
 
 def _limit(query: Query) -> int | None:
     given = query.number("limit", 0, least=1)
-    return min(given, GREATEST_LIMIT) if given else None
+    return min(given, MAX_LIMIT) if given else None

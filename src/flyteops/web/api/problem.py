@@ -46,7 +46,7 @@ REALM = b'Bearer realm="flyte"'
 """The challenge of a 401 (RFC 6750)."""
 
 
-class Fault(NamedTuple):
+class ProblemType(NamedTuple):
     """The part of a problem that is the same for every occurrence."""
 
     status: int
@@ -54,7 +54,7 @@ class Fault(NamedTuple):
     title: str
 
 
-INTERNAL = Fault(500, "internal", "Something went wrong in the server.")
+INTERNAL = ProblemType(500, "internal", "Something went wrong in the server.")
 
 
 def response_to(error: Exception) -> Response:
@@ -63,7 +63,7 @@ def response_to(error: Exception) -> Response:
     if status == 500 or not isinstance(error, FlyteError):
         logger.error("A request failed", exc_info=error)
         return problem(INTERNAL, "See the server log.")
-    fault = Fault(status, error.code, (type(error).__doc__ or "").splitlines()[0])
+    fault = ProblemType(status, error.code, (type(error).__doc__ or "").splitlines()[0])
     detail = str(error) if isinstance(error, TemplateError) else error.message
     return problem(fault, detail, problems=error.problems, headers=tuple(_headers(error)))
 
@@ -81,7 +81,7 @@ def _shown(problems: Sequence[Problem]) -> Sequence[Problem]:
     return [*problems[:MAX_PROBLEMS], Problem("", "more problems were found; fix these first")]
 
 
-def problem(fault: Fault, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Response:
+def problem(fault: ProblemType, detail: str, *, problems: Sequence[Problem] = (), headers: HeaderList = ()) -> Response:
     """Return problem details as JSON, the format that every client of errors reads."""
     details = ProblemDetails(
         type=f"urn:flyte:problem:{fault.code}",

@@ -13,7 +13,7 @@ from flyteops.timeformat import parse_timestamp
 
 MOST_FIELDS = 100
 NO_FIELDS: Mapping[str, str] = {}
-GREATEST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 
 
 class Query:
@@ -58,7 +58,7 @@ class Query:
                 return self._fields[name]
         return None
 
-    def number(self, name: str, default: int, *, least: int, most: int = GREATEST) -> int:
+    def number(self, name: str, default: int, *, least: int, most: int = MAX_NUMBER) -> int:
         """Return a whole number."""
         text = self._fields.get(name)
         if text is None:
@@ -78,9 +78,9 @@ class Query:
             return 0.0
         whole, _, fraction = text.partition(".")
         is_number = text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text)
-        if is_number and len(text) <= 20 and float(text) <= GREATEST:
+        if is_number and len(text) <= 20 and float(text) <= MAX_NUMBER:
             return float(text)
-        self.complain(name, f"must be a number of seconds, such as 30 or 0.5, and {GREATEST} at most")
+        self.complain(name, f"must be a number of seconds, such as 30 or 0.5, and {MAX_NUMBER} at most")
         return 0.0
 
     def instant(self, name: str) -> datetime | None:

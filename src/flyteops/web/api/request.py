@@ -13,10 +13,10 @@ from flyteops.errors import NotFoundError, TooLargeError
 from flyteops.service import Service, Token
 from flyteops.service.auditlog.entry import Author
 from flyteops.service.token import EVERY_ITEM
-from flyteops.web.api.link import Headers, Site, base_of
+from flyteops.web.api.link import Headers, Links, base_of
 from flyteops.web.api.media import is_form, is_yaml, wants_yaml
 from flyteops.web.api.query import Query
-from flyteops.web.auth.guest import Guest
+from flyteops.web.auth.guest import TrustedSender
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.principal import author_of
 from flyteops.web.http.traffic import Traffic, Transfer
@@ -68,7 +68,7 @@ class Head:
     def __init__(self, fields: Headers, server: Server) -> None:
         self.fields = fields
         self.server = server
-        self.site = Site(base_of(fields, *server))
+        self.site = Links(base_of(fields, *server))
         self.is_form = is_form(fields)
         self.is_of_page = b"origin" in fields or b"sec-fetch-site" in fields
         self.is_yaml = is_yaml(fields)
@@ -110,7 +110,7 @@ class Request(ABC):
     is_gone = False
     is_waiting = False
     has_auth = False
-    bearer: Token | Claims | Guest | None = None
+    bearer: Token | Claims | TrustedSender | None = None
     items: Sequence[str] = (EVERY_ITEM,)
     _transfer: Transfer | None = None
     _undo: Callable[[], Awaitable[None]] | None = None
@@ -164,7 +164,7 @@ class Request(ABC):
     # ---------------------------------------------------------------------------------------------- the handler's side
 
     @property
-    def site(self) -> Site:
+    def site(self) -> Links:
         """The addresses of all resources, on the host that the client used."""
         return self.head.site
 

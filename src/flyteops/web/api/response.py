@@ -9,7 +9,7 @@ from flyteops.document import to_yaml
 from flyteops.service.auditlog.entry import AuditEntry
 from flyteops.web.api.media import JSON, YAML
 from flyteops.web.api.request import Head
-from flyteops.web.api.schemas.wire import Answer
+from flyteops.web.api.schemas.wire import ResponseBody
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 
@@ -39,7 +39,7 @@ class Response(msgspec.Struct, frozen=True):
     """
 
     status: int
-    value: Answer | AuditEntry | bytes | dict[str, Any] | None = None
+    value: ResponseBody | AuditEntry | bytes | dict[str, Any] | None = None
     content_type: bytes = b""
     headers: HeaderList = ()
 

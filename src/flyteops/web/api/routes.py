@@ -5,18 +5,18 @@ from typing import Any, get_args
 from flyteops.model import Flow, PackDeclaration
 from flyteops.service.auditlog.entry import AuditEntry, ResourceKind
 from flyteops.web.api import change, handlers, hook, query
-from flyteops.web.api.handlers import DEFAULT_LIMIT, LONGEST_WAIT, MOST_ACTIONS, OVERDUE_AFTER
+from flyteops.web.api.handlers import DEFAULT_LIMIT, MAX_ACTIONS, MAX_WAIT, OVERDUE_AFTER
 from flyteops.web.api.operation import Operation, Parameter, Success
-from flyteops.web.api.part import GREATEST_LIMIT
+from flyteops.web.api.part import MAX_LIMIT
 from flyteops.web.api.schemas import audit, wire
 from flyteops.web.auth import own
 
 PAGE = (
-    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": query.GREATEST, "default": 0}),
+    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": 0}),
     Parameter(
         "limit",
-        f"how many to return, {GREATEST_LIMIT} at most; 0 means as many as that",
-        {"type": "integer", "minimum": 0, "maximum": query.GREATEST, "default": DEFAULT_LIMIT},
+        f"how many to return, {MAX_LIMIT} at most; 0 means as many as that",
+        {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": DEFAULT_LIMIT},
     ),
 )
 
@@ -24,8 +24,8 @@ PART = (
     PAGE[0],
     Parameter(
         "limit",
-        f"how many to return, {GREATEST_LIMIT} at most; without it, all",
-        {"type": "integer", "minimum": 1, "maximum": query.GREATEST},
+        f"how many to return, {MAX_LIMIT} at most; without it, all",
+        {"type": "integer", "minimum": 1, "maximum": query.MAX_NUMBER},
     ),
 )
 
@@ -90,13 +90,13 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("commandName", "another word for actionName"),
             Parameter(
                 "wait",
-                f"how many seconds to wait until there is something to do, {LONGEST_WAIT:g} at most",
+                f"how many seconds to wait until there is something to do, {MAX_WAIT:g} at most",
                 {"type": "number", "minimum": 0, "default": 0},
             ),
             Parameter(
                 "max",
                 "how many actions to take at most; with it the answer is a list",
-                {"type": "integer", "minimum": 1, "maximum": MOST_ACTIONS},
+                {"type": "integer", "minimum": 1, "maximum": MAX_ACTIONS},
             ),
         ),
         outcomes={
@@ -167,7 +167,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=handlers.resolve_action,
         name="resolveAction",
         tag="action",
-        body=wire.Resolved,
+        body=wire.ResolveRequest,
         example={"resolution": "succeeded", "event": "Deployed", "payload": {"version": "1.2.3"}},
         outcomes={204: Success("It is so.")},
         errors=(400, 404, 409, 413),
@@ -207,7 +207,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="healthLive",
         tag="info",
         needs_store=False,
-        outcomes={200: Success("The server runs.", wire.Condition)},
+        outcomes={200: Success("The server runs.", wire.HealthStatus)},
     ),
     Operation(
         method="GET",
@@ -217,8 +217,8 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="info",
         needs_store=False,
         outcomes={
-            200: Success("The server can do its work.", wire.Condition),
-            503: Success("It cannot just now; `reasons` says why.", wire.Condition),
+            200: Success("The server can do its work.", wire.HealthStatus),
+            503: Success("It cannot just now; `reasons` says why.", wire.HealthStatus),
         },
     ),
     Operation(
@@ -276,7 +276,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="pack",
         body=wire.PresenceReport,
         example={"instance": "7c9e6679f7425a2b", "status": "live"},
-        outcomes={200: Success("How many others are connected.", wire.PresenceAnswer)},
+        outcomes={200: Success("How many others are connected.", wire.PresenceResponse)},
         errors=(400, 404, 413),
     ),
     Operation(
@@ -459,7 +459,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=own.create_token,
         name="createToken",
         tag="token",
-        body=own.TokenOrder,
+        body=own.CreateTokenRequest,
         example={"pack": "Deployer", "labels": {"env": "staging"}, "expiresIn": "90d"},
         outcomes={201: Success("The token; keep it, for it is not shown again.", own.NewToken, has_location=True)},
         errors=(400, 413),
@@ -496,7 +496,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=hook.create_hook,
         name="createHook",
         tag="hook",
-        body=hook.HookOrder,
+        body=hook.HookDefinition,
         example={"name": "github", "vendor": "github"},
         outcomes={201: Success("The hook; keep its secret, for it is not shown again.", hook.NewHook, has_location=True)},
         errors=(400, 409, 413),
@@ -524,7 +524,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=hook.put_hook,
         name="updateHook",
         tag="hook",
-        body=hook.HookOrder,
+        body=hook.HookDefinition,
         example={"vendor": "github", "description": "the shop's repository"},
         outcomes={
             200: Success("The hook as it is now.", hook.HookView),
@@ -562,7 +562,7 @@ OPERATIONS: tuple[Operation, ...] = (
         handler=hook.rotate_hook,
         name="rotateHook",
         tag="hook",
-        body=hook.RotationOrder,
+        body=hook.RotateSecretRequest,
         example={"keepOldFor": "1d"},
         outcomes={200: Success("The hook; keep its new secret, for it is not shown again.", hook.NewHook)},
         errors=(400, 404, 409, 413),

@@ -11,9 +11,9 @@ from flyteops.errors import UnauthorizedError
 from flyteops.service import Token, TokenRegistry
 from flyteops.service.token import PREFIX, READABLE
 from flyteops.web.api.link import Headers
-from flyteops.web.auth.guest import Guest, Guests
+from flyteops.web.auth.guest import TrustedPacks, TrustedSender
 from flyteops.web.auth.own import OWN_POLICY
-from flyteops.web.auth.policy import Claims, Match, Policy
+from flyteops.web.auth.policy import Claims, Policy, PolicyMatch
 
 HOW = "A token is required, as `Authorization: Bearer TOKEN`; packs and the command `flyte` read it from the variable FLYTE_JWT."
 
@@ -21,17 +21,17 @@ HOW = "A token is required, as `Authorization: Bearer TOKEN`; packs and the comm
 DIRECTLY = " FLYTE_PACKS_WITHOUT_TOKEN does not apply behind a proxy: the server only sees the address of the proxy."
 
 
-class Admission(NamedTuple):
+class Authorization(NamedTuple):
     """The credentials that admitted a request.
 
     `items` are the datastore items that packs may read by it if they declare them.
     """
 
-    bearer: Token | Claims | Guest | None = None
+    bearer: Token | Claims | TrustedSender | None = None
     items: Sequence[str] = READABLE
 
 
-class Verifier(Protocol):
+class TokenVerifier(Protocol):
     """Verifies tokens of an OIDC issuer."""
 
     async def verify(self, token: str) -> Claims:
@@ -49,30 +49,30 @@ class Authenticator:
         self,
         tokens: TokenRegistry,
         policy: Policy = OWN_POLICY,
-        verifier: Verifier | None = None,
-        guests: Guests | None = None,
+        verifier: TokenVerifier | None = None,
+        guests: TrustedPacks | None = None,
     ) -> None:
         self.policy = policy
         self._guests = guests
         self._tokens = tokens
         self._verifier = verifier
 
-    async def authorize(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Admission:
+    async def authorize(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None = None) -> Authorization:
         """Return the credentials of a request: its token if needed, its claims, or its address.
 
         Raise `UnauthorizedError` if the request is not allowed.
         """
         match = self.policy.find(method, path)
         if match is not None and match.is_open:
-            return Admission(items=match.entry.items)
+            return Authorization(items=match.entry.items)
         text = bearer(headers)
         if text is not None and text.startswith(PREFIX):
             token = self._tokens.check(text)
             _check(OWN_POLICY.find(method, path), token.claims)
-            return Admission(token, token.readable)
+            return Authorization(token, token.readable)
         guest = None if self._guests is None else await self._guests.find(method, path, headers, client)
         if guest is not None:
-            return Admission(guest)
+            return Authorization(guest)
         if match is None:
             raise UnauthorizedError("Not allowed: the server's auth policy has no entry for this request.")
         if text is None:
@@ -82,10 +82,10 @@ class Authenticator:
             raise UnauthorizedError(f"The token is not one of this server, which begin with {PREFIX}.", error="invalid_token")
         claims = await self._verifier.verify(text)
         _check(match, claims)
-        return Admission(claims, match.entry.items)
+        return Authorization(claims, match.entry.items)
 
 
-def _check(match: Match | None, claims: Claims) -> None:
+def _check(match: PolicyMatch | None, claims: Claims) -> None:
     if match is None or not match.is_satisfied_by(claims):
         raise UnauthorizedError("The token is valid, but does not allow this.", error="insufficient_scope")
 

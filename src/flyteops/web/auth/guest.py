@@ -7,9 +7,11 @@ from flyteops.errors import NotFoundError, UnauthorizedError
 from flyteops.model import Pack, PackDeclaration, pack_id
 from flyteops.network import PackNetwork, address_of
 from flyteops.web.api.link import Headers
-from flyteops.web.auth.policy import AS_PACK, Entry, Policy
+from flyteops.web.auth.policy import AS_PACK, Policy, PolicyEntry
 
-POLICY = Policy([Entry("/v1", ["GET"]), Entry("/v1/packs", ["POST"]), *(Entry(path, [method]) for path, method in AS_PACK)])
+POLICY = Policy(
+    [PolicyEntry("/v1", ["GET"]), PolicyEntry("/v1/packs", ["POST"]), *(PolicyEntry(path, [method]) for path, method in AS_PACK)]
+)
 """The requests that such packs make."""
 
 OF_PROXIES = frozenset(
@@ -24,7 +26,7 @@ requests from its reader's computer."""
 Find = Callable[[str], Awaitable[Pack]]
 
 
-class Guest(NamedTuple):
+class TrustedSender(NamedTuple):
     """The sender of a request without a token, and the packs that need none from that address."""
 
     address: str
@@ -40,7 +42,7 @@ class Guest(NamedTuple):
             )
 
 
-class Guests:
+class TrustedPacks:
     """The packs that need no token.
 
     `find` returns a registered pack by its id or raises `NotFoundError`.
@@ -50,7 +52,7 @@ class Guests:
         self._packs = packs
         self._find = find
 
-    async def find(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None) -> Guest | None:
+    async def find(self, method: str, path: str, headers: Headers, client: tuple[str, int] | None) -> TrustedSender | None:
         """Return the sender of a request if its address admits it.
 
         `client` is the peer of the connection.
@@ -59,7 +61,7 @@ class Guests:
         packs = self._at(client)
         if match is None or not packs or not _is_direct(headers):
             return None
-        guest = Guest(str(address_of(client[0])) if client else "", packs)
+        guest = TrustedSender(str(address_of(client[0])) if client else "", packs)
         if "pack" not in match.params or await self._is_own(match.params["pack"], packs):
             return guest
         return None

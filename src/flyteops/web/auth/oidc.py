@@ -16,12 +16,12 @@ from flyteops.errors import UnavailableError
 from flyteops.service import utc_now
 from flyteops.web.auth.policy import Claims
 from flyteops.web.auth.token import (
-    MOST_TRIES,
-    Key,
-    Parts,
-    are_too_many,
+    MAX_TRIES,
+    PublicKey,
+    TokenParts,
     check_claims,
-    invalid,
+    has_too_many_keys,
+    invalid_token,
     is_signed_by,
     read_keys,
     read_token,
@@ -34,22 +34,22 @@ LOGGER = logging.getLogger("flyte.auth")
 PATIENCE = 5.0
 """Seconds that the issuer has to answer."""
 
-LARGEST = 1024 * 1024
+MAX_SIZE = 1024 * 1024
 """Largest answer of the issuer, in bytes."""
 
-LEAST_PAUSE = 10.0
+MIN_PAUSE = 10.0
 """Least number of seconds between two fetches of new keys, however many tokens with unknown keys
 arrive."""
 
 REFRESH_EVERY = 900.0
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 """Seconds between requests to the issuer after failures: longer each time, up to a minute."""
 
 KEPT_TOKENS = 2000
 """Number of verified tokens that are remembered, since packs send the same one again and again."""
 
 
-class IssuerAwayError(UnavailableError):
+class IssuerUnavailableError(UnavailableError):
     """The issuer of tokens cannot be reached at the moment; nothing was changed."""
 
 
@@ -70,7 +70,7 @@ class Issuer:
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.url = url
-        self.keys: list[Key] | None = None
+        self.keys: list[PublicKey] | None = None
         self.fault = "not fetched yet"
         self._monotonic = monotonic
         self._asked_at: float | None = None
@@ -88,19 +88,19 @@ class Issuer:
                 loop.failed(error)
             else:
                 if self.fault:
-                    loop.failed(IssuerAwayError(self.fault), is_logged=True)
+                    loop.failed(IssuerUnavailableError(self.fault), is_logged=True)
                 else:
                     loop.succeeded()
             if self.fault:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, MAX_PAUSE)
             else:
                 pause = FIRST_PAUSE
                 await asyncio.sleep(REFRESH_EVERY)
 
     async def look_again(self) -> bool:
         """Fetch the keys again unless that was done just now; return whether it was done."""
-        if self._asking is None and self._asked_at is not None and self._monotonic() < self._asked_at + LEAST_PAUSE:
+        if self._asking is None and self._asked_at is not None and self._monotonic() < self._asked_at + MIN_PAUSE:
             return False
         await self._ask()
         return True
@@ -125,7 +125,7 @@ class Issuer:
     async def _fetch(self) -> None:
         try:
             keys = await fetch_keys(self.url)
-        except IssuerAwayError as error:
+        except IssuerUnavailableError as error:
             if not self.fault or self.keys is None:
                 kept = "no token can be verified" if self.keys is None else "the keys known so far stay in use"
                 LOGGER.warning("The keys of the issuer cannot be fetched: %s; %s. Retrying.", error.message, kept)
@@ -136,20 +136,24 @@ class Issuer:
             self.keys, self.fault = keys, ""
 
 
-async def fetch_keys(url: str) -> list[Key]:
-    """Return the keys that an issuer publishes; raise `IssuerAwayError` with the reason."""
+async def fetch_keys(url: str) -> list[PublicKey]:
+    """Return the keys that an issuer publishes; raise `IssuerUnavailableError` with the reason."""
     try:
         async with asyncio.timeout(2 * PATIENCE), httpx2.AsyncClient(timeout=PATIENCE) as client:
             discovery = await _get(client, url.rstrip("/") + "/.well-known/openid-configuration", _Discovery)
             if discovery.issuer != url:
-                raise IssuerAwayError(f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be exactly that")
+                raise IssuerUnavailableError(
+                    f"{url} calls itself {discovery.issuer!r}; FLYTE_OIDC_ISSUER_URL must be exactly that"
+                )
             if urlsplit(discovery.jwks_uri).scheme not in ("https", urlsplit(url).scheme):
-                raise IssuerAwayError(f"{url} has its keys at {discovery.jwks_uri!r}, which is less secure than the issuer")
+                raise IssuerUnavailableError(
+                    f"{url} has its keys at {discovery.jwks_uri!r}, which is less secure than the issuer"
+                )
             keys = read_keys((await _get(client, discovery.jwks_uri, _KeySet)).keys)
     except TimeoutError as error:
-        raise IssuerAwayError(f"{url} has not answered within {2 * PATIENCE:g} s") from error
+        raise IssuerUnavailableError(f"{url} has not answered within {2 * PATIENCE:g} s") from error
     if not keys:
-        raise IssuerAwayError(f"{discovery.jwks_uri} has no key that signatures can be verified with")
+        raise IssuerUnavailableError(f"{discovery.jwks_uri} has no key that signatures can be verified with")
     return keys
 
 
@@ -157,20 +161,20 @@ async def _get(client: httpx2.AsyncClient, url: str, kind: type[T]) -> T:
     try:
         async with client.stream("GET", url, headers={"Accept": "application/json"}) as answer:
             if answer.status_code != 200:
-                raise IssuerAwayError(f"{url} answers {answer.status_code}")
+                raise IssuerUnavailableError(f"{url} answers {answer.status_code}")
             body = b""
             async for chunk in answer.aiter_bytes():
                 body += chunk
-                if len(body) > LARGEST:
-                    raise IssuerAwayError(f"{url} answers with more than {LARGEST} bytes")
+                if len(body) > MAX_SIZE:
+                    raise IssuerUnavailableError(f"{url} answers with more than {MAX_SIZE} bytes")
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise IssuerAwayError(f"{url}: unexpected response; is this an OpenID provider? {error}") from error
+        raise IssuerUnavailableError(f"{url}: unexpected response; is this an OpenID provider? {error}") from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        raise IssuerAwayError(f"{url}: {str(error) or type(error).__name__}") from error
+        raise IssuerUnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
 
 
-class Verifier:
+class OidcVerifier:
     """Returns the claims of a token after verifying its signature, issuer, audience and validity."""
 
     def __init__(self, issuer: Issuer, audience: str, *, clock: Callable[[], datetime] = utc_now) -> None:
@@ -178,12 +182,12 @@ class Verifier:
         self.audience = audience
         self._clock = clock
         self._signed: dict[str, Claims] = {}
-        self._signed_by: list[Key] | None = None
+        self._signed_by: list[PublicKey] | None = None
 
     async def verify(self, token: str) -> Claims:
         """Return the claims of a token.
 
-        Raise `UnauthorizedError`, or `IssuerAwayError` as long as no keys are known.
+        Raise `UnauthorizedError`, or `IssuerUnavailableError` as long as no keys are known.
         """
         claims = await self._signed_claims(token)
         check_claims(claims, self.issuer.url, self.audience, self._clock())
@@ -202,15 +206,15 @@ class Verifier:
         while not is_signed_by(token, parts, self.issuer.keys or ()):
             if not await self.issuer.look_again():
                 if self.issuer.keys is None:
-                    raise IssuerAwayError(f"No token can be verified: {self.issuer.fault}.")
-                raise invalid(_why_unsigned(parts, self.issuer.keys))
+                    raise IssuerUnavailableError(f"No token can be verified: {self.issuer.fault}.")
+                raise invalid_token(_why_unsigned(parts, self.issuer.keys))
         if len(self._signed) >= KEPT_TOKENS:
             del self._signed[next(iter(self._signed))]
         self._signed[token] = parts.claims
         return parts.claims
 
 
-def _why_unsigned(parts: Parts, keys: list[Key]) -> str:
-    if are_too_many(parts, keys):
-        return f"none of the first {MOST_TRIES} of the issuer's keys that may have signed it did; it should name its key (kid)"
+def _why_unsigned(parts: TokenParts, keys: list[PublicKey]) -> str:
+    if has_too_many_keys(parts, keys):
+        return f"none of the first {MAX_TRIES} of the issuer's keys that may have signed it did; it should name its key (kid)"
     return "none of the issuer's keys has signed it"

@@ -12,30 +12,33 @@ from flyteops.errors import InputError
 from flyteops.model import Link
 from flyteops.service import Service, Token, TokenRequest
 from flyteops.timeformat import format_timestamp, parse_duration
-from flyteops.web.api.body import in_document
-from flyteops.web.api.link import Site, token_path
+from flyteops.web.api.body import parse_document_body
+from flyteops.web.api.link import Links, token_path
 from flyteops.web.api.request import Request
 from flyteops.web.api.response import Response
-from flyteops.web.api.schemas.wire import Answer, Timestamp
-from flyteops.web.auth.policy import AS_PACK, Entry, Policy
+from flyteops.web.api.schemas.wire import ResponseBody, Timestamp
+from flyteops.web.auth.policy import AS_PACK, Policy, PolicyEntry
 
 PACK, ADMIN = "pack", "admin"
 
 OWN_POLICY = Policy(
     [
-        *(Entry(path) for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/hooks", "/hooks/*", "/health", "/health/*")),
-        Entry("/v1", ["GET"]),
-        Entry("/v1/hooks/:hook", ["POST"]),  # called by third parties; the hook itself authenticates them
-        Entry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # only as itself, which is checked when the body is read
-        *(Entry(path, [method], {"pack": [":pack"], "role": [ADMIN]}) for path, method in AS_PACK),
-        Entry("/*", claims={"role": [ADMIN]}),
+        *(
+            PolicyEntry(path)
+            for path in ("/", "/v1/swagger", "/swagger", "/swagger/*", "/hooks", "/hooks/*", "/health", "/health/*")
+        ),
+        PolicyEntry("/v1", ["GET"]),
+        PolicyEntry("/v1/hooks/:hook", ["POST"]),  # called by third parties; the hook itself authenticates them
+        PolicyEntry("/v1/packs", ["POST"], {"role": [PACK, ADMIN]}),  # only as itself, which is checked when the body is read
+        *(PolicyEntry(path, [method], {"pack": [":pack"], "role": [ADMIN]}) for path, method in AS_PACK),
+        PolicyEntry("/*", claims={"role": [ADMIN]}),
     ]
 )
 """The permissions of tokens of our own; and, without another policy, the requests that need no
 token."""
 
 
-class TokenOrder(Struct, rename="camel"):
+class CreateTokenRequest(Struct, rename="camel"):
     """The request for a token: for a pack, which registers with exactly these labels, or an admin."""
 
     pack: str | None = None
@@ -49,7 +52,7 @@ class TokenOrder(Struct, rename="camel"):
     description: str = ""
 
 
-class TokenView(Answer, kw_only=True):
+class TokenView(ResponseBody, kw_only=True):
     """A token, without its secret text, which is not shown again."""
 
     id: str
@@ -64,7 +67,7 @@ class TokenView(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, token: Token, service: Service, site: Site, text: str | None = None) -> "NewToken":
+    def of(cls, token: Token, service: Service, site: Links, text: str | None = None) -> "NewToken":
         used_at = service.tokens.last_used_at(token.token_id)
         return NewToken(
             id=token.token_id,
@@ -87,21 +90,21 @@ class NewToken(TokenView, kw_only=True):
     token: str | None = None
 
 
-class TokenList(Answer, kw_only=True):
+class TokenList(ResponseBody, kw_only=True):
     """All tokens, the oldest first."""
 
     links: list[Link]
     tokens: list[TokenView]
 
     @classmethod
-    def of(cls, tokens: Iterable[Token], service: Service, site: Site) -> Self:
+    def of(cls, tokens: Iterable[Token], service: Service, site: Links) -> Self:
         links = site.around("/v1/tokens", "/v1", "/token")
         return cls(links=links, tokens=[TokenView.of(token, service, site) for token in tokens])
 
 
-def order_of(document: Document) -> TokenRequest:
+def token_request_of(document: Document) -> TokenRequest:
     """Return the order for a token; raise `InputError`."""
-    wanted = read(document, TokenOrder)
+    wanted = read(document, CreateTokenRequest)
     lasts: timedelta | None = None
     if wanted.expires_in is not None:
         try:
@@ -125,7 +128,7 @@ async def create_token(request: Request) -> Response:
     its events, take and complete its actions, and read the datastore items that it declares, as far
     as the token names them. An admin's token allows everything.
     """
-    token, text = await request.service.tokens.create(await in_document(request, order_of), request.author)
+    token, text = await request.service.tokens.create(await parse_document_body(request, token_request_of), request.author)
     headers = (request.site.location(token_path(token.token_id)), (b"cache-control", b"no-store"))
     return Response(201, TokenView.of(token, request.service, request.site, text), headers=headers)
 

@@ -30,12 +30,12 @@ AS_PACK = (
 Claims = Mapping[str, Any]
 """The claims of a token."""
 
-MOST_LEVELS = 32
+MAX_LEVELS = 32
 """Maximum number of levels that a path may have; no path of ours has as many, so longer ones match
 no entry."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class PolicyEntry(msgspec.Struct, frozen=True):
     """The requirement of requests for a path: none, or a token with one of the claims.
 
     No methods means all; `line` is the line in the file. In the path, ``*`` stands for one level or
@@ -56,10 +56,10 @@ class Entry(msgspec.Struct, frozen=True):
         return [level[1:] for level in self.path.split("/") if level.startswith(":")]
 
 
-class Match(NamedTuple):
+class PolicyMatch(NamedTuple):
     """The entry that decides, and the values of its path parameters."""
 
-    entry: Entry
+    entry: PolicyEntry
     params: Mapping[str, str]
 
     @property
@@ -105,7 +105,7 @@ class _Place:
     __slots__ = ("entries", "goes_on", "under", "under_any", "under_rest")
 
     def __init__(self, *, goes_on: bool = False) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, PolicyEntry] = {}
         self.goes_on = goes_on
         self.under: dict[str, _Place] = {}
         self.under_any: _Place | None = None
@@ -121,7 +121,7 @@ class _Place:
             return self.under_any
         return self.under.setdefault(unquote(level), _Place())
 
-    def entry_for(self, method: str) -> Entry | None:
+    def entry_for(self, method: str) -> PolicyEntry | None:
         # HEAD reveals nothing that GET does not.
         names = (method, "GET", ANY_METHOD) if method == "HEAD" else (method, ANY_METHOD)
         return next((self.entries[name] for name in names if name in self.entries), None)
@@ -133,12 +133,12 @@ class Policy:
     Level by level, a name goes before ``:name``, and that before ``*``.
     """
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[PolicyEntry]) -> None:
         self._root = _Place()
         for entry in entries:
             self.add(entry)
 
-    def add(self, entry: Entry) -> Entry | None:
+    def add(self, entry: PolicyEntry) -> PolicyEntry | None:
         """Add an entry.
 
         If another covers some of the same requests already, return that one, and add nothing.
@@ -153,7 +153,7 @@ class Policy:
         place.entries.update(dict.fromkeys(methods, entry))
         return None
 
-    def find(self, method: str, path: str) -> Match | None:
+    def find(self, method: str, path: str) -> PolicyMatch | None:
         """Return the entry that decides about a request with the values of its path, or None.
 
         The path is percent-encoded as sent: its levels are decoded here one by one, so that a slash
@@ -167,7 +167,7 @@ class Policy:
             return None
         if method in {"GET", "HEAD"}:
             levels = self._known(levels)
-        return None if len(levels) > MOST_LEVELS else _find(self._root, method, levels, 0, (), set())
+        return None if len(levels) > MAX_LEVELS else _find(self._root, method, levels, 0, (), set())
 
     def _known(self, levels: Sequence[str]) -> Sequence[str]:
         """Return the older path for a newer one that no entry names."""
@@ -198,11 +198,11 @@ def levels_of(path: str) -> list[str]:
 
 def _find(  # noqa: PLR0911, PLR0913, PLR0917 - a search carries what it knows, and ends with the first way that leads there
     place: _Place, method: str, levels: Sequence[str], at: int, taken: tuple[str, ...], failed: set[tuple[int, int]]
-) -> Match | None:
+) -> PolicyMatch | None:
     """Search from a place for the rest of the levels; a search in `failed` is not repeated."""
     if at == len(levels):
         entry = place.entry_for(method)
-        return None if entry is None else Match(entry, dict(zip(entry.names, taken, strict=True)))
+        return None if entry is None else PolicyMatch(entry, dict(zip(entry.names, taken, strict=True)))
     if (id(place), at) in failed:
         return None
     level, at = levels[at], at + 1

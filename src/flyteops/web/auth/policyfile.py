@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from flyteops.convert import kind_of
 from flyteops.document import Document, parse_yaml
 from flyteops.errors import InputError, Problem
-from flyteops.model import Json
+from flyteops.model import JsonValue
 from flyteops.service.token import READABLE
-from flyteops.web.auth.policy import METHODS, Entry, Policy, levels_of
+from flyteops.web.auth.policy import METHODS, Policy, PolicyEntry, levels_of
 
 KEYS = ("path", "methods", "claims", "items")
 
@@ -46,11 +46,11 @@ class _EntryReader:
     def _complain(self, message: str, *path: str | int) -> None:
         self.problems.append(self._document.problem((self._index, *path), message))
 
-    def read(self, value: Json) -> Entry:
+    def read(self, value: JsonValue) -> PolicyEntry:
         """Return the entry, which may be used only if there are no `problems`."""
         if not isinstance(value, dict):
             self._complain(f"must be an entry with path, methods and claims, not {kind_of(value)}")
-            return Entry("")
+            return PolicyEntry("")
         # A misspelled key would open the path that it was meant to close.
         for key in value:
             if key not in KEYS:
@@ -59,9 +59,9 @@ class _EntryReader:
         place = self._document.place((self._index,))
         path = self._path(value.get("path"))
         methods, claims = self._methods(value.get("methods")), self._claims(value.get("claims"), path)
-        return Entry(path, methods, claims, place and place.line, self._items(value.get("items")))
+        return PolicyEntry(path, methods, claims, place and place.line, self._items(value.get("items")))
 
-    def _items(self, value: Json) -> Sequence[str]:
+    def _items(self, value: JsonValue) -> Sequence[str]:
         if value is None:
             return READABLE
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
@@ -69,7 +69,7 @@ class _EntryReader:
             return ()
         return [str(each) for each in value]
 
-    def _path(self, value: Json) -> str:
+    def _path(self, value: JsonValue) -> str:
         if not isinstance(value, str) or not value.startswith("/"):
             self._complain("must be the path of requests, such as /v1/packs/:pack", "path")
             return ""
@@ -77,7 +77,7 @@ class _EntryReader:
             self._complain(fault, "path")
         return value
 
-    def _methods(self, value: Json) -> Sequence[str]:
+    def _methods(self, value: JsonValue) -> Sequence[str]:
         if value is None:
             return ()
         if not isinstance(value, list) or not value:
@@ -91,13 +91,13 @@ class _EntryReader:
                 )
         return [str(method) for method in value]
 
-    def _claims(self, value: Json, path: str) -> Mapping[str, Sequence[str]]:
+    def _claims(self, value: JsonValue, path: str) -> Mapping[str, Sequence[str]]:
         if value is None:
             return {}
         if not isinstance(value, dict):
             self._complain(f"must be claims with their accepted values, not {kind_of(value)}", "claims")
             return {}
-        names = Entry(path).names
+        names = PolicyEntry(path).names
         claims = {}
         for name, values in value.items():
             texts = list(_texts(values)) if isinstance(values, list) else []
@@ -110,7 +110,7 @@ class _EntryReader:
         return claims
 
 
-def _texts(values: Iterable[Json]) -> Iterator[str]:
+def _texts(values: Iterable[JsonValue]) -> Iterator[str]:
     for value in values:
         if isinstance(value, bool):
             yield str(value).lower()
@@ -127,6 +127,6 @@ def _path_faults(path: str) -> Iterator[str]:
             yield f"has '*' inside of {level!r}; it stands for whole levels"
         elif level.startswith(":") and not NAME.fullmatch(level):
             yield f"has {level!r}; a name has letters, digits, '_' and '-', and begins with a letter"
-    names = Entry(path).names
+    names = PolicyEntry(path).names
     if len(set(names)) < len(names):
         yield "has the same name twice"

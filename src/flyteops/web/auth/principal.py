@@ -4,17 +4,17 @@ from flyteops.model import pack_id
 from flyteops.service import Token
 from flyteops.service.auditlog.entry import Actor, Author, Origin
 from flyteops.web.api.link import Headers
-from flyteops.web.auth.guest import Guest
+from flyteops.web.auth.guest import TrustedSender
 from flyteops.web.auth.policy import Claims
 
-LONGEST = 200
+MAX_LENGTH = 200
 """Maximum number of characters that are kept of a text from the client."""
 
 NAMES = ("preferred_username", "email", "name")
 """The claims that hold a person's name, the best first."""
 
 
-def author_of(bearer: Token | Claims | Guest | None, client: tuple[str, int] | None, headers: Headers) -> Author:
+def author_of(bearer: Token | Claims | TrustedSender | None, client: tuple[str, int] | None, headers: Headers) -> Author:
     """Return the author of a request, by the bearer of its token if any, and the request's origin."""
     place = Origin(
         address=client[0] if client else "",
@@ -24,17 +24,17 @@ def author_of(bearer: Token | Claims | Guest | None, client: tuple[str, int] | N
     return Author(_actor(bearer), place)
 
 
-def _actor(bearer: Token | Claims | Guest | None) -> Actor:
+def _actor(bearer: Token | Claims | TrustedSender | None) -> Actor:
     if bearer is None:
         return Actor(kind="anonymous")
-    if isinstance(bearer, Guest):
-        return Actor(kind="address", id=bearer.address, name=", ".join(sorted({each.name for each in bearer.packs}))[:LONGEST])
+    if isinstance(bearer, TrustedSender):
+        return Actor(kind="address", id=bearer.address, name=", ".join(sorted({each.name for each in bearer.packs}))[:MAX_LENGTH])
     if isinstance(bearer, Token):
         name = bearer.description or ("" if bearer.is_admin else pack_id(bearer.pack_name, bearer.labels))
-        return Actor(kind="token", id=bearer.token_id, name=name[:LONGEST])
+        return Actor(kind="token", id=bearer.token_id, name=name[:MAX_LENGTH])
     name = next((value for claim in NAMES if isinstance(value := bearer.get(claim), str)), "")
-    return Actor(kind="oidc", id=str(bearer.get("sub", ""))[:LONGEST], name=name[:LONGEST])
+    return Actor(kind="oidc", id=str(bearer.get("sub", ""))[:MAX_LENGTH], name=name[:MAX_LENGTH])
 
 
 def _header(headers: Headers, name: bytes) -> str:
-    return headers.get(name, b"").decode("latin-1")[:LONGEST]
+    return headers.get(name, b"").decode("latin-1")[:MAX_LENGTH]

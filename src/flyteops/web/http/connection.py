@@ -16,7 +16,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from flyteops.errors import BusyError
-from flyteops.web.api.problem import RETRY_AFTER_SECONDS, Fault, problem
+from flyteops.web.api.problem import RETRY_AFTER_SECONDS, ProblemType, problem
 from flyteops.web.api.request import Head, normal_path, split_fields
 from flyteops.web.http.exchange import STATUS_LINES, Exchange
 from flyteops.web.http.outlet import Outlet, Patience
@@ -53,7 +53,7 @@ FRAMING_PER_BYTE = 8
 
 RETRY = b"retry-after: %b\r\n" % RETRY_AFTER_SECONDS
 
-MOST_TURNED_AWAY = 64
+MAX_TURNED_AWAY = 64
 """Maximum number of connections beyond the limit that are answered with the reason before they are closed."""
 
 
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         self._missing: int | None = 0
         self._framing = 0
-        self._fault: Fault | None = None
+        self._fault: ProblemType | None = None
         self._rest = b""
         self._kept: Transfer | None = None
         self._reads_no_more = False
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
         self.traffic.connections.reached()
         self._reads_no_more = True
         self._write_problem(TURNED_AWAY, "The server has reached its limit of connections.", RETRY)
-        if len(self._server.connections) > self.traffic.max_connections + MOST_TURNED_AWAY:
+        if len(self._server.connections) > self.traffic.max_connections + MAX_TURNED_AWAY:
             self._outlet.close()
         else:
             self._outlet.linger(None)
@@ -510,7 +510,7 @@ class Connection(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------- closing
 
-    def _refuse(self, fault: Fault) -> None:
+    def _refuse(self, fault: ProblemType) -> None:
         """Stop reading, and send the fault after the answers to earlier requests; an answer that has begun is broken off."""
         self._stop_timer()
         self._reads_no_more = True
@@ -534,12 +534,12 @@ class Connection(asyncio.Protocol):
         else:
             self._waiting.append(Refusal(fault))
 
-    def _answer_fault(self, fault: Fault) -> None:
+    def _answer_fault(self, fault: ProblemType) -> None:
         if not self.transport.is_closing():
             self._write_problem(fault, DETAILS[fault.code], RETRY if fault.status == 503 else b"")
             self._outlet.linger(None)
 
-    def _write_problem(self, fault: Fault, detail: str, more: bytes = b"") -> None:
+    def _write_problem(self, fault: ProblemType, detail: str, more: bytes = b"") -> None:
         reply = problem(fault, detail)
         body = reply.value if isinstance(reply.value, bytes) else b""
         lines = [

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 MAX_PARTS = 20
 
 
-class Part(msgspec.Struct):
+class FormPart(msgspec.Struct):
     """A field of a form. `content_type` is None when the sender gave none."""
 
     value: bytes
     content_type: bytes | None = None
 
 
-def parse_form(content_type: bytes, body: bytes) -> Mapping[str, Part]:
+def parse_form(content_type: bytes, body: bytes) -> Mapping[str, FormPart]:
     """Return the fields of a form by name, of equal names the first.
 
     Raise `InputError` if the body is not a complete form.
@@ -46,7 +46,7 @@ class _Form:
     """Collects the parser's callbacks."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, FormPart] = {}
         self.is_complete = False
         self._count = 0
         self._begin()
@@ -85,7 +85,7 @@ class _Form:
         if self._count > MAX_PARTS:
             raise InputError(f"The form has more than {MAX_PARTS} parts.")
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        part = Part(b"".join(self._chunks), self._headers.get(b"content-type"))
+        part = FormPart(b"".join(self._chunks), self._headers.get(b"content-type"))
         self.parts.setdefault(options.get(b"name", b"").decode("utf-8", "replace"), part)
 
     def _finish(self) -> None:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from flyteops.web.http.exchange import GO_AHEAD
 from flyteops.web.http.peer import is_reset, unacknowledged
 
-MOST_DISCARDED = 256 * 1024 * 1024
+MAX_DISCARDED = 256 * 1024 * 1024
 """Maximum number of bytes that are dropped while the client still sends after the last answer."""
 
 LOOKS = (0.0, 0.005, 0.02, 0.1, 0.4, 1.0, 2.0)
@@ -127,7 +127,7 @@ class Outlet:
         self._discarded += size
         self._discarded_at = self._loop.time()
         is_all = self._remaining is not None and self._discarded >= self._remaining and not self._transport.can_write_eof()
-        if is_all or self._discarded > MOST_DISCARDED:
+        if is_all or self._discarded > MAX_DISCARDED:
             self.close()
 
     def _look_at_lingering(self) -> None:

@@ -17,7 +17,7 @@ TCP_CLOSE = 7
 """The state of a connection that was reset (linux/tcp_states.h)."""
 
 
-MOST_UNSENT = 128 * 1024
+MAX_UNSENT = 128 * 1024
 """Bytes of an answer that the kernel takes before it has sent them.
 
 Without the bound, it would take megabytes for a client that does not read.
@@ -29,7 +29,7 @@ def bound_unsent(transport: Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):  # not a TCP connection, or one that is gone
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT)
 
 
 def unacknowledged(transport: Transport) -> int:

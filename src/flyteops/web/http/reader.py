@@ -22,10 +22,10 @@ REQUEST_LINE = re.compile(
 
 VARIABLE_LINE = re.compile(rb"\r\n(?:[Ii]dempotency-[Kk]ey: ([!-~]{1,255})|[Cc]ontent-[Ll]ength: ([0-9]{1,9}))(?=\r\n(?![ \t]))")
 
-LONGEST_HEADERS = 4096
+MAX_HEADERS = 4096
 """Maximum number of bytes of header lines that this reader reads."""
 
-LONGEST_BODY = 64 * 1024
+MAX_BODY_LENGTH = 64 * 1024
 
 SLASH = ord("/")
 
@@ -50,11 +50,11 @@ class WholeRequestReader:
     """Reads requests that have been received as a whole."""
 
     def __init__(
-        self, reads_body: Callable[[str, str], bool], longest_body: int = LONGEST_BODY, heads_kept: int = HEADS_KEPT
+        self, reads_body: Callable[[str, str], bool], longest_body: int = MAX_BODY_LENGTH, heads_kept: int = HEADS_KEPT
     ) -> None:
         """`reads_body`: a method and a path are handled only once the whole body has been received."""
         self._reads_body = reads_body
-        self._longest_body = min(longest_body, LONGEST_BODY)
+        self._longest_body = min(longest_body, MAX_BODY_LENGTH)
         self._heads_kept = heads_kept
         # Contents of lines: of all that a head has, and of those that do not vary. None is for the incremental reader.
         self._whole: dict[tuple[bytes, Server], _Known | None] = {}
@@ -69,7 +69,7 @@ class WholeRequestReader:
         if first is None:
             return None
         begin = first.end() - 2  # with the line break, since a head without fields ends with the first line
-        end = data.find(b"\r\n\r\n", begin, begin + LONGEST_HEADERS)
+        end = data.find(b"\r\n\r\n", begin, begin + MAX_HEADERS)
         if end < 0:
             return None
         lines = (data[begin : end + 2], line.local)
@@ -81,7 +81,7 @@ class WholeRequestReader:
         method, target, query = first.groups()
         path = target.decode() if target[-1] != SLASH else normal_path(target.decode())
         missing = length - len(body)
-        if missing < 0 or length > LONGEST_BODY:
+        if missing < 0 or length > MAX_BODY_LENGTH:
             return None
         if missing and (length > self._longest_body or not self._reads_body(method.decode(), path)):
             return None  # it may be answered before its body has been received

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import httptools
 
-from flyteops.web.api.problem import Fault
+from flyteops.web.api.problem import ProblemType
 
 HeaderLines = list[tuple[bytes, bytes]]
 
@@ -18,15 +18,15 @@ MAX_TARGET = 16_384
 MAX_FIELDS = 256
 """Maximum number of header lines of a request."""
 
-BAD_REQUEST = Fault(400, "bad-request", "This is not an HTTP request.")
-BAD_HOST = Fault(400, "bad-host", "The request does not name its host as HTTP requires.")
-NO_TUNNEL = Fault(405, "method-not-allowed", "Method not allowed.")
-TOO_SLOW = Fault(408, "too-slow", "The request took too long to arrive.")
-TARGET_TOO_LONG = Fault(414, "target-too-long", "The path and query are too long.")
-HEAD_TOO_LARGE = Fault(431, "head-too-large", "The headers of the request are too large.")
-UNKNOWN_CODING = Fault(501, "unknown-coding", "The transfer coding of the body is not supported.")
-TURNED_AWAY = Fault(503, "busy", "The server is too busy; nothing was changed.")
-OTHER_VERSION = Fault(505, "other-version", "This version of HTTP is not supported.")
+BAD_REQUEST = ProblemType(400, "bad-request", "This is not an HTTP request.")
+BAD_HOST = ProblemType(400, "bad-host", "The request does not name its host as HTTP requires.")
+NO_TUNNEL = ProblemType(405, "method-not-allowed", "Method not allowed.")
+TOO_SLOW = ProblemType(408, "too-slow", "The request took too long to arrive.")
+TARGET_TOO_LONG = ProblemType(414, "target-too-long", "The path and query are too long.")
+HEAD_TOO_LARGE = ProblemType(431, "head-too-large", "The headers of the request are too large.")
+UNKNOWN_CODING = ProblemType(501, "unknown-coding", "The transfer coding of the body is not supported.")
+TURNED_AWAY = ProblemType(503, "busy", "The server is too busy; nothing was changed.")
+OTHER_VERSION = ProblemType(505, "other-version", "This version of HTTP is not supported.")
 
 DETAILS = {
     BAD_REQUEST.code: "The request cannot be parsed as HTTP/1.1; a path must be ASCII, everything else in it percent-encoded.",
@@ -56,7 +56,7 @@ class Refusal:
 
     __slots__ = ("fault", "keep_alive")
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ProblemType) -> None:
         self.fault = fault
         self.keep_alive = False
 
@@ -64,7 +64,7 @@ class Refusal:
 class HeadError(Exception):
     """A head that the parser accepts and HTTP does not."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ProblemType) -> None:
         super().__init__(fault.title)
         self.fault = fault
 
@@ -76,7 +76,7 @@ class Target(NamedTuple):
     query: bytes
 
 
-def fault_of(error: httptools.HttpParserError) -> Fault:
+def fault_of(error: httptools.HttpParserError) -> ProblemType:
     """Return the fault that the parser has found."""
     return OTHER_VERSION if str(error).startswith(VERSION_ERRORS) else BAD_REQUEST
 

@@ -10,14 +10,14 @@ from flyteops.engine.failure import has_failed
 from flyteops.model import Action, Attempt, Decision, Event, EventRecord, Execution, Link, PackRef, Step, Transition
 from flyteops.storage.base import ActionStatus
 from flyteops.timeformat import format_timestamp
-from flyteops.web.api.link import Site
-from flyteops.web.api.schemas.wire import Answer, Timestamp
+from flyteops.web.api.link import Links
+from flyteops.web.api.schemas.wire import ResponseBody, Timestamp
 
 StateName = Literal["NEW", "PENDING", "UNKNOWN", "SUCCESS", "FATAL"]
 OutcomeName = Literal["SUCCEEDED", "FAILED"]
 
 
-class PackRefView(Answer, kw_only=True):
+class PackRefView(ResponseBody, kw_only=True):
     """A pack at the time when it sent an event."""
 
     id: str
@@ -29,7 +29,7 @@ class PackRefView(Answer, kw_only=True):
         return cls(id=pack.id, name=pack.name, labels=pack.labels)
 
 
-class EventView(Answer, kw_only=True):
+class EventView(ResponseBody, kw_only=True):
     """An event in the audit."""
 
     event: str
@@ -55,7 +55,7 @@ NO_EVENT = EventView(
 """The result of an action that has none yet, as in the original: scripts read `result.event`."""
 
 
-class StateView(Answer, kw_only=True):
+class StateView(ResponseBody, kw_only=True):
     """A state of an action and when it was reached."""
 
     value: StateName
@@ -66,7 +66,7 @@ class StateView(Answer, kw_only=True):
         return cls(value=transition.state.value, time=format_timestamp(transition.at))
 
 
-class AttemptView(Answer, kw_only=True):
+class AttemptView(ResponseBody, kw_only=True):
     """One attempt of an action with a time limit.
 
     `lateResult` arrived after it was lost, and was not applied.
@@ -89,7 +89,7 @@ class AttemptView(Answer, kw_only=True):
         )
 
 
-class AuditAction(Answer, kw_only=True):
+class AuditAction(ResponseBody, kw_only=True):
     """An action with its history, its trigger and its result.
 
     The `result` has empty fields until there is one. `dueAt` is when the action may be taken, if
@@ -141,7 +141,7 @@ class AuditAction(Answer, kw_only=True):
         )
 
 
-class ExecutionView(Answer, kw_only=True):
+class ExecutionView(ResponseBody, kw_only=True):
     """One run of a flow: the steps of its version, and the actions so far by step id."""
 
     name: str
@@ -152,7 +152,7 @@ class ExecutionView(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Site) -> Self:
+    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Links) -> Self:
         return cls(
             name=execution.flow_name,
             uuid=execution.flow_uuid,
@@ -163,7 +163,7 @@ class ExecutionView(Answer, kw_only=True):
         )
 
 
-class ExecutionList(Answer, kw_only=True):
+class ExecutionList(ResponseBody, kw_only=True):
     """Executions, latest activity first."""
 
     flows: list[ExecutionView]
@@ -171,7 +171,7 @@ class ExecutionList(Answer, kw_only=True):
 
     @classmethod
     def of(
-        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site, following: str | None
+        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Links, following: str | None
     ) -> Self:
         return cls(
             flows=[ExecutionView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
@@ -202,14 +202,14 @@ class RunView(ExecutionView, kw_only=True):
     actions: Mapping[str, RunAction]
 
     @classmethod
-    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Site) -> Self:
+    def of(cls, execution: Execution, steps: tuple[Step, ...], site: Links) -> Self:
         view = super().of(execution, steps, site)
         view.actions = {action.step_id: RunAction.of(action) for action in execution.actions}
         view.links = [site.run(execution.correlation_id)]
         return view
 
 
-class RunList(Answer, kw_only=True):
+class RunList(ResponseBody, kw_only=True):
     """Executions with the outcome of each action, latest activity first."""
 
     executions: list[RunView]
@@ -217,7 +217,7 @@ class RunList(Answer, kw_only=True):
 
     @classmethod
     def of(
-        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Site, following: str | None
+        cls, executions: Iterable[Execution], steps: Mapping[str, tuple[Step, ...]], site: Links, following: str | None
     ) -> Self:
         return cls(
             executions=[RunView.of(execution, steps.get(execution.flow_uuid, ()), site) for execution in executions],
@@ -225,7 +225,7 @@ class RunList(Answer, kw_only=True):
         )
 
 
-class ActionStatusView(Answer, kw_only=True):
+class ActionStatusView(ResponseBody, kw_only=True):
     """The current status of an action: its state since when, its attempts, and when it is due."""
 
     id: str
@@ -243,7 +243,7 @@ class ActionStatusView(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, status: ActionStatus, site: Site) -> Self:
+    def of(cls, status: ActionStatus, site: Links) -> Self:
         return cls(
             id=status.action_id,
             name=status.name,
@@ -264,19 +264,19 @@ class ActionStatusView(Answer, kw_only=True):
         )
 
 
-class ActionStatusList(Answer, kw_only=True):
+class ActionStatusList(ResponseBody, kw_only=True):
     """The current status of actions, oldest first."""
 
     actions: list[ActionStatusView]
     links: list[Link]
 
     @classmethod
-    def of(cls, found: Iterable[ActionStatus], site: Site) -> Self:
+    def of(cls, found: Iterable[ActionStatus], site: Links) -> Self:
         links = site.around("/v1/actions", "/v1", "/action")
         return cls(actions=[ActionStatusView.of(status, site) for status in found], links=links)
 
 
-class DecisionView(Answer, kw_only=True):
+class DecisionView(ResponseBody, kw_only=True):
     """The reason why a step did or did not run for an event, and the deciding place, if any."""
 
     flow_name: str
@@ -295,7 +295,7 @@ class DecisionView(Answer, kw_only=True):
     links: list[Link] = field(default_factory=list)
 
     @classmethod
-    def of(cls, decision: Decision, site: Site) -> Self:
+    def of(cls, decision: Decision, site: Links) -> Self:
         execution = decision.correlation_id
         return cls(
             flow_name=decision.flow_name,
@@ -315,7 +315,7 @@ class DecisionView(Answer, kw_only=True):
         )
 
 
-class AuditEvent(Answer, kw_only=True):
+class AuditEvent(ResponseBody, kw_only=True):
     """An event with all decisions about it; `actionId` names the action whose result it is.
 
     `failure` means that the command of that action has failed.
@@ -333,7 +333,7 @@ class AuditEvent(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, record: EventRecord, site: Site) -> Self:
+    def of(cls, record: EventRecord, site: Links) -> Self:
         event = record.event
         return cls(
             id=event.event_id,
@@ -349,14 +349,14 @@ class AuditEvent(Answer, kw_only=True):
         )
 
 
-class AuditEventList(Answer, kw_only=True):
+class AuditEventList(ResponseBody, kw_only=True):
     """Events, newest first."""
 
     events: list[AuditEvent]
     links: list[Link]
 
     @classmethod
-    def of(cls, records: Iterable[EventRecord], site: Site, following: str | None) -> Self:
+    def of(cls, records: Iterable[EventRecord], site: Links, following: str | None) -> Self:
         links = site.page("/v1/audit/events", "/v1", "/eventAudit", following)
         return cls(events=[AuditEvent.of(record, site) for record in records], links=links)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from msgspec import UNSET, Meta, Raw, Struct, field
 
 from flyteops.errors import Problem
-from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, Json, Link, Pack, Step
+from flyteops.model import CommandDeclaration, DataItem, EventDeclaration, Flow, JsonValue, Link, Pack, Step
 from flyteops.storage.base import Claimed
 from flyteops.timeformat import format_timestamp
-from flyteops.web.api.link import Site
+from flyteops.web.api.link import Links
 
 if TYPE_CHECKING:  # the command line reads answers without the server's dependencies
     from flyteops.service import HealthProblem
@@ -65,7 +65,7 @@ class PresenceReport(Struct):
     status: Literal["live", "stopped"] = "live"
 
 
-class Resolved(Struct):
+class ResolveRequest(Struct):
     """A person's resolution of an action; `event` and `payload` are those of its result."""
 
     resolution: Literal["succeeded", "failed", "retry"]
@@ -87,36 +87,36 @@ class DataItemForm(Struct):
 # ------------------------------------------------------------------------------------------------------------ responses
 
 
-class Answer(Struct, kw_only=True, rename="camel", omit_defaults=True):
+class ResponseBody(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the answers of the API."""
 
 
-class Index(Answer, kw_only=True):
+class Index(ResponseBody, kw_only=True):
     """The links to all resources."""
 
     links: list[Link]
 
 
-class CommandView(Answer, kw_only=True):
+class CommandView(ResponseBody, kw_only=True):
     """A command of a pack, with the link that takes actions of that name only."""
 
     name: str
     events: Sequence[str]
     links: list[Link]
-    input_schema: Json = None
+    input_schema: JsonValue = None
 
     @classmethod
-    def of(cls, command: CommandDeclaration, pack_id: str, site: Site) -> Self:
+    def of(cls, command: CommandDeclaration, pack_id: str, site: Links) -> Self:
         links = [site.take(pack_id, command.name)]
         return cls(name=command.name, events=command.events, links=links, input_schema=command.input_schema)
 
 
-class EventDeclarationView(Answer, kw_only=True):
+class EventDeclarationView(ResponseBody, kw_only=True):
     """An event that a pack declares."""
 
     name: str
     links: Sequence[Link] = ()
-    payload_schema: Json = None
+    payload_schema: JsonValue = None
     failure: bool = False
 
     @classmethod
@@ -124,7 +124,7 @@ class EventDeclarationView(Answer, kw_only=True):
         return cls(name=event.name, links=event.links, payload_schema=event.payload_schema, failure=event.failure)
 
 
-class PackSummary(Answer, kw_only=True):
+class PackSummary(ResponseBody, kw_only=True):
     """A pack in a list."""
 
     id: str
@@ -136,7 +136,7 @@ class PackSummary(Answer, kw_only=True):
     stopped_at: Annotated[Timestamp | None, Meta(description="when it stopped, if it was not seen since")] = None
 
     @classmethod
-    def of(cls, pack: Pack, site: Site, now: datetime) -> "PackSummary":
+    def of(cls, pack: Pack, site: Links, now: datetime) -> "PackSummary":
         return PackSummary(
             id=pack.id,
             name=pack.name,
@@ -156,7 +156,7 @@ class PackView(PackSummary, kw_only=True):
     items: Annotated[Sequence[str], Meta(description="the datastore items that it reads")] = ()
 
     @classmethod
-    def of(cls, pack: Pack, site: Site, now: datetime) -> "PackView":
+    def of(cls, pack: Pack, site: Links, now: datetime) -> "PackView":
         pack_id = pack.id
         return PackView(
             id=pack_id,
@@ -176,20 +176,20 @@ def _written(at: datetime | None) -> str | None:
     return None if at is None else format_timestamp(at)
 
 
-class PackList(Answer, kw_only=True):
+class PackList(ResponseBody, kw_only=True):
     """Packs, by name; a list that is cut has a link `next`."""
 
     links: list[Link]
     packs: list[PackSummary]
 
 
-class PresenceAnswer(Answer, kw_only=True, omit_defaults=False):
+class PresenceResponse(ResponseBody, kw_only=True, omit_defaults=False):
     """How many other instances of the pack are connected to this server."""
 
     others: int
 
 
-class ActionView(Answer, kw_only=True):
+class ActionView(ResponseBody, kw_only=True):
     """An action for a pack; the first link takes the result.
 
     When there is a time limit, it is `leaseSeconds` from now, and a second link takes heartbeats,
@@ -203,7 +203,7 @@ class ActionView(Answer, kw_only=True):
     lease_seconds: float | None = None
 
     @classmethod
-    def of(cls, pack_id: str, claimed: Claimed, site: Site) -> Self:
+    def of(cls, pack_id: str, claimed: Claimed, site: Links) -> Self:
         text = Raw(claimed.input)
         if claimed.lease is None:
             return cls(command=claimed.name, input=text, links=[site.result(pack_id, claimed.action_id)])
@@ -215,26 +215,26 @@ class ActionView(Answer, kw_only=True):
         return cls(command=claimed.name, input=text, links=links, attempt=claimed.attempt, lease_seconds=seconds)
 
 
-class ActionList(Answer, kw_only=True):
+class ActionList(ResponseBody, kw_only=True):
     """Several actions for a pack."""
 
     actions: list[ActionView]
 
     @classmethod
-    def of(cls, pack_id: str, claimed: Sequence[Claimed], site: Site) -> Self:
+    def of(cls, pack_id: str, claimed: Sequence[Claimed], site: Links) -> Self:
         views = [ActionView.of(pack_id, each, site) for each in claimed]
         for view, each in zip(views, claimed, strict=True):
             view.links.append(site.give_back(pack_id, each.action_id, each.lease, each.revision))
         return cls(actions=views)
 
 
-class Heartbeat(Answer, kw_only=True):
+class Heartbeat(ResponseBody, kw_only=True):
     """The pack's new deadline; left out when there is no limit."""
 
     expires_at: Timestamp | None = None
 
 
-class Condition(Answer, kw_only=True):
+class HealthStatus(ResponseBody, kw_only=True):
     """The health of the server.
 
     `reasons` explain why it is not ready, `warnings` are faults that do not stop it.
@@ -249,7 +249,7 @@ MOST_PROBLEMS = 1000
 """Maximum number of problems that an answer lists."""
 
 
-class HealthProblemView(Answer, kw_only=True):
+class HealthProblemView(ResponseBody, kw_only=True):
     """A thing that the server has set aside: its kind, its name, the reason and the attempts so far."""
 
     kind: str
@@ -259,7 +259,7 @@ class HealthProblemView(Answer, kw_only=True):
     failures: int
 
 
-class HealthProblemList(Answer, kw_only=True):
+class HealthProblemList(ResponseBody, kw_only=True):
     """The things that the server has set aside.
 
     `total` counts all of them; the first thousand are listed.
@@ -270,7 +270,7 @@ class HealthProblemList(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, problems: "Sequence[HealthProblem]", site: Site) -> Self:
+    def of(cls, problems: "Sequence[HealthProblem]", site: Links) -> Self:
         shown = [
             HealthProblemView(
                 kind=each.kind, name=each.name, reason=each.reason, since=format_timestamp(each.since), failures=each.failures
@@ -281,7 +281,7 @@ class HealthProblemList(Answer, kw_only=True):
         return cls(problems=shown, total=len(problems), links=links)
 
 
-class FlowSummary(Answer, kw_only=True):
+class FlowSummary(ResponseBody, kw_only=True):
     """A flow in a list."""
 
     name: str
@@ -289,11 +289,11 @@ class FlowSummary(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, flow: Flow, site: Site) -> Self:
+    def of(cls, flow: Flow, site: Links) -> Self:
         return cls(name=flow.name, description=flow.description, links=site.flow(flow.name)[:1])
 
 
-class FlowView(Answer, kw_only=True):
+class FlowView(ResponseBody, kw_only=True):
     """A flow as its author posted it.
 
     `warnings` report definitions that are allowed but probably unintended, and are given when it is
@@ -307,19 +307,19 @@ class FlowView(Answer, kw_only=True):
     warnings: Sequence[Problem] = ()
 
     @classmethod
-    def of(cls, flow: Flow, site: Site, warnings: Sequence[Problem] = ()) -> Self:
+    def of(cls, flow: Flow, site: Links, warnings: Sequence[Problem] = ()) -> Self:
         links = site.flow(flow.name)
         return cls(name=flow.name, description=flow.description, steps=flow.steps, links=links, warnings=warnings)
 
 
-class FlowList(Answer, kw_only=True):
+class FlowList(ResponseBody, kw_only=True):
     """Flows, by name; a list that is cut has a link `next`."""
 
     links: list[Link]
     flows: list[FlowSummary]
 
 
-class DataItemSummary(Answer, kw_only=True):
+class DataItemSummary(ResponseBody, kw_only=True):
     """A datastore item without its value; the value of a secret one is given to packs only."""
 
     key: str
@@ -329,7 +329,7 @@ class DataItemSummary(Answer, kw_only=True):
     links: list[Link]
 
     @classmethod
-    def of(cls, item: DataItem, site: Site) -> Self:
+    def of(cls, item: DataItem, site: Links) -> Self:
         return cls(
             key=item.key,
             content_type=item.content_type,
@@ -339,14 +339,14 @@ class DataItemSummary(Answer, kw_only=True):
         )
 
 
-class DataItemList(Answer, kw_only=True):
+class DataItemList(ResponseBody, kw_only=True):
     """Datastore items, by key; a list that is cut has a link `next`."""
 
     links: list[Link]
     datastore: list[DataItemSummary]
 
 
-class ProblemDetails(Answer, kw_only=True):
+class ProblemDetails(ResponseBody, kw_only=True):
     """Problem details (RFC 9457).
 
     Programs may rely on `code`; `problems` lists every fault of an invalid input.
