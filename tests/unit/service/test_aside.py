@@ -18,7 +18,7 @@ from flyteops.storage.base import ActionFilter, EventFilter, ExecutionFilter
 from flyteops.storage.sqlite import SqliteStore
 from tests.support.clock import Clock
 from tests.support.flow import NOON, a_step
-from tests.unit.test_service_time import DONE, SAID, begin, save, started, taken
+from tests.unit.service.test_scheduler import DONE, SAID, begin, save, started, taken
 
 ZONE = "Test/Nowhere"
 """A zone that is known only where the test says so."""

@@ -11,7 +11,7 @@ import pytest
 from flyteops import template
 from flyteops.errors import TemplateAbort, TemplateError
 
-DATA = Path(__file__).parent.parent / "data" / "template"
+DATA = Path(__file__).parents[1].parent / "data" / "template"
 
 
 def load(name: str) -> list[Any]:

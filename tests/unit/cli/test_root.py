@@ -24,7 +24,7 @@ from flyteops.packs import list_packs
 from flyteops.server.logs import Formatter
 from flyteops.settings import option_of, table
 
-PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/cli.md"
 NOBODY = "http://127.0.0.1:9"
 ALL = dict(every_command())
 
