@@ -329,8 +329,8 @@ async def test_whole_requests_are_authorized(tmp_path: Path) -> None:
         for name in ("P", "Q"):
             await service.packs.register(PackDeclaration(name))
         token, text = await service.tokens.create(TokenRequest(pack_name="P"))
-        twin = Twin(service, has_shortcut=True, gate=Authenticator(service.tokens))
-        async with running(twin) as twin.server:
+        twin = Twin(service, reads_whole=True, authenticator=Authenticator(service.tokens))
+        async with running(twin.wrapped) as twin.server:
             twin.wire = await twin.server.connect()
 
             async def asked(name: str, *headers: str) -> int:

@@ -19,6 +19,7 @@ SOURCE = ROOT / "src" / "flyteops"
 NOT_PURE = {
     "background": "supervises tasks of the event loop",
     "entry_point": "looks for installed distributions",
+    "retry": "waits, and draws its jitter",
     "sdk": "talks to the server",
     "storage": "keeps data; its rules say that they are pure, and are held to it by that",
 }

@@ -4,15 +4,10 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "flyteops"
 PLACE = re.compile(r"`((?:[\w-]+/)*(?:[\w-]+\.(?:py|md)|[\w-]+/))(?::([\w.]+))?`")
 PLACES = PLACE.findall(re.sub(r"```.*?```", "", (ROOT / "ARCHITECTURE.md").read_text(), flags=re.DOTALL))
-
-# To be removed with the move of the modules, which the page describes already.
-moved = pytest.mark.skipif(not (SOURCE / "server").is_dir(), reason="the modules are not yet where the page says")
 
 
 def located(path: str) -> Path | None:
@@ -34,12 +29,10 @@ def fault(path: str, name: str) -> str | None:
     return None if not name or defines(ast.parse(place.read_text()), name) else f"{path} has no {name}"
 
 
-@moved
 def test_every_place_on_the_page_exists():
     assert [found for path, name in sorted(set(PLACES)) if (found := fault(path, name))] == []
 
 
-@moved
 def test_every_room_of_the_package_is_on_the_page():
     rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     named = {path.partition("/")[0] for path, _ in PLACES}

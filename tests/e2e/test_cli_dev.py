@@ -201,10 +201,8 @@ def test_a_second_one_in_the_same_folder_is_another_chat_with_the_first(dev, pla
     assert (second.exitstatus, second.signalstatus) == (0, None)
     for done in (run(place, stdin=subprocess.DEVNULL), run(place, "--flows", "examples", stdin=subprocess.DEVNULL)):
         assert (done.returncode, done.stdout) == (1, "")
-        assert (
-            done.stderr
-            == f"flyte: a Flyte server is already running here (process {dev.pid}), at {url}; to talk to it: flyte chat --url {url}\n"
-        )
+        runs = f"flyte: a Flyte server is already running here (process {dev.pid}), at {url}"
+        assert done.stderr == f"{runs}; to talk to it: flyte chat --url {url}\n"
 
 
 def test_one_that_runs_here_but_does_not_answer_is_told_with_how_to_end_it(place):

@@ -63,7 +63,7 @@ class Lost:
         self._kind = kind
         self._sample = sample
 
-    def lost(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
+    def on_timeout(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         if self._kind == 0:
             return RetryAction(minutes(self._at + 2))
         if self._kind == 1:
@@ -71,7 +71,7 @@ class Lost:
         event = self._sample.event("FATAL", minutes(self._at), event_id=f"lost-{progress.action_id}-{progress.attempt}")
         return FailAction(event, Evaluation())
 
-    def due(self, step: DueSchedule) -> ScheduledRun:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         raise AssertionError("There are no schedules.")
 
 

@@ -129,10 +129,10 @@ class Decisions:
     def __init__(self, firing: ScheduledRun | None = None) -> None:
         self.firing = firing
 
-    def lost(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
+    def on_timeout(self, progress: ActionSnapshot) -> RetryAction | NeedsOperator | FailAction:
         return NeedsOperator()
 
-    def due(self, step: DueSchedule) -> ScheduledRun:
+    def on_due(self, step: DueSchedule) -> ScheduledRun:
         assert self.firing is not None
         return self.firing
 
@@ -155,7 +155,7 @@ def test_a_timer_that_fails_is_excluded_and_reported() -> None:
     assert timers.excluded == {TimerKey("a")}
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), NotLoadedError()])
+@pytest.mark.parametrize("error", [OSError("disk"), NotLoadedError("uuid")])
 def test_an_error_about_more_than_one_timer_is_raised_again(error: Exception) -> None:
     with pytest.raises(type(error)):
         batch().fail(TimerKey("a"), error)

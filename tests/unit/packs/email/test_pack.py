@@ -414,7 +414,7 @@ def test_what_is_no_mail_server_is_refused(server: str) -> None:
 
 
 def test_no_password_is_shown() -> None:
-    assert "s3cret" not in repr(email.settings.Settings.read({"SMTPSERVER": "mail.example.com", **LOGIN}))
+    assert "s3cret" not in repr(email.settings.EmailSettings.read({"SMTPSERVER": "mail.example.com", **LOGIN}))
 
 
 IMAP = {
@@ -427,7 +427,7 @@ def test_a_mailbox_may_be_all_there_is() -> None:
     declaration = email.create(IMAP).declaration()
     assert (list(declaration.commands), list(declaration.events)) == ([], ["ReceivedEmail"])
     assert list(declaration.checks) == ["IMAP"]
-    reception = email.settings.Settings.read(IMAP).reception
+    reception = email.settings.EmailSettings.read(IMAP).reception
     assert reception is not None
     assert reception.server.place == "Some folder of flyte@example.com at mail.example.com:993"
     assert "s3cret" not in repr(reception)

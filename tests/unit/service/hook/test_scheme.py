@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flyteops.service.hook.scheme import sign, verify
-from flyteops.service.hook.signing import Proof, Refusal, Request, Signing
+from flyteops.service.hook.signing import HookRequest, Proof, Rejection, Signing
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BODY = b'{"event": "push"}'
@@ -25,8 +25,8 @@ TIMED = ("hmac-time", "standard")
 IN_HEADER = ("bearer", "basic", "header")
 
 
-def request(headers: dict[str, str], body: bytes = BODY) -> Request:
-    return Request({name.lower(): value for name, value in headers.items()}, b"", body)
+def request(headers: dict[str, str], body: bytes = BODY) -> HookRequest:
+    return HookRequest({name.lower(): value for name, value in headers.items()}, b"", body)
 
 
 def call(signing: Signing, secret: str = SECRET, at: datetime = NOW) -> dict[str, str]:
@@ -46,28 +46,28 @@ def test_during_a_rotation_either_secret_lets_in(signing):
 @each_scheme
 def test_another_secret_does_not_let_in(signing):
     refusal = verify(signing, ["the-new-secret-of-it"], request(call(signing)), NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     assert refusal.code == "bad-signature"
 
 
 @each_scheme
 def test_a_call_without_its_header_is_refused(signing):
     refusal = verify(signing, [SECRET], request({}), NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     assert refusal.code == "no-signature"
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name not in (*IN_HEADER,)])
 def test_a_signature_of_another_body_does_not_let_in(name):
     headers = call(SCHEMES[name])
-    assert isinstance(verify(SCHEMES[name], [SECRET], request(headers, b"{}"), NOW), Refusal)
+    assert isinstance(verify(SCHEMES[name], [SECRET], request(headers, b"{}"), NOW), Rejection)
 
 
 @pytest.mark.parametrize("name", TIMED)
 @pytest.mark.parametrize("away", [timedelta(minutes=6), timedelta(minutes=-6)])
 def test_a_signature_from_another_time_does_not_let_in(name, away):
     refusal = verify(SCHEMES[name], [SECRET], request(call(SCHEMES[name], at=NOW + away)), NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     assert refusal.code == "too-old"
 
 
@@ -80,12 +80,12 @@ def test_without_a_scheme_everybody_is_let_in_with_nothing_to_show():
 @pytest.mark.parametrize(("given", "said"), [("Digest x", "neither Basic nor Bearer"), ("Basic ???", "Basic with the user name")])
 def test_other_ways_of_authorization_do_not_let_in(given, said):
     refusal = verify(SCHEMES["basic"], [SECRET], request({"Authorization": given}), NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     assert said in refusal.reason
 
 
 def test_a_dot_in_the_id_of_a_standard_webhook_is_refused_though_the_signature_is_right():
     headers = sign(SCHEMES["standard"], SECRET, BODY, NOW, "call.1")
     refusal = verify(SCHEMES["standard"], [SECRET], request(headers), NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Rejection)
     assert refusal.code == "bad-id"
