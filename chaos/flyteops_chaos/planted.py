@@ -21,11 +21,11 @@ from flyteops import engine
 from flyteops.engine.completion import rule_on_result
 from flyteops.errors import FlyteError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation, Event, PackRef, RoutingKey, Step
-from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.service import service
 from flyteops.service.flow import FlowRegistry
 from flyteops.storage.base import Claimed, Decide, ProcessedTimers, Purged, Retention, Store, TimerRules
 from flyteops.storage.sqlite import store as sqlite
+from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 
 LOGGER = logging.getLogger("flyte.planted")
 

@@ -16,7 +16,6 @@ from pymongo.errors import OperationFailure
 
 from flyteops.errors import FlyteError, StoreError, TooLargeError, UnavailableError
 from flyteops.model import ActionSnapshot, ActionState
-from flyteops.ruling import NeedsOperator
 from flyteops.storage import open_store
 from flyteops.storage.base import EventFilter, Store
 from flyteops.storage.mongodb import MongoStore
@@ -27,6 +26,7 @@ from flyteops.testing import StoreContract
 from flyteops.testing.case import ANYTHING, start, take
 from flyteops.testing.sample import NOTHING, Sample, always, creating, minutes
 from flyteops.testing.timer import Ruling
+from flyteops.transition import NeedsOperator
 from tests.mongodb import place
 
 pytestmark = pytest.mark.mongodb

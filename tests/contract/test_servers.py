@@ -24,12 +24,12 @@ from flyteops.model import (
     Schedule,
     Step,
 )
-from flyteops.ruling import ScheduleEntry
 from flyteops.service import AuditFilter, MaintenanceSettings, Service, TokenRequest
 from flyteops.service.auditlog.entry import ChainVerifier
 from flyteops.service.auditlog.snapshot import take_snapshot
 from flyteops.storage import open_store
 from flyteops.storage.base import ActionFilter, EventFilter
+from flyteops.transition import ScheduleEntry
 from tests.shared import PLACES
 from tests.support.clock import Clock
 

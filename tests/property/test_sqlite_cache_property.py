@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from flyteops.errors import FlyteError
 from flyteops.model import ActionSnapshot, Evaluation, PackRef
-from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.storage.base import Retention
 from flyteops.storage.rules import TimerBatch
 from flyteops.storage.sqlite import retention, timer
@@ -20,6 +19,7 @@ from flyteops.storage.sqlite.action_row import SHORT, SMALL
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.sqlite.schema import MIGRATIONS
 from flyteops.testing.sample import Sample, minutes
+from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from tests.examples import examples
 
 pytestmark = pytest.mark.property

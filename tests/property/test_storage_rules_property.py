@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyteops.ruling import NeedsOperator, RetryAction
 from flyteops.storage import rules
 from flyteops.storage.base import TimerKey, VersionBound
 from flyteops.storage.row import DELAYED, MICROSECOND, STATES, to_instant, to_microseconds
 from flyteops.testing.sample import NOON
+from flyteops.transition import NeedsOperator, RetryAction
 from tests.examples import examples
 
 pytestmark = pytest.mark.property

@@ -8,7 +8,7 @@ import msgspec
 from flyteops.engine.context import EvaluationContext
 from flyteops.errors import ConflictError
 from flyteops.model import FATAL, Action, ActionSnapshot, ActionState, Event, Lease, PackRef, has_labels, pack_id
-from flyteops.ruling import LateResult
+from flyteops.transition import LateResult
 
 Resolution = Literal["succeeded", "failed", "retry"]
 """The outcome of an action that a person reports."""

@@ -32,8 +32,8 @@ from flyteops.model import (
     pack_id,
 )
 from flyteops.name import label_problems, name_problems
-from flyteops.ruling import FailAction, NeedsOperator, RetryAction, ScheduleEntry
 from flyteops.template import Template, Time, ValueTemplate
+from flyteops.transition import FailAction, NeedsOperator, RetryAction, ScheduleEntry
 
 TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 

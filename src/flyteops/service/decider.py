@@ -6,10 +6,10 @@ from flyteops.engine import evaluate, evaluate_result, evaluate_schedule, on_tim
 from flyteops.engine.context import EvaluationContext
 from flyteops.flow.policy import next_run_of
 from flyteops.model import ActionSnapshot, Evaluation, Event
-from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.service.flow import FlowRegistry
 from flyteops.service.missedrun import MissedRuns
 from flyteops.storage.base import Decide
+from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun
 
 
 class Decider:

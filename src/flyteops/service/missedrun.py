@@ -8,9 +8,9 @@ from datetime import datetime
 from flyteops.flow.policy import catch_up_policy, count_runs, last_run_of
 from flyteops.flow.schedule import ON_TIME, NextRun
 from flyteops.model import Schedule, Step
-from flyteops.ruling import DueSchedule
 from flyteops.storage.base import TimerKey
 from flyteops.timeformat import format_timestamp
+from flyteops.transition import DueSchedule
 
 LOGGER = logging.getLogger("flyte.service")
 

@@ -41,7 +41,6 @@ from flyteops.model import (
     PackRef,
 )
 from flyteops.name import check, name_problems, short_key
-from flyteops.ruling import LateResult
 from flyteops.service.aside import SetAsideEntries
 from flyteops.service.audit import Audit
 from flyteops.service.auditlog.entry import SERVER, Author, resource_key
@@ -58,6 +57,7 @@ from flyteops.service.scheduler import Scheduler
 from flyteops.service.seed import SeedSource, utc_now
 from flyteops.service.timer import ClockMonitor, WakeupTimer
 from flyteops.storage.base import Claimed, Store
+from flyteops.transition import LateResult
 
 if TYPE_CHECKING:  # cryptography takes long to load, and few servers have secrets
     from flyteops.service.encryption import Encryptor

@@ -38,8 +38,8 @@ from flyteops.model import (
     PackRef,
     RoutingKey,
 )
-from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.record import Checkpoint, Stored
+from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from flyteops.model import ActionSnapshot, Evaluation, Event, NewAction
-from flyteops.ruling import LateResult
 from flyteops.storage.base import Decide
+from flyteops.transition import LateResult
 
 
 class FinishRequest:

@@ -11,7 +11,7 @@ from typing import get_args
 import msgspec
 
 from flyteops.model import DataItem, Decision, Event, FlowVersion, NewAction, Note, Pack, Transition
-from flyteops.ruling import ScheduleEntry
+from flyteops.transition import ScheduleEntry
 
 
 class Portable(msgspec.Struct, frozen=True, omit_defaults=True):

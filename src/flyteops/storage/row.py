@@ -26,9 +26,9 @@ from flyteops.model import (
     PackRef,
     Transition,
 )
-from flyteops.ruling import ScheduleEntry
 from flyteops.storage.base import PAGE_BYTES, ActionStatus
 from flyteops.storage.record import StoredAction, StoredAttempt, StoredFlow, StoredKey, StoredVersion
+from flyteops.transition import ScheduleEntry
 
 LOGGER = logging.getLogger("flyte.store")
 

@@ -13,7 +13,6 @@ import msgspec
 
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Event, FlowVersion, RoutingKey
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import (
     KEPT_KEYS,
     Claimed,
@@ -27,6 +26,7 @@ from flyteops.storage.base import (
     lease_token,
 )
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from flyteops.model import (
     Sibling,
     Transition,
 )
-from flyteops.ruling import LateResult
 from flyteops.storage.base import Claimed, EventFilter, Store
 from flyteops.testing.case import ANYTHING, StoreCase, before, event_ids, ids, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
+from flyteops.transition import LateResult
 
 
 class ActionContract(StoreCase):

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from flyteops.errors import StoreError
 from flyteops.model import FATAL, ActionSnapshot, ActionState
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import TimerKey
 from flyteops.testing.case import ANY_EVENT, StoreCase, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, creating, minutes
 from flyteops.testing.timer import LIMIT, Ruling, claim
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 
 class AsideContract(StoreCase):

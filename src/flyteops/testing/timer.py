@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from flyteops.errors import ConflictError, NotFoundError
 from flyteops.model import FATAL, ActionSnapshot, ActionState, Evaluation, Lease, NewAction, RoutingKey
-from flyteops.ruling import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import ActionFilter, Claimed, NotLoadedError, Retention, Store
 from flyteops.storage.undelivered import still_claimed
 from flyteops.testing.case import ANY_EVENT, StoreCase, before, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, WORKER, Sample, always, creating, minutes
+from flyteops.transition import DueSchedule, FailAction, LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 SEED = b"seed"
 LIMIT = timedelta(minutes=5)

@@ -14,7 +14,6 @@ from typing import Any
 
 from flyteops.errors import ConflictError, StoreError
 from flyteops.model import FATAL, ActionSnapshot, ActionState, DataItem, Evaluation, Note
-from flyteops.ruling import LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage.base import PAGE_BYTES, ActionFilter, EventFilter, Store
 from flyteops.storage.dump import load_all, move
 from flyteops.storage.record import Checkpoint, Stored, StoredAction, Tally, encode_record, kind_of
@@ -22,6 +21,7 @@ from flyteops.storage.sqlite import SqliteStore
 from flyteops.testing.case import ANY_EVENT, ANYTHING, StoreCase, before, raises, start, take
 from flyteops.testing.sample import NOON, NOTHING, SENDER, WORKER, Sample, always, decision, minutes
 from flyteops.testing.timer import LIMIT, SEED, Ruling, accept
+from flyteops.transition import LateResult, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 
 class Everything:

@@ -7,11 +7,11 @@ import pytest
 
 from flyteops.errors import BusyError, ConflictError, NotFoundError, StoreError, UnavailableError
 from flyteops.model import ActionSnapshot, ActionState, Evaluation
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed, NotLoadedError, Retention, TimerKey, VersionBound
 from flyteops.storage.row import to_microseconds
 from flyteops.testing.sample import NOON, Sample, creating, minutes
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun, ScheduleEntry
 
 NOW = to_microseconds(NOON)
 

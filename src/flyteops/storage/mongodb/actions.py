@@ -16,7 +16,6 @@ from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import ConflictError, UnreadableError
 from flyteops.model import ActionSnapshot, Decision, Evaluation, Event, Lease, NewAction, Sibling
-from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.finish import FinishRequest
 from flyteops.storage.mongodb.bulk import write_all
@@ -53,6 +52,7 @@ from flyteops.storage.mongodb.legacy import adopt
 from flyteops.storage.mongodb.queue import Queues, queue_of
 from flyteops.storage.row import STATES, encode_decisions, to_instant, to_microseconds
 from flyteops.storage.rules import StateChange
+from flyteops.transition import LateResult
 
 ABANDONED_AFTER = 2.0
 """The seconds after which a change begun by one server is completed by others."""

@@ -11,13 +11,13 @@ from pymongo.errors import DuplicateKeyError
 
 from flyteops.errors import BusyError, UnreadableError
 from flyteops.model import Command, EventPattern, Flow, FlowVersion, Step
-from flyteops.ruling import ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.base import readable
 from flyteops.storage.mongodb.document import extra
 from flyteops.storage.mongodb.driver import Database, Document
 from flyteops.storage.mongodb.value import from_bson, to_bson
 from flyteops.storage.row import EPOCH, decode_flow, encode_json, to_instant, to_microseconds
+from flyteops.transition import ScheduleEntry
 
 FASTER = 100
 """The number of tries to make a flow current while others save it."""

@@ -25,7 +25,6 @@ from flyteops.model import (
     PackRef,
     RoutingKey,
 )
-from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
@@ -62,6 +61,7 @@ from flyteops.storage.mongodb.timer import Timer, concerns_all, renew
 from flyteops.storage.record import Checkpoint, Stored
 from flyteops.storage.rules import TimerBatch, check_timetables, closed, missing
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
+from flyteops.transition import LateResult, ScheduleEntry
 
 T = TypeVar("T")
 

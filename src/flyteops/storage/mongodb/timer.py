@@ -9,7 +9,6 @@ from pymongo.errors import DocumentTooLarge, DuplicateKeyError, PyMongoError
 
 from flyteops.errors import BusyError, NotFoundError
 from flyteops.model import Note, RoutingKey
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun
 from flyteops.storage import rules
 from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.mongodb.actions import ActionCollection, ActionDocument, transition_update
@@ -21,6 +20,7 @@ from flyteops.storage.mongodb.flow import set_next
 from flyteops.storage.mongodb.note import note_document
 from flyteops.storage.row import DELAYED, MICROSECOND, to_instant, to_microseconds
 from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, TimerBatch, first_of, has_been_away, step_key
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction, ScheduledRun
 
 OWN_FAULTS = (DocumentTooLarge, DuplicateKeyError)
 """The server's errors about one document; all other errors concern every timer."""

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import asyncpg
 
 from flyteops.model import ActionSnapshot, Evaluation, Event, Lease, PackRef, Sibling, has_labels
-from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.base import KEPT_KEYS, Claimed, lease_token
 from flyteops.storage.finish import FinishRequest
@@ -38,6 +37,7 @@ from flyteops.storage.row import (
 )
 from flyteops.storage.statements import load_statements
 from flyteops.storage.undelivered import ClaimTokens
+from flyteops.transition import LateResult
 
 SQL = load_statements("flyteops.storage.postgres", "actions")
 

@@ -28,7 +28,6 @@ from flyteops.model import (
     PackRef,
     RoutingKey,
 )
-from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
@@ -75,6 +74,7 @@ from flyteops.storage.row import (
 )
 from flyteops.storage.rules import TimerBatch, available_actions, check_timetables, closed, missing, next_time, taken
 from flyteops.storage.undelivered import ClaimTokens, Undelivered, still_claimed
+from flyteops.transition import LateResult, ScheduleEntry
 
 LOGGER = logging.getLogger("flyte.store")
 

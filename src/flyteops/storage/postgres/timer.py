@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from flyteops.model import Evaluation, RoutingKey
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction
 from flyteops.storage import rules
 from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.postgres.actions import ActionRow, Completion, EventInsert, end, find, find_seq, record
@@ -19,6 +18,7 @@ from flyteops.storage.postgres.pool import LOST
 from flyteops.storage.row import MICROSECOND, decode_labels, to_instant, to_microseconds
 from flyteops.storage.rules import ATTENDED, CLOCK_SLACK, StateChange, TimerBatch, first_of, has_been_away
 from flyteops.storage.statements import load_statements
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction
 
 SQL = load_statements("flyteops.storage.postgres", "timer")
 

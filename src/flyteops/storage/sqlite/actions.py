@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from flyteops.model import ActionSnapshot, Evaluation, Event, Lease, NewAction, PackRef, Sibling
-from flyteops.ruling import LateResult
 from flyteops.storage import rules
 from flyteops.storage.base import Claimed, Decide
 from flyteops.storage.row import (
@@ -29,6 +28,7 @@ from flyteops.storage.sqlite.queries import read_events
 from flyteops.storage.sqlite.queues import PREFETCH, Queue, QueueCache
 from flyteops.storage.sqlite.sources import SourceCache
 from flyteops.storage.statements import load_statements
+from flyteops.transition import LateResult
 
 SQL = load_statements("flyteops.storage.sqlite", "actions")
 

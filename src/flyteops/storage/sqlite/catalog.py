@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from flyteops.model import DataItem, FlowVersion, Note, Pack
-from flyteops.ruling import ScheduleEntry
 from flyteops.storage import rules
 from flyteops.storage.row import pack_row, to_microseconds, version_row
+from flyteops.transition import ScheduleEntry
 
 
 class Catalog:

@@ -31,7 +31,6 @@ from flyteops.model import (
     PackRef,
     RoutingKey,
 )
-from flyteops.ruling import LateResult, ScheduleEntry
 from flyteops.storage.base import (
     ActionFilter,
     ActionStatus,
@@ -66,6 +65,7 @@ from flyteops.storage.sqlite.queues import PREFETCH
 from flyteops.storage.sqlite.schema import UNSTORABLE, connect, is_damage, prepare, refusal, unavailable
 from flyteops.storage.sqlite.writer import Writer, concerns_all
 from flyteops.storage.undelivered import PAUSE, RETURNING, still_claimed
+from flyteops.transition import LateResult, ScheduleEntry
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from flyteops.model import Evaluation, RoutingKey
-from flyteops.ruling import DueSchedule, FailAction, NeedsOperator, RetryAction
 from flyteops.storage import rules
 from flyteops.storage.base import Check, ProcessedTimers, TimerKey
 from flyteops.storage.row import MICROSECOND, to_instant, to_microseconds
@@ -13,6 +12,7 @@ from flyteops.storage.rules import CLOCK_SLACK, StateChange, TimerBatch, first_o
 from flyteops.storage.sqlite.action_row import ActionRow
 from flyteops.storage.sqlite.actions import ActionTable
 from flyteops.storage.statements import load_statements
+from flyteops.transition import DueSchedule, FailAction, NeedsOperator, RetryAction
 
 SQL = load_statements("flyteops.storage.sqlite", "timer")
 
