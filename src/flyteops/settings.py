@@ -589,6 +589,6 @@ def reference() -> str:
             group = setting.group
             lines += ["", f"## {group}", "", "| Variable | Option | Default | Meaning |", "|---|---|---|---|"]
         shown = default_text(field, setting)
-        default = "" if not shown else shown if setting.shown is not None else f"`{shown}`"
+        default = f"`{shown}`" if shown and setting.shown is None else shown
         lines.append(f"| `{setting.variable}` | `{option_of(field)} {setting.metavar}` | {default} | {setting.help} |")
     return "\n".join([*lines, ""])

@@ -26,6 +26,18 @@ def test_no_module_grows_beyond_what_a_reader_holds(path):
     assert len(path.read_text().splitlines()) <= bound
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_conditional_expression_stands_inside_another(path):
+    nested = [
+        f"{path.relative_to(ROOT)}:{inner.lineno}"
+        for outer in ast.walk(ast.parse(path.read_text()))
+        if isinstance(outer, ast.IfExp)
+        for inner in ast.walk(outer)
+        if isinstance(inner, ast.IfExp) and inner is not outer
+    ]
+    assert nested == []
+
+
 SECRETS = {"token", "hash", "digest", "signature"}
 COMPARED = {"known.token == token"}  # what the vault has read before and what it reads now; nobody sends either
 

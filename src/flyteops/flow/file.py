@@ -124,8 +124,6 @@ def _step_for_terms(value: JsonValue) -> Step:
     with suppress(InputError):
         return read(Document(value), Step)
     command, schedule = _get(value, "command"), _get(value, "schedule")
-    retry = _get(command, "retry")
-    attempts = _get(retry, "attempts")
     depends_on = _get(value, "dependsOn")
     return Step(
         event=EventPattern("", ""),
@@ -134,18 +132,24 @@ def _step_for_terms(value: JsonValue) -> Step:
             "",
             # The presence of a timeout counts, too.
             timeout=None if _get(command, "timeout") is None else _text(command, "timeout") or "1m",
-            retry=RetryPolicy(
-                attempts=attempts if isinstance(attempts, int) and not isinstance(attempts, bool) else None,
-                backoff=_text(retry, "backoff"),
-                max_backoff=_text(retry, "maxBackoff"),
-            )
-            if isinstance(retry, dict)
-            else None,
+            retry=_retry_for_terms(_get(command, "retry")),
             on_lost=_text(command, "onLost"),
         ),
         delay=_text(value, "delay"),
         schedule=None if schedule is None else _schedule_for_terms(schedule),
         depends_on=None if depends_on is None else (),
+    )
+
+
+def _retry_for_terms(value: JsonValue) -> RetryPolicy | None:
+    if not isinstance(value, dict):
+        return None
+    attempts = _get(value, "attempts")
+    is_number = isinstance(attempts, int) and not isinstance(attempts, bool)
+    return RetryPolicy(
+        attempts=attempts if is_number else None,
+        backoff=_text(value, "backoff"),
+        max_backoff=_text(value, "maxBackoff"),
     )
 
 

@@ -54,9 +54,12 @@ class ValueTemplate:
             return
         if isinstance(tree, Template):
             yield self._path, tree
-        parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-        for part in parts:
-            yield from part.strings()
+        elif isinstance(tree, dict):
+            for part in tree.values():
+                yield from part.strings()
+        elif isinstance(tree, list):
+            for part in tree:
+                yield from part.strings()
 
 
 def compile_value(value: JSON, *, limits: Limits = DEFAULT_LIMITS) -> ValueTemplate:

@@ -101,7 +101,9 @@ class _Printer:
             return self._int(verb, value)
         if kind is float:
             return self._float(verb, value)
-        return self._parts(verb, value) if kind in _PARTED else self._pad(verb, "<nil>" if value is None else text(value))
+        if kind in _PARTED:
+            return self._parts(verb, value)
+        return self._pad(verb, "<nil>" if value is None else text(value))
 
     def _parts(self, verb: _Verb, value: Value) -> str:
         if type(value) in LISTS:
@@ -169,7 +171,9 @@ class _Printer:
 
 
 def _plus(verb: _Verb) -> str:
-    return "+" if "+" in verb.flags else " " if " " in verb.flags else ""
+    if "+" in verb.flags:
+        return "+"
+    return " " if " " in verb.flags else ""
 
 
 def _float_digits(verb: _Verb, value: float) -> str:

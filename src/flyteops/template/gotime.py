@@ -126,4 +126,6 @@ def _zone(sign: str | None, hours: int, minutes: int) -> timezone:
     if hours > 24 or minutes > 59:
         raise ValueError("time zone offset out of range")
     offset = timedelta(hours=hours, minutes=minutes)
-    return timezone(-offset if sign == "-" else offset) if offset else UTC
+    if not offset:
+        return UTC
+    return timezone(-offset if sign == "-" else offset)

@@ -122,7 +122,7 @@ class _Reader:
             return self._comment()
         end = _CHOICES.get(name)
         if end is None:
-            return printed[:1] if len(printed) == 1 else [Choice(tuple((each,) for each in printed))] if printed else []
+            return printed if len(printed) < 2 else [Choice(tuple((each,) for each in printed))]
         bodies: list[Outline] = []
         part = name
         while part and part != end:

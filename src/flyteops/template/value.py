@@ -202,7 +202,9 @@ def float_text(value: float) -> str:
     """Print a float as C's `%f` does, infinities as Go does."""
     if math.isfinite(value):
         return f"{value:f}"
-    return "NaN" if value != value else ("+Inf" if value > 0 else "-Inf")  # noqa: PLR0124
+    if math.isnan(value):
+        return "NaN"
+    return "+Inf" if value > 0 else "-Inf"
 
 
 _TEXT: dict[type, Callable[[Any], str]] = {

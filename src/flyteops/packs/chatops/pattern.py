@@ -119,8 +119,7 @@ class CommandPattern(msgspec.Struct, frozen=True):
         for is_optional, parts in self.groups:
             if is_optional and not any(arguments.get(part.name) for part in parts):
                 continue
-            written += [_quoted(arguments.get(part.name, "")) if part.name and not part.is_rest else
-                        arguments.get(part.name, "") if part.name else part.text for part in parts]  # fmt: skip
+            written += [_written(part, arguments) for part in parts]
         return " ".join(written)
 
     def __str__(self) -> str:
@@ -130,6 +129,13 @@ class CommandPattern(msgspec.Struct, frozen=True):
     def _parts(self) -> Iterator[PatternPart]:
         for _, parts in self.groups:
             yield from parts
+
+
+def _written(part: PatternPart, arguments: Mapping[str, str]) -> str:
+    if not part.name:
+        return part.text
+    argument = arguments.get(part.name, "")
+    return argument if part.is_rest else _quoted(argument)
 
 
 class _Search:
@@ -167,7 +173,9 @@ class _Search:
         following = len(self._words) if part.is_rest else word + 1
         is_last = number + 1 == len(parts)
         found = self.run(group + 1, 0, following) if is_last else self.run(group, number + 1, following)
-        return None if found is None else ({part.name: value} | found if part.name else found)
+        if found is not None and part.name:
+            return {part.name: value} | found
+        return found
 
     def _is_option(self, word: Word) -> bool:
         """Return whether a word is an option of the pattern; a quoted one is an argument."""

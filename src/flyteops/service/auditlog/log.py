@@ -372,7 +372,9 @@ class AuditLog:
 
 
 def _action(before: ResourceState | None, after: ResourceState | None) -> ActionName:
-    return "created" if before is None else "removed" if after is None else "updated"
+    if before is None:
+        return "created"
+    return "removed" if after is None else "updated"
 
 
 def _read(notes: Iterable[Note]) -> list[AuditEntry]:

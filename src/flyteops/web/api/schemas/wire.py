@@ -30,7 +30,9 @@ WARNING = timedelta(hours=24)
 def status_of(last_seen_at: datetime, now: datetime) -> Status:
     """Return the status of a pack by the time when it was last seen."""
     age = now - last_seen_at
-    return "live" if age <= LIVE else "warning" if age <= WARNING else "critical"
+    if age <= LIVE:
+        return "live"
+    return "warning" if age <= WARNING else "critical"
 
 
 # ------------------------------------------------------------------------------------------------------------- requests
