@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from flyteops import settings
 from flyteops.cli import manual
+from flyteops.settings.page import reference
 
-PAGES = {"settings.md": settings.reference, "cli.md": manual.reference}
+PAGES = {"settings.md": reference, "cli.md": manual.reference}
 
 
 def main() -> None:

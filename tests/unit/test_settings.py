@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flyteops.errors import SettingsError
-from flyteops.settings import Settings, option_of, reference, table, unknown_variables
+from flyteops.settings import Settings, option_of, table, unknown_variables
+from flyteops.settings.page import reference
 
 PAGE = Path(__file__).parents[2] / "docs/reference/settings.md"
 

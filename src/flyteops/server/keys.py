@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from flyteops.settings import Settings, parse_keys
+from flyteops.settings import Settings
+from flyteops.settings.text import parse_keys
 
 
 def key_faults(settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ from flyteops.testing.catalog import CatalogContract
 from flyteops.testing.event import EventContract
 from flyteops.testing.text import TextContract
 from flyteops.testing.timer import TimerContract
+from flyteops.testing.timetable import TimetableContract
 from flyteops.testing.transfer import TransferContract
 
 
@@ -15,6 +16,7 @@ class StoreContract(
     EventContract,
     ActionContract,
     TimerContract,
+    TimetableContract,
     AsideContract,
     ArchiveContract,
     TransferContract,

@@ -5,7 +5,6 @@ Nothing here reads the file system or the real environment: the variables are a 
 caller.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
@@ -26,11 +25,19 @@ from flyteops.number import (
     parse_size,
     parse_workers,
 )
+from flyteops.settings.text import (
+    LOG_LEVELS,
+    parse_auth,
+    parse_flag,
+    parse_host,
+    parse_keys,
+    parse_log_level,
+    parse_path,
+    parse_text,
+)
 from flyteops.url import parse_direct_url, parse_issuer, parse_original, parse_origins, parse_store, without_password
 
 T = TypeVar("T")
-
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 PACK_VARIABLES = (
     "FLYTE_API",
@@ -44,67 +51,6 @@ PACK_VARIABLES = (
 )
 PACK_PREFIXES = ("FLYTE_PACK_", "FLYTE_CHAT_", "FLYTE_SHELL_", "FLYTE_TICKER_")
 """Variables of packs and of the command line, which the server does not read."""
-
-
-# --------------------------------------------------------------------------------------------------------------- parsers
-# Each takes the text of a setting and raises `ValueError` with the fault and how to fix it.
-
-
-def parse_text(value: str) -> str:
-    """Return the text unchanged."""
-    return value
-
-
-def parse_path(value: str) -> str:
-    """Read the path of a file; its existence is checked when it is opened."""
-    if "\0" in value:
-        raise ValueError("is not a path: it holds a zero byte")
-    return value
-
-
-def parse_host(value: str) -> str:
-    """Read an address or a host name, without a port."""
-    bare = value.removeprefix("[").removesuffix("]")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?", bare):
-        raise ValueError("is not an address; give one such as 127.0.0.1, ::1 or 0.0.0.0, and the port with FLYTE_PORT")
-    return bare
-
-
-def parse_flag(value: str) -> bool:
-    """Read a truth value."""
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if value.lower() not in known:
-        raise ValueError("is neither true nor false; give one of them")
-    return known[value.lower()]
-
-
-def parse_log_level(value: str) -> str:
-    """Read a log level, in any case."""
-    level = {"warn": "warning", "fatal": "critical", "trace": "debug"}.get(value.lower(), value.lower())
-    if level not in LOG_LEVELS:
-        raise ValueError(f"is not a log level; give one of {', '.join(LOG_LEVELS)}")
-    return level
-
-
-def parse_auth(value: str) -> str:
-    """Read the kind of authentication used besides an OpenID provider."""
-    if value.lower() != "tokens":
-        raise ValueError("is not known; give tokens, or leave it out")
-    return value.lower()
-
-
-def parse_keys(value: str) -> tuple[str, ...]:
-    """Read keys for secrets, separated by commas or white space, the newest first.
-
-    Each has 32 bytes, in URL-safe base64.
-    """
-    keys = tuple(re.split(r"[,\s]+", value.strip()))
-    if not all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in keys):
-        raise ValueError("is not a list of keys for secrets; `flyte data new-key` makes one")
-    return keys
-
-
-# ----------------------------------------------------------------------------------------------------------------- table
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -569,26 +515,3 @@ def _nearest(name: str, known: list[str]) -> str:
     by_rest = {each.removeprefix("FLYTE_"): each for each in known}
     near = get_close_matches(name.removeprefix("FLYTE_"), by_rest, n=1, cutoff=0.6)
     return f"; did you mean {by_rest[near[0]]}?" if near else ""
-
-
-def reference() -> str:
-    """Return the reference page of the settings, in Markdown."""
-    lines = [
-        "# Settings",
-        "",
-        "The server reads its settings from the environment; each one is also an option of `flyte serve`, which overrides the",
-        "variable. Blank values count as not given. Times are seconds, or durations such as `1m30s` or `7d`.",
-        "All errors are reported at once, and the exit code is 2. An",
-        "unknown `FLYTE_...` variable is reported at startup, with the nearest known name.",
-        "",
-        "Packs read variables of their own, see [the SDK](sdk.md#environment), and so do the [other commands](cli.md).",
-    ]
-    group = ""
-    for field, setting in table():
-        if setting.group != group:
-            group = setting.group
-            lines += ["", f"## {group}", "", "| Variable | Option | Default | Meaning |", "|---|---|---|---|"]
-        shown = default_text(field, setting)
-        default = f"`{shown}`" if shown and setting.shown is None else shown
-        lines.append(f"| `{setting.variable}` | `{option_of(field)} {setting.metavar}` | {default} | {setting.help} |")
-    return "\n".join([*lines, ""])
