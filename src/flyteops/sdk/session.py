@@ -3,33 +3,31 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
-from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import msgspec
-
-from flyteops.errors import ConflictError, FlyteError, InputError, NotFoundError, UnauthorizedError, UnavailableError
+from flyteops.errors import ConflictError, FlyteError, UnavailableError
 from flyteops.retry import FailureLog, being_cancelled, describe, retry_call
-from flyteops.sdk.client import ClaimedAction, Client, Registration
+from flyteops.sdk.client import ClaimedAction, Client
 from flyteops.sdk.clock import Clock
 from flyteops.sdk.declaration import Declaration, Task
-from flyteops.sdk.event import Event, fatal
+from flyteops.sdk.delivery import Delivery, encode_event
+from flyteops.sdk.event import Event
 from flyteops.sdk.execution import CommandExecution, failure_event
 from flyteops.sdk.health import Health, health_endpoint, run_checks
 from flyteops.sdk.item import ItemReader
 from flyteops.sdk.presence import PresenceReporter
 from flyteops.sdk.progress import ProgressSender, current_progress
+from flyteops.sdk.registrar import Registrar
 from flyteops.sdk.returns import ActionReturns
 from flyteops.sdk.silence import current_silence
 from flyteops.sdk.source import SourceRunner, UndeclaredError
 from flyteops.sdk.thread import Threads, is_broken_off
 from flyteops.sdk.watch import LoopWatchdog
-from flyteops.timeformat import format_timestamp
 
 T = TypeVar("T")
 
@@ -69,11 +67,11 @@ class Session:
         self._is_over = False
         self._stop = asyncio.Event()
         self._slots = asyncio.Semaphore(declaration.concurrency)
-        self._registration: Registration | None = None
-        self._registering = asyncio.Lock()
-        self.presence = PresenceReporter(client, clock, self._registered)
-        self._items = ItemReader(client, declaration, self._register_again)
-        self._outages = {what: FailureLog(what, LOGGER) for what in ("registration", "take", "event", "result")}
+        self._registrar = Registrar(declaration, client)
+        self._delivery = Delivery(client, clock, self._registrar)
+        self.presence = PresenceReporter(client, clock, self._registrar.call)
+        self._items = ItemReader(client, declaration, self._registrar.again)
+        self._takes = FailureLog("take", LOGGER)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._executions: dict[str, CommandExecution] = {}
         self._actions: dict[CommandExecution, ClaimedAction] = {}
@@ -88,14 +86,14 @@ class Session:
 
     @property
     def body_limit(self) -> int | None:
-        return None if self._registration is None else self._registration.body_limit
+        return None if self._registrar.current is None else self._registrar.current.body_limit
 
     async def others(self) -> int:
         """Return the number of other connected instances at the last report.
 
         Await the first report.
         """
-        if self._registration is None or self._registration.presence_url is None:
+        if self._registrar.current is None or self._registrar.current.presence_url is None:
             return 0
         await self.presence.reported.wait()
         return self.presence.others
@@ -188,7 +186,7 @@ class Session:
             await self._send_within(event, within, key)
 
     async def _send_within(self, event: Event, within: float | None, key: str | None) -> None:
-        sending = self._begin(self._deliver_event(_encode(event, self.clock.now()), key or uuid4().hex))
+        sending = self._begin(self._delivery.deliver_event(encode_event(event, self.clock.now()), key or uuid4().hex))
         timer = None if within is None else asyncio.create_task(self.clock.sleep(within))
         try:
             await asyncio.wait({sending} if timer is None else {sending, timer}, return_when=asyncio.FIRST_COMPLETED)
@@ -224,55 +222,21 @@ class Session:
 
     async def data(self, key: str) -> Any:  # noqa: ANN401 - JSON of any form
         """Read a datastore item as templates see it."""
-        return await self._items.read(key, self._registration)
+        return await self._items.read(key, self._registrar.current)
 
     # -------------------------------------------------------------------------------------------------- registration
 
     async def _register_first(self) -> None:
-        async def attempt() -> None:
-            self._registration = await self._client.register(self.declaration.registration())
-
-        await self._unless_stopped(retry_call(attempt, pause=self.clock.back_off, outage=self._outages["registration"]))
+        registrar = self._registrar
+        await self._unless_stopped(retry_call(registrar.first, pause=self.clock.back_off, outage=registrar.outage))
         LOGGER.info("%s is registered at %s", self.declaration.name, self._client.api)
-
-    async def _register_again(self, lost: Registration) -> None:
-        """Register again unless another task has done so; any failure may be temporary."""
-        async with self._registering:
-            if self._registration is not lost:
-                return
-            LOGGER.warning("the server no longer knows %s; registering again", self.declaration.name)
-            outage = self._outages["registration"]
-            try:
-                self._registration = await self._client.register(self.declaration.registration())
-            except FlyteError as error:
-                outage.failed(error)
-                message = f"the pack cannot be registered again: {error}"
-                raise UnavailableError(message) from error
-            outage.recovered()
-            LOGGER.info("%s is registered again", self.declaration.name)
-
-    async def _registered(self, call: Callable[[Registration], Awaitable[T]]) -> T:
-        """Call with the current registration; if the server lost it, register and call again."""
-        registration = self._registration
-        if registration is None:
-            message = f"{self.declaration.name} is not registered yet"
-            raise UnavailableError(message)
-        try:
-            return await call(registration)
-        except NotFoundError:
-            await self._register_again(registration)
-        try:
-            return await call(self._registration or registration)
-        except NotFoundError as error:
-            message = f"the server does not know the pack, although it was just registered again: {error}"
-            raise UnavailableError(message) from error
 
     # --------------------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
         work = {f"the background task {getattr(task, '__qualname__', task)}": task for task in self.declaration.tasks}
         work |= {f"the source {name}": keeper.run for name, keeper in self._sources.items()}
-        if self._registration is not None and self._registration.presence_url is not None:
+        if self._registrar.current is not None and self._registrar.current.presence_url is not None:
             work["reporting that the pack is connected"] = self.presence.keep
         tasks = {self._begin_background(name, task) for name, task in work.items()}
         polls = {self._begin_background("polling for actions", self._poll)} if self.declaration.commands else set()
@@ -283,7 +247,7 @@ class Session:
                 task.cancel()
             await self._finish()
             if self._failure is None:
-                await self.presence.sign_off(self._registration)
+                await self.presence.sign_off(self._registrar.current)
         finally:
             for task in self._background | self._in_flight:
                 task.cancel()
@@ -359,7 +323,7 @@ class Session:
     async def _take(self, most: int) -> list[ClaimedAction]:
         async def attempt() -> list[ClaimedAction]:
             try:
-                return await self._registered(lambda registration: self._client.take(registration, wait=_WAIT, most=most))
+                return await self._registrar.call(lambda registration: self._client.take(registration, wait=_WAIT, most=most))
             except UnavailableError:
                 raise
             except FlyteError as error:
@@ -371,7 +335,7 @@ class Session:
         if self._stop.is_set():
             return []
         began = self.clock.monotonic()
-        taking = asyncio.create_task(retry_call(attempt, pause=pause, outage=self._outages["take"]))
+        taking = asyncio.create_task(retry_call(attempt, pause=pause, outage=self._takes))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -402,7 +366,7 @@ class Session:
             event = await execution.outcome()
             progress.close()
             is_given_back = progress not in self._taken
-            if is_given_back or await self._submit_result(action, event) or action.lease_seconds is None:
+            if is_given_back or await self._delivery.submit_result(action, event) or action.lease_seconds is None:
                 execution.is_settled = True
         finally:
             self._slots.release()
@@ -467,71 +431,6 @@ class Session:
             except Exception as error:  # noqa: BLE001 - also of the client's libraries: the next one may arrive
                 LOGGER.debug("the heartbeat of %s failed: %s", action.command, describe(error))
 
-    async def _submit_result(self, action: ClaimedAction, event: Event) -> bool:
-        """Deliver a result until it is accepted or definitely refused.
-
-        Return whether it came in time. FATAL takes the place of one that cannot be accepted.
-        """
-        try:
-            return await self._complete(action, event)
-        except InputError as error:
-            reason = describe(error).removesuffix(".")
-            LOGGER.error("the result of %s was refused: %s; sending FATAL instead", action.command, reason)
-            return await self._submit_refused(action, f"the server refused the result of {action.command}: {describe(error)}")
-
-    async def _submit_refused(self, action: ClaimedAction, reason: str) -> bool:
-        """Deliver FATAL with a reason, or without if that is refused, as for a tiny body limit."""
-        for event in (failure_event(reason), fatal()):
-            try:
-                return await self._complete(action, event)
-            except InputError as error:
-                LOGGER.error("FATAL as the result of %s was refused: %s", action.command, describe(error))
-        return True
-
-    async def _complete(self, action: ClaimedAction, event: Event) -> bool:
-        body, outage = _encode(event, self.clock.now()), self._outages["result"]
-        try:
-            await retry_call(lambda: self._post_result(action, body), pause=self.clock.back_off, outage=outage)
-        except InputError:
-            outage.reset()
-            raise
-        except FlyteError as error:
-            outage.reset()
-            LOGGER.error("the result of %s was rejected and is dropped: %s", action.command, describe(error))
-            return not isinstance(error, ConflictError)
-        return True
-
-    async def _post_result(self, action: ClaimedAction, body: bytes) -> None:
-        """Post a result; raise `UnavailableError` if time, a new token or registration may help."""
-        registration = self._registration
-        try:
-            try:
-                await self._client.complete(action, body)
-            except NotFoundError:  # possibly the pack is unknown, and not the action
-                if registration is None:
-                    raise
-                await self._register_again(registration)
-                await self._client.complete(action, body)
-        except UnauthorizedError as error:
-            raise _token_refused(error) from error
-        except FlyteError:
-            raise
-        except Exception as error:  # of the client's libraries
-            raise UnavailableError(describe(error)) from error
-
-    async def _deliver_event(self, body: bytes, key: str) -> None:
-        outage = self._outages["event"]  # the response may get lost after the event was stored, hence the key
-        try:
-            await retry_call(lambda: self._post_event(body, key), pause=self.clock.back_off, outage=outage)
-        finally:
-            outage.reset()
-
-    async def _post_event(self, body: bytes, key: str) -> None:
-        try:
-            await self._registered(lambda registration: self._client.send(registration, body, key=key))
-        except UnauthorizedError as error:
-            raise _token_refused(error) from error
-
     # ------------------------------------------------------------------------------------------------------ plumbing
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -558,23 +457,10 @@ class Session:
         return {"DefaultCheck": self._own_health(), **sources, **await run_checks(self.declaration.checks, _CHECK_TIMEOUT)}
 
     def _own_health(self) -> Health:
-        for outage in self._outages.values():
+        delivery = self._delivery
+        for outage in (self._registrar.outage, self._takes, delivery.events, delivery.results):
             if outage.reason is not None:
                 return Health(healthy=False, status=f"{outage.what} failed: {outage.reason}")
-        if self._registration is None:
+        if self._registrar.current is None:
             return Health(healthy=False, status="The pack is not registered yet.")
         return Health(healthy=True, status="Pack is running.")
-
-
-def _token_refused(error: UnauthorizedError) -> UnavailableError:
-    """Return the error for a refused token: a new one may come, and nothing is lost until then."""
-    return UnavailableError(f"the server does not accept the token: {describe(error)}")
-
-
-def _encode(event: Event, created_at: datetime) -> bytes:
-    try:
-        body = {"event": event.name, "payload": event.payload, "createdAt": format_timestamp(created_at)}
-        return msgspec.json.encode(body | {"failure": True} if event.failure else body)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # the payload was changed afterwards
-        message = f"the payload of {event.name} cannot be written as JSON: {error}"
-        raise InputError(message) from error

@@ -1,71 +1,16 @@
 """The table of API v1: every operation that is served and appears in the OpenAPI description."""
 
-from typing import Any, get_args
+from typing import get_args
 
 from flyteops.model import Flow, PackDeclaration
 from flyteops.service.auditlog.entry import AuditEntry, ResourceKind
-from flyteops.web.api import change, handlers, hook, query
-from flyteops.web.api.handlers import DEFAULT_LIMIT, MAX_ACTIONS, MAX_WAIT, OVERDUE_AFTER
+from flyteops.web.api import change, handlers
+from flyteops.web.api.handlers import MAX_ACTIONS, MAX_WAIT, OVERDUE_AFTER
+from flyteops.web.api.hookroutes import HOOKS
 from flyteops.web.api.operation import Operation, Parameter, Success
-from flyteops.web.api.part import MAX_LIMIT
+from flyteops.web.api.parameter import EVENT_EXAMPLE, EXECUTION_FILTER, FLOW_EXAMPLE, LEASE, PACK_EXAMPLE, PAGE, PART
 from flyteops.web.api.schemas import audit, wire
 from flyteops.web.auth import own
-
-PAGE = (
-    Parameter("start", "how many to skip", {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": 0}),
-    Parameter(
-        "limit",
-        f"how many to return, {MAX_LIMIT} at most; 0 means as many as that",
-        {"type": "integer", "minimum": 0, "maximum": query.MAX_NUMBER, "default": DEFAULT_LIMIT},
-    ),
-)
-
-PART = (
-    PAGE[0],
-    Parameter(
-        "limit",
-        f"how many to return, {MAX_LIMIT} at most; without it, all",
-        {"type": "integer", "minimum": 1, "maximum": query.MAX_NUMBER},
-    ),
-)
-
-EXECUTION_FILTER = (
-    Parameter("flowName", "the name of the flow"),
-    Parameter("stepId", "the id of the step"),
-    Parameter("actionName", "the name of the command"),
-    Parameter("actionPackName", "the name of the pack that the action is for"),
-    Parameter(
-        "actionPackLabels",
-        "labels that the action asks for, as pairs with a colon",
-        {"type": "string", "pattern": "^[a-z]+:[a-z]+(,[a-z]+:[a-z]+)*$"},
-        "env:staging,network:lab",
-    ),
-    *PAGE,
-)
-
-LEASE = Parameter("lease", "what the link has that came with the action, if it has a time limit")
-
-EVENT_EXAMPLE: dict[str, Any] = {"event": "Deployed", "payload": {"app": "web", "version": "1.2.3"}}
-PACK_EXAMPLE: dict[str, Any] = {
-    "name": "Deployer",
-    "labels": {"env": "staging"},
-    "commands": [{"name": "Deploy", "events": ["Deployed", "DeployFailed"]}],
-    "events": [{"name": "Deployed"}, {"name": "DeployFailed"}],
-    "links": [{"href": "https://example.com/deployer", "rel": "help"}],
-}
-FLOW_EXAMPLE: dict[str, Any] = {
-    "name": "deploy_on_request",
-    "description": "Deploys what is asked for in the chat.",
-    "steps": [
-        {
-            "id": "deploy",
-            "event": {"name": "ReceivedMessage", "packName": "Chat"},
-            "context": {"channel": "{{ Event.Payload.channelId }}"},
-            "criteria": "{{ Event.Payload.message|match:'^deploy ' }}",
-            "command": {"name": "Deploy", "packName": "Deployer", "input": {"request": "{{ Event.Payload.message }}"}},
-        }
-    ],
-}
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -490,111 +435,5 @@ OPERATIONS: tuple[Operation, ...] = (
         outcomes={204: Success("The token is revoked.")},
         errors=(404,),
     ),
-    Operation(
-        method="POST",
-        path="/v1/hooks",
-        handler=hook.create_hook,
-        name="createHook",
-        tag="hook",
-        body=hook.HookDefinition,
-        example={"name": "github", "vendor": "github"},
-        outcomes={201: Success("The hook; keep its secret, for it is not shown again.", hook.NewHook, has_location=True)},
-        errors=(400, 409, 413),
-    ),
-    Operation(
-        method="GET",
-        path="/v1/hooks",
-        handler=hook.list_hooks,
-        name="listHooks",
-        tag="hook",
-        outcomes={200: Success("The hooks.", hook.HookList)},
-    ),
-    Operation(
-        method="GET",
-        path="/v1/hooks/{hookName}",
-        handler=hook.get_hook,
-        name="getHook",
-        tag="hook",
-        outcomes={200: Success("The hook.", hook.HookView)},
-        errors=(404,),
-    ),
-    Operation(
-        method="PUT",
-        path="/v1/hooks/{hookName}",
-        handler=hook.put_hook,
-        name="updateHook",
-        tag="hook",
-        body=hook.HookDefinition,
-        example={"vendor": "github", "description": "the shop's repository"},
-        outcomes={
-            200: Success("The hook as it is now.", hook.HookView),
-            202: Success("It was a call; its event is stored, by this call or an earlier one.", has_location=True),
-        },
-        errors=(400, 404, 413),
-        needs_store=False,
-        reads_itself=True,
-    ),
-    Operation(
-        method="DELETE",
-        path="/v1/hooks/{hookName}",
-        handler=hook.delete_hook,
-        name="deleteHook",
-        tag="hook",
-        outcomes={204: Success("The hook is deleted.")},
-        errors=(404,),
-    ),
-    Operation(
-        method="POST",
-        path="/v1/hooks/{hookName}",
-        handler=hook.call_hook,
-        name="callHook",
-        tag="hook",
-        body=bytes,
-        example={"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}},
-        outcomes={202: Success("The event is stored, by this call or an earlier one.", has_location=True)},
-        errors=(400, 413),
-        needs_store=False,
-        reads_itself=True,
-    ),
-    Operation(
-        method="POST",
-        path="/v1/hooks/{hookName}/secret",
-        handler=hook.rotate_hook,
-        name="rotateHook",
-        tag="hook",
-        body=hook.RotateSecretRequest,
-        example={"keepOldFor": "1d"},
-        outcomes={200: Success("The hook; keep its new secret, for it is not shown again.", hook.NewHook)},
-        errors=(400, 404, 409, 413),
-    ),
-    Operation(
-        method="GET",
-        path="/v1/hooks/{hookName}/calls",
-        handler=hook.list_hook_calls,
-        name="listHookCalls",
-        tag="hook",
-        outcomes={200: Success("The calls.", hook.HookCallList)},
-        errors=(404,),
-    ),
-    Operation(
-        method="POST",
-        path="/v1/hooks/{hookName}/calls/{eventId}/resend",
-        handler=hook.resend_hook_call,
-        name="resendHookCall",
-        tag="hook",
-        outcomes={200: Success("The call, and what became of it.", hook.HookCallView)},
-        errors=(404,),
-    ),
-    Operation(
-        method="POST",
-        path="/v1/hooks/{hookName}/test",
-        handler=hook.test_hook,
-        name="testHook",
-        tag="hook",
-        body=bytes,
-        example={"ref": "refs/heads/main", "repository": {"full_name": "ours/shop"}},
-        query=(Parameter("event", "what the vendor calls the event, such as push"),),
-        outcomes={200: Success("The call, and what became of it.", hook.HookCallView)},
-        errors=(400, 404, 413),
-    ),
+    *HOOKS,
 )
