@@ -103,7 +103,9 @@ def _print(collection: SourceCollection, results: Iterable[ApplyResult], *, dry_
     width = max((len(result.name) for result in results), default=0)
     for result in results:
         file = result.reading.source.file
-        click.echo(f"{coloured(result.word)}{' ' * (9 - len(result.word))}  {clean(result.name).ljust(width)}  {dim(file)}")
+        gap = " " * (9 - len(result.word))
+        name = clean(result.name).ljust(width)
+        click.echo(f"{coloured(result.word)}{gap}  {name}  {dim(file)}")
         for line in result.diff:
             click.echo("  " + click.style(clean(line), fg={"+": "green", "-": "red"}.get(line[:1])))
         for line in _complaints(result):

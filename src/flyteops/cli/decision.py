@@ -22,7 +22,8 @@ def event_lines(event: AuditEvent) -> Iterator[str]:
 def decision_lines(decision: DecisionView) -> Iterator[str]:
     """Explain why a step ran or did not run."""
     step = decision.step_id or f"(no id, number {decision.step_index + 1})"
-    yield f"  {coloured(decision.outcome)}  {clean(f'{decision.flow_name} / {step}')}: {clean(decision.detail)}"
+    place = clean(f"{decision.flow_name} / {step}")
+    yield f"  {coloured(decision.outcome)}  {place}: {clean(decision.detail)}"
     if decision.path is not None:
         place = f", line {decision.line}, column {decision.column}" if decision.line is not None else ""
         yield f"    in {clean(decision.path)}{place}"

@@ -68,7 +68,9 @@ def refusal(url: str, status: int, text: str, reasons: Sequence[str]) -> str:
 def local_url(settings: Settings) -> str:
     """Return the URL of the server with these settings, as seen from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    return f"{'https' if settings.has_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    scheme = "https" if settings.has_tls else "http"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{settings.port}"
 
 
 def request_health(url: str, path: str) -> tuple[int, str]:

@@ -206,7 +206,8 @@ async def show_pack(pack_id: str, as_json: bool) -> None:
         takes = fields(command.input_schema)
         click.echo(clean(f"  command  {command.name}{takes} → {', '.join(command.events) or 'no events declared'}"))
     for event in view.events:
-        click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}{'  (failure)' if event.failure else ''}"))
+        mark = "  (failure)" if event.failure else ""
+        click.echo(clean(f"  event    {event.name}{fields(event.payload_schema)}{mark}"))
 
 
 def fields(schema: JsonValue) -> str:

@@ -57,7 +57,8 @@ def test_it_greets() -> None:
 
 
 def test_it_says_what_is_missing() -> None:
-    assert run_command(pack, "Greet", {{}}) == fatal("the input of Greet is not valid: name: is missing")
+    answer = fatal("the input of Greet is not valid: name: is missing")
+    assert run_command(pack, "Greet", {{}}) == answer
 '''
 
 _PYPROJECT = """\
@@ -94,9 +95,9 @@ python -m pytest
 flyte pack run {module}.py
 ```
 
-The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets whoever says so in the chat; put it
-into `greet.yaml`, and `flyte apply greet.yaml` hands it to the server. (`flyte apply` needs what
-`python -m pip install -e "../flyte[server]"` installs.)
+The server is the one that `FLYTE_API` names, else `http://127.0.0.1:8080`. This flow greets
+whoever says so in the chat; put it into `greet.yaml`, and `flyte apply greet.yaml` hands it to the
+server. (`flyte apply` needs what `python -m pip install -e "../flyte[server]"` installs.)
 
 ```yaml
 name: {folder}
@@ -118,7 +119,8 @@ steps:
       input: {{channelId: "{{{{ Context.channel }}}}", message: "{{{{ Event.Payload.text }}}}"}}
 ```
 
-Where `python -m pip install .` was run, `flyte pack list` shows the pack, and `flyte pack run {shown}` runs it.
+Where `python -m pip install .` was run, `flyte pack list` shows the pack, and
+`flyte pack run {shown}` runs it.
 """
 
 _GITIGNORE = """\

@@ -24,7 +24,8 @@ class Formatter(logging.Formatter):
         self.converter = time.gmtime
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name is logging's
-        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', self.converter(record.created))}.{int(record.msecs):03d}Z"
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(record.created))
+        return f"{at}.{int(record.msecs):03d}Z"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = escaped(record.message)

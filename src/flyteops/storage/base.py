@@ -83,7 +83,8 @@ class Claimed(msgspec.Struct, frozen=True):
 
 def lease_token(seed: bytes, action_id: str, attempt: int) -> str:
     """Return a lease's token: the attempt, and a part that cannot be guessed without the seed."""
-    return f"{attempt}-{blake2b(action_id.encode() + attempt.to_bytes(4), key=seed, digest_size=9).hexdigest()}"
+    text = action_id.encode() + attempt.to_bytes(4)
+    return f"{attempt}-{blake2b(text, key=seed, digest_size=9).hexdigest()}"
 
 
 class NotLoadedError(Exception):

@@ -253,7 +253,7 @@ class ActionContract(StoreCase):
         assert seen
         assert seen[-1] == expected
 
-    async def test_what_has_happened_to_an_action_since_it_was_handed_out_is_known_when_its_result_comes(self) -> None:
+    async def test_what_happened_to_an_action_after_it_was_handed_out_is_known_with_its_result(self) -> None:
         sample = Sample()
         released, joined = sample.action(), sample.action()
         second = sample.action(step_id="second", step_index=1, correlation_id=joined.correlation_id)

@@ -269,4 +269,5 @@ def _configured_number(signing: Signing, request: HookRequest, body: JsonValue) 
 def _key(hook: Hook, identity: str) -> str:
     is_short = identity.isascii() and identity.isprintable() and len(identity) <= MAX_NUMBER_LENGTH
     # A deleted and recreated hook is a different hook, in spite of its name.
-    return f"hook:{hook.name}:{hook.created_at.timestamp():.3f}:{identity if is_short else sha256(identity.encode()).hexdigest()}"
+    part = identity if is_short else sha256(identity.encode()).hexdigest()
+    return f"hook:{hook.name}:{hook.created_at.timestamp():.3f}:{part}"

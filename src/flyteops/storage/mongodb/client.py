@@ -157,10 +157,13 @@ class Client:
         if not await _holds_something(other):
             return original
         used = original if await _holds_something(original) else other
+        why = ", where there is something as well"
+        if used is not original:
+            why = f", as there is nothing in {DATABASE!r}"
         self.warning = (
             f"FLYTE_MGO_HOST names the database {named!r}, which holds flows, packs or actions of Flyte, but the original always"
             f" uses {DATABASE!r}. The database {used.name!r} is used"
-            f"{', where there is something as well' if used is original else f', as there is nothing in {DATABASE!r}'};"
+            f"{why};"
             f" set FLYTE_STORE=mongodb://HOST/{named} instead of FLYTE_MGO_HOST to use {named!r} in any case."
         )
         LOGGER.warning("%s", self.warning)
