@@ -112,10 +112,11 @@ def greeting(desk: DevSession, flows: Sequence[Flow]) -> str:
     """Return the greeting, with the first steps for a new user."""
     names = [flow.name for flow in flows]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    advice = f"none yet; send some with: flyte --url {desk.url} apply FILE"
     lines = [
         click.style(f"Flyte {__version__} runs at {desk.url}", bold=True) + f"  (the API, to try: {desk.url}/swagger)",
         f"  packs  {', '.join(desk.packs)}, Chat; data and logs are in .flyte",
-        f"  flows  {clean(shown) or f'none yet; send some with: flyte --url {desk.url} apply FILE'}",
+        f"  flows  {clean(shown) or advice}",
     ]
     words = list(suggest_messages(flows))
     if words:
