@@ -198,7 +198,8 @@ async def _notes(connection: Connection, names: Sequence[tuple[str, str]]) -> Se
 
 
 async def _events(connection: Connection, seqs: Sequence[int]) -> Sequence[Stored]:
-    rows = await connection.fetch(f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq", seqs)  # noqa: S608 - constant SQL, bound values
+    query = f"SELECT {EVENT}, decisions FROM flyte_event WHERE seq = ANY($1) ORDER BY seq"  # noqa: S608 - constant SQL
+    rows = await connection.fetch(query, seqs)
     return [StoredEvent(event_of(event), () if decisions is None else decode_decisions(decisions)) for *event, decisions in rows]
 
 

@@ -69,7 +69,8 @@ class Catalog:
     def save_note(self, note: Note, *, replaces: bool) -> None:
         conflict = "DO UPDATE SET value = excluded.value" if replaces else "DO NOTHING"
         row = (note.kind, note.key, note.value)
-        done = self._connection.execute(f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}", row)  # noqa: S608 - constant SQL, bound values
+        statement = f"INSERT INTO note VALUES (?,?,?) ON CONFLICT (kind, key) {conflict}"  # noqa: S608 - constant SQL
+        done = self._connection.execute(statement, row)
         if not done.rowcount:
             raise rules.taken(note.kind, note.key)
 
